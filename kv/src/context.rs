@@ -1,0 +1,152 @@
+//! The causal context of one actor: which of its dots have been seen.
+
+/// A set of sequence numbers as disjoint intervals in order, never touching each other: equal sets
+/// are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intervals {
+    /// Both ends inclusive.
+    spans: Vec<(u64, u64)>,
+}
+
+impl Intervals {
+    /// The empty set.
+    pub const fn new() -> Self {
+        Self { spans: Vec::new() }
+    }
+
+    /// Builds from spans that must be in order, disjoint, not touching, and start at 1 or later;
+    /// `None` if they are not.
+    pub fn from_spans(spans: Vec<(u64, u64)>) -> Option<Self> {
+        let mut floor = 1;
+        for &(first, last) in &spans {
+            if first < floor || last < first {
+                return None;
+            }
+            // A span that ends at the largest number is the last one.
+            floor = last.saturating_add(2);
+            if last == u64::MAX && Some(&(first, last)) != spans.last() {
+                return None;
+            }
+        }
+        Some(Self { spans })
+    }
+
+    /// The spans, in order, both ends inclusive.
+    pub fn spans(&self) -> &[(u64, u64)] {
+        &self.spans
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The largest number in it; 0 if empty.
+    pub fn max(&self) -> u64 {
+        self.spans.last().map_or(0, |&(_, last)| last)
+    }
+
+    /// How many numbers are in it.
+    pub fn count(&self) -> u64 {
+        self.spans.iter().fold(0u64, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
+    }
+
+    /// Index of the first span that ends at `seq` or later.
+    fn at(&self, seq: u64) -> usize {
+        // Sequence numbers mostly arrive in order: look at the end first.
+        match self.spans.last() {
+            Some(&(_, last)) if last < seq => self.spans.len(),
+            _ => self.spans.partition_point(|&(_, last)| last < seq),
+        }
+    }
+
+    /// Whether every number of `first..=last` is in it.
+    pub fn contains(&self, first: u64, last: u64) -> bool {
+        self.spans.get(self.at(first)).is_some_and(|span| span.0 <= first && last <= span.1)
+    }
+
+    /// Adds `first..=last`.
+    pub fn insert(&mut self, first: u64, last: u64) {
+        debug_assert!(0 < first && first <= last, "an empty or impossible range");
+        let from = self.at(first.saturating_sub(1));
+        let mut to = from;
+        let (mut low, mut high) = (first, last);
+        while let Some(&(start, end)) = self.spans.get(to) {
+            if start > last.saturating_add(1) {
+                break;
+            }
+            low = low.min(start);
+            high = high.max(end);
+            to += 1;
+        }
+        self.spans.splice(from..to, [(low, high)]);
+    }
+
+    /// The parts of `first..=last` that are in it, in order.
+    pub fn within(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.spans[self.at(first)..]
+            .iter()
+            .take_while(move |span| span.0 <= last)
+            .map(move |span| (span.0.max(first), span.1.min(last)))
+    }
+
+    /// The parts of `first..=last` that are not in it, in order.
+    pub fn gaps(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let mut next = first;
+        for (start, end) in self.within(first, last) {
+            if start > next {
+                gaps.push((next, start - 1));
+            }
+            match end.checked_add(1) {
+                Some(after) => next = after,
+                None => return gaps,
+            }
+        }
+        if next <= last {
+            gaps.push((next, last));
+        }
+        gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set(ranges in prop::collection::vec((1u64..40, 0u64..6), 0..20), probe in (1u64..50, 0u64..9)) {
+            let mut intervals = Intervals::new();
+            let mut model = BTreeSet::new();
+            for (first, more) in ranges {
+                intervals.insert(first, first + more);
+                model.extend(first..=first + more);
+            }
+            let (low, high) = (probe.0, probe.0 + probe.1);
+            let flatten = |spans: Vec<(u64, u64)>| spans.into_iter().flat_map(|(a, b)| a..=b).collect::<Vec<_>>();
+            prop_assert_eq!(flatten(intervals.spans().to_vec()), model.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(intervals.contains(low, high), (low..=high).all(|n| model.contains(&n)));
+            prop_assert_eq!(flatten(intervals.within(low, high).collect()), model.range(low..=high).copied().collect::<Vec<_>>());
+            prop_assert_eq!(flatten(intervals.gaps(low, high)), (low..=high).filter(|n| !model.contains(n)).collect::<Vec<_>>());
+            prop_assert_eq!(intervals.count(), model.len() as u64);
+            prop_assert_eq!(Intervals::from_spans(intervals.spans().to_vec()), Some(intervals));
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let mut intervals = Intervals::new();
+        intervals.insert(u64::MAX, u64::MAX);
+        intervals.insert(1, 1);
+        intervals.insert(u64::MAX - 1, u64::MAX);
+        assert_eq!(intervals.spans(), [(1, 1), (u64::MAX - 1, u64::MAX)]);
+        assert_eq!(intervals.gaps(1, u64::MAX), [(2, u64::MAX - 2)]);
+        assert!(Intervals::from_spans(vec![(1, u64::MAX), (u64::MAX, u64::MAX)]).is_none());
+        assert!(Intervals::from_spans(vec![(0, 3)]).is_none());
+        assert!(Intervals::from_spans(vec![(1, 3), (4, 5)]).is_none());
+    }
+}

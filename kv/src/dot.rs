@@ -1,0 +1,59 @@
+//! Dots: the names of operations.
+
+use crate::ActorId;
+
+/// The name of one operation, for ever: the `seq`-th of its actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dot {
+    /// Who minted it.
+    pub actor: ActorId,
+    /// Counts from 1.
+    pub seq: u64,
+}
+
+/// Consecutive dots of one actor, both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DotRange {
+    /// The actor.
+    pub actor: ActorId,
+    /// The first sequence number.
+    pub first: u64,
+    /// The last, inclusive.
+    pub last: u64,
+}
+
+impl DotRange {
+    /// The range of one dot.
+    pub fn one(dot: Dot) -> Self {
+        Self { actor: dot.actor, first: dot.seq, last: dot.seq }
+    }
+}
+
+/// A dot with its actor interned: what is stored and indexed on this replica. The numbers mean
+/// nothing to any other replica and are never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LocalDot {
+    /// Index into the actor table.
+    pub actor: u32,
+    /// Counts from 1.
+    pub seq: u64,
+}
+
+impl LocalDot {
+    /// Bytes of [`LocalDot::row_key`].
+    pub const KEY_BYTES: usize = 12;
+
+    /// The key of its rows: big-endian, so that rows are in order of actor and sequence number.
+    pub fn row_key(self) -> [u8; Self::KEY_BYTES] {
+        let mut key = [0; Self::KEY_BYTES];
+        key[..4].copy_from_slice(&self.actor.to_be_bytes());
+        key[4..].copy_from_slice(&self.seq.to_be_bytes());
+        key
+    }
+
+    /// The inverse of [`LocalDot::row_key`]; `None` if the length is wrong.
+    pub fn from_row_key(key: &[u8]) -> Option<Self> {
+        let (actor, seq) = key.split_first_chunk::<4>()?;
+        Some(Self { actor: u32::from_be_bytes(*actor), seq: u64::from_be_bytes(seq.try_into().ok()?) })
+    }
+}

@@ -1,0 +1,93 @@
+//! Where rows are kept: a small ordered key-value interface, in memory or on `RocksDB`.
+
+mod memory;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+
+use std::ops::ControlFlow;
+
+pub use memory::MemoryEngine;
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksEngine, RocksOptions};
+
+use crate::Error;
+
+/// A family of rows; each has its own order of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Place -> the versions there.
+    Cells,
+    /// Local dot -> what a large body holds beyond its head.
+    Bodies,
+    /// Local dot -> content hash and place, of live entries.
+    Dots,
+    /// Expiry, local dot -> place, of live entries that expire.
+    Ttl,
+    /// Format, actors, context, fingerprint checkpoint, identity of the network.
+    Meta,
+}
+
+impl Family {
+    /// Every family, in the order of their discriminants.
+    pub const ALL: [Self; 5] = [Self::Cells, Self::Bodies, Self::Dots, Self::Ttl, Self::Meta];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cells => "cells",
+            Self::Bodies => "bodies",
+            Self::Dots => "dots",
+            Self::Ttl => "ttl",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// One change of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowOp {
+    /// Writes the row.
+    Put(Family, Vec<u8>, Vec<u8>),
+    /// Removes the row, if it exists.
+    Delete(Family, Vec<u8>),
+    /// Removes a row that was written exactly once since it last was absent: cheaper to compact.
+    DeleteOnce(Family, Vec<u8>),
+}
+
+/// What a scan calls for each row; it may break off.
+pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'v;
+
+/// A consistent state of all rows at one instant.
+pub trait View {
+    /// The row under `key`.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Visits rows in order from `from` (inclusive) up to `to` (exclusive; `None`: to the end).
+    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), Error>;
+}
+
+/// An ordered, transactional key-value store. Cloning gives another handle of the same one.
+pub trait Engine: Clone + Send + Sync + 'static {
+    /// See [`Engine::view`].
+    type View<'a>: View
+    where
+        Self: 'a;
+
+    /// The latest state of one row.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The state at this instant. Writing while the same thread holds a view may deadlock.
+    fn view(&self) -> Self::View<'_>;
+
+    /// Applies all of `ops` in order, atomically and lastingly (against a crash of the process; how
+    /// a crash of the machine is survived is the engine's matter). On an error nothing is applied.
+    fn write(&self, ops: Vec<RowOp>) -> Result<(), Error>;
+}
+
+/// The least key above every key that begins with `prefix`; `None` if there is no such key.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end)
+}

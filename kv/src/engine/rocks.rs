@@ -1,0 +1,201 @@
+//! The engine of a real node: RocksDB, one database, a column family per family of rows.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, LogLevel, ReadOptions,
+    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+};
+
+use super::{Engine, Family, RowOp, View, Visitor};
+use crate::Error;
+
+/// Memory of one column family's rows before they are written to a file, at most; it grows with
+/// use. A guess: large enough that a burst of 10,000 small keys stays in memory.
+const WRITE_BUFFER_BYTES: usize = 16 << 20;
+/// The same over all families.
+const WRITE_BUFFERS_BYTES: usize = 48 << 20;
+/// Memory is taken in pieces of this, so that an empty store is small.
+const ARENA_BLOCK_BYTES: usize = 64 << 10;
+/// The write-ahead log is cut when it has this many bytes: bounds how long a recovery takes.
+const WAL_BYTES_MAX: u64 = 64 << 20;
+/// Files kept open. A guess; a million small keys are a handful of files.
+const OPEN_FILES_MAX: i32 = 256;
+/// Bits of bloom filter per row: 1 % false positives (RocksDB's documentation).
+const BLOOM_BITS: f64 = 10.0;
+/// Share of a write buffer that filters lookups in it. A guess.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+
+/// How RocksDB is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// Blocks of files kept in memory, bytes, over all families.
+    pub cache_bytes: usize,
+}
+
+impl Default for RocksOptions {
+    /// 8 MiB: what an idle node can spare.
+    fn default() -> Self {
+        Self { cache_bytes: 8 << 20 }
+    }
+}
+
+/// A RocksDB database. Clones are handles of the same one; it closes with the last.
+#[derive(Clone)]
+pub struct RocksEngine {
+    db: Arc<DB>,
+    is_read_only: bool,
+}
+
+impl RocksEngine {
+    /// Opens the database in `path`, making it if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it open, [`Error::Unwritable`], [`Error::Corrupt`],
+    /// [`Error::Full`], or [`Error::Storage`] for the rest.
+    pub fn open(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
+        std::fs::create_dir_all(path)
+            .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
+        let db = DB::open_cf_descriptors(&database_options(), path, families(options));
+        Ok(Self { db: Arc::new(db.map_err(|error| open_error(&error, path))?), is_read_only: false })
+    }
+
+    /// Opens an existing database for reading, also one that another process has open: then what it
+    /// wrote lately may be missing. Every write fails.
+    pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
+        let db = DB::open_cf_descriptors_read_only(&rocksdb::Options::default(), path, families(options), false);
+        Ok(Self { db: Arc::new(db.map_err(|error| open_error(&error, path))?), is_read_only: true })
+    }
+
+    /// Makes everything written so far survive a crash of the machine. To be called from a thread
+    /// that may wait for the disk.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.db.flush_wal(true).map_err(|error| run_error(&error))
+    }
+
+    fn family(&self, family: Family) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle(family.name()).expect("every family is opened with the database")
+    }
+}
+
+fn database_options() -> rocksdb::Options {
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options
+}
+
+fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.cache_bytes);
+    let describe = |family: &Family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, &cache));
+    Family::ALL.iter().map(describe).collect()
+}
+
+fn family_options(family: Family, cache: &Cache) -> rocksdb::Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    let mut options = rocksdb::Options::default();
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    options.set_compression_type(DBCompressionType::Lz4);
+    if matches!(family, Family::Cells | Family::Dots) {
+        // Half of all lookups are for what is not there: new keys, superseded dots.
+        blocks.set_bloom_filter(BLOOM_BITS, false);
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+    }
+    options.set_block_based_table_factory(&blocks);
+    options
+}
+
+impl Engine for RocksEngine {
+    type View<'a> = RocksView<'a>;
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.db.get_cf(self.family(family), key).map_err(|error| run_error(&error))
+    }
+
+    fn view(&self) -> RocksView<'_> {
+        RocksView { engine: self, snapshot: self.db.snapshot() }
+    }
+
+    fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        if self.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        let mut batch = WriteBatch::default();
+        for op in ops {
+            match op {
+                RowOp::Put(family, key, value) => batch.put_cf(self.family(family), key, value),
+                RowOp::Delete(family, key) => batch.delete_cf(self.family(family), key),
+                RowOp::DeleteOnce(family, key) => batch.single_delete_cf(self.family(family), key),
+            }
+        }
+        self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| run_error(&error))
+    }
+}
+
+/// A snapshot of a RocksDB database.
+pub struct RocksView<'a> {
+    engine: &'a RocksEngine,
+    snapshot: SnapshotWithThreadMode<'a, DB>,
+}
+
+impl View for RocksView<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.snapshot.get_cf(self.engine.family(family), key).map_err(|error| run_error(&error))
+    }
+
+    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), Error> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        let mut rows = self.snapshot.raw_iterator_cf_opt(self.engine.family(family), options);
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            if visit(key, value)?.is_break() {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| run_error(&error))
+    }
+}
+
+/// RocksDB's errors are texts; these parts of them are the system's own and stable.
+fn open_error(error: &rocksdb::Error, path: &Path) -> Error {
+    let text = error.as_ref();
+    let path: PathBuf = path.to_owned();
+    if ["Permission denied", "Read-only file system", "Not a directory"].iter().any(|part| text.contains(part)) {
+        return Error::Unwritable { path, reason: text.to_owned() };
+    }
+    if text.contains("lock file") || text.contains("lock hold by") || text.contains("No locks available") {
+        return Error::Locked { path };
+    }
+    run_error(error)
+}
+
+fn run_error(error: &rocksdb::Error) -> Error {
+    let reason = error.as_ref().to_owned();
+    if reason.contains("No space left on device") || reason.contains("Disk quota exceeded") {
+        return Error::Full;
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => Error::Corrupt { reason },
+        _ => Error::Storage { reason },
+    }
+}

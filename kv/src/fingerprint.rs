@@ -1,0 +1,204 @@
+//! Fingerprints: sums of content hashes over aligned buckets of one actor's live dots. Sums add up
+//! to ranges, to the actor and to one root, and commute with the order of writes.
+
+use std::collections::BTreeMap;
+
+use crate::Intervals;
+use crate::codec::{Input, put_varint};
+
+/// Sequence numbers under one leaf of the tree, and in one bucket.
+pub const SPAN_LEAF: u64 = 64;
+/// Children of an inner node of the tree.
+pub const SPAN_FANOUT: u64 = 16;
+
+/// Hash of a whole replica: equal if and only if context and live entries are (up to collisions of
+/// 128-bit sums).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// Of the causal context.
+    pub context: [u8; 16],
+    /// Of the live entries.
+    pub live: [u8; 16],
+}
+
+/// One leaf of the tree in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Bit i: sequence number `64 * index + i` is in the causal context.
+    pub seen: u64,
+    /// Bit i: it is live. A subset of `seen`.
+    pub live: u64,
+    /// A salted short hash per live dot, in order.
+    pub hashes: Vec<u32>,
+}
+
+/// Sum and count of the live entries of some dots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub hash: u128,
+    pub live: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, hash: u128) {
+        self.hash = self.hash.wrapping_add(hash);
+        self.live += 1;
+    }
+
+    pub fn remove(&mut self, hash: u128) {
+        self.hash = self.hash.wrapping_sub(hash);
+        self.live = self.live.checked_sub(1).expect("only what was added is removed");
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.hash = self.hash.wrapping_add(other.hash);
+        self.live += other.live;
+    }
+}
+
+/// The buckets of one actor; those with nothing live are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Buckets {
+    sums: BTreeMap<u64, Sum>,
+    total: Sum,
+}
+
+impl Buckets {
+    pub fn add(&mut self, seq: u64, hash: u128) {
+        self.sums.entry(seq / SPAN_LEAF).or_default().add(hash);
+        self.total.add(hash);
+    }
+
+    pub fn remove(&mut self, seq: u64, hash: u128) {
+        let bucket = seq / SPAN_LEAF;
+        let sum = self.sums.get_mut(&bucket).expect("only what was added is removed");
+        sum.remove(hash);
+        if sum.live == 0 {
+            self.sums.remove(&bucket);
+        }
+        self.total.remove(hash);
+    }
+
+    pub fn total(&self) -> Sum {
+        self.total
+    }
+
+    /// Sum over whole buckets.
+    pub fn sum(&self, buckets: std::ops::RangeInclusive<u64>) -> Sum {
+        if buckets.is_empty() {
+            return Sum::default();
+        }
+        self.sums.range(buckets).fold(Sum::default(), |mut sum, (_, other)| {
+            sum.merge(*other);
+            sum
+        })
+    }
+
+    /// Whether anything is live in the bucket of `seq`.
+    pub fn any(&self, seq: u64) -> bool {
+        self.sums.contains_key(&(seq / SPAN_LEAF))
+    }
+
+    /// The parts of `first..=last` that lie in buckets with anything live.
+    pub fn live_parts(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.sums.range(first / SPAN_LEAF..=last / SPAN_LEAF).map(move |(bucket, _)| {
+            let low = bucket * SPAN_LEAF;
+            (first.max(low), last.min(low + (SPAN_LEAF - 1)))
+        })
+    }
+
+    /// Writes them for a checkpoint.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + self.sums.len() * 20);
+        put_varint(&mut out, self.sums.len() as u64);
+        let mut before = 0;
+        for (&bucket, sum) in &self.sums {
+            put_varint(&mut out, bucket - before);
+            before = bucket;
+            put_varint(&mut out, sum.live);
+            out.extend_from_slice(&sum.hash.to_le_bytes());
+        }
+        out
+    }
+
+    /// The inverse of [`Buckets::encode`].
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Input::new(bytes);
+        let mut buckets = Self::default();
+        let mut bucket = 0u64;
+        for _ in 0..input.varint()? {
+            bucket = bucket.checked_add(input.varint()?)?;
+            let live = input.varint()?;
+            let sum = Sum { live, hash: u128::from_le_bytes(input.array()?) };
+            buckets.sums.insert(bucket, sum);
+            buckets.total.merge(sum);
+        }
+        input.is_empty().then_some(buckets)
+    }
+}
+
+/// Salted hash over the seen spans and the live entries of some dots of one actor. Where nothing is
+/// seen it is all zeroes.
+pub(crate) fn span_hash(salt: u64, seen: impl Iterator<Item = (u64, u64)>, live: Sum) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&salt.to_le_bytes());
+    let mut any = false;
+    for (first, last) in seen {
+        any = true;
+        hasher.update(&first.to_le_bytes());
+        hasher.update(&last.to_le_bytes());
+    }
+    if !any {
+        return [0; 8];
+    }
+    hasher.update(&live.hash.to_le_bytes());
+    let mut short = [0; 8];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    short
+}
+
+/// Salted short hash of one live entry.
+pub(crate) fn entry_hash(salt: u64, content: u128) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&salt.to_le_bytes());
+    hasher.update(&content.to_le_bytes());
+    let hash = hasher.finalize();
+    u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]])
+}
+
+/// Hash of what has been seen of one actor; they add up to [`Root::context`].
+pub(crate) fn context_hash(actor: crate::ActorId, seen: &Intervals) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&actor.0);
+    for &(first, last) in seen.spans() {
+        hasher.update(&first.to_le_bytes());
+        hasher.update(&last.to_le_bytes());
+    }
+    let mut short = [0; 16];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    u128::from_le_bytes(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_commute_and_empty_buckets_vanish() {
+        let (mut a, mut b) = (Buckets::default(), Buckets::default());
+        for seq in [1, 63, 64, 5_000] {
+            a.add(seq, u128::MAX / u128::from(seq));
+        }
+        for seq in [5_000, 64, 7, 63, 1] {
+            b.add(seq, u128::MAX / u128::from(seq));
+        }
+        b.remove(7, u128::MAX / 7);
+        assert_eq!(a, b);
+        assert_eq!(Buckets::decode(&a.encode()), Some(a.clone()));
+        assert_eq!(a.sum(0..=0).live, 2);
+        assert_eq!(a.sum(0..=1).live, 3);
+        assert_eq!(a.live_parts(10, 5_001).collect::<Vec<_>>(), [(10, 63), (64, 127), (4_992, 5_001)]);
+        a.remove(64, u128::MAX / 64);
+        assert_eq!(a.live_parts(64, 4_000).count(), 0);
+    }
+}

@@ -1,0 +1,52 @@
+//! Starling's store: a delta-state CRDT on an ordered key-value engine.
+//!
+//! Seen from far away the store is one map from dots to {unseen < live < dead}, joined point by
+//! point by maximum. Kept of it are the live entries and the causal context (every dot seen, as
+//! intervals per actor); dead is what is in the context and not live, and costs nothing. Any
+//! restriction of a state to a set of dots is a valid [delta](mod@delta), so rumors, repair and
+//! bootstrap all send the same thing.
+//!
+//! The store knows no network and no clock: wall time is an argument, randomness is seeded. It has
+//! one writer ([`Store`]) and any number of readers ([`Reader`]) that work on snapshots and never
+//! wait for it.
+//!
+//! Feature `rocksdb` adds the engine of a real node, `RocksEngine`; the simulator builds without.
+
+pub mod check;
+pub mod delta;
+pub mod engine;
+pub mod reader;
+pub mod store;
+
+mod actor;
+mod body;
+mod cell;
+mod codec;
+mod context;
+mod dot;
+mod error;
+mod fingerprint;
+mod hlc;
+mod limits;
+mod place;
+mod stats;
+mod version;
+mod write;
+
+pub use actor::ActorId;
+pub use check::Report;
+pub use context::Intervals;
+pub use dot::{Dot, DotRange};
+pub use engine::{Engine, MemoryEngine};
+#[cfg(feature = "rocksdb")]
+pub use engine::{RocksEngine, RocksOptions};
+pub use error::{Error, MalformedDelta, WriteError};
+pub use fingerprint::{Leaf, Root, SPAN_FANOUT, SPAN_LEAF};
+pub use hlc::Hlc;
+pub use limits::Limits;
+pub use place::Kind;
+pub use reader::{Fields, Held, Page, Range, Reader, Register, Sibling};
+pub use stats::Stats;
+pub use store::{Committed, Joined, Options, Store};
+pub use version::Version;
+pub use write::{Batch, Change, Check, Op, Outcome, Write};

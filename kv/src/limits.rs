@@ -1,0 +1,48 @@
+//! Bounds checked at the door of the node where an operation is born, and nowhere else.
+
+use crate::WriteError;
+
+/// Longest name of a keyspace, bytes.
+pub const KEYSPACE_BYTES_MAX: usize = 64;
+
+/// What one write and one batch may be. The defaults are guesses at what people need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest key, bytes. At most 64 KiB.
+    pub key_bytes_max: usize,
+    /// Longest value of a register or of a map's field, bytes.
+    pub value_bytes_max: usize,
+    /// Longest element of a set and longest name of a map's field, bytes.
+    pub field_bytes_max: usize,
+    /// Largest batch: keys, fields and values, with [`Limits::WRITE_OVERHEAD_BYTES`] for each.
+    pub batch_bytes_max: usize,
+    /// Most places that one delete removes; it reports that more are left.
+    pub delete_places_max: usize,
+}
+
+impl Limits {
+    /// What a place costs beyond its key, field and value when a batch is measured (bytes on the
+    /// wire and in rows, rounded up).
+    pub const WRITE_OVERHEAD_BYTES: usize = 32;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes_max: 4096,
+            value_bytes_max: 1 << 20,
+            field_bytes_max: 4096,
+            batch_bytes_max: 2 << 20,
+            delete_places_max: 10_000,
+        }
+    }
+}
+
+/// Whether `name` may name a keyspace: 1 to [`KEYSPACE_BYTES_MAX`] of `a-z 0-9 _ . -`.
+pub(crate) fn check_keyspace(name: &str) -> Result<(), WriteError> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
+    if name.is_empty() || name.len() > KEYSPACE_BYTES_MAX || !name.bytes().all(allowed) {
+        return Err(WriteError::InvalidKeyspace { name: name.chars().take(KEYSPACE_BYTES_MAX).collect() });
+    }
+    Ok(())
+}

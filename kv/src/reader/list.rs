@@ -1,0 +1,99 @@
+//! Listings: keys in order, page by page.
+
+use std::ops::ControlFlow;
+
+use super::{Reader, collect};
+use super::held::{Collector, Held};
+use crate::engine::{Family, View, prefix_end};
+use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix};
+use crate::{Engine, Error};
+
+/// A page ends when the values on it have this many bytes, whatever its limit.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Which keys of a keyspace. Everything that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Keys that begin with this.
+    pub prefix: Vec<u8>,
+    /// Keys not below this.
+    pub start: Option<Vec<u8>>,
+    /// Keys below this.
+    pub end: Option<Vec<u8>>,
+    /// Keys above this: the last page's [`Page::next`].
+    pub after: Option<Vec<u8>>,
+}
+
+/// Some keys, in order, with what they hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys and what they hold.
+    pub items: Vec<(Vec<u8>, Held)>,
+    /// If there may be more: what to give as [`Range::after`].
+    pub next: Option<Vec<u8>>,
+}
+
+impl<E: Engine> Reader<E> {
+    /// The keys of a range, at most `limit` of them and about 4 MiB, with at most `fields_max`
+    /// elements or fields of each. One snapshot per page.
+    pub fn list(
+        &self,
+        wall_ms: u64,
+        keyspace: &str,
+        range: &Range,
+        limit: usize,
+        fields_max: usize,
+    ) -> Result<Page, Error> {
+        let (mut from, to) = range.bounds(keyspace);
+        let view = self.engine.view();
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let mut held = Collector::new(&self.table, wall_ms, fields_max);
+        while let Some(key) = first_key(&view, &from, to.as_deref())? {
+            if page.items.len() >= limit || bytes >= PAGE_BYTES_MAX {
+                page.next = page.items.last().map(|(key, _)| key.clone());
+                break;
+            }
+            let (low, high) = bounds(key_prefix(keyspace, &key));
+            collect(&view, &mut held, &low, high.as_deref())?;
+            if let Some(held) = held.finish() {
+                bytes += key.len() + held.bytes();
+                page.items.push((key, held));
+            }
+            match high {
+                Some(high) => from = high,
+                None => break,
+            }
+        }
+        Ok(page)
+    }
+}
+
+fn first_key(view: &impl View, from: &[u8], to: Option<&[u8]>) -> Result<Option<Vec<u8>>, Error> {
+    let mut first = None;
+    view.scan(Family::Cells, from, to, &mut |key, _| {
+        let place = PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
+        first = Some(place.key());
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(first)
+}
+
+impl Range {
+    /// The bounds of its places.
+    fn bounds(&self, keyspace: &str) -> (Vec<u8>, Option<Vec<u8>>) {
+        let (mut from, mut to) = bounds(keys_prefix(keyspace, &self.prefix));
+        if let Some(start) = &self.start {
+            from = from.max(keys_prefix(keyspace, start));
+        }
+        if let Some(after) = self.after.as_ref().and_then(|after| prefix_end(&key_prefix(keyspace, after))) {
+            from = from.max(after);
+        }
+        if let Some(end) = &self.end {
+            // Below every place of `end` itself: its key ends with 00 01, longer keys go on higher.
+            let end = keys_prefix(keyspace, end);
+            to = Some(to.map_or_else(|| end.clone(), |to| to.min(end.clone())));
+        }
+        (from, to)
+    }
+}

@@ -1,0 +1,423 @@
+//! Commits: where operations are born.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::transaction::{CellVisitor, Changeset, Transaction};
+use super::{Committed, Own, Store, door};
+use crate::body::{self, content_hash, decode_sum, encode_sum};
+use crate::cell::{Body, Stored};
+use crate::delta::Builder;
+use crate::dot::LocalDot;
+use crate::hlc::Clock;
+use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix, kind_prefix, place};
+use crate::{
+    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Version, Write, WriteError,
+};
+
+/// A rumor is closed before it grows beyond this. A client batch is never split, so a rumor is at
+/// most this or one batch (with what it superseded), whichever is larger. A guess: large enough that
+/// overheads vanish, small enough to be sent to several peers in turn without holding up others.
+pub const RUMOR_BYTES: usize = 256 << 10;
+
+/// Why a batch does not go on.
+enum Stop {
+    /// It is refused; the others of the commit go on.
+    Refused(WriteError),
+    /// The engine failed; the whole commit does.
+    Failed(Error),
+}
+
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What one dot of a batch did.
+struct Minted {
+    seq: u64,
+    /// `None`: born dead.
+    entry: Option<(Vec<u8>, Bytes)>,
+    /// The dots it supersedes.
+    observed: Vec<LocalDot>,
+}
+
+impl<E: Engine> Store<E> {
+    /// Commits batches together: one engine write covers all of them, each sees those before it, and
+    /// each takes effect as a whole or is refused as a whole.
+    ///
+    /// # Errors
+    /// The engine's. Then nothing has changed, and none of the batches took effect.
+    pub fn commit(&mut self, wall_ms: u64, batches: Vec<Batch>) -> Result<Committed, Error> {
+        let id = match self.own {
+            Some(own) => own.id,
+            None => self.draw_actor(),
+        };
+        let mut session = Session::new(self, id, wall_ms);
+        let mut results = Vec::with_capacity(batches.len());
+        for batch in batches {
+            results.push(match session.batch(&batch) {
+                Ok(outcomes) => Ok(outcomes),
+                Err(Stop::Refused(error)) => Err(error),
+                Err(Stop::Failed(error)) => return Err(error),
+            });
+        }
+        let Finished { set, own, clock, rumors } = session.finish()?;
+        let changes = self.apply(set)?;
+        let accepted = results.iter().filter(|result| result.is_ok()).count() as u64;
+        self.stats.batches += accepted;
+        self.stats.refused += results.len() as u64 - accepted;
+        if !rumors.is_empty() {
+            self.stats.commits += 1;
+            self.own = Some(own);
+            self.clock = clock;
+        }
+        Ok(Committed { results, rumors, changes })
+    }
+}
+
+struct Session<'s, E: Engine> {
+    store: &'s Store<E>,
+    limits: &'s Limits,
+    wall_ms: u64,
+    txn: Transaction<'s, E>,
+    /// The state before the commit, for scans; made when first needed.
+    view: OnceCell<E::View<'s>>,
+    own: Own,
+    clock: Clock,
+    /// Of the batch in progress: its dots, and the cells as they were before it.
+    minted: Vec<Minted>,
+    undo: BTreeMap<Vec<u8>, Vec<Stored>>,
+    /// The rumor in progress and those done.
+    rumor: Builder,
+    rumor_first: u64,
+    rumors: Vec<(DotRange, Bytes)>,
+}
+
+/// What a session comes to.
+struct Finished {
+    set: Changeset,
+    own: Own,
+    clock: Clock,
+    rumors: Vec<(DotRange, Bytes)>,
+}
+
+impl<'s, E: Engine> Session<'s, E> {
+    fn finish(mut self) -> Result<Finished, Error> {
+        self.close_rumor_before(self.own.next);
+        let Self { txn, own, clock, rumors, .. } = self;
+        Ok(Finished { set: txn.finish()?, own, clock, rumors })
+    }
+
+    fn new(store: &'s Store<E>, id: ActorId, wall_ms: u64) -> Self {
+        let mut txn = Transaction::new(store);
+        let own = store.own.unwrap_or_else(|| Own { id, number: txn.number(id), next: 1 });
+        Self {
+            store,
+            limits: &store.options.limits,
+            wall_ms,
+            txn,
+            view: OnceCell::new(),
+            own,
+            clock: store.clock,
+            minted: Vec::new(),
+            undo: BTreeMap::new(),
+            rumor: Builder::default(),
+            rumor_first: own.next,
+            rumors: Vec::new(),
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) -> Result<Vec<Outcome>, Stop> {
+        door::check(batch, self.limits)?;
+        let before = (self.own, self.clock);
+        let outcomes: Result<Vec<Outcome>, Stop> =
+            batch.writes.iter().enumerate().map(|(index, write)| self.write(index, write)).collect();
+        let undo = std::mem::take(&mut self.undo);
+        let minted = std::mem::take(&mut self.minted);
+        if outcomes.is_err() {
+            (self.own, self.clock) = before;
+            for (place, cell) in undo {
+                *self.txn.cell(&place)? = cell;
+            }
+        } else {
+            self.tell(minted)?;
+        }
+        outcomes
+    }
+
+    /// Puts an accepted batch into a rumor and into the context.
+    fn tell(&mut self, minted: Vec<Minted>) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (minted.first(), minted.last()) else { return Ok(()) };
+        self.txn.see(self.own.number, first.seq, last.seq);
+        let mut batch_bytes = 0;
+        for mint in &minted {
+            batch_bytes += mint.entry.as_ref().map_or(0, |(place, body)| Builder::entry_bytes(place, body));
+        }
+        if self.rumor.bytes() + batch_bytes > RUMOR_BYTES {
+            self.close_rumor_before(first.seq);
+        }
+        for mint in minted {
+            self.rumor.claim(self.own.id, mint.seq, mint.seq);
+            for observed in mint.observed {
+                let dot = Dot { actor: self.txn.id(observed.actor)?, seq: observed.seq };
+                self.rumor.claim(dot.actor, dot.seq, dot.seq);
+                self.rumor.kill(dot);
+            }
+            if let Some((place, body)) = mint.entry {
+                self.rumor.entry(Dot { actor: self.own.id, seq: mint.seq }, place, body);
+            }
+        }
+        Ok(())
+    }
+
+    fn close_rumor_before(&mut self, next: u64) {
+        if next > self.rumor_first {
+            let range = DotRange { actor: self.own.id, first: self.rumor_first, last: next - 1 };
+            self.rumors.push((range, std::mem::take(&mut self.rumor).encode()));
+            self.rumor_first = next;
+        }
+    }
+
+    fn write(&mut self, index: usize, write: &Write) -> Result<Outcome, Stop> {
+        let (keyspace, key) = (write.keyspace.as_str(), write.key.as_slice());
+        if let Some(check) = write.check {
+            self.check_version(index, write, check)?;
+        }
+        let expires = write.ttl_ms.map(|ttl| self.wall_ms.saturating_add(ttl));
+        let at = |kind, field: &[u8]| place(keyspace, key, kind, field);
+        match &write.op {
+            Op::Put(value) => {
+                let place = at(Kind::Register, &[]);
+                self.check_kind(write, &[&place])?;
+                let dot = self.put(place, value, expires)?;
+                Ok(Outcome::Put { version: Version::of(&mut [dot]) })
+            }
+            Op::Flag(true) => {
+                let place = at(Kind::Flag, &[]);
+                self.check_kind(write, &[&place])?;
+                self.put(place, &[], expires)?;
+                Ok(Outcome::Flag)
+            }
+            Op::Flag(false) => {
+                self.remove(write, vec![at(Kind::Flag, &[])])?;
+                Ok(Outcome::Flag)
+            }
+            Op::Incr(by) => self.increment(write, *by, expires),
+            Op::SetAdd(elements) => {
+                self.put_fields(write, elements.iter().map(|e| (at(Kind::Set, e), &[][..])), expires)
+            }
+            Op::MapPut(fields) => {
+                self.put_fields(write, fields.iter().map(|(name, v)| (at(Kind::Map, name), &v[..])), expires)
+            }
+            Op::SetRemove(elements) => {
+                self.remove(write, elements.iter().map(|element| at(Kind::Set, element)).collect())
+            }
+            Op::MapDelete(names) => self.remove(write, names.iter().map(|name| at(Kind::Map, name)).collect()),
+            Op::Delete => self.delete_all(key_prefix(keyspace, key)),
+            Op::DeletePrefix => self.delete_all(keys_prefix(keyspace, key)),
+        }
+    }
+
+    /// Writes fields of a set or a map; answers how many were absent.
+    fn put_fields<'v>(
+        &mut self,
+        write: &Write,
+        fields: impl Iterator<Item = (Vec<u8>, &'v [u8])>,
+        expires: Option<u64>,
+    ) -> Result<Outcome, Stop> {
+        let fields: Vec<_> = fields.collect();
+        let places: Vec<&[u8]> = fields.iter().map(|(place, _)| place.as_slice()).collect();
+        self.check_kind(write, &places)?;
+        let mut added = 0;
+        for (place, value) in fields {
+            added += u64::from(!self.is_visible(&place)?);
+            self.put(place, value, expires)?;
+        }
+        Ok(Outcome::Changed { fields: added })
+    }
+
+    /// Removes what is live at places of one type with one dot; answers how many were visible.
+    fn remove(&mut self, write: &Write, places: Vec<Vec<u8>>) -> Result<Outcome, Stop> {
+        // A field named twice is removed once.
+        let places: BTreeSet<Vec<u8>> = places.into_iter().collect();
+        let refs: Vec<&[u8]> = places.iter().map(Vec::as_slice).collect();
+        self.check_kind(write, &refs)?;
+        let mut removed = 0;
+        for place in &places {
+            removed += u64::from(self.is_visible(place)?);
+        }
+        self.kill(places.into_iter())?;
+        Ok(Outcome::Changed { fields: removed })
+    }
+
+    fn increment(&mut self, write: &Write, by: i64, expires: Option<u64>) -> Result<Outcome, Stop> {
+        let own_place = place(&write.keyspace, &write.key, Kind::Counter, &self.own.id.0);
+        self.check_kind(write, &[&own_place])?;
+        let (mut own_sum, mut others) = (0i128, 0i128);
+        let (from, to) = bounds(kind_prefix(&write.keyspace, &write.key, Kind::Counter));
+        let wall_ms = self.wall_ms;
+        self.scan(&from, to.as_deref(), &mut |place, cell| {
+            let sum = counter_sum(cell, wall_ms);
+            if place == own_place {
+                own_sum = sum;
+            } else {
+                others = others.saturating_add(sum);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let sum = own_sum.checked_add(i128::from(by)).ok_or(WriteError::CounterOverflow)?;
+        let value = sum.checked_add(others).ok_or(WriteError::CounterOverflow)?;
+        self.put(own_place, &encode_sum(sum), expires)?;
+        Ok(Outcome::Counter { value })
+    }
+
+    /// Deletes everything under a prefix of places, up to the limit, with one dot.
+    fn delete_all(&mut self, prefix: Vec<u8>) -> Result<Outcome, Stop> {
+        let max = self.limits.delete_places_max;
+        let mut places = Vec::new();
+        let mut more = false;
+        let (from, to) = bounds(prefix);
+        self.scan(&from, to.as_deref(), &mut |place, _| {
+            if places.len() == max {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            places.push(place.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        let removed = places.len() as u64;
+        self.kill(places.into_iter())?;
+        Ok(Outcome::Deleted { places: removed, more })
+    }
+
+    /// Mints a dot for a value at a place, superseding every version live there.
+    fn put(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
+        let body = body::encode(self.clock.tick(self.wall_ms), expires, value);
+        let local = LocalDot { actor: self.own.number, seq: self.mint() };
+        let hash = content_hash(self.own.id, local.seq, &place, &body);
+        let version = Stored { dot: local, body: Body::Whole(body.clone()), hash: Some(hash) };
+        let observed = self.replace(&place, vec![version])?;
+        self.minted.push(Minted { seq: local.seq, entry: Some((place, body)), observed });
+        Ok(Dot { actor: self.own.id, seq: local.seq })
+    }
+
+    /// Mints one dot that is born dead and supersedes every version live at `places`. Where nothing
+    /// is live, nothing happens.
+    fn kill(&mut self, places: impl Iterator<Item = Vec<u8>>) -> Result<(), Error> {
+        let mut observed = Vec::new();
+        for place in places {
+            observed.append(&mut self.replace(&place, Vec::new())?);
+        }
+        if !observed.is_empty() {
+            let seq = self.mint();
+            self.minted.push(Minted { seq, entry: None, observed });
+        }
+        Ok(())
+    }
+
+    fn mint(&mut self) -> u64 {
+        let seq = self.own.next;
+        self.own.next += 1;
+        seq
+    }
+
+    /// Replaces the versions at a place; answers the dots that were live there.
+    fn replace(&mut self, place: &[u8], now: Vec<Stored>) -> Result<Vec<LocalDot>, Error> {
+        let cell = self.txn.cell(place)?;
+        let before = std::mem::replace(cell, now);
+        let observed = before.iter().map(|version| version.dot).collect();
+        if !self.undo.contains_key(place) {
+            self.undo.insert(place.to_vec(), before);
+        }
+        Ok(observed)
+    }
+
+    fn is_visible(&mut self, place: &[u8]) -> Result<bool, Error> {
+        let wall_ms = self.wall_ms;
+        Ok(self.txn.cell(place)?.iter().any(|version| is_visible(version, wall_ms)))
+    }
+
+    fn check_version(&mut self, index: usize, write: &Write, check: Check) -> Result<(), Stop> {
+        let wall_ms = self.wall_ms;
+        let place = place(&write.keyspace, &write.key, Kind::Register, &[]);
+        let live = self.txn.cell(&place)?.clone();
+        let mut dots = Vec::new();
+        for version in live.iter().filter(|version| is_visible(version, wall_ms)) {
+            dots.push(Dot { actor: self.txn.id(version.dot.actor)?, seq: version.dot.seq });
+        }
+        let found = (!dots.is_empty()).then(|| Version::of(&mut dots));
+        let expected = match check {
+            Check::Absent => None,
+            Check::Version(version) => Some(version),
+        };
+        if found != expected {
+            return Err(WriteError::VersionMismatch { index, expected, found }.into());
+        }
+        Ok(())
+    }
+
+    /// Refuses an operation of another type than the key holds. One seek, and none where any of the
+    /// wanted places is there already.
+    fn check_kind(&mut self, write: &Write, wanted_places: &[&[u8]]) -> Result<(), Stop> {
+        let Some(wanted) = door::kind_of(&write.op) else { return Ok(()) };
+        for place in wanted_places {
+            if self.is_visible(place)? {
+                return Ok(());
+            }
+        }
+        let (from, to) = bounds(key_prefix(&write.keyspace, &write.key));
+        let wall_ms = self.wall_ms;
+        let mut holds = None;
+        self.scan(&from, to.as_deref(), &mut |place, cell| {
+            if !cell.iter().any(|version| is_visible(version, wall_ms)) {
+                return ControlFlow::Continue(());
+            }
+            holds = PlaceRef::parse(place).and_then(|place| place.kind);
+            ControlFlow::Break(())
+        })?;
+        match holds {
+            Some(holds) if holds != wanted => {
+                Err(WriteError::TypeMismatch { key: write.key.clone(), holds, wanted }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut CellVisitor<'_>,
+    ) -> Result<(), Error> {
+        let view = self.view.get_or_init(|| self.store.engine.view());
+        self.txn.scan(view, from, to, visit)
+    }
+}
+
+/// Whether a read at `wall_ms` sees a version. One that cannot be read is there all the same.
+fn is_visible(version: &Stored, wall_ms: u64) -> bool {
+    version.head().is_none_or(|head| head.is_visible(wall_ms))
+}
+
+/// The sum that a counter's field stands for: of two live dots of one actor the later counts.
+pub(crate) fn counter_sum(cell: &[Stored], wall_ms: u64) -> i128 {
+    let mut last: BTreeMap<u32, (u64, i128)> = BTreeMap::new();
+    for version in cell {
+        let (Some(head), Body::Whole(body)) = (version.head(), &version.body) else { continue };
+        let Some(sum) = decode_sum(&body[head.bytes..]).filter(|_| head.is_visible(wall_ms)) else { continue };
+        let slot = last.entry(version.dot.actor).or_insert((0, 0));
+        *slot = (*slot).max((version.dot.seq, sum));
+    }
+    last.values().fold(0i128, |total, &(_, sum)| total.saturating_add(sum))
+}

@@ -1,0 +1,285 @@
+//! Joins: the only merge rule. An entry stays that the other side holds too or has never seen;
+//! contexts are united. No entry of a delta is ever refused.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::recover::EQUIVOCATIONS_KEY;
+use super::transaction::{Changeset, Transaction};
+use super::Store;
+use super::restrict::live_rows;
+use crate::body::{Head, content_hash};
+use crate::cell::{Body, DotRow, Stored};
+use crate::delta::{self, ActorDelta, Delta, Entry};
+use crate::dot::LocalDot;
+use crate::engine::{Family, RowOp};
+use crate::hlc::Clock;
+use crate::{Change, DotRange, Engine, Error};
+
+/// A span of claimed dots up to this long is looked up dot by dot, a longer one is scanned. A guess:
+/// a seek costs about as much as four lookups.
+const LOOKUPS_MAX: u64 = 4;
+
+/// What a join did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Live entries or context changed; if not, the delta was old news.
+    pub changed: bool,
+    /// Entries that are live here now and were not before.
+    pub entries: u64,
+    /// Older live dots at the places of those entries: the sender may know them to be dead.
+    pub suspects: Vec<DotRange>,
+    /// Keys whose visible state may have changed, in order, each once.
+    pub changes: Vec<Change>,
+}
+
+impl<E: Engine> Store<E> {
+    /// Joins a delta, at once and as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the bytes are not a delta, otherwise the engine's. Nothing changed.
+    pub fn join(&mut self, wall_ms: u64, bytes: &[u8]) -> Result<Joined, Error> {
+        let delta = delta::decode(bytes)?;
+        let mut session = Session::new(self, &delta, wall_ms);
+        for section in &delta.actors {
+            session.claim(section);
+        }
+        for section in &delta.actors {
+            session.take_entries(section)?;
+        }
+        for section in &delta.actors {
+            session.bury(section)?;
+        }
+        let Finished { mut set, suspects, entries, clock, future, equivocations, siblings } = session.finish()?;
+        if equivocations > 0 {
+            let total = self.stats.equivocations + equivocations;
+            set.ops.push(RowOp::Put(Family::Meta, EQUIVOCATIONS_KEY.to_vec(), total.to_be_bytes().to_vec()));
+        }
+        let is_news = !set.is_old_news();
+        let changes = self.apply(set)?;
+        self.clock = clock;
+        self.give_up_actor_if_taken(&delta);
+        self.stats.joins += 1;
+        self.stats.joins_old_news += u64::from(!is_news);
+        self.stats.entries_joined += entries;
+        self.stats.siblings += siblings;
+        self.stats.future_timestamps += future;
+        self.stats.equivocations += equivocations;
+        Ok(Joined { changed: is_news, entries, suspects, changes })
+    }
+
+    /// Somebody holds dots of our actor that we never minted: this process was copied or rolled
+    /// back. Whoever else mints under that name, we do not any more.
+    fn give_up_actor_if_taken(&mut self, delta: &Delta<'_>) {
+        let taken = self.own.is_some_and(|own| {
+            delta.actors.iter().any(|section| section.actor == own.id && section.claimed.max() >= own.next)
+        });
+        if taken {
+            self.own = None;
+            self.stats.actor_rotations += 1;
+        }
+    }
+}
+
+struct Session<'s, 'd, E: Engine> {
+    store: &'s Store<E>,
+    txn: Transaction<'s, E>,
+    view: OnceCell<E::View<'s>>,
+    /// The delta's sections by actor number.
+    sections: BTreeMap<u32, &'d ActorDelta<'d>>,
+    wall_ms: u64,
+    clock: Clock,
+    /// New entries by place.
+    new: BTreeMap<&'d [u8], Vec<LocalDot>>,
+    /// Claimed dots that died at places already visited.
+    buried: BTreeSet<LocalDot>,
+    future: u64,
+    equivocations: u64,
+    siblings: u64,
+}
+
+/// What a session comes to.
+struct Finished {
+    set: Changeset,
+    suspects: Vec<DotRange>,
+    entries: u64,
+    clock: Clock,
+    future: u64,
+    equivocations: u64,
+    siblings: u64,
+}
+
+impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
+    fn finish(mut self) -> Result<Finished, Error> {
+        let suspects = self.suspects()?;
+        let Self { txn, clock, new, future, equivocations, siblings, .. } = self;
+        let entries = new.values().map(|dots| dots.len() as u64).sum();
+        Ok(Finished { set: txn.finish()?, suspects, entries, clock, future, equivocations, siblings })
+    }
+
+    fn new(store: &'s Store<E>, delta: &'d Delta<'d>, wall_ms: u64) -> Self {
+        let mut txn = Transaction::new(store);
+        let sections = delta.actors.iter().filter(|section| !section.claimed.is_empty());
+        let sections = sections.map(|section| (txn.number(section.actor), section)).collect();
+        Self {
+            store,
+            txn,
+            view: OnceCell::new(),
+            sections,
+            wall_ms,
+            clock: store.clock,
+            new: BTreeMap::new(),
+            buried: BTreeSet::new(),
+            future: 0,
+            equivocations: 0,
+            siblings: 0,
+        }
+    }
+
+    /// Adds what is claimed and not yet seen to the context.
+    fn claim(&mut self, section: &ActorDelta<'_>) {
+        if section.claimed.is_empty() {
+            return;
+        }
+        let number = self.txn.number(section.actor);
+        for &(first, last) in section.claimed.spans() {
+            if !self.store.index.is_seen(number, first, last) {
+                self.txn.see(number, first, last);
+            }
+        }
+    }
+
+    fn take_entries(&mut self, section: &'d ActorDelta<'d>) -> Result<(), Error> {
+        if section.entries.is_empty() {
+            return Ok(());
+        }
+        let number = self.txn.number(section.actor);
+        for entry in &section.entries {
+            let dot = LocalDot { actor: number, seq: entry.seq };
+            if self.store.index.is_seen(number, entry.seq, entry.seq) {
+                self.compare(section, entry, dot)?;
+            } else {
+                self.add(entry, dot, None)?;
+                self.new.entry(&entry.place).or_default().push(dot);
+            }
+        }
+        Ok(())
+    }
+
+    /// A new entry, or the better content of an equivocation. The dots that the delta knows to be
+    /// dead die at the same time, which saves looking them up.
+    fn add(&mut self, entry: &'d Entry<'d>, dot: LocalDot, hash: Option<u128>) -> Result<(), Error> {
+        if let Some(head) = Head::parse(entry.body) {
+            let ahead = self.store.options.clock_ahead_ms_max;
+            self.future += u64::from(!self.clock.observe(head.written, self.wall_ms, ahead));
+        }
+        let (sections, buried) = (&self.sections, &mut self.buried);
+        let cell = self.txn.cell(&entry.place)?;
+        cell.retain(|version| {
+            let dies = is_claimed_dead(sections, version.dot);
+            if dies {
+                buried.insert(version.dot);
+            }
+            !dies
+        });
+        cell.push(Stored { dot, body: Body::Whole(Bytes::copy_from_slice(entry.body)), hash });
+        Ok(())
+    }
+
+    /// An entry whose dot has been seen is live already or dead. If it is live with another content,
+    /// the larger hash wins, here as everywhere.
+    fn compare(&mut self, section: &'d ActorDelta<'d>, entry: &'d Entry<'d>, dot: LocalDot) -> Result<(), Error> {
+        if !self.store.index.may_be_live(dot) {
+            return Ok(());
+        }
+        let Some(row) = self.store.engine.get(Family::Dots, &dot.row_key())? else { return Ok(()) };
+        let ours = DotRow::decode(&row)?;
+        let theirs = content_hash(section.actor, entry.seq, &entry.place, entry.body);
+        if ours.hash == theirs {
+            return Ok(());
+        }
+        self.equivocations += 1;
+        if theirs > ours.hash {
+            self.txn.cell(&ours.place)?.retain(|version| version.dot != dot);
+            self.add(entry, dot, Some(theirs))?;
+        }
+        Ok(())
+    }
+
+    /// What is claimed, seen here, and not live on the other side, dies.
+    fn bury(&mut self, section: &ActorDelta<'_>) -> Result<(), Error> {
+        let Some(number) = self.store.number(section.actor) else { return Ok(()) };
+        let index = &self.store.index;
+        let seen = &index.actor(number).seen;
+        let parts = section.claimed.spans().iter().flat_map(|&(first, last)| seen.within(first, last));
+        let parts: Vec<_> = parts.flat_map(|(first, last)| index.live_parts(number, first, last)).collect();
+        for (first, last) in parts {
+            for (dot, place) in self.live_dots(section, number, first, last)? {
+                self.txn.cell(&place)?.retain(|version| version.dot != dot);
+            }
+        }
+        Ok(())
+    }
+
+    /// The live dots of `first..=last` that the delta does not hold live and that have not died yet.
+    fn live_dots(
+        &self,
+        section: &ActorDelta<'_>,
+        number: u32,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<(LocalDot, Vec<u8>)>, Error> {
+        let stays = |dot: LocalDot| holds(section, dot.seq) || self.buried.contains(&dot);
+        let mut found = Vec::new();
+        let engine = &self.store.engine;
+        if last - first < LOOKUPS_MAX {
+            for dot in (first..=last).map(|seq| LocalDot { actor: number, seq }).filter(|&dot| !stays(dot)) {
+                if let Some(row) = engine.get(Family::Dots, &dot.row_key())? {
+                    found.push((dot, DotRow::decode(&row)?.place));
+                }
+            }
+            return Ok(found);
+        }
+        let view = self.view.get_or_init(|| engine.view());
+        live_rows(view, number, first, last, &mut |dot, row| {
+            if !stays(dot) {
+                found.push((dot, row.place));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Older versions that live on beside new ones.
+    fn suspects(&mut self) -> Result<Vec<DotRange>, Error> {
+        let mut suspects = Vec::new();
+        for (place, new) in &self.new {
+            let cell = self.txn.cell(place)?;
+            if cell.len() < 2 {
+                continue;
+            }
+            let older: Vec<_> = cell.iter().map(|version| version.dot).filter(|dot| !new.contains(dot)).collect();
+            self.siblings += 1;
+            for dot in older {
+                suspects.push(DotRange { actor: self.txn.id(dot.actor)?, first: dot.seq, last: dot.seq });
+            }
+        }
+        suspects.sort_unstable();
+        Ok(suspects)
+    }
+}
+
+/// Whether the delta holds the section's dot live.
+fn holds(section: &ActorDelta<'_>, seq: u64) -> bool {
+    section.entries.binary_search_by_key(&seq, |entry| entry.seq).is_ok()
+}
+
+/// Whether the delta says that a dot is dead.
+fn is_claimed_dead(sections: &BTreeMap<u32, &ActorDelta<'_>>, dot: LocalDot) -> bool {
+    sections
+        .get(&dot.actor)
+        .is_some_and(|section| section.claimed.contains(dot.seq, dot.seq) && !holds(section, dot.seq))
+}

@@ -1,0 +1,135 @@
+//! The store: one writer over an engine.
+
+mod commit;
+mod door;
+mod expire;
+mod index;
+mod join;
+mod recover;
+mod restrict;
+mod transaction;
+mod tree;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+
+pub(crate) use commit::counter_sum;
+pub use expire::{EXPIRY_GRACE_MS, EXPIRY_STEP_MS};
+pub use commit::RUMOR_BYTES;
+pub use join::Joined;
+pub(crate) use recover::{
+    ACTOR_PREFIX, BUCKETS_PREFIX, CHECKPOINT_KEY, CONTEXT_PREFIX, EQUIVOCATIONS_KEY, FORMAT, FORMAT_KEY,
+    numbered_rows,
+};
+
+
+use crate::actor::ActorTable;
+use crate::hlc::Clock;
+use crate::{ActorId, Change, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError};
+use index::Index;
+
+/// What a store is told when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bounds on what clients write here.
+    pub limits: Limits,
+    /// Timestamps of other replicas further ahead of the wall clock than this do not move the local
+    /// clock. The default is a guess at how wrong a clock may be before somebody should look.
+    pub clock_ahead_ms_max: u64,
+    /// The network whose data this is. Recorded at the first open, compared at every later one;
+    /// `None` does neither.
+    pub network: Option<[u8; 16]>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limits: Limits::default(), clock_ahead_ms_max: 60_000, network: None }
+    }
+}
+
+/// What a group commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// One per batch, in order: an outcome per write, or why the whole batch was refused.
+    pub results: Vec<Result<Vec<Outcome>, WriteError>>,
+    /// Deltas for the other replicas, each with the dots it minted.
+    pub rumors: Vec<(DotRange, Bytes)>,
+    /// Keys whose visible state may have changed, in order, each once.
+    pub changes: Vec<Change>,
+}
+
+/// This process as an origin of writes.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    id: ActorId,
+    number: u32,
+    /// Sequence number of the next dot.
+    next: u64,
+}
+
+/// The one writer of a replica. Reads go through [`Store::reader`].
+pub struct Store<E> {
+    engine: E,
+    options: Options,
+    /// Shared with readers, who meet numbers in cells.
+    table: Arc<RwLock<ActorTable>>,
+    index: Index,
+    clock: Clock,
+    rng: ChaCha12Rng,
+    /// None until the first write after open: an actor is one run of one process.
+    own: Option<Own>,
+    /// Counters only; [`Store::stats`] adds the rest.
+    stats: Stats,
+    /// The engine holds a fingerprint checkpoint that matches the data.
+    checkpointed: bool,
+    /// Wall time of the last checkpoint that [`Store::maintain`] wrote.
+    checkpointed_ms: u64,
+    /// `stats.commits + stats.joins` when [`Store::maintain`] last looked.
+    writes_seen: u64,
+}
+
+impl<E: Engine> Store<E> {
+    /// A reader; cloning it is cheap.
+    pub fn reader(&self) -> Reader<E> {
+        Reader::new(self.engine.clone(), Arc::clone(&self.table))
+    }
+
+    /// The actor under which this store writes; `None` before its first write.
+    pub fn own_actor(&self) -> Option<ActorId> {
+        self.own.map(|own| own.id)
+    }
+
+    /// Every figure.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            entries: self.index.live().live,
+            actors: self.index.actors().len() as u64,
+            intervals: self.index.actors().iter().map(|actor| actor.seen.spans().len() as u64).sum(),
+            rebuilding: self.index.is_rebuilding(),
+            ..self.stats
+        }
+    }
+
+    /// Checks the whole store; see [`crate::check`]. Reads every row: on a large store
+    /// [`Reader::doctor`] does it without holding up the writer.
+    pub fn doctor(&self) -> Result<crate::Report, Error> {
+        crate::check::doctor(&self.engine, self.root())
+    }
+
+    fn number(&self, id: ActorId) -> Option<u32> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).number(id)
+    }
+
+    /// A name for a new run: fresh, so that no dot is ever minted twice.
+    fn draw_actor(&mut self) -> ActorId {
+        let mut id = [0; 16];
+        self.rng.fill_bytes(&mut id);
+        ActorId(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Restrictions: what of this state is sent to others.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::Store;
+use crate::cell::{self, DotRow};
+use crate::delta::Builder;
+use crate::dot::LocalDot;
+use crate::engine::{Family, View};
+use crate::{ActorId, Dot, DotRange, Engine, Error};
+
+impl<E: Engine> Store<E> {
+    /// Whether every dot of `range` has been seen.
+    pub fn contains(&self, range: &DotRange) -> bool {
+        self.number(range.actor).is_some_and(|number| self.index.is_seen(number, range.first, range.last))
+    }
+
+    /// The parts of `ranges` that have not been seen.
+    pub fn missing(&self, ranges: &[DotRange]) -> Vec<DotRange> {
+        let mut missing = Vec::new();
+        for range in ranges.iter().filter(|range| is_sound(range)) {
+            let gaps = match self.number(range.actor) {
+                None => vec![(range.first, range.last)],
+                Some(number) => self.index.actor(number).seen.gaps(range.first, range.last),
+            };
+            missing.extend(gaps.into_iter().map(|(first, last)| DotRange { actor: range.actor, first, last }));
+        }
+        missing
+    }
+
+    /// The state restricted to those dots of `ranges` that have been seen, as a delta of about
+    /// `bytes_max` (one entry more, at most), and what of `ranges` did not fit.
+    pub fn restrict(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), Error> {
+        let view = self.engine.view();
+        let mut builder = Builder::default();
+        for (position, range) in ranges.iter().enumerate() {
+            let Some(number) = self.number(range.actor).filter(|_| is_sound(range)) else { continue };
+            let seen = &self.index.actor(number).seen;
+            for (first, last) in seen.within(range.first, range.last) {
+                if let Some(stop) = self.restrict_span(&view, &mut builder, number, (first, last), bytes_max)? {
+                    let rest = DotRange { first: stop, ..*range };
+                    let rest = std::iter::once(rest).chain(ranges[position + 1..].iter().copied());
+                    return Ok((builder.encode(), rest.collect()));
+                }
+            }
+        }
+        Ok((builder.encode(), Vec::new()))
+    }
+
+    /// Adds a seen span; answers the first dot that did not fit, if any.
+    fn restrict_span(
+        &self,
+        view: &E::View<'_>,
+        builder: &mut Builder,
+        number: u32,
+        (first, last): (u64, u64),
+        bytes_max: usize,
+    ) -> Result<Option<u64>, Error> {
+        if builder.bytes() >= bytes_max {
+            return Ok(Some(first));
+        }
+        let actor = self.index.actor(number).id;
+        let mut stop = None;
+        for (low, high) in self.index.live_parts(number, first, last) {
+            live_rows(view, number, low, high, &mut |dot, row| {
+                let place = row.place;
+                let cell = cell::read(view, &place)?;
+                let version = cell.iter().find(|version| version.dot == dot);
+                let version = version.ok_or_else(|| Error::corrupt(format!("{dot:?} is not in its cell")))?;
+                let body = version.whole(view)?;
+                if builder.has_entries() && builder.bytes() + Builder::entry_bytes(&place, &body) > bytes_max {
+                    stop = Some(dot.seq);
+                    return Ok(ControlFlow::Break(()));
+                }
+                builder.entry(Dot { actor, seq: dot.seq }, place, body);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if stop.is_some() {
+                break;
+            }
+        }
+        let end = stop.map_or(last, |stop| stop - 1);
+        if first <= end {
+            builder.claim(actor, first, end);
+        }
+        Ok(stop)
+    }
+
+    /// A delta that claims exactly those dots of `ranges` that have been seen and are dead here.
+    pub fn dead_among(&self, ranges: &[DotRange]) -> Result<Bytes, Error> {
+        let view = self.engine.view();
+        let mut builder = Builder::default();
+        for range in ranges.iter().filter(|range| is_sound(range)) {
+            let Some(number) = self.number(range.actor) else { continue };
+            for (first, last) in self.index.actor(number).seen.within(range.first, range.last) {
+                self.claim_dead(&view, &mut builder, (range.actor, number), (first, last))?;
+            }
+        }
+        Ok(builder.encode())
+    }
+
+    fn claim_dead(
+        &self,
+        view: &E::View<'_>,
+        builder: &mut Builder,
+        (actor, number): (ActorId, u32),
+        (first, last): (u64, u64),
+    ) -> Result<(), Error> {
+        let mut next = first;
+        let mut claim = |from: u64, to: u64| {
+            if from <= to {
+                builder.claim(actor, from, to);
+            }
+        };
+        for (low, high) in self.index.live_parts(number, first, last) {
+            live_rows(view, number, low, high, &mut |dot, _| {
+                // Sequence numbers start at 1, so this does not go below zero.
+                claim(next, dot.seq - 1);
+                next = dot.seq + 1;
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        claim(next, last);
+        Ok(())
+    }
+}
+
+/// Visits the live dots of `first..=last` in order.
+pub(super) fn live_rows(
+    view: &impl View,
+    number: u32,
+    first: u64,
+    last: u64,
+    visit: &mut dyn FnMut(LocalDot, DotRow) -> Result<ControlFlow<()>, Error>,
+) -> Result<(), Error> {
+    let from = LocalDot { actor: number, seq: first }.row_key();
+    let to = LocalDot { actor: number, seq: last + 1 }.row_key();
+    view.scan(Family::Dots, &from, Some(&to), &mut |key, row| {
+        let dot = LocalDot::from_row_key(key).ok_or_else(|| Error::corrupt("a dot's row has a wrong key"))?;
+        visit(dot, DotRow::decode(row)?)
+    })
+}
+
+/// A peer may ask for anything.
+fn is_sound(range: &DotRange) -> bool {
+    0 < range.first && range.first <= range.last
+}

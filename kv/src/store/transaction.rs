@@ -1,0 +1,251 @@
+//! A transaction: the cells and contexts that one engine write will change, gathered in memory.
+//! Nothing of the store changes before the engine has accepted the write.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::PoisonError;
+
+use super::Store;
+use super::recover::{CHECKPOINT_KEY, actor_key, context_key};
+use crate::cell::{self, DotRow, Latest, Stored, ttl_key};
+use crate::delta::put_spans;
+use crate::dot::LocalDot;
+use crate::engine::{Family, RowOp, View};
+use crate::place::PlaceRef;
+use crate::{ActorId, Change, Engine, Error, Intervals};
+
+/// A cell before and after.
+#[derive(Debug, Default)]
+struct Touched {
+    before: Vec<Stored>,
+    now: Vec<Stored>,
+}
+
+/// What a scan calls for each place and its live versions; it may break off.
+pub(super) type CellVisitor<'v> = dyn FnMut(&[u8], &[Stored]) -> ControlFlow<()> + 'v;
+
+/// See the module.
+pub(super) struct Transaction<'s, E> {
+    store: &'s Store<E>,
+    touched: BTreeMap<Vec<u8>, Touched>,
+    /// Contexts that grew, whole.
+    seen: BTreeMap<u32, Intervals>,
+    /// Actors met for the first time; they follow the table's numbers.
+    fresh: Vec<ActorId>,
+    known: u32,
+}
+
+/// What a transaction comes to.
+#[derive(Debug, Default)]
+pub(super) struct Changeset {
+    pub ops: Vec<RowOp>,
+    removed: Vec<(LocalDot, u128)>,
+    added: Vec<(LocalDot, u128)>,
+    seen: BTreeMap<u32, Intervals>,
+    fresh: Vec<ActorId>,
+    changes: Vec<Change>,
+}
+
+impl Changeset {
+    /// Whether it changes neither live entries nor context.
+    pub fn is_old_news(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty() && self.seen.is_empty()
+    }
+}
+
+impl<'s, E: Engine> Transaction<'s, E> {
+    pub fn new(store: &'s Store<E>) -> Self {
+        let known = store.index.actors().len() as u32;
+        Self { store, touched: BTreeMap::new(), seen: BTreeMap::new(), fresh: Vec::new(), known }
+    }
+
+    /// The number of an actor; a new one gets the next.
+    pub fn number(&mut self, id: ActorId) -> u32 {
+        if let Some(number) = self.store.number(id) {
+            return number;
+        }
+        let position = self.fresh.iter().position(|&fresh| fresh == id).unwrap_or_else(|| {
+            self.fresh.push(id);
+            self.fresh.len() - 1
+        });
+        self.known + position as u32
+    }
+
+    /// The actor under a number that a cell or this transaction gave.
+    pub fn id(&self, number: u32) -> Result<ActorId, Error> {
+        let known = self.store.index.actors().get(number as usize).map(|actor| actor.id);
+        let id = known.or_else(|| self.fresh.get(number.checked_sub(self.known)? as usize).copied());
+        id.ok_or_else(|| Error::corrupt(format!("actor {number} has no row")))
+    }
+
+    /// Adds dots to the context.
+    pub fn see(&mut self, number: u32, first: u64, last: u64) {
+        let index = &self.store.index;
+        self.seen
+            .entry(number)
+            .or_insert_with(|| index.actors().get(number as usize).map_or_else(Intervals::new, |a| a.seen.clone()))
+            .insert(first, last);
+    }
+
+    /// The versions at a place as this transaction leaves them, to be changed.
+    pub fn cell(&mut self, place: &[u8]) -> Result<&mut Vec<Stored>, Error> {
+        if !self.touched.contains_key(place) {
+            let before = cell::read(&Latest(&self.store.engine), place)?;
+            self.touched.insert(place.to_vec(), Touched { now: before.clone(), before });
+        }
+        Ok(&mut self.touched.get_mut(place).expect("just inserted").now)
+    }
+
+    /// Visits the cells of a range that hold anything, as this transaction leaves them.
+    pub fn scan(
+        &self,
+        view: &impl View,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut CellVisitor<'_>,
+    ) -> Result<(), Error> {
+        let mut ours = self
+            .touched
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+            .take_while(|(place, _)| to.is_none_or(|to| place.as_slice() < to))
+            .map(|(place, touched)| (place.as_slice(), touched.now.as_slice()))
+            .peekable();
+        let mut flow = ControlFlow::Continue(());
+        let mut see = |place: &[u8], cell: &[Stored]| {
+            if !cell.is_empty() && flow.is_continue() {
+                flow = visit(place, cell);
+            }
+            flow
+        };
+        view.scan(Family::Cells, from, to, &mut |place, row| {
+            while let Some((earlier, cell)) = ours.next_if(|(ours, _)| *ours < place) {
+                if see(earlier, cell).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(match ours.next_if(|(ours, _)| *ours == place) {
+                Some((_, cell)) => see(place, cell),
+                None => see(place, &cell::decode(row.to_vec())?),
+            })
+        })?;
+        for (place, cell) in ours {
+            if see(place, cell).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the engine has to write, and what changes in memory then.
+    pub fn finish(mut self) -> Result<Changeset, Error> {
+        let mut set = Changeset::default();
+        let mut key_before: &[u8] = &[];
+        let rows = Latest(&self.store.engine);
+        // All removals come first: one dot may leave one place and appear at another (equivocation).
+        for (place, touched) in &self.touched {
+            for version in touched.before.iter().filter(|version| !touched.now.contains(version)) {
+                let hash = version.content_hash(self.id(version.dot.actor)?, place, &rows)?;
+                set.remove(version, hash);
+            }
+        }
+        for (place, touched) in &self.touched {
+            if touched.before == touched.now {
+                continue;
+            }
+            for version in touched.now.iter().filter(|version| !touched.before.contains(version)) {
+                let hash = version.content_hash(self.id(version.dot.actor)?, place, &rows)?;
+                set.add(place, version, hash);
+            }
+            set.ops.push(if touched.now.is_empty() {
+                RowOp::Delete(Family::Cells, place.clone())
+            } else {
+                RowOp::Put(Family::Cells, place.clone(), cell::encode(&touched.now))
+            });
+            let parsed = PlaceRef::parse(place).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
+            let key = &place[..parsed.key_prefix_bytes()];
+            if key != key_before {
+                set.changes.push(Change { keyspace: parsed.keyspace.to_owned(), key: parsed.key() });
+                key_before = key;
+            }
+        }
+        for (&number, seen) in &self.seen {
+            let mut row = Vec::new();
+            put_spans(&mut row, seen);
+            set.ops.push(RowOp::Put(Family::Meta, context_key(number), row));
+        }
+        if self.seen.is_empty() {
+            // An actor that nothing is known of needs no number.
+            self.fresh.clear();
+        }
+        for (number, id) in (self.known..).zip(&self.fresh) {
+            set.ops.push(RowOp::Put(Family::Meta, actor_key(number), id.0.to_vec()));
+        }
+        set.seen = std::mem::take(&mut self.seen);
+        set.fresh = std::mem::take(&mut self.fresh);
+        Ok(set)
+    }
+}
+
+impl Changeset {
+    fn remove(&mut self, version: &Stored, hash: u128) {
+        let key = version.dot.row_key();
+        self.ops.push(RowOp::DeleteOnce(Family::Dots, key.to_vec()));
+        if version.is_split() {
+            self.ops.push(RowOp::DeleteOnce(Family::Bodies, key.to_vec()));
+        }
+        if let Some(expires) = version.head().and_then(|head| head.expires_ms) {
+            self.ops.push(RowOp::DeleteOnce(Family::Ttl, ttl_key(expires, version.dot)));
+        }
+        self.removed.push((version.dot, hash));
+    }
+
+    fn add(&mut self, place: &[u8], version: &Stored, hash: u128) {
+        let key = version.dot.row_key();
+        self.ops.push(RowOp::Put(Family::Dots, key.to_vec(), DotRow::encode(hash, place)));
+        if let Some(rest) = version.split_rest() {
+            self.ops.push(RowOp::Put(Family::Bodies, key.to_vec(), rest.to_vec()));
+        }
+        if let Some(expires) = version.head().and_then(|head| head.expires_ms) {
+            self.ops.push(RowOp::Put(Family::Ttl, ttl_key(expires, version.dot), place.to_vec()));
+        }
+        self.added.push((version.dot, hash));
+    }
+}
+
+impl<E: Engine> Store<E> {
+    /// Writes a changeset, then takes it over into memory. On an error nothing has changed, except
+    /// that the next write takes a fresh actor: part of what failed may be on disk.
+    pub(super) fn apply(&mut self, mut set: Changeset) -> Result<Vec<Change>, Error> {
+        if set.ops.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.checkpointed {
+            set.ops.push(RowOp::Delete(Family::Meta, CHECKPOINT_KEY.to_vec()));
+        }
+        let known = self.index.actors().len() as u32;
+        if !set.fresh.is_empty() {
+            // Before the write: a reader that meets a number must find its actor.
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            set.fresh.iter().for_each(|&id| table.push(id));
+        }
+        if let Err(error) = self.engine.write(set.ops) {
+            self.table.write().unwrap_or_else(PoisonError::into_inner).truncate(known);
+            self.own = None;
+            return Err(error);
+        }
+        self.checkpointed = false;
+        for id in set.fresh {
+            self.index.push(id);
+        }
+        for (number, seen) in set.seen {
+            self.index.set_seen(number, seen);
+        }
+        for (dot, hash) in set.removed {
+            self.index.remove(dot, hash);
+        }
+        for (dot, hash) in set.added {
+            self.index.add(dot, hash);
+        }
+        Ok(set.changes)
+    }
+}

@@ -1,0 +1,230 @@
+//! What a node says about itself, its peers and its network.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How a node is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Chosen by the operator.
+    pub name: String,
+    /// The node's public key in hexadecimal.
+    pub id: String,
+    /// "replica" or "seed".
+    pub role: String,
+    /// Of the software.
+    pub version: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// The network's id in hexadecimal.
+    pub network: String,
+    /// Multiaddresses where peers reach it.
+    pub listen: Vec<String>,
+    /// Whether it knows a live peer, or was told to join nobody.
+    pub joined: bool,
+    /// Fingerprint of the whole replica in hexadecimal: equal on two nodes if and only if their data
+    /// and their histories are. Absent while it is rebuilt, and on seeds.
+    pub root: Option<String>,
+    /// Peers in the active view.
+    pub active: u64,
+    /// Peers in the passive view.
+    pub passive: u64,
+    /// Live entries: values, members and fields.
+    pub entries: u64,
+    /// When a write is on the disk: "always", "everysec" or "no".
+    pub durability: String,
+    /// Whether writes are refused because storage failed, and why.
+    pub storage_error: Option<String>,
+    /// Traffic since the start, by class.
+    pub traffic: Traffic,
+    /// Full rumors received that brought something new.
+    pub payload_new: u64,
+    /// Full rumors received that brought nothing new.
+    pub payload_old: u64,
+    /// Every other counter, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Traffic with peers by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    /// Views, heartbeats, announcements.
+    pub control: Flow,
+    /// Full rumors.
+    pub rumor: Flow,
+    /// Anti-entropy sessions.
+    pub sync: Flow,
+}
+
+impl Traffic {
+    /// Bytes of frames of all classes, sent and received.
+    pub fn bytes(&self) -> u64 {
+        [self.control, self.rumor, self.sync].iter().map(|flow| flow.bytes_in + flow.bytes_out).sum()
+    }
+}
+
+/// Frames and their bytes, before encryption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Flow {
+    /// Frames received.
+    pub frames_in: u64,
+    /// Frames sent.
+    pub frames_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+}
+
+/// The peers a node knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Peers {
+    /// Active ones first.
+    pub peers: Vec<Peer>,
+}
+
+/// One peer, as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Peer {
+    /// Its public key in hexadecimal.
+    pub id: String,
+    /// Chosen by its operator.
+    pub name: String,
+    /// "replica" or "seed".
+    pub role: String,
+    /// "active", "passive", or "other" (connected for a session, or a seed).
+    pub view: String,
+    /// Whether a connection is open.
+    pub connected: bool,
+    /// Its multiaddresses.
+    pub addresses: Vec<String>,
+    /// Suspicion of the failure detector, for active peers.
+    pub phi: Option<f64>,
+    /// Last round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Whether full rumors are pushed to it at once.
+    pub eager: Option<bool>,
+    /// Bytes received from it over the open connection.
+    pub bytes_in: u64,
+    /// Bytes sent to it over the open connection.
+    pub bytes_out: u64,
+}
+
+/// The overlay as found by asking every node for its surroundings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Nodes {
+    /// Every node that answered.
+    pub nodes: Vec<Node>,
+    /// Links of active views; `a < b`, each link once.
+    pub edges: Vec<Edge>,
+    /// Nodes that somebody remembers and that did not answer.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// A link between two nodes, by their ids.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct Edge {
+    /// One end.
+    pub a: String,
+    /// The other end.
+    pub b: String,
+    /// Whether both ends have the other in their active view.
+    pub mutual: bool,
+}
+
+/// A node as it describes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Its public key in hexadecimal.
+    pub id: String,
+    /// Chosen by its operator.
+    pub name: String,
+    /// "replica" or "seed".
+    pub role: String,
+    /// Of its software.
+    pub version: String,
+    /// Its multiaddresses.
+    pub addresses: Vec<String>,
+    /// Ids of its active view.
+    pub active: Vec<String>,
+    /// Its root fingerprint in hexadecimal.
+    pub root: Option<String>,
+    /// Live entries.
+    pub entries: u64,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+}
+
+/// A node that did not answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unreachable {
+    /// Its public key in hexadecimal.
+    pub id: String,
+    /// Its name in the record that somebody keeps.
+    pub name: String,
+    /// Its multiaddresses in that record.
+    pub addresses: Vec<String>,
+}
+
+/// What a check of the store found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Doctor {
+    /// Whether nothing is wrong.
+    pub healthy: bool,
+    /// What was counted.
+    pub counts: BTreeMap<String, u64>,
+    /// What is wrong, and what to do about it.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// What.
+    pub what: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+/// The effective configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Configuration {
+    /// Every setting.
+    pub settings: Vec<Setting>,
+}
+
+/// One setting.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Setting {
+    /// Its name in the file; `.` parts tables.
+    pub key: String,
+    /// The effective value as TOML. A secret is shown as "***".
+    pub value: String,
+    /// Where it comes from: "default", "file PATH", "environment NAME" or "flag --NAME".
+    pub source: String,
+}
+
+/// A join ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ticket {
+    /// The one string another node needs to join. Whoever has it can join: treat it as a password.
+    pub ticket: String,
+}
+
+/// Name of the file in the data directory that a running node writes once it listens.
+pub const RUN_FILE: &str = "run.json";
+
+/// Content of [`RUN_FILE`]: written in one step after the start, removed by a clean stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Address of the API, `host:port`.
+    pub api: String,
+    /// Multiaddresses where peers reach it.
+    pub listen: Vec<String>,
+    /// Process id.
+    pub pid: u32,
+    /// The node's public key in hexadecimal.
+    pub id: String,
+}

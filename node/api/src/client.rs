@@ -1,0 +1,458 @@
+//! A client of one node's API.
+
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use reqwest::header::{ACCEPT, ETAG, HeaderMap, IF_MATCH, IF_NONE_MATCH};
+use reqwest::{Method, RequestBuilder, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::admin::{Configuration, Doctor, Nodes, Peers, Status, Ticket};
+use crate::{
+    BatchRequest, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorBody, ErrorCode, FlagState,
+    Increment, Keyspaces, Listing, MapPage, MapUpdate, Members, Register, SIBLINGS_HEADER, SetPage, Watch,
+    WriteResult,
+};
+
+/// What stays as it is in a path segment (RFC 3986, unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// How long to wait for a connection: a node is on this machine or near; a guess.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long to wait for the answer to anything but a watch: a full check of a large store is slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Speaks to one node. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+    token: Option<String>,
+    http: reqwest::Client,
+}
+
+/// When a write may happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Whatever the key holds.
+    #[default]
+    Any,
+    /// Only if the key holds nothing.
+    Absent,
+    /// Only if the key has exactly this version.
+    Version(String),
+}
+
+/// A value as bytes, with what its headers say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawValue {
+    /// The value.
+    pub bytes: Vec<u8>,
+    /// Names exactly this set of siblings.
+    pub version: String,
+    /// How many concurrent values the key holds, this one included.
+    pub siblings: u64,
+}
+
+/// Which keys to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Range {
+    /// Keys that begin with this.
+    #[serde(skip)]
+    pub prefix: Blob,
+    /// Keys from this one on.
+    #[serde(skip)]
+    pub start: Option<Blob>,
+    /// Keys before this one.
+    #[serde(skip)]
+    pub end: Option<Blob>,
+    /// Keys after this one: the cursor of the page before.
+    #[serde(skip)]
+    pub after: Option<Blob>,
+    /// Most keys in the answer.
+    pub limit: Option<usize>,
+    /// Also what they hold.
+    pub values: bool,
+}
+
+impl Client {
+    /// A client of the node at `api`: `host:port` or `http://host:port`. Connects at the first call.
+    pub fn new(api: &str, token: Option<String>) -> Result<Self, Error> {
+        let base = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
+        let base = base.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") {
+            return Err(Error::Unsendable(format!("{api} is not an address like http://127.0.0.1:7401")));
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|e| Error::Unsendable(e.to_string()))?;
+        Ok(Self { base, token, http })
+    }
+
+    /// The address it speaks to, `http://host:port`.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    // ---- registers and keys of any type
+
+    /// The value of a register; `None` if there is no such key.
+    pub async fn get_raw(&self, keyspace: &str, key: &[u8]) -> Result<Option<RawValue>, Error> {
+        let request = self.get(&key_path(keyspace, "keys", key)?).header(ACCEPT, "application/octet-stream");
+        let Some(response) = found(self.send(request).await)? else { return Ok(None) };
+        let version = version_of(response.headers());
+        let siblings = header(response.headers(), SIBLINGS_HEADER).and_then(|n| n.parse().ok()).unwrap_or(1);
+        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?.to_vec();
+        Ok(Some(RawValue { bytes, version, siblings }))
+    }
+
+    /// What a key holds, whatever its type; `None` if there is no such key.
+    pub async fn get_entry(&self, keyspace: &str, key: &[u8]) -> Result<Option<Entry>, Error> {
+        let request = self.get(&key_path(keyspace, "keys", key)?).header(ACCEPT, "application/json");
+        match found(self.send(request).await)? {
+            Some(response) => self.json(response).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Sets a register; its version is returned.
+    pub async fn put(
+        &self,
+        keyspace: &str,
+        key: &[u8],
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+        precondition: &Precondition,
+    ) -> Result<String, Error> {
+        let mut request = self.request(Method::PUT, &key_path(keyspace, "keys", key)?).body(value);
+        if let Some(ttl_ms) = ttl_ms {
+            request = request.query(&[("ttl_ms", ttl_ms)]);
+        }
+        match self.call(conditional(request, precondition)).await? {
+            WriteResult::Put { version } => Ok(version),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Deletes a key of any type; says how many values, members and fields it held.
+    pub async fn delete(
+        &self,
+        keyspace: &str,
+        key: &[u8],
+        precondition: &Precondition,
+    ) -> Result<u64, Error> {
+        self.delete_all(&key_path(keyspace, "keys", key)?, precondition).await
+    }
+
+    /// Deletes every key that begins with `prefix`; says how many values, members and fields went.
+    pub async fn delete_prefix(&self, keyspace: &str, prefix: &[u8]) -> Result<u64, Error> {
+        let path = format!("{}?prefix={}", keyspace_path(keyspace, "keys"), encoded(prefix));
+        self.delete_all(&path, &Precondition::Any).await
+    }
+
+    /// One page of keys. For the next one set `after` to the listing's `next`.
+    pub async fn list(&self, keyspace: &str, range: &Range) -> Result<Listing, Error> {
+        let mut path = format!("{}?prefix={}", keyspace_path(keyspace, "keys"), encoded(&range.prefix.0));
+        for (name, bound) in [("start", &range.start), ("end", &range.end), ("after", &range.after)] {
+            if let Some(bound) = bound {
+                path.extend(["&", name, "=", &encoded(&bound.0)]);
+            }
+        }
+        self.call(self.get(&path).query(range)).await
+    }
+
+    /// Every keyspace that holds a key.
+    pub async fn keyspaces(&self) -> Result<Keyspaces, Error> {
+        self.call(self.get("/v1/keyspaces")).await
+    }
+
+    /// Several writes, together or not at all.
+    pub async fn batch(&self, batch: &BatchRequest) -> Result<BatchResponse, Error> {
+        self.call(self.request(Method::POST, "/v1/batch").json(batch)).await
+    }
+
+    /// Changes of keys that begin with `prefix`, from now on. The first event is
+    /// [`crate::WatchEvent::Ready`].
+    pub async fn watch(&self, keyspace: &str, prefix: &[u8]) -> Result<Watch, Error> {
+        let path = format!("{}?prefix={}", keyspace_path(keyspace, "watch"), encoded(prefix));
+        let request = self.http.get(format!("{}{path}", self.base)).header(ACCEPT, "text/event-stream");
+        Ok(Watch::new(self.base.clone(), self.send(self.authorized(request)).await?))
+    }
+
+    // ---- counters, sets, maps, flags
+
+    /// Adds to a counter; its sum on this node is returned.
+    pub async fn increment(&self, keyspace: &str, key: &[u8], by: i64) -> Result<Count, Error> {
+        let request =
+            self.request(Method::POST, &key_path(keyspace, "counters", key)?).json(&Increment { by });
+        match self.call(request).await? {
+            WriteResult::Counter { value } => Ok(value),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// The sum of a counter; `None` if there is no such key.
+    pub async fn counter(&self, keyspace: &str, key: &[u8]) -> Result<Option<Count>, Error> {
+        Ok(self.find::<Counter>(&key_path(keyspace, "counters", key)?).await?.map(|counter| counter.value))
+    }
+
+    /// Adds and removes members of a set; says how many are new or gone.
+    pub async fn update_set(&self, keyspace: &str, key: &[u8], members: &Members) -> Result<u64, Error> {
+        self.changed(self.request(Method::POST, &key_path(keyspace, "sets", key)?).json(members)).await
+    }
+
+    /// One page of a set's members, after a given one; `None` if there is no such key.
+    pub async fn members(
+        &self,
+        keyspace: &str,
+        key: &[u8],
+        after: Option<&Blob>,
+    ) -> Result<Option<SetPage>, Error> {
+        self.find(&page_path(keyspace, "sets", key, after)?).await
+    }
+
+    /// Sets and deletes fields of a map; says how many are new, changed or gone.
+    pub async fn update_map(&self, keyspace: &str, key: &[u8], update: &MapUpdate) -> Result<u64, Error> {
+        self.changed(self.request(Method::POST, &key_path(keyspace, "maps", key)?).json(update)).await
+    }
+
+    /// One page of a map's fields, after a given one; `None` if there is no such key.
+    pub async fn fields(
+        &self,
+        keyspace: &str,
+        key: &[u8],
+        after: Option<&Blob>,
+    ) -> Result<Option<MapPage>, Error> {
+        self.find(&page_path(keyspace, "maps", key, after)?).await
+    }
+
+    /// One field of a map; `None` if there is no such key or field.
+    pub async fn field(&self, keyspace: &str, key: &[u8], name: &[u8]) -> Result<Option<Register>, Error> {
+        self.find(&format!("{}?field={}", key_path(keyspace, "maps", key)?, encoded(name))).await
+    }
+
+    /// Turns a flag on or off.
+    pub async fn set_flag(&self, keyspace: &str, key: &[u8], enabled: bool) -> Result<(), Error> {
+        let request =
+            self.request(Method::PUT, &key_path(keyspace, "flags", key)?).json(&FlagState { enabled });
+        self.call::<WriteResult>(request).await.map(drop)
+    }
+
+    /// Whether a flag is on; `None` if there is no such key.
+    pub async fn flag(&self, keyspace: &str, key: &[u8]) -> Result<Option<bool>, Error> {
+        Ok(self.find::<FlagState>(&key_path(keyspace, "flags", key)?).await?.map(|flag| flag.enabled))
+    }
+
+    // ---- the node
+
+    /// How the node is.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.call(self.get("/v1/status")).await
+    }
+
+    /// The peers it knows.
+    pub async fn peers(&self) -> Result<Peers, Error> {
+        self.call(self.get("/v1/peers")).await
+    }
+
+    /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.
+    pub async fn nodes(&self) -> Result<Nodes, Error> {
+        self.call(self.get("/v1/nodes")).await
+    }
+
+    /// Checks the whole store. Takes minutes on a large one.
+    pub async fn doctor(&self) -> Result<Doctor, Error> {
+        self.call(self.get("/v1/doctor")).await
+    }
+
+    /// The effective configuration.
+    pub async fn config(&self) -> Result<Configuration, Error> {
+        self.call(self.get("/v1/config")).await
+    }
+
+    /// The join ticket.
+    pub async fn ticket(&self) -> Result<Ticket, Error> {
+        self.call(self.get("/v1/ticket")).await
+    }
+
+    /// Tells the node to leave the network and stop.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.send(self.request(Method::POST, "/v1/leave")).await.map(drop)
+    }
+
+    /// Whether the node is ready to serve.
+    pub async fn is_ready(&self) -> Result<bool, Error> {
+        match self.send(self.get("/readyz")).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(ErrorCode::NotReady) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        self.send(self.get("/metrics")).await?.text().await.map_err(|e| self.broken(&e))
+    }
+
+    // ---- how
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.authorized(self.http.request(method, format!("{}{path}", self.base)).timeout(ANSWER_TIMEOUT))
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let response = self.send(request).await?;
+        self.json(response).await
+    }
+
+    async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Error> {
+        match found(self.send(self.get(path)).await)? {
+            Some(response) => self.json(response).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A node deletes a bounded number of places at a time: ask until none is left.
+    async fn delete_all(&self, path: &str, precondition: &Precondition) -> Result<u64, Error> {
+        let mut request = conditional(self.request(Method::DELETE, path), precondition);
+        let mut deleted = 0;
+        loop {
+            match self.call(request).await? {
+                WriteResult::Deleted { places, more } => {
+                    deleted += places;
+                    if !more {
+                        return Ok(deleted);
+                    }
+                    request = self.request(Method::DELETE, path);
+                }
+                other => return Err(self.unexpected(&other)),
+            }
+        }
+    }
+
+    async fn changed(&self, request: RequestBuilder) -> Result<u64, Error> {
+        match self.call(request).await? {
+            WriteResult::Changed { fields } => Ok(fields),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request.send().await.map_err(|e| self.broken(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = response.text().await.map_err(|e| self.broken(&e))?;
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(body) => Err(Error::Refused(body)),
+            Err(_) => {
+                Err(Error::NotUnderstood { url: self.base.clone(), reason: format!("HTTP status {status}") })
+            }
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
+        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::NotUnderstood { url: self.base.clone(), reason: e.to_string() })
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Error {
+        let mut reason: &dyn std::error::Error = error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        let reason = if error.is_timeout() { "no answer in time".into() } else { reason.to_string() };
+        if error.is_builder() {
+            Error::Unsendable(reason)
+        } else {
+            Error::Unreachable { url: self.base.clone(), reason }
+        }
+    }
+
+    fn unexpected(&self, result: &WriteResult) -> Error {
+        Error::NotUnderstood { url: self.base.clone(), reason: format!("unexpected {result:?}") }
+    }
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    percent_encode(bytes, SEGMENT).to_string()
+}
+
+fn keyspace_path(keyspace: &str, what: &str) -> String {
+    format!("/v1/keyspaces/{}/{what}", utf8_percent_encode(keyspace, SEGMENT))
+}
+
+/// URLs drop the path segments `.` and `..`, however they are written (RFC 3986, 5.2.4).
+fn key_path(keyspace: &str, what: &str, key: &[u8]) -> Result<String, Error> {
+    match key {
+        b"" => Err(Error::Unsendable("the key is empty".into())),
+        b"." | b".." => {
+            let name = Blob::from(key).escaped();
+            Err(Error::Unsendable(format!(
+                "the key {name:?} cannot be part of a URL: use a batch or an import"
+            )))
+        }
+        _ => Ok(format!("{}/{}", keyspace_path(keyspace, what), encoded(key))),
+    }
+}
+
+fn page_path(keyspace: &str, what: &str, key: &[u8], after: Option<&Blob>) -> Result<String, Error> {
+    let path = key_path(keyspace, what, key)?;
+    Ok(after.map_or(path.clone(), |after| format!("{path}?after={}", encoded(&after.0))))
+}
+
+fn conditional(request: RequestBuilder, precondition: &Precondition) -> RequestBuilder {
+    match precondition {
+        Precondition::Any => request,
+        Precondition::Absent => request.header(IF_NONE_MATCH, "*"),
+        Precondition::Version(version) => request.header(IF_MATCH, format!("\"{version}\"")),
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn version_of(headers: &HeaderMap) -> String {
+    header(headers, ETAG.as_str()).unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn found(result: Result<Response, Error>) -> Result<Option<Response>, Error> {
+    match result {
+        Ok(response) => Ok(Some(response)),
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded_byte_by_byte() {
+        assert_eq!(key_path("a", "keys", b"x/y \xff").expect("valid"), "/v1/keyspaces/a/keys/x%2Fy%20%FF");
+        assert!(key_path("a", "keys", b"..").is_err());
+        assert!(key_path("a", "keys", b"").is_err());
+    }
+
+    #[test]
+    fn an_address_needs_no_scheme_and_no_other_scheme_is_taken() {
+        assert_eq!(Client::new("127.0.0.1:1", None).expect("valid").url(), "http://127.0.0.1:1");
+        assert!(Client::new("https://example.org", None).is_err());
+    }
+}

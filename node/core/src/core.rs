@@ -1,0 +1,299 @@
+//! The composition: inputs go to the machines they concern, and what the machines say goes to each
+//! other or out. Everything a node decides is decided here or below, so a simulation of this is a
+//! simulation of the node.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use starling_kv::{Engine, Store};
+use starling_proto::detector::{Detector, DetectorConfig, DetectorInput};
+use starling_proto::healing::{Healing, HealingConfig, HealingInput};
+use starling_proto::rumor::{RumorConfig, RumorInput, Rumors};
+use starling_proto::sync::{Sessions, SyncConfig, SyncInput};
+use starling_proto::timers::Timers;
+use starling_proto::view::{ViewConfig, ViewInput, Views};
+use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
+
+use crate::crawl::Crawl;
+use crate::gaps::Gaps;
+use crate::links::{Links, TRANSIENT_IDLE_MS};
+use crate::status::Counters;
+use crate::{Input, Now, Output};
+
+/// Settings of the machines.
+#[derive(Clone, Debug, Default)]
+pub struct CoreConfig {
+    /// Membership.
+    pub views: ViewConfig,
+    /// Remembered peers.
+    pub healing: HealingConfig,
+    /// Failure detection.
+    pub detector: DetectorConfig,
+    /// Dissemination.
+    pub rumors: RumorConfig,
+    /// Anti-entropy.
+    pub sync: SyncConfig,
+    /// Shown to crawls: the version of the software.
+    pub version: String,
+}
+
+/// Deadlines of the composition itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Look for links that nobody uses.
+    IdleLinks,
+    /// Remove what has expired.
+    Expire,
+    /// Go on rebuilding fingerprints, or write a checkpoint.
+    Maintain,
+}
+
+/// Time between two sweeps of expired entries, milliseconds: the store's own aligned step.
+const EXPIRE_MS: u64 = starling_kv::store::EXPIRY_STEP_MS;
+/// Time between two looks at whether the store has background work, milliseconds. A guess.
+const MAINTAIN_MS: u64 = 10_000;
+
+/// A node without its network, disk and clock. `E` is the storage engine.
+pub struct Core<E: Engine> {
+    pub(crate) record: NodeRecord,
+    pub(crate) version: String,
+    pub(crate) started: Millis,
+    pub(crate) views: Views,
+    pub(crate) healing: Healing,
+    pub(crate) detector: Detector,
+    pub(crate) rumors: Rumors,
+    pub(crate) sessions: Sessions,
+    pub(crate) store: Option<Store<E>>,
+    pub(crate) links: Links,
+    pub(crate) gaps: Gaps,
+    pub(crate) crawls: BTreeMap<u64, Crawl>,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) counters: Counters,
+    pub(crate) clock_was_off: bool,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+impl<E: Engine> Core<E> {
+    /// A node that has just started. `store` is `None` on a bootstrap seed. `remembered` are the
+    /// peers kept from earlier runs ([`Output::Remember`]). `seed` must be fresh for every start.
+    pub fn new(
+        config: CoreConfig,
+        record: NodeRecord,
+        store: Option<Store<E>>,
+        remembered: Vec<NodeRecord>,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let mut fork = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            seed
+        };
+        let known = remembered.clone();
+        let mut core = Self {
+            version: config.version,
+            started: now.mono,
+            views: Views::new(config.views, record.clone(), fork(), now.mono),
+            healing: Healing::new(config.healing, record.id, remembered, fork(), now.mono),
+            detector: Detector::new(config.detector, record.id),
+            rumors: Rumors::new(config.rumors, fork()),
+            sessions: Sessions::new(config.sync, record.id, fork(), now.mono),
+            record,
+            store,
+            links: Links::default(),
+            gaps: Gaps::default(),
+            crawls: BTreeMap::new(),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            clock_was_off: false,
+            outputs: VecDeque::new(),
+        };
+        if core.store.is_some() {
+            core.timers.set(Timer::Expire, now.mono + EXPIRE_MS);
+            core.timers.set(Timer::Maintain, now.mono);
+        }
+        core.views.handle(now.mono, ViewInput::Known(known));
+        core.settle(now);
+        core
+    }
+
+    /// The store; `None` on a seed.
+    pub fn store(&self) -> Option<&Store<E>> {
+        self.store.as_ref()
+    }
+
+    /// Whether this node is a bootstrap seed.
+    pub fn is_seed(&self) -> bool {
+        self.record.role == Role::Seed
+    }
+
+    /// Takes one input. Never fails: what cannot be done is counted and, where somebody can act on
+    /// it, said in an [`Output`].
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Timeout => self.handle_timeout(now),
+            Input::Connected { peer, record, dialed } => self.handle_connected(now, peer, record, dialed),
+            Input::Disconnected { peer } => self.handle_disconnected(now, peer),
+            Input::Unreachable { peer, address: _ } => {
+                if let Some(peer) = peer {
+                    self.handle_unreachable(now, peer);
+                }
+            }
+            Input::Shed { peer, class: _ } => self.rumor(now, RumorInput::Shed { peer }),
+            Input::Message { peer, message } => self.handle_message(now, peer, message),
+            Input::Write(batches) => self.handle_writes(now, batches),
+            Input::Contact(addresses) => {
+                self.outputs.extend(addresses.into_iter().map(Output::DialAddress));
+            }
+            Input::Crawl(token) => self.handle_crawl(now, token),
+            Input::RecordChanged(record) => {
+                self.record = record.clone();
+                self.views.handle(now.mono, ViewInput::RecordChanged(record));
+            }
+            Input::Leave => self.views.handle(now.mono, ViewInput::Leave),
+        }
+        self.settle(now);
+    }
+
+    /// What to do next; `None` when there is nothing until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back with [`Input::Timeout`].
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        [
+            self.views.poll_timeout(),
+            self.healing.poll_timeout(),
+            self.detector.poll_timeout(),
+            self.rumors.poll_timeout(),
+            self.sessions.poll_timeout(),
+            self.gaps.poll_timeout(),
+            self.crawls.values().filter_map(Crawl::poll_timeout).min(),
+            self.timers.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.detector.handle(now.mono, now.wall_ms, DetectorInput::Timeout);
+        self.views.handle(now.mono, ViewInput::Timeout);
+        self.healing.handle(now.mono, HealingInput::Timeout);
+        self.rumor(now, RumorInput::Timeout);
+        self.sync(now, SyncInput::Timeout);
+        for crawl in self.crawls.values_mut() {
+            crawl.handle_timeout(now.mono);
+        }
+        self.check_gaps(now);
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::IdleLinks => self.close_idle_links(now),
+                Timer::Expire => self.expire(now),
+                Timer::Maintain => self.maintain(now),
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, now: Now, peer: NodeId, record: NodeRecord, dialed: Option<String>) {
+        self.healing.handle(now.mono, HealingInput::Connected(&record));
+        for message in self.links.up(now.mono, record.clone()) {
+            self.send(now, peer, message);
+        }
+        if dialed.is_some() {
+            self.views.handle(now.mono, ViewInput::Contact(record));
+        }
+        self.timers.set_earlier(Timer::IdleLinks, now.mono + TRANSIENT_IDLE_MS);
+    }
+
+    fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
+        if self.links.down(&peer) {
+            self.views.handle(now.mono, ViewInput::LinkLost(peer));
+            self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));
+        }
+    }
+
+    fn handle_unreachable(&mut self, now: Now, peer: NodeId) {
+        self.links.unreachable(&peer);
+        self.views.handle(now.mono, ViewInput::Unreachable(peer));
+        self.healing.handle(now.mono, HealingInput::Unreachable(&peer));
+        self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));
+    }
+
+    /// Sends over an existing link; dropped if there is none (every protocol retries).
+    pub(crate) fn send(&mut self, now: Now, peer: NodeId, message: Message) {
+        self.send_to_all(now, vec![peer], message);
+    }
+
+    /// [`Core::send`] to several, encoded once.
+    pub(crate) fn send_to_all(&mut self, now: Now, mut to: Vec<NodeId>, message: Message) {
+        to.retain(|peer| self.links.touch(now.mono, peer));
+        if !matches!(message, Message::Heartbeat(_)) {
+            for peer in &to {
+                self.detector.handle(now.mono, now.wall_ms, DetectorInput::Sent(*peer));
+            }
+        }
+        if !to.is_empty() {
+            self.outputs.push_back(Output::Send { to, message });
+        }
+    }
+
+    /// Sends, after dialing if need be.
+    pub(crate) fn send_or_dial(&mut self, now: Now, record: &NodeRecord, message: Message) {
+        match self.links.send_or_dial(now.mono, record, message) {
+            Ok(output) => self.outputs.extend(output),
+            Err(_) => {
+                self.counters.dials_refused += 1;
+                self.handle_unreachable(now, record.id);
+            }
+        }
+    }
+
+    fn close_idle_links(&mut self, now: Now) {
+        let idle = self.links.idle(now.mono, |peer| self.views.is_active(peer));
+        for peer in idle {
+            self.close(now, peer, "unused");
+        }
+        if self.links.has_transient(|peer| self.views.is_active(peer)) {
+            self.timers.set_earlier(Timer::IdleLinks, now.mono + TRANSIENT_IDLE_MS);
+        }
+    }
+
+    pub(crate) fn close(&mut self, now: Now, peer: NodeId, reason: &'static str) {
+        if self.links.down(&peer) {
+            self.outputs.push_back(Output::Close { peer, reason });
+            self.views.handle(now.mono, ViewInput::LinkLost(peer));
+        }
+    }
+
+    fn check_gaps(&mut self, now: Now) {
+        let Some(store) = &self.store else { return };
+        let late: Vec<NodeId> = self
+            .gaps
+            .due(now.mono)
+            .into_iter()
+            .filter(|(range, _)| !store.contains(&crate::replica::to_kv(range)))
+            .map(|(_, peer)| peer)
+            .collect();
+        for peer in late {
+            self.sync(now, SyncInput::Want { peer });
+        }
+    }
+
+    /// Lets the store rebuild fingerprints piece by piece, or write a checkpoint of them.
+    fn maintain(&mut self, now: Now) {
+        let Some(store) = &mut self.store else { return };
+        let again = match store.maintain(now.wall_ms) {
+            Ok(true) => now.mono,
+            Ok(false) => now.mono + MAINTAIN_MS,
+            Err(error) => {
+                self.storage_failed(error.to_string());
+                now.mono + MAINTAIN_MS
+            }
+        };
+        self.timers.set(Timer::Maintain, again);
+    }
+}

@@ -1,0 +1,83 @@
+//! What the node says of itself: to its operator and to crawls.
+
+use starling_kv::Engine;
+use starling_proto::message::{Description, Root};
+use starling_proto::wire::bounds::RECORDS_MAX;
+use starling_proto::{NodeId, NodeRecord};
+
+use crate::{Core, Counters, Now, PeerStatus, Status};
+
+impl<E: Engine> Core<E> {
+    /// The node at a glance.
+    pub fn status(&self, now: Now) -> Status {
+        Status {
+            record: self.record.clone(),
+            uptime_ms: now.mono - self.started,
+            root: self.root(),
+            active: self.views.active().count(),
+            passive: self.views.passive().count(),
+            links: self.links.len(),
+            remembered: self.healing.remembered().len(),
+            clock_offset_ms: self.detector.clock_offset_ms().unwrap_or(0),
+            counters: self.counters(),
+        }
+    }
+
+    /// Neighbours.
+    pub fn active(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.views.active().map(|record| record.id)
+    }
+
+    /// Records of the passive view.
+    pub fn passive(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.views.passive()
+    }
+
+    /// Every connected peer.
+    pub fn peers(&self, now: Now) -> Vec<PeerStatus> {
+        let eager: Vec<NodeId> = self.rumors.eager().collect();
+        let status = |(id, record): (&NodeId, &NodeRecord)| PeerStatus {
+            record: record.clone(),
+            active: self.views.is_active(id),
+            eager: eager.contains(id),
+            phi: self.detector.phi(id, now.mono),
+            rtt_ms: self.detector.rtt_ms(id),
+        };
+        self.links.peers().map(status).collect()
+    }
+
+    fn root(&self) -> Option<Root> {
+        let root = self.store.as_ref()?.root()?;
+        Some(Root { context: root.context, live: root.live })
+    }
+
+    fn counters(&self) -> Counters {
+        let (rumors, sync, detector) = (self.rumors.stats(), self.sessions.stats(), self.detector.counters());
+        Counters {
+            rumors_news: rumors.received_new,
+            rumors_old: rumors.received_old,
+            rumors_sent: rumors.pushed,
+            grafts: rumors.grafts_sent,
+            prunes: rumors.prunes_sent,
+            sessions: sync.opened,
+            sessions_equal: sync.equal,
+            session_bytes: sync.delta_bytes_in + sync.delta_bytes_out,
+            suspicions: detector.suspicions,
+            self_stalls: detector.self_stalls,
+            ..self.counters
+        }
+    }
+
+    pub(crate) fn describe(&self, now: Now) -> Description {
+        let known = self.views.active().chain(self.views.passive());
+        Description {
+            record: self.record.clone(),
+            version: self.version.clone(),
+            active: self.active().collect(),
+            known: known.take(RECORDS_MAX).cloned().collect(),
+            root: self.root(),
+            entries: self.store.as_ref().map_or(0, |store| store.stats().entries),
+            uptime_ms: now.mono - self.started,
+        }
+    }
+}

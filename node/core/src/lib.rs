@@ -1,0 +1,19 @@
+//! The node as one pure state machine: views, healing, failure detection, rumors and anti-entropy
+//! composed with the store. It reads no clock, opens no socket and starts no thread; whoever runs
+//! it feeds [`Input`]s with the time, carries out [`Output`]s, and comes back at `poll_timeout`.
+//! The daemon runs it over libp2p and RocksDB; a simulation runs the same code in virtual time.
+
+mod core;
+mod crawl;
+mod describe;
+mod gaps;
+mod input;
+mod links;
+mod replica;
+mod route;
+mod status;
+mod writes;
+
+pub use self::core::{Core, CoreConfig};
+pub use input::{Input, Notice, Now, Output, Token, WriteFailure};
+pub use status::{Counters, PeerStatus, Status};

@@ -1,0 +1,105 @@
+//! The store as anti-entropy sessions see it: the same dots in the protocol's vocabulary.
+
+use bytes::Bytes;
+use starling_kv as kv;
+use starling_kv::{Change, Engine, Store};
+use starling_proto::message::{ActorSummary, Leaf, Root, Span};
+use starling_proto::sync::{JoinReport, Replica, ReplicaError};
+use starling_proto::{ActorId, DotRange, DotRanges};
+
+pub fn to_kv(range: &DotRange) -> kv::DotRange {
+    kv::DotRange { actor: kv::ActorId(range.actor.0), first: range.first, last: range.last }
+}
+
+pub fn from_kv(range: &kv::DotRange) -> DotRange {
+    DotRange { actor: ActorId(range.actor.0), first: range.first, last: range.last }
+}
+
+/// A store for the length of one call, with what its joins changed.
+pub struct StoreReplica<'a, E: Engine> {
+    pub store: &'a mut Store<E>,
+    pub wall_ms: u64,
+    /// Collected for [`crate::Output::Changed`].
+    pub changes: Vec<Change>,
+    /// The last failure of the storage engine.
+    pub failure: Option<String>,
+}
+
+impl<'a, E: Engine> StoreReplica<'a, E> {
+    pub fn new(store: &'a mut Store<E>, wall_ms: u64) -> Self {
+        Self { store, wall_ms, changes: Vec::new(), failure: None }
+    }
+
+    fn failed(&mut self, error: &kv::Error) -> ReplicaError {
+        if matches!(error, kv::Error::Malformed(_)) {
+            return ReplicaError::Malformed;
+        }
+        self.failure = Some(error.to_string());
+        ReplicaError::Storage
+    }
+}
+
+// A row that cannot be read makes a hash or a leaf come out empty: the ranges then differ, and what
+// is exchanged for them is read again, where the failure surfaces.
+impl<E: Engine> Replica for StoreReplica<'_, E> {
+    fn root(&self) -> Option<Root> {
+        self.store.root().map(|root| Root { context: root.context, live: root.live })
+    }
+
+    fn actor_count(&self) -> usize {
+        self.store.stats().actors as usize
+    }
+
+    fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary> {
+        let summary =
+            |(actor, max, hash): (kv::ActorId, u64, u64)| ActorSummary { actor: ActorId(actor.0), max, hash };
+        let wanted =
+            |(actor, ..): &(kv::ActorId, u64, u64)| groups.is_empty() || groups.contains(&actor.0[0]);
+        self.store.actors(salt).into_iter().filter(wanted).map(summary).collect()
+    }
+
+    fn groups(&self, salt: u64) -> Vec<(u8, u64)> {
+        self.store.group_hashes(salt)
+    }
+
+    fn child_hashes(&self, span: &Span, salt: u64) -> Vec<u32> {
+        self.store
+            .child_hashes(kv::ActorId(span.actor.0), span.limit, span.level, span.index, salt)
+            .unwrap_or_default()
+    }
+
+    fn leaf(&self, span: &Span, salt: u64) -> Leaf {
+        let leaf = self.store.leaf(kv::ActorId(span.actor.0), span.limit, span.index, salt);
+        leaf.map_or(Leaf { span: *span, seen: 0, live: 0, hashes: Vec::new() }, |leaf| Leaf {
+            span: *span,
+            seen: leaf.seen,
+            live: leaf.live,
+            hashes: leaf.hashes,
+        })
+    }
+
+    fn missing(&self, range: &DotRange, count_max: usize) -> Vec<DotRange> {
+        self.store.missing(&[to_kv(range)]).iter().take(count_max).map(from_kv).collect()
+    }
+
+    fn delta(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), ReplicaError> {
+        let ranges: Vec<_> = ranges.iter().map(to_kv).collect();
+        let (delta, rest) = self.store.restrict(&ranges, bytes_max).map_err(|_| ReplicaError::Storage)?;
+        Ok((delta, rest.iter().map(from_kv).collect()))
+    }
+
+    fn dead_among(&self, ranges: &DotRanges) -> Result<Bytes, ReplicaError> {
+        let ranges: Vec<_> = ranges.0.iter().map(to_kv).collect();
+        self.store.dead_among(&ranges).map_err(|_| ReplicaError::Storage)
+    }
+
+    fn join(&mut self, delta: &[u8]) -> Result<JoinReport, ReplicaError> {
+        let joined = self.store.join(self.wall_ms, delta).map_err(|error| self.failed(&error))?;
+        self.changes.extend(joined.changes);
+        Ok(JoinReport {
+            changed: joined.changed,
+            entries: joined.entries,
+            suspects: joined.suspects.iter().map(from_kv).collect(),
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! The store's side of the node: clients' batches, expiry, and what becomes of failures.
+
+use bytes::Bytes;
+use starling_kv::{Batch, DotRange, Engine};
+use starling_proto::ActorId;
+use starling_proto::message::RumorId;
+use starling_proto::rumor::RumorInput;
+
+use crate::core::Timer;
+use crate::{Core, Notice, Now, Output, Token, WriteFailure};
+
+/// A neighbourhood whose median clock differs from ours by more stops expiry here, milliseconds:
+/// half of the store's grace, so that no node expires what another still shows.
+const CLOCK_OFF_MS: i64 = (starling_kv::store::EXPIRY_GRACE_MS / 2) as i64;
+
+fn rumor_id(dots: &DotRange) -> RumorId {
+    RumorId { actor: ActorId(dots.actor.0), first: dots.first, last: dots.last }
+}
+
+impl<E: Engine> Core<E> {
+    /// Group commit: one engine write for all batches, and as few rumors as their size allows.
+    pub(crate) fn handle_writes(&mut self, now: Now, batches: Vec<(Token, Batch)>) {
+        let (tokens, batches): (Vec<Token>, Vec<Batch>) = batches.into_iter().unzip();
+        let Some(store) = &mut self.store else {
+            self.refuse(tokens, || WriteFailure::NoStore);
+            return;
+        };
+        match store.commit(now.wall_ms, batches) {
+            Ok(committed) => {
+                for (token, result) in tokens.into_iter().zip(committed.results) {
+                    self.outputs
+                        .push_back(Output::Written { token, result: result.map_err(WriteFailure::from) });
+                }
+                if !committed.changes.is_empty() {
+                    self.outputs.push_back(Output::Changed(committed.changes));
+                }
+                for (dots, payload) in committed.rumors {
+                    self.rumor(now, RumorInput::Published { id: rumor_id(&dots), payload });
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.refuse(tokens, || WriteFailure::Storage(text.clone()));
+                self.storage_failed(text);
+            }
+        }
+    }
+
+    fn refuse(&mut self, tokens: Vec<Token>, failure: impl Fn() -> WriteFailure) {
+        let written = |token| Output::Written { token, result: Err(failure()) };
+        self.outputs.extend(tokens.into_iter().map(written));
+    }
+
+    /// The payload of a rumor that a peer grafted and the cache has lost.
+    pub(crate) fn supply(&self, id: &RumorId) -> Option<Bytes> {
+        let dots = DotRange { actor: starling_kv::ActorId(id.actor.0), first: id.first, last: id.last };
+        let (payload, rest) =
+            self.store.as_ref()?.restrict(&[dots], starling_proto::rumor::PAYLOAD_BYTES_MAX).ok()?;
+        (rest.is_empty() && !payload.is_empty()).then_some(payload)
+    }
+
+    /// Removes what expired, unless our clock is the odd one out.
+    pub(crate) fn expire(&mut self, now: Now) {
+        let Some(store) = &mut self.store else { return };
+        self.timers.set(Timer::Expire, now.mono + starling_kv::store::EXPIRY_STEP_MS);
+        let offset_ms = self.detector.clock_offset_ms().unwrap_or(0);
+        let off = offset_ms.abs() > CLOCK_OFF_MS;
+        if off && !self.clock_was_off {
+            self.outputs.push_back(Output::Notice(Notice::ClockOff { offset_ms }));
+        }
+        self.clock_was_off = off;
+        if off {
+            return;
+        }
+        match store.expire(now.wall_ms) {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => self.outputs.push_back(Output::Changed(changes)),
+            Err(error) => self.storage_failed(error.to_string()),
+        }
+    }
+
+    pub(crate) fn storage_failed(&mut self, error: String) {
+        self.counters.storage_failures += 1;
+        self.outputs.push_back(Output::Notice(Notice::StorageFailed(error)));
+    }
+}

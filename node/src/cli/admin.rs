@@ -1,0 +1,189 @@
+//! Commands on the node itself: status, peers, nodes, doctor, config, ticket.
+
+use std::path::Path;
+
+use starling_api::admin::{Configuration, Doctor, Nodes, Status};
+
+use super::Session;
+use super::args::Output;
+use super::failure::Failure;
+use super::print::{self, Result, size, span};
+use crate::daemon::examine;
+
+impl Session {
+    pub(super) async fn status(&self) -> Result {
+        let status = self.client.status().await?;
+        if self.output == Output::Json { print::json(&status) } else { show_status(&status) }
+    }
+
+    pub(super) async fn peers(&self) -> Result {
+        let found = self.client.peers().await?;
+        if self.output == Output::Json {
+            return print::json(&found);
+        }
+        let optional = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
+        let rows = found.peers.into_iter().map(|peer| {
+            let link = match (peer.connected, peer.eager) {
+                (false, _) => "-",
+                (true, Some(true)) => "eager",
+                (true, Some(false)) => "lazy",
+                (true, None) => "open",
+            };
+            [
+                short(&peer.id),
+                peer.name,
+                peer.role,
+                peer.view,
+                link.to_owned(),
+                optional(peer.phi),
+                optional(peer.rtt_ms),
+                size(peer.bytes_in),
+                size(peer.bytes_out),
+                peer.addresses.first().cloned().unwrap_or_default(),
+            ]
+        });
+        print::table(["ID", "NAME", "ROLE", "VIEW", "LINK", "PHI", "RTT MS", "IN", "OUT", "ADDRESS"], rows)
+    }
+
+    pub(super) async fn nodes(&self, dot: bool) -> Result {
+        let found = self.client.nodes().await?;
+        if dot {
+            return print::line(graphviz(&found));
+        }
+        if self.output == Output::Json {
+            return print::json(&found);
+        }
+        let answered = found.nodes.iter().map(|node| {
+            [
+                short(&node.id),
+                node.name.clone(),
+                node.role.clone(),
+                node.active.len().to_string(),
+                node.entries.to_string(),
+                node.root.as_deref().map_or_else(|| "-".into(), short),
+                span(node.uptime_ms),
+                node.addresses.first().cloned().unwrap_or_default(),
+            ]
+        });
+        let silent = found.unreachable.iter().map(|node| {
+            let dash = || "-".to_owned();
+            let address = node.addresses.first().cloned().unwrap_or_default();
+            [short(&node.id), node.name.clone(), "no answer".into(), dash(), dash(), dash(), dash(), address]
+        });
+        let header = ["ID", "NAME", "ROLE", "ACTIVE", "ENTRIES", "ROOT", "UP", "ADDRESS"];
+        print::table(header, answered.chain(silent))
+    }
+
+    pub(super) async fn doctor(&self) -> Result {
+        show_doctor(&self.client.doctor().await?, self.output)
+    }
+
+    pub(super) async fn config(&self) -> Result {
+        show_config(&self.client.config().await?, self.output)
+    }
+
+    pub(super) async fn ticket(&self) -> Result {
+        let ticket = self.client.ticket().await?;
+        if self.output == Output::Json { print::json(&ticket) } else { print::line(ticket.ticket) }
+    }
+}
+
+/// Checks the store of a stopped node.
+pub fn doctor_offline(data_dir: &Path, output: Option<Output>) -> Result {
+    let report = examine(data_dir)
+        .map_err(|error| Failure::failed(error.to_string(), "stop the node first, or ask it: `starling doctor`"))?;
+    show_doctor(&report, output.unwrap_or(Output::Table))
+}
+
+/// Prints settings with their sources.
+pub fn show_config(configuration: &Configuration, output: Output) -> Result {
+    if output == Output::Json {
+        return print::json(configuration);
+    }
+    let rows = configuration.settings.iter().map(|s| [s.key.clone(), s.value.clone(), s.source.clone()]);
+    print::table(["KEY", "VALUE", "FROM"], rows)
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+fn show_status(status: &Status) -> Result {
+    let root = match (&status.root, status.role.as_str()) {
+        (Some(root), _) => root.clone(),
+        (None, "seed") => "- (a seed keeps no data)".into(),
+        (None, _) => "- (being rebuilt)".into(),
+    };
+    let joined = if status.joined { "joined" } else { "looking for peers" };
+    let traffic: u64 = status.traffic.bytes();
+    let pairs = [
+        ("name", status.name.clone()),
+        ("id", status.id.clone()),
+        ("role", status.role.clone()),
+        ("version", status.version.clone()),
+        ("up", span(status.uptime_ms)),
+        ("network", format!("{} ({joined})", status.network)),
+        ("listen", status.listen.join(" ")),
+        ("views", format!("{} active, {} passive", status.active, status.passive)),
+        ("entries", status.entries.to_string()),
+        ("root", root),
+        ("durability", status.durability.clone()),
+        ("rumors", format!("{} new, {} old", status.payload_new, status.payload_old)),
+        ("traffic", size(traffic)),
+    ];
+    print::pairs(pairs)?;
+    if let Some(error) = &status.storage_error {
+        print::pairs([("storage", error.clone())])?;
+    }
+    let counted = status.counters.iter().filter(|(_, count)| **count > 0);
+    print::pairs(counted.map(|(name, count)| (name.as_str(), count.to_string())))
+}
+
+fn show_doctor(report: &Doctor, output: Output) -> Result {
+    if output == Output::Json {
+        print::json(report)?;
+    } else {
+        print::pairs(report.counts.iter().map(|(name, count)| (name.as_str(), count.to_string())))?;
+        for finding in &report.findings {
+            print::line(format!("WRONG: {}\n  try: {}", finding.what, finding.hint))?;
+        }
+    }
+    if report.healthy {
+        return if output == Output::Json { Ok(()) } else { print::line("healthy") };
+    }
+    let hint = "see what was found above; what is damaged here comes back from peers into an empty data directory";
+    Err(Failure::failed("the store is not healthy", hint))
+}
+
+/// The topology for Graphviz: links known to one end only are dashed.
+fn graphviz(nodes: &Nodes) -> String {
+    let quoted = |text: &str| serde_json::to_string(text).expect("a string serializes");
+    let mut graph = String::from("graph starling {\n  layout=neato; overlap=false; splines=true;\n  node [shape=box style=rounded fontname=\"sans-serif\"];\n");
+    for node in &nodes.nodes {
+        let style = if node.role == "seed" { " style=dashed" } else { "" };
+        graph += &format!("  {} [label={}{style}];\n", quoted(&node.id), quoted(&node.name));
+    }
+    for node in &nodes.unreachable {
+        graph += &format!("  {} [label={} color=red fontcolor=red];\n", quoted(&node.id), quoted(&node.name));
+    }
+    for edge in &nodes.edges {
+        let style = if edge.mutual { "" } else { " [style=dashed]" };
+        graph += &format!("  {} -- {}{style};\n", quoted(&edge.a), quoted(&edge.b));
+    }
+    graph + "}"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_api::admin::{Edge, Node};
+
+    #[test]
+    fn names_cannot_break_the_graph() {
+        let node = Node { id: "ab".into(), name: "x\"]; evil".into(), ..Node::default() };
+        let edge = Edge { a: "ab".into(), b: "cd".into(), mutual: false };
+        let graph = graphviz(&Nodes { nodes: vec![node], edges: vec![edge], unreachable: Vec::new() });
+        assert!(graph.contains(r#""ab" [label="x\"]; evil"];"#), "{graph}");
+        assert!(graph.contains(r#""ab" -- "cd" [style=dashed];"#), "{graph}");
+    }
+}

@@ -1,0 +1,333 @@
+//! The tree of commands and their arguments.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::value::{parse_duration_ms, parse_precondition};
+use starling_api::Precondition;
+
+/// What `--help` says after the commands.
+const AFTER_HELP: &str = "\
+Values are taken as they are; @FILE reads a file, - or nothing reads standard input, @@x means @x.
+
+Exit codes:
+  0  done
+  1  error
+  2  the command line is wrong
+  3  there is no such key or keyspace
+  4  conflict: the version check failed, or the key holds another type
+  5  the node cannot be reached";
+
+/// Starling: a peer-to-peer key-value store. Every node takes reads and writes; there is no master.
+#[derive(Debug, Parser)]
+#[command(name = "starling", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Arguments of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Address of the node's API: where commands find it, and where `up` and `bootstrap` listen
+    /// [commands: $STARLING_API, else http://127.0.0.1:7401]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub api: Option<String>,
+    /// Token that the node's API asks for
+    #[arg(long, global = true, value_name = "TOKEN", env = "STARLING_API_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Keyspace [default: "default"]
+    #[arg(short, long, global = true, value_name = "NAME", env = "STARLING_KEYSPACE")]
+    pub keyspace: Option<String>,
+    /// How to print [default: table; raw where `get` and `hget` do not write to a terminal]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    pub output: Option<Output>,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people; bytes that are not text are escaped.
+    Table,
+    /// For programs: what the API answers.
+    Json,
+    /// Exact bytes: of one value nothing but the value, of lists one item a line.
+    Raw,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a node
+    Up(NodeArgs),
+    /// Start a bootstrap seed: it helps nodes to find each other and keeps no data
+    Bootstrap(NodeArgs),
+
+    /// Set a value
+    Put(PutArgs),
+    /// Read a key of any type
+    Get {
+        /// The key
+        key: OsString,
+        /// Show all values that were written concurrently
+        #[arg(long)]
+        siblings: bool,
+    },
+    /// Delete keys, whatever they hold
+    Del(DelArgs),
+    /// List keys
+    Ls(LsArgs),
+    /// Print changes as they happen, until interrupted
+    Watch {
+        /// Only keys that begin with this
+        #[arg(default_value = "")]
+        prefix: OsString,
+    },
+    /// List keyspaces
+    Keyspaces,
+
+    /// Add to a counter and print its sum
+    Incr {
+        /// The key
+        key: OsString,
+        /// How much; may be negative
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Add members to a set
+    Sadd(MembersArgs),
+    /// Remove members from a set
+    Srem(MembersArgs),
+    /// List the members of a set
+    Smembers {
+        /// The key
+        key: OsString,
+    },
+    /// Set fields of a map
+    Hset {
+        /// The key
+        key: OsString,
+        /// FIELD VALUE, once or more
+        #[arg(required = true, num_args = 2.., value_names = ["FIELD", "VALUE"], allow_hyphen_values = true)]
+        pairs: Vec<OsString>,
+    },
+    /// Read one field of a map
+    Hget {
+        /// The key
+        key: OsString,
+        /// The field
+        field: OsString,
+    },
+    /// Delete fields of a map
+    Hdel {
+        /// The key
+        key: OsString,
+        /// The fields
+        #[arg(required = true)]
+        fields: Vec<OsString>,
+    },
+    /// Read all fields of a map
+    Hgetall {
+        /// The key
+        key: OsString,
+    },
+    /// Read or set a flag (of concurrent changes, "enable" wins)
+    #[command(subcommand)]
+    Flag(FlagCommand),
+
+    /// Read many keys from NDJSON or CSV
+    Import(ImportArgs),
+    /// Write many keys as NDJSON, to be imported again
+    Export {
+        /// Only keys that begin with this
+        #[arg(default_value = "")]
+        prefix: OsString,
+    },
+
+    /// How the node is
+    Status,
+    /// The peers it knows: views, suspicion, traffic
+    Peers,
+    /// Ask every node of the network who it is, and draw the topology
+    Nodes {
+        /// Print the topology for Graphviz (`starling nodes --dot | dot -Tsvg`)
+        #[arg(long, conflicts_with = "output")]
+        dot: bool,
+    },
+    /// Check the whole store
+    Doctor {
+        /// Check a stopped node's data directory instead of asking a running node
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Print the effective configuration and where each value comes from
+    Config {
+        /// What would be given to `up`
+        #[command(flatten)]
+        node: NodeArgs,
+        /// Ask the running node for its configuration
+        #[arg(long)]
+        running: bool,
+        /// Print the reference of all settings as Markdown
+        #[arg(long, conflicts_with = "running")]
+        reference: bool,
+    },
+    /// Print the join ticket: the one string another node needs
+    Ticket,
+    /// Tell the node to leave the network and stop
+    Leave,
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// Arguments of `up` and `bootstrap`: the settings people change most.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeArgs {
+    /// Directory for identity, secret, peers and data
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Configuration file [default: starling.toml in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name shown to people [default: the host's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where peers connect, once or more; port 0 lets the system choose
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<String>,
+    /// Address to tell peers instead of the listening ones, once or more
+    #[arg(long, value_name = "MULTIADDR")]
+    pub external: Vec<String>,
+    /// How to find the network, once or more
+    #[arg(long, value_name = "TICKET|MULTIADDR")]
+    pub join: Vec<String>,
+    /// Look for peers on the local network, and be found there
+    #[arg(long)]
+    pub mdns: bool,
+    /// When a write is on the disk
+    #[arg(long, value_name = "always|everysec|no")]
+    pub durability: Option<String>,
+    /// What to log, like "debug" or "warn,starling=info"
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Any other setting, once or more (`starling config --reference` lists them)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Stop when standard input ends: whoever started the node holds the other end
+    #[arg(long)]
+    pub exit_with_parent: bool,
+}
+
+/// Arguments of `put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// The key
+    pub key: OsString,
+    /// The value; standard input if left out
+    #[arg(allow_hyphen_values = true)]
+    pub value: Option<OsString>,
+    /// How long it lives, like 500ms, 10s, 5m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub ttl: Option<u64>,
+    /// Write only if the key has this version; "none": only if it holds nothing
+    #[arg(long, value_name = "VERSION|none", value_parser = parse_precondition, default_value = "any", hide_default_value = true)]
+    pub if_version: Precondition,
+}
+
+/// Arguments of `del`.
+#[derive(Debug, Args)]
+pub struct DelArgs {
+    /// The keys
+    #[arg(required = true)]
+    pub keys: Vec<OsString>,
+    /// Delete every key that begins with one of these
+    #[arg(long, conflicts_with = "if_version")]
+    pub prefix: bool,
+    /// Delete only if the key has this version
+    #[arg(long, value_name = "VERSION", value_parser = parse_precondition, default_value = "any", hide_default_value = true)]
+    pub if_version: Precondition,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Only keys that begin with this
+    #[arg(default_value = "")]
+    pub prefix: OsString,
+    /// Only keys from this one on
+    #[arg(long, value_name = "KEY")]
+    pub start: Option<OsString>,
+    /// Only keys before this one
+    #[arg(long, value_name = "KEY")]
+    pub end: Option<OsString>,
+    /// At most so many keys [default: all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Also what they hold
+    #[arg(long, short)]
+    pub values: bool,
+}
+
+/// Arguments of `sadd` and `srem`.
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    /// The key
+    pub key: OsString,
+    /// The members
+    #[arg(required = true, allow_hyphen_values = true)]
+    pub members: Vec<OsString>,
+}
+
+/// What to do with a flag.
+#[derive(Debug, Subcommand)]
+pub enum FlagCommand {
+    /// Print whether it is on
+    Get {
+        /// The key
+        key: OsString,
+    },
+    /// Turn it on
+    Enable {
+        /// The key
+        key: OsString,
+    },
+    /// Turn it off
+    Disable {
+        /// The key
+        key: OsString,
+    },
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file; - for standard input
+    pub file: PathBuf,
+    /// Field or column that holds the key; the whole record is the value
+    #[arg(long, value_name = "FIELD")]
+    pub key_field: Option<String>,
+    /// What the file holds [default: by its name, else ndjson]
+    #[arg(long, value_enum)]
+    pub format: Option<ImportFormat>,
+}
+
+/// What a file to import holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// One JSON object a line: {"key": ..., "value": ...}, or what `export` wrote.
+    Ndjson,
+    /// A header line, then records.
+    Csv,
+}

@@ -1,0 +1,126 @@
+//! How a command fails: one line what happened, one line what to do next, and an exit code.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use starling_api::{Error, ErrorCode};
+
+use super::args::Output;
+
+/// Exit code: anything not named below.
+const ERROR: u8 = 1;
+/// Exit code: the command line is wrong (clap uses the same).
+const USAGE: u8 = 2;
+/// Exit code: there is no such key.
+const NOT_FOUND: u8 = 3;
+/// Exit code: the version check failed, or the key holds another type.
+const CONFLICT: u8 = 4;
+/// Exit code: the node cannot be reached.
+const UNREACHABLE: u8 = 5;
+
+/// Why a command failed.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// What kind, for programs: the API's codes, and "unreachable", "usage", "failed".
+    pub error: String,
+    /// What happened.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+    #[serde(skip)]
+    exit: u8,
+}
+
+impl Failure {
+    /// Something on this machine went wrong.
+    pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: "failed".into(), message: message.into(), hint: hint.into(), exit: ERROR }
+    }
+
+    /// The arguments make no sense.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: "usage".into(), message: message.into(), hint: hint.into(), exit: USAGE }
+    }
+
+    /// There is no such thing.
+    pub fn not_found(what: &str) -> Self {
+        let hint = "`starling ls` lists keys; -k names another keyspace".into();
+        Self { error: "not_found".into(), message: format!("not found: {what}"), hint, exit: NOT_FOUND }
+    }
+
+    /// The reader of our output has gone away: nothing to say to anybody.
+    pub fn is_broken_pipe(&self) -> bool {
+        self.error == "broken_pipe"
+    }
+
+    /// Prints it to standard error and gives the exit code.
+    pub fn report(&self, output: Option<Output>) -> ExitCode {
+        if output == Some(Output::Json) {
+            eprintln!("{}", serde_json::to_string(self).expect("strings serialize"));
+        } else {
+            eprintln!("error: {}", self.message);
+            if !self.hint.is_empty() {
+                eprintln!("  try: {}", self.hint);
+            }
+        }
+        ExitCode::from(self.exit)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (name, exit) = match &error {
+            Error::Unreachable { .. } => ("unreachable".into(), UNREACHABLE),
+            Error::Unsendable(_) => ("usage".into(), USAGE),
+            Error::NotUnderstood { .. } => ("failed".into(), ERROR),
+            Error::Refused(body) => {
+                let exit = match body.error {
+                    ErrorCode::NotFound => NOT_FOUND,
+                    ErrorCode::VersionMismatch | ErrorCode::TypeMismatch => CONFLICT,
+                    _ => ERROR,
+                };
+                let name = serde_json::to_value(body.error).ok();
+                (name.and_then(|name| name.as_str().map(Into::into)).unwrap_or_default(), exit)
+            }
+        };
+        Self { error: name, message: error.to_string(), hint: error.hint(), exit }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let mut failure = Self::failed(error.to_string(), "check where the output goes");
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            failure.error = "broken_pipe".into();
+        }
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_api::ErrorBody;
+
+    fn exit(code: ErrorCode) -> u8 {
+        Failure::from(Error::Refused(ErrorBody { error: code, message: "m".into(), hint: "h".into() })).exit
+    }
+
+    #[test]
+    fn exit_codes_mean_what_the_help_says() {
+        assert_eq!(exit(ErrorCode::NotFound), 3);
+        assert_eq!(exit(ErrorCode::VersionMismatch), 4);
+        assert_eq!(exit(ErrorCode::TypeMismatch), 4);
+        assert_eq!(exit(ErrorCode::StorageFull), 1);
+        let unreachable = Error::Unreachable { url: "u".into(), reason: "r".into() };
+        assert_eq!(Failure::from(unreachable).exit, 5);
+        assert_eq!(Failure::usage("", "").exit, 2);
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_apis_code_and_hint() {
+        let body = ErrorBody { error: ErrorCode::StorageFull, message: "m".into(), hint: "h".into() };
+        let failure = Failure::from(Error::Refused(body));
+        assert_eq!((failure.error.as_str(), failure.hint.as_str()), ("storage_full", "h"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Commands on keys of any type: put, get, del, ls, watch, keyspaces.
+
+use std::ffi::OsStr;
+
+use serde_json::json;
+use starling_api::{Blob, Data, Entry, KeyInfo, PAGE_KEYS_MAX, Range, WatchEvent};
+
+use super::Session;
+use super::args::{DelArgs, LsArgs, Output, PutArgs};
+use super::failure::Failure;
+use super::print::{self, Result};
+use super::value::{bytes, read_value};
+
+impl Session {
+    pub(super) async fn put(&self, args: PutArgs) -> Result {
+        let value = read_value(args.value.as_deref())?;
+        let version =
+            self.client.put(&self.keyspace, &bytes(&args.key), value, args.ttl, &args.if_version).await?;
+        match self.output {
+            Output::Json => print::json(&json!({ "version": version })),
+            _ => print::line(version),
+        }
+    }
+
+    pub(super) async fn get(&self, key: &OsStr, siblings: bool) -> Result {
+        let name = Blob(bytes(key));
+        if self.output == Output::Raw && !siblings {
+            let found = self.client.get_raw(&self.keyspace, &name.0).await?;
+            return print::raw(&found.ok_or_else(|| Failure::not_found(&name.escaped()))?.bytes);
+        }
+        let found = self.client.get_entry(&self.keyspace, &name.0).await?;
+        let entry = found.ok_or_else(|| Failure::not_found(&name.escaped()))?;
+        if self.output == Output::Json {
+            return print::json(&entry);
+        }
+        show_entry(&entry, siblings, self.output)
+    }
+
+    pub(super) async fn delete(&self, args: DelArgs) -> Result {
+        let mut places = 0;
+        let mut missing = None;
+        for key in &args.keys {
+            let key = bytes(key);
+            let deleted = if args.prefix {
+                self.client.delete_prefix(&self.keyspace, &key).await?
+            } else {
+                self.client.delete(&self.keyspace, &key, &args.if_version).await?
+            };
+            if deleted == 0 && missing.is_none() {
+                missing = Some(Blob(key).escaped());
+            }
+            places += deleted;
+        }
+        match self.output {
+            Output::Json => print::json(&json!({ "deleted": places }))?,
+            _ => print::line(places.to_string())?,
+        }
+        missing.map_or(Ok(()), |key| Err(Failure::not_found(&key)))
+    }
+
+    pub(super) async fn list(&self, args: LsArgs) -> Result {
+        let mut left = args.limit.unwrap_or(usize::MAX);
+        let mut range = Range {
+            prefix: Blob(bytes(&args.prefix)),
+            start: args.start.as_deref().map(|key| Blob(bytes(key))),
+            end: args.end.as_deref().map(|key| Blob(bytes(key))),
+            after: None,
+            limit: None,
+            values: args.values,
+        };
+        while left > 0 {
+            range.limit = Some(left.min(PAGE_KEYS_MAX));
+            let page = self.client.list(&self.keyspace, &range).await?;
+            left = left.saturating_sub(page.keys.len());
+            self.show_page(&page.keys, args.values)?;
+            range.after = page.next;
+            if range.after.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn show_page(&self, keys: &[KeyInfo], values: bool) -> Result {
+        match self.output {
+            Output::Raw => keys.iter().try_for_each(|info| print::raw_line(&info.key.0)),
+            Output::Json => keys.iter().try_for_each(print::json),
+            Output::Table if keys.is_empty() => Ok(()),
+            Output::Table if values => {
+                let rows = keys.iter().map(|info| {
+                    let held: Vec<_> = info.data.iter().map(print::summary).collect();
+                    [info.key.escaped(), types(info), held.join(" | ")]
+                });
+                print::table(["KEY", "TYPE", "VALUE"], rows)
+            }
+            Output::Table => {
+                print::table(["KEY", "TYPE"], keys.iter().map(|info| [info.key.escaped(), types(info)]))
+            }
+        }
+    }
+
+    pub(super) async fn watch(&self, prefix: &OsStr) -> Result {
+        let mut watch = self.client.watch(&self.keyspace, &bytes(prefix)).await?;
+        while let Some(event) = watch.next_event().await {
+            let event = event?;
+            if let WatchEvent::Lagged { hint } = &event {
+                return Err(Failure::failed("the watch fell behind: changes were left out", hint));
+            }
+            match self.output {
+                Output::Json => print::json(&event)?,
+                Output::Table => show_event(&event)?,
+                Output::Raw => {
+                    if let WatchEvent::Put(Entry { data: Data::Register(register), .. }) = &event {
+                        print::raw_line(&register.value.0)?;
+                    }
+                }
+            }
+        }
+        Err(Failure::failed("the node has ended the watch", "is it stopping? `starling status` tells; then watch again"))
+    }
+
+    pub(super) async fn keyspaces(&self) -> Result {
+        let found = self.client.keyspaces().await?;
+        match self.output {
+            Output::Json => print::json(&found),
+            _ => found.keyspaces.iter().try_for_each(|keyspace| print::line(&keyspace.name)),
+        }
+    }
+}
+
+fn types(info: &KeyInfo) -> String {
+    info.types.iter().map(|t| t.name()).collect::<Vec<_>>().join("+")
+}
+
+fn show_event(event: &WatchEvent) -> Result {
+    match event {
+        WatchEvent::Put(entry) => {
+            print::line(format!("put     {}  {}", entry.key.escaped(), print::summary(&entry.data)))
+        }
+        WatchEvent::Delete { key, .. } => print::line(format!("delete  {}", key.escaped())),
+        WatchEvent::Ready | WatchEvent::Lagged { .. } => Ok(()),
+    }
+}
+
+/// The value; on standard error what else there is to know of it.
+fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
+    if !entry.also.is_empty() {
+        let others: Vec<_> = entry.also.iter().map(|data| data.data_type().name()).collect();
+        let (shown, others) = (entry.data.data_type().name(), others.join(", "));
+        eprintln!("note: written concurrently as several types: shown is the {shown}; also: {others} (--output json shows all)");
+    }
+    match &entry.data {
+        Data::Register(register) if siblings && !register.siblings.is_empty() => match output {
+            Output::Raw => register.siblings.iter().try_for_each(|sibling| print::raw_line(&sibling.value.0)),
+            _ => print::table(
+                ["WRITTEN (MS)", "VALUE"],
+                register.siblings.iter().map(|s| [s.written_ms.to_string(), s.value.escaped()]),
+            ),
+        },
+        Data::Register(register) => {
+            if register.siblings.len() > 1 {
+                let count = register.siblings.len();
+                eprintln!("note: one of {count} values written concurrently (--siblings shows all; a put settles it)");
+            }
+            print::value(output, &register.value)
+        }
+        other => print::line(print::summary(other)),
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line. Every command but `up`, `bootstrap` and those that need no node speaks to a
+//! node's API through [`starling_api::Client`] and uses nothing private.
+
+mod admin;
+mod args;
+mod export;
+mod failure;
+mod import;
+mod keys;
+mod print;
+mod start;
+mod types;
+mod value;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use starling_api::{API_DEFAULT, Client, DEFAULT_KEYSPACE};
+
+use args::{Cli, Command, Global, Output};
+use failure::Failure;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = cli.global.output;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => failure.report(output),
+    }
+}
+
+/// What a command that speaks to a node needs.
+struct Session {
+    client: Client,
+    keyspace: String,
+    /// Whether the keyspace was named.
+    keyspace_given: bool,
+    output: Output,
+}
+
+impl Session {
+    fn new(global: &Global, command: &Command) -> Result<Self, Failure> {
+        let variable = std::env::var("STARLING_API").ok().filter(|api| !api.is_empty());
+        let api = global.api.clone().or(variable).unwrap_or_else(|| API_DEFAULT.into());
+        let one_value = matches!(command, Command::Get { .. } | Command::Hget { .. });
+        let default = if one_value && !std::io::stdout().is_terminal() { Output::Raw } else { Output::Table };
+        Ok(Self {
+            client: Client::new(&api, global.token.clone())?,
+            keyspace: global.keyspace.clone().unwrap_or_else(|| DEFAULT_KEYSPACE.into()),
+            keyspace_given: global.keyspace.is_some(),
+            output: global.output.unwrap_or(default),
+        })
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Up(args) => return start::up(args, cli.global.api.as_deref()),
+        Command::Bootstrap(args) => return start::bootstrap(args, cli.global.api.as_deref()),
+        Command::Config { node, running: false, reference } => return start::config(node, *reference, &cli.global),
+        Command::Doctor { data_dir: Some(dir) } => return admin::doctor_offline(dir, cli.global.output),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "starling", &mut std::io::stdout());
+            return Ok(());
+        }
+        Command::Version => return print::line(format!("starling {}", env!("CARGO_PKG_VERSION"))),
+        _ => {}
+    }
+    let session = Session::new(&cli.global, &cli.command)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start: {e}"), "check the limits of this shell (ulimit -a)"))?;
+    runtime.block_on(session.run(cli.command))
+}
+
+impl Session {
+    async fn run(&self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Put(args) => self.put(args).await,
+            Command::Get { key, siblings } => self.get(&key, siblings).await,
+            Command::Del(args) => self.delete(args).await,
+            Command::Ls(args) => self.list(args).await,
+            Command::Watch { prefix } => self.watch(&prefix).await,
+            Command::Keyspaces => self.keyspaces().await,
+            Command::Incr { key, by } => self.increment(&key, by).await,
+            Command::Sadd(args) => self.add_members(&args).await,
+            Command::Srem(args) => self.remove_members(&args).await,
+            Command::Smembers { key } => self.members(&key).await,
+            Command::Hset { key, pairs } => self.set_fields(&key, &pairs).await,
+            Command::Hget { key, field } => self.field(&key, &field).await,
+            Command::Hdel { key, fields } => self.delete_fields(&key, &fields).await,
+            Command::Hgetall { key } => self.fields(&key).await,
+            Command::Flag(command) => self.flag(command).await,
+            Command::Import(args) => self.import(args).await,
+            Command::Export { prefix } => self.export(&prefix).await,
+            Command::Status => self.status().await,
+            Command::Peers => self.peers().await,
+            Command::Nodes { dot } => self.nodes(dot).await,
+            Command::Doctor { .. } => self.doctor().await,
+            Command::Config { .. } => self.config().await,
+            Command::Ticket => self.ticket().await,
+            Command::Leave => Ok(self.client.leave().await?),
+            Command::Up(_) | Command::Bootstrap(_) | Command::Completions { .. } | Command::Version => {
+                unreachable!("these need no node and have been dealt with")
+            }
+        }
+    }
+}

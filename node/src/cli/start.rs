@@ -1,0 +1,93 @@
+//! `starling up`, `starling bootstrap` and `starling config`: from arguments to a configuration.
+
+use starling_api::admin::Configuration;
+
+use super::admin::show_config;
+use super::args::{Global, NodeArgs, Output};
+use super::failure::Failure;
+use super::print::{self, Result};
+use crate::config::{ConfigError, Flag, Loaded, load, reference};
+use crate::daemon::{self, Role};
+
+/// Runs a node until it is told to stop.
+pub fn up(args: &NodeArgs, api: Option<&str>) -> Result {
+    run(Role::Replica, args, api)
+}
+
+/// Runs a bootstrap seed until it is told to stop.
+pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
+    run(Role::Seed, args, api)
+}
+
+fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
+    let loaded = configuration(args, api)?;
+    daemon::run(role, loaded, args.exit_with_parent)
+        .map_err(|error| Failure::failed(error.to_string(), error.hint()))
+}
+
+/// Prints the configuration that `up` would use with these arguments.
+pub fn config(args: &NodeArgs, as_reference: bool, global: &Global) -> Result {
+    if as_reference {
+        return print::raw(reference().as_bytes());
+    }
+    let settings = configuration(args, global.api.as_deref())?.settings;
+    show_config(&Configuration { settings }, global.output.unwrap_or(Output::Table))
+}
+
+fn configuration(args: &NodeArgs, api: Option<&str>) -> std::result::Result<Loaded, Failure> {
+    let flags = flags(args, api)?;
+    load(args.config.as_deref(), flags, std::env::vars()).map_err(|error: ConfigError| {
+        Failure::usage(error.to_string(), "`starling config --reference` lists all settings")
+    })
+}
+
+fn flags(args: &NodeArgs, api: Option<&str>) -> std::result::Result<Vec<Flag>, Failure> {
+    let mut flags = Vec::new();
+    let mut add = |flag: &str, key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            flags.push(Flag { key: key.into(), flag: flag.into(), value });
+        }
+    };
+    let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
+    add("--data-dir", "data_dir", args.data_dir.clone());
+    add("--name", "name", args.name.clone());
+    add("--listen", "listen", list(&args.listen));
+    add("--external", "external", list(&args.external));
+    add("--join", "join", list(&args.join));
+    add("--mdns", "mdns", args.mdns.then(|| "true".into()));
+    add("--api", "api.listen", api.map(|api| api.trim_start_matches("http://").into()));
+    add("--durability", "durability", args.durability.clone());
+    add("--log", "log.filter", args.log.clone());
+    for setting in &args.set {
+        let Some((key, value)) = setting.split_once('=') else {
+            return Err(Failure::usage(format!("--set {setting} has no value"), "write --set KEY=VALUE"));
+        };
+        add("--set", key, Some(value.into()));
+    }
+    Ok(flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_settings() {
+        let args = NodeArgs {
+            join: vec!["a".into(), "b".into()],
+            mdns: true,
+            set: vec!["sync.interval_ms=5".into()],
+            data_dir: Some("/nonexistent".into()),
+            ..NodeArgs::default()
+        };
+        let loaded = configuration(&args, Some("http://127.0.0.1:0")).expect("valid");
+        assert_eq!(loaded.config.join, ["a", "b"]);
+        assert!(loaded.config.mdns);
+        assert_eq!(loaded.config.api_listen, "127.0.0.1:0");
+        assert_eq!(loaded.config.sync_interval_ms, 5);
+        let wrong = NodeArgs { set: vec!["sync.interval_ms".into()], ..NodeArgs::default() };
+        assert!(configuration(&wrong, None).is_err());
+        let unknown = NodeArgs { set: vec!["sync.interval=5".into()], ..NodeArgs::default() };
+        assert!(configuration(&unknown, None).is_err());
+    }
+}

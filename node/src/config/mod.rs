@@ -1,0 +1,11 @@
+//! Configuration: one table of settings, read from flags, environment and file.
+
+mod kind;
+mod load;
+mod reference;
+mod table;
+
+pub use kind::{Durability, LogFormat};
+pub use load::{ConfigError, FILE_NAME, Flag, Loaded, load};
+pub use reference::reference;
+pub use table::{Config, SETTINGS};

@@ -1,0 +1,136 @@
+//! The one table of settings. The typed [`Config`], the parsing of files, environment and flags,
+//! `starling config` and its reference are all made from it.
+
+use std::path::PathBuf;
+
+use super::kind::{Durability, Kind, LogFormat};
+use super::load::{ConfigError, Layers};
+
+/// One row of the table.
+pub struct Row {
+    /// Name in the file; `.` parts tables.
+    pub key: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// Of its value; empty for text and switches.
+    pub unit: &'static str,
+    /// The default as TOML, or in words where it depends on the machine.
+    pub default: fn() -> String,
+    /// Whether its value is never shown.
+    pub secret: bool,
+}
+
+impl Row {
+    /// The environment variable: `STARLING_` and the key in capitals, `.` as `_`.
+    pub fn variable(&self) -> String {
+        format!("STARLING_{}", self.key.to_uppercase().replace('.', "_"))
+    }
+}
+
+/// A default that depends on the machine is shown in words (`shown`), any other as its value.
+macro_rules! default_text {
+    ($value:expr, $shown:literal) => {
+        || $shown.to_owned()
+    };
+    ($value:expr,) => {
+        || Kind::show(&$value)
+    };
+}
+
+macro_rules! settings {
+    ($( $field:ident: $kind:ty = $key:literal, $unit:literal, $default:expr $(, shown $shown:literal)? $(, $secret:ident)?; $doc:literal )*) => {
+        /// The effective configuration of a node.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $( #[doc = $doc] pub $field: $kind, )*
+        }
+
+        /// Every setting, in the order of the reference.
+        pub const SETTINGS: &[Row] = &[
+            $( Row {
+                key: $key,
+                doc: $doc,
+                unit: $unit,
+                default: default_text!({ let value: $kind = $default; value }, $($shown)?),
+                secret: settings!(@secret $($secret)?),
+            }, )*
+        ];
+
+        impl Config {
+            /// Resolves every setting; notes in `layers` where each value came from.
+            pub(super) fn resolve(layers: &mut Layers) -> Result<Self, ConfigError> {
+                Ok(Self { $( $field: layers.take($key, || $default)?, )* })
+            }
+        }
+    };
+    (@secret secret) => { true };
+    (@secret) => { false };
+}
+
+settings! {
+    data_dir: PathBuf = "data_dir", "", default_data_dir(), shown "$XDG_DATA_HOME/starling or ~/.local/share/starling";
+        "Where the node keeps its identity, its network's secret, its peers and its data."
+    name: String = "name", "", host_name(), shown "the machine's host name";
+        "Name shown to people; at most 64 bytes; trusted by nobody."
+    listen: Vec<String> = "listen", "multiaddresses", listen_everywhere();
+        "Where peers connect. Port 0 lets the system choose."
+    external: Vec<String> = "external", "multiaddresses", Vec::new();
+        "Addresses to tell peers instead of the listening ones: behind a port forwarding, say."
+    join: Vec<String> = "join", "tickets, multiaddresses or dns names", Vec::new();
+        "How to find the network at first: join tickets, /ip4/.../tcp/... or /dnsaddr/name."
+    mdns: bool = "mdns", "", false;
+        "Look for peers on the local network, and be found there."
+    api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();
+        "Where the HTTP API listens. Anything but loopback needs api.token."
+    api_token: Option<String> = "api.token", "", None, secret;
+        "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
+    durability: Durability = "durability", "always, everysec or no", Durability::EverySecond;
+        "When a write is on the disk: before its acknowledgement, within a second, or whenever."
+    key_bytes_max: u64 = "limits.key_bytes", "bytes", starling_kv::Limits::default().key_bytes_max as u64;
+        "Longest key, at most 65536."
+    value_bytes_max: u64 = "limits.value_bytes", "bytes", starling_kv::Limits::default().value_bytes_max as u64;
+        "Largest value of a register or of a map's field, at most 1048576."
+    field_bytes_max: u64 = "limits.field_bytes", "bytes", starling_kv::Limits::default().field_bytes_max as u64;
+        "Longest member of a set and longest name of a map's field, at most 65536."
+    batch_bytes_max: u64 = "limits.batch_bytes", "bytes", starling_kv::Limits::default().batch_bytes_max as u64;
+        "Largest batch, at most 2097152."
+    active_view: u64 = "gossip.active_view", "peers", 5;
+        "Neighbours a node holds connections to."
+    passive_view: u64 = "gossip.passive_view", "peers", 30;
+        "Peers remembered as replacements."
+    shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", 10_000;
+        "Time between two exchanges of samples of the views."
+    detect_ms: u64 = "detector.detect_ms", "ms", 3_000;
+        "A neighbour that stopped without closing its connections is noticed within this time."
+    sync_interval_ms: u64 = "sync.interval_ms", "ms", 30_000;
+        "Time between two anti-entropy sessions with a random neighbour."
+    connections_max: u64 = "connections_max", "connections", 256;
+        "Most connections with peers."
+    queue_bytes: u64 = "queue_bytes", "bytes", 8 << 20;
+        "Bound of the queue of full rumors to one peer; the newest gives way."
+    cache_bytes: u64 = "store.cache_bytes", "bytes", 8 << 20;
+        "Block cache of the storage engine."
+    log_filter: String = "log.filter", "", "warn,starling=info".to_owned();
+        "What is logged, as tracing-subscriber's EnvFilter reads it."
+    log_format: LogFormat = "log.format", "text or json", LogFormat::Text;
+        "How log lines look."
+}
+
+fn listen_everywhere() -> Vec<String> {
+    vec!["/ip4/0.0.0.0/tcp/7400".into(), "/ip4/0.0.0.0/udp/7400/quic-v1".into()]
+}
+
+fn default_data_dir() -> PathBuf {
+    let home = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    home("XDG_DATA_HOME")
+        .or_else(|| home("HOME").map(|home| home.join(".local/share")))
+        .map_or_else(|| PathBuf::from("starling-data"), |base| base.join("starling"))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "starling".into(),
+        name => name.into(),
+    }
+}

@@ -1,0 +1,67 @@
+//! What a starting node says to whoever started it, on standard output.
+
+use std::io::Write;
+
+/// What there is to say.
+pub struct Banner<'a> {
+    /// Whether the data directory is new.
+    pub is_first_run: bool,
+    /// Whether this is a seed.
+    pub is_seed: bool,
+    /// Chosen by the operator.
+    pub name: &'a str,
+    /// The first digits of the node's id.
+    pub id: &'a str,
+    /// Where peers reach it.
+    pub listen: &'a [String],
+    /// Where its API listens, `host:port`.
+    pub api: &'a str,
+    /// Its data directory.
+    pub data_dir: &'a str,
+    /// The join ticket.
+    pub ticket: &'a str,
+}
+
+impl Banner<'_> {
+    /// Says it. That nobody reads it is no error.
+    pub fn print(&self) {
+        let _ = std::io::stdout().lock().write_all(self.text().as_bytes());
+    }
+
+    fn text(&self) -> String {
+        let what = if self.is_seed { "bootstrap seed" } else { "node" };
+        let mut text = format!("Starling {what} {} ({}) is up\n", self.name, self.id);
+        text += &format!("  API     http://{}\n", self.api);
+        text += &format!("  peers   {}\n", self.listen.join("\n          "));
+        if self.is_first_run {
+            text += &format!("  data    {}\n", self.data_dir);
+            text += "\nAnother machine joins with this ticket (treat it as a password):\n";
+            text += &format!("  starling up --join {}\n", self.ticket);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_run_shows_the_ticket() {
+        let listen = ["/ip4/10.0.0.1/tcp/7400".to_owned()];
+        let mut banner = Banner {
+            is_first_run: true,
+            is_seed: false,
+            name: "n1",
+            id: "0a0b0c0d",
+            listen: &listen,
+            api: "127.0.0.1:7401",
+            data_dir: "/data",
+            ticket: "starling1xyz",
+        };
+        assert!(banner.text().contains("starling up --join starling1xyz"));
+        banner.is_first_run = false;
+        assert!(!banner.text().contains("starling1xyz"));
+        assert!(banner.text().contains("http://127.0.0.1:7401"));
+    }
+}

@@ -1,0 +1,100 @@
+//! The way from the other threads to the gossip thread.
+
+use std::sync::Arc;
+
+use starling_api::admin::{Nodes, Peers, Status};
+use starling_core::WriteFailure;
+use starling_kv::{Batch, Change, Outcome};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Commands that wait for the gossip thread; whoever sends one more waits.
+const COMMANDS_MAX: usize = 1024;
+/// Writes between their arrival and their acknowledgement, syncs included; further ones wait.
+const WRITES_IN_FLIGHT_MAX: usize = 4096;
+
+/// Keys that changed together.
+pub type ChangeSet = Vec<Change>;
+
+/// What came of a batch.
+pub type Written = Result<Vec<Outcome>, WriteFailure>;
+
+/// Something to do or to tell on the gossip thread.
+pub enum Command {
+    /// Commit a batch.
+    Write(Batch, oneshot::Sender<Written>),
+    /// Tell how the node is.
+    Status(oneshot::Sender<Status>),
+    /// Tell the peers.
+    Peers(oneshot::Sender<Peers>),
+    /// Tell the join ticket.
+    Ticket(oneshot::Sender<String>),
+    /// Visit every node.
+    Crawl(oneshot::Sender<Nodes>),
+    /// Addresses where peers may listen.
+    Contact(Vec<String>),
+    /// Leave the network and stop.
+    Leave,
+}
+
+/// Sends commands. Every answer is `None` once the gossip thread has stopped.
+#[derive(Clone)]
+pub struct Gossip {
+    commands: mpsc::Sender<Command>,
+    writes: Arc<Semaphore>,
+}
+
+/// The two ends.
+pub fn channel() -> (Gossip, mpsc::Receiver<Command>) {
+    let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+    (Gossip { commands, writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX)) }, receiver)
+}
+
+impl Gossip {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Commits a batch at the configured durability.
+    pub async fn write(&self, batch: Batch) -> Option<Written> {
+        let _permit = self.writes.acquire().await.ok()?;
+        self.ask(|reply| Command::Write(batch, reply)).await
+    }
+
+    /// How the node is.
+    pub async fn status(&self) -> Option<Status> {
+        self.ask(Command::Status).await
+    }
+
+    /// The peers it knows.
+    pub async fn peers(&self) -> Option<Peers> {
+        self.ask(Command::Peers).await
+    }
+
+    /// Its join ticket.
+    pub async fn ticket(&self) -> Option<String> {
+        self.ask(Command::Ticket).await
+    }
+
+    /// The overlay.
+    pub async fn crawl(&self) -> Option<Nodes> {
+        self.ask(Command::Crawl).await
+    }
+
+    /// Hands over addresses where peers may listen.
+    pub async fn contact(&self, addresses: Vec<String>) -> Option<()> {
+        self.commands.send(Command::Contact(addresses)).await.ok()
+    }
+
+    /// Makes the node leave and stop; for a thread outside the runtimes.
+    pub fn leave_blocking(&self) {
+        // It has stopped already: so much the better.
+        let _ = self.commands.blocking_send(Command::Leave);
+    }
+
+    /// Makes the node leave and stop.
+    pub async fn leave(&self) -> Option<()> {
+        self.commands.send(Command::Leave).await.ok()
+    }
+}

@@ -1,0 +1,182 @@
+//! The thread that waits for the disk, so that gossip never does: it syncs the store's log at the
+//! configured durability and keeps the remembered peers.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use starling_core::WriteFailure;
+use starling_kv::RocksEngine;
+use starling_proto::NodeRecord;
+use tokio::sync::oneshot;
+use tracing::error;
+
+use super::command::Written;
+use super::data_dir::DataDir;
+use crate::config::Durability;
+
+/// How long a write may be in memory only at `everysec`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Who waits for a write, and what it will be told.
+pub type Acknowledgement = (oneshot::Sender<Written>, Written);
+
+/// What is to be done.
+#[derive(Default)]
+struct Work {
+    /// Told once a sync that begins now has finished. Bounded by the writes in flight.
+    acknowledgements: Vec<Acknowledgement>,
+    /// Something was written since the last sync.
+    dirty: bool,
+    /// Only the latest peers matter.
+    remember: Option<Vec<NodeRecord>>,
+    stop: bool,
+    /// What the last sync said, if it failed.
+    failure: Option<String>,
+}
+
+struct Shared {
+    work: Mutex<Work>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The gossip thread's end.
+pub struct Disk {
+    shared: Arc<Shared>,
+    durability: Durability,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    /// Starts the thread. `engine` is `None` on a seed.
+    pub fn start(durability: Durability, engine: Option<RocksEngine>, dir: DataDir) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { work: Mutex::default(), changed: Condvar::new() });
+        let worker = Worker { shared: Arc::clone(&shared), engine, dir };
+        let thread = std::thread::Builder::new().name("disk".into()).spawn(move || worker.run())?;
+        Ok(Self { shared, durability, thread: Some(thread) })
+    }
+
+    /// Acknowledges a group of writes that have been applied: at once, or after a sync.
+    pub fn acknowledge(&self, group: Vec<Acknowledgement>) {
+        let written = group.iter().any(|(_, result)| result.is_ok());
+        if !written || self.durability != Durability::Always {
+            tell(group);
+            if written {
+                self.wrote();
+            }
+            return;
+        }
+        let mut work = self.shared.lock();
+        work.acknowledgements.extend(group);
+        work.dirty = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Something was written that nobody waits for.
+    pub fn wrote(&self) {
+        let mut work = self.shared.lock();
+        if self.durability != Durability::No && !work.dirty {
+            work.dirty = true;
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Keeps these peers for the next start.
+    pub fn remember(&self, peers: Vec<NodeRecord>) {
+        self.shared.lock().remember = Some(peers);
+        self.shared.changed.notify_one();
+    }
+
+    /// What the last sync said, if it failed.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.lock().failure.clone()
+    }
+
+    /// Does what is left, syncs, and ends the thread.
+    pub fn stop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            error!("the disk thread has panicked");
+        }
+    }
+}
+
+fn tell(group: Vec<Acknowledgement>) {
+    for (reply, result) in group {
+        // Whoever has gone away does not want to know.
+        let _ = reply.send(result);
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    engine: Option<RocksEngine>,
+    dir: DataDir,
+}
+
+impl Worker {
+    fn run(self) {
+        loop {
+            let work = self.take_work();
+            if work.dirty {
+                self.sync(work.acknowledgements);
+            }
+            if let Some(peers) = work.remember {
+                self.dir.save_peers(&peers);
+            }
+            if work.stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do. Writes that nobody waits for are let gather for a
+    /// second; nothing wakes an idle node.
+    fn take_work(&self) -> Work {
+        let mut work = self.shared.lock();
+        let mut dirty_since = None;
+        loop {
+            if work.stop || !work.acknowledgements.is_empty() || work.remember.is_some() {
+                break;
+            }
+            if !work.dirty {
+                work = self.shared.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let due = *dirty_since.get_or_insert_with(Instant::now) + SYNC_INTERVAL;
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            work = self.shared.changed.wait_timeout(work, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let (stop, failure) = (work.stop, work.failure.clone());
+        std::mem::replace(&mut *work, Work { stop, failure, ..Work::default() })
+    }
+
+    /// All of `group` was written before this sync begins.
+    fn sync(&self, group: Vec<Acknowledgement>) {
+        let Some(engine) = &self.engine else { return };
+        let failure = engine.sync().err().map(|e| e.to_string());
+        if let Some(reason) = &failure {
+            error!(%reason, "the log cannot be synced: what was written may not survive a power loss");
+        }
+        self.shared.lock().failure.clone_from(&failure);
+        match failure {
+            None => tell(group),
+            Some(reason) => {
+                let failed = |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
+                tell(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
+            }
+        }
+    }
+}

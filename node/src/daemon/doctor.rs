@@ -1,0 +1,45 @@
+//! Checks of the whole store, off the gossip thread.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use starling_api::admin::{Doctor, Finding};
+use starling_kv::check::doctor as check;
+use starling_kv::{Error, Reader, Report, RocksEngine, RocksOptions};
+
+use super::data_dir::STORE_DIR;
+
+/// Checks a store on a snapshot of it; waits for the disk.
+pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
+    reader.doctor().map(describe)
+}
+
+/// Checks the store of a node that is not running. Nothing is written.
+pub fn examine(data_dir: &Path) -> Result<Doctor, Error> {
+    let engine = RocksEngine::open_read_only(&data_dir.join(STORE_DIR), &RocksOptions::default())?;
+    check(&engine, None).map(describe)
+}
+
+fn describe(report: Report) -> Doctor {
+    let counts = [
+        ("format", report.format.into()),
+        ("actors", report.actors),
+        ("intervals", report.intervals),
+        ("dots_seen", report.dots_seen),
+        ("entries", report.entries),
+        ("places", report.places),
+        ("places_with_siblings", report.places_with_siblings),
+        ("expiring", report.expiring),
+        ("unreadable", report.unreadable),
+        ("equivocations", report.equivocations),
+    ];
+    let finding = |problem: starling_kv::check::Problem| Finding {
+        what: format!("{} ({} times; {})", problem.what, problem.count, problem.examples.join(", ")),
+        hint: "move the data directory's store aside and start again: peers refill it".into(),
+    };
+    Doctor {
+        healthy: report.is_sound(),
+        counts: counts.map(|(name, count)| (name.to_owned(), count)).into_iter().collect::<BTreeMap<_, _>>(),
+        findings: report.problems.into_iter().map(finding).collect(),
+    }
+}

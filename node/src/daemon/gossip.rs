@@ -1,0 +1,347 @@
+//! The gossip thread: one task that owns the driver and the core, and carries between them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_api::admin::{Nodes, Peers, Status};
+use starling_core::{Core, Input, Output, Token};
+use starling_kv::{Batch, Op, RocksEngine, Write};
+use starling_p2p::{Driver, Event};
+use starling_proto::message::SyncMessage;
+use starling_proto::record::ADDRESSES_MAX;
+use starling_proto::{Class, Message, NodeRecord, Role};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+
+use super::clock::Clock;
+use super::command::{ChangeSet, Command, Written};
+use super::contacts::Contacts;
+use super::disk::{Acknowledgement, Disk};
+use super::notices::log;
+use super::report;
+
+/// Most batches in one group commit.
+const GROUP_BATCHES_MAX: usize = 512;
+/// A group is committed when its keys and values reach this, bytes: bounds how long peers wait.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// How long a leaving node waits for its goodbyes to be taken: more than a round trip, and less than
+/// anybody minds; a guess.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What does not change while the node runs.
+pub struct Facts {
+    /// The network's id in hexadecimal.
+    pub network: String,
+    /// Level of durability by name.
+    pub durability: &'static str,
+    /// Told to peers instead of the listening addresses, if not empty.
+    pub external: Vec<String>,
+    /// Makes a join ticket that names these addresses.
+    pub ticket: Box<dyn Fn(&NodeRecord) -> String + Send>,
+    /// Whether there is anybody to join.
+    pub joins_somebody: bool,
+}
+
+/// The loop and all it owns.
+pub struct GossipLoop {
+    /// Both clocks.
+    pub clock: Clock,
+    /// The node.
+    pub core: Core<RocksEngine>,
+    /// The network.
+    pub driver: Driver,
+    /// This node's own record, as last signed.
+    pub record: NodeRecord,
+    /// From the other threads.
+    pub commands: mpsc::Receiver<Command>,
+    /// To the disk thread.
+    pub disk: Disk,
+    /// To the watches.
+    pub changes: broadcast::Sender<Arc<ChangeSet>>,
+    /// The search for peers.
+    pub contacts: Contacts,
+    /// What does not change.
+    pub facts: Facts,
+    /// Who asked, by token.
+    pub asked: Asked,
+}
+
+/// Requests that the core has been given and not answered.
+#[derive(Default)]
+pub struct Asked {
+    next: Token,
+    writes: BTreeMap<Token, oneshot::Sender<Written>>,
+    crawls: BTreeMap<Token, oneshot::Sender<Nodes>>,
+    /// The last failure of the storage engine, until a write succeeds.
+    storage_error: Option<String>,
+}
+
+impl Asked {
+    fn token(&mut self) -> Token {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl GossipLoop {
+    /// Runs until `stop`, or until a command says to leave; then leaves.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        self.carry_out();
+        loop {
+            let deadline = self.core.poll_timeout().map(|at| self.clock.instant(at));
+            let timer = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.driver.next_event() => self.on_event(event),
+                Some(command) = self.commands.recv() => if !self.on_commands(command) { break },
+                () = timer => self.feed(Input::Timeout),
+                () = &mut stop => break,
+            }
+        }
+        self.leave().await;
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.core.handle(self.clock.now(), input);
+        self.carry_out();
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { peer, record, dialed } => self.feed(Input::Connected { peer, record, dialed }),
+            Event::Disconnected { peer, reason } => {
+                tracing::debug!(?peer, reason, "disconnected");
+                self.feed(Input::Disconnected { peer });
+            }
+            Event::Unreachable { peer, address, reason } => {
+                tracing::debug!(?peer, ?address, reason, "unreachable");
+                self.feed(Input::Unreachable { peer, address });
+            }
+            Event::Message { peer, message } => {
+                let writes = may_write(&message);
+                self.feed(Input::Message { peer, message });
+                if writes {
+                    self.disk.wrote();
+                }
+            }
+            Event::Shed { peer, class } => self.feed(Input::Shed { peer, class }),
+            Event::NewListenAddress(_) => self.on_new_address(),
+        }
+    }
+
+    fn on_new_address(&mut self) {
+        let addresses = public_addresses(&self.facts.external, self.driver.listen_addresses());
+        if addresses == self.record.addresses {
+            return;
+        }
+        self.record.addresses = addresses;
+        self.record.revision += 1;
+        self.driver.sign(&mut self.record);
+        self.driver.set_record(self.record.clone());
+        self.feed(Input::RecordChanged(self.record.clone()));
+    }
+
+    /// Takes a command and every write that waits behind it; `false`: leave.
+    fn on_commands(&mut self, command: Command) -> bool {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(command);
+        while let Some(command) = next {
+            match command {
+                Command::Write(batch, reply) => {
+                    let token = self.asked.token();
+                    bytes += batch_bytes(&batch);
+                    self.asked.writes.insert(token, reply);
+                    group.push((token, batch));
+                }
+                Command::Leave => return false,
+                question => self.answer(question),
+            }
+            let full = group.len() >= GROUP_BATCHES_MAX || bytes >= GROUP_BYTES_MAX;
+            next = if full { None } else { self.commands.try_recv().ok() };
+        }
+        if !group.is_empty() {
+            self.feed(Input::Write(group));
+        }
+        true
+    }
+
+    /// Whoever asked and has gone away does not want to know.
+    fn answer(&mut self, question: Command) {
+        match question {
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Peers(reply) => drop(reply.send(self.peers())),
+            Command::Ticket(reply) => drop(reply.send((self.facts.ticket)(&self.record))),
+            Command::Crawl(reply) => {
+                let token = self.asked.token();
+                self.asked.crawls.insert(token, reply);
+                self.feed(Input::Crawl(token));
+            }
+            Command::Contact(addresses) => self.feed(Input::Contact(addresses)),
+            Command::Write(..) | Command::Leave => unreachable!("taken by the caller"),
+        }
+    }
+
+    /// Does what the core wants done.
+    fn carry_out(&mut self) {
+        let mut written: Vec<Acknowledgement> = Vec::new();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Dial(record) => self.driver.dial(&record),
+                Output::DialAddress(address) => self.driver.dial_address(&address),
+                Output::Send { to, message } => to.into_iter().for_each(|peer| self.driver.send(peer, &message)),
+                Output::Close { peer, reason } => self.driver.close(peer, reason),
+                Output::Written { token, result } => {
+                    let storage = result.as_ref().err().filter(|e| matches!(e, starling_core::WriteFailure::Storage(_)));
+                    self.asked.storage_error = storage.map(ToString::to_string);
+                    written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));
+                }
+                Output::Changed(changes) => {
+                    if self.changes.receiver_count() > 0 {
+                        // Whoever listens may have gone meanwhile.
+                        let _ = self.changes.send(Arc::new(changes));
+                    }
+                }
+                Output::Remember(peers) => self.disk.remember(peers),
+                Output::NeedContacts => self.contacts.look(),
+                Output::Crawled { token, nodes, unreachable } => {
+                    if let Some(reply) = self.asked.crawls.remove(&token) {
+                        drop(reply.send(report::nodes(&nodes, &unreachable)));
+                    }
+                }
+                Output::Notice(notice) => {
+                    if let starling_core::Notice::StorageFailed(reason) = &notice {
+                        self.asked.storage_error = Some(reason.clone());
+                    }
+                    log(&notice);
+                }
+            }
+        }
+        if !written.is_empty() {
+            self.disk.acknowledge(written);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let now = self.clock.now();
+        let (core, metrics) = (self.core.status(now), self.driver.metrics());
+        let stats = self.core.store().map(starling_kv::Store::stats);
+        let is_seed = core.record.role == Role::Seed;
+        Status {
+            name: core.record.name.clone(),
+            id: report::hex(&core.record.id.0),
+            role: report::role(core.record.role),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: core.uptime_ms,
+            network: self.facts.network.clone(),
+            listen: self.driver.listen_addresses(),
+            joined: is_seed || core.active > 0 || !self.facts.joins_somebody,
+            root: core.root.as_ref().map(report::root),
+            active: core.active as u64,
+            passive: core.passive as u64,
+            entries: stats.map_or(0, |stats| stats.entries),
+            durability: self.facts.durability.into(),
+            storage_error: self.asked.storage_error.clone().or_else(|| self.disk.failure()),
+            traffic: report::traffic(&metrics.traffic),
+            payload_new: core.counters.rumors_news,
+            payload_old: core.counters.rumors_old,
+            counters: report::counters(&core.counters, stats.as_ref(), &metrics),
+        }
+    }
+
+    fn peers(&self) -> Peers {
+        let fill = |(id, mut peer): (_, starling_api::admin::Peer)| {
+            if let Some(traffic) = self.driver.traffic(id) {
+                let flows = Class::ALL.map(|class| (traffic.received(class).bytes.get(), traffic.sent(class).bytes.get()));
+                peer.bytes_in = flows.iter().map(|(received, _)| received).sum();
+                peer.bytes_out = flows.iter().map(|(_, sent)| sent).sum();
+            }
+            peer
+        };
+        Peers { peers: report::peers(&self.core, self.clock.now()).into_iter().map(fill).collect() }
+    }
+
+    /// Puts on the disk what is left to be put there.
+    pub fn finish(mut self) {
+        self.disk.stop();
+        if let Some(Err(error)) = self.core.into_store().map(|mut store| store.checkpoint()) {
+            tracing::warn!(%error, "no checkpoint was written: the next start rebuilds the fingerprints");
+        }
+    }
+
+    /// Says goodbye to the neighbours and waits until they have heard it, for a bounded time.
+    async fn leave(&mut self) {
+        self.feed(Input::Leave);
+        let now = self.clock.now();
+        let mut connected: Vec<_> = self.core.peers(now).into_iter().map(|peer| peer.record.id).collect();
+        connected.iter().for_each(|peer| self.driver.close(*peer, "leaving"));
+        let goodbyes = async {
+            while !connected.is_empty() {
+                if let Event::Disconnected { peer, .. } = self.driver.next_event().await {
+                    connected.retain(|id| *id != peer);
+                }
+            }
+        };
+        if timeout(LEAVE_TIMEOUT, goodbyes).await.is_err() {
+            tracing::debug!("some neighbours did not take the goodbye in time");
+        }
+    }
+}
+
+/// Whether handling a message may have written to the store.
+fn may_write(message: &Message) -> bool {
+    match message {
+        Message::Sync(SyncMessage::Delta { .. } | SyncMessage::Push { .. }) => true,
+        message => message.class() == Class::Rumor,
+    }
+}
+
+fn batch_bytes(batch: &Batch) -> usize {
+    let payload = |write: &Write| match &write.op {
+        Op::Put(value) => value.len(),
+        Op::SetAdd(items) | Op::SetRemove(items) | Op::MapDelete(items) => items.iter().map(bytes::Bytes::len).sum(),
+        Op::MapPut(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
+        Op::Delete | Op::DeletePrefix | Op::Incr(_) | Op::Flag(_) => 0,
+    };
+    batch.writes.iter().map(|write| write.key.len() + payload(write)).sum()
+}
+
+/// What to tell peers: what the operator says, or where the node listens, loopback only if there is
+/// nothing else.
+pub fn public_addresses(external: &[String], listening: Vec<String>) -> Vec<String> {
+    let mut addresses = if external.is_empty() { listening } else { external.to_vec() };
+    let is_loopback = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    if !addresses.iter().all(is_loopback) {
+        addresses.retain(|address| !is_loopback(address));
+    }
+    addresses.sort_by_key(|address| !address.contains("/tcp/"));
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(external: &[&str], listening: &[&str]) -> Vec<String> {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        public_addresses(&owned(external), owned(listening))
+    }
+
+    #[test]
+    fn loopback_is_told_only_where_there_is_nothing_else() {
+        let (loopback, quic) = ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1");
+        let tcp = "/ip4/10.0.0.1/tcp/1";
+        assert_eq!(addresses(&[], &[loopback]), [loopback]);
+        assert_eq!(addresses(&[], &[quic, loopback, tcp]), [tcp, quic]);
+        assert_eq!(addresses(&["/dns4/example.org/tcp/1"], &[tcp]), ["/dns4/example.org/tcp/1"]);
+        let many: Vec<String> = (0..20).map(|port| format!("/ip4/10.0.0.1/tcp/{port}")).collect();
+        assert_eq!(public_addresses(&[], many).len(), ADDRESSES_MAX);
+    }
+}

@@ -1,0 +1,28 @@
+//! The daemon: files, threads, start and stop.
+//!
+//! Three threads: this one becomes the gossip thread, which owns the network and the core and never
+//! waits for a disk or a client; one serves the API and reads from snapshots; one waits for the disk.
+
+mod api;
+mod banner;
+mod clock;
+mod command;
+mod contacts;
+mod data_dir;
+mod disk;
+mod doctor;
+mod error;
+mod gossip;
+mod membership;
+mod notices;
+mod report;
+mod setup;
+mod standin;
+mod start;
+
+pub use clock::wall_ms;
+pub use command::{ChangeSet, Gossip};
+pub use doctor::{check_running, examine};
+pub use error::DaemonError;
+pub use start::run;
+pub use starling_proto::Role;

@@ -1,0 +1,23 @@
+//! What the node noticed, as log lines.
+
+use starling_core::Notice;
+use tracing::{debug, error, info, warn};
+
+/// Logs a notice at the level of what an operator has to do about it.
+pub fn log(notice: &Notice) {
+    match notice {
+        Notice::NeighborUp(peer) => info!(?peer, "new neighbour"),
+        Notice::NeighborDown(peer, reason) => info!(?peer, reason, "neighbour gone"),
+        Notice::Suspected { peer, silent_ms } => warn!(?peer, silent_ms, "neighbour is silent: given up"),
+        Notice::SessionFinished { peer, equal: true, took_ms, .. } => debug!(?peer, took_ms, "replicas are equal"),
+        Notice::SessionFinished { peer, took_ms, bytes, .. } => debug!(?peer, took_ms, bytes, "replicas repaired"),
+        Notice::BadDelta(peer) => warn!(?peer, "sent a delta that cannot be decoded: cut off"),
+        Notice::StorageFailed(reason) => error!(%reason, "storage failed: reads go on, writes are refused until it works"),
+        Notice::IdentityConflict { incarnation } => {
+            error!(incarnation, "another process uses this node's identity: was the data directory copied?");
+        }
+        Notice::ClockOff { offset_ms } => {
+            warn!(offset_ms, "this machine's clock disagrees with its peers': nothing is expired here until it is set");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What the node says of itself, in the API's types.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use starling_api::admin::{Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable};
+use starling_core::{Core, Counters};
+use starling_kv::{Engine, Stats};
+use starling_p2p::Metrics;
+use starling_proto::message::{Description, Root};
+use starling_proto::{Class, NodeId, NodeRecord, Role};
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A root fingerprint in hexadecimal: context, then live entries.
+pub fn root(root: &Root) -> String {
+    hex(&root.context) + &hex(&root.live)
+}
+
+/// A role's name.
+pub fn role(role: Role) -> String {
+    match role {
+        Role::Replica => "replica".into(),
+        Role::Seed => "seed".into(),
+    }
+}
+
+/// Traffic of one or of all links.
+pub fn traffic(found: &starling_p2p::Traffic) -> Traffic {
+    let flow = |class| {
+        let (received, sent) = (found.received(class), found.sent(class));
+        Flow {
+            frames_in: received.frames.get(),
+            frames_out: sent.frames.get(),
+            bytes_in: received.bytes.get(),
+            bytes_out: sent.bytes.get(),
+        }
+    };
+    Traffic { control: flow(Class::Control), rumor: flow(Class::Rumor), sync: flow(Class::Sync) }
+}
+
+/// Every counter by its name, but those that the status has fields for.
+pub fn counters(core: &Counters, stats: Option<&Stats>, driver: &Metrics) -> BTreeMap<String, u64> {
+    let mut all = vec![
+        ("rumors_sent", core.rumors_sent),
+        ("grafts", core.grafts),
+        ("prunes", core.prunes),
+        ("sessions", core.sessions),
+        ("sessions_equal", core.sessions_equal),
+        ("session_delta_bytes", core.session_bytes),
+        ("suspicions", core.suspicions),
+        ("self_stalls", core.self_stalls),
+        ("bad_deltas", core.bad_deltas),
+        ("storage_failures", core.storage_failures),
+        ("dials_refused", core.dials_refused),
+        ("malformed_frames", driver.malformed.get()),
+        ("bad_checksums", driver.bad_checksum.get()),
+        ("bad_records", driver.bad_record.get()),
+        ("wrong_secret", driver.wrong_secret.get()),
+        ("wrong_network", driver.wrong_network.get()),
+        ("wrong_version", driver.wrong_version.get()),
+        ("failed_handshakes", driver.failed_handshake.get()),
+        ("refused_connections", driver.refused.get()),
+        ("banned_peers", driver.banned.get()),
+        ("links_up", driver.connected.get()),
+        ("links_down", driver.disconnected.get()),
+        ("dials_failed", driver.unreachable.get()),
+        ("shed_control", driver.shed(Class::Control).get()),
+        ("shed_rumor", driver.shed(Class::Rumor).get()),
+        ("shed_sync", driver.shed(Class::Sync).get()),
+    ];
+    if let Some(stats) = stats {
+        all.extend([
+            ("batches", stats.batches),
+            ("batches_refused", stats.refused),
+            ("group_commits", stats.commits),
+            ("joins", stats.joins),
+            ("joins_old_news", stats.joins_old_news),
+            ("entries_joined", stats.entries_joined),
+            ("siblings_made", stats.siblings),
+            ("future_timestamps", stats.future_timestamps),
+            ("equivocations", stats.equivocations),
+            ("actor_rotations", stats.actor_rotations),
+            ("expired", stats.expired),
+        ]);
+    }
+    all.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// Peers without what only the driver knows of them: connected ones, then those of the passive view.
+pub fn peers<E: Engine>(core: &Core<E>, now: starling_core::Now) -> Vec<(NodeId, Peer)> {
+    let connected = core.peers(now);
+    let ids: BTreeSet<NodeId> = connected.iter().map(|peer| peer.record.id).collect();
+    let mut all: Vec<_> = connected
+        .into_iter()
+        .map(|status| {
+            let peer = Peer {
+                view: if status.active { "active" } else { "other" }.into(),
+                connected: true,
+                phi: status.phi,
+                rtt_ms: status.rtt_ms.map(|ms| ms as f64),
+                eager: status.active.then_some(status.eager),
+                ..described(&status.record)
+            };
+            (status.record.id, peer)
+        })
+        .collect();
+    let passive = core.passive().filter(|record| !ids.contains(&record.id));
+    all.extend(passive.map(|record| (record.id, Peer { view: "passive".into(), ..described(record) })));
+    all.sort_by(|(_, a), (_, b)| (&a.view, &a.name).cmp(&(&b.view, &b.name)));
+    all
+}
+
+fn described(record: &NodeRecord) -> Peer {
+    Peer {
+        id: hex(&record.id.0),
+        name: record.name.clone(),
+        role: role(record.role),
+        addresses: record.addresses.clone(),
+        ..Peer::default()
+    }
+}
+
+/// The overlay of a finished crawl.
+pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
+    let claims: BTreeSet<(NodeId, NodeId)> =
+        found.iter().flat_map(|node| node.active.iter().map(|peer| (node.record.id, *peer))).collect();
+    let links: BTreeSet<(NodeId, NodeId)> = claims.iter().map(|(a, b)| (*a.min(b), *a.max(b))).collect();
+    let edge = |(a, b): &(NodeId, NodeId)| Edge {
+        a: hex(&a.0),
+        b: hex(&b.0),
+        mutual: claims.contains(&(*a, *b)) && claims.contains(&(*b, *a)),
+    };
+    let node = |node: &Description| Node {
+        id: hex(&node.record.id.0),
+        name: node.record.name.clone(),
+        role: role(node.record.role),
+        version: node.version.clone(),
+        addresses: node.record.addresses.clone(),
+        active: node.active.iter().map(|peer| hex(&peer.0)).collect(),
+        root: node.root.as_ref().map(root),
+        entries: node.entries,
+        uptime_ms: node.uptime_ms,
+    };
+    let unreachable = |record: &NodeRecord| Unreachable {
+        id: hex(&record.id.0),
+        name: record.name.clone(),
+        addresses: record.addresses.clone(),
+    };
+    let mut nodes: Vec<Node> = found.iter().map(node).collect();
+    nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Nodes { nodes, edges: links.iter().map(edge).collect(), unreachable: silent.iter().map(unreachable).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(id: u8, active: &[u8]) -> Description {
+        let record = NodeRecord {
+            id: NodeId([id; 32]),
+            incarnation: 1,
+            revision: 0,
+            role: Role::Replica,
+            name: format!("n{id}"),
+            addresses: Vec::new(),
+            signature: Vec::new(),
+        };
+        let active = active.iter().map(|id| NodeId([*id; 32])).collect();
+        Description { record, version: String::new(), active, known: Vec::new(), root: None, entries: 0, uptime_ms: 0 }
+    }
+
+    #[test]
+    fn each_link_is_one_edge_and_one_sided_ones_show() {
+        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &[]);
+        let names: Vec<_> = found.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["n1", "n2"]);
+        let edges: Vec<_> = found.edges.iter().map(|e| (&e.a[..2], &e.b[..2], e.mutual)).collect();
+        assert_eq!(edges, [("01", "02", true), ("02", "03", false)]);
+    }
+}

@@ -1,0 +1,104 @@
+//! From the configuration to the settings of each part.
+
+use starling_core::CoreConfig;
+use starling_kv::Limits;
+use starling_proto::detector::DetectorConfig;
+use starling_proto::record::NAME_BYTES_MAX;
+use starling_proto::sync::SyncConfig;
+use starling_proto::view::ViewConfig;
+
+use super::error::DaemonError;
+use crate::config::Config;
+
+/// Longest key and longest field that the store can hold, bytes.
+const NAME_LIMIT_MAX: u64 = 64 << 10;
+/// Largest value and batch, bytes: above, a rumor would not fit into a frame.
+const VALUE_LIMIT_MAX: u64 = 1 << 20;
+const BATCH_LIMIT_MAX: u64 = 2 << 20;
+
+fn bounded(key: &'static str, value: u64, min: u64, max: u64) -> Result<usize, DaemonError> {
+    if (min..=max).contains(&value) {
+        return Ok(value as usize);
+    }
+    Err(DaemonError::Setting { key, value: value.to_string(), reason: format!("{min} to {max} are possible") })
+}
+
+/// Bounds on what clients write.
+pub fn limits(config: &Config) -> Result<Limits, DaemonError> {
+    Ok(Limits {
+        key_bytes_max: bounded("limits.key_bytes", config.key_bytes_max, 1, NAME_LIMIT_MAX)?,
+        value_bytes_max: bounded("limits.value_bytes", config.value_bytes_max, 1, VALUE_LIMIT_MAX)?,
+        field_bytes_max: bounded("limits.field_bytes", config.field_bytes_max, 1, NAME_LIMIT_MAX)?,
+        batch_bytes_max: bounded("limits.batch_bytes", config.batch_bytes_max, 1024, BATCH_LIMIT_MAX)?,
+        ..Limits::default()
+    })
+}
+
+/// Settings of the protocols.
+pub fn core(config: &Config) -> Result<CoreConfig, DaemonError> {
+    let views = ViewConfig {
+        passive_max: bounded("gossip.passive_view", config.passive_view, 1, 10_000)?,
+        shuffle_ms: bounded("gossip.shuffle_interval_ms", config.shuffle_interval_ms, 100, 3_600_000)? as u64,
+        ..ViewConfig::with_active(bounded("gossip.active_view", config.active_view, 2, 64)?)
+    };
+    let detect_ms = bounded("detector.detect_ms", config.detect_ms, 500, 600_000)? as u64;
+    let interval_ms = bounded("sync.interval_ms", config.sync_interval_ms, 100, 86_400_000)? as u64;
+    Ok(CoreConfig {
+        views,
+        detector: DetectorConfig::detecting_in(detect_ms),
+        sync: SyncConfig { interval_ms, ..SyncConfig::default() },
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..CoreConfig::default()
+    })
+}
+
+/// Bounds on what peers make this node hold.
+pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, DaemonError> {
+    Ok(starling_p2p::Limits {
+        connections_max: bounded("connections_max", config.connections_max, 8, 65_536)? as u32,
+        rumor_queue_bytes_max: bounded("queue_bytes", config.queue_bytes, 4 << 20, 1 << 30)?,
+        ..starling_p2p::Limits::default()
+    })
+}
+
+/// The node's name as peers will read it.
+pub fn name(config: &Config) -> Result<String, DaemonError> {
+    let reason = match &config.name {
+        name if name.is_empty() => "it is empty".into(),
+        name if name.len() > NAME_BYTES_MAX => format!("it is longer than {NAME_BYTES_MAX} bytes"),
+        name if name.chars().any(char::is_control) => "it holds control characters".into(),
+        name => return Ok(name.clone()),
+    };
+    Err(DaemonError::Setting { key: "name", value: config.name.clone(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flag, load};
+
+    fn config(key: &str, value: &str) -> Config {
+        let flag = |key: &str, value: &str| Flag { key: key.into(), flag: key.into(), value: value.into() };
+        let flags = vec![flag("data_dir", "/nonexistent"), flag(key, value)];
+        load(None, flags, []).expect("valid").config
+    }
+
+    #[test]
+    fn settings_out_of_bounds_are_named() {
+        let error = limits(&config("limits.value_bytes", "99999999")).expect_err("too large").to_string();
+        assert!(error.contains("limits.value_bytes") && error.contains("1048576"), "{error}");
+        assert!(core(&config("gossip.active_view", "1")).is_err());
+        assert!(core(&config("detector.detect_ms", "0")).is_err());
+        assert!(driver_limits(&config("connections_max", "0")).is_err());
+        assert!(name(&config("name", "a\nb")).is_err());
+        assert!(name(&config("name", &"x".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn settings_reach_their_parts() {
+        assert_eq!(limits(&config("limits.value_bytes", "1000")).expect("valid").value_bytes_max, 1000);
+        assert_eq!(core(&config("detector.detect_ms", "10000")).expect("valid").detector.detect_ms, 10_000);
+        assert_eq!(core(&config("sync.interval_ms", "500")).expect("valid").sync.interval_ms, 500);
+        assert_eq!(core(&config("gossip.active_view", "7")).expect("valid").views.active_max, 7);
+    }
+}

@@ -1,0 +1,92 @@
+//! Who may speak to the API.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use starling_api::ErrorCode;
+
+use super::App;
+use super::problem::Problem;
+
+/// With a token: every request must bear it, but `/healthz`. Without: the API listens on loopback
+/// only, and requests that a foreign web page makes a browser send are refused.
+pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let allowed = match &app.token {
+        Some(_) if request.uri().path() == "/healthz" => Ok(()),
+        Some(token) => bears(request.headers(), token),
+        None => is_local(request.headers()),
+    };
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn bears(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer "));
+    if given.is_some_and(|given| equal(given, token.as_bytes())) {
+        return Ok(());
+    }
+    let hint = "send Authorization: Bearer TOKEN (the command line: --token or STARLING_API_TOKEN)";
+    Err(Problem::new(ErrorCode::Unauthorized, "the API of this node wants its token", hint))
+}
+
+/// Takes the same time wherever the two differ.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
+}
+
+/// A browser names the page's origin in every request that changes something, and a page whose name
+/// was re-pointed at loopback (DNS rebinding) shows in `Host`.
+fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or("localhost");
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let literal = name.trim_start_matches('[').trim_end_matches(']');
+    let host_is_local = literal == "localhost" || literal.parse::<IpAddr>().is_ok();
+    let origin_is_host =
+        text(header::ORIGIN).is_none_or(|origin| origin.strip_prefix("http://").is_some_and(|o| o == host));
+    if host_is_local && origin_is_host {
+        return Ok(());
+    }
+    let hint = "speak to it by its address, and not from another site's page; or set api.token";
+    Err(Problem::new(ErrorCode::Unauthorized, "the API of this node answers this machine only", hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_token_must_match_entirely() {
+        for (given, allowed) in [("Bearer abc", true), ("Bearer abd", false), ("Bearer ab", false), ("abc", false)] {
+            let headers = headers(&[(header::AUTHORIZATION, given)]);
+            assert_eq!(bears(&headers, "abc").is_ok(), allowed, "{given}");
+        }
+        assert!(bears(&HeaderMap::new(), "abc").is_err());
+    }
+
+    #[test]
+    fn foreign_pages_are_kept_out() {
+        let allowed = |host, origin: Option<&'static str>| {
+            let mut pairs = vec![(header::HOST, host)];
+            pairs.extend(origin.map(|origin| (header::ORIGIN, origin)));
+            is_local(&headers(&pairs)).is_ok()
+        };
+        assert!(allowed("127.0.0.1:7401", None));
+        assert!(allowed("[::1]:7401", None));
+        assert!(allowed("localhost:7401", Some("http://localhost:7401")));
+        assert!(!allowed("127.0.0.1:7401", Some("https://example.org")));
+        assert!(!allowed("127.0.0.1:7401", Some("null")));
+        assert!(!allowed("rebound.example.org:7401", None));
+    }
+}

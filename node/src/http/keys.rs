@@ -1,0 +1,141 @@
+//! Keys of any type: get, put, delete, list.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use starling_api::{Entry, ErrorBody, Keyspaces, Listing, SIBLINGS_HEADER, WriteResult};
+use starling_kv::Op;
+
+use super::App;
+use super::problem::Problem;
+use super::read::{self, Listed};
+use super::request::{KeyPath, Query, condition, read_body};
+
+/// Reads a key: its value as bytes, or, if `Accept` names `application/json`, whatever it holds.
+///
+/// As bytes: `ETag` is the version; counters are digits, flags `true` or `false`; sets and maps have
+/// no such form.
+#[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/keys/{key}", tag = "keys",
+    params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded")),
+    responses((status = 200, content((Vec<u8> = "application/octet-stream"), (Entry = "application/json")),
+        headers(("etag" = String, description = "the version"),
+            ("x-starling-siblings" = u64, description = "concurrent values, this one included"))),
+        (status = "4XX", body = ErrorBody)))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    query.finish()?;
+    let reader = app.reader()?;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/json") {
+        return Ok(Json(read::entry(reader, &path.keyspace, &path.key)?.ok_or_else(Problem::no_key)?).into_response());
+    }
+    let raw = read::raw(reader, &path)?;
+    let mut answer = raw.value.into_response();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Some(version) = raw.version {
+        answer.headers_mut().insert(header::ETAG, etag(&version));
+        answer.headers_mut().insert(SIBLINGS_HEADER, raw.siblings.into());
+    }
+    Ok(answer)
+}
+
+fn etag(version: &str) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).expect("a version is hexadecimal digits")
+}
+
+/// Sets a register to the body's bytes.
+#[utoipa::path(put, path = "/v1/keyspaces/{keyspace}/keys/{key}", tag = "keys",
+    params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded"),
+        ("ttl_ms" = Option<u64>, Query, description = "how long it lives"),
+        ("If-Match" = Option<String>, Header, description = "only if the key has this version"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only if the key holds nothing")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn put(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let ttl_ms = query.number("ttl_ms")?;
+    query.finish()?;
+    let check = condition(&headers)?;
+    let value = read_body(body, app.limits.value_bytes_max).await?;
+    let result = app.write_one(path, Op::Put(value), ttl_ms, check).await?;
+    let mut answer = Json(&result).into_response();
+    if let WriteResult::Put { version } = &result {
+        answer.headers_mut().insert(header::ETAG, etag(version));
+    }
+    Ok(answer)
+}
+
+/// Deletes a key, whatever it holds.
+#[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys/{key}", tag = "keys",
+    params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded"),
+        ("If-Match" = Option<String>, Header, description = "only if the key has this version")),
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Json<WriteResult>, Problem> {
+    query.finish()?;
+    let check = condition(&headers)?;
+    app.write_one(path, Op::Delete, None, check).await.map(Json)
+}
+
+/// Deletes every key that begins with `prefix`, a bounded number at a time: `more` says to ask again.
+#[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys", tag = "keys",
+    params(("keyspace" = String, Path), ("prefix" = String, Query, description = "may be empty: all keys")),
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn delete_prefix(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+) -> Result<Json<WriteResult>, Problem> {
+    let Some(key) = query.bytes("prefix") else {
+        return Err(Problem::invalid("a prefix is wanted", "write ?prefix=...; an empty one deletes all keys"));
+    };
+    query.finish()?;
+    app.write_one(KeyPath { key, ..path }, Op::DeletePrefix, None, None).await.map(Json)
+}
+
+/// Lists keys in order of their bytes, a page at a time.
+#[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/keys", tag = "keys",
+    params(("keyspace" = String, Path),
+        ("prefix" = Option<String>, Query, description = "only keys that begin with this"),
+        ("start" = Option<String>, Query, description = "only keys from this one on"),
+        ("end" = Option<String>, Query, description = "only keys before this one"),
+        ("after" = Option<String>, Query, description = "the cursor of the page before"),
+        ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000"),
+        ("values" = Option<bool>, Query, description = "also what the keys hold")),
+    responses((status = 200, body = Listing), (status = "4XX", body = ErrorBody)))]
+pub async fn list(State(app): State<Arc<App>>, path: KeyPath, mut query: Query) -> Result<Json<Listing>, Problem> {
+    let listed = Listed {
+        prefix: query.bytes("prefix").unwrap_or_default(),
+        start: query.bytes("start"),
+        end: query.bytes("end"),
+        after: query.bytes("after"),
+        limit: query.limit()?,
+        values: query.switch("values")?,
+    };
+    query.finish()?;
+    read::list(app.reader()?, &path.keyspace, &listed).map(Json)
+}
+
+/// Lists the keyspaces that hold a key.
+#[utoipa::path(get, path = "/v1/keyspaces", tag = "keys",
+    responses((status = 200, body = Keyspaces), (status = "4XX", body = ErrorBody)))]
+pub async fn keyspaces(State(app): State<Arc<App>>) -> Result<Json<Keyspaces>, Problem> {
+    read::keyspaces(app.reader()?).map(Json)
+}

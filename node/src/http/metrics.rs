@@ -1,0 +1,118 @@
+//! `/metrics` in Prometheus' text format.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use starling_api::admin::{Flow, Status};
+
+use super::App;
+use super::problem::Problem;
+
+/// Everything the node counts.
+#[utoipa::path(get, path = "/metrics", tag = "node",
+    responses((status = 200, body = str, content_type = "application/openmetrics-text")))]
+pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
+    let status = app.gossip.status().await.ok_or_else(Problem::stopping)?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], render(status)))
+}
+
+fn render(status: Status) -> String {
+    let mut registry = Registry::with_prefix("starling");
+    registry.register_collector(Box::new(Snapshot(status)));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a String does not fail");
+    text
+}
+
+/// A node's figures at one instant.
+#[derive(Debug)]
+struct Snapshot(Status);
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let status = &self.0;
+        let gauges = [
+            ("active_view", "Peers in the active view", status.active),
+            ("passive_view", "Peers in the passive view", status.passive),
+            ("entries", "Live entries: values, members and fields", status.entries),
+            ("joined", "1 if a live peer is known, or none was to be joined", status.joined.into()),
+            ("uptime_ms", "Milliseconds since the start", status.uptime_ms),
+        ];
+        for (name, help, value) in gauges {
+            gauge(&mut encoder, name, help, value)?;
+        }
+        counter(&mut encoder, "payload_new", "Full rumors received that brought something new", status.payload_new)?;
+        counter(&mut encoder, "payload_old", "Full rumors received that brought nothing new", status.payload_old)?;
+        for (name, value) in &status.counters {
+            counter(&mut encoder, name, "See the counters of /v1/status", *value)?;
+        }
+        let flow: [(&str, &str, fn(&Flow) -> [u64; 2]); 2] = [
+            ("frames", "Frames exchanged with peers", |flow| [flow.frames_in, flow.frames_out]),
+            ("frame_bytes", "Bytes of frames, before encryption", |flow| [flow.bytes_in, flow.bytes_out]),
+        ];
+        for (name, help, of) in flow {
+            traffic(&mut encoder, status, name, help, of)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+    let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+    let metric = ConstCounter::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn traffic(
+    encoder: &mut DescriptorEncoder<'_>,
+    status: &Status,
+    name: &str,
+    help: &str,
+    of: fn(&Flow) -> [u64; 2],
+) -> Result<(), std::fmt::Error> {
+    let classes =
+        [("control", &status.traffic.control), ("rumor", &status.traffic.rumor), ("sync", &status.traffic.sync)];
+    let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0u64).metric_type())?;
+    for (class, flow) in classes {
+        for (direction, value) in ["in", "out"].into_iter().zip(of(flow)) {
+            let labels = [("class", class), ("direction", direction)];
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_and_direction_has_its_line() {
+        let mut status = Status { active: 5, payload_new: 7, ..Status::default() };
+        status.traffic.rumor.bytes_out = 42;
+        status.counters.insert("grafts".into(), 3);
+        let text = render(status);
+        for line in [
+            "starling_active_view 5",
+            "starling_payload_new_total 7",
+            "starling_grafts_total 3",
+            "starling_frame_bytes_total{class=\"rumor\",direction=\"out\"} 42",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,94 @@
+//! The HTTP front door: JSON over loopback, described by `/openapi.json`.
+//!
+//! Reads go to the store's snapshots and never wait for the gossip thread; writes and questions
+//! about the node are sent to it over a bounded channel.
+
+mod admin;
+mod guard;
+mod keys;
+mod metrics;
+mod openapi;
+mod problem;
+mod read;
+mod request;
+mod types;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use starling_api::ErrorCode;
+use starling_api::admin::Setting;
+use starling_kv::{Limits, Reader, RocksEngine};
+use tokio::sync::broadcast;
+
+use crate::daemon::{ChangeSet, Gossip};
+use problem::Problem;
+
+/// What every handler works with.
+pub struct App {
+    /// The way to the gossip thread.
+    pub gossip: Gossip,
+    /// The store's snapshots; `None` on a seed.
+    pub reader: Option<Reader<RocksEngine>>,
+    /// Keys that changed, for watches.
+    pub changes: broadcast::Sender<Arc<ChangeSet>>,
+    /// The effective configuration.
+    pub settings: Vec<Setting>,
+    /// Bounds on writes.
+    pub limits: Limits,
+    /// What every request must bear, if anything.
+    pub token: Option<String>,
+}
+
+impl App {
+    fn reader(&self) -> Result<&Reader<RocksEngine>, Problem> {
+        self.reader.as_ref().ok_or_else(Problem::no_store)
+    }
+}
+
+/// The routes.
+pub fn router(app: Arc<App>) -> Router {
+    let keyspace = Router::new()
+        .route("/keys", get(keys::list).delete(keys::delete_prefix))
+        .route("/keys/{*key}", get(keys::get).put(keys::put).delete(keys::delete))
+        .route("/counters/{*key}", get(types::counter).post(types::increment))
+        .route("/sets/{*key}", get(types::members).post(types::update_set))
+        .route("/maps/{*key}", get(types::fields).post(types::update_map))
+        .route("/flags/{*key}", get(types::flag).put(types::set_flag))
+        .route("/watch", get(watch::watch));
+    Router::new()
+        .nest("/v1/keyspaces/{keyspace}", keyspace)
+        .route("/v1/keyspaces", get(keys::keyspaces))
+        .route("/v1/batch", post(write::batch))
+        .route("/v1/status", get(admin::status))
+        .route("/v1/peers", get(admin::peers))
+        .route("/v1/nodes", get(admin::nodes))
+        .route("/v1/doctor", get(admin::doctor))
+        .route("/v1/config", get(admin::config))
+        .route("/v1/ticket", get(admin::ticket))
+        .route("/v1/leave", post(admin::leave))
+        .route("/metrics", get(metrics::metrics))
+        .route("/healthz", get(admin::healthz))
+        .route("/readyz", get(admin::readyz))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        // Each handler that takes a body bounds it by what it is for.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+async fn no_such_path() -> Response {
+    Problem::new(ErrorCode::NotFound, "there is no such path", "GET /openapi.json lists them").into_response()
+}
+
+async fn no_such_method() -> Response {
+    Problem::invalid("this path does not take this method", "GET /openapi.json lists them").into_response()
+}

@@ -1,0 +1,27 @@
+//! The description of the API, made from the handlers and the types.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{admin, keys, metrics, types, watch, write};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Starling", description = "A peer-to-peer key-value store. Every node takes reads and writes.",
+        license(name = "MIT OR Apache-2.0")),
+    paths(
+        keys::get, keys::put, keys::delete, keys::delete_prefix, keys::list, keys::keyspaces,
+        types::counter, types::increment, types::members, types::update_set, types::fields, types::update_map,
+        types::flag, types::set_flag, watch::watch, write::batch,
+        admin::status, admin::peers, admin::nodes, admin::doctor, admin::config, admin::ticket, admin::leave,
+        admin::healthz, admin::readyz, metrics::metrics,
+    ),
+    tags((name = "keys", description = "keys of any type"), (name = "types", description = "counters, sets, maps, flags"),
+        (name = "node", description = "the node and its network"))
+)]
+struct Document;
+
+/// The OpenAPI document.
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

@@ -1,0 +1,118 @@
+//! Errors as answers.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use starling_api::{ErrorBody, ErrorCode};
+use starling_core::WriteFailure;
+use starling_kv::{Error as StoreError, WriteError};
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub struct Problem(ErrorBody);
+
+impl Problem {
+    /// An error with what happened and what to do next.
+    pub fn new(error: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self(ErrorBody { error, message: message.into(), hint: hint.into() })
+    }
+
+    /// The request makes no sense.
+    pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Invalid, message, hint)
+    }
+
+    /// There is no such key.
+    pub fn no_key() -> Self {
+        Self::new(ErrorCode::NotFound, "there is no such key", "list keys, or check the keyspace")
+    }
+
+    /// The key holds something else than was asked for.
+    pub fn other_type(holds: &str, wanted: &str) -> Self {
+        let message = format!("the key holds a {holds}, not a {wanted}");
+        Self::new(ErrorCode::TypeMismatch, message, "GET /v1/keyspaces/{keyspace}/keys/{key} as application/json shows any type")
+    }
+
+    /// This node is a seed.
+    pub fn no_store() -> Self {
+        let message = "this node is a bootstrap seed and keeps no data";
+        Self::new(ErrorCode::NoStore, message, "ask a node that was started with `starling up`")
+    }
+
+    /// The gossip thread has stopped.
+    pub fn stopping() -> Self {
+        Self::new(ErrorCode::NotReady, "the node is stopping", "ask another node, or start it again")
+    }
+
+    /// The store's texts say what happened and, after the last colon, what to do.
+    fn advised(error: ErrorCode, text: &str) -> Self {
+        match text.rsplit_once(": ") {
+            Some((message, hint)) => Self::new(error, message, hint),
+            None => Self::new(error, text, "`starling doctor` checks the store, `starling status` shows the node"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.0)).into_response()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full => ErrorCode::StorageFull,
+            _ => ErrorCode::Storage,
+        };
+        Self::advised(code, &error.to_string())
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let code = match error {
+            WriteError::KeyTooLong { .. }
+            | WriteError::ValueTooLarge { .. }
+            | WriteError::FieldTooLong { .. }
+            | WriteError::BatchTooLarge { .. } => ErrorCode::TooLarge,
+            WriteError::VersionMismatch { .. } => ErrorCode::VersionMismatch,
+            WriteError::TypeMismatch { .. } => ErrorCode::TypeMismatch,
+            _ => ErrorCode::Invalid,
+        };
+        Self::advised(code, &error.to_string())
+    }
+}
+
+impl From<WriteFailure> for Problem {
+    fn from(failure: WriteFailure) -> Self {
+        match failure {
+            WriteFailure::Refused(error) => error.into(),
+            WriteFailure::NoStore => Self::no_store(),
+            WriteFailure::Storage(reason) if reason == StoreError::Full.to_string() => StoreError::Full.into(),
+            WriteFailure::Storage(reason) => Self::advised(ErrorCode::Storage, &reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(problem: Problem) -> ErrorCode {
+        assert!(!problem.0.hint.is_empty(), "{problem:?} says nothing of what to do");
+        problem.0.error
+    }
+
+    #[test]
+    fn each_refusal_has_its_code_and_a_hint() {
+        let mismatch = WriteError::VersionMismatch { index: 0, expected: None, found: None };
+        assert_eq!(code(WriteFailure::Refused(mismatch).into()), ErrorCode::VersionMismatch);
+        assert_eq!(code(WriteError::BatchTooLarge { size: 2, max: 1 }.into()), ErrorCode::TooLarge);
+        assert_eq!(code(WriteError::KeyEmpty.into()), ErrorCode::Invalid);
+        assert_eq!(code(WriteFailure::NoStore.into()), ErrorCode::NoStore);
+        assert_eq!(code(WriteFailure::Storage(StoreError::Full.to_string()).into()), ErrorCode::StorageFull);
+        assert_eq!(code(WriteFailure::Storage("no idea".into()).into()), ErrorCode::Storage);
+    }
+}

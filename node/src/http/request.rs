@@ -1,0 +1,181 @@
+//! From bytes to types, once: paths, queries, bodies and conditions of requests.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use starling_api::{ErrorCode, PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
+use starling_kv::Check;
+
+use super::problem::Problem;
+
+/// JSON may need so many bytes for one of a value (`\u00XX`), beside the names of its fields.
+pub const JSON_EXPANSION: usize = 6;
+
+/// The keyspace and the key of a path. Keys are any bytes, percent-encoded.
+pub struct KeyPath {
+    /// The keyspace.
+    pub keyspace: String,
+    /// The key; empty where the path has none.
+    pub key: Vec<u8>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|e| Problem::invalid(e.to_string(), "percent-encode the path"))?;
+        let mut path = Self { keyspace: String::new(), key: Vec::new() };
+        for (name, raw) in &params {
+            let decoded: Vec<u8> = percent_decode_str(raw).collect();
+            match name {
+                "keyspace" => {
+                    path.keyspace = String::from_utf8(decoded)
+                        .map_err(|_| Problem::invalid("the keyspace is not UTF-8", "use a-z 0-9 _ . -"))?;
+                }
+                _ => path.key = decoded,
+            }
+        }
+        Ok(path)
+    }
+}
+
+/// The parameters of a query: any bytes, percent-encoded, `+` for a space. A handler takes those it
+/// knows and calls [`Query::finish`], so that a misspelled one is an error.
+#[derive(Debug, Default)]
+pub struct Query(BTreeMap<String, Vec<u8>>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        let decode = |raw: &str| percent_decode_str(&raw.replace('+', " ")).collect::<Vec<u8>>();
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (String::from_utf8_lossy(&decode(name)).into_owned(), decode(value))
+        });
+        Self(pairs.collect())
+    }
+
+    /// A parameter's bytes.
+    pub fn bytes(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.0.remove(name)
+    }
+
+    /// A parameter that is a number.
+    pub fn number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
+        let Some(raw) = self.0.remove(name) else { return Ok(None) };
+        let number = std::str::from_utf8(&raw).ok().and_then(|text| text.parse().ok());
+        let wrong = || Problem::invalid(format!("{name} is not a number"), format!("write {name}=1000, say"));
+        number.map(Some).ok_or_else(wrong)
+    }
+
+    /// A parameter that is a switch: absent is off.
+    pub fn switch(&mut self, name: &str) -> Result<bool, Problem> {
+        match self.0.remove(name).as_deref() {
+            None | Some(b"false" | b"0") => Ok(false),
+            Some(b"" | b"true" | b"1") => Ok(true),
+            Some(_) => Err(Problem::invalid(format!("{name} is neither true nor false"), format!("write {name}=true"))),
+        }
+    }
+
+    /// How many keys, members or fields a page shall hold.
+    pub fn limit(&mut self) -> Result<usize, Problem> {
+        match self.number("limit")? {
+            None => Ok(PAGE_KEYS_DEFAULT),
+            Some(limit) if (1..=PAGE_KEYS_MAX as u64).contains(&limit) => Ok(limit as usize),
+            Some(_) => {
+                Err(Problem::invalid("limit is out of bounds", format!("1 to {PAGE_KEYS_MAX}; follow `next` for more")))
+            }
+        }
+    }
+
+    /// Nothing else may be left.
+    pub fn finish(self) -> Result<(), Problem> {
+        match self.0.into_keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                Err(Problem::invalid(format!("there is no parameter {name:?} here"), "see /openapi.json"))
+            }
+        }
+    }
+}
+
+/// A body of at most `bytes_max`.
+pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Problem> {
+    axum::body::to_bytes(body, bytes_max).await.map_err(|_| {
+        let message = format!("the body is above {bytes_max} bytes, or broke off");
+        Problem::new(ErrorCode::TooLarge, message, "send less at a time; see limits in `starling config`")
+    })
+}
+
+/// A JSON body of at most `bytes_max`.
+pub async fn read_json<T: DeserializeOwned>(body: Body, bytes_max: usize) -> Result<T, Problem> {
+    let bytes = read_body(body, bytes_max).await?;
+    serde_json::from_slice(&bytes).map_err(|e| Problem::invalid(format!("the body: {e}"), "see /openapi.json"))
+}
+
+/// The condition in `If-Match` or `If-None-Match` (RFC 9110, section 13.1).
+pub fn condition(headers: &HeaderMap) -> Result<Option<Check>, Problem> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+        (None, None) => Ok(None),
+        (Some(version), None) => check(version.trim_matches('"')).map(Some),
+        (None, Some("*")) => Ok(Some(Check::Absent)),
+        _ => Err(Problem::invalid("this condition is not supported", "If-Match: \"VERSION\", or If-None-Match: *")),
+    }
+}
+
+/// A version as in `if_version`: one that a read showed, or "none".
+pub fn check(version: &str) -> Result<Check, Problem> {
+    if version == "none" {
+        return Ok(Check::Absent);
+    }
+    let parsed = version.parse().map_err(|e: starling_kv::version::InvalidVersion| e.to_string());
+    parsed.map(Check::Version).map_err(|e| Problem::invalid(e, "read the key again; \"none\" means that it holds nothing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn parameters_are_bytes_and_misspelled_ones_are_refused() {
+        let mut query = Query::parse("prefix=a%2F%FF+b&limit=10&values&end=");
+        assert_eq!(query.bytes("prefix").as_deref(), Some(&b"a/\xff b"[..]));
+        assert_eq!(query.bytes("end").as_deref(), Some(&b""[..]));
+        assert_eq!(query.limit().expect("in bounds"), 10);
+        assert!(query.switch("values").expect("a switch"));
+        assert!(query.finish().is_ok());
+        assert!(Query::parse("limti=10").finish().is_err());
+        for wrong in ["limit=0", "limit=10001", "limit=x", "limit=-1"] {
+            assert!(Query::parse(wrong).limit().is_err(), "{wrong}");
+        }
+        assert!(Query::parse("values=maybe").switch("values").is_err());
+    }
+
+    #[test]
+    fn conditions() {
+        let headers = |name, value: &'static str| HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+        assert_eq!(condition(&HeaderMap::new()).expect("none"), None);
+        assert_eq!(condition(&headers(header::IF_NONE_MATCH, "*")).expect("absent"), Some(Check::Absent));
+        let found = condition(&headers(header::IF_MATCH, "\"0123456789abcdef\"")).expect("a version");
+        assert!(matches!(found, Some(Check::Version(version)) if version.to_string() == "0123456789abcdef"));
+        for (name, value) in [(header::IF_MATCH, "\"zz\""), (header::IF_MATCH, "*"), (header::IF_NONE_MATCH, "\"x\"")] {
+            assert!(condition(&headers(name, value)).is_err(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Counters, sets, maps and flags.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use starling_api::{
+    Counter, ErrorBody, FlagState, Increment, MapPage, MapUpdate, Members, Register, SetPage, WriteResult,
+};
+use starling_kv::{Op, Write};
+
+use super::App;
+use super::problem::Problem;
+use super::read;
+use super::request::{KeyPath, Query, read_json};
+use super::write::{blobs, json_bytes_max};
+
+/// Largest JSON body of an increment or a flag.
+const SMALL_BODY_BYTES_MAX: usize = 1024;
+
+/// The sum of a counter.
+#[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path)),
+    responses((status = 200, body = Counter), (status = "4XX", body = ErrorBody)))]
+pub async fn counter(State(app): State<Arc<App>>, path: KeyPath, query: Query) -> Result<Json<Counter>, Problem> {
+    query.finish()?;
+    read::counter(app.reader()?, &path).map(Json)
+}
+
+/// Adds to a counter.
+#[utoipa::path(post, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path)), request_body = Increment,
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+pub async fn increment(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    query: Query,
+    body: Body,
+) -> Result<Json<WriteResult>, Problem> {
+    query.finish()?;
+    let increment: Increment = read_json(body, SMALL_BODY_BYTES_MAX).await?;
+    app.write_one(path, Op::Incr(increment.by), None, None).await.map(Json)
+}
+
+/// Members of a set in order, a page at a time.
+#[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/sets/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path),
+        ("after" = Option<String>, Query, description = "the cursor of the page before"),
+        ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
+    responses((status = 200, body = SetPage), (status = "4XX", body = ErrorBody)))]
+pub async fn members(State(app): State<Arc<App>>, path: KeyPath, mut query: Query) -> Result<Json<SetPage>, Problem> {
+    let (after, limit) = (query.bytes("after"), query.limit()?);
+    query.finish()?;
+    read::members(app.reader()?, &path, after.as_deref(), limit).map(Json)
+}
+
+/// Adds and removes members of a set.
+#[utoipa::path(post, path = "/v1/keyspaces/{keyspace}/sets/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path),
+        ("ttl_ms" = Option<u64>, Query, description = "how long added members live")),
+    request_body = Members,
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+pub async fn update_set(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+    body: Body,
+) -> Result<Json<WriteResult>, Problem> {
+    let ttl_ms = query.number("ttl_ms")?;
+    query.finish()?;
+    let members: Members = read_json(body, json_bytes_max(&app.limits)).await?;
+    let ops = [
+        (!members.remove.is_empty()).then(|| Op::SetRemove(blobs(members.remove))),
+        (!members.add.is_empty()).then(|| Op::SetAdd(blobs(members.add))),
+    ];
+    app.update(&path, ops, ttl_ms).await.map(Json)
+}
+
+/// Fields of a map in order, a page at a time; with `field`, that one alone.
+#[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/maps/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path),
+        ("field" = Option<String>, Query, description = "answer with this field alone"),
+        ("after" = Option<String>, Query, description = "the cursor of the page before"),
+        ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
+    responses((status = 200, body = MapPage), (status = 200, body = Register, description = "with `field`"),
+        (status = "4XX", body = ErrorBody)))]
+pub async fn fields(State(app): State<Arc<App>>, path: KeyPath, mut query: Query) -> Result<Response, Problem> {
+    if let Some(name) = query.bytes("field") {
+        query.finish()?;
+        return read::field(app.reader()?, &path, &name).map(|register| Json(register).into_response());
+    }
+    let (after, limit) = (query.bytes("after"), query.limit()?);
+    query.finish()?;
+    read::fields(app.reader()?, &path, after.as_deref(), limit).map(|page| Json(page).into_response())
+}
+
+/// Sets and deletes fields of a map.
+#[utoipa::path(post, path = "/v1/keyspaces/{keyspace}/maps/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path),
+        ("ttl_ms" = Option<u64>, Query, description = "how long the fields set live")),
+    request_body = MapUpdate,
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+pub async fn update_map(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+    body: Body,
+) -> Result<Json<WriteResult>, Problem> {
+    let ttl_ms = query.number("ttl_ms")?;
+    query.finish()?;
+    let update: MapUpdate = read_json(body, json_bytes_max(&app.limits)).await?;
+    let put: Vec<_> = update.put.into_iter().map(|f| (f.name.0.into(), f.value.0.into())).collect();
+    let ops = [
+        (!update.delete.is_empty()).then(|| Op::MapDelete(blobs(update.delete))),
+        (!put.is_empty()).then_some(Op::MapPut(put)),
+    ];
+    app.update(&path, ops, ttl_ms).await.map(Json)
+}
+
+/// Whether a flag is on.
+#[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/flags/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path)),
+    responses((status = 200, body = FlagState), (status = "4XX", body = ErrorBody)))]
+pub async fn flag(State(app): State<Arc<App>>, path: KeyPath, query: Query) -> Result<Json<FlagState>, Problem> {
+    query.finish()?;
+    read::flag(app.reader()?, &path).map(Json)
+}
+
+/// Turns a flag on or off.
+#[utoipa::path(put, path = "/v1/keyspaces/{keyspace}/flags/{key}", tag = "types",
+    params(("keyspace" = String, Path), ("key" = String, Path),
+        ("ttl_ms" = Option<u64>, Query, description = "how long it stays so")),
+    request_body = FlagState,
+    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+pub async fn set_flag(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+    body: Body,
+) -> Result<Json<WriteResult>, Problem> {
+    let ttl_ms = query.number("ttl_ms")?;
+    query.finish()?;
+    let state: FlagState = read_json(body, SMALL_BODY_BYTES_MAX).await?;
+    app.write_one(path, Op::Flag(state.enabled), ttl_ms, None).await.map(Json)
+}
+
+impl App {
+    /// Removals, then additions, as one batch.
+    async fn update(&self, path: &KeyPath, ops: [Option<Op>; 2], ttl_ms: Option<u64>) -> Result<WriteResult, Problem> {
+        let write = |op| Write { keyspace: path.keyspace.clone(), key: path.key.clone(), op, ttl_ms, check: None };
+        let writes: Vec<_> = ops.into_iter().flatten().map(write).collect();
+        if writes.is_empty() {
+            return Err(Problem::invalid("the body asks for nothing", "name what to add, set, remove or delete"));
+        }
+        let changed = |result: WriteResult| match result {
+            WriteResult::Changed { fields } => fields,
+            _ => 0,
+        };
+        Ok(WriteResult::Changed { fields: self.write(writes).await?.into_iter().map(changed).sum() })
+    }
+}

@@ -1,0 +1,305 @@
+//! Failure detection on the links to neighbours: phi accrual over signs of life, with questions
+//! before verdicts, and doubt in oneself first (Lifeguard: Dadgar, Phillips, Currey, 2018).
+//!
+//! Any frame is a sign of life. Of the two ends of a link the one with the lower [`NodeId`] pings, and
+//! only when a direction was quiet for an interval; so an idle link carries one ping and one pong per
+//! interval, and a busy one nothing. A peer that stays silent longer is asked by whichever side
+//! misses it, and given up when it had time to answer and phi (or the time limit) is reached.
+//!
+//! When this node's own timer fires late, it was not running: what peers sent meanwhile has not been
+//! read yet. The time lost is added to every peer's last sign of life, all verdicts wait for a
+//! fresh question, and limits are stretched for a while.
+
+mod config;
+mod health;
+mod phi;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub use self::config::DetectorConfig;
+use self::health::Health;
+use self::phi::Window;
+use crate::message::Heartbeat;
+use crate::{Millis, NodeId};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DetectorInput {
+    /// `poll_timeout` has been reached.
+    Timeout,
+    /// The peer became a neighbour.
+    Up(NodeId),
+    /// The peer is no neighbour any more.
+    Down(NodeId),
+    /// A frame other than a heartbeat came from this peer.
+    Heard(NodeId),
+    /// A frame other than a heartbeat went to this peer.
+    Sent(NodeId),
+    /// A heartbeat came from this peer.
+    Heartbeat(NodeId, Heartbeat),
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DetectorOutput {
+    /// Send a heartbeat over the link.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// What.
+        heartbeat: Heartbeat,
+    },
+    /// The peer is given up and not watched any more.
+    Suspect {
+        /// Who.
+        peer: NodeId,
+        /// Milliseconds since its last sign of life.
+        silent_ms: u64,
+    },
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DetectorCounters {
+    /// Peers given up.
+    pub suspicions: u64,
+    /// Peers asked out of turn that then gave a sign of life.
+    pub withdrawn: u64,
+    /// Times this node itself did not run for longer than `stall_ms`.
+    pub self_stalls: u64,
+    /// Pings sent.
+    pub pings: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    /// Last sign of life, moved forward by our own stalls.
+    heard: Millis,
+    /// Last frame we sent.
+    sent: Millis,
+    /// Our last ping.
+    pinged: Millis,
+    /// The ping that a pong has yet to answer.
+    unanswered: Option<Millis>,
+    /// First question since the last sign of life (or since our last stall).
+    doubted: Option<Millis>,
+    /// The next interval spans a stall of ours and says nothing about the link.
+    skip: bool,
+    window: Window,
+    rtt_ms: Option<u64>,
+    offset_ms: Option<i64>,
+}
+
+/// The detector of one node. Times are of this node's monotonic clock; `wall_ms` only serves to compare
+/// clocks.
+#[derive(Debug)]
+pub struct Detector {
+    config: DetectorConfig,
+    me: NodeId,
+    peers: BTreeMap<NodeId, Peer>,
+    health: Health,
+    /// When something is due at the earliest; what `poll_timeout` promised.
+    wake: Option<Millis>,
+    outputs: VecDeque<DetectorOutput>,
+    counters: DetectorCounters,
+}
+
+impl Detector {
+    /// A detector of the node `me`, watching nobody.
+    pub fn new(config: DetectorConfig, me: NodeId) -> Self {
+        Self {
+            config,
+            me,
+            peers: BTreeMap::new(),
+            health: Health::default(),
+            wake: None,
+            outputs: VecDeque::new(),
+            counters: DetectorCounters::default(),
+        }
+    }
+
+    /// Takes one input. `wall_ms` is this node's wall clock, milliseconds since the Unix epoch.
+    pub fn handle(&mut self, now: Millis, wall_ms: u64, input: DetectorInput) {
+        self.notice_stall(now);
+        match input {
+            DetectorInput::Timeout => {}
+            DetectorInput::Up(peer) => self.handle_up(now, peer),
+            DetectorInput::Down(peer) => drop(self.peers.remove(&peer)),
+            DetectorInput::Heard(peer) => self.hear(now, &peer),
+            DetectorInput::Sent(peer) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.sent = now;
+                }
+            }
+            DetectorInput::Heartbeat(peer, heartbeat) => self.on_heartbeat(now, wall_ms, peer, heartbeat),
+        }
+        if self.wake.is_some_and(|wake| wake <= now) {
+            self.check(now, wall_ms);
+        }
+    }
+
+    /// The next thing to do, until `None`.
+    pub fn poll_output(&mut self) -> Option<DetectorOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle` with `Timeout`, at the latest.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.wake
+    }
+
+    /// Suspicion of a peer, 0 to 30; `None` if it is not watched.
+    pub fn phi(&self, peer: &NodeId, now: Millis) -> Option<f64> {
+        self.peers.get(peer).map(|peer| peer.phi(&self.config, now - peer.heard))
+    }
+
+    /// Milliseconds between the last ping and its pong.
+    pub fn rtt_ms(&self, peer: &NodeId) -> Option<u64> {
+        self.peers.get(peer)?.rtt_ms
+    }
+
+    /// Median over the neighbours of their wall clock minus ours, milliseconds; off by their round
+    /// trip at most. `None` before the first heartbeat.
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        let mut offsets: Vec<i64> = self.peers.values().filter_map(|peer| peer.offset_ms).collect();
+        offsets.sort_unstable();
+        offsets.get(offsets.len() / 2).copied()
+    }
+
+    /// What happened since the start.
+    pub fn counters(&self) -> DetectorCounters {
+        self.counters
+    }
+
+    /// A wake-up that comes late was a stall of our own: nothing is held against anybody for it.
+    fn notice_stall(&mut self, now: Millis) {
+        let Some(late_ms) = self.wake.map(|wake| now - wake) else { return };
+        if late_ms <= self.config.stall_ms {
+            return;
+        }
+        self.counters.self_stalls += 1;
+        self.health.worsen(now);
+        for peer in self.peers.values_mut() {
+            peer.heard = (peer.heard + late_ms).min(now);
+            peer.doubted = None;
+            peer.skip = true;
+        }
+        self.wake = Some(now);
+    }
+
+    fn handle_up(&mut self, now: Millis, id: NodeId) {
+        let fresh = Peer {
+            heard: now,
+            sent: now,
+            pinged: now,
+            unanswered: None,
+            doubted: None,
+            skip: false,
+            window: Window::default(),
+            rtt_ms: None,
+            offset_ms: None,
+        };
+        self.peers.insert(id, fresh);
+        self.wake = Some(self.wake.map_or(now, |wake| wake.min(now)));
+    }
+
+    fn hear(&mut self, now: Millis, id: &NodeId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        // A busy link promises nothing for the time when it is quiet again: intervals count as
+        // no shorter than the one both sides keep to.
+        let interval_ms = (now - peer.heard).clamp(self.config.interval_ms, 4 * self.config.detect_ms);
+        if now - peer.heard >= self.config.interval_ms / 2 && !std::mem::take(&mut peer.skip) {
+            peer.window.push(interval_ms.min(u64::from(u32::MAX)) as u32);
+        }
+        peer.heard = now;
+        if peer.doubted.take().is_some() {
+            self.counters.withdrawn += 1;
+        }
+    }
+
+    fn on_heartbeat(&mut self, now: Millis, wall_ms: u64, id: NodeId, heartbeat: Heartbeat) {
+        self.hear(now, &id);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        match heartbeat {
+            Heartbeat::Ping { wall_ms: theirs } => {
+                peer.offset_ms = Some(difference(theirs, wall_ms));
+                peer.sent = now;
+                self.outputs.push_back(DetectorOutput::Send { peer: id, heartbeat: Heartbeat::Pong { wall_ms } });
+            }
+            Heartbeat::Pong { wall_ms: theirs } => {
+                let Some(pinged) = peer.unanswered.take() else { return };
+                let rtt_ms = now - pinged;
+                peer.rtt_ms = Some(rtt_ms);
+                // The answer was written half a round trip ago.
+                peer.offset_ms = Some(difference(theirs, wall_ms.saturating_sub(rtt_ms / 2)));
+            }
+        }
+    }
+
+    /// Pings, asks and gives up whoever is due, and sets the next wake-up.
+    fn check(&mut self, now: Millis, wall_ms: u64) {
+        let patience = self.health.patience(now, self.config.detect_ms);
+        let Self { config, me, peers, outputs, counters, .. } = self;
+        let mut wake: Option<Millis> = None;
+        peers.retain(|id, peer| {
+            let verdict_at = peer.verdict_at(config, patience);
+            if verdict_at.is_some_and(|at| at <= now) {
+                counters.suspicions += 1;
+                outputs.push_back(DetectorOutput::Suspect { peer: *id, silent_ms: now - peer.heard });
+                return false;
+            }
+            let doubt = peer.doubted.is_none() && peer.heard + config.doubt_ms <= now;
+            if doubt || (*me < *id && peer.ping_at(config) <= now) {
+                counters.pings += 1;
+                (peer.sent, peer.pinged, peer.unanswered) = (now, now, Some(now));
+                outputs.push_back(DetectorOutput::Send { peer: *id, heartbeat: Heartbeat::Ping { wall_ms } });
+            }
+            if doubt {
+                peer.doubted = Some(now);
+            }
+            let next = peer.verdict_at(config, patience).unwrap_or(peer.heard + config.doubt_ms);
+            let next = if *me < *id { next.min(peer.ping_at(config)) } else { next };
+            wake = Some(wake.map_or(next, |wake| wake.min(next)));
+            true
+        });
+        self.wake = wake;
+    }
+}
+
+impl Peer {
+    /// When the side that pings does so: once per interval in which a direction was quiet.
+    fn ping_at(&self, config: &DetectorConfig) -> Millis {
+        self.heard.min(self.sent).max(self.pinged) + config.interval_ms
+    }
+
+    /// When the peer is given up if it stays silent; `None` before it was asked.
+    fn verdict_at(&self, config: &DetectorConfig, patience: u64) -> Option<Millis> {
+        let asked = self.doubted?;
+        let silence_ms = self.verdict_silence_ms(config) * patience;
+        Some((self.heard + silence_ms).max(asked + config.answer_ms * patience))
+    }
+
+    /// The silence at which phi reaches the threshold, or the limit if that is earlier.
+    fn verdict_silence_ms(&self, config: &DetectorConfig) -> u64 {
+        let (mut low, mut high) = (config.doubt_ms, config.verdict_ms());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.phi(config, middle) >= f64::from(config.threshold) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low
+    }
+
+    fn phi(&self, config: &DetectorConfig, silent_ms: u64) -> f64 {
+        self.window.phi(silent_ms, config.interval_ms, config.std_min_ms, config.pause_ms)
+    }
+}
+
+/// `theirs - ours` without overflow.
+fn difference(theirs: u64, ours: u64) -> i64 {
+    let limit = |difference: u64| i64::try_from(difference).unwrap_or(i64::MAX);
+    if theirs >= ours { limit(theirs - ours) } else { -limit(ours - theirs) }
+}

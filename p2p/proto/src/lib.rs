@@ -1,0 +1,26 @@
+//! Starling's protocols as pure state machines: views of the membership, failure detection, rumor
+//! mongering and anti-entropy sessions. No I/O, no clock, no global randomness: time is an
+//! argument, randomness is seeded by the caller, and everything iterated is ordered.
+//!
+//! Each machine has four kinds of methods and no others: getters, `handle` (inputs), commands, and
+//! `poll_output` / `poll_timeout`. The caller feeds inputs, drains outputs until `None`, and calls
+//! `handle(now, Timeout)` no earlier than `poll_timeout()`.
+
+pub mod detector;
+pub mod dots;
+pub mod healing;
+pub mod id;
+pub mod message;
+pub mod record;
+pub mod rumor;
+pub mod sync;
+pub mod time;
+pub mod timers;
+pub mod view;
+pub mod wire;
+
+pub use dots::{DotRange, DotRanges};
+pub use id::{ActorId, NodeId};
+pub use message::{Class, Message};
+pub use record::{NodeRecord, Role};
+pub use time::Millis;

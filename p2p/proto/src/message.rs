@@ -1,0 +1,251 @@
+//! Everything two nodes say to each other after the handshake.
+#![allow(missing_docs, reason = "each variant's docs explain its fields")]
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+use crate::{ActorId, DotRanges, NodeId, NodeRecord};
+
+/// A class of traffic: one long-lived substream, one bounded queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Views, heartbeats, announcements, grafts, crawls: small and urgent.
+    Control,
+    /// Full rumors.
+    Rumor,
+    /// Anti-entropy sessions: bulk.
+    Sync,
+}
+
+impl Class {
+    /// Every class, in the order of their substreams.
+    pub const ALL: [Self; 3] = [Self::Control, Self::Rumor, Self::Sync];
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Message {
+    /// Membership.
+    View(ViewMessage),
+    /// Liveness.
+    Heartbeat(Heartbeat),
+    /// Dissemination.
+    Rumor(RumorMessage),
+    /// Anti-entropy.
+    Sync(SyncMessage),
+    /// Crawling the overlay.
+    Crawl(CrawlMessage),
+}
+
+impl Message {
+    /// The substream that carries it. Only full rumors are bulk among rumor messages: a graft must
+    /// not wait behind payloads.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Rumor(RumorMessage::Full { .. }) => Class::Rumor,
+            Self::Sync(_) => Class::Sync,
+            _ => Class::Control,
+        }
+    }
+}
+
+/// `HyParView` (Leitao, Pereira, Rodrigues, DSN 2007, algorithm 1), with signed records in place of
+/// addresses, and probes for the healing of split overlays.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ViewMessage {
+    /// A new node asks to be let in. The receiver learned its record in the handshake.
+    Join,
+    /// A join on its random walk; `ttl` hops left.
+    ForwardJoin { joiner: NodeRecord, ttl: u8 },
+    /// "Take me into your active view"; `high` may not be refused (the asker has no neighbour left).
+    Neighbor { high: bool },
+    /// The answer to `Neighbor`.
+    NeighborReply { accepted: bool },
+    /// "You left my active view"; the connection stays open until the receiver has reacted.
+    Disconnect,
+    /// A sample of the origin's views on a random walk.
+    Shuffle { origin: NodeRecord, ttl: u8, sample: Vec<NodeRecord> },
+    /// The sample given in return, straight to the origin.
+    ShuffleReply { sample: Vec<NodeRecord> },
+    /// "Are you there, and whom do you know?" (healing, and what a joiner asks a seed).
+    Probe,
+    /// Live peers lately heard of.
+    ProbeReply { sample: Vec<NodeRecord> },
+}
+
+/// Signs of life on an active link. Any other frame counts as one too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Heartbeat {
+    /// Wants a `Pong`. Carries the sender's wall clock, milliseconds since the Unix epoch.
+    Ping { wall_ms: u64 },
+    /// The answer, with the answerer's wall clock.
+    Pong { wall_ms: u64 },
+}
+
+/// A rumor's name: the dots its origin minted for it, which are consecutive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct RumorId {
+    /// Who minted.
+    pub actor: ActorId,
+    /// The first dot's sequence number.
+    pub first: u64,
+    /// The last dot's sequence number, inclusive.
+    pub last: u64,
+}
+
+/// Rumor mongering with per-link interest.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum RumorMessage {
+    /// A rumor with its payload (an encoded delta of the store), `hops` links away from its origin.
+    Full { id: RumorId, hops: u16, payload: Payload },
+    /// "I hold these": the lazy push.
+    Announce { ids: Vec<RumorId> },
+    /// "Send me these, and push eagerly from now on."
+    Graft { ids: Vec<RumorId> },
+    /// "You told me old news": push lazily from now on.
+    Prune,
+}
+
+/// Opaque bytes of the store, shared and not copied when a message goes to several links.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload(pub Bytes);
+
+impl Encode for Payload {
+    fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+        self.0.as_ref().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Payload {
+    fn decode<D: bincode::de::Decoder<Context = C>>(decoder: &mut D) -> Result<Self, bincode::error::DecodeError> {
+        use bincode::de::read::Reader;
+        let length = usize::decode(decoder)?;
+        decoder.claim_container_read::<u8>(length)?;
+        // A length that the frame does not hold allocates nothing.
+        let bytes = decoder.reader().peek_read(length).map(Bytes::copy_from_slice);
+        let bytes = bytes.ok_or(bincode::error::DecodeError::UnexpectedEnd { additional: length })?;
+        decoder.reader().consume(length);
+        Ok(Self(bytes))
+    }
+}
+
+bincode::impl_borrow_decode!(Payload);
+
+/// Hash of a whole replica: equal if and only if context and live entries are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Root {
+    /// Of the causal context.
+    pub context: [u8; 16],
+    /// Of the live entries.
+    pub live: [u8; 16],
+}
+
+/// What a replica has of one actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ActorSummary {
+    /// The actor.
+    pub actor: ActorId,
+    /// The highest sequence number seen of it.
+    pub max: u64,
+    /// Salted hash over everything seen and live of it.
+    pub hash: u64,
+}
+
+/// A node of the tree over one actor's sequence numbers: [`SPAN_LEAF`] of them at level 0,
+/// [`SPAN_FANOUT`] times more at each level above. Only sequence numbers up to `limit` count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Span {
+    /// The actor.
+    pub actor: ActorId,
+    /// Sequence numbers above it are not compared (one of the two has not seen them).
+    pub limit: u64,
+    /// 0 is a leaf.
+    pub level: u8,
+    /// Covers sequence numbers `index * width ..` with `width = SPAN_LEAF * SPAN_FANOUT^level`.
+    pub index: u64,
+}
+
+/// Sequence numbers under one leaf of the tree: one bit each in a 64-bit word.
+pub const SPAN_LEAF: u64 = 64;
+/// Children of an inner node.
+pub const SPAN_FANOUT: u64 = 16;
+
+/// One leaf in full.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Leaf {
+    /// Which one; level 0.
+    pub span: Span,
+    /// Bit i: sequence number `64 * index + i` is in the causal context.
+    pub seen: u64,
+    /// Bit i: it is live. A subset of `seen`.
+    pub live: u64,
+    /// A salted short hash per live dot, in order.
+    pub hashes: Vec<u32>,
+}
+
+/// Push-pull anti-entropy, driven by the initiator; the responder keeps no state. Every request
+/// carries the session's salt, so that a collision of short hashes does not persist.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum SyncMessage {
+    /// Initiator: here is my root; is yours the same?
+    Open { session: u32, salt: u64, root: Root },
+    /// Responder: it is.
+    Equal { session: u32 },
+    /// Responder: not now (too many sessions, or fingerprints are being rebuilt).
+    Busy { session: u32 },
+    /// Responder, many actors: hashes of its actors grouped by the id's first byte.
+    Groups { session: u32, groups: Vec<(u8, u64)> },
+    /// Initiator: list your actors of these groups.
+    ListActors { session: u32, salt: u64, groups: Vec<u8> },
+    /// Responder: its actors, either all (`groups` empty) or those of the groups asked for.
+    Actors { session: u32, groups: Vec<u8>, actors: Vec<ActorSummary> },
+    /// Initiator: my hashes of the children of these spans; which differ from yours?
+    Compare { session: u32, salt: u64, spans: Vec<(Span, Vec<u32>)> },
+    /// Responder: for each span asked, bit i is set if child i differs.
+    Differ { session: u32, spans: Vec<(Span, u16)> },
+    /// Initiator: leaves that differ, in full.
+    Leaves { session: u32, salt: u64, leaves: Vec<Leaf> },
+    /// Initiator: send me what you have of these dots.
+    Fetch { session: u32, ranges: DotRanges },
+    /// Initiator: which of these dots do you know to be dead? They are live here, at places where
+    /// you had newer ones.
+    Suspect { session: u32, suspects: DotRanges },
+    /// Responder, to `Leaves`, `Fetch` and `Suspect`: a delta to be joined at once. `rest` did not
+    /// fit: fetch it. `want`: dots the initiator has and the responder lacks.
+    Delta { session: u32, delta: Payload, rest: DotRanges, want: DotRanges },
+    /// Initiator: what the responder lacks.
+    Push { session: u32, delta: Payload },
+    /// Responder: joined. `suspects` are dots at the same places that the initiator may know to be
+    /// dead.
+    Pushed { session: u32, suspects: DotRanges },
+    /// Initiator: that was all.
+    Close { session: u32 },
+}
+
+/// A crawl asks each node for its surroundings.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum CrawlMessage {
+    /// "Describe yourself."
+    Describe,
+    /// The answer.
+    Description(Box<Description>),
+}
+
+/// A node as it describes itself to a crawl.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Description {
+    /// Its own record.
+    pub record: NodeRecord,
+    /// Version of its software.
+    pub version: String,
+    /// Its active view.
+    pub active: Vec<NodeId>,
+    /// Records of its active and passive views, to crawl on.
+    pub known: Vec<NodeRecord>,
+    /// Its root, absent while fingerprints are rebuilt and on seeds.
+    pub root: Option<Root>,
+    /// Live entries it holds.
+    pub entries: u64,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+}

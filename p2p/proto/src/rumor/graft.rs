@@ -1,0 +1,239 @@
+//! Rumors that were announced and have not come.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::message::RumorId;
+use crate::{ActorId, Millis, NodeId};
+
+/// Most rumors waited for; an announcement beyond it is left to a session.
+const WANTED_MAX: usize = 8192;
+/// Most announcers remembered of one rumor: as many as an active view has.
+const ANNOUNCERS_MAX: usize = 8;
+/// Most actors whose progress is remembered; others are grafted without regard to it.
+const PROGRESS_MAX: usize = 1024;
+/// Nodes wait up to so many thousandths longer than necessary. Those that a cut left on the same
+/// side would otherwise all graft at once, where one graft brings them all back: the others' make
+/// cycles, which pruning then cuts again. Measured with [`super::link::DOUBT_MS`].
+const PATIENCE_MAX: u64 = 3000;
+
+/// One rumor waited for.
+#[derive(Debug)]
+struct Wanted {
+    /// Asked in turn.
+    announcers: VecDeque<NodeId>,
+    asked: Option<NodeId>,
+    due: Millis,
+}
+
+/// What a rumor that is due needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Graft it from this peer.
+    Ask {
+        /// An announcer.
+        peer: NodeId,
+        /// The rumor.
+        id: RumorId,
+    },
+    /// Every announcer was asked; `last` is the last one that is still a neighbour.
+    GiveUp {
+        /// Whom to have a session with.
+        last: Option<NodeId>,
+    },
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Grafts {
+    graft_ms: u64,
+    again_ms: u64,
+    /// How much longer than necessary this node waits, in thousandths; drawn anew for each outage.
+    patience: u64,
+    wanted: BTreeMap<RumorId, Wanted>,
+    due: BTreeSet<(Millis, RumorId)>,
+    /// When the last full rumor of an actor came, and its last dot. Rumors of one actor come in
+    /// order as long as the tree is whole: while earlier ones are still coming, a later one is
+    /// queued behind them and not lost. Without this a burst, whose announcements overtake it,
+    /// would be grafted on top.
+    progress: BTreeMap<ActorId, (Millis, u64)>,
+}
+
+impl Grafts {
+    pub(super) fn new(graft_ms: u64, again_ms: u64) -> Self {
+        Self {
+            graft_ms,
+            again_ms,
+            patience: 0,
+            wanted: BTreeMap::new(),
+            due: BTreeSet::new(),
+            progress: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<Millis> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// An unknown rumor was announced. False if there is no room to wait for it.
+    pub(super) fn announced(&mut self, now: Millis, id: RumorId, from: NodeId, rng: &mut ChaCha8Rng) -> bool {
+        if let Some(wanted) = self.wanted.get_mut(&id) {
+            if wanted.announcers.len() < ANNOUNCERS_MAX && !wanted.announcers.contains(&from) {
+                wanted.announcers.push_back(from);
+            }
+            return true;
+        }
+        if self.wanted.len() >= WANTED_MAX {
+            return false;
+        }
+        if self.wanted.is_empty() {
+            self.patience = rng.random_range(0..=PATIENCE_MAX);
+        }
+        let due = now + self.graft_ms + self.graft_ms * self.patience / 1000;
+        self.due.insert((due, id));
+        self.wanted.insert(id, Wanted { announcers: [from].into(), asked: None, due });
+        true
+    }
+
+    /// A rumor came in full.
+    pub(super) fn arrived(&mut self, now: Millis, id: &RumorId, from: NodeId) {
+        let mut grafted = false;
+        if let Some(wanted) = self.wanted.remove(id) {
+            self.due.remove(&(wanted.due, *id));
+            grafted = wanted.asked == Some(from);
+        }
+        if self.progress.len() >= PROGRESS_MAX {
+            self.progress.retain(|_, (at, _)| now - *at < self.graft_ms);
+        }
+        if !grafted && (self.progress.len() < PROGRESS_MAX || self.progress.contains_key(&id.actor)) {
+            self.progress.insert(id.actor, (now, id.last));
+        }
+    }
+
+    /// Whether earlier rumors of the same actor are coming just now.
+    fn is_on_its_way(&self, now: Millis, id: &RumorId) -> bool {
+        self.progress.get(&id.actor).is_some_and(|(at, last)| now - *at < self.graft_ms && *last < id.first)
+    }
+
+    /// The next rumor that has waited long enough, is still unknown, and what to do about it.
+    pub(super) fn pop_due(
+        &mut self,
+        now: Millis,
+        knows: &dyn Fn(&RumorId) -> bool,
+        is_linked: impl Fn(&NodeId) -> bool,
+        is_eager: impl Fn(&NodeId) -> bool,
+    ) -> Option<Due> {
+        while self.next_due().is_some_and(|due| due <= now) {
+            let (_, id) = self.due.pop_first()?;
+            let Some(mut wanted) = self.wanted.remove(&id) else { continue };
+            if knows(&id) {
+                continue;
+            }
+            if self.is_on_its_way(now, &id) {
+                self.wait(id, wanted, now + self.graft_ms);
+                continue;
+            }
+            wanted.announcers.retain(&is_linked);
+            // A link that is eager already makes no cycle.
+            let cheapest = wanted.announcers.iter().position(&is_eager).unwrap_or(0);
+            let Some(peer) = wanted.announcers.remove(cheapest) else {
+                return Some(Due::GiveUp { last: wanted.asked.filter(is_linked) });
+            };
+            wanted.asked = Some(peer);
+            self.wait(id, wanted, now + self.again_ms);
+            return Some(Due::Ask { peer, id });
+        }
+        None
+    }
+
+    fn wait(&mut self, id: RumorId, wanted: Wanted, due: Millis) {
+        self.due.insert((due, id));
+        self.wanted.insert(id, Wanted { due, ..wanted });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const GRAFT_MS: u64 = 100;
+
+    fn rumor(seq: u64) -> RumorId {
+        RumorId { actor: ActorId([1; 16]), first: seq, last: seq }
+    }
+
+    fn announced(seqs: &[u64], from: &[u8]) -> Grafts {
+        let mut grafts = Grafts::new(GRAFT_MS, 50);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for (seq, from) in seqs.iter().flat_map(|seq| from.iter().map(move |from| (*seq, *from))) {
+            assert!(grafts.announced(Millis(0), rumor(seq), NodeId([from; 32]), &mut rng));
+        }
+        grafts
+    }
+
+    /// What falls due until everything is asked or given up, with its time.
+    fn drain(grafts: &mut Grafts) -> Vec<(Millis, Due)> {
+        let mut dues = Vec::new();
+        while let Some(now) = grafts.next_due() {
+            while let Some(due) = grafts.pop_due(now, &|_| false, |_| true, |peer| peer.0[0] == 3) {
+                dues.push((now, due));
+            }
+        }
+        dues
+    }
+
+    #[test]
+    fn announcers_are_asked_in_turn_eager_ones_first() {
+        let dues = drain(&mut announced(&[7], &[1, 2, 3]));
+        let asked: Vec<Option<u8>> = dues
+            .iter()
+            .map(|(_, due)| match due {
+                Due::Ask { peer, .. } => Some(peer.0[0]),
+                Due::GiveUp { .. } => None,
+            })
+            .collect();
+        assert_eq!(asked, [Some(3), Some(1), Some(2), None]);
+        assert!(dues[0].0 >= Millis(GRAFT_MS) && dues[1].0 - dues[0].0 == 50);
+    }
+
+    /// Announcements overtake a burst: what is still on its way must not be sent twice.
+    #[test]
+    fn a_rumor_behind_others_of_its_actor_is_waited_for() {
+        let mut grafts = announced(&[20], &[1]);
+        let mut now = Millis(0);
+        for seq in 1..20 {
+            grafts.arrived(now, &rumor(seq), NodeId([9; 32]));
+            now = now + GRAFT_MS / 2;
+            assert_eq!(grafts.pop_due(now, &|_| false, |_| true, |_| false), None, "{seq} has just come");
+        }
+        let dues = drain(&mut grafts);
+        assert!(matches!(dues[0], (at, Due::Ask { .. }) if at < now + 2 * GRAFT_MS), "{dues:?}");
+    }
+
+    #[test]
+    fn a_rumor_that_others_of_its_actor_overtook_is_lost() {
+        let mut grafts = announced(&[20], &[1]);
+        let due = grafts.next_due().expect("one");
+        grafts.arrived(due, &rumor(21), NodeId([9; 32]));
+        let lost = grafts.pop_due(due, &|_| false, |_| true, |_| false);
+        assert_eq!(lost, Some(Due::Ask { peer: NodeId([1; 32]), id: rumor(20) }));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut grafts = announced(&[1], &[1]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut announce = |seq| grafts.announced(Millis(0), rumor(seq), NodeId([1; 32]), &mut rng);
+        assert!((2..=WANTED_MAX as u64).all(&mut announce));
+        assert!(!announce(1 << 20));
+        for n in 0..3000_u64 {
+            let actor = ActorId((u128::from(n)).to_be_bytes());
+            grafts.arrived(Millis(n), &RumorId { actor, first: 1, last: 1 }, NodeId([1; 32]));
+        }
+        assert!(grafts.progress.len() <= PROGRESS_MAX);
+    }
+}

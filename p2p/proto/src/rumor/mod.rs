@@ -1,0 +1,450 @@
+//! Rumor mongering with per-link interest.
+//!
+//! A rumor is pushed in full over *eager* links and announced by name over *lazy* ones. A link by
+//! which old news came loses interest (Demers et al., PODC 1987: rumor mongering with feedback), a
+//! rumor that was announced and did not come is grafted, which makes its link eager again (Leitao,
+//! Pereira, Rodrigues: Epidemic Broadcast Trees, SRDS 2007). Interest is kept per link and not per
+//! origin: the eager links settle into one tree shared by all origins, with a mesh of lazy links
+//! behind it.
+//!
+//! The payload is the store's: the caller joins a full rumor first and says whether it was news
+//! (it changed the live entries or the causal context; a known dot may still bring news of what it
+//! superseded). Nothing here decides by a dot alone, except to graft.
+
+mod cache;
+mod graft;
+mod link;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::message::{Payload, RumorId, RumorMessage};
+use crate::wire::{BULK_FRAME_BYTES_MAX, bounds::RUMOR_IDS_MAX};
+use crate::{Millis, NodeId};
+
+use cache::Cache;
+use graft::{Due, Grafts};
+use link::{DOUBT_MS, Link};
+
+/// Largest payload that is pushed; a larger one travels by sessions, in chunks.
+pub const PAYLOAD_BYTES_MAX: usize = BULK_FRAME_BYTES_MAX - 256;
+
+/// Rumors this far apart do not cross: a single rumor cuts every cycle in exactly one place, so its
+/// duplicates count at once. A guess at the longest time a rumor is under way.
+const CROSSING_MS: u64 = 200;
+
+/// Settings, in milliseconds and bytes.
+#[derive(Clone, Debug)]
+pub struct RumorConfig {
+    /// Announcements wait this long for company. A guess: well below what people notice, and long
+    /// enough to put a burst's names into one frame.
+    pub announce_ms: u64,
+    /// An announced rumor may take this long to come by itself before it is grafted; longer by
+    /// itself where rumors have lately trailed their announcements. A guess: above the delay of a
+    /// queue, below a second.
+    pub graft_ms: u64,
+    /// A grafted rumor may take this long before the next announcer is asked (Plumtree's second,
+    /// shorter timer: about one round trip). A guess.
+    pub graft_again_ms: u64,
+    /// Payloads kept to serve grafts, in bytes; the oldest gives way.
+    pub cache_bytes_max: usize,
+}
+
+impl Default for RumorConfig {
+    fn default() -> Self {
+        Self { announce_ms: 50, graft_ms: 100, graft_again_ms: 75, cache_bytes_max: 4 << 20 }
+    }
+}
+
+/// What the caller tells the machine.
+#[derive(Clone, Debug)]
+pub enum RumorInput {
+    /// The peer entered the active view. The link begins eager.
+    LinkUp {
+        /// The neighbour.
+        peer: NodeId,
+    },
+    /// The peer left it.
+    LinkDown {
+        /// The former neighbour.
+        peer: NodeId,
+    },
+    /// A queue of the link was full and a frame of ours was dropped.
+    Shed {
+        /// The neighbour that missed it.
+        peer: NodeId,
+    },
+    /// This node committed a batch.
+    Published {
+        /// Its dots.
+        id: RumorId,
+        /// Its delta.
+        payload: Bytes,
+    },
+    /// A full rumor came and was joined.
+    Received {
+        /// The link it came by.
+        from: NodeId,
+        /// Its name.
+        id: RumorId,
+        /// Links it has come over; 0 if nobody knows.
+        hops: u16,
+        /// Its delta, as received.
+        payload: Bytes,
+        /// Whether the join changed anything.
+        news: bool,
+    },
+    /// An announcement, a graft or a prune came. (A full rumor is [`RumorInput::Received`].)
+    Message {
+        /// The link it came by.
+        from: NodeId,
+        /// What it says.
+        message: RumorMessage,
+    },
+    /// The store's answer to [`RumorOutput::Supply`].
+    Supplied {
+        /// Who grafted.
+        to: NodeId,
+        /// Which rumor.
+        id: RumorId,
+        /// What the store still has of it.
+        payload: Bytes,
+    },
+    /// `poll_timeout` has come.
+    Timeout,
+}
+
+/// What the machine asks of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RumorOutput {
+    /// Send one message to several links (encode it once).
+    Send {
+        /// The links, ascending.
+        to: Vec<NodeId>,
+        /// The message.
+        message: RumorMessage,
+    },
+    /// A graft asks for a rumor that the cache has lost: restrict the store to its dots and come
+    /// back with [`RumorInput::Supplied`].
+    Supply {
+        /// Who grafts.
+        to: NodeId,
+        /// Which rumor.
+        id: RumorId,
+    },
+    /// Rumors were lost between this node and the peer: start a session with it.
+    Repair {
+        /// The neighbour.
+        peer: NodeId,
+    },
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RumorStats {
+    /// Own batches.
+    pub published: u64,
+    /// Full rumors received that brought news.
+    pub received_new: u64,
+    /// Full rumors received that brought none.
+    pub received_old: u64,
+    /// Full rumors sent, counted per link.
+    pub pushed: u64,
+    /// Names announced, counted per link.
+    pub announced: u64,
+    /// Names grafted.
+    pub grafts_sent: u64,
+    /// Names of received grafts that were served, from the cache or the store.
+    pub grafts_served: u64,
+    /// Prunes sent.
+    pub prunes_sent: u64,
+    /// Prunes received.
+    pub prunes_received: u64,
+    /// Announced rumors that nobody delivered, or that found no room to be waited for.
+    pub given_up: u64,
+    /// Rumors too large to push.
+    pub oversized: u64,
+}
+
+/// The machine. Feed it with [`Rumors::handle`], drain [`Rumors::poll_output`].
+#[derive(Debug)]
+pub struct Rumors {
+    config: RumorConfig,
+    rng: ChaCha8Rng,
+    links: BTreeMap<NodeId, Link>,
+    cache: Cache,
+    grafts: Grafts,
+    /// The rumor that came last, and when.
+    latest: Option<(RumorId, Millis)>,
+    /// When another one came last before it.
+    before: Option<Millis>,
+    /// When announcements that wait are flushed.
+    announce_at: Option<Millis>,
+    outputs: VecDeque<RumorOutput>,
+    stats: RumorStats,
+}
+
+impl Rumors {
+    /// A node without links.
+    pub fn new(config: RumorConfig, seed: [u8; 32]) -> Self {
+        Self {
+            rng: ChaCha8Rng::from_seed(seed),
+            cache: Cache::new(config.cache_bytes_max),
+            grafts: Grafts::new(config.graft_ms, config.graft_again_ms),
+            config,
+            links: BTreeMap::new(),
+            latest: None,
+            before: None,
+            announce_at: None,
+            outputs: VecDeque::new(),
+            stats: RumorStats::default(),
+        }
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> RumorStats {
+        self.stats
+    }
+
+    /// The links that rumors are pushed over in full.
+    pub fn eager(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.links.iter().filter(|(_, link)| link.eager).map(|(peer, _)| *peer)
+    }
+
+    /// What to do next; `None` when there is nothing until the next input.
+    pub fn poll_output(&mut self) -> Option<RumorOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back with [`RumorInput::Timeout`].
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        [self.announce_at, self.grafts.next_due()].into_iter().flatten().min()
+    }
+
+    /// Takes one input. `knows` says whether every dot of a rumor is in the causal context.
+    pub fn handle(&mut self, now: Millis, input: RumorInput, knows: &dyn Fn(&RumorId) -> bool) {
+        match input {
+            RumorInput::LinkUp { peer } => {
+                self.links.entry(peer).or_default();
+            }
+            RumorInput::LinkDown { peer } => self.handle_link_down(peer),
+            RumorInput::Shed { peer } => self.repair(peer),
+            RumorInput::Published { id, payload } => self.handle_published(now, id, payload),
+            RumorInput::Received { from, id, hops, payload, news } => {
+                self.on_full(now, from, id, hops, payload, news);
+            }
+            RumorInput::Message { from, message } => self.on_message(now, from, message, knows),
+            RumorInput::Supplied { to, id, payload } => self.push(vec![to], id, 0, payload),
+            RumorInput::Timeout => self.handle_timeout(now, knows),
+        }
+    }
+
+    fn handle_link_down(&mut self, peer: NodeId) {
+        self.links.remove(&peer);
+        // Nobody would push to a node that lost its only eager link until it grafts something.
+        if self.eager().next().is_none()
+            && let Some(next) = self.attach()
+        {
+            self.send(vec![next], RumorMessage::Graft { ids: Vec::new() });
+        }
+    }
+
+    fn handle_published(&mut self, now: Millis, id: RumorId, payload: Bytes) {
+        self.stats.published += 1;
+        if self.eager().next().is_none() {
+            self.attach();
+        }
+        self.spread(now, None, id, 0, payload);
+    }
+
+    /// Makes the link that brought news last eager, when no link is.
+    fn attach(&mut self) -> Option<NodeId> {
+        let (peer, link) = self.links.iter_mut().max_by_key(|(_, link)| link.news_at)?;
+        link.eager = true;
+        Some(*peer)
+    }
+
+    fn on_full(&mut self, now: Millis, from: NodeId, id: RumorId, hops: u16, payload: Bytes, news: bool) {
+        self.grafts.arrived(now, &id, from);
+        if let Some((other, at)) = self.latest.replace((id, now))
+            && other != id
+        {
+            self.before = Some(at);
+        }
+        if news {
+            self.stats.received_new += 1;
+            if let Some(link) = self.links.get_mut(&from) {
+                link.heard_news(now);
+            }
+            self.spread(now, Some(from), id, hops, payload);
+        } else {
+            self.stats.received_old += 1;
+            self.lose_interest(now, from);
+        }
+        if let Some(link) = self.links.get_mut(&from) {
+            link.forget_announcement(&id);
+        }
+    }
+
+    /// Old news came by this link: tell it to push lazily. Not over the last eager link, which only
+    /// a frame already on its way can make look superfluous.
+    fn lose_interest(&mut self, now: Millis, from: NodeId) {
+        let alone = !self.eager().any(|peer| peer != from);
+        let alone_on_its_way = self.before.is_none_or(|at| now - at > CROSSING_MS);
+        let patience_ms = if alone_on_its_way { 0 } else { self.rng.random_range(0..=DOUBT_MS) };
+        let Some(link) = self.links.get_mut(&from) else { return };
+        if !link.heard_old_news(now, patience_ms) || alone || !link.prune(now) {
+            return;
+        }
+        self.stats.prunes_sent += 1;
+        self.send(vec![from], RumorMessage::Prune);
+    }
+
+    /// Pushes over eager links and announces over lazy ones, but not back where it came from.
+    fn spread(&mut self, now: Millis, from: Option<NodeId>, id: RumorId, hops: u16, payload: Bytes) {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            self.stats.oversized += 1;
+            let peers: Vec<NodeId> = self.links.keys().copied().filter(|peer| Some(*peer) != from).collect();
+            peers.into_iter().for_each(|peer| self.repair(peer));
+            return;
+        }
+        let mut eager = Vec::new();
+        let mut full = Vec::new();
+        for (peer, link) in self.links.iter_mut().filter(|(peer, _)| Some(**peer) != from) {
+            if link.eager {
+                eager.push(*peer);
+            } else if link.announce_later(id) >= RUMOR_IDS_MAX {
+                full.push(*peer);
+            }
+        }
+        if self.links.values().any(Link::has_announcements) {
+            self.announce_at.get_or_insert(now + self.config.announce_ms);
+        }
+        full.into_iter().for_each(|peer| self.announce(peer));
+        self.cache.insert(id, payload.clone(), hops);
+        self.push(eager, id, hops.saturating_add(1), payload);
+    }
+
+    fn push(&mut self, to: Vec<NodeId>, id: RumorId, hops: u16, payload: Bytes) {
+        self.stats.pushed += to.len() as u64;
+        self.send(to, RumorMessage::Full { id, hops, payload: Payload(payload) });
+    }
+
+    fn on_message(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        message: RumorMessage,
+        knows: &dyn Fn(&RumorId) -> bool,
+    ) {
+        match message {
+            RumorMessage::Full { id, hops, payload } => {
+                debug_assert!(false, "a full rumor is joined first");
+                self.on_full(now, from, id, hops, payload.0, false);
+            }
+            RumorMessage::Announce { ids } => self.on_announce(now, from, ids, knows),
+            RumorMessage::Graft { ids } => self.on_graft(from, ids),
+            RumorMessage::Prune => {
+                self.stats.prunes_received += 1;
+                if let Some(link) = self.links.get_mut(&from) {
+                    link.eager = false;
+                }
+            }
+        }
+    }
+
+    fn on_announce(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        ids: Vec<RumorId>,
+        knows: &dyn Fn(&RumorId) -> bool,
+    ) {
+        let mut gap = false;
+        for id in ids {
+            let Some(link) = self.links.get_mut(&from) else { return };
+            link.forget_announcement(&id);
+            if !knows(&id) && !self.grafts.announced(now, id, from, &mut self.rng) {
+                self.stats.given_up += 1;
+                gap = true;
+            }
+        }
+        if gap {
+            self.repair(from);
+        }
+    }
+
+    fn on_graft(&mut self, from: NodeId, ids: Vec<RumorId>) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.eager = true;
+        for id in BTreeSet::from_iter(ids) {
+            self.stats.grafts_served += 1;
+            match self.cache.get(&id) {
+                Some((payload, hops)) => self.push(vec![from], id, hops.saturating_add(1), payload),
+                None => self.outputs.push_back(RumorOutput::Supply { to: from, id }),
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Millis, knows: &dyn Fn(&RumorId) -> bool) {
+        if self.announce_at.is_some_and(|at| at <= now) {
+            self.announce_at = None;
+            let peers: Vec<NodeId> = self.links.keys().copied().collect();
+            peers.into_iter().for_each(|peer| self.announce(peer));
+        }
+        self.graft_what_is_due(now, knows);
+    }
+
+    fn announce(&mut self, peer: NodeId) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let ids = link.take_announcements();
+        if !ids.is_empty() {
+            self.stats.announced += ids.len() as u64;
+            self.send(vec![peer], RumorMessage::Announce { ids });
+        }
+    }
+
+    fn graft_what_is_due(&mut self, now: Millis, knows: &dyn Fn(&RumorId) -> bool) {
+        let mut asked: BTreeMap<NodeId, Vec<RumorId>> = BTreeMap::new();
+        loop {
+            let links = &self.links;
+            let is_linked = |peer: &NodeId| links.contains_key(peer);
+            let is_eager = |peer: &NodeId| links.get(peer).is_some_and(|link| link.eager);
+            let Some(due) = self.grafts.pop_due(now, knows, is_linked, is_eager) else { break };
+            match due {
+                Due::Ask { peer, id } => {
+                    if let Some(link) = self.links.get_mut(&peer) {
+                        link.eager = true;
+                    }
+                    asked.entry(peer).or_default().push(id);
+                }
+                Due::GiveUp { last } => {
+                    self.stats.given_up += 1;
+                    self.outputs.extend(last.map(|peer| RumorOutput::Repair { peer }));
+                }
+            }
+        }
+        for (peer, ids) in asked {
+            self.stats.grafts_sent += ids.len() as u64;
+            for ids in ids.chunks(RUMOR_IDS_MAX) {
+                self.send(vec![peer], RumorMessage::Graft { ids: ids.to_vec() });
+            }
+        }
+    }
+
+    fn repair(&mut self, peer: NodeId) {
+        let repair = RumorOutput::Repair { peer };
+        if self.links.contains_key(&peer) && self.outputs.back() != Some(&repair) {
+            self.outputs.push_back(repair);
+        }
+    }
+
+    fn send(&mut self, to: Vec<NodeId>, message: RumorMessage) {
+        if !to.is_empty() {
+            self.outputs.push_back(RumorOutput::Send { to, message });
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The side that drives: what it knows to be missing here or there, and what is still to be
+//! compared.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{DELTA_BYTES_MAX, Ending, Replica, ReplicaError, SessionReport};
+use crate::message::{ActorSummary, Payload, Root, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage};
+use crate::wire::bounds::RANGES_MAX;
+use crate::{ActorId, DotRange, DotRanges, Millis, NodeId};
+
+/// Requests of one kind in flight: the pipe stays full while the other end works on one.
+const WINDOW: usize = 2;
+/// Spans or leaves in one request, at most 24 KiB of leaves.
+const SPANS_ASKED_MAX: usize = 64;
+/// Ranges in one request.
+const RANGES_ASKED_MAX: usize = 2048;
+/// Dots in the first fetch. Later ones follow the size of the answers.
+const FETCH_DOTS: u64 = 1024;
+/// Fetches are not made smaller.
+const FETCH_DOTS_MIN: u64 = 64;
+/// Most ranges to fetch, ranges to push, suspects and spans that are remembered, each. A peer that
+/// makes them more loses the excess to the next session.
+const FRONTIER_MAX: usize = 65_536;
+
+/// A request that has not been answered. Answers come in the order of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Open,
+    List,
+    Compare,
+    Leaves,
+    Fetch,
+    Suspect,
+    Push,
+}
+
+/// Why a session stops.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It has ended.
+    End(Ending),
+    /// The replica could not go on.
+    Replica(ReplicaError),
+}
+
+impl From<ReplicaError> for Stop {
+    fn from(error: ReplicaError) -> Self {
+        Self::Replica(error)
+    }
+}
+
+/// What to do after a step.
+type Step = Result<Vec<SyncMessage>, Stop>;
+
+/// One own session.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Its number, this node's own.
+    pub(super) id: u32,
+    /// With whom.
+    pub(super) peer: NodeId,
+    /// When it began.
+    pub(super) started: Millis,
+    /// When the peer last answered.
+    pub(super) heard: Millis,
+    /// What it did so far.
+    pub(super) report: SessionReport,
+    salt: u64,
+    asked: VecDeque<Asked>,
+    fetch: VecDeque<DotRange>,
+    fetch_dots: u64,
+    /// Live here, at places where the peer had newer dots.
+    suspects: Vec<DotRange>,
+    push: VecDeque<DotRange>,
+    /// Live there, at places where we had newer dots.
+    accused: Vec<DotRange>,
+    /// Depth first.
+    spans: Vec<Span>,
+    /// Groups of actors to list.
+    groups: Vec<u8>,
+}
+
+impl Session {
+    /// A new session and its first message.
+    pub(super) fn open(now: Millis, id: u32, peer: NodeId, salt: u64, root: Root) -> (Self, SyncMessage) {
+        let report = SessionReport {
+            ending: Ending::Broken,
+            duration_ms: 0,
+            delta_bytes_in: 0,
+            delta_bytes_out: 0,
+            entries_in: 0,
+            changed: false,
+        };
+        let session = Self {
+            id,
+            peer,
+            started: now,
+            heard: now,
+            report,
+            salt,
+            asked: [Asked::Open].into(),
+            fetch: VecDeque::new(),
+            fetch_dots: FETCH_DOTS,
+            suspects: Vec::new(),
+            push: VecDeque::new(),
+            accused: Vec::new(),
+            spans: Vec::new(),
+            groups: Vec::new(),
+        };
+        (session, SyncMessage::Open { session: id, salt, root })
+    }
+
+    /// Takes an answer; gives the requests that follow from it.
+    pub(super) fn on_answer(&mut self, now: Millis, answer: SyncMessage, replica: &mut impl Replica) -> Step {
+        self.heard = now;
+        // Answers that do not fit the oldest request mean that one was lost on the way.
+        let asked = self.asked.pop_front().ok_or(Stop::End(Ending::Broken))?;
+        match (asked, answer) {
+            (_, SyncMessage::Busy { .. }) => return Err(Stop::End(Ending::Busy)),
+            (Asked::Open, SyncMessage::Equal { .. }) => return Err(Stop::End(Ending::Equal)),
+            (Asked::Open, SyncMessage::Groups { groups, .. }) => self.on_groups(&groups, replica),
+            (Asked::Open | Asked::List, SyncMessage::Actors { groups, actors, .. }) => {
+                self.on_actors(&groups, &actors, replica);
+            }
+            (Asked::Compare, SyncMessage::Differ { spans, .. }) => self.on_differ(&spans),
+            (Asked::Leaves | Asked::Fetch | Asked::Suspect, SyncMessage::Delta { delta, rest, want, .. }) => {
+                self.on_delta(asked, &delta.0, rest.0, want.0, replica)?;
+            }
+            (Asked::Push, SyncMessage::Pushed { suspects, .. }) => extend(&mut self.accused, suspects.0),
+            _ => return Err(Stop::End(Ending::Broken)),
+        }
+        let requests = self.pump(replica)?;
+        if self.asked.is_empty() { Err(Stop::End(Ending::Reconciled)) } else { Ok(requests) }
+    }
+
+    fn on_groups(&mut self, theirs: &[(u8, u64)], replica: &impl Replica) {
+        let ours: BTreeMap<u8, u64> = replica.groups(self.salt).into_iter().collect();
+        let theirs: BTreeMap<u8, u64> = theirs.iter().copied().collect();
+        self.groups = (0..=u8::MAX).filter(|group| ours.get(group) != theirs.get(group)).collect();
+    }
+
+    fn on_actors(&mut self, groups: &[u8], theirs: &[ActorSummary], replica: &impl Replica) {
+        self.groups.retain(|group| !groups.is_empty() && !groups.contains(group));
+        let theirs: BTreeMap<ActorId, &ActorSummary> = theirs.iter().map(|s| (s.actor, s)).collect();
+        let ours = replica.actors(self.salt, groups);
+        let ours: BTreeMap<ActorId, &ActorSummary> = ours.iter().map(|s| (s.actor, s)).collect();
+        for (actor, summary) in &theirs {
+            let own = ours.get(actor);
+            if own != Some(summary) {
+                self.on_actor(*actor, own.map_or(0, |own| own.max), summary.max, replica);
+            }
+        }
+        for (actor, own) in ours.iter().filter(|(actor, _)| !theirs.contains_key(actor)) {
+            self.on_actor(*actor, own.max, 0, replica);
+        }
+    }
+
+    /// What one side has not seen needs no comparison: it is fetched or pushed whole.
+    fn on_actor(&mut self, actor: ActorId, ours: u64, theirs: u64, replica: &impl Replica) {
+        let common = ours.min(theirs);
+        if common > 0 {
+            let room = RANGES_MAX.saturating_sub(self.fetch.len());
+            let all = DotRange { actor, first: 1, last: common };
+            self.fetch.extend(replica.missing(&all, room));
+            if self.spans.len() < FRONTIER_MAX {
+                self.spans.push(whole(actor, common));
+            }
+        }
+        if theirs > ours {
+            self.fetch.push_back(DotRange { actor, first: ours + 1, last: theirs });
+        }
+        if ours > theirs {
+            self.push.push_back(DotRange { actor, first: theirs + 1, last: ours });
+        }
+    }
+
+    fn on_differ(&mut self, spans: &[(Span, u16)]) {
+        for (span, mask) in spans {
+            let children = (0..SPAN_FANOUT).rev().filter(|i| mask >> i & 1 == 1);
+            for i in children {
+                let child = Span { level: span.level - 1, index: span.index * SPAN_FANOUT + i, ..*span };
+                let width_log2 = SPAN_LEAF.ilog2() + SPAN_FANOUT.ilog2() * u32::from(child.level);
+                let begins = u128::from(child.index) << width_log2 <= u128::from(child.limit);
+                if begins && self.spans.len() < FRONTIER_MAX {
+                    self.spans.push(child);
+                }
+            }
+        }
+    }
+
+    fn on_delta(
+        &mut self,
+        asked: Asked,
+        delta: &[u8],
+        rest: Vec<DotRange>,
+        want: Vec<DotRange>,
+        replica: &mut impl Replica,
+    ) -> Result<(), Stop> {
+        if asked == Asked::Fetch {
+            self.adapt_fetches(delta.len(), rest.is_empty());
+        }
+        if !delta.is_empty() {
+            self.report.delta_bytes_in += delta.len() as u64;
+            let joined = replica.join(delta)?;
+            self.report.entries_in += joined.entries;
+            self.report.changed |= joined.changed;
+            extend(&mut self.suspects, joined.suspects);
+        } else if !rest.is_empty() {
+            return Err(Stop::End(Ending::Broken));
+        }
+        let room = FRONTIER_MAX.saturating_sub(self.fetch.len());
+        rest.into_iter().take(room).rev().for_each(|range| self.fetch.push_front(range));
+        let room = FRONTIER_MAX.saturating_sub(self.push.len());
+        self.push.extend(want.into_iter().take(room));
+        Ok(())
+    }
+
+    /// Fetches ask for about as many dots as fit one answer. Doubling without limit also crosses a
+    /// sparse stretch of any length in a few requests.
+    fn adapt_fetches(&mut self, delta_bytes: usize, complete: bool) {
+        if !complete {
+            self.fetch_dots = (self.fetch_dots / 2).max(FETCH_DOTS_MIN);
+        } else if delta_bytes < DELTA_BYTES_MAX / 4 {
+            self.fetch_dots = self.fetch_dots.saturating_mul(2);
+        }
+    }
+
+    /// Sends what may be sent now: first what is known to be missing (joining it makes the
+    /// comparison smaller), then comparisons, then the next groups of actors.
+    fn pump(&mut self, replica: &impl Replica) -> Step {
+        let mut requests = Vec::new();
+        while let Some((asked, request)) = self.next_request(replica)? {
+            self.asked.push_back(asked);
+            requests.push(request);
+        }
+        Ok(requests)
+    }
+
+    fn next_request(&mut self, replica: &impl Replica) -> Result<Option<(Asked, SyncMessage)>, Stop> {
+        let session = self.id;
+        if self.in_flight(&[Asked::Fetch, Asked::Suspect]) < WINDOW {
+            if !self.fetch.is_empty() {
+                let ranges = DotRanges(take_dots(&mut self.fetch, self.fetch_dots));
+                return Ok(Some((Asked::Fetch, SyncMessage::Fetch { session, ranges })));
+            }
+            if !self.suspects.is_empty() {
+                let suspects = take_suspects(&mut self.suspects);
+                return Ok(Some((Asked::Suspect, SyncMessage::Suspect { session, suspects })));
+            }
+        }
+        if self.in_flight(&[Asked::Push]) < WINDOW
+            && let Some(delta) = self.next_push(replica)?
+        {
+            self.report.delta_bytes_out += delta.0.len() as u64;
+            return Ok(Some((Asked::Push, SyncMessage::Push { session, delta })));
+        }
+        if self.in_flight(&[Asked::Fetch, Asked::Suspect, Asked::Push]) > 0 || self.asked.len() >= WINDOW {
+            return Ok(None);
+        }
+        if !self.spans.is_empty() {
+            return Ok(Some(self.next_comparison(replica)));
+        }
+        if self.asked.is_empty() && !self.groups.is_empty() {
+            let groups = self.groups.clone();
+            return Ok(Some((Asked::List, SyncMessage::ListActors { session, salt: self.salt, groups })));
+        }
+        Ok(None)
+    }
+
+    fn in_flight(&self, kinds: &[Asked]) -> usize {
+        self.asked.iter().filter(|asked| kinds.contains(asked)).count()
+    }
+
+    /// The next delta for the peer, if there is anything it lacks.
+    fn next_push(&mut self, replica: &impl Replica) -> Result<Option<Payload>, Stop> {
+        while !self.accused.is_empty() {
+            let dead = replica.dead_among(&take_suspects(&mut self.accused))?;
+            if !dead.is_empty() {
+                return Ok(Some(Payload(dead)));
+            }
+        }
+        while !self.push.is_empty() {
+            let count = self.push.len().min(RANGES_ASKED_MAX);
+            let ranges: Vec<DotRange> = self.push.drain(..count).collect();
+            let (delta, rest) = replica.delta(&ranges, DELTA_BYTES_MAX)?;
+            if delta.is_empty() {
+                continue;
+            }
+            rest.into_iter().rev().for_each(|range| self.push.push_front(range));
+            return Ok(Some(Payload(delta)));
+        }
+        Ok(None)
+    }
+
+    /// The deepest spans, either leaves or inner ones.
+    fn next_comparison(&mut self, replica: &impl Replica) -> (Asked, SyncMessage) {
+        let (session, salt) = (self.id, self.salt);
+        let are_leaves = self.spans.last().is_some_and(|span| span.level == 0);
+        let same = self.spans.iter().rev().take_while(|span| (span.level == 0) == are_leaves);
+        let count = same.count().min(SPANS_ASKED_MAX);
+        let spans = self.spans.split_off(self.spans.len() - count);
+        if are_leaves {
+            let leaves = spans.iter().map(|span| replica.leaf(span, salt)).collect();
+            return (Asked::Leaves, SyncMessage::Leaves { session, salt, leaves });
+        }
+        let spans = spans.into_iter().map(|span| (span, replica.child_hashes(&span, salt))).collect();
+        (Asked::Compare, SyncMessage::Compare { session, salt, spans })
+    }
+}
+
+/// The smallest span over sequence numbers up to `limit`.
+fn whole(actor: ActorId, limit: u64) -> Span {
+    let mut level = 0;
+    let mut leaves = limit / SPAN_LEAF;
+    while leaves > 0 {
+        leaves /= SPAN_FANOUT;
+        level += 1;
+    }
+    Span { actor, limit, level, index: 0 }
+}
+
+/// Cuts up to `dots` dots off the front, in at most [`RANGES_ASKED_MAX`] ranges.
+fn take_dots(ranges: &mut VecDeque<DotRange>, dots: u64) -> Vec<DotRange> {
+    let mut taken = Vec::new();
+    let mut left = dots;
+    while left > 0
+        && taken.len() < RANGES_ASKED_MAX
+        && let Some(range) = ranges.pop_front()
+    {
+        // One less than the number of dots, which may not fit.
+        let span = range.last - range.first;
+        if span >= left {
+            let last = range.first + (left - 1);
+            taken.push(DotRange { last, ..range });
+            ranges.push_front(DotRange { first: last + 1, ..range });
+            break;
+        }
+        left -= span + 1;
+        taken.push(range);
+    }
+    taken
+}
+
+/// Cuts up to [`RANGES_ASKED_MAX`] ranges off a list of suspects.
+fn take_suspects(suspects: &mut Vec<DotRange>) -> DotRanges {
+    let mut normal = DotRanges::normalized(std::mem::take(suspects));
+    *suspects = normal.0.split_off(normal.0.len().min(RANGES_ASKED_MAX));
+    normal
+}
+
+fn extend(list: &mut Vec<DotRange>, more: Vec<DotRange>) {
+    list.extend(more.into_iter().take(FRONTIER_MAX.saturating_sub(list.len())));
+}

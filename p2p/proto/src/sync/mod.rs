@@ -1,0 +1,407 @@
+//! Anti-entropy: push-pull sessions that make two replicas equal.
+//!
+//! A replica is a map from dots to {unseen < live < dead}; any restriction of it to some dots is a
+//! delta that may be joined at once. So a session has no state worth keeping: it compares hashes,
+//! descends only into ranges that differ, exchanges those ranges both ways, and one that breaks has
+//! joined what it sent. The initiator drives and holds a bounded frontier; the responder answers
+//! each message from its replica alone. The exchange is documented in
+//! [`crate::message::SyncMessage`].
+//!
+//! [`Sessions`] decides when and with whom: on a new link, from time to time, when something was
+//! lost, and onwards after a session that brought news, so that a healed partition spreads.
+
+mod initiator;
+mod replica;
+mod responder;
+mod schedule;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::message::SyncMessage;
+use crate::{Millis, NodeId};
+
+use initiator::{Session, Stop};
+use responder::Seats;
+use schedule::Schedule;
+
+pub use replica::{JoinReport, Replica, ReplicaError};
+
+/// Bytes of deltas in one message, about: large enough to fill a pipe with two in flight, small
+/// enough that joining one does not hold up gossip.
+pub const DELTA_BYTES_MAX: usize = 256 << 10;
+/// Own sessions at once.
+pub const SESSIONS_MAX: usize = 2;
+/// Initiators answered at once; others are told `Busy`.
+pub const SEATS_MAX: usize = 3;
+
+/// Settings, in milliseconds.
+#[derive(Clone, Debug)]
+pub struct SyncConfig {
+    /// Mean time between sessions with a random neighbour when nothing calls for one. A guess: an
+    /// idle session costs under 300 bytes.
+    pub interval_ms: u64,
+    /// A session that hears nothing for this long is dropped. A guess, above any sane round trip
+    /// and the joining of one delta.
+    pub session_timeout_ms: u64,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self { interval_ms: 30_000, session_timeout_ms: 10_000 }
+    }
+}
+
+/// What the caller tells the machine.
+#[derive(Clone, Debug)]
+pub enum SyncInput {
+    /// The peer entered the active view.
+    LinkUp {
+        /// The neighbour.
+        peer: NodeId,
+    },
+    /// The peer left it.
+    LinkDown {
+        /// The former neighbour.
+        peer: NodeId,
+    },
+    /// Something was lost between this node and the peer, or somebody asks for a session.
+    Want {
+        /// The neighbour.
+        peer: NodeId,
+    },
+    /// A message of a session came, from a neighbour or from anybody else connected.
+    Message {
+        /// The sender.
+        from: NodeId,
+        /// What it says.
+        message: SyncMessage,
+    },
+    /// `poll_timeout` has come.
+    Timeout,
+}
+
+/// What the machine asks of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncOutput {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// The message.
+        message: SyncMessage,
+    },
+    /// An own session ended.
+    Finished {
+        /// With whom.
+        peer: NodeId,
+        /// How.
+        report: SessionReport,
+    },
+    /// The peer sent a delta that is none.
+    Misbehaved {
+        /// The culprit.
+        peer: NodeId,
+    },
+}
+
+/// How an own session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The replicas were equal.
+    Equal,
+    /// Every difference found was exchanged.
+    Reconciled,
+    /// The peer had no seat; tried again later.
+    Busy,
+    /// The peer fell silent; tried again later.
+    TimedOut,
+    /// The link went, a message was lost, or storage failed.
+    Broken,
+}
+
+/// What an own session did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// How it ended.
+    pub ending: Ending,
+    /// From the first message to the end.
+    pub duration_ms: u64,
+    /// Bytes of deltas received.
+    pub delta_bytes_in: u64,
+    /// Bytes of deltas sent.
+    pub delta_bytes_out: u64,
+    /// Entries that became live here.
+    pub entries_in: u64,
+    /// Whether anything changed here.
+    pub changed: bool,
+}
+
+/// Counters since the start. The same traffic shows in the reports of own sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncStats {
+    /// Own sessions begun.
+    pub opened: u64,
+    /// Own sessions that found the replicas equal.
+    pub equal: u64,
+    /// Own sessions that exchanged every difference.
+    pub reconciled: u64,
+    /// Own sessions that the peer had no seat for.
+    pub busy: u64,
+    /// Own sessions dropped or broken.
+    pub failed: u64,
+    /// Sessions of others answered.
+    pub answered: u64,
+    /// Sessions of others that found no seat.
+    pub refused: u64,
+    /// Bytes of deltas received, in own sessions and in those of others.
+    pub delta_bytes_in: u64,
+    /// Bytes of deltas sent, in own sessions and in those of others.
+    pub delta_bytes_out: u64,
+    /// Entries that became live here by sessions.
+    pub entries_in: u64,
+}
+
+/// Which side a message is for.
+enum Kind {
+    Request,
+    Answer,
+    Close,
+}
+
+/// The session a message belongs to, and which side it is for.
+fn kind(message: &SyncMessage) -> (u32, Kind) {
+    match message {
+        SyncMessage::Open { session, .. }
+        | SyncMessage::ListActors { session, .. }
+        | SyncMessage::Compare { session, .. }
+        | SyncMessage::Leaves { session, .. }
+        | SyncMessage::Fetch { session, .. }
+        | SyncMessage::Suspect { session, .. }
+        | SyncMessage::Push { session, .. } => (*session, Kind::Request),
+        SyncMessage::Equal { session }
+        | SyncMessage::Busy { session }
+        | SyncMessage::Groups { session, .. }
+        | SyncMessage::Actors { session, .. }
+        | SyncMessage::Differ { session, .. }
+        | SyncMessage::Delta { session, .. }
+        | SyncMessage::Pushed { session, .. } => (*session, Kind::Answer),
+        SyncMessage::Close { session } => (*session, Kind::Close),
+    }
+}
+
+/// The machine. Feed it with [`Sessions::handle`], drain [`Sessions::poll_output`].
+#[derive(Debug)]
+pub struct Sessions {
+    config: SyncConfig,
+    me: NodeId,
+    rng: ChaCha8Rng,
+    next_id: u32,
+    schedule: Schedule,
+    /// At most [`SESSIONS_MAX`].
+    sessions: BTreeMap<NodeId, Session>,
+    seats: Seats,
+    outputs: VecDeque<SyncOutput>,
+    stats: SyncStats,
+}
+
+impl Sessions {
+    /// A node `me` without links.
+    pub fn new(config: SyncConfig, me: NodeId, seed: [u8; 32], now: Millis) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        Self {
+            schedule: Schedule::new(now, config.interval_ms, &mut rng),
+            config,
+            me,
+            next_id: rng.random(),
+            rng,
+            sessions: BTreeMap::new(),
+            seats: Seats::default(),
+            outputs: VecDeque::new(),
+            stats: SyncStats::default(),
+        }
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> SyncStats {
+        self.stats
+    }
+
+    /// Own sessions under way, at most [`SESSIONS_MAX`].
+    pub fn active(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// What to do next; `None` when there is nothing until the next input.
+    pub fn poll_output(&mut self) -> Option<SyncOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back with [`SyncInput::Timeout`].
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let open = (self.sessions.len() < SESSIONS_MAX)
+            .then(|| self.schedule.next_due(|peer| self.sessions.contains_key(peer)))
+            .flatten();
+        let silent =
+            self.sessions.values().map(|session| session.heard + self.config.session_timeout_ms).min();
+        [open, silent, Some(self.schedule.next_tick())].into_iter().flatten().min()
+    }
+
+    /// Takes one input. Joins what came, at once.
+    pub fn handle(&mut self, now: Millis, input: SyncInput, replica: &mut impl Replica) {
+        match input {
+            SyncInput::LinkUp { peer } => self.schedule.link_up(now, peer, self.me < peer),
+            SyncInput::LinkDown { peer } => {
+                self.schedule.link_down(&peer);
+                self.seats.leave(&peer);
+                self.finish(now, peer, Ending::Broken);
+            }
+            SyncInput::Want { peer } => self.schedule.want(now, &peer, &mut self.rng),
+            SyncInput::Message { from, message } => self.on_message(now, from, message, replica),
+            SyncInput::Timeout => {
+                self.drop_silent(now);
+                self.schedule.tick(now, &mut self.rng);
+            }
+        }
+        self.open_due(now, replica);
+    }
+
+    fn on_message(&mut self, now: Millis, from: NodeId, message: SyncMessage, replica: &mut impl Replica) {
+        match kind(&message) {
+            (id, Kind::Answer) => self.on_answer(now, from, id, message, replica),
+            (id, Kind::Request) => self.on_request(now, from, id, message, replica),
+            (_, Kind::Close) => {
+                self.seats.leave(&from);
+                self.schedule.settled(&from, false);
+            }
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        id: u32,
+        message: SyncMessage,
+        replica: &mut impl Replica,
+    ) {
+        // Answers to a session that was dropped meanwhile are dropped too.
+        let Some(session) = self.sessions.get_mut(&from).filter(|session| session.id == id) else { return };
+        match session.on_answer(now, message, replica) {
+            Ok(requests) => requests.into_iter().for_each(|message| self.send(from, message)),
+            Err(Stop::End(ending)) => self.finish(now, from, ending),
+            Err(Stop::Replica(error)) => {
+                self.blame(from, error);
+                self.finish(now, from, Ending::Broken);
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        session: u32,
+        message: SyncMessage,
+        replica: &mut impl Replica,
+    ) {
+        let opens = matches!(message, SyncMessage::Open { .. });
+        if !self.seats.sit(now, from) {
+            self.stats.refused += u64::from(opens);
+            return self.send(from, SyncMessage::Busy { session });
+        }
+        if opens {
+            self.stats.answered += 1;
+            self.schedule.covered(&from);
+        }
+        if let SyncMessage::Push { delta, .. } = &message {
+            self.stats.delta_bytes_in += delta.0.len() as u64;
+        }
+        match responder::answer(message, replica) {
+            Ok(Some(answer)) => {
+                match &answer.message {
+                    SyncMessage::Equal { .. } => {
+                        self.seats.leave(&from);
+                        self.schedule.settled(&from, true);
+                    }
+                    SyncMessage::Busy { .. } => self.seats.leave(&from),
+                    SyncMessage::Delta { delta, .. } => self.stats.delta_bytes_out += delta.0.len() as u64,
+                    _ => {}
+                }
+                if let Some(joined) = answer.joined {
+                    self.stats.entries_in += joined.entries;
+                    if joined.changed {
+                        self.schedule.spread(now, &from, &mut self.rng);
+                    }
+                }
+                self.send(from, answer.message);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.blame(from, error);
+                self.send(from, SyncMessage::Busy { session });
+            }
+        }
+    }
+
+    fn open_due(&mut self, now: Millis, replica: &impl Replica) {
+        while self.sessions.len() < SESSIONS_MAX {
+            let sessions = &self.sessions;
+            let Some(peer) = self.schedule.pop_due(now, |peer| sessions.contains_key(peer)) else { return };
+            let Some(root) = replica.root() else {
+                self.schedule.postpone(now, &peer);
+                continue;
+            };
+            self.next_id = self.next_id.wrapping_add(1);
+            let (session, open) = Session::open(now, self.next_id, peer, self.rng.random(), root);
+            self.sessions.insert(peer, session);
+            self.stats.opened += 1;
+            self.send(peer, open);
+        }
+    }
+
+    fn drop_silent(&mut self, now: Millis) {
+        let silent = self.sessions.values().filter(|s| now - s.heard >= self.config.session_timeout_ms);
+        let silent: Vec<NodeId> = silent.map(|session| session.peer).collect();
+        silent.into_iter().for_each(|peer| self.finish(now, peer, Ending::TimedOut));
+    }
+
+    fn finish(&mut self, now: Millis, peer: NodeId, ending: Ending) {
+        let Some(session) = self.sessions.remove(&peer) else { return };
+        let report = SessionReport { ending, duration_ms: now - session.started, ..session.report };
+        match ending {
+            Ending::Equal => self.stats.equal += 1,
+            Ending::Reconciled => self.stats.reconciled += 1,
+            Ending::Busy => self.stats.busy += 1,
+            Ending::TimedOut | Ending::Broken => self.stats.failed += 1,
+        }
+        self.stats.delta_bytes_in += report.delta_bytes_in;
+        self.stats.delta_bytes_out += report.delta_bytes_out;
+        self.stats.entries_in += report.entries_in;
+        match ending {
+            Ending::Equal | Ending::Reconciled => self.schedule.settled(&peer, ending == Ending::Equal),
+            Ending::Busy | Ending::TimedOut | Ending::Broken => {
+                self.schedule.retry(now, &peer, &mut self.rng);
+            }
+        }
+        if ending == Ending::Reconciled {
+            self.send(peer, SyncMessage::Close { session: session.id });
+        }
+        if report.changed {
+            self.schedule.spread(now, &peer, &mut self.rng);
+        }
+        self.outputs.push_back(SyncOutput::Finished { peer, report });
+    }
+
+    fn blame(&mut self, peer: NodeId, error: ReplicaError) {
+        if error == ReplicaError::Malformed {
+            self.outputs.push_back(SyncOutput::Misbehaved { peer });
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: SyncMessage) {
+        self.outputs.push_back(SyncOutput::Send { to, message });
+    }
+}

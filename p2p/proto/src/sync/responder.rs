@@ -1,0 +1,183 @@
+//! The side that answers. It keeps nothing of a session but a seat.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{DELTA_BYTES_MAX, JoinReport, Replica, ReplicaError, SEATS_MAX};
+use crate::message::{ActorSummary, Leaf, Payload, Root, SPAN_LEAF, Span, SyncMessage};
+use crate::wire::bounds::{ACTORS_MAX, RANGES_MAX};
+use crate::{DotRange, DotRanges, Millis, NodeId};
+
+/// From here on actors are compared by groups first. At 33 bytes an actor, about what 256 groups
+/// cost.
+const ACTORS_UNGROUPED_MAX: usize = 64;
+/// Most actors in one answer, whole groups beyond the first.
+const ACTORS_LISTED_MAX: usize = 1024;
+/// An initiator that says nothing for this long has lost its seat. A guess, above the time to join
+/// one delta.
+const SEAT_IDLE_MS: u64 = 3000;
+
+/// The initiators that are being answered, at most [`SEATS_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    taken: BTreeMap<NodeId, Millis>,
+}
+
+impl Seats {
+    /// Whether the initiator has, or now gets, a seat.
+    pub(super) fn sit(&mut self, now: Millis, peer: NodeId) -> bool {
+        self.taken.retain(|_, last| now - *last < SEAT_IDLE_MS);
+        let room = self.taken.len() < SEATS_MAX || self.taken.contains_key(&peer);
+        if room {
+            self.taken.insert(peer, now);
+        }
+        room
+    }
+
+    pub(super) fn leave(&mut self, peer: &NodeId) {
+        self.taken.remove(peer);
+    }
+}
+
+/// An answer, and what joining a push did.
+pub(super) struct Answer {
+    pub(super) message: SyncMessage,
+    pub(super) joined: Option<JoinReport>,
+}
+
+/// Answers a request; `None` to what is not one.
+pub(super) fn answer(
+    request: SyncMessage,
+    replica: &mut impl Replica,
+) -> Result<Option<Answer>, ReplicaError> {
+    let message = match request {
+        SyncMessage::Open { session, salt, root } => open(session, salt, root, replica),
+        SyncMessage::ListActors { session, salt, groups } => list(session, salt, &groups, replica),
+        SyncMessage::Compare { session, salt, spans } => {
+            let differ = |(span, theirs): (Span, Vec<u32>)| {
+                let mask = differing(&replica.child_hashes(&span, salt), &theirs);
+                (mask != 0).then_some((span, mask))
+            };
+            SyncMessage::Differ { session, spans: spans.into_iter().filter_map(differ).collect() }
+        }
+        SyncMessage::Leaves { session, salt, leaves } => exchange(session, salt, &leaves, replica)?,
+        SyncMessage::Fetch { session, ranges } => delta(session, &ranges.0, Vec::new(), replica)?,
+        SyncMessage::Suspect { session, suspects } => SyncMessage::Delta {
+            session,
+            delta: Payload(replica.dead_among(&suspects)?),
+            rest: DotRanges::default(),
+            want: DotRanges::default(),
+        },
+        SyncMessage::Push { session, delta } => {
+            let joined = replica.join(&delta.0)?;
+            let mut suspects = DotRanges::normalized(joined.suspects.clone());
+            // What is cut off here, the descent finds.
+            suspects.0.truncate(RANGES_MAX);
+            let message = SyncMessage::Pushed { session, suspects };
+            return Ok(Some(Answer { message, joined: Some(joined) }));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Answer { message, joined: None }))
+}
+
+fn open(session: u32, salt: u64, root: Root, replica: &impl Replica) -> SyncMessage {
+    match replica.root() {
+        None => SyncMessage::Busy { session },
+        Some(own) if own == root => SyncMessage::Equal { session },
+        Some(_) if replica.actor_count() > ACTORS_UNGROUPED_MAX => {
+            SyncMessage::Groups { session, groups: replica.groups(salt) }
+        }
+        Some(_) => SyncMessage::Actors { session, groups: Vec::new(), actors: replica.actors(salt, &[]) },
+    }
+}
+
+/// The actors of the first groups asked for, of as many groups as one message holds. Of a group
+/// with more than [`ACTORS_MAX`] actors the first ones only: the rest look to the initiator as if
+/// this replica lacked them, and are pushed in vain.
+fn list(session: u32, salt: u64, asked: &[u8], replica: &impl Replica) -> SyncMessage {
+    let all = replica.actors(salt, asked);
+    let mut groups = Vec::new();
+    let mut actors: Vec<ActorSummary> = Vec::new();
+    for group in asked {
+        let members = all.iter().filter(|summary| summary.actor.0[0] == *group);
+        let before = actors.len();
+        actors.extend(members.copied());
+        if before > 0 && actors.len() > ACTORS_LISTED_MAX {
+            actors.truncate(before);
+            break;
+        }
+        groups.push(*group);
+    }
+    actors.truncate(ACTORS_MAX);
+    SyncMessage::Actors { session, groups, actors }
+}
+
+/// Bit i is set if hash i differs; a missing hash is that of nothing.
+fn differing(ours: &[u32], theirs: &[u32]) -> u16 {
+    let hash = |hashes: &[u32], i: usize| hashes.get(i).copied().unwrap_or(0);
+    (0..16).filter(|i| hash(ours, *i) != hash(theirs, *i)).fold(0, |mask, i| mask | 1 << i)
+}
+
+/// Joins two leaves point by point: sends the dots that are further along here (unseen < live <
+/// dead), asks for those that are further along there, and both for a dot with two contents.
+fn exchange(
+    session: u32,
+    salt: u64,
+    leaves: &[Leaf],
+    replica: &impl Replica,
+) -> Result<SyncMessage, ReplicaError> {
+    let mut send = Vec::new();
+    let mut want = Vec::new();
+    for theirs in leaves {
+        let ours = replica.leaf(&theirs.span, salt);
+        let contested = contested(&ours, theirs);
+        let ahead = |a: &Leaf, b: &Leaf| (a.seen & !b.seen) | (a.seen & !a.live & b.live);
+        push_ranges(&mut send, &theirs.span, ahead(&ours, theirs) | contested);
+        push_ranges(&mut want, &theirs.span, ahead(theirs, &ours) | contested);
+    }
+    delta(session, &send, want, replica)
+}
+
+/// Dots live on both sides with different contents.
+fn contested(ours: &Leaf, theirs: &Leaf) -> u64 {
+    let both = ours.live & theirs.live;
+    let hash = |leaf: &Leaf, bit: u32| {
+        let rank = (leaf.live & ((1_u64 << bit) - 1)).count_ones();
+        leaf.hashes.get(rank as usize).copied()
+    };
+    (0..64)
+        .filter(|bit| both >> bit & 1 == 1 && hash(ours, *bit) != hash(theirs, *bit))
+        .fold(0, |m, b| m | 1 << b)
+}
+
+/// The runs of set bits as ranges of dots.
+fn push_ranges(ranges: &mut Vec<DotRange>, span: &Span, mut bits: u64) {
+    let base = span.index * SPAN_LEAF;
+    let mut at = 0;
+    while bits != 0 {
+        let skip = bits.trailing_zeros();
+        let run = (bits >> skip).trailing_ones();
+        at += skip;
+        let first = base + u64::from(at);
+        ranges.push(DotRange { actor: span.actor, first, last: first + (u64::from(run) - 1) });
+        at += run;
+        bits = bits.checked_shr(skip + run).unwrap_or(0);
+    }
+}
+
+fn delta(
+    session: u32,
+    ranges: &[DotRange],
+    want: Vec<DotRange>,
+    replica: &impl Replica,
+) -> Result<SyncMessage, ReplicaError> {
+    let (delta, mut rest) = if ranges.is_empty() {
+        (Bytes::new(), Vec::new())
+    } else {
+        replica.delta(ranges, DELTA_BYTES_MAX)?
+    };
+    rest.truncate(RANGES_MAX);
+    Ok(SyncMessage::Delta { session, delta: Payload(delta), rest: DotRanges(rest), want: DotRanges(want) })
+}

@@ -1,0 +1,39 @@
+//! Address blocks: who probably runs under one roof.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::NodeRecord;
+
+/// A /24 of IPv4 or a /48 of IPv6: about what one customer of a provider gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Block {
+    V4([u8; 3]),
+    V6([u8; 6]),
+}
+
+impl Block {
+    /// The block of the record's first address. `None` for loopback and for names: nothing is known
+    /// of those, so they are never too many.
+    pub(crate) fn of(record: &NodeRecord) -> Option<Self> {
+        let mut parts = record.addresses.first()?.split('/').skip(1);
+        match (parts.next()?, parts.next()?) {
+            ("ip4", text) => {
+                let ip: Ipv4Addr = text.parse().ok()?;
+                let [a, b, c, _] = ip.octets();
+                (!ip.is_loopback()).then_some(Self::V4([a, b, c]))
+            }
+            ("ip6", text) => {
+                let ip: Ipv6Addr = text.parse().ok()?;
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                (!ip.is_loopback()).then_some(Self::V6([a, b, c, d, e, f]))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many of `records` are in the same block as `record`; 0 if that has none.
+    pub(crate) fn count<'a>(record: &NodeRecord, records: impl Iterator<Item = &'a NodeRecord>) -> usize {
+        let Some(block) = Self::of(record) else { return 0 };
+        records.filter(|other| Self::of(other) == Some(block)).count()
+    }
+}

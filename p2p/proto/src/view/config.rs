@@ -1,0 +1,79 @@
+//! Settings of the views.
+
+/// Settings of [`super::Views`]. The defaults of sizes and walks are those of the paper's
+/// evaluation (Leitao, Pereira, Rodrigues, "HyParView", DSN 2007, section 5.1) unless they say
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewConfig {
+    /// Most neighbours, and how many a node wants. The paper: log10(n) + 1 = 5 for 10,000 nodes.
+    /// At least 2: a node with one neighbour cannot pass a walk on.
+    pub active_max: usize,
+    /// A node with fewer neighbours asks with high priority, which may not be refused. The paper
+    /// asks so with none. Here whoever is asked hands over a neighbour with it, so the asker wins two
+    /// and nobody loses one: worth it as soon as two are missing.
+    pub active_low: usize,
+    /// Most records in the passive view. The paper: 6 * (log10(n) + 1) = 30.
+    pub passive_max: usize,
+    /// Hops of a join's walk through the active views (ARWL).
+    pub join_hops: u8,
+    /// With so many hops left, the walk also leaves the joiner in a passive view (PRWL).
+    pub join_hops_passive: u8,
+    /// Hops of a shuffle. The paper leaves it open; 3 as PRWL: each hop costs a whole sample.
+    pub shuffle_hops: u8,
+    /// Neighbours in a shuffle's sample (k_a).
+    pub shuffle_active: usize,
+    /// Passive records in a shuffle's sample (k_p).
+    pub shuffle_passive: usize,
+    /// First time between shuffles after a join or the loss of a neighbour, milliseconds; doubles
+    /// with each shuffle up to `shuffle_ms` (as the Trickle timer, RFC 6206, section 4). A guess.
+    pub shuffle_first_ms: u64,
+    /// Time between shuffles of a settled node, milliseconds, jittered by a quarter. A shuffle costs
+    /// about 12 kB (three hops of eight records and one dialed connection for the reply), so 240 s
+    /// is 50 B/s.
+    pub shuffle_ms: u64,
+    /// A question without an answer is given up after this, milliseconds. Longer than a dial takes.
+    pub ask_timeout_ms: u64,
+    /// First pause after a refusal before another peer is asked, milliseconds; doubles with each.
+    pub refill_first_ms: u64,
+    /// Longest such pause, milliseconds. In a network whose views are full, someone may be one
+    /// neighbour short for ever: a question (a dialed connection, 4 kB) every 5 minutes is 13 B/s.
+    pub refill_max_ms: u64,
+    /// First pause before a node that is alone asks for contacts again, milliseconds; doubles.
+    pub contacts_first_ms: u64,
+    /// Longest such pause, milliseconds.
+    pub contacts_max_ms: u64,
+    /// How many neighbours of one address block (/24 or /48) are enough: further ones are taken only
+    /// while no peer of another block is to be had. A guess: half a view cannot be one operator's.
+    pub block_enough: usize,
+}
+
+impl Default for ViewConfig {
+    fn default() -> Self {
+        Self::with_active(5)
+    }
+}
+
+impl ViewConfig {
+    /// The defaults around another size of the active view (2 to 64).
+    pub fn with_active(active_max: usize) -> Self {
+        let active_max = active_max.clamp(2, 64);
+        Self {
+            active_max,
+            active_low: active_max - 1,
+            passive_max: 6 * active_max,
+            join_hops: 6,
+            join_hops_passive: 3,
+            shuffle_hops: 3,
+            shuffle_active: 3,
+            shuffle_passive: 4,
+            shuffle_first_ms: 10_000,
+            shuffle_ms: 240_000,
+            ask_timeout_ms: 5_000,
+            refill_first_ms: 1_000,
+            refill_max_ms: 300_000,
+            contacts_first_ms: 1_000,
+            contacts_max_ms: 30_000,
+            block_enough: (active_max / 2).max(2),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! How a peer becomes a neighbour and stops being one.
+//!
+//! Invariant: whenever no message is in flight, a link is active on both sides or on none.
+//! Whoever wants it asks (`Join` or `Neighbor`) and counts the peer as a neighbour only when the
+//! answer says so; each question gets exactly one answer, and messages between two nodes keep their
+//! order. If both ask at once, both have agreed. An answer that nobody waits for any more is undone
+//! with `Disconnect`.
+
+use rand::seq::IteratorRandom;
+
+use super::{Block, DownReason, Timer, ViewOutput, Views};
+use crate::message::ViewMessage;
+use crate::{Millis, NodeId, NodeRecord, Role};
+
+/// Most open questions. The ends of walks bring one each: a node asks more than a handful at once
+/// only while many nodes join. Beyond it the peer goes to the passive view.
+pub(super) const ASKED_MAX: usize = 16;
+
+/// An open question.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) record: NodeRecord,
+    pub(super) kind: AskKind,
+}
+
+/// What the question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AskKind {
+    /// To enter the overlay.
+    Join,
+    /// To have more than a few neighbours, or to join two components: may not be refused.
+    High,
+    /// To fill the view, if the other has room.
+    Low,
+    /// As `Low`, on behalf of a joiner whose walk ended here: this node makes room for it.
+    Walk,
+}
+
+impl Views {
+    /// Asks `record` to become a neighbour, unless it is one, has been asked, or is a seed.
+    pub(super) fn ask(&mut self, now: Millis, record: NodeRecord, kind: AskKind) {
+        let id = record.id;
+        let settled = self.active.contains_key(&id) || self.asked.contains_key(&id);
+        if settled || record.role == Role::Seed || id == self.me.id {
+            return;
+        }
+        if self.asked.len() == ASKED_MAX {
+            self.counters.asks_shed += 1;
+            self.learn(now, vec![record]);
+            return;
+        }
+        let message = match kind {
+            AskKind::Join => ViewMessage::Join,
+            AskKind::High => ViewMessage::Neighbor { high: true },
+            AskKind::Low | AskKind::Walk => ViewMessage::Neighbor { high: false },
+        };
+        self.counters.asked += 1;
+        self.asked.insert(id, Ask { record: record.clone(), kind });
+        self.timers.set(Timer::Ask(id), now + self.config.ask_timeout_ms);
+        self.send(record, message);
+    }
+
+    /// Removes an open question.
+    pub(super) fn take_ask(&mut self, peer: &NodeId) -> Option<Ask> {
+        self.timers.cancel(&Timer::Ask(*peer));
+        self.asked.remove(peer)
+    }
+
+    pub(super) fn on_ask_timeout(&mut self, now: Millis, peer: NodeId) {
+        let Some(ask) = self.take_ask(&peer) else { return };
+        // It may have agreed without our knowing.
+        self.send(ask.record, ViewMessage::Disconnect);
+        self.counters.unanswered += 1;
+        self.passive.unreachable(peer, now);
+        self.no_neighbor_won(now);
+    }
+
+    /// Answers a question; whether the asker is a neighbour now.
+    pub(super) fn on_neighbor(&mut self, now: Millis, from: NodeRecord, high: bool) -> bool {
+        let id = from.id;
+        let restarted = self.active.get(&id).is_some_and(|known| known.incarnation < from.incarnation);
+        if restarted {
+            self.deactivate(now, &id, DownReason::Restarted);
+        }
+        let agreed = self.active.contains_key(&id) || self.take_ask(&id).is_some();
+        let accepted = from.role == Role::Replica && (agreed || high || self.has_room_for(now, &from));
+        self.send(from.clone(), ViewMessage::NeighborReply { accepted });
+        if accepted {
+            self.activate(now, from);
+        }
+        accepted
+    }
+
+    /// Whether a neighbour that may be refused is welcome.
+    fn has_room_for(&self, now: Millis, record: &NodeRecord) -> bool {
+        self.active.len() + self.asked.len() < self.config.active_max
+            && (!self.is_crowded(record) || !self.passive.iter().any(|p| self.is_better(now, p)))
+    }
+
+    /// Whether there are enough neighbours of this record's address block.
+    pub(super) fn is_crowded(&self, record: &NodeRecord) -> bool {
+        Block::count(record, self.active.values()) >= self.config.block_enough
+    }
+
+    /// Whether this passive peer would be a neighbour of another block.
+    fn is_better(&self, now: Millis, record: &NodeRecord) -> bool {
+        !self.is_crowded(record) && !self.passive.is_resting(&record.id, now)
+    }
+
+    pub(super) fn on_neighbor_reply(&mut self, now: Millis, from: NodeRecord, accepted: bool) {
+        let id = from.id;
+        match (self.take_ask(&id), accepted) {
+            (Some(ask), true) => {
+                let full = self.active.len() >= self.config.active_max;
+                if full && ask.kind == AskKind::Low {
+                    self.send(from, ViewMessage::Disconnect);
+                } else {
+                    self.activate(now, from);
+                }
+            }
+            (Some(_), false) => {
+                self.counters.refused += 1;
+                self.passive.refused(id, now);
+                self.no_neighbor_won(now);
+            }
+            (None, true) if !self.active.contains_key(&id) => self.send(from, ViewMessage::Disconnect),
+            // It refused a question that this side had given up and then asked anew.
+            (None, false) => self.lose(now, from, DownReason::Disconnected),
+            (None, true) => {}
+        }
+    }
+
+    pub(super) fn on_disconnect(&mut self, now: Millis, from: NodeRecord) {
+        // While a question is open, its answer is still on the way and decides.
+        self.lose(now, from, DownReason::Disconnected);
+    }
+
+    /// A message that only neighbours send came from somebody who is none: says so.
+    pub(super) fn correct_stranger(&mut self, from: &NodeRecord) {
+        if !self.active.contains_key(&from.id) && !self.asked.contains_key(&from.id) {
+            self.send(from.clone(), ViewMessage::Disconnect);
+        }
+    }
+
+    fn lose(&mut self, now: Millis, peer: NodeRecord, reason: DownReason) {
+        if self.deactivate(now, &peer.id, reason) {
+            self.learn(now, vec![peer]);
+        }
+    }
+
+    /// A link broke or its peer does not react.
+    pub(super) fn handle_loss(&mut self, now: Millis, peer: NodeId, reason: DownReason) {
+        if self.take_ask(&peer).is_some() {
+            self.counters.unanswered += 1;
+            self.passive.unreachable(peer, now);
+            self.no_neighbor_won(now);
+        }
+        if self.deactivate(now, &peer, reason) {
+            self.counters.failed += 1;
+            self.passive.remove(&peer);
+            self.hurry_shuffle(now);
+        }
+    }
+
+    /// Makes `record` a neighbour, sending another away if the view is full.
+    fn activate(&mut self, now: Millis, record: NodeRecord) {
+        if self.active.contains_key(&record.id) {
+            return;
+        }
+        if self.active.len() >= self.config.active_max {
+            self.evict(now, &record);
+        }
+        self.passive.remove(&record.id);
+        self.passive.forgive(&record.id);
+        self.active.insert(record.id, record.clone());
+        self.counters.up += 1;
+        self.fruitless = 0;
+        self.lonely = 0;
+        self.timers.cancel(&Timer::Contacts);
+        self.outputs.push_back(ViewOutput::Up(record));
+        if self.active.len() == 1 {
+            self.hurry_shuffle(now);
+        }
+        if self.active.len() < self.config.active_max {
+            self.repair_soon(now);
+        }
+    }
+
+    /// Removes a neighbour; whether it was one.
+    fn deactivate(&mut self, now: Millis, peer: &NodeId, reason: DownReason) -> bool {
+        if self.active.remove(peer).is_none() {
+            return false;
+        }
+        self.outputs.push_back(ViewOutput::Down { peer: *peer, reason });
+        self.fruitless = 0;
+        self.repair_soon(now);
+        true
+    }
+
+    /// Sends a neighbour away, one of the newcomer's block or of the most crowded block if there is
+    /// one, and hands it to the newcomer.
+    fn evict(&mut self, now: Millis, newcomer: &NodeRecord) {
+        let Some(victim) = self.pick_victim(newcomer) else { return };
+        self.counters.evicted += 1;
+        self.deactivate(now, &victim.id, DownReason::Evicted);
+        self.send(victim.clone(), ViewMessage::Disconnect);
+        self.send(victim.clone(), ViewMessage::ForwardJoin { joiner: newcomer.clone(), ttl: 0 });
+        self.learn(now, vec![victim]);
+    }
+
+    fn pick_victim(&mut self, newcomer: &NodeRecord) -> Option<NodeRecord> {
+        let crowd = |peer: &NodeRecord| {
+            let alike = Block::count(peer, self.active.values());
+            let as_newcomer = Block::of(peer).is_some() && Block::of(peer) == Block::of(newcomer);
+            if alike + usize::from(as_newcomer) > self.config.block_enough { alike } else { 0 }
+        };
+        let most = self.active.values().map(crowd).max()?;
+        self.active.values().filter(|peer| crowd(peer) == most).choose(&mut self.rng).cloned()
+    }
+}

@@ -1,0 +1,121 @@
+//! The passive view: peers to fall back on, and which of them to leave alone for now.
+
+use std::collections::BTreeMap;
+
+use rand::seq::IteratorRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::Block;
+use super::repair::backoff_ms;
+use crate::{Millis, NodeId, NodeRecord};
+
+/// Most peers whose failures are remembered; the one whose rest ends first gives way.
+const RESTING_MAX: usize = 256;
+/// First rest of a peer that refused, milliseconds; doubles up to [`REFUSED_MAX_MS`]. A guess: its
+/// view was full, which changes seldom.
+const REFUSED_FIRST_MS: u64 = 2_000;
+/// Longest rest after refusals, milliseconds.
+const REFUSED_MAX_MS: u64 = 60_000;
+/// Rest of a peer that did not answer, milliseconds: others still name it, and without a rest it
+/// would come straight back. Short, because a whole network may restart at once.
+const UNREACHABLE_MS: u64 = 15_000;
+
+#[derive(Debug)]
+struct Rest {
+    until: Millis,
+    failures: u32,
+    /// Not even kept in the view while it rests.
+    unreachable: bool,
+}
+
+/// Bounded by the `passive_max` of the configuration; a full view gives up what it sent away in the
+/// last shuffle first (paper, section 4.4), then a peer of the block that has more than half of it,
+/// then a random one.
+#[derive(Debug)]
+pub(super) struct Passive {
+    capacity: usize,
+    records: BTreeMap<NodeId, NodeRecord>,
+    resting: BTreeMap<NodeId, Rest>,
+    shuffled: Vec<NodeId>,
+}
+
+impl Passive {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, records: BTreeMap::new(), resting: BTreeMap::new(), shuffled: Vec::new() }
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &NodeRecord> {
+        self.records.values()
+    }
+
+    /// Adds or updates a record. The caller keeps out itself, its neighbours and seeds.
+    pub(super) fn add(&mut self, record: NodeRecord, now: Millis, rng: &mut ChaCha8Rng) {
+        let id = record.id;
+        if let Some(known) = self.records.get_mut(&id) {
+            if record.supersedes(known) {
+                *known = record;
+            }
+            return;
+        }
+        let gone = self.resting.get(&id).is_some_and(|rest| rest.unreachable && rest.until > now);
+        if gone || self.capacity == 0 {
+            return;
+        }
+        while self.records.len() >= self.capacity {
+            self.make_room(rng);
+        }
+        self.records.insert(id, record);
+    }
+
+    fn make_room(&mut self, rng: &mut ChaCha8Rng) {
+        while let Some(sent) = self.shuffled.pop() {
+            if self.records.remove(&sent).is_some() {
+                return;
+            }
+        }
+        let crowded = |p: &&NodeRecord| Block::count(p, self.records.values()) > self.capacity / 2;
+        let victim = self.records.values().filter(crowded).choose(rng);
+        if let Some(id) = victim.or_else(|| self.records.values().choose(rng)).map(|p| p.id) {
+            self.records.remove(&id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, peer: &NodeId) {
+        self.records.remove(peer);
+    }
+
+    /// What the last shuffle sent: the first to give way.
+    pub(super) fn set_shuffled(&mut self, sent: Vec<NodeId>) {
+        self.shuffled = sent;
+    }
+
+    pub(super) fn refused(&mut self, peer: NodeId, now: Millis) {
+        let failures = self.resting.get(&peer).map_or(0, |rest| rest.failures);
+        let until = now + backoff_ms(REFUSED_FIRST_MS, REFUSED_MAX_MS, failures);
+        self.rest(peer, Rest { until, failures: failures.saturating_add(1), unreachable: false });
+    }
+
+    pub(super) fn unreachable(&mut self, peer: NodeId, now: Millis) {
+        self.records.remove(&peer);
+        self.rest(peer, Rest { until: now + UNREACHABLE_MS, failures: 0, unreachable: true });
+    }
+
+    fn rest(&mut self, peer: NodeId, rest: Rest) {
+        self.resting.insert(peer, rest);
+        if self.resting.len() > RESTING_MAX
+            && let Some(id) = self.resting.iter().min_by_key(|(_, rest)| rest.until).map(|(id, _)| *id)
+        {
+            self.resting.remove(&id);
+        }
+    }
+
+    /// The peer is alive and willing.
+    pub(super) fn forgive(&mut self, peer: &NodeId) {
+        self.resting.remove(peer);
+    }
+
+    /// Whether to leave the peer alone for now.
+    pub(super) fn is_resting(&self, peer: &NodeId, now: Millis) -> bool {
+        self.resting.get(peer).is_some_and(|rest| rest.until > now)
+    }
+}

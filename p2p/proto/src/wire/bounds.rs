@@ -1,0 +1,155 @@
+//! The bounds of every message: what a peer may say at most.
+
+use super::WireError;
+use crate::message::{
+    CrawlMessage, Leaf, Message, RumorId, RumorMessage, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage,
+    ViewMessage,
+};
+use crate::{DotRanges, NodeRecord};
+
+/// Most records in one message (a sample, a crawl's answer): an active view and a passive one of
+/// the default sizes, and so few that the largest records fit a control frame.
+pub const RECORDS_MAX: usize = 40;
+/// Most neighbours in a crawl's answer.
+pub const ACTIVE_MAX: usize = 64;
+/// Longest software version in a crawl's answer, bytes.
+pub const VERSION_BYTES_MAX: usize = 64;
+/// Most hops a random walk may have left. The paper's walks have 6.
+pub const WALK_TTL_MAX: u8 = 16;
+/// Most rumor names in one announcement or graft: 17 KiB of them.
+pub const RUMOR_IDS_MAX: usize = 512;
+/// Most actors in one message: 1.1 MiB of them.
+pub const ACTORS_MAX: usize = 32_768;
+/// Most spans in one comparison and leaves in one message.
+pub const SPANS_MAX: usize = 256;
+/// Most ranges of dots in each list of one message: every second dot of [`SPANS_MAX`] leaves.
+pub const RANGES_MAX: usize = 8192;
+/// Highest level of a span: level 14 covers 2^62 sequence numbers, level 15 all of them.
+pub const LEVEL_MAX: u8 = 15;
+
+/// Whether everything in the message is within its bound.
+pub(super) fn check(message: &Message) -> Result<(), WireError> {
+    match message {
+        Message::View(message) => view(message),
+        Message::Heartbeat(_) => Ok(()),
+        Message::Rumor(message) => rumor(message),
+        Message::Sync(message) => sync(message),
+        Message::Crawl(message) => crawl(message),
+    }
+}
+
+fn require(holds: bool, what: &'static str) -> Result<(), WireError> {
+    if holds { Ok(()) } else { Err(WireError::OutOfBounds { what }) }
+}
+
+fn records(records: &[NodeRecord]) -> Result<(), WireError> {
+    require(records.len() <= RECORDS_MAX, "number of records")?;
+    require(records.iter().all(NodeRecord::is_bounded), "size of a record")
+}
+
+fn walk(origin: &NodeRecord, ttl: u8) -> Result<(), WireError> {
+    require(ttl <= WALK_TTL_MAX, "ttl of a walk")?;
+    require(origin.is_bounded(), "size of a record")
+}
+
+fn view(message: &ViewMessage) -> Result<(), WireError> {
+    match message {
+        ViewMessage::ForwardJoin { joiner, ttl } => walk(joiner, *ttl),
+        ViewMessage::Shuffle { origin, ttl, sample } => {
+            walk(origin, *ttl)?;
+            records(sample)
+        }
+        ViewMessage::ShuffleReply { sample } | ViewMessage::ProbeReply { sample } => records(sample),
+        ViewMessage::Join
+        | ViewMessage::Neighbor { .. }
+        | ViewMessage::NeighborReply { .. }
+        | ViewMessage::Disconnect
+        | ViewMessage::Probe => Ok(()),
+    }
+}
+
+fn crawl(message: &CrawlMessage) -> Result<(), WireError> {
+    let CrawlMessage::Description(description) = message else { return Ok(()) };
+    require(description.record.is_bounded(), "size of a record")?;
+    require(description.version.len() <= VERSION_BYTES_MAX, "length of a version")?;
+    require(description.active.len() <= ACTIVE_MAX, "number of neighbours")?;
+    records(&description.known)
+}
+
+fn rumor(message: &RumorMessage) -> Result<(), WireError> {
+    match message {
+        RumorMessage::Full { id, .. } => rumor_ids(&[*id]),
+        RumorMessage::Announce { ids } | RumorMessage::Graft { ids } => rumor_ids(ids),
+        RumorMessage::Prune => Ok(()),
+    }
+}
+
+fn rumor_ids(ids: &[RumorId]) -> Result<(), WireError> {
+    require(ids.len() <= RUMOR_IDS_MAX, "number of rumors")?;
+    require(ids.iter().all(|id| 1 <= id.first && id.first <= id.last), "dots of a rumor")
+}
+
+fn ranges(ranges: &DotRanges) -> Result<(), WireError> {
+    require(ranges.0.len() <= RANGES_MAX, "number of ranges")
+}
+
+/// Whether the span is a node of the tree: its first sequence number fits 64 bits.
+fn is_span(span: &Span) -> bool {
+    let shift = SPAN_LEAF.ilog2() + SPAN_FANOUT.ilog2() * u32::from(span.level.min(LEVEL_MAX));
+    span.level <= LEVEL_MAX && u128::from(span.index) << shift <= u128::from(u64::MAX)
+}
+
+fn leaf(leaf: &Leaf) -> bool {
+    let zeroth = leaf.span.index == 0 && leaf.seen & 1 == 1;
+    leaf.span.level == 0
+        && is_span(&leaf.span)
+        && !zeroth
+        && leaf.live & !leaf.seen == 0
+        && leaf.hashes.len() == leaf.live.count_ones() as usize
+}
+
+fn ascending<T: Ord>(mut items: impl Iterator<Item = T>) -> bool {
+    let Some(mut last) = items.next() else { return true };
+    items.all(|item| std::mem::replace(&mut last, item) < last)
+}
+
+fn sync(message: &SyncMessage) -> Result<(), WireError> {
+    match message {
+        SyncMessage::Groups { groups, .. } => {
+            require(ascending(groups.iter().map(|g| g.0)), "order of groups")
+        }
+        SyncMessage::ListActors { groups, .. } => require(ascending(groups.iter()), "order of groups"),
+        SyncMessage::Actors { groups, actors, .. } => {
+            require(ascending(groups.iter()), "order of groups")?;
+            require(actors.len() <= ACTORS_MAX, "number of actors")?;
+            require(ascending(actors.iter().map(|a| a.actor)), "order of actors")
+        }
+        SyncMessage::Compare { spans, .. } => {
+            require(spans.len() <= SPANS_MAX, "number of spans")?;
+            require(spans.iter().all(|(span, _)| is_span(span) && span.level > 0), "a span")?;
+            require(
+                spans.iter().all(|(_, hashes)| hashes.len() <= SPAN_FANOUT as usize),
+                "number of children",
+            )
+        }
+        SyncMessage::Differ { spans, .. } => {
+            require(spans.len() <= SPANS_MAX, "number of spans")?;
+            require(spans.iter().all(|(span, _)| is_span(span) && span.level > 0), "a span")
+        }
+        SyncMessage::Leaves { leaves, .. } => {
+            require(leaves.len() <= SPANS_MAX, "number of leaves")?;
+            require(leaves.iter().all(leaf), "a leaf")
+        }
+        SyncMessage::Fetch { ranges: wanted, .. } => ranges(wanted),
+        SyncMessage::Delta { rest, want, .. } => {
+            ranges(rest)?;
+            ranges(want)
+        }
+        SyncMessage::Suspect { suspects, .. } | SyncMessage::Pushed { suspects, .. } => ranges(suspects),
+        SyncMessage::Open { .. }
+        | SyncMessage::Equal { .. }
+        | SyncMessage::Busy { .. }
+        | SyncMessage::Push { .. }
+        | SyncMessage::Close { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,192 @@
+//! Messages as bytes. A frame is
+//!
+//! ```text
+//! length   LEB128, of everything after it; at most `frame_max(class)`
+//! checksum first 4 bytes of blake3 over everything after it
+//! version  one byte, [`VERSION`]
+//! body     bincode 2 (standard configuration) of `Message`
+//! ```
+//!
+//! Parse, don't validate: what [`decode`] returns is within every bound of [`bounds`], so that
+//! nothing is left to check inside. Signatures of records are the driver's to verify.
+
+pub mod bounds;
+mod reader;
+
+use bincode::config;
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::message::{RumorMessage, SyncMessage};
+use crate::{Class, Message};
+
+pub use reader::FrameReader;
+
+/// Version of the frame and of every message in it.
+pub const VERSION: u8 = 1;
+/// Longest control frame, bytes after the length: a crawl's description with
+/// [`bounds::RECORDS_MAX`] records of the largest kind fits.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
+/// Longest frame of a rumor or of a session, bytes after the length: twice the largest batch.
+pub const BULK_FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of the longest LEB128 length that [`BULK_FRAME_BYTES_MAX`] needs.
+const LENGTH_BYTES_MAX: usize = 4;
+/// Checksum and version.
+const HEADER_BYTES: usize = 5;
+/// Memory that decoding one control frame may claim: a few times its bytes, since a record in
+/// memory is larger than on the wire.
+const CONTROL_MEMORY_MAX: usize = 4 * CONTROL_FRAME_BYTES_MAX;
+/// Memory that decoding one bulk frame may claim.
+const BULK_MEMORY_MAX: usize = 2 * BULK_FRAME_BYTES_MAX;
+
+/// Why bytes are not a message. The stream they came by cannot be trusted any more, except after
+/// [`WireError::OutOfBounds`] and [`WireError::WrongClass`], where the next frame begins where it
+/// should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// The frame announces more than its class allows.
+    #[error("frame of {bytes} bytes, at most {max} are allowed in its class")]
+    TooLong {
+        /// What it announces.
+        bytes: u64,
+        /// What is allowed.
+        max: usize,
+    },
+    /// The bytes are not those that were sent.
+    #[error("checksum of the frame does not match its bytes")]
+    Checksum,
+    /// The peer speaks another version.
+    #[error("frame has version {got}, this node speaks version {VERSION}")]
+    Version {
+        /// The peer's.
+        got: u8,
+    },
+    /// The frame is cut short, goes on after its end, or is not a message.
+    #[error("frame is malformed")]
+    Malformed,
+    /// The message belongs on another substream.
+    #[error("message of class {got:?} on the substream of class {wanted:?}")]
+    WrongClass {
+        /// The substream's class.
+        wanted: Class,
+        /// The message's class.
+        got: Class,
+    },
+    /// A list, a text or a number is outside its bound.
+    #[error("message is out of bounds: {what}")]
+    OutOfBounds {
+        /// Which bound.
+        what: &'static str,
+    },
+}
+
+/// Longest frame of a class, bytes after the length.
+pub const fn frame_max(class: Class) -> usize {
+    match class {
+        Class::Control => CONTROL_FRAME_BYTES_MAX,
+        Class::Rumor | Class::Sync => BULK_FRAME_BYTES_MAX,
+    }
+}
+
+/// The whole frame, length included. Encode once and send the same `Bytes` over many links. The
+/// frame is longer than [`frame_max`] only if a payload is; every machine of this crate keeps
+/// payloads below.
+pub fn encode(message: &Message) -> Bytes {
+    let mut frame = Vec::with_capacity(LENGTH_BYTES_MAX + HEADER_BYTES + size_hint(message));
+    frame.resize(LENGTH_BYTES_MAX + 4, 0);
+    frame.push(VERSION);
+    bincode::encode_into_std_write(message, &mut frame, config::standard())
+        .expect("writing to a Vec does not fail");
+    let checksum = checksum(&frame[LENGTH_BYTES_MAX + 4..]);
+    frame[LENGTH_BYTES_MAX..LENGTH_BYTES_MAX + 4].copy_from_slice(&checksum);
+    let (length, length_bytes) = leb128(frame.len() - LENGTH_BYTES_MAX);
+    let start = LENGTH_BYTES_MAX - length_bytes;
+    frame[start..LENGTH_BYTES_MAX].copy_from_slice(&length[..length_bytes]);
+    Bytes::from(frame).slice(start..)
+}
+
+/// One message out of one whole frame, as [`encode`] made it or [`FrameReader`] cut it out of a
+/// stream of `class`. Never panics, and claims memory in proportion to the class's bound only.
+pub fn decode(class: Class, frame: &[u8]) -> Result<Message, WireError> {
+    let (length, start) = read_length(class, frame)?.ok_or(WireError::Malformed)?;
+    let rest = &frame[start..];
+    if rest.len() != length || length < HEADER_BYTES {
+        return Err(WireError::Malformed);
+    }
+    let (sum, checked) = rest.split_at(4);
+    if sum != checksum(checked) {
+        return Err(WireError::Checksum);
+    }
+    if checked[0] != VERSION {
+        return Err(WireError::Version { got: checked[0] });
+    }
+    let body = &checked[1..];
+    let (message, consumed) = match class {
+        Class::Control => decode_body::<CONTROL_MEMORY_MAX>(body),
+        Class::Rumor | Class::Sync => decode_body::<BULK_MEMORY_MAX>(body),
+    }?;
+    if consumed != body.len() {
+        return Err(WireError::Malformed);
+    }
+    if message.class() != class {
+        return Err(WireError::WrongClass { wanted: class, got: message.class() });
+    }
+    bounds::check(&message)?;
+    Ok(message)
+}
+
+fn decode_body<const MEMORY_MAX: usize>(body: &[u8]) -> Result<(Message, usize), WireError> {
+    bincode::decode_from_slice(body, config::standard().with_limit::<MEMORY_MAX>())
+        .map_err(|_| WireError::Malformed)
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let hash = blake3::hash(bytes);
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    [a, b, c, d]
+}
+
+/// The length that a frame begins with and where its rest begins; `None` if more bytes are needed.
+fn read_length(class: Class, bytes: &[u8]) -> Result<Option<(usize, usize)>, WireError> {
+    let max = frame_max(class);
+    let mut length = 0_u64;
+    for (i, byte) in bytes.iter().take(LENGTH_BYTES_MAX).enumerate() {
+        length |= u64::from(byte & 0x7f) << (7 * i);
+        if length > max as u64 {
+            return Err(WireError::TooLong { bytes: length, max });
+        }
+        if byte & 0x80 == 0 {
+            return Ok(Some((length as usize, i + 1)));
+        }
+    }
+    if bytes.len() < LENGTH_BYTES_MAX { Ok(None) } else { Err(WireError::Malformed) }
+}
+
+/// A number below 2^28 as LEB128, and how many bytes of it count. One that is larger comes out as a
+/// length that every receiver refuses.
+fn leb128(value: usize) -> ([u8; LENGTH_BYTES_MAX], usize) {
+    let mut bytes = [0; LENGTH_BYTES_MAX];
+    let mut left = value.min((1 << 28) - 1);
+    let mut used = 0;
+    loop {
+        bytes[used] = (left & 0x7f) as u8;
+        left >>= 7;
+        used += 1;
+        if left == 0 {
+            return (bytes, used);
+        }
+        bytes[used - 1] |= 0x80;
+    }
+}
+
+/// Room for the message, so that a payload is copied once: exact for payloads, a guess elsewhere.
+fn size_hint(message: &Message) -> usize {
+    const SMALL: usize = 64;
+    match message {
+        Message::Rumor(RumorMessage::Full { payload, .. }) => SMALL + payload.0.len(),
+        Message::Sync(SyncMessage::Push { delta, .. }) => SMALL + delta.0.len(),
+        Message::Sync(SyncMessage::Delta { delta, .. }) => SMALL + delta.0.len(),
+        _ => SMALL,
+    }
+}

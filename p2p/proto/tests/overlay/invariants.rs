@@ -1,0 +1,59 @@
+//! What has to be true of every overlay at rest.
+
+use std::collections::BTreeSet;
+
+use starling_proto::view::ViewConfig;
+use starling_proto::{NodeId, Role};
+
+use crate::network::Network;
+
+/// Every view within its bounds, at every moment.
+pub fn bounded(network: &Network) {
+    let config = ViewConfig::default();
+    for node in network.nodes.values() {
+        assert!(node.views.active().len() <= config.active_max);
+        assert!(node.views.passive().len() <= config.passive_max);
+        assert!(node.views.passive().all(|p| p.id != node.record.id && !node.views.is_active(&p.id)));
+        assert!(node.healing.remembered().len() <= 256);
+    }
+}
+
+/// Each neighbour of a node that lives has it as a neighbour too.
+pub fn symmetric(network: &Network) -> Result<(), String> {
+    for (id, node) in &network.nodes {
+        for peer in node.views.active() {
+            let back = network.nodes.get(&peer.id).is_some_and(|other| other.views.is_active(id));
+            if !back {
+                return Err(format!("{id:?} has {:?} and not the other way round", peer.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All replicas are one component, and each has at least `least` neighbours.
+pub fn connected(network: &Network, least: usize) -> Result<(), String> {
+    bounded(network);
+    symmetric(network)?;
+    let replicas = || network.nodes.values().filter(|node| node.record.role == Role::Replica);
+    if let Some(node) = replicas().find(|node| node.views.active().len() < least) {
+        return Err(format!("{:?} has {} neighbours", node.record.id, node.views.active().len()));
+    }
+    let Some(first) = replicas().next() else { return Ok(()) };
+    let component = component(network, first.record.id);
+    if component.len() == replicas().count() {
+        return Ok(());
+    }
+    Err(format!("a component of {} of {}", component.len(), replicas().count()))
+}
+
+/// Everybody whom `first` reaches over neighbours.
+pub fn component(network: &Network, first: NodeId) -> BTreeSet<NodeId> {
+    let mut seen = BTreeSet::from([first]);
+    let mut open = vec![first];
+    while let Some(id) = open.pop() {
+        let Some(node) = network.nodes.get(&id) else { continue };
+        open.extend(node.views.active().map(|peer| peer.id).filter(|peer| seen.insert(*peer)));
+    }
+    seen
+}

@@ -1,0 +1,441 @@
+//! Rumors on a small network in virtual time: every rumor reaches every node, and the eager links
+//! settle into a tree and repair themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use starling_proto::message::{RumorId, RumorMessage};
+use starling_proto::rumor::{RumorConfig, RumorInput, RumorOutput, RumorStats, Rumors};
+use starling_proto::{ActorId, Millis, NodeId};
+
+const DEGREE: usize = 5;
+
+#[derive(Clone)]
+enum Event {
+    Timeout(usize),
+    Deliver { from: usize, to: usize, message: RumorMessage },
+}
+
+struct Node {
+    rumors: Rumors,
+    known: BTreeSet<RumorId>,
+    links: BTreeSet<usize>,
+    alive: bool,
+    next_seq: u64,
+    wakes_at: Option<Millis>,
+    repairs: u64,
+}
+
+struct Network {
+    rng: ChaCha8Rng,
+    now: Millis,
+    nodes: Vec<Node>,
+    events: BTreeMap<(Millis, u64), Event>,
+    sent: u64,
+    /// When the last frame on a stream arrives: streams keep their order.
+    arrivals: BTreeMap<(usize, usize, bool), Millis>,
+    /// Of 1000 full rumors, so many are lost.
+    loss: u32,
+    /// Full rumors received per rumor.
+    copies: BTreeMap<RumorId, usize>,
+}
+
+fn node_id(index: usize) -> NodeId {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&(index as u64).to_be_bytes());
+    NodeId(id)
+}
+
+fn index(id: NodeId) -> usize {
+    u64::from_be_bytes(id.0[..8].try_into().expect("8 bytes")) as usize
+}
+
+impl Network {
+    fn new(size: usize, seed: u64) -> Self {
+        let node = |n: usize| Node {
+            rumors: Rumors::new(RumorConfig::default(), node_id(n).0),
+            known: BTreeSet::new(),
+            links: BTreeSet::new(),
+            alive: true,
+            next_seq: 1,
+            wakes_at: None,
+            repairs: 0,
+        };
+        let mut network = Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            now: Millis(0),
+            nodes: (0..size).map(node).collect(),
+            events: BTreeMap::new(),
+            sent: 0,
+            arrivals: BTreeMap::new(),
+            loss: 0,
+            copies: BTreeMap::new(),
+        };
+        network.fill_links();
+        network
+    }
+
+    /// Links random nodes below the wanted degree, and goes on until the live ones are connected.
+    fn fill_links(&mut self) {
+        loop {
+            let mut open: Vec<usize> = (0..self.nodes.len())
+                .filter(|n| self.nodes[*n].alive && self.nodes[*n].links.len() < DEGREE)
+                .collect();
+            open.shuffle(&mut self.rng);
+            let mut linked = false;
+            for pair in open.chunks_exact(2) {
+                linked |= self.link(pair[0], pair[1]);
+            }
+            if linked {
+                continue;
+            }
+            let reached = self.component();
+            let Some(cut) = (0..self.nodes.len()).find(|n| self.nodes[*n].alive && !reached.contains(n))
+            else {
+                return;
+            };
+            let inside = *reached.first().expect("a live node");
+            self.link(inside, cut);
+        }
+    }
+
+    fn component(&self) -> BTreeSet<usize> {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<usize> = (0..self.nodes.len()).find(|n| self.nodes[*n].alive).into_iter().collect();
+        while let Some(node) = next.pop() {
+            if reached.insert(node) {
+                next.extend(self.nodes[node].links.iter().filter(|n| self.nodes[**n].alive));
+            }
+        }
+        reached
+    }
+
+    fn link(&mut self, a: usize, b: usize) -> bool {
+        if a == b || !self.nodes[a].links.insert(b) {
+            return false;
+        }
+        self.nodes[b].links.insert(a);
+        self.handle(a, RumorInput::LinkUp { peer: node_id(b) });
+        self.handle(b, RumorInput::LinkUp { peer: node_id(a) });
+        true
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
+        for (a, b) in [(a, b), (b, a)] {
+            self.nodes[a].links.remove(&b);
+            if self.nodes[a].alive {
+                self.handle(a, RumorInput::LinkDown { peer: node_id(b) });
+            }
+        }
+    }
+
+    /// Dies without a word. Its neighbours notice when [`Self::notice_the_dead`] is called.
+    fn kill(&mut self, node: usize) {
+        self.nodes[node].alive = false;
+    }
+
+    fn notice_the_dead(&mut self) {
+        for dead in (0..self.nodes.len()).filter(|n| !self.nodes[*n].alive).collect::<Vec<_>>() {
+            for peer in self.nodes[dead].links.clone() {
+                self.unlink(dead, peer);
+            }
+        }
+    }
+
+    fn handle(&mut self, at: usize, input: RumorInput) {
+        let Node { rumors, known, .. } = &mut self.nodes[at];
+        rumors.handle(self.now, input, &|id| known.contains(id));
+        while let Some(output) = self.nodes[at].rumors.poll_output() {
+            match output {
+                RumorOutput::Send { to, message } => {
+                    to.into_iter().for_each(|to| self.send(at, index(to), message.clone()));
+                }
+                RumorOutput::Supply { to, id } => {
+                    assert!(self.nodes[at].known.contains(&id), "grafted from a node that never had it");
+                    let payload = Bytes::from_static(b"supplied");
+                    self.handle(at, RumorInput::Supplied { to, id, payload });
+                }
+                RumorOutput::Repair { .. } => self.nodes[at].repairs += 1,
+            }
+        }
+        if let Some(due) = self.nodes[at].rumors.poll_timeout()
+            && self.nodes[at].wakes_at.is_none_or(|wakes_at| due < wakes_at)
+        {
+            self.nodes[at].wakes_at = Some(due);
+            self.schedule(due, Event::Timeout(at));
+        }
+    }
+
+    fn schedule(&mut self, at: Millis, event: Event) {
+        self.sent += 1;
+        self.events.insert((at, self.sent), event);
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: RumorMessage) {
+        let full = matches!(message, RumorMessage::Full { .. });
+        if full && self.rng.random_range(0..1000) < self.loss {
+            return;
+        }
+        // Each link has its latency, and every frame its own delay on top.
+        let latency = 1 + (from.min(to) * 7919 + from.max(to) * 104_729) as u64 % 19;
+        let jitter = self.rng.random_range(0..=latency / 4 + 1);
+        let earliest = self.now + latency + jitter;
+        let arrival = self.arrivals.entry((from, to, full)).or_default();
+        *arrival = earliest.max(*arrival);
+        let arrival = *arrival;
+        self.schedule(arrival, Event::Deliver { from, to, message });
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(((at, _), event)) = self.events.pop_first() else { return false };
+        self.now = at;
+        match event {
+            Event::Timeout(node) if self.nodes[node].alive => {
+                self.nodes[node].wakes_at = None;
+                self.handle(node, RumorInput::Timeout);
+            }
+            Event::Deliver { from, to, message }
+                if self.nodes[to].alive && self.nodes[to].links.contains(&from) =>
+            {
+                self.deliver(from, to, message);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, message: RumorMessage) {
+        let from = node_id(from);
+        let input = match message {
+            RumorMessage::Full { id, hops, payload } => {
+                *self.copies.entry(id).or_default() += 1;
+                let news = self.nodes[to].known.insert(id);
+                RumorInput::Received { from, id, hops, payload: payload.0, news }
+            }
+            message => RumorInput::Message { from, message },
+        };
+        self.handle(to, input);
+    }
+
+    fn publish(&mut self, at: usize) -> RumorId {
+        let mut actor = [0; 16];
+        actor[..8].copy_from_slice(&(at as u64).to_be_bytes());
+        let seq = self.nodes[at].next_seq;
+        self.nodes[at].next_seq += 1;
+        let id = RumorId { actor: ActorId(actor), first: seq, last: seq };
+        self.nodes[at].known.insert(id);
+        self.handle(at, RumorInput::Published { id, payload: Bytes::from_static(b"payload") });
+        id
+    }
+
+    fn run_for(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.events.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            self.step();
+        }
+        self.now = until;
+    }
+
+    /// Runs until nothing is on its way and no machine waits for anything.
+    fn settle(&mut self) {
+        let until = self.now + 60_000;
+        while self.step() {
+            assert!(self.now < until, "the network does not come to rest");
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].alive)
+    }
+
+    fn assert_everywhere(&self, rumors: &[RumorId]) {
+        for node in self.live() {
+            for id in rumors {
+                assert!(self.nodes[node].known.contains(id), "node {node} of seed never heard {id:?}");
+            }
+        }
+    }
+
+    /// Full rumors received per rumor and live node other than its origin.
+    fn redundancy(&self, rumors: &[RumorId]) -> f64 {
+        let copies: usize = rumors.iter().map(|id| self.copies.get(id).copied().unwrap_or(0)).sum();
+        copies as f64 / (rumors.len() * (self.live().count() - 1)) as f64
+    }
+
+    fn publish_many(
+        &mut self,
+        count: usize,
+        gap_ms: u64,
+        source: impl Fn(&mut Self, usize) -> usize,
+    ) -> Vec<RumorId> {
+        let mut ids = Vec::new();
+        for i in 0..count {
+            let at = source(self, i);
+            ids.push(self.publish(at));
+            self.run_for(gap_ms);
+        }
+        self.settle();
+        ids
+    }
+
+    fn random_live(&mut self) -> usize {
+        let live: Vec<usize> = self.live().collect();
+        live[self.rng.random_range(0..live.len())]
+    }
+
+    fn totals(&self) -> RumorStats {
+        self.nodes.iter().map(|node| node.rumors.stats()).fold(RumorStats::default(), |sum, stats| {
+            RumorStats {
+                grafts_sent: sum.grafts_sent + stats.grafts_sent,
+                grafts_served: sum.grafts_served + stats.grafts_served,
+                prunes_sent: sum.prunes_sent + stats.prunes_sent,
+                given_up: sum.given_up + stats.given_up,
+                ..sum
+            }
+        })
+    }
+}
+
+fn one_source_settles_into_a_tree(size: usize) {
+    let mut network = Network::new(size, 1);
+    let warm_up = network.publish_many(3, 300, |_, _| 0);
+    network.assert_everywhere(&warm_up);
+    let rumors = network.publish_many(20, 300, |_, _| 0);
+    network.assert_everywhere(&rumors);
+    let redundancy = network.redundancy(&rumors);
+    assert!(redundancy <= 1.1, "{redundancy} copies per node");
+}
+
+fn many_sources_share_a_tree(size: usize) {
+    let mut network = Network::new(size, 2);
+    let warm_up = network.publish_many(30, 200, |network, _| network.random_live());
+    network.assert_everywhere(&warm_up);
+    let rumors = network.publish_many(50, 200, |network, _| network.random_live());
+    network.assert_everywhere(&rumors);
+    let redundancy = network.redundancy(&rumors);
+    assert!(redundancy <= 1.1, "{redundancy} copies per node");
+}
+
+#[test]
+fn one_source_settles_into_a_tree_of_64() {
+    one_source_settles_into_a_tree(64);
+}
+
+#[test]
+fn one_source_settles_into_a_tree_of_1000() {
+    one_source_settles_into_a_tree(1000);
+}
+
+#[test]
+fn many_sources_share_a_tree_of_64() {
+    many_sources_share_a_tree(64);
+}
+
+#[test]
+fn many_sources_share_a_tree_of_1000() {
+    many_sources_share_a_tree(1000);
+}
+
+/// Rumors that cross each other make both ends of a link prune it. Nobody may stay cut off, and the
+/// network must calm down by itself.
+#[test]
+fn rumors_of_all_nodes_at_once_reach_everybody() {
+    let mut network = Network::new(64, 3);
+    let mut rumors = Vec::new();
+    for _ in 0..10 {
+        rumors.extend(network.publish_many(64, 0, |_, i| i));
+    }
+    network.assert_everywhere(&rumors);
+    let later = network.publish_many(50, 200, |network, _| network.random_live());
+    network.assert_everywhere(&later);
+    let redundancy = network.redundancy(&later[20..]);
+    assert!(redundancy <= 1.1, "{redundancy} copies per node");
+}
+
+#[test]
+fn a_steady_stream_from_everywhere_stays_near_one_copy() {
+    let mut network = Network::new(64, 4);
+    // Every 10 ms, with 150 ms from end to end: 15 rumors are always on their way.
+    network.publish_many(200, 10, |network, _| network.random_live());
+    let rumors = network.publish_many(1000, 10, |network, _| network.random_live());
+    network.assert_everywhere(&rumors);
+    let redundancy = network.redundancy(&rumors);
+    assert!(redundancy <= 1.3, "{redundancy} copies per node");
+}
+
+#[test]
+fn the_tree_repairs_after_a_quarter_of_the_nodes_died() {
+    for size in [64, 1000] {
+        let mut network = Network::new(size, 5);
+        network.publish_many(20, 200, |network, _| network.random_live());
+        for node in 1..=size / 4 {
+            network.kill(node);
+        }
+        // Nobody has noticed yet: announcements alone must carry these around the dead, where the
+        // live ones are connected at all.
+        let unnoticed = network.publish_many(1, 0, |_, _| 0);
+        if network.component().len() == network.live().count() {
+            network.assert_everywhere(&unnoticed);
+        }
+        network.notice_the_dead();
+        network.fill_links();
+        let mut rumors = network.publish_many(20, 200, |network, _| network.random_live());
+        network.assert_everywhere(&rumors);
+        rumors = network.publish_many(20, 200, |network, _| network.random_live());
+        network.assert_everywhere(&rumors);
+        let redundancy = network.redundancy(&rumors);
+        assert!(redundancy <= 1.1, "{redundancy} copies per node of {size}");
+    }
+}
+
+#[test]
+fn lost_frames_are_grafted() {
+    let mut network = Network::new(64, 6);
+    network.publish_many(20, 200, |network, _| network.random_live());
+    network.loss = 50;
+    let rumors = network.publish_many(200, 200, |network, _| network.random_live());
+    network.assert_everywhere(&rumors);
+    let totals = network.totals();
+    assert!(totals.grafts_sent > 0 && totals.grafts_served > 0, "{totals:?}");
+}
+
+#[test]
+fn a_node_that_everybody_pruned_grafts_itself_back() {
+    let mut network = Network::new(64, 7);
+    network.publish_many(20, 200, |_, _| 0);
+    let cut: usize = 33;
+    for peer in network.nodes[cut].links.clone() {
+        network.handle(cut, RumorInput::Message { from: node_id(peer), message: RumorMessage::Prune });
+        network.handle(peer, RumorInput::Message { from: node_id(cut), message: RumorMessage::Prune });
+    }
+    assert_eq!(network.nodes[cut].rumors.eager().count(), 0);
+    let rumor = network.publish_many(1, 200, |_, _| 0);
+    network.assert_everywhere(&rumor);
+    assert!(network.nodes[cut].rumors.eager().count() > 0, "eager again by what it grafted");
+}
+
+#[test]
+fn an_announced_rumor_that_nobody_has_ends_in_a_session() {
+    let mut network = Network::new(2, 8);
+    let ghost = RumorId { actor: ActorId([9; 16]), first: 1, last: 1 };
+    let announce = RumorMessage::Announce { ids: vec![ghost] };
+    network.nodes[1].known.insert(ghost);
+    network.loss = 1000;
+    network.handle(0, RumorInput::Message { from: node_id(1), message: announce });
+    network.settle();
+    assert_eq!((network.nodes[0].repairs, network.nodes[0].rumors.stats().given_up), (1, 1));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let mut network = Network::new(64, 9);
+        network.loss = 20;
+        network.publish_many(50, 20, |network, _| network.random_live());
+        (network.sent, network.copies, network.now)
+    };
+    assert_eq!(run(), run());
+}

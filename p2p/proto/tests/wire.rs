@@ -1,0 +1,326 @@
+//! Frames: what is encoded comes back, what anybody else sends is refused without a panic, and the
+//! bytes stay what they were in earlier versions.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use starling_proto::message::*;
+use starling_proto::wire::{FrameReader, VERSION, WireError, bounds, decode, encode, frame_max};
+use starling_proto::{ActorId, Class, DotRange, DotRanges, Message, NodeId, NodeRecord, Role};
+
+fn record(n: u8) -> NodeRecord {
+    NodeRecord {
+        id: NodeId([n; 32]),
+        incarnation: 1_700_000_000_000,
+        revision: 2,
+        role: Role::Replica,
+        name: format!("node-{n}"),
+        addresses: vec!["/ip4/192.0.2.1/tcp/4001".into(), "/ip6/2001:db8::1/udp/4001/quic-v1".into()],
+        signature: vec![n; 64],
+    }
+}
+
+fn actor(n: u8) -> ActorId {
+    ActorId([n; 16])
+}
+
+fn rumor(first: u64, last: u64) -> RumorId {
+    RumorId { actor: actor(7), first, last }
+}
+
+fn ranges() -> DotRanges {
+    let range = |a, first, last| DotRange { actor: actor(a), first, last };
+    DotRanges(vec![range(1, 1, 1), range(1, 3, 300), range(2, 70_000, 70_001)])
+}
+
+fn examples() -> Vec<(&'static str, Message)> {
+    let span = |level, index| Span { actor: actor(9), limit: 5000, level, index };
+    let leaf = Leaf { span: span(0, 3), seen: 0b1011, live: 0b0011, hashes: vec![17, 0xffff_ffff] };
+    let root = Root { context: [1; 16], live: [2; 16] };
+    let summary = ActorSummary { actor: actor(4), max: 1000, hash: 0x0123_4567_89ab_cdef };
+    let payload = || Payload(Bytes::from_static(b"delta"));
+    let description = Description {
+        record: record(1),
+        version: "0.1.0".into(),
+        active: vec![NodeId([2; 32])],
+        known: vec![record(3)],
+        root: Some(root),
+        entries: 12,
+        uptime_ms: 3456,
+    };
+    let (session, salt) = (5, 0x1122_3344_5566_7788);
+    vec![
+        ("view.join", Message::View(ViewMessage::Join)),
+        ("view.forward_join", Message::View(ViewMessage::ForwardJoin { joiner: record(1), ttl: 6 })),
+        ("view.neighbor", Message::View(ViewMessage::Neighbor { high: true })),
+        ("view.neighbor_reply", Message::View(ViewMessage::NeighborReply { accepted: false })),
+        ("view.disconnect", Message::View(ViewMessage::Disconnect)),
+        (
+            "view.shuffle",
+            Message::View(ViewMessage::Shuffle { origin: record(1), ttl: 6, sample: vec![record(2)] }),
+        ),
+        ("view.shuffle_reply", Message::View(ViewMessage::ShuffleReply { sample: vec![record(2)] })),
+        ("view.probe", Message::View(ViewMessage::Probe)),
+        ("view.probe_reply", Message::View(ViewMessage::ProbeReply { sample: vec![record(2)] })),
+        ("heartbeat.ping", Message::Heartbeat(Heartbeat::Ping { wall_ms: 1_700_000_000_000 })),
+        ("heartbeat.pong", Message::Heartbeat(Heartbeat::Pong { wall_ms: 1_700_000_000_001 })),
+        ("rumor.full", Message::Rumor(RumorMessage::Full { id: rumor(8, 9), hops: 3, payload: payload() })),
+        ("rumor.announce", Message::Rumor(RumorMessage::Announce { ids: vec![rumor(1, 1), rumor(2, 400)] })),
+        ("rumor.graft", Message::Rumor(RumorMessage::Graft { ids: vec![rumor(1, 1)] })),
+        ("rumor.prune", Message::Rumor(RumorMessage::Prune)),
+        ("sync.open", Message::Sync(SyncMessage::Open { session, salt, root })),
+        ("sync.equal", Message::Sync(SyncMessage::Equal { session })),
+        ("sync.busy", Message::Sync(SyncMessage::Busy { session })),
+        (
+            "sync.groups",
+            Message::Sync(SyncMessage::Groups { session, groups: vec![(0, 1), (255, u64::MAX)] }),
+        ),
+        ("sync.list_actors", Message::Sync(SyncMessage::ListActors { session, salt, groups: vec![0, 255] })),
+        (
+            "sync.actors",
+            Message::Sync(SyncMessage::Actors { session, groups: vec![4], actors: vec![summary] }),
+        ),
+        (
+            "sync.compare",
+            Message::Sync(SyncMessage::Compare {
+                session,
+                salt,
+                spans: vec![(span(2, 0), vec![0, 1, 70_000])],
+            }),
+        ),
+        ("sync.differ", Message::Sync(SyncMessage::Differ { session, spans: vec![(span(2, 0), 0b101)] })),
+        ("sync.leaves", Message::Sync(SyncMessage::Leaves { session, salt, leaves: vec![leaf] })),
+        ("sync.fetch", Message::Sync(SyncMessage::Fetch { session, ranges: ranges() })),
+        ("sync.suspect", Message::Sync(SyncMessage::Suspect { session, suspects: ranges() })),
+        (
+            "sync.delta",
+            Message::Sync(SyncMessage::Delta { session, delta: payload(), rest: ranges(), want: ranges() }),
+        ),
+        ("sync.push", Message::Sync(SyncMessage::Push { session, delta: payload() })),
+        ("sync.pushed", Message::Sync(SyncMessage::Pushed { session, suspects: ranges() })),
+        ("sync.close", Message::Sync(SyncMessage::Close { session })),
+        ("crawl.describe", Message::Crawl(CrawlMessage::Describe)),
+        ("crawl.description", Message::Crawl(CrawlMessage::Description(Box::new(description)))),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A frame around any bytes, with the right length and checksum.
+fn frame(version: u8, body: &[u8]) -> Vec<u8> {
+    let checked = [&[version][..], body].concat();
+    let mut length = checked.len() + 4;
+    let mut frame = Vec::new();
+    while length >= 0x80 {
+        frame.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    frame.push(length as u8);
+    frame.extend_from_slice(&blake3::hash(&checked).as_bytes()[..4]);
+    frame.extend_from_slice(&checked);
+    frame
+}
+
+fn body(message: &Message) -> Vec<u8> {
+    bincode::encode_to_vec(message, bincode::config::standard()).expect("encodes")
+}
+
+fn out_of_bounds(message: &Message) -> bool {
+    matches!(decode(message.class(), &encode(message)), Err(WireError::OutOfBounds { .. }))
+}
+
+#[test]
+fn every_message_keeps_its_bytes() {
+    let now: String = examples().iter().map(|(name, m)| format!("{name} {}\n", hex(&encode(m)))).collect();
+    assert_eq!(now, include_str!("golden/messages.txt"), "the wire format changed: it needs a new version");
+}
+
+#[test]
+fn every_message_comes_back_on_its_own_substream_only() {
+    for (name, message) in examples() {
+        let frame = encode(&message);
+        assert_eq!(decode(message.class(), &frame), Ok(message.clone()), "{name}");
+        for class in Class::ALL.into_iter().filter(|class| *class != message.class()) {
+            assert_eq!(
+                decode(class, &frame),
+                Err(WireError::WrongClass { wanted: class, got: message.class() }),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn heartbeats_are_small() {
+    let ping = encode(&Message::Heartbeat(Heartbeat::Ping { wall_ms: 1_700_000_000_000 }));
+    assert!(ping.len() <= 17, "{} bytes", ping.len());
+}
+
+#[test]
+fn another_version_is_named() {
+    let body = body(&Message::View(ViewMessage::Join));
+    assert_eq!(
+        decode(Class::Control, &frame(VERSION + 1, &body)),
+        Err(WireError::Version { got: VERSION + 1 })
+    );
+    assert!(decode(Class::Control, &frame(VERSION, &body)).is_ok());
+}
+
+#[test]
+fn a_frame_beyond_its_class_is_refused_by_its_length() {
+    let mut reader = FrameReader::new(Class::Control);
+    reader.push(&[0xff, 0xff, 0xff, 0x01]);
+    assert!(matches!(reader.next_frame(), Err(WireError::TooLong { .. })));
+    let payload = Payload(Bytes::from(vec![0; frame_max(Class::Rumor)]));
+    let full = encode(&Message::Rumor(RumorMessage::Full { id: rumor(1, 1), hops: 1, payload }));
+    assert!(matches!(decode(Class::Rumor, &full), Err(WireError::TooLong { .. })));
+}
+
+#[test]
+fn the_largest_rumor_and_the_largest_description_fit() {
+    let payload = Payload(Bytes::from(vec![7; starling_proto::rumor::PAYLOAD_BYTES_MAX]));
+    let id = RumorId { actor: actor(255), first: u64::MAX, last: u64::MAX };
+    let full = Message::Rumor(RumorMessage::Full { id, hops: u16::MAX, payload });
+    assert_eq!(decode(Class::Rumor, &encode(&full)), Ok(full));
+    let large = NodeRecord {
+        incarnation: u64::MAX,
+        revision: u32::MAX,
+        name: "n".repeat(64),
+        addresses: vec!["a".repeat(160); 8],
+        ..record(255)
+    };
+    let description = Message::Crawl(CrawlMessage::Description(Box::new(Description {
+        record: large.clone(),
+        version: "v".repeat(64),
+        active: vec![NodeId([255; 32]); bounds::ACTIVE_MAX],
+        known: vec![large; bounds::RECORDS_MAX],
+        root: Some(Root { context: [255; 16], live: [255; 16] }),
+        entries: u64::MAX,
+        uptime_ms: u64::MAX,
+    })));
+    assert_eq!(decode(Class::Control, &encode(&description)), Ok(description));
+}
+
+#[test]
+fn what_is_out_of_bounds_is_refused() {
+    let session = 1;
+    let leaf = |seen, live, hashes: usize| {
+        let span = Span { actor: actor(1), limit: 99, level: 0, index: 0 };
+        let leaf = Leaf { span, seen, live, hashes: vec![0; hashes] };
+        Message::Sync(SyncMessage::Leaves { session, salt: 0, leaves: vec![leaf] })
+    };
+    let compare = |level, index, hashes| {
+        let span = Span { actor: actor(1), limit: 99, level, index };
+        Message::Sync(SyncMessage::Compare { session, salt: 0, spans: vec![(span, vec![0; hashes])] })
+    };
+    let announce = |ids| Message::Rumor(RumorMessage::Announce { ids });
+    assert!(!out_of_bounds(&leaf(0b110, 0b010, 1)));
+    assert!(out_of_bounds(&leaf(0b110, 0b001, 1)), "live and not seen");
+    assert!(out_of_bounds(&leaf(0b110, 0b010, 2)), "one hash too many");
+    assert!(out_of_bounds(&leaf(0b111, 0b010, 1)), "sequence number 0");
+    assert!(!out_of_bounds(&compare(15, 0, 16)));
+    assert!(out_of_bounds(&compare(15, 1, 16)), "beyond 64 bits");
+    assert!(out_of_bounds(&compare(16, 0, 16)), "no such level");
+    assert!(out_of_bounds(&compare(0, 0, 16)), "a leaf has no children");
+    assert!(out_of_bounds(&compare(1, 0, 17)), "17 children");
+    assert!(out_of_bounds(&announce(vec![rumor(0, 1)])));
+    assert!(out_of_bounds(&announce(vec![rumor(2, 1)])));
+    assert!(out_of_bounds(&announce(vec![rumor(1, 1); bounds::RUMOR_IDS_MAX + 1])));
+    assert!(out_of_bounds(&Message::View(ViewMessage::ForwardJoin { joiner: record(1), ttl: 255 })));
+    let nameless = NodeRecord { name: "n".repeat(65), ..record(1) };
+    assert!(out_of_bounds(&Message::View(ViewMessage::ProbeReply { sample: vec![nameless] })));
+    let groups = vec![3, 3];
+    assert!(out_of_bounds(&Message::Sync(SyncMessage::ListActors { session, salt: 0, groups })));
+}
+
+#[test]
+fn a_payload_longer_than_its_frame_is_malformed() {
+    let full = Message::Rumor(RumorMessage::Full {
+        id: rumor(1, 1),
+        hops: 1,
+        payload: Payload(Bytes::from(vec![7; 100])),
+    });
+    let mut body = body(&full);
+    body.truncate(body.len() - 1);
+    assert_eq!(decode(Class::Rumor, &frame(VERSION, &body)), Err(WireError::Malformed));
+    body.extend_from_slice(&[7, 7]);
+    assert_eq!(decode(Class::Rumor, &frame(VERSION, &body)), Err(WireError::Malformed));
+}
+
+fn example() -> impl Strategy<Value = Message> {
+    proptest::sample::select(examples()).prop_map(|(_, message)| message)
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    proptest::sample::select(Class::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn random_bytes_never_panic(class in class(), bytes in vec(any::<u8>(), 0..300)) {
+        let _ = decode(class, &bytes);
+        let _ = decode(class, &frame(VERSION, &bytes));
+        let mut reader = FrameReader::new(class);
+        reader.push(&bytes);
+        while let Ok(Some(_)) = reader.next_frame() {}
+    }
+
+    /// A body changed on purpose, under a right checksum: whatever is accepted is within bounds and
+    /// encodes again.
+    #[test]
+    fn a_forged_body_is_refused_or_is_a_message(
+        message in example(),
+        edits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<prop::sample::Index>(),
+        cuts in any::<bool>(),
+    ) {
+        let mut bytes = body(&message);
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if cuts {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        for class in Class::ALL {
+            if let Ok(got) = decode(class, &frame(VERSION, &bytes)) {
+                prop_assert_eq!(decode(class, &encode(&got)), Ok(got));
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found(message in example(), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let mut bytes = encode(&message).to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(decode(message.class(), &bytes).is_err());
+    }
+
+    #[test]
+    fn a_stream_is_cut_into_the_frames_it_was_made_of(
+        messages in vec(example(), 1..20),
+        sizes in vec(1..80_usize, 1..40),
+    ) {
+        let frames: Vec<Bytes> = messages.iter().map(encode).collect();
+        let stream = frames.concat();
+        let mut reader = FrameReader::new(Class::Sync);
+        let (mut got, mut rest) = (Vec::new(), &stream[..]);
+        for size in sizes.iter().cycle() {
+            let (head, tail) = rest.split_at((*size).min(rest.len()));
+            reader.push(head);
+            while let Some(frame) = reader.next_frame().expect("no frame is too long") {
+                got.push(frame);
+            }
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(got, frames);
+    }
+}

@@ -1,0 +1,364 @@
+//! All connections together: admits them, follows their links, and turns what they tell into events.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    connection_limits::{self, ConnectionLimits},
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm,
+        ListenError, ListenFailure, NetworkBehaviour, ToSwarm,
+    },
+};
+use starling_proto::{NodeId, NodeRecord, wire::WireError};
+use thiserror::Error;
+
+use crate::{
+    DriverConfig, Event, Limits,
+    handler::{End, FromLink, Handler, Offence, Shared},
+    handshake::{Credentials, HandshakeError, Side},
+    identity::{node_id, peer_id},
+    links::{CameUp, Links},
+    offenders::Offenders,
+    outbox::Outbox,
+};
+
+/// Two nodes may dial each other at the same moment; nobody needs a third connection.
+const CONNECTIONS_PER_PEER_MAX: u32 = 2;
+/// A failed handshake is logged once per peer in this time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// Peers whose last log line is remembered; when there are more, all are forgotten.
+const LOGGED_MAX: usize = 1024;
+
+/// Why a connection is refused, beside the limits.
+#[derive(Debug, Error)]
+enum Refused {
+    #[error("its key is not Ed25519")]
+    Key,
+    #[error("it was cut off for misbehaviour a short while ago")]
+    Banned,
+}
+
+/// What a dial was for.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    pub(crate) peer: Option<NodeId>,
+    pub(crate) address: Option<String>,
+}
+
+/// See the module's description.
+pub(crate) struct Behaviour {
+    shared: Arc<Shared>,
+    credentials: Arc<Credentials>,
+    limits: Limits,
+    counts: connection_limits::Behaviour,
+    pub(crate) links: Links,
+    offenders: Offenders,
+    /// Dials that have neither brought a link nor failed.
+    dials: HashMap<ConnectionId, Dial>,
+    /// Why connections that are about to close do.
+    ends: HashMap<ConnectionId, String>,
+    ready: VecDeque<ToSwarm<Event, Infallible>>,
+    logged: HashMap<NodeId, Instant>,
+}
+
+impl Behaviour {
+    /// `config.record` is signed.
+    pub(crate) fn new(config: &DriverConfig) -> Self {
+        let limits = config.limits;
+        let counts = ConnectionLimits::default()
+            .with_max_established(Some(limits.connections_max))
+            .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
+            .with_max_pending_incoming(Some(limits.pending_max))
+            .with_max_pending_outgoing(Some(limits.pending_max));
+        Self {
+            shared: Arc::default(),
+            credentials: Arc::new(Credentials { network: config.network.clone(), record: config.record.clone() }),
+            limits,
+            counts: connection_limits::Behaviour::new(counts),
+            links: Links::new(config.record.id),
+            offenders: Offenders::default(),
+            dials: HashMap::new(),
+            ends: HashMap::new(),
+            ready: VecDeque::new(),
+            logged: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<crate::Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Later handshakes show this record.
+    pub(crate) fn set_record(&mut self, record: NodeRecord) {
+        Arc::make_mut(&mut self.credentials).record = record;
+    }
+
+    /// Tells the caller.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.ready.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    /// Whether a dial to this node is on its way.
+    pub(crate) fn is_dialing(&self, peer: NodeId) -> bool {
+        self.dials.values().any(|dial| dial.peer == Some(peer))
+    }
+
+    pub(crate) fn on_dial(&mut self, id: ConnectionId, dial: Dial) {
+        self.dials.insert(id, dial);
+    }
+
+    /// Answers a dial that led nowhere, if it has not been answered.
+    pub(crate) fn on_dial_failed(&mut self, id: ConnectionId, reason: String) {
+        let Some(Dial { peer, address }) = self.dials.remove(&id) else { return };
+        // A link may have come from the other side meanwhile.
+        if address.is_none() && peer.is_some_and(|peer| self.links.is_connected(&peer)) {
+            return;
+        }
+        self.shared.metrics.unreachable.add(1);
+        self.tell(Event::Unreachable { peer, address, reason });
+    }
+
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        side: Side,
+    ) -> Result<Handler, ConnectionDenied> {
+        let node = node_id(&peer).ok_or_else(|| ConnectionDenied::new(Refused::Key))?;
+        if self.offenders.is_banned(&node, Instant::now()) {
+            return Err(ConnectionDenied::new(Refused::Banned));
+        }
+        let outbox = Arc::new(Outbox::new(&self.limits));
+        let traffic = self.links.opened(node, id, outbox.clone());
+        Ok(Handler::new(self.shared.clone(), self.credentials.clone(), node, side, outbox, traffic))
+    }
+
+    fn on_up(&mut self, peer: NodeId, id: ConnectionId, record: NodeRecord) {
+        let dialed = self.dials.remove(&id).and_then(|dial| dial.address);
+        match self.links.came_up(peer, id, &record) {
+            CameUp::New => {}
+            CameUp::Another => {
+                if let Some(address) = dialed {
+                    let reason = format!("{} answers there, and is connected already", peer.short());
+                    self.tell(Event::Unreachable { peer: None, address: Some(address), reason });
+                }
+                return;
+            }
+            CameUp::Instead { reason, dead } => {
+                dead.into_iter().for_each(|id| self.cut(peer, CloseConnection::One(id)));
+                self.on_down(peer, reason);
+            }
+        }
+        self.shared.metrics.connected.add(1);
+        self.tell(Event::Connected { peer, record, dialed });
+    }
+
+    fn on_down(&mut self, peer: NodeId, reason: String) {
+        self.shared.metrics.disconnected.add(1);
+        self.tell(Event::Disconnected { peer, reason });
+    }
+
+    fn cut(&mut self, peer: NodeId, connection: CloseConnection) {
+        if let Some(peer_id) = peer_id(&peer) {
+            self.ready.push_back(ToSwarm::CloseConnection { peer_id, connection });
+        }
+    }
+
+    fn on_ended(&mut self, peer: NodeId, id: ConnectionId, end: End) {
+        let reason = match end {
+            End::Closed => "closed by the peer".to_owned(),
+            End::Broken(reason) => reason,
+            End::Handshake(error) => {
+                self.on_handshake_failed(peer, &error);
+                error.to_string()
+            }
+        };
+        self.ends.insert(id, reason);
+        self.cut(peer, CloseConnection::One(id));
+    }
+
+    fn on_handshake_failed(&mut self, peer: NodeId, error: &HandshakeError) {
+        let metrics = &self.shared.metrics;
+        match error {
+            HandshakeError::WrongVersion { .. } => &metrics.wrong_version,
+            HandshakeError::WrongNetwork => &metrics.wrong_network,
+            HandshakeError::WrongSecret => &metrics.wrong_secret,
+            HandshakeError::BadRecord => &metrics.bad_record,
+            HandshakeError::Malformed(_) | HandshakeError::Broken(_) | HandshakeError::TimedOut => {
+                &metrics.failed_handshake
+            }
+        }
+        .add(1);
+        let now = Instant::now();
+        if self.logged.get(&peer).is_some_and(|last| now.duration_since(*last) < LOG_EVERY) {
+            return;
+        }
+        if self.logged.len() == LOGGED_MAX {
+            self.logged.clear();
+        }
+        self.logged.insert(peer, now);
+        tracing::warn!(peer = %peer.short(), %error, "handshake failed");
+    }
+
+    fn on_offence(&mut self, peer: NodeId, offence: Offence) {
+        let metrics = &self.shared.metrics;
+        // Points are guesses: four accidents in a row, or two frames that no correct node sends.
+        let (counter, points, what) = match offence {
+            Offence::Frame(WireError::Checksum) => (&metrics.bad_checksum, 25, WireError::Checksum.to_string()),
+            Offence::Frame(error) => (&metrics.malformed, 50, error.to_string()),
+            Offence::Record => (&metrics.bad_record, 25, "a record is not signed by its node".to_owned()),
+        };
+        counter.add(1);
+        tracing::debug!(peer = %peer.short(), what, "peer misbehaves");
+        if self.offenders.add(peer, points, Instant::now()) {
+            self.shared.metrics.banned.add(1);
+            tracing::warn!(peer = %peer.short(), what, "peer cut off for misbehaviour");
+            self.links.close(peer, &format!("cut off for misbehaviour: {what}"));
+            self.cut(peer, CloseConnection::All);
+        }
+    }
+
+    fn on_closed(&mut self, closed: &ConnectionClosed<'_>) {
+        let Some(peer) = node_id(&closed.peer_id) else { return };
+        let id = closed.connection_id;
+        let reason = self.ends.remove(&id).unwrap_or_else(|| match closed.cause {
+            Some(error) => error.to_string(),
+            None => "connection closed".to_owned(),
+        });
+        if let Some(reason) = self.links.closed(peer, id, reason.clone()) {
+            self.on_down(peer, reason);
+        }
+        self.on_dial_failed(id, reason);
+    }
+
+    fn on_listen_failure(&mut self, failure: &ListenFailure<'_>) {
+        if matches!(failure.error, ListenError::Denied { .. }) {
+            self.shared.metrics.refused.add(1);
+        } else {
+            self.shared.metrics.failed_handshake.add(1);
+        }
+        // It may have been admitted by us and refused by the limits.
+        self.forget(failure.peer_id, failure.connection_id);
+    }
+
+    fn on_dial_failure(&mut self, failure: &DialFailure<'_>) {
+        self.forget(failure.peer_id, failure.connection_id);
+        self.on_dial_failed(failure.connection_id, describe(failure.error));
+    }
+
+    fn forget(&mut self, peer: Option<PeerId>, id: ConnectionId) {
+        if let Some(peer) = peer.as_ref().and_then(node_id) {
+            if let Some(reason) = self.links.closed(peer, id, "connection refused".into()) {
+                self.on_down(peer, reason);
+            }
+        }
+    }
+}
+
+/// A dial's error in a person's words: every address with its innermost reason.
+pub(crate) fn describe(error: &DialError) -> String {
+    match error {
+        DialError::Transport(errors) => {
+            let each = errors.iter().map(|(address, error)| {
+                let mut cause: &dyn std::error::Error = error;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                format!("{address}: {cause}")
+            });
+            each.collect::<Vec<_>>().join("; ")
+        }
+        DialError::Denied { cause } => {
+            let cause: &dyn std::error::Error = cause;
+            cause.source().map_or_else(|| "refused by this node's limits".to_owned(), ToString::to_string)
+        }
+        DialError::LocalPeerId { .. } => "this node itself answers there".to_owned(),
+        DialError::WrongPeerId { address, .. } => format!("another node answers at {address}"),
+        DialError::NoAddresses => "no address to dial".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.counts.handle_pending_inbound_connection(id, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.counts.handle_established_inbound_connection(id, peer, local, remote)?;
+        self.admit(id, peer, Side::Listener)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.counts.handle_pending_outbound_connection(id, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.counts.handle_established_outbound_connection(id, peer, address, role, port)?;
+        self.admit(id, peer, Side::Dialer)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.counts.on_swarm_event(event);
+        match event {
+            FromSwarm::ConnectionClosed(closed) => self.on_closed(&closed),
+            FromSwarm::DialFailure(failure) => self.on_dial_failure(&failure),
+            FromSwarm::ListenFailure(failure) => self.on_listen_failure(&failure),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: FromLink) {
+        let Some(peer) = node_id(&peer) else { return };
+        match event {
+            FromLink::Up(record) => self.on_up(peer, id, *record),
+            FromLink::Message(message) => self.tell(Event::Message { peer, message }),
+            FromLink::Offence(offence) => self.on_offence(peer, offence),
+            FromLink::PeerCloses => self.links.peer_closes(peer, id),
+            FromLink::Ended(end) => self.on_ended(peer, id, end),
+        }
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Event, Infallible>> {
+        // Filled only by calls that the swarm or the driver makes before it polls: no waker needed.
+        match self.ready.pop_front() {
+            Some(ready) => Poll::Ready(ready),
+            None => Poll::Pending,
+        }
+    }
+}

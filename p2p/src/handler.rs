@@ -1,0 +1,445 @@
+//! One connection: opens its substreams, shakes hands, then carries messages. Runs inside the
+//! connection's own task, so that a message costs no task of ours.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, Ready, ready as done};
+use libp2p::{
+    Stream, StreamProtocol,
+    core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
+    swarm::{
+        ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol,
+        handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+    },
+};
+use starling_proto::{
+    Class, Message, NodeId, NodeRecord,
+    wire::{self, WireError},
+};
+use tokio::time::{Sleep, sleep};
+
+use crate::{
+    Metrics, Traffic,
+    handshake::{self, Credentials, HandshakeError, Side},
+    outbox::{Order, Outbox},
+    records::Verified,
+    substream::{Received, Substream},
+};
+
+/// From the connection's first moment to the end of the handshake. A guess: a few round trips to
+/// the far side of the world, twice.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a closing connection may go on flushing. A guess.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection that another one took over is kept for the peer to close. Longer than a
+/// handshake, by whose end the peer must have noticed.
+const CLOSE_LATER: Duration = Duration::from_secs(7);
+/// How long nothing is read from a peer after each offence but its first.
+const OFFENCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What every connection of a driver shares.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) verified: Mutex<Verified>,
+}
+
+/// What a connection tells the behaviour.
+#[derive(Debug)]
+pub(crate) enum FromLink {
+    /// The handshake succeeded; the peer's record.
+    Up(Box<NodeRecord>),
+    /// The peer says something.
+    Message(Message),
+    /// The peer sent something it should not have.
+    Offence(Offence),
+    /// The peer is closing the connection, and will have sent everything it had.
+    PeerCloses,
+    /// Nothing will come any more: to be closed. The handshake failed, if it ends with that.
+    Ended(End),
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Closed by agreement.
+    Closed,
+    /// Never came up.
+    Handshake(HandshakeError),
+    /// Broke.
+    Broken(String),
+}
+
+/// What a peer did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offence {
+    /// A frame that is no message.
+    Frame(WireError),
+    /// A record that its node did not sign.
+    Record,
+}
+
+/// Which classes a substream may be negotiated for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Protocols {
+    allowed: [bool; 3],
+}
+
+impl Protocols {
+    fn only(class: Class) -> Self {
+        Self { allowed: Class::ALL.map(|c| c == class) }
+    }
+}
+
+/// The protocol's name of each class, in the order of [`Class::ALL`].
+const NAMES: [StreamProtocol; 3] = [
+    StreamProtocol::new("/starling/control/1"),
+    StreamProtocol::new("/starling/rumor/1"),
+    StreamProtocol::new("/starling/sync/1"),
+];
+
+impl UpgradeInfo for Protocols {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    /// Asked for at every poll of a connection: an empty list allocates nothing.
+    fn protocol_info(&self) -> Self::InfoIter {
+        let allowed = NAMES.into_iter().zip(self.allowed).filter_map(|(name, allowed)| allowed.then_some(name));
+        allowed.collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Protocols {
+    fn negotiated(stream: Stream, name: &StreamProtocol) -> Ready<Result<(Class, Stream), Infallible>> {
+        let class = Class::ALL.into_iter().zip(&NAMES).find(|(_, n)| *n == name).map(|(class, _)| class);
+        done(Ok((class.expect("only offered names are negotiated"), stream)))
+    }
+}
+
+impl InboundUpgrade<Stream> for Protocols {
+    type Output = (Class, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, name: Self::Info) -> Self::Future {
+        Self::negotiated(stream, &name)
+    }
+}
+
+impl OutboundUpgrade<Stream> for Protocols {
+    type Output = (Class, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, name: Self::Info) -> Self::Future {
+        Self::negotiated(stream, &name)
+    }
+}
+
+/// What the handshake's future gives back: the control stream, the peer's record, and what to send
+/// before any frame.
+type Shaken = Result<(Stream, NodeRecord, Vec<u8>), HandshakeError>;
+type Event = ConnectionHandlerEvent<Protocols, (), FromLink>;
+
+enum Phase {
+    /// The control substream is being negotiated.
+    Opening,
+    Shaking(BoxFuture<'static, Shaken>),
+    Up,
+    Closing {
+        /// The peer began, so it decides when the connection is closed: its last bytes to us and
+        /// ours to it are then known to have arrived.
+        by_peer: bool,
+    },
+    Ended,
+}
+
+/// See the module's description.
+pub(crate) struct Handler {
+    shared: Arc<Shared>,
+    credentials: Arc<Credentials>,
+    peer: NodeId,
+    side: Side,
+    outbox: Arc<Outbox>,
+    traffic: Arc<Traffic>,
+    phase: Phase,
+    substreams: [Option<Substream>; 3],
+    /// Still to be requested, by the dialer.
+    to_open: Vec<Class>,
+    /// Ends the phase.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// Nothing is read until then.
+    pause: Option<Pin<Box<Sleep>>>,
+    offences: u32,
+    announced_closing: bool,
+}
+
+impl Handler {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        credentials: Arc<Credentials>,
+        peer: NodeId,
+        side: Side,
+        outbox: Arc<Outbox>,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        Self {
+            shared,
+            credentials,
+            peer,
+            side,
+            outbox,
+            traffic,
+            phase: Phase::Opening,
+            substreams: [None, None, None],
+            to_open: if side == Side::Dialer { vec![Class::Control] } else { Vec::new() },
+            deadline: Some(Box::pin(sleep(HANDSHAKE_TIMEOUT))),
+            pause: None,
+            offences: 0,
+            announced_closing: false,
+        }
+    }
+
+    fn end(&mut self, end: End) -> Poll<Event> {
+        self.phase = Phase::Ended;
+        self.deadline = None;
+        self.substreams = [None, None, None];
+        Poll::Ready(Event::NotifyBehaviour(FromLink::Ended(end)))
+    }
+
+    fn broken(&mut self, what: &str, error: &io::Error) -> Poll<Event> {
+        self.end(End::Broken(format!("{what}: {error}")))
+    }
+
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
+    fn on_control_stream(&mut self, mut stream: Stream) {
+        let (mine, peer, side) = (self.credentials.clone(), self.peer, self.side);
+        self.phase = Phase::Shaking(Box::pin(async move {
+            let (record, last) = match side {
+                Side::Dialer => (handshake::dial(&mut stream, &mine, peer).await?, Vec::new()),
+                Side::Listener => handshake::listen(&mut stream, &mine, peer).await?,
+            };
+            Ok((stream, record, last))
+        }));
+    }
+
+    fn on_stream(&mut self, class: Class, stream: Stream) {
+        match (&self.phase, class) {
+            (Phase::Opening, Class::Control) => self.on_control_stream(stream),
+            (Phase::Up | Phase::Closing { .. }, Class::Rumor | Class::Sync) => {
+                let substream = &mut self.substreams[class as usize];
+                if substream.is_none() {
+                    *substream = Some(Substream::new(class, stream, Vec::new()));
+                }
+            }
+            // One substream per class: a second one is dropped, which resets it.
+            _ => {}
+        }
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.is_overdue(cx) {
+            return self.end(End::Handshake(HandshakeError::TimedOut));
+        }
+        let Phase::Shaking(shaking) = &mut self.phase else { return Poll::Pending };
+        match ready!(shaking.as_mut().poll(cx)) {
+            Err(error) => self.end(End::Handshake(error)),
+            Ok((stream, record, last)) => {
+                self.substreams[Class::Control as usize] = Some(Substream::new(Class::Control, stream, last));
+                self.phase = Phase::Up;
+                self.deadline = None;
+                if self.side == Side::Dialer {
+                    self.to_open = vec![Class::Sync, Class::Rumor];
+                }
+                Poll::Ready(Event::NotifyBehaviour(FromLink::Up(Box::new(record))))
+            }
+        }
+    }
+
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        match (self.outbox.poll_order(cx), &self.phase) {
+            (Order::Close, Phase::Up) => self.start_closing(false),
+            (Order::CloseLater, Phase::Up) if self.deadline.is_none() => {
+                self.deadline = Some(Box::pin(sleep(CLOSE_LATER)));
+            }
+            _ => {}
+        }
+        if self.is_overdue(cx) {
+            if matches!(self.phase, Phase::Closing { .. }) {
+                return self.end(End::Closed);
+            }
+            self.start_closing(false);
+        }
+        if let Err(error) = self.send(cx) {
+            return self.broken("sending", &error);
+        }
+        if let Poll::Ready(event) = self.poll_receive(cx) {
+            return Poll::Ready(event);
+        }
+        self.poll_closed()
+    }
+
+    fn start_closing(&mut self, by_peer: bool) {
+        self.phase = Phase::Closing { by_peer };
+        self.deadline = Some(Box::pin(sleep(CLOSE_TIMEOUT)));
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let close = matches!(self.phase, Phase::Closing { .. });
+        for substream in self.substreams.iter_mut().flatten() {
+            let sent = substream.poll_send(cx, &self.outbox, &self.traffic, &self.shared.metrics, close);
+            if let Poll::Ready(Err(error)) = sent {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        for class in Class::ALL {
+            let Some(substream) = &mut self.substreams[class as usize] else { continue };
+            match substream.poll_receive(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(Received::Frame(frame))) => return self.on_frame(class, &frame),
+                Poll::Ready(Ok(Received::End)) if matches!(self.phase, Phase::Up) => self.start_closing(true),
+                Poll::Ready(Ok(Received::End)) => {}
+                Poll::Ready(Ok(Received::Lost(error))) => return self.on_lost(error),
+                Poll::Ready(Err(error)) => return self.broken("receiving", &error),
+            }
+        }
+        if matches!(self.phase, Phase::Closing { by_peer: true }) && !self.announced_closing {
+            self.announced_closing = true;
+            return Poll::Ready(Event::NotifyBehaviour(FromLink::PeerCloses));
+        }
+        Poll::Pending
+    }
+
+    fn on_frame(&mut self, class: Class, frame: &[u8]) -> Poll<Event> {
+        self.traffic.received(class).count(frame.len());
+        self.shared.metrics.traffic.received(class).count(frame.len());
+        let message = match wire::decode(class, frame) {
+            Ok(message) => message,
+            Err(error) => return self.offence(Offence::Frame(error)),
+        };
+        let mut verified = self.shared.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_sound = verified.check(&message);
+        drop(verified);
+        if is_sound {
+            Poll::Ready(Event::NotifyBehaviour(FromLink::Message(message)))
+        } else {
+            self.offence(Offence::Record)
+        }
+    }
+
+    /// The message is dropped. The first time it may be an accident; after that the peer is
+    /// throttled.
+    fn offence(&mut self, offence: Offence) -> Poll<Event> {
+        if self.offences > 0 {
+            self.pause = Some(Box::pin(sleep(OFFENCE_PAUSE)));
+        }
+        self.offences += 1;
+        Poll::Ready(Event::NotifyBehaviour(FromLink::Offence(offence)))
+    }
+
+    fn on_lost(&mut self, error: WireError) -> Poll<Event> {
+        self.substreams = [None, None, None];
+        self.start_closing(false);
+        // Nothing can be flushed: the next poll ends it.
+        self.deadline = Some(Box::pin(sleep(Duration::ZERO)));
+        self.offence(Offence::Frame(error))
+    }
+
+    /// Ends once both directions of every substream have, and nothing waits for a substream that is
+    /// not open yet.
+    fn poll_closed(&mut self) -> Poll<Event> {
+        let Phase::Closing { by_peer: false } = self.phase else { return Poll::Pending };
+        let is_closed = Class::ALL.into_iter().all(|class| match &self.substreams[class as usize] {
+            Some(substream) => substream.is_closed(),
+            None => self.outbox.is_empty(class),
+        });
+        if is_closed { self.end(End::Closed) } else { Poll::Pending }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = FromLink;
+    type InboundProtocol = Protocols;
+    type OutboundProtocol = Protocols;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    /// Only what may be opened now: control before the handshake, the others once after it.
+    fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
+        let allowed = Class::ALL.map(|class| match self.phase {
+            _ if self.side == Side::Dialer => false,
+            Phase::Opening => class == Class::Control,
+            Phase::Up | Phase::Closing { .. } => self.substreams[class as usize].is_none(),
+            Phase::Shaking(_) | Phase::Ended => false,
+        });
+        SubstreamProtocol::new(Protocols { allowed }, ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        !matches!(self.phase, Phase::Ended)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(class) = self.to_open.pop() {
+            let protocol = SubstreamProtocol::new(Protocols::only(class), ());
+            return Poll::Ready(Event::OutboundSubstreamRequest { protocol });
+        }
+        match self.phase {
+            Phase::Opening | Phase::Shaking(_) => self.poll_handshake(cx),
+            Phase::Up | Phase::Closing { .. } => self.poll_link(cx),
+            Phase::Ended => Poll::Pending,
+        }
+    }
+
+    /// The connection is about to be gone: what it had already received is still told.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<FromLink>> {
+        let last = match self.phase {
+            Phase::Opening | Phase::Shaking(_) => self.poll_handshake(cx),
+            Phase::Up | Phase::Closing { .. } => self.poll_receive(cx),
+            Phase::Ended => Poll::Pending,
+        };
+        match last {
+            Poll::Ready(Event::NotifyBehaviour(last)) => Poll::Ready(Some(last)),
+            _ => {
+                self.phase = Phase::Ended;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<Protocols, Protocols>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (class, stream), .. })
+            | ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (class, stream), ..
+            }) => self.on_stream(class, stream),
+            // A peer that refuses a substream is of no use: the deadline of the phase is due.
+            ConnectionEvent::DialUpgradeError(_) => self.deadline = Some(Box::pin(sleep(Duration::ZERO))),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What two nodes say inside the encrypted channel before anything else: that they speak the same
+//! version, belong to the same network, and hold its secret. Then they exchange their records.
+//!
+//! ```text
+//! dialer                                  listener
+//! Hello (version, network, nonce)   ->
+//!                                   <-    Hello (version, network, nonce)
+//! Proof (a MAC per secret, record)  ->
+//!                                   <-    Proof (a MAC per secret, record) | Refused
+//! ```
+//!
+//! A MAC is keyed by a secret and covers the version, the network, both nodes' keys, both nonces
+//! and the side that speaks: it can be neither replayed, nor reflected, nor relayed to a third
+//! node. The keys are those that the encrypted channel has authenticated. The listener proves
+//! itself only to a dialer that has. Nothing in it helps to guess a secret of 256 random bits.
+
+use bincode::{Decode, Encode, config};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use starling_proto::{NodeId, NodeRecord, wire};
+use thiserror::Error;
+
+use crate::{Network, SECRETS_MAX, verify_record};
+
+/// Version of everything two nodes say to each other.
+pub const PROTOCOL_VERSION: u8 = wire::VERSION;
+/// Longest part of the handshake, bytes: a record of the largest kind takes less than half.
+const PART_BYTES_MAX: usize = 4 << 10;
+/// First bytes of a connection, in every version.
+const MAGIC: &[u8; 8] = b"starling";
+/// Keeps these MACs apart from every other use of the secret.
+const DOMAIN: &str = "starling handshake v1";
+
+/// Which side of the connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Opened the connection.
+    Dialer = 0,
+    /// Accepted it.
+    Listener = 1,
+}
+
+/// What this node proves itself with.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) network: Network,
+    /// Signed.
+    pub(crate) record: NodeRecord,
+}
+
+/// Why two nodes do not talk.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HandshakeError {
+    /// They would not understand each other.
+    #[error("peer speaks version {theirs} of the protocol, this node version {PROTOCOL_VERSION}: upgrade the older one")]
+    WrongVersion {
+        /// The peer's.
+        theirs: u8,
+    },
+    /// The peer belongs elsewhere.
+    #[error("peer belongs to another network: check the join ticket")]
+    WrongNetwork,
+    /// The peer holds none of our secrets.
+    #[error("network secret differs: check the join ticket")]
+    WrongSecret,
+    /// The peer's record is not its own.
+    #[error("peer's record is not signed by it")]
+    BadRecord,
+    /// The peer said something else.
+    #[error("peer does not follow the handshake: {0}")]
+    Malformed(&'static str),
+    /// The connection broke.
+    #[error("connection broke during the handshake: {0}")]
+    Broken(String),
+    /// The peer took too long.
+    #[error("peer did not complete the handshake in time")]
+    TimedOut,
+}
+
+impl From<std::io::Error> for HandshakeError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+#[derive(Encode, Decode)]
+struct Proof {
+    macs: Vec<[u8; 32]>,
+    record: NodeRecord,
+}
+
+#[derive(Encode, Decode)]
+enum Answer {
+    Proof(Proof),
+    /// None of the MACs is keyed by a secret of ours.
+    SecretDiffers,
+    /// The record is out of bounds, not the dialer's, or not signed.
+    BadRecord,
+}
+
+/// What every MAC of one connection covers.
+struct Transcript {
+    network: [u8; 16],
+    /// In the order of [`Side`].
+    nodes: [NodeId; 2],
+    nonces: [[u8; 32]; 2],
+}
+
+impl Transcript {
+    fn new(mine: &Credentials, side: Side, peer: NodeId, nonce: [u8; 32], their_nonce: [u8; 32]) -> Self {
+        let (mut nodes, mut nonces) = ([mine.record.id, peer], [nonce, their_nonce]);
+        if side == Side::Listener {
+            nodes.reverse();
+            nonces.reverse();
+        }
+        Self { network: mine.network.id, nodes, nonces }
+    }
+
+    fn mac(&self, secret: &[u8; 32], speaker: Side) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key(DOMAIN, secret));
+        hasher.update(&[PROTOCOL_VERSION, speaker as u8]).update(&self.network);
+        for (node, nonce) in self.nodes.iter().zip(&self.nonces) {
+            hasher.update(&node.0).update(nonce);
+        }
+        hasher.finalize()
+    }
+
+    fn prove(&self, mine: &Credentials, speaker: Side) -> Proof {
+        let macs = mine.secrets().map(|secret| *self.mac(secret, speaker).as_bytes()).collect();
+        Proof { macs, record: mine.record.clone() }
+    }
+
+    /// Whether one of the peer's MACs is keyed by one of our secrets.
+    fn accepts(&self, mine: &Credentials, proof: &Proof, speaker: Side) -> bool {
+        let macs = || proof.macs.iter().take(SECRETS_MAX);
+        // `blake3::Hash` compares in constant time.
+        mine.secrets().any(|secret| macs().any(|mac| self.mac(secret, speaker) == *mac))
+    }
+}
+
+impl Credentials {
+    fn secrets(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.network.secrets.iter().take(SECRETS_MAX)
+    }
+}
+
+fn is_own_record(record: &NodeRecord, peer: NodeId) -> bool {
+    record.is_bounded() && record.id == peer && verify_record(record)
+}
+
+/// The dialer's part. Returns the listener's record.
+pub(crate) async fn dial<S>(stream: &mut S, mine: &Credentials, peer: NodeId) -> Result<NodeRecord, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let nonce = rand::random();
+    write_part(stream, &hello(mine, nonce)).await?;
+    let their_nonce = check_hello(mine, &read_part(stream).await?)?;
+    let transcript = Transcript::new(mine, Side::Dialer, peer, nonce, their_nonce);
+    write_part(stream, &encode(&transcript.prove(mine, Side::Dialer))).await?;
+    let proof = match decode(&read_part(stream).await?)? {
+        Answer::Proof(proof) => proof,
+        Answer::SecretDiffers => return Err(HandshakeError::WrongSecret),
+        Answer::BadRecord => return Err(HandshakeError::BadRecord),
+    };
+    if !transcript.accepts(mine, &proof, Side::Listener) {
+        return Err(HandshakeError::WrongSecret);
+    }
+    if !is_own_record(&proof.record, peer) {
+        return Err(HandshakeError::BadRecord);
+    }
+    Ok(proof.record)
+}
+
+/// The listener's part. Returns the dialer's record, and the last part, which the caller sends:
+/// whoever receives it may count on this side being ready.
+pub(crate) async fn listen<S>(
+    stream: &mut S,
+    mine: &Credentials,
+    peer: NodeId,
+) -> Result<(NodeRecord, Vec<u8>), HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let their_hello = read_part(stream).await?;
+    let nonce = rand::random();
+    // Answered even if it is of another version or network, so that the dialer learns which.
+    write_part(stream, &hello(mine, nonce)).await?;
+    let their_nonce = match check_hello(mine, &their_hello) {
+        Ok(nonce) => nonce,
+        Err(error) => return refuse(stream, None, error).await,
+    };
+    let transcript = Transcript::new(mine, Side::Listener, peer, nonce, their_nonce);
+    let proof: Proof = decode(&read_part(stream).await?)?;
+    if !transcript.accepts(mine, &proof, Side::Dialer) {
+        return refuse(stream, Some(&Answer::SecretDiffers), HandshakeError::WrongSecret).await;
+    }
+    if !is_own_record(&proof.record, peer) {
+        return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
+    }
+    let answer = Answer::Proof(transcript.prove(mine, Side::Listener));
+    Ok((proof.record, frame(&encode(&answer))))
+}
+
+/// Says why not, and leaves it to the dialer to close: closing first could overtake the answer.
+async fn refuse<S, T>(stream: &mut S, answer: Option<&Answer>, error: HandshakeError) -> Result<T, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Some(answer) = answer {
+        write_part(stream, &encode(answer)).await?;
+    }
+    // Whether it closes, breaks or goes on talking, there is nothing more to say to it.
+    let _ = stream.read(&mut [0]).await;
+    Err(error)
+}
+
+fn hello(mine: &Credentials, nonce: [u8; 32]) -> Vec<u8> {
+    [MAGIC, &[PROTOCOL_VERSION][..], &mine.network.id, &nonce].concat()
+}
+
+/// The peer's nonce. Magic and version come first in every version, so that two versions can tell
+/// each other apart.
+fn check_hello(mine: &Credentials, hello: &[u8]) -> Result<[u8; 32], HandshakeError> {
+    let malformed = HandshakeError::Malformed("it did not say hello");
+    let rest = hello.strip_prefix(MAGIC).ok_or(malformed.clone())?;
+    let (version, rest) = rest.split_first().ok_or(malformed.clone())?;
+    if *version != PROTOCOL_VERSION {
+        return Err(HandshakeError::WrongVersion { theirs: *version });
+    }
+    let (network, nonce) = rest.split_at_checked(16).ok_or(malformed.clone())?;
+    if *network != mine.network.id {
+        return Err(HandshakeError::WrongNetwork);
+    }
+    nonce.try_into().map_err(|_| malformed)
+}
+
+fn encode(part: &impl Encode) -> Vec<u8> {
+    bincode::encode_to_vec(part, config::standard()).expect("writing to a Vec does not fail")
+}
+
+fn decode<T: Decode<()>>(part: &[u8]) -> Result<T, HandshakeError> {
+    bincode::decode_from_slice(part, config::standard().with_limit::<{ 4 * PART_BYTES_MAX }>())
+        .map(|(part, _)| part)
+        .map_err(|_| HandshakeError::Malformed("its proof cannot be read"))
+}
+
+/// A part is preceded by its length in two bytes, most significant first.
+fn frame(part: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(part.len()).expect("a bounded record and two MACs are far below 64 KiB");
+    [&length.to_be_bytes()[..], part].concat()
+}
+
+async fn write_part<S: AsyncWrite + Unpin>(stream: &mut S, part: &[u8]) -> Result<(), HandshakeError> {
+    stream.write_all(&frame(part)).await?;
+    Ok(stream.flush().await?)
+}
+
+async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, HandshakeError> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).await?;
+    let length = usize::from(u16::from_be_bytes(length));
+    if length > PART_BYTES_MAX {
+        return Err(HandshakeError::Malformed("it says too much"));
+    }
+    let mut part = vec![0; length];
+    stream.read_exact(&mut part).await?;
+    Ok(part)
+}

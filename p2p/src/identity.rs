@@ -1,0 +1,168 @@
+//! Who a node is: its Ed25519 key, on disk and in signatures.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use libp2p::{
+    PeerId,
+    identity::{Keypair, PublicKey, ed25519},
+};
+use starling_proto::{NodeId, NodeRecord};
+use thiserror::Error;
+
+/// First line of an identity file; the second is the secret in hexadecimal.
+const FILE_HEADER: &str = "starling identity v1";
+
+/// A node's key pair.
+#[derive(Clone)]
+pub struct Identity(Keypair);
+
+impl std::fmt::Debug for Identity {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({:?})", self.node_id())
+    }
+}
+
+/// Why an identity file is of no use. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// It cannot be read or written.
+    #[error("identity file {path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is something else, or damaged.
+    #[error(
+        "identity file {path} is not one: {what}; restore it from a backup, or remove it to give this node a new identity"
+    )]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl Identity {
+    /// A new one, from the system's randomness.
+    pub fn generate() -> Self {
+        Self(Keypair::generate_ed25519())
+    }
+
+    /// Reads the file, or creates it (mode 0600, synced) if there is none. A file that others may
+    /// read is closed to them, with a warning.
+    pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
+        let io_error = |source| IdentityError::Io { path: path.to_owned(), source };
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                close_to_others(path).map_err(io_error)?;
+                Self::parse(&text).map_err(|what| IdentityError::Malformed { path: path.to_owned(), what })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let identity = Self::generate();
+                identity.create_file(path).map_err(io_error)?;
+                Ok(identity)
+            }
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                Err(IdentityError::Malformed { path: path.to_owned(), what: "it is not text" })
+            }
+            Err(e) => Err(io_error(e)),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let mut lines = text.lines();
+        if lines.next() != Some(FILE_HEADER) {
+            return Err("its first line is not `starling identity v1`");
+        }
+        let secret = lines.next().and_then(parse_secret).ok_or("its second line is not 64 hexadecimal digits")?;
+        Self::from_secret(secret).ok_or("its key is unusable")
+    }
+
+    fn from_secret(mut secret: [u8; 32]) -> Option<Self> {
+        let secret = ed25519::SecretKey::try_from_bytes(&mut secret).ok()?;
+        Some(Self(ed25519::Keypair::from(secret).into()))
+    }
+
+    /// Written beside and renamed, so that a crash leaves a whole file or none.
+    fn create_file(&self, path: &Path) -> io::Result<()> {
+        let mut text = format!("{FILE_HEADER}\n");
+        let secret = self.ed25519().secret();
+        secret.as_ref().iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+        text.push('\n');
+        let beside = path.with_extension("new");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    }
+
+    fn ed25519(&self) -> ed25519::Keypair {
+        self.0.clone().try_into_ed25519().expect("every constructor makes an Ed25519 key")
+    }
+
+    /// The node's name: its public key.
+    pub fn node_id(&self) -> NodeId {
+        NodeId(self.ed25519().public().to_bytes())
+    }
+
+    /// Makes the record this node's own: sets its id and signs it.
+    pub fn sign(&self, record: &mut NodeRecord) {
+        record.id = self.node_id();
+        record.signature = self.ed25519().sign(&record.signing_bytes());
+    }
+
+    pub(crate) fn keypair(&self) -> &Keypair {
+        &self.0
+    }
+}
+
+fn parse_secret(hex: &str) -> Option<[u8; 32]> {
+    let mut secret = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in secret.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        let high = char::from(digits[0]).to_digit(16)?;
+        let low = char::from(digits[1]).to_digit(16)?;
+        *byte = (high * 16 + low) as u8;
+    }
+    Some(secret)
+}
+
+fn close_to_others(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "identity file was open to others: mode is now 600");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
+/// Whether the record was signed by the node it names.
+pub fn verify_record(record: &NodeRecord) -> bool {
+    ed25519::PublicKey::try_from_bytes(&record.id.0)
+        .is_ok_and(|key| key.verify(&record.signing_bytes(), &record.signature))
+}
+
+/// libp2p's name of a node; `None` if the bytes are no Ed25519 key.
+pub fn peer_id(node: &NodeId) -> Option<PeerId> {
+    let key = ed25519::PublicKey::try_from_bytes(&node.0).ok()?;
+    Some(PublicKey::from(key).to_peer_id())
+}
+
+/// The node behind libp2p's name; `None` if its key is not Ed25519.
+pub fn node_id(peer: &PeerId) -> Option<NodeId> {
+    // Such a key is small enough to be kept whole inside the multihash (libp2p peer-ids spec).
+    let key = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
+    let node = NodeId(key.try_into_ed25519().ok()?.to_bytes());
+    (peer_id(&node).as_ref() == Some(peer)).then_some(node)
+}

@@ -1,0 +1,25 @@
+//! The libp2p driver: carries [`starling_proto`]'s messages between nodes. It authenticates peers,
+//! bounds and checks what they send, and queues what they are sent; it decides nothing about the
+//! overlay, rumors or repair.
+
+mod behaviour;
+mod config;
+mod driver;
+mod event;
+mod handler;
+mod handshake;
+mod identity;
+mod links;
+mod metrics;
+mod offenders;
+mod outbox;
+mod records;
+mod substream;
+mod transport;
+
+pub use config::{DriverConfig, Limits, Network, SECRETS_MAX};
+pub use driver::{Driver, DriverError};
+pub use event::Event;
+pub use handshake::{HandshakeError, PROTOCOL_VERSION};
+pub use identity::{Identity, IdentityError, node_id, peer_id, verify_record};
+pub use metrics::{Counter, Flow, Metrics, Traffic};

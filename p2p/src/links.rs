@@ -1,0 +1,256 @@
+//! Which connections carry the link to each peer. Two nodes that dial each other at the same moment
+//! have two connections; their callers see one link.
+//!
+//! Of two live connections with one peer, the node with the lower id decides: it keeps the newest
+//! and flushes and closes the other, whatever order the peer saw them in. The other node goes on
+//! reading from both until then, so nothing is lost, and closes the older one by itself only after
+//! a while (the peer may have lost it without a trace).
+
+use std::{collections::HashMap, sync::Arc};
+
+use libp2p::swarm::ConnectionId;
+use starling_proto::{NodeId, NodeRecord};
+
+use crate::{
+    Traffic,
+    outbox::{Order, Outbox},
+};
+
+/// Every connection of this node.
+#[derive(Debug)]
+pub(crate) struct Links {
+    me: NodeId,
+    peers: HashMap<NodeId, Peer>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// In the order in which they came up, and then those that have not.
+    links: Vec<Link>,
+    /// The caller was told of a link, with the peer in this incarnation.
+    announced: Option<u64>,
+    /// The caller asked for the end of the link, or the peer was cut off: why.
+    closing: Option<String>,
+    traffic: Arc<Traffic>,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: ConnectionId,
+    outbox: Arc<Outbox>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Shaking,
+    Up,
+    /// Closing: read from, no longer written to.
+    Leaving,
+}
+
+/// What a connection that came up means to the caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CameUp {
+    /// A new link.
+    New,
+    /// The link has ended for this reason, and a new one has begun; these connections are dead.
+    Instead {
+        reason: String,
+        dead: Vec<ConnectionId>,
+    },
+    /// Another connection of a link that the caller knows.
+    Another,
+}
+
+impl Links {
+    pub(crate) fn new(me: NodeId) -> Self {
+        Self { me, peers: HashMap::new() }
+    }
+
+    /// A connection, before its handshake. Gives back what counts the peer's traffic.
+    pub(crate) fn opened(&mut self, peer: NodeId, id: ConnectionId, outbox: Arc<Outbox>) -> Arc<Traffic> {
+        let peer = self.peers.entry(peer).or_default();
+        peer.links.push(Link { id, outbox, state: State::Shaking });
+        peer.traffic.clone()
+    }
+
+    /// A connection's handshake succeeded.
+    pub(crate) fn came_up(&mut self, node: NodeId, id: ConnectionId, record: &NodeRecord) -> CameUp {
+        let Some(peer) = self.peers.get_mut(&node) else { return CameUp::Another };
+        let Some(at) = peer.links.iter().position(|link| link.id == id) else { return CameUp::Another };
+        let mut link = peer.links.remove(at);
+        link.state = State::Up;
+        let shaking = peer.links.iter().filter(|link| link.state == State::Shaking).count();
+        let older = peer.links.len() - shaking;
+        peer.links.insert(older, link);
+        let older = &mut peer.links[..older];
+
+        let Some(incarnation) = peer.announced.replace(record.incarnation) else { return CameUp::New };
+        if let Some(reason) = peer.closing.take() {
+            return CameUp::Instead { reason, dead: Vec::new() };
+        }
+        if incarnation != record.incarnation {
+            older.iter_mut().for_each(|link| link.state = State::Leaving);
+            let dead = older.iter().map(|link| link.id).collect();
+            return CameUp::Instead { reason: "the peer was restarted".into(), dead };
+        }
+        for link in older.iter_mut().filter(|link| link.state == State::Up) {
+            if self.me < node {
+                link.state = State::Leaving;
+                link.outbox.order(Order::Close);
+            } else {
+                link.outbox.order(Order::CloseLater);
+            }
+        }
+        CameUp::Another
+    }
+
+    /// The peer is closing this connection.
+    pub(crate) fn peer_closes(&mut self, node: NodeId, id: ConnectionId) {
+        let links = self.peers.get_mut(&node).map(|peer| &mut peer.links);
+        if let Some(link) = links.and_then(|links| links.iter_mut().find(|link| link.id == id)) {
+            link.state = State::Leaving;
+        }
+    }
+
+    /// A connection is gone. Gives back the reason if the link went with it.
+    pub(crate) fn closed(&mut self, node: NodeId, id: ConnectionId, reason: String) -> Option<String> {
+        let peer = self.peers.get_mut(&node)?;
+        let at = peer.links.iter().position(|link| link.id == id)?;
+        let link = peer.links.remove(at);
+        let has = |state| peer.links.iter().any(|link| link.state == state);
+        // The peer's choice among connections may fall on one whose handshake we have yet to
+        // finish: the link lives on if everything on the old one was said and heard.
+        let taken_over = link.state == State::Leaving && peer.closing.is_none() && has(State::Shaking);
+        let lives_on = peer.announced.is_none() || has(State::Up) || has(State::Leaving) || taken_over;
+        let ended = (!lives_on).then(|| peer.closing.take().unwrap_or(reason));
+        if ended.is_some() {
+            peer.announced = None;
+        }
+        if peer.links.is_empty() {
+            self.peers.remove(&node);
+        }
+        ended
+    }
+
+    /// Flushes and closes every connection of the link. `false` if there is no link.
+    pub(crate) fn close(&mut self, node: NodeId, reason: &str) -> bool {
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.announced.is_some()) else { return false };
+        peer.closing.get_or_insert_with(|| reason.to_owned());
+        for link in peer.links.iter_mut().filter(|link| link.state != State::Shaking) {
+            link.state = State::Leaving;
+            link.outbox.order(Order::Close);
+        }
+        true
+    }
+
+    /// What messages for the peer go into: the newest connection's outbox. Before the handshake of
+    /// a connection that takes a link over, they wait there.
+    pub(crate) fn outbox(&self, node: &NodeId) -> Option<&Outbox> {
+        let peer = self.peers.get(node).filter(|peer| peer.announced.is_some() && peer.closing.is_none())?;
+        let newest = |state| peer.links.iter().rev().find(|link| link.state == state);
+        Some(&newest(State::Up).or_else(|| newest(State::Shaking))?.outbox)
+    }
+
+    /// The caller knows of a link that is not being closed.
+    pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.announced.is_some() && peer.closing.is_none())
+    }
+
+    /// What went over the link to a peer.
+    pub(crate) fn traffic(&self, node: &NodeId) -> Option<Arc<Traffic>> {
+        self.peers.get(node).filter(|peer| peer.announced.is_some()).map(|peer| peer.traffic.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_proto::Role;
+
+    use super::*;
+    use crate::Limits;
+
+    const LOW: NodeId = NodeId([1; 32]);
+    const HIGH: NodeId = NodeId([2; 32]);
+
+    fn record(id: NodeId, incarnation: u64) -> NodeRecord {
+        let (name, addresses, signature) = Default::default();
+        NodeRecord { id, incarnation, revision: 0, role: Role::Replica, name, addresses, signature }
+    }
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    fn links(me: NodeId, peer: NodeId, connections: usize) -> (Links, Vec<Arc<Outbox>>) {
+        let mut links = Links::new(me);
+        let outboxes: Vec<_> = (0..connections).map(|_| Arc::new(Outbox::new(&Limits::default()))).collect();
+        for (n, outbox) in outboxes.iter().enumerate() {
+            links.opened(peer, id(n), outbox.clone());
+        }
+        (links, outboxes)
+    }
+
+    fn order(outbox: &Outbox) -> Order {
+        outbox.poll_order(&std::task::Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn the_lower_node_keeps_the_newest_and_the_higher_one_waits() {
+        for (me, peer, expected) in [(LOW, HIGH, Order::Close), (HIGH, LOW, Order::CloseLater)] {
+            let (mut links, outboxes) = links(me, peer, 2);
+            assert_eq!(links.came_up(peer, id(1), &record(peer, 1)), CameUp::New);
+            assert_eq!(links.came_up(peer, id(0), &record(peer, 1)), CameUp::Another);
+            assert_eq!((order(&outboxes[1]), order(&outboxes[0])), (expected, Order::Keep));
+            assert!(std::ptr::eq(links.outbox(&peer).unwrap(), &raw const *outboxes[0]));
+            assert_eq!(links.closed(peer, id(1), "gone".into()), None);
+            assert_eq!(links.closed(peer, id(0), "gone".into()), Some("gone".into()));
+            assert!(links.peers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_link_lives_on_while_the_connection_that_takes_over_shakes_hands() {
+        let (mut links, outboxes) = links(HIGH, LOW, 2);
+        links.came_up(LOW, id(0), &record(LOW, 1));
+        links.peer_closes(LOW, id(0));
+        assert_eq!(links.closed(LOW, id(0), "closed".into()), None);
+        assert!(std::ptr::eq(links.outbox(&LOW).unwrap(), &raw const *outboxes[1]));
+        assert_eq!(links.came_up(LOW, id(1), &record(LOW, 1)), CameUp::Another);
+        assert!(links.is_connected(&LOW));
+    }
+
+    #[test]
+    fn a_link_that_breaks_is_gone_whatever_shakes_hands() {
+        let (mut links, _outboxes) = links(HIGH, LOW, 2);
+        links.came_up(LOW, id(0), &record(LOW, 1));
+        assert_eq!(links.closed(LOW, id(0), "reset".into()), Some("reset".into()));
+        assert!(links.outbox(&LOW).is_none());
+        assert_eq!(links.came_up(LOW, id(1), &record(LOW, 1)), CameUp::New);
+    }
+
+    #[test]
+    fn a_restarted_peer_is_another_link() {
+        let (mut links, _outboxes) = links(HIGH, LOW, 2);
+        links.came_up(LOW, id(0), &record(LOW, 1));
+        let CameUp::Instead { dead, .. } = links.came_up(LOW, id(1), &record(LOW, 2)) else { panic!() };
+        assert_eq!(dead, [id(0)]);
+        assert_eq!(links.closed(LOW, id(0), "dead".into()), None);
+        assert!(links.is_connected(&LOW));
+    }
+
+    #[test]
+    fn a_link_closed_by_the_caller_ends_for_its_reason_and_may_begin_anew() {
+        let (mut links, outboxes) = links(LOW, HIGH, 2);
+        assert!(!links.close(HIGH, "no link yet"));
+        links.came_up(HIGH, id(0), &record(HIGH, 1));
+        assert!(links.close(HIGH, "enough"));
+        assert_eq!(order(&outboxes[0]), Order::Close);
+        assert!(links.outbox(&HIGH).is_none() && !links.is_connected(&HIGH));
+        let again = links.came_up(HIGH, id(1), &record(HIGH, 1));
+        assert_eq!(again, CameUp::Instead { reason: "enough".into(), dead: Vec::new() });
+        assert_eq!(links.closed(HIGH, id(0), "closed".into()), None);
+        assert!(links.is_connected(&HIGH));
+    }
+}

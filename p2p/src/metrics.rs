@@ -1,0 +1,95 @@
+//! Counters of a driver, and of each link.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use starling_proto::Class;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Its value since the start.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Frames of one class in one direction.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// How many.
+    pub frames: Counter,
+    /// Their bytes, lengths included; what encryption and transport add is not counted.
+    pub bytes: Counter,
+}
+
+impl Flow {
+    pub(crate) fn count(&self, bytes: usize) {
+        self.frames.add(1);
+        self.bytes.add(bytes as u64);
+    }
+}
+
+/// Frames in both directions, by class in the order of [`Class::ALL`].
+#[derive(Debug, Default)]
+pub struct Traffic {
+    sent: [Flow; 3],
+    received: [Flow; 3],
+}
+
+impl Traffic {
+    /// Frames handed to the transport.
+    pub fn sent(&self, class: Class) -> &Flow {
+        &self.sent[class as usize]
+    }
+
+    /// Frames received, sound or not.
+    pub fn received(&self, class: Class) -> &Flow {
+        &self.received[class as usize]
+    }
+}
+
+/// Everything a driver counts since its start.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Frames of all links.
+    pub traffic: Traffic,
+    /// Messages dropped because their queue was full, by class.
+    shed: [Counter; 3],
+    /// Frames that are no message: bad length, version, body, bounds or class.
+    pub malformed: Counter,
+    /// Frames whose checksum does not match.
+    pub bad_checksum: Counter,
+    /// Messages dropped because a record in them is not signed by its node.
+    pub bad_record: Counter,
+    /// Handshakes that ended because the peer holds none of our secrets.
+    pub wrong_secret: Counter,
+    /// Handshakes that ended because the peer belongs to another network.
+    pub wrong_network: Counter,
+    /// Handshakes that ended because the peer speaks another version.
+    pub wrong_version: Counter,
+    /// Handshakes that failed otherwise: cut short, too slow, malformed.
+    pub failed_handshake: Counter,
+    /// Connections refused: too many, or the peer is banned.
+    pub refused: Counter,
+    /// Peers cut off for misbehaviour.
+    pub banned: Counter,
+    /// Links that came up.
+    pub connected: Counter,
+    /// Links that went down.
+    pub disconnected: Counter,
+    /// Dials that led nowhere.
+    pub unreachable: Counter,
+}
+
+impl Metrics {
+    /// Messages dropped because the queue of this class was full.
+    pub fn shed(&self, class: Class) -> &Counter {
+        &self.shed[class as usize]
+    }
+}

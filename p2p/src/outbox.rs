@@ -1,0 +1,185 @@
+//! What waits to be sent over one connection: a bounded queue of frames per class.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use starling_proto::Class;
+
+use crate::Limits;
+
+/// Small frames that wait together leave together, up to this many bytes: one multiplexer frame,
+/// one encryption. Yamux splits above 16 KiB anyway.
+const COALESCED_BYTES_MAX: usize = 16 << 10;
+
+/// Shared by the driver, which fills it, and the connection's handler, which drains it.
+#[derive(Debug)]
+pub(crate) struct Outbox(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    queues: [Queue; 3],
+    order: Order,
+    /// Of the task that drains.
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Something was shed since the queue was last empty.
+    shed: bool,
+}
+
+/// What is to become of the connection. Only ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Carry the link.
+    Keep,
+    /// Another connection took over; close this one if the peer does not.
+    CloseLater,
+    /// Flush and close.
+    Close,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It waits its turn.
+    Queued,
+    /// The queue was full and the frame is dropped: what waits longest is what the peer needs
+    /// first.
+    Shed {
+        /// The first since the queue was empty.
+        first: bool,
+    },
+}
+
+impl Outbox {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let bounds = [limits.control_queue_bytes_max, limits.rumor_queue_bytes_max, limits.sync_queue_bytes_max];
+        let queues = bounds.map(|bytes_max| Queue { frames: VecDeque::new(), bytes: 0, bytes_max, shed: false });
+        Self(Mutex::new(State { queues, order: Order::Keep, waker: None }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code between lock and unlock leaves the state half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a frame. An empty queue takes any frame, so that a bound below the largest frame
+    /// slows the link and never blocks it.
+    pub(crate) fn push(&self, class: Class, frame: Bytes) -> Pushed {
+        let mut state = self.state();
+        let queue = &mut state.queues[class as usize];
+        if queue.bytes > 0 && queue.bytes + frame.len() > queue.bytes_max {
+            return Pushed::Shed { first: !std::mem::replace(&mut queue.shed, true) };
+        }
+        queue.bytes += frame.len();
+        queue.frames.push_back(frame);
+        Self::wake(state);
+        Pushed::Queued
+    }
+
+    /// Orders what is to become of the connection.
+    pub(crate) fn order(&self, order: Order) {
+        let mut state = self.state();
+        state.order = state.order.max(order);
+        Self::wake(state);
+    }
+
+    fn wake(mut state: MutexGuard<'_, State>) {
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The standing order; the task is woken when anything changes.
+    pub(crate) fn poll_order(&self, cx: &Context<'_>) -> Order {
+        let mut state = self.state();
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        state.order
+    }
+
+    /// Whether nothing of the class waits.
+    pub(crate) fn is_empty(&self, class: Class) -> bool {
+        self.state().queues[class as usize].frames.is_empty()
+    }
+
+    /// The next bytes to send: one frame, or several small ones. Each frame's size is told to
+    /// `count`.
+    pub(crate) fn take(&self, class: Class, mut count: impl FnMut(usize)) -> Option<Bytes> {
+        let mut state = self.state();
+        let queue = &mut state.queues[class as usize];
+        let first = queue.pop(&mut count)?;
+        let fits = |queue: &Queue, taken: usize| {
+            queue.frames.front().is_some_and(|next| taken + next.len() <= COALESCED_BYTES_MAX)
+        };
+        if !fits(queue, first.len()) {
+            return Some(first);
+        }
+        let mut together = BytesMut::from(first);
+        while fits(queue, together.len()) {
+            together.extend_from_slice(&queue.pop(&mut count)?);
+        }
+        Some(together.freeze())
+    }
+}
+
+impl Queue {
+    fn pop(&mut self, count: &mut impl FnMut(usize)) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        self.shed &= !self.frames.is_empty();
+        count(frame.len());
+        Some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox(control_queue_bytes_max: usize) -> Outbox {
+        Outbox::new(&Limits { control_queue_bytes_max, ..Limits::default() })
+    }
+
+    fn frame(bytes: usize) -> Bytes {
+        Bytes::from(vec![7; bytes])
+    }
+
+    #[test]
+    fn a_full_queue_sheds_and_says_so_once_until_drained() {
+        let outbox = outbox(100);
+        assert_eq!(outbox.push(Class::Control, frame(60)), Pushed::Queued);
+        assert_eq!(outbox.push(Class::Control, frame(60)), Pushed::Shed { first: true });
+        assert_eq!(outbox.push(Class::Control, frame(60)), Pushed::Shed { first: false });
+        assert_eq!(outbox.push(Class::Rumor, frame(60)), Pushed::Queued, "classes do not share a bound");
+        assert_eq!(outbox.take(Class::Control, |_| ()).unwrap().len(), 60);
+        assert_eq!(outbox.push(Class::Control, frame(101)), Pushed::Queued, "an empty queue takes any frame");
+        assert_eq!(outbox.push(Class::Control, frame(1)), Pushed::Shed { first: true });
+    }
+
+    #[test]
+    fn small_frames_leave_together_in_order_and_large_ones_alone() {
+        let outbox = outbox(1 << 20);
+        for (i, bytes) in [10, 20, COALESCED_BYTES_MAX, 5].into_iter().enumerate() {
+            outbox.push(Class::Control, Bytes::from(vec![i as u8; bytes]));
+        }
+        let mut counted = Vec::new();
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| outbox.take(Class::Control, |n| counted.push(n))).map(|b| b.len()).collect();
+        assert_eq!(sizes, [30, COALESCED_BYTES_MAX, 5]);
+        assert_eq!(counted, [10, 20, COALESCED_BYTES_MAX, 5]);
+    }
+}

@@ -1,0 +1,126 @@
+//! Signatures of the records that travel inside messages.
+
+use std::collections::HashSet;
+
+use starling_proto::{
+    Message, NodeRecord,
+    message::{CrawlMessage, ViewMessage},
+};
+
+use crate::verify_record;
+
+/// Records remembered as verified, in each of two generations: a few times the passive views of a
+/// node and its neighbours. 32 bytes each. A guess.
+const GENERATION_MAX: usize = 2048;
+
+/// Records whose signature was found good lately. The same few hundred travel again and again, and
+/// a signature costs fifty times a hash.
+#[derive(Debug, Default)]
+pub(crate) struct Verified {
+    young: HashSet<[u8; 32]>,
+    old: HashSet<[u8; 32]>,
+}
+
+impl Verified {
+    /// Whether every record in the message is signed by the node it names.
+    pub(crate) fn check(&mut self, message: &Message) -> bool {
+        records(message).all(|record| self.check_record(record))
+    }
+
+    fn check_record(&mut self, record: &NodeRecord) -> bool {
+        let mut hasher = blake3::Hasher::new();
+        // The signature's length is fixed once it is good, so the two parts cannot be confused.
+        hasher.update(&record.signing_bytes()).update(&record.signature);
+        let hash = *hasher.finalize().as_bytes();
+        if self.young.contains(&hash) {
+            return true;
+        }
+        if !self.old.contains(&hash) && !verify_record(record) {
+            return false;
+        }
+        if self.young.len() == GENERATION_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash);
+        true
+    }
+}
+
+fn records(message: &Message) -> Box<dyn Iterator<Item = &NodeRecord> + '_> {
+    match message {
+        Message::View(ViewMessage::ForwardJoin { joiner, .. }) => Box::new(std::iter::once(joiner)),
+        Message::View(ViewMessage::Shuffle { origin, sample, .. }) => {
+            Box::new(std::iter::once(origin).chain(sample))
+        }
+        Message::View(ViewMessage::ShuffleReply { sample } | ViewMessage::ProbeReply { sample }) => {
+            Box::new(sample.iter())
+        }
+        Message::Crawl(CrawlMessage::Description(description)) => {
+            Box::new(std::iter::once(&description.record).chain(&description.known))
+        }
+        Message::View(
+            ViewMessage::Join
+            | ViewMessage::Neighbor { .. }
+            | ViewMessage::NeighborReply { .. }
+            | ViewMessage::Disconnect
+            | ViewMessage::Probe,
+        )
+        | Message::Heartbeat(_)
+        | Message::Rumor(_)
+        | Message::Sync(_)
+        | Message::Crawl(CrawlMessage::Describe) => Box::new(std::iter::empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_proto::{NodeId, Role};
+
+    use super::*;
+    use crate::Identity;
+
+    fn record(identity: &Identity) -> NodeRecord {
+        let mut record = NodeRecord {
+            id: NodeId([0; 32]),
+            incarnation: 1,
+            revision: 0,
+            role: Role::Replica,
+            name: "n".into(),
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            signature: Vec::new(),
+        };
+        identity.sign(&mut record);
+        record
+    }
+
+    #[test]
+    fn a_forged_record_is_found_wherever_it_hides_and_again() {
+        let good = record(&Identity::generate());
+        let mut forged = good.clone();
+        forged.addresses[0] = "/ip4/127.0.0.1/tcp/2".into();
+        let sample = vec![good.clone(), forged.clone()];
+        let mut verified = Verified::default();
+        for _ in 0..2 {
+            assert!(verified.check(&Message::View(ViewMessage::ProbeReply { sample: vec![good.clone()] })));
+            assert!(!verified.check(&Message::View(ViewMessage::ProbeReply { sample: sample.clone() })));
+            assert!(!verified.check(&Message::View(ViewMessage::ShuffleReply { sample: sample.clone() })));
+            let joiner = forged.clone();
+            assert!(!verified.check(&Message::View(ViewMessage::ForwardJoin { joiner, ttl: 1 })));
+            let shuffle = ViewMessage::Shuffle { origin: good.clone(), ttl: 1, sample: sample.clone() };
+            assert!(!verified.check(&Message::View(shuffle)));
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut verified = Verified::default();
+        let identity = Identity::generate();
+        for revision in 0..2 * GENERATION_MAX as u32 + 1 {
+            let mut record = record(&identity);
+            record.revision = revision;
+            identity.sign(&mut record);
+            assert!(verified.check_record(&record));
+        }
+        assert!(verified.young.len() + verified.old.len() <= 2 * GENERATION_MAX);
+    }
+}

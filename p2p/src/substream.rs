@@ -1,0 +1,124 @@
+//! One long-lived substream: frames of one class, both ways.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::Stream;
+use starling_proto::{
+    Class,
+    wire::{FrameReader, WireError},
+};
+
+use crate::{Metrics, Traffic, outbox::Outbox};
+
+/// Read at once from the multiplexer, which hands out what it has already buffered.
+const READ_BYTES: usize = 4 << 10;
+
+/// A negotiated stream with what is halfway in or out of it.
+pub(crate) struct Substream {
+    class: Class,
+    stream: Stream,
+    incoming: FrameReader,
+    read_closed: bool,
+    outgoing: Bytes,
+    /// Written since the last flush.
+    unflushed: bool,
+    write_closed: bool,
+}
+
+/// What came in.
+pub(crate) enum Received {
+    /// A whole frame.
+    Frame(Bytes),
+    /// The peer has said everything it wanted to.
+    End,
+    /// Frames can no longer be told apart.
+    Lost(WireError),
+}
+
+impl Substream {
+    /// `first` is sent before any frame.
+    pub(crate) fn new(class: Class, stream: Stream, first: Vec<u8>) -> Self {
+        Self {
+            class,
+            stream,
+            incoming: FrameReader::new(class),
+            read_closed: false,
+            outgoing: first.into(),
+            // The negotiation itself may wait to be flushed.
+            unflushed: true,
+            write_closed: false,
+        }
+    }
+
+    /// Both directions have ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.read_closed && self.write_closed
+    }
+
+    /// The next frame. `Pending` for ever once [`Received::End`] was told.
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
+        loop {
+            match self.incoming.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Ok(Received::Frame(frame))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Ok(Received::Lost(error))),
+            }
+            if self.read_closed {
+                return Poll::Pending;
+            }
+            let mut buffer = [0; READ_BYTES];
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            if read == 0 {
+                self.read_closed = true;
+                return Poll::Ready(Ok(Received::End));
+            }
+            self.incoming.push(&buffer[..read]);
+        }
+    }
+
+    /// Sends what waits, as far as the peer and the transport take it; `close` ends this direction
+    /// once nothing waits.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Outbox,
+        traffic: &Traffic,
+        metrics: &Metrics,
+        close: bool,
+    ) -> Poll<io::Result<()>> {
+        if self.write_closed {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if self.outgoing.is_empty() {
+                let next = outbox.take(self.class, |bytes| {
+                    traffic.sent(self.class).count(bytes);
+                    metrics.traffic.sent(self.class).count(bytes);
+                });
+                let Some(next) = next else { break };
+                self.outgoing = next;
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        if close {
+            ready!(Pin::new(&mut self.stream).poll_close(cx))?;
+            self.write_closed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

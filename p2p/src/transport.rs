@@ -1,0 +1,86 @@
+//! The transports: TCP with Noise and Yamux, QUIC, and names resolved by DNS.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use futures::future::Either;
+use libp2p::{
+    Multiaddr, PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeout},
+        upgrade::Version,
+    },
+    dns,
+    identity::Keypair,
+    multiaddr::Protocol,
+    noise, quic, tcp, yamux,
+};
+
+/// From the first packet of a connection to its multiplexer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Unread bytes that a peer may make us hold over QUIC: on one stream, and on a connection. One
+/// chunk of a session fits several times.
+const QUIC_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const QUIC_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Three substreams, and room for a peer that opens more than it should.
+const STREAMS_MAX: usize = 8;
+
+type Connection = (PeerId, StreamMuxerBox);
+
+/// All transports as one.
+pub(crate) fn build(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
+    // The system's resolver configuration may be missing or unreadable; a node that is given plain
+    // addresses must run all the same.
+    let transport = match dns::tokio::Transport::system(without_names(keypair)?) {
+        Ok(transport) => transport,
+        Err(error) => {
+            tracing::debug!(%error, "no usable resolver configuration: names cannot be dialed");
+            let none = dns::ResolverConfig::default();
+            dns::tokio::Transport::custom(without_names(keypair)?, none, dns::ResolverOpts::default())
+        }
+    };
+    Ok(transport.boxed())
+}
+
+fn without_names(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
+    let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(STREAMS_MAX);
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+
+    let mut config = quic::Config::new(keypair);
+    config.max_concurrent_stream_limit = STREAMS_MAX as u32;
+    config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
+    config.max_connection_data = QUIC_CONNECTION_WINDOW_BYTES;
+    let quic = quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+
+    let either = tcp.or_transport(quic).map(|either, _| match either {
+        Either::Left(connection) | Either::Right(connection) => connection,
+    });
+    Ok(TransportTimeout::new(either, CONNECT_TIMEOUT).boxed())
+}
+
+/// Whether the address is one of TCP's.
+pub(crate) fn is_tcp(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Tcp(_)))
+}
+
+/// Fails if something else listens there. libp2p shares TCP ports between processes, so it would
+/// not notice a second node on the same port.
+pub(crate) fn check_is_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => std::net::TcpListener::bind((ip, port)).map(drop),
+        Some(Protocol::Udp(port)) if port != 0 => std::net::UdpSocket::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,5 @@
+//! Real drivers over loopback.
+
+mod admission;
+mod links;
+mod support;

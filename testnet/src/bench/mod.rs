@@ -1,0 +1,51 @@
+//! Measurements, each stated beside the bar it has to stay under. A benchmark measures and never
+//! fails for being slow.
+
+mod burst;
+mod catchup;
+mod detect;
+mod equal;
+mod idle;
+mod latency;
+mod million;
+
+use clap::Subcommand;
+
+use crate::Common;
+use crate::error::Result;
+
+/// One measurement.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// How long a write on an idle network takes to be readable on the last of 64 nodes
+    Latency(latency::Options),
+    /// How soon a killed and a stopped process are noticed, and whether healthy ones are suspected
+    Detect(detect::Options),
+    /// What 64 idle nodes cost: bytes at the interface, CPU, memory (needs root, `unshare` and `ip`)
+    Idle(idle::Options),
+    /// How long a burst of writes takes to be on every one of 16 nodes
+    Burst(burst::Options),
+    /// How long a node that missed a part of a large store takes to be equal again, and its bytes
+    Catchup(catchup::Options),
+    /// What two large replicas say to find out that they are equal, or nearly so
+    Equal(equal::Options),
+    /// Memory, disk and start-up time of one node with a large store
+    Million(million::Options),
+}
+
+impl Bench {
+    /// Runs it and prints its report.
+    pub async fn run(self, common: &Common) -> Result<()> {
+        let report = match self {
+            Self::Latency(options) => latency::run(common, &options).await,
+            Self::Detect(options) => detect::run(common, &options).await,
+            Self::Idle(options) => idle::run(common, &options).await,
+            Self::Burst(options) => burst::run(common, &options).await,
+            Self::Catchup(options) => catchup::run(common, &options).await,
+            Self::Equal(options) => equal::run(common, &options).await,
+            Self::Million(options) => million::run(common, &options).await,
+        }?;
+        report.print(common.output);
+        Ok(())
+    }
+}

@@ -1,0 +1,202 @@
+//! Starling networks of real processes on this machine: shown, broken on purpose, and measured.
+
+mod bench;
+mod data;
+mod error;
+mod load;
+mod network;
+mod observe;
+mod process;
+mod progress;
+mod report;
+mod show;
+mod states;
+mod stats;
+mod traffic;
+mod usage;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::data::DataSet;
+use crate::error::{Error, Result};
+use crate::network::{Network, Plan};
+use crate::report::Output;
+
+/// Nodes of the show, beside the bootstrap node.
+const NODES_DEFAULT: usize = 16;
+
+/// Starts a network of Starling nodes, loads data, shows that it converges, kills a quarter of the
+/// nodes and shows that it repairs itself. Then it stays up to be tried.
+#[derive(Debug, Parser)]
+#[command(name = "testnet", version)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    show: Show,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// The node's binary [default: `starling` beside this program]
+    #[arg(long, global = true, env = "STARLING_BINARY", value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// How many nodes, beside the bootstrap node [default: 16, or what the measurement is about]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    nodes: Option<u32>,
+    /// Of every random choice: which nodes are written to and killed
+    #[arg(long, global = true, default_value_t = 1)]
+    seed: u64,
+    /// Where the data directories go [default: a temporary folder]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Leave the temporary folder behind
+    #[arg(long, global = true)]
+    keep: bool,
+    /// How results are printed on standard output
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// Records to import instead of the built-in ones: NDJSON, or CSV if its name ends so
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// The member or column of --data that is the key [default: `key`, or the first column]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    key_field: Option<String>,
+    /// End after the report instead of staying up
+    #[arg(long)]
+    exit: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure one thing and state it beside its bar
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
+}
+
+impl Common {
+    /// The network to start, with so many nodes unless the person said otherwise.
+    fn plan(&self, nodes: usize) -> Result<Plan> {
+        let own = std::env::current_exe().map_err(Error::io(Path::new("/proc/self/exe")))?;
+        let binary = self.binary.clone().unwrap_or_else(|| own.with_file_name("starling"));
+        Ok(Plan {
+            binary,
+            nodes: self.nodes.map_or(nodes, |n| n as usize),
+            seed: self.seed,
+            dir: self.dir.clone(),
+            keep: self.keep,
+            environment: Vec::new(),
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(supervise(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until the end or a signal, whichever is first. Dropping the unfinished work drops its
+/// network, which ends the nodes.
+async fn supervise(cli: Cli) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let keeps = cli.common.keep || cli.common.dir.is_some();
+    let network = tokio::select! {
+        result = run(cli) => result?,
+        () = signals.any() => return Err(Error::Broken("interrupted; every node has been ended".into())),
+    };
+    let Some((mut network, stays)) = network else { return Ok(()) };
+    if stays {
+        signals.any().await;
+    }
+    if keeps {
+        network.leave().await?;
+        eprintln!("the data directories are in {}", network.root().display());
+    }
+    Ok(())
+}
+
+/// The signals that ask this program to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).map_err(|e| Error::Unsupported(format!("cannot handle signals: {e}")));
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// Does what was asked. The show returns its network and whether it is to stay up.
+async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
+    if let Some(Command::Bench { bench }) = cli.command {
+        return bench.run(&cli.common).await.map(|()| None);
+    }
+    let data = match &cli.show.data {
+        Some(path) => DataSet::read(path, cli.show.key_field.as_deref())?,
+        None => DataSet::built_in()?,
+    };
+    let plan = cli.common.plan(NODES_DEFAULT)?;
+    let (network, report) = show::run(&plan, &data).await?;
+    report.print(cli.common.output);
+    if !cli.show.exit {
+        suggest(&plan, &network, &data)?;
+    }
+    Ok(Some((network, !cli.show.exit)))
+}
+
+/// Says what to try while the network stays up.
+fn suggest(plan: &Plan, network: &Network, data: &DataSet) -> Result<()> {
+    let example = data.records.get_key_value("6379/tcp").or_else(|| data.records.first_key_value());
+    let starling = |index| -> Result<String> {
+        Ok(format!("{} --api {}", plan.binary.display(), network.node(index).client()?.url()))
+    };
+    let (first, last) = (starling(0)?, starling(plan.nodes - 1)?);
+    eprintln!("\nThe network stays up until Ctrl-C. Try in another terminal:\n");
+    eprintln!("  {first} nodes");
+    if let Some((key, _)) = example {
+        eprintln!("  {first} get -k {} '{key}'", data.keyspace);
+    }
+    eprintln!("  {first} watch & {last} put greeting hello");
+    Ok(())
+}

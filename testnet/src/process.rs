@@ -1,0 +1,266 @@
+//! One node as a process of its own, which does not outlive this program: it gets a pipe as its
+//! standard input and leaves when that closes, however we end.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use starling_api::admin::{RUN_FILE, RunFile};
+use tokio::process::{Child, Command};
+
+use crate::error::{Error, Result};
+
+/// A node must have written its `run.json` within this time. A guess with room for 64 processes
+/// that start at once on two cores, one of them rebuilding a large store.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How often the start of a process is looked at.
+const START_POLL: Duration = Duration::from_millis(5);
+/// A node asked to leave is killed after this time.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
+/// A killed process is given up on after this time.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+/// How much of a log is shown when its node ends by itself.
+const LOG_TAIL_BYTES: u64 = 4096;
+
+/// How to start a node.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The `starling` binary.
+    pub binary: PathBuf,
+    /// `up` or `bootstrap`.
+    pub command: &'static str,
+    /// The node's name, for people.
+    pub name: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Whom to join.
+    pub join: Option<String>,
+    /// Configuration by environment variables (`STARLING_*`).
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running node. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    pid: Pid,
+    log: PathBuf,
+    /// Where its API answers, `host:port`.
+    pub api: String,
+    /// From `exec` until its API was listening.
+    pub started_in: Duration,
+}
+
+impl Process {
+    /// Starts a node and waits until it listens.
+    pub async fn start(launch: &Launch) -> Result<Self> {
+        let began = Instant::now();
+        std::fs::create_dir_all(&launch.data_dir).map_err(Error::io(&launch.data_dir))?;
+        let log = launch.data_dir.with_extension("log");
+        let mut child = command(launch, &log)?
+            .spawn()
+            .map_err(|source| Error::Spawn { binary: launch.binary.clone(), source })?;
+        let number = child.id().unwrap_or_default();
+        let run_file = launch.data_dir.join(RUN_FILE);
+        loop {
+            if let Some(status) = child.try_wait().map_err(Error::io(&launch.binary))? {
+                return Err(ended(&launch.name, status, &log));
+            }
+            if let Some(run) = read_run_file(&run_file).filter(|run| run.pid == number) {
+                let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+                let pid = pid.ok_or_else(|| Error::Broken(format!("process number {number} is not one")))?;
+                return Ok(Self {
+                    name: launch.name.clone(),
+                    child,
+                    pid,
+                    log,
+                    api: run.api,
+                    started_in: began.elapsed(),
+                });
+            }
+            if began.elapsed() > START_DEADLINE {
+                return Err(Error::Deadline {
+                    what: format!("node {} listens", launch.name),
+                    missing: format!("{} with its pid; its log: {}", run_file.display(), log.display()),
+                    waited: began.elapsed(),
+                });
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    /// The operating system's number of it.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// An error with the end of the log if the node has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(ended(&self.name, status, &self.log)),
+            _ => Ok(()),
+        }
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.map_err(Error::io(&self.log))
+    }
+
+    /// kill -9 from where nothing can be awaited. Waits for the end, within bounds, so that its files
+    /// can be removed.
+    pub fn kill_now(mut self) {
+        let _ = self.child.start_kill();
+        let began = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && began.elapsed() < END_DEADLINE {
+            std::thread::sleep(START_POLL);
+        }
+    }
+
+    /// Asks it to leave (SIGTERM), and kills it if it does not in time.
+    pub async fn leave(mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        match tokio::time::timeout(LEAVE_DEADLINE, self.child.wait()).await {
+            Ok(_) => Ok(()),
+            Err(_) => self.kill().await,
+        }
+    }
+
+    /// SIGSTOP: it keeps its connections and does nothing.
+    pub fn stop(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid, signal)
+            .map_err(|e| Error::Broken(format!("cannot signal node {}: {e}", self.name)))
+    }
+}
+
+fn command(launch: &Launch, log: &Path) -> Result<Command> {
+    let output = File::options().create(true).append(true).open(log).map_err(Error::io(log))?;
+    let errors = output.try_clone().map_err(Error::io(log))?;
+    let mut command = Command::new(&launch.binary);
+    command.arg(launch.command).arg("--data-dir").arg(&launch.data_dir);
+    command.args(["--name", &launch.name, "--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0"]);
+    command.arg("--exit-with-parent");
+    if let Some(join) = &launch.join {
+        command.args(["--join", join]);
+    }
+    // The person's own Starling settings are not this network's.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STARLING_")) {
+        command.env_remove(name);
+    }
+    command.envs(launch.environment.iter().cloned());
+    // Its own process group: Ctrl-C reaches this program alone, which then ends the nodes.
+    command.stdin(Stdio::piped()).stdout(output).stderr(errors).process_group(0).kill_on_drop(true);
+    Ok(command)
+}
+
+fn read_run_file(path: &Path) -> Option<RunFile> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn ended(name: &str, status: ExitStatus, log: &Path) -> Error {
+    Error::NodeEnded { name: name.into(), status: status.to_string(), log: tail(log).unwrap_or_default() }
+}
+
+fn tail(log: &Path) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A stand-in for the node: a script that gets the same arguments, `$3` being the data directory.
+    fn launch(script: &str) -> (TempDir, Launch) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let binary = folder.path().join("node");
+        fs::write(&binary, format!("#!/bin/sh\n{script}\n")).expect("writable");
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("ours");
+        let data_dir = folder.path().join("n1");
+        let launch =
+            Launch { binary, command: "up", name: "n1".into(), data_dir, join: None, environment: vec![] };
+        (folder, launch)
+    }
+
+    const LISTENS: &str =
+        r#"echo "{\"api\":\"127.0.0.1:1\",\"listen\":[],\"pid\":$$,\"id\":\"ab\"}" >"$3/run.json""#;
+
+    fn is_running(pid: u32) -> bool {
+        Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_by_itself_is_reported_with_its_log() {
+        let (_folder, launch) = launch("echo the port is taken >&2; exit 3");
+        let error = Process::start(&launch).await.expect_err("it ends");
+        assert!(matches!(&error, Error::NodeEnded { name, .. } if name == "n1"), "{error}");
+        assert!(error.to_string().contains("the port is taken"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_binary_is_named() {
+        let (_folder, mut launch) = launch("");
+        launch.binary = PathBuf::from("/nowhere/starling");
+        let error = Process::start(&launch).await.expect_err("it is not there");
+        assert!(error.to_string().contains("/nowhere/starling"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_run_file_of_an_earlier_process_does_not_count() {
+        let (_folder, launch) = launch(&format!("sleep 0.1; {LISTENS}; cat >/dev/null"));
+        fs::create_dir_all(&launch.data_dir).expect("writable");
+        let stale = r#"{"api":"127.0.0.1:9","listen":[],"pid":1,"id":"ab"}"#;
+        fs::write(launch.data_dir.join(RUN_FILE), stale).expect("writable");
+        let process = Process::start(&launch).await.expect("it starts");
+        assert_eq!(process.api, "127.0.0.1:1");
+    }
+
+    #[tokio::test]
+    async fn no_process_survives_its_handle() {
+        let (_folder, launch) = launch(&format!("{LISTENS}; exec sleep 1000"));
+        let killed = Process::start(&launch).await.expect("it starts");
+        let pid = killed.pid();
+        killed.kill().await.expect("ours");
+        assert!(!is_running(pid));
+        let stopped = Process::start(&launch).await.expect("it starts again");
+        let pid = stopped.pid();
+        stopped.stop().expect("ours");
+        stopped.kill_now();
+        assert!(!is_running(pid));
+        let left = Process::start(&launch).await.expect("it starts again");
+        let pid = left.pid();
+        left.leave().await.expect("SIGTERM ends sleep");
+        assert!(!is_running(pid));
+    }
+
+    #[tokio::test]
+    async fn a_node_sees_its_standard_input_close() {
+        let (_folder, launch) = launch(&format!("{LISTENS}; cat; echo closed >\"$3/closed\""));
+        let mut process = Process::start(&launch).await.expect("it starts");
+        drop(process.child.stdin.take());
+        process.child.wait().await.expect("ours");
+        assert!(launch.data_dir.join("closed").exists());
+    }
+}
