@@ -48,7 +48,9 @@ impl Intervals {
 
     /// How many numbers are in it.
     pub fn count(&self) -> u64 {
-        self.spans.iter().fold(0u64, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
+        self.spans
+            .iter()
+            .fold(0u64, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
 
     /// Index of the first span that ends at `seq` or later.

@@ -10,6 +10,8 @@
 //!     [bytes shared with the place before: u8][rest of the place: length, bytes][body: length, bytes]
 //! ```
 //!
+//! No bytes at all are the delta that claims nothing.
+//!
 //! A delta claims exactly the dots of its spans: an entry's dot is live, every other claimed dot is
 //! dead. Decoding is total: it accepts or refuses, never panics, and allocates in proportion to its
 //! input.
@@ -92,8 +94,11 @@ impl Builder {
         self.bytes + 16
     }
 
-    /// Writes the delta.
+    /// Writes the delta; no bytes at all if it claims nothing.
     pub fn encode(&self) -> Bytes {
+        if self.actors.is_empty() {
+            return Bytes::new();
+        }
         let mut out = Vec::with_capacity(self.bytes());
         out.push(VERSION);
         put_varint(&mut out, self.actors.len() as u64);
@@ -106,7 +111,8 @@ impl Builder {
             for (&seq, (place, body)) in &section.entries {
                 put_varint(&mut out, seq - seq_before);
                 seq_before = seq;
-                let shared = former.iter().zip(place).take(SHARED_BYTES_MAX).take_while(|(a, b)| a == b).count();
+                let shared =
+                    former.iter().zip(place).take(SHARED_BYTES_MAX).take_while(|(a, b)| a == b).count();
                 out.push(shared as u8);
                 put_bytes(&mut out, &place[shared..]);
                 put_bytes(&mut out, body);
@@ -178,6 +184,9 @@ pub struct Entry<'a> {
 /// The bytes break a rule of the format. There is no partial result: a delta is joined as a whole
 /// or not at all.
 pub fn decode(bytes: &[u8]) -> Result<Delta<'_>, MalformedDelta> {
+    if bytes.is_empty() {
+        return Ok(Delta { actors: Vec::new() });
+    }
     let mut input = Input::new(bytes);
     if input.byte() != Some(VERSION) {
         return Err(MalformedDelta { reason: "unknown version" });
@@ -190,7 +199,8 @@ pub fn decode(bytes: &[u8]) -> Result<Delta<'_>, MalformedDelta> {
         if actors.last().is_some_and(|before| before.actor >= actor) {
             return Err(MalformedDelta { reason: "actors out of order" });
         }
-        let claimed = read_spans(&mut input).ok_or(MalformedDelta { reason: "claimed dots are no intervals" })?;
+        let claimed =
+            read_spans(&mut input).ok_or(MalformedDelta { reason: "claimed dots are no intervals" })?;
         let entries = read_entries(&mut input, &claimed, &mut former)?;
         actors.push(ActorDelta { actor, claimed, entries });
     }

@@ -22,7 +22,9 @@ pub enum Error {
         reason: String,
     },
     /// Stored bytes are not what was written.
-    #[error("the store is damaged: {reason}: run `starling doctor`, or start with an empty data directory and let peers refill it")]
+    #[error(
+        "the store is damaged: {reason}: run `starling doctor`, or start with an empty data directory and let peers refill it"
+    )]
     Corrupt {
         /// Where, and what was found.
         reason: String,
@@ -39,7 +41,9 @@ pub enum Error {
         supported: u32,
     },
     /// The directory belongs to another network.
-    #[error("the store belongs to another network: choose another data directory, or delete this one to start anew")]
+    #[error(
+        "the store belongs to another network: choose another data directory, or delete this one to start anew"
+    )]
     OtherNetwork,
     /// The engine was opened read-only.
     #[error("the store is open for reading only")]

@@ -145,8 +145,12 @@ proptest! {
         // Another grouping: some are joined elsewhere first, and arrive as one state.
         let (left, right) = deltas.split_at(if deltas.is_empty() { 0 } else { cut.index(deltas.len()) });
         let (mut grouped, mut elsewhere) = (fresh(202), fresh(203));
-        left.iter().for_each(|delta| drop(grouped.join(NOW, delta).expect("joins")));
-        right.iter().for_each(|delta| drop(elsewhere.join(NOW, delta).expect("joins")));
+        for delta in left {
+            grouped.join(NOW, delta).expect("joins");
+        }
+        for delta in right {
+            elsewhere.join(NOW, delta).expect("joins");
+        }
         grouped.join(NOW, &whole(&elsewhere)).expect("joins");
         prop_assert_eq!(forward.root(), backward.root());
         prop_assert_eq!(forward.root(), grouped.root());

@@ -80,7 +80,11 @@ impl Behaviour {
             .with_max_pending_outgoing(Some(limits.pending_max));
         Self {
             shared: Arc::default(),
-            credentials: Arc::new(Credentials { network: config.network.clone(), record: config.record.clone() }),
+            credentials: Arc::new(Credentials {
+                me: config.record.id,
+                network: config.network.clone(),
+                record: config.record.clone(),
+            }),
             limits,
             counts: connection_limits::Behaviour::new(counts),
             links: Links::new(config.record.id),
@@ -126,12 +130,7 @@ impl Behaviour {
         self.tell(Event::Unreachable { peer, address, reason });
     }
 
-    fn admit(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        side: Side,
-    ) -> Result<Handler, ConnectionDenied> {
+    fn admit(&mut self, id: ConnectionId, peer: PeerId, side: Side) -> Result<Handler, ConnectionDenied> {
         let node = node_id(&peer).ok_or_else(|| ConnectionDenied::new(Refused::Key))?;
         if self.offenders.is_banned(&node, Instant::now()) {
             return Err(ConnectionDenied::new(Refused::Banned));
@@ -153,7 +152,9 @@ impl Behaviour {
                 return;
             }
             CameUp::Instead { reason, dead } => {
-                dead.into_iter().for_each(|id| self.cut(peer, CloseConnection::One(id)));
+                for id in dead {
+                    self.cut(peer, CloseConnection::One(id));
+                }
                 self.on_down(peer, reason);
             }
         }
@@ -212,7 +213,9 @@ impl Behaviour {
         let metrics = &self.shared.metrics;
         // Points are guesses: four accidents in a row, or two frames that no correct node sends.
         let (counter, points, what) = match offence {
-            Offence::Frame(WireError::Checksum) => (&metrics.bad_checksum, 25, WireError::Checksum.to_string()),
+            Offence::Frame(WireError::Checksum) => {
+                (&metrics.bad_checksum, 25, WireError::Checksum.to_string())
+            }
             Offence::Frame(error) => (&metrics.malformed, 50, error.to_string()),
             Offence::Record => (&metrics.bad_record, 25, "a record is not signed by its node".to_owned()),
         };
@@ -255,10 +258,10 @@ impl Behaviour {
     }
 
     fn forget(&mut self, peer: Option<PeerId>, id: ConnectionId) {
-        if let Some(peer) = peer.as_ref().and_then(node_id) {
-            if let Some(reason) = self.links.closed(peer, id, "connection refused".into()) {
-                self.on_down(peer, reason);
-            }
+        if let Some(peer) = peer.as_ref().and_then(node_id)
+            && let Some(reason) = self.links.closed(peer, id, "connection refused".into())
+        {
+            self.on_down(peer, reason);
         }
     }
 }

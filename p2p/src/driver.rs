@@ -1,12 +1,6 @@
 //! The driver: commands in, events out.
 
-use std::{
-    collections::VecDeque,
-    io,
-    num::NonZeroU8,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, num::NonZeroU8, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -34,6 +28,9 @@ use crate::{
 const DIALS_AT_ONCE_MAX: usize = 4;
 /// How long a listener may take to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long no further interface may show up before those known count as all. A guess: they are listed
+/// in one go.
+const INTERFACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a driver did not start.
 #[derive(Debug, Error)]
@@ -106,7 +103,13 @@ impl Driver {
     async fn listen(&mut self, address: &str) -> Result<(), DriverError> {
         let malformed = |reason: String| DriverError::Address { address: address.to_owned(), reason };
         let refused = |reason: String| DriverError::Listen { address: address.to_owned(), reason };
-        let parsed: Multiaddr = address.parse().map_err(|e: libp2p::multiaddr::Error| malformed(e.to_string()))?;
+        let parsed: Multiaddr =
+            address.parse().map_err(|e: libp2p::multiaddr::Error| malformed(e.to_string()))?;
+        let is_unspecified = parsed.iter().any(|part| match part {
+            Protocol::Ip4(ip) => ip.is_unspecified(),
+            Protocol::Ip6(ip) => ip.is_unspecified(),
+            _ => false,
+        });
         check_is_free(&parsed).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => DriverError::Taken { address: address.to_owned() },
             _ => refused(error.to_string()),
@@ -124,7 +127,19 @@ impl Driver {
         };
         tokio::time::timeout(LISTEN_TIMEOUT, concrete)
             .await
-            .map_err(|_| refused("no network interface has this address".to_owned()))
+            .map_err(|_| refused("no network interface has this address".to_owned()))?;
+        if is_unspecified {
+            self.await_interfaces().await;
+        }
+        Ok(())
+    }
+
+    /// Every interface's address comes as an event of its own. They come at once, and the first
+    /// ticket should name them all.
+    async fn await_interfaces(&mut self) {
+        while let Ok(event) = tokio::time::timeout(INTERFACE_PAUSE, self.poll_swarm()).await {
+            self.pending.push_back(event);
+        }
     }
 
     /// The next event. Cancel-safe: nothing is lost if the future is dropped.
@@ -151,7 +166,9 @@ impl Driver {
                     self.listen_addresses.retain(|known| !addresses.contains(known));
                     tracing::warn!(?addresses, ?reason, "no longer listening");
                 }
-                SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed for a moment"),
+                SwarmEvent::ListenerError { error, .. } => {
+                    tracing::warn!(%error, "listener failed for a moment");
+                }
                 _ => {}
             }
         }
@@ -220,7 +237,9 @@ impl Driver {
             return;
         }
         let behaviour = self.swarm.behaviour_mut();
-        let Some(pushed) = behaviour.links.outbox(&peer).map(|outbox| outbox.push(class, frame)) else { return };
+        let Some(pushed) = behaviour.links.outbox(&peer).map(|outbox| outbox.push(class, frame)) else {
+            return;
+        };
         if let Pushed::Shed { first } = pushed {
             behaviour.metrics().shed(class).add(1);
             if first {

@@ -112,7 +112,8 @@ impl UpgradeInfo for Protocols {
 
     /// Asked for at every poll of a connection: an empty list allocates nothing.
     fn protocol_info(&self) -> Self::InfoIter {
-        let allowed = NAMES.into_iter().zip(self.allowed).filter_map(|(name, allowed)| allowed.then_some(name));
+        let allowed =
+            NAMES.into_iter().zip(self.allowed).filter_map(|(name, allowed)| allowed.then_some(name));
         allowed.collect::<Vec<_>>().into_iter()
     }
 }
@@ -248,6 +249,14 @@ impl Handler {
         }
     }
 
+    /// A peer that refuses a substream is of no use: the next poll ends the connection.
+    fn on_refused_substream(&mut self) {
+        if matches!(self.phase, Phase::Up) {
+            self.start_closing(false);
+        }
+        self.deadline = Some(Box::pin(sleep(Duration::ZERO)));
+    }
+
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.is_overdue(cx) {
             return self.end(End::Handshake(HandshakeError::TimedOut));
@@ -273,6 +282,7 @@ impl Handler {
             (Order::CloseLater, Phase::Up) if self.deadline.is_none() => {
                 self.deadline = Some(Box::pin(sleep(CLOSE_LATER)));
             }
+            (Order::Keep, Phase::Up) => self.deadline = None,
             _ => {}
         }
         if self.is_overdue(cx) {
@@ -314,10 +324,9 @@ impl Handler {
         for class in Class::ALL {
             let Some(substream) = &mut self.substreams[class as usize] else { continue };
             match substream.poll_receive(cx) {
-                Poll::Pending => {}
                 Poll::Ready(Ok(Received::Frame(frame))) => return self.on_frame(class, &frame),
                 Poll::Ready(Ok(Received::End)) if matches!(self.phase, Phase::Up) => self.start_closing(true),
-                Poll::Ready(Ok(Received::End)) => {}
+                Poll::Ready(Ok(Received::End)) | Poll::Pending => {}
                 Poll::Ready(Ok(Received::Lost(error))) => return self.on_lost(error),
                 Poll::Ready(Err(error)) => return self.broken("receiving", &error),
             }
@@ -364,15 +373,12 @@ impl Handler {
         self.offence(Offence::Frame(error))
     }
 
-    /// Ends once both directions of every substream have, and nothing waits for a substream that is
-    /// not open yet.
+    /// Ends once both directions of every substream have. One that the dialer has yet to open counts
+    /// too: what it carries may be on its way.
     fn poll_closed(&mut self) -> Poll<Event> {
         let Phase::Closing { by_peer: false } = self.phase else { return Poll::Pending };
-        let is_closed = Class::ALL.into_iter().all(|class| match &self.substreams[class as usize] {
-            Some(substream) => substream.is_closed(),
-            None => self.outbox.is_empty(class),
-        });
-        if is_closed { self.end(End::Closed) } else { Poll::Pending }
+        let is_closed = |substream: &Option<Substream>| substream.as_ref().is_some_and(Substream::is_closed);
+        if self.substreams.iter().all(is_closed) { self.end(End::Closed) } else { Poll::Pending }
     }
 }
 
@@ -418,13 +424,11 @@ impl ConnectionHandler for Handler {
             Phase::Up | Phase::Closing { .. } => self.poll_receive(cx),
             Phase::Ended => Poll::Pending,
         };
-        match last {
-            Poll::Ready(Event::NotifyBehaviour(last)) => Poll::Ready(Some(last)),
-            _ => {
-                self.phase = Phase::Ended;
-                Poll::Ready(None)
-            }
+        if let Poll::Ready(Event::NotifyBehaviour(last)) = last {
+            return Poll::Ready(Some(last));
         }
+        self.phase = Phase::Ended;
+        Poll::Ready(None)
     }
 
     fn on_behaviour_event(&mut self, event: Infallible) {
@@ -433,12 +437,15 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<Protocols, Protocols>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (class, stream), .. })
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (class, stream),
+                ..
+            })
             | ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (class, stream), ..
+                protocol: (class, stream),
+                ..
             }) => self.on_stream(class, stream),
-            // A peer that refuses a substream is of no use: the deadline of the phase is due.
-            ConnectionEvent::DialUpgradeError(_) => self.deadline = Some(Box::pin(sleep(Duration::ZERO))),
+            ConnectionEvent::DialUpgradeError(_) => self.on_refused_substream(),
             _ => {}
         }
     }

@@ -42,6 +42,7 @@ pub(crate) enum Side {
 /// What this node proves itself with.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
+    pub(crate) me: NodeId,
     pub(crate) network: Network,
     /// Signed.
     pub(crate) record: NodeRecord,
@@ -51,7 +52,9 @@ pub(crate) struct Credentials {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HandshakeError {
     /// They would not understand each other.
-    #[error("peer speaks version {theirs} of the protocol, this node version {PROTOCOL_VERSION}: upgrade the older one")]
+    #[error(
+        "peer speaks version {theirs} of the protocol, this node version {PROTOCOL_VERSION}: upgrade the older one"
+    )]
     WrongVersion {
         /// The peer's.
         theirs: u8,
@@ -107,7 +110,7 @@ struct Transcript {
 
 impl Transcript {
     fn new(mine: &Credentials, side: Side, peer: NodeId, nonce: [u8; 32], their_nonce: [u8; 32]) -> Self {
-        let (mut nodes, mut nonces) = ([mine.record.id, peer], [nonce, their_nonce]);
+        let (mut nodes, mut nonces) = ([mine.me, peer], [nonce, their_nonce]);
         if side == Side::Listener {
             nodes.reverse();
             nonces.reverse();
@@ -148,7 +151,11 @@ fn is_own_record(record: &NodeRecord, peer: NodeId) -> bool {
 }
 
 /// The dialer's part. Returns the listener's record.
-pub(crate) async fn dial<S>(stream: &mut S, mine: &Credentials, peer: NodeId) -> Result<NodeRecord, HandshakeError>
+pub(crate) async fn dial<S>(
+    stream: &mut S,
+    mine: &Credentials,
+    peer: NodeId,
+) -> Result<NodeRecord, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -202,7 +209,11 @@ where
 }
 
 /// Says why not, and leaves it to the dialer to close: closing first could overtake the answer.
-async fn refuse<S, T>(stream: &mut S, answer: Option<&Answer>, error: HandshakeError) -> Result<T, HandshakeError>
+async fn refuse<S, T>(
+    stream: &mut S,
+    answer: Option<&Answer>,
+    error: HandshakeError,
+) -> Result<T, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -265,4 +276,136 @@ async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Hand
     let mut part = vec![0; length];
     stream.read_exact(&mut part).await?;
     Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join;
+    use proptest::prelude::*;
+    use starling_proto::Role;
+    use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+
+    use super::*;
+    use crate::Identity;
+
+    type Pipe = Compat<tokio::io::DuplexStream>;
+
+    fn pipe() -> (Pipe, Pipe) {
+        let (a, b) = tokio::io::duplex(1 << 16);
+        (a.compat(), b.compat())
+    }
+
+    fn credentials(identity: &Identity, secret: u8) -> Credentials {
+        let mut record = NodeRecord {
+            id: identity.node_id(),
+            incarnation: 1,
+            revision: 0,
+            role: Role::Replica,
+            name: "n".into(),
+            addresses: Vec::new(),
+            signature: Vec::new(),
+        };
+        identity.sign(&mut record);
+        Credentials { me: record.id, network: Network { id: [1; 16], secrets: vec![[secret; 32]] }, record }
+    }
+
+    #[tokio::test]
+    async fn both_sides_learn_the_other_ones_record() {
+        let (a, b) = (Identity::generate(), Identity::generate());
+        let (mine, theirs) = (credentials(&a, 1), credentials(&b, 1));
+        let (mut dialer, mut listener) = pipe();
+        let listening = async {
+            let (record, last) = listen(&mut listener, &theirs, a.node_id()).await.expect("agrees");
+            listener.write_all(&last).await.expect("writes");
+            record
+        };
+        let (result, heard) = join(dial(&mut dialer, &mine, b.node_id()), listening).await;
+        assert_eq!(result, Ok(theirs.record.clone()));
+        assert_eq!(heard, mine.record);
+    }
+
+    /// A listener without the secret, whose proof is made by `forge` out of the dialer's.
+    async fn against(forge: impl FnOnce(Proof, NodeRecord) -> Proof) -> Result<NodeRecord, HandshakeError> {
+        let (a, b) = (Identity::generate(), Identity::generate());
+        let (mine, theirs) = (credentials(&a, 1), credentials(&b, 2));
+        let (mut dialer, mut listener) = pipe();
+        let listening = async {
+            read_part(&mut listener).await.expect("hello");
+            write_part(&mut listener, &hello(&theirs, [5; 32])).await.expect("hello");
+            let proof = decode(&read_part(&mut listener).await.expect("proof")).expect("proof");
+            let answer = Answer::Proof(forge(proof, theirs.record.clone()));
+            write_part(&mut listener, &encode(&answer)).await.expect("answer");
+        };
+        join(dial(&mut dialer, &mine, b.node_id()), listening).await.0
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_guesses_reflects_or_proves_nothing_is_refused() {
+        let guess = against(|_, record| Proof { macs: vec![[0; 32]; SECRETS_MAX], record }).await;
+        assert_eq!(guess, Err(HandshakeError::WrongSecret));
+        let reflect = against(|dialers, record| Proof { macs: dialers.macs, record }).await;
+        assert_eq!(reflect, Err(HandshakeError::WrongSecret));
+        let nothing = against(|_, record| Proof { macs: Vec::new(), record }).await;
+        assert_eq!(nothing, Err(HandshakeError::WrongSecret));
+    }
+
+    #[tokio::test]
+    async fn a_proof_made_for_another_connection_is_refused() {
+        // A node in the middle passes on every byte between two members, but its own key is what
+        // each of them sees.
+        let (a, b, middle) = (Identity::generate(), Identity::generate(), Identity::generate());
+        let (mut dialer, mut listener) = pipe();
+        let (mine, theirs) = (credentials(&a, 1), credentials(&b, 1));
+        let listening = listen(&mut listener, &theirs, middle.node_id());
+        let dialing = async {
+            let result = dial(&mut dialer, &mine, middle.node_id()).await;
+            dialer.close().await.expect("closes");
+            result
+        };
+        let (result, heard) = join(dialing, listening).await;
+        assert_eq!(result, Err(HandshakeError::WrongSecret));
+        assert_eq!(heard.map(|(record, _)| record), Err(HandshakeError::WrongSecret));
+    }
+
+    #[test]
+    fn a_mac_depends_on_everything_it_covers() {
+        let base = || Transcript {
+            network: [1; 16],
+            nodes: [NodeId([2; 32]), NodeId([3; 32])],
+            nonces: [[4; 32], [5; 32]],
+        };
+        let secret = [6; 32];
+        let mac = base().mac(&secret, Side::Dialer);
+        let swapped = Transcript { nodes: [NodeId([3; 32]), NodeId([2; 32])], ..base() };
+        let replayed = Transcript { nonces: [[5; 32], [4; 32]], ..base() };
+        let elsewhere = Transcript { network: [9; 16], ..base() };
+        for other in [swapped, replayed, elsewhere] {
+            assert_ne!(mac, other.mac(&secret, Side::Dialer));
+        }
+        assert_ne!(mac, base().mac(&secret, Side::Listener));
+        assert_ne!(mac, base().mac(&[7; 32], Side::Dialer));
+        assert_eq!(mac, base().mac(&secret, Side::Dialer));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_peer_says_is_refused_without_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            is_framed in any::<bool>(),
+            says_hello in any::<bool>(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let result = runtime.block_on(async {
+                let (me, peer) = (Identity::generate(), Identity::generate());
+                let mine = credentials(&me, 1);
+                let (mut near, mut far) = pipe();
+                let mut said = if says_hello { frame(&hello(&mine, [1; 32])) } else { Vec::new() };
+                said.extend(if is_framed { frame(&bytes) } else { bytes });
+                far.write_all(&said).await.expect("fits the pipe");
+                far.close().await.expect("closes");
+                listen(&mut near, &mine, peer.node_id()).await
+            });
+            prop_assert!(result.is_err());
+        }
+    }
 }

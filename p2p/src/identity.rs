@@ -83,7 +83,8 @@ impl Identity {
         if lines.next() != Some(FILE_HEADER) {
             return Err("its first line is not `starling identity v1`");
         }
-        let secret = lines.next().and_then(parse_secret).ok_or("its second line is not 64 hexadecimal digits")?;
+        let secret =
+            lines.next().and_then(parse_secret).ok_or("its second line is not 64 hexadecimal digits")?;
         Self::from_secret(secret).ok_or("its key is unusable")
     }
 
@@ -94,12 +95,16 @@ impl Identity {
 
     /// Written beside and renamed, so that a crash leaves a whole file or none.
     fn create_file(&self, path: &Path) -> io::Result<()> {
-        let mut text = format!("{FILE_HEADER}\n");
         let secret = self.ed25519().secret();
-        secret.as_ref().iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
-        text.push('\n');
+        let digits: String = secret.as_ref().iter().copied().flat_map(hex_digits).collect();
+        let text = format!(
+            "{FILE_HEADER}
+{digits}
+"
+        );
         let beside = path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)
@@ -125,6 +130,10 @@ impl Identity {
     }
 }
 
+fn hex_digits(byte: u8) -> [char; 2] {
+    [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).expect("four bits are one digit"))
+}
+
 fn parse_secret(hex: &str) -> Option<[u8; 32]> {
     let mut secret = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {
@@ -140,7 +149,8 @@ fn parse_secret(hex: &str) -> Option<[u8; 32]> {
 
 fn close_to_others(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let for_others = mode & 0o077;
+    if for_others == 0 {
         return Ok(());
     }
     tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "identity file was open to others: mode is now 600");

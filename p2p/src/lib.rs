@@ -3,6 +3,8 @@
 //! overlay, rumors or repair.
 
 mod behaviour;
+#[cfg(test)]
+mod by_hand;
 mod config;
 mod driver;
 mod event;

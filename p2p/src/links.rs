@@ -55,12 +55,29 @@ pub(crate) enum CameUp {
     /// A new link.
     New,
     /// The link has ended for this reason, and a new one has begun; these connections are dead.
-    Instead {
-        reason: String,
-        dead: Vec<ConnectionId>,
-    },
+    Instead { reason: String, dead: Vec<ConnectionId> },
     /// Another connection of a link that the caller knows.
     Another,
+}
+
+impl Peer {
+    /// What messages go into.
+    fn current(&self) -> Option<&Link> {
+        let newest = |state| self.links.iter().rev().find(|link| link.state == state);
+        newest(State::Up).or_else(|| newest(State::Shaking))
+    }
+
+    /// After the choice among connections: what waits on those that leave goes to the one that
+    /// stays, which is not to close any more.
+    fn hand_over(&mut self) {
+        let Some(current) = self.current().filter(|_| self.closing.is_none()) else { return };
+        if !self.links.iter().any(|link| link.state == State::Up && link.id != current.id) {
+            current.outbox.order(Order::Keep);
+        }
+        for link in self.links.iter().filter(|link| link.state == State::Leaving) {
+            link.outbox.hand_over(&current.outbox);
+        }
+    }
 }
 
 impl Links {
@@ -91,7 +108,9 @@ impl Links {
             return CameUp::Instead { reason, dead: Vec::new() };
         }
         if incarnation != record.incarnation {
-            older.iter_mut().for_each(|link| link.state = State::Leaving);
+            for link in older.iter_mut() {
+                link.state = State::Leaving;
+            }
             let dead = older.iter().map(|link| link.id).collect();
             return CameUp::Instead { reason: "the peer was restarted".into(), dead };
         }
@@ -103,14 +122,16 @@ impl Links {
                 link.outbox.order(Order::CloseLater);
             }
         }
+        peer.hand_over();
         CameUp::Another
     }
 
     /// The peer is closing this connection.
     pub(crate) fn peer_closes(&mut self, node: NodeId, id: ConnectionId) {
-        let links = self.peers.get_mut(&node).map(|peer| &mut peer.links);
-        if let Some(link) = links.and_then(|links| links.iter_mut().find(|link| link.id == id)) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if let Some(link) = peer.links.iter_mut().find(|link| link.id == id) {
             link.state = State::Leaving;
+            peer.hand_over();
         }
     }
 
@@ -136,7 +157,9 @@ impl Links {
 
     /// Flushes and closes every connection of the link. `false` if there is no link.
     pub(crate) fn close(&mut self, node: NodeId, reason: &str) -> bool {
-        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.announced.is_some()) else { return false };
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.announced.is_some()) else {
+            return false;
+        };
         peer.closing.get_or_insert_with(|| reason.to_owned());
         for link in peer.links.iter_mut().filter(|link| link.state != State::Shaking) {
             link.state = State::Leaving;
@@ -149,8 +172,7 @@ impl Links {
     /// a connection that takes a link over, they wait there.
     pub(crate) fn outbox(&self, node: &NodeId) -> Option<&Outbox> {
         let peer = self.peers.get(node).filter(|peer| peer.announced.is_some() && peer.closing.is_none())?;
-        let newest = |state| peer.links.iter().rev().find(|link| link.state == state);
-        Some(&newest(State::Up).or_else(|| newest(State::Shaking))?.outbox)
+        Some(&peer.current()?.outbox)
     }
 
     /// The caller knows of a link that is not being closed.
@@ -166,7 +188,7 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
-    use starling_proto::Role;
+    use starling_proto::{Class, Role};
 
     use super::*;
     use crate::Limits;
@@ -203,11 +225,25 @@ mod tests {
             assert_eq!(links.came_up(peer, id(1), &record(peer, 1)), CameUp::New);
             assert_eq!(links.came_up(peer, id(0), &record(peer, 1)), CameUp::Another);
             assert_eq!((order(&outboxes[1]), order(&outboxes[0])), (expected, Order::Keep));
-            assert!(std::ptr::eq(links.outbox(&peer).unwrap(), &raw const *outboxes[0]));
+            assert!(std::ptr::eq(links.outbox(&peer).expect("a link"), &raw const *outboxes[0]));
             assert_eq!(links.closed(peer, id(1), "gone".into()), None);
             assert_eq!(links.closed(peer, id(0), "gone".into()), Some("gone".into()));
             assert!(links.peers.is_empty());
         }
+    }
+
+    #[test]
+    fn the_higher_node_keeps_the_older_connection_if_the_lower_one_does() {
+        let (mut links, outboxes) = links(HIGH, LOW, 2);
+        links.came_up(LOW, id(0), &record(LOW, 1));
+        links.came_up(LOW, id(1), &record(LOW, 1));
+        assert_eq!(order(&outboxes[0]), Order::CloseLater);
+        outboxes[1].push(Class::Control, "said on the newest".into());
+        links.peer_closes(LOW, id(1));
+        assert_eq!(order(&outboxes[0]), Order::Keep);
+        assert!(outboxes[0].take(Class::Control, |_| ()).is_some(), "what waited is not lost");
+        assert_eq!(links.closed(LOW, id(1), "closed".into()), None);
+        assert!(links.is_connected(&LOW));
     }
 
     #[test]
@@ -216,7 +252,7 @@ mod tests {
         links.came_up(LOW, id(0), &record(LOW, 1));
         links.peer_closes(LOW, id(0));
         assert_eq!(links.closed(LOW, id(0), "closed".into()), None);
-        assert!(std::ptr::eq(links.outbox(&LOW).unwrap(), &raw const *outboxes[1]));
+        assert!(std::ptr::eq(links.outbox(&LOW).expect("a link"), &raw const *outboxes[1]));
         assert_eq!(links.came_up(LOW, id(1), &record(LOW, 1)), CameUp::Another);
         assert!(links.is_connected(&LOW));
     }

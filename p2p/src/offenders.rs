@@ -37,7 +37,8 @@ impl Offenders {
         }
         let offender = self.0.entry(peer).or_insert(Offender { points: 0, last: now, banned_until: None });
         let forgiven = now.duration_since(offender.last).as_secs() / FORGIVEN_EVERY.as_secs();
-        offender.points = offender.points.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX)) + points;
+        offender.points =
+            offender.points.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX)) + points;
         offender.last = now;
         let is_cut_off = offender.points >= POINTS_MAX;
         if is_cut_off {

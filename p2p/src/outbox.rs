@@ -36,14 +36,14 @@ struct Queue {
     shed: bool,
 }
 
-/// What is to become of the connection. Only ever grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What is to become of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Carry the link.
     Keep,
     /// Another connection took over; close this one if the peer does not.
     CloseLater,
-    /// Flush and close.
+    /// Flush and close. Final.
     Close,
 }
 
@@ -62,8 +62,10 @@ pub(crate) enum Pushed {
 
 impl Outbox {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let bounds = [limits.control_queue_bytes_max, limits.rumor_queue_bytes_max, limits.sync_queue_bytes_max];
-        let queues = bounds.map(|bytes_max| Queue { frames: VecDeque::new(), bytes: 0, bytes_max, shed: false });
+        let bounds =
+            [limits.control_queue_bytes_max, limits.rumor_queue_bytes_max, limits.sync_queue_bytes_max];
+        let queues =
+            bounds.map(|bytes_max| Queue { frames: VecDeque::new(), bytes: 0, bytes_max, shed: false });
         Self(Mutex::new(State { queues, order: Order::Keep, waker: None }))
     }
 
@@ -89,7 +91,26 @@ impl Outbox {
     /// Orders what is to become of the connection.
     pub(crate) fn order(&self, order: Order) {
         let mut state = self.state();
-        state.order = state.order.max(order);
+        if state.order != Order::Close {
+            state.order = order;
+        }
+        Self::wake(state);
+    }
+
+    /// Queues what waits here elsewhere instead. Nothing of it is shed: a peer has two connections
+    /// at most, so for a moment twice the bound may wait.
+    pub(crate) fn hand_over(&self, to: &Self) {
+        let waiting = Class::ALL.map(|class| {
+            let mut state = self.state();
+            let queue = &mut state.queues[class as usize];
+            queue.bytes = 0;
+            std::mem::take(&mut queue.frames)
+        });
+        let mut state = to.state();
+        for (queue, frames) in state.queues.iter_mut().zip(waiting) {
+            queue.bytes += frames.iter().map(Bytes::len).sum::<usize>();
+            queue.frames.extend(frames);
+        }
         Self::wake(state);
     }
 
@@ -109,11 +130,6 @@ impl Outbox {
             none => *none = Some(cx.waker().clone()),
         }
         state.order
-    }
-
-    /// Whether nothing of the class waits.
-    pub(crate) fn is_empty(&self, class: Class) -> bool {
-        self.state().queues[class as usize].frames.is_empty()
     }
 
     /// The next bytes to send: one frame, or several small ones. Each frame's size is told to
@@ -165,9 +181,24 @@ mod tests {
         assert_eq!(outbox.push(Class::Control, frame(60)), Pushed::Shed { first: true });
         assert_eq!(outbox.push(Class::Control, frame(60)), Pushed::Shed { first: false });
         assert_eq!(outbox.push(Class::Rumor, frame(60)), Pushed::Queued, "classes do not share a bound");
-        assert_eq!(outbox.take(Class::Control, |_| ()).unwrap().len(), 60);
+        assert_eq!(outbox.take(Class::Control, |_| ()).expect("works").len(), 60);
         assert_eq!(outbox.push(Class::Control, frame(101)), Pushed::Queued, "an empty queue takes any frame");
         assert_eq!(outbox.push(Class::Control, frame(1)), Pushed::Shed { first: true });
+    }
+
+    #[test]
+    fn what_waits_moves_to_another_connection_after_what_waits_there() {
+        let (from, to) = (outbox(100), outbox(100));
+        for (outbox, bytes) in [(&from, 90), (&to, 80)] {
+            outbox.push(Class::Control, frame(bytes));
+        }
+        from.hand_over(&to);
+        assert!(from.take(Class::Control, |_| ()).is_none());
+        assert_eq!(from.push(Class::Control, frame(100)), Pushed::Queued, "nothing counts as waiting");
+        let mut sizes = Vec::new();
+        to.take(Class::Control, |bytes| sizes.push(bytes));
+        assert_eq!(sizes, [80, 90]);
+        assert_eq!(to.push(Class::Control, frame(100)), Pushed::Queued, "nothing counts as waiting");
     }
 
     #[test]
@@ -177,8 +208,9 @@ mod tests {
             outbox.push(Class::Control, Bytes::from(vec![i as u8; bytes]));
         }
         let mut counted = Vec::new();
-        let sizes: Vec<_> =
-            std::iter::from_fn(|| outbox.take(Class::Control, |n| counted.push(n))).map(|b| b.len()).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| outbox.take(Class::Control, |n| counted.push(n)))
+            .map(|b| b.len())
+            .collect();
         assert_eq!(sizes, [30, COALESCED_BYTES_MAX, 5]);
         assert_eq!(counted, [10, 20, COALESCED_BYTES_MAX, 5]);
     }

@@ -60,6 +60,9 @@ struct Common {
     /// Leave the temporary folder behind
     #[arg(long, global = true)]
     keep: bool,
+    /// A setting of every node, as `starling config` lists them; repeatable
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    set: Vec<(String, String)>,
     /// How results are printed on standard output
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -98,9 +101,19 @@ impl Common {
             seed: self.seed,
             dir: self.dir.clone(),
             keep: self.keep,
-            environment: Vec::new(),
+            environment: self.set.iter().map(|(key, value)| (variable(key), value.clone())).collect(),
         })
     }
+}
+
+/// The environment variable of a setting.
+fn variable(key: &str) -> String {
+    format!("STARLING_{}", key.to_uppercase().replace('.', "_"))
+}
+
+fn parse_setting(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text} is not KEY=VALUE"))?;
+    Ok((key.to_string(), value.to_string()))
 }
 
 fn main() -> ExitCode {
@@ -199,4 +212,25 @@ fn suggest(plan: &Plan, network: &Network, data: &DataSet) -> Result<()> {
     }
     eprintln!("  {first} watch & {last} put greeting hello");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_show_needs_no_argument_and_options_are_understood_after_a_measurement() {
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["testnet"]).expect("valid").command.is_none());
+        let cli = Cli::try_parse_from([
+            "testnet", "bench", "latency", "--nodes", "3", "--output", "json", "--set", "a.b=c",
+        ]);
+        let cli = cli.expect("valid");
+        let plan = cli.common.plan(64).expect("valid");
+        assert_eq!(plan.environment, [("STARLING_A_B".to_string(), "c".to_string())]);
+        assert_eq!((cli.common.nodes, cli.common.output), (Some(3), Output::Json));
+        assert!(Cli::try_parse_from(["testnet", "--nodes", "0"]).is_err());
+    }
 }

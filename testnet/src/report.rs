@@ -2,11 +2,17 @@
 
 use std::io::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::stats::Summary;
+
+/// Lines around the head and below the last row, and no others.
+const STYLE: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─').junction('─'))
+    .header_separator(LineStyle::none().fill('─').junction('─'))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
 
 /// How results are printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -58,7 +64,7 @@ impl Report {
         rows: impl IntoIterator<Item = [String; N]>,
     ) -> Self {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header).add_rows(rows);
+        table.load_style(STYLE).set_header(header).add_rows(rows);
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -103,7 +109,7 @@ impl Report {
             self = self.table(["figure", "measured", "bar", "met"], rows);
         }
         let underline = "=".repeat(self.title.chars().count());
-        format!("\n{}\n{underline}\n{}", self.title, self.parts.join("\n"))
+        format!("\n{}\n{underline}\n{}", self.title, self.parts.join("\n\n"))
     }
 }
 

@@ -24,6 +24,8 @@ pub const PROBES: &str = "probes";
 const ONGOING: &str = "ongoing";
 /// Writes measured one at a time.
 const PROBE_WRITES: usize = 100;
+/// Pause between two of them, so that each meets an idle network.
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
 /// Writes before those, so that links have lost interest in what they do not need.
 const WARM_UP_WRITES: usize = 30;
 /// How long writes go on while a quarter of the nodes is down.
@@ -120,9 +122,11 @@ fn overhead(received: Traffic, payload_bytes: u64, nodes: usize) -> f64 {
 async fn probe(network: &Network, seed: u64, outcome: &mut Outcome) -> Result<()> {
     let phase = Phase::begin("measuring convergence, one write at a time", PROBE_WRITES as u64);
     let mut observer = Observer::open(network, PROBES).await?;
-    probes(network, &mut observer, seed, "warm-", WARM_UP_WRITES, || {}).await?;
+    let warm_up = Probes { seed, prefix: "warm-", count: WARM_UP_WRITES, pause: Duration::ZERO };
+    warm_up.run(network, &mut observer, || {}).await?;
     let before = Traffic::received(&statuses(network).await?);
-    let measured = probes(network, &mut observer, seed, "probe-", PROBE_WRITES, || phase.advance(1)).await?;
+    let probes = Probes { seed, prefix: "probe-", count: PROBE_WRITES, pause: PROBE_PAUSE };
+    let measured = probes.run(network, &mut observer, || phase.advance(1)).await?;
     let received = Traffic::received(&statuses(network).await?).since(before);
     outcome.convergence = Convergence::of(&measured);
     outcome.probe_copies = received.copies();
@@ -133,24 +137,38 @@ async fn probe(network: &Network, seed: u64, outcome: &mut Outcome) -> Result<()
     Ok(())
 }
 
-/// Writes new keys one at a time through random nodes, each watched until every node has it.
-pub async fn probes(
-    network: &Network,
-    observer: &mut Observer,
-    seed: u64,
-    prefix: &str,
-    count: usize,
-    measured: impl Fn(),
-) -> Result<Vec<Spread>> {
-    let live = network.live();
-    let mut random = generator(seed, 2);
-    let mut spreads = Vec::with_capacity(count);
-    for (key, value) in load::made_up(seed, prefix, count as u64) {
-        let through = live[random.random_range(0..live.len())];
-        spreads.push(observer.spread(network, through, &key, &value).await?);
-        measured();
+/// Writes of new keys, one at a time through random nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Probes<'a> {
+    /// Of the nodes and the values.
+    pub seed: u64,
+    /// Of the keys.
+    pub prefix: &'a str,
+    /// How many.
+    pub count: usize,
+    /// Between a write that is on every node and the next one.
+    pub pause: Duration,
+}
+
+impl Probes<'_> {
+    /// Writes them, each watched until every node has it.
+    pub async fn run(
+        self,
+        network: &Network,
+        observer: &mut Observer,
+        measured: impl Fn(),
+    ) -> Result<Vec<Spread>> {
+        let live = network.live();
+        let mut random = generator(self.seed, 2);
+        let mut spreads = Vec::with_capacity(self.count);
+        for (key, value) in load::made_up(self.seed, self.prefix, self.count as u64) {
+            let through = live[random.random_range(0..live.len())];
+            spreads.push(observer.spread(network, through, &key, &value).await?);
+            measured();
+            tokio::time::sleep(self.pause).await;
+        }
+        Ok(spreads)
     }
-    Ok(spreads)
 }
 
 async fn break_and_repair(network: &mut Network, seed: u64) -> Result<Faults> {

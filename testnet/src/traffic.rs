@@ -3,7 +3,7 @@
 use serde::Serialize;
 use starling_api::admin::{Flow, Status};
 
-/// Counters of the replicas added up. Bytes are those of frames before encryption: TLS-like records,
+/// Counters of nodes added up. Bytes are those of frames before encryption: TLS-like records,
 /// multiplexing and IP headers are on top (`bench idle` counts those at the interface).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
@@ -15,6 +15,8 @@ pub struct Traffic {
     pub sync_bytes: u64,
     /// Frames received in anti-entropy sessions.
     pub sync_frames: u64,
+    /// Anti-entropy sessions begun.
+    pub sessions: u64,
     /// Full rumors received that brought something new.
     pub payload_new: u64,
     /// Full rumors received that brought nothing new.
@@ -31,6 +33,7 @@ impl Traffic {
                 rumor_bytes: sum.rumor_bytes + bytes(status.traffic.rumor),
                 sync_bytes: sum.sync_bytes + bytes(status.traffic.sync),
                 sync_frames: sum.sync_frames + status.traffic.sync.frames_in,
+                sessions: sum.sessions + status.counters.get("sessions").copied().unwrap_or_default(),
                 payload_new: sum.payload_new + status.payload_new,
                 payload_old: sum.payload_old + status.payload_old,
             }
@@ -45,6 +48,7 @@ impl Traffic {
             rumor_bytes: self.rumor_bytes.saturating_sub(earlier.rumor_bytes),
             sync_bytes: self.sync_bytes.saturating_sub(earlier.sync_bytes),
             sync_frames: self.sync_frames.saturating_sub(earlier.sync_frames),
+            sessions: self.sessions.saturating_sub(earlier.sessions),
             payload_new: self.payload_new.saturating_sub(earlier.payload_new),
             payload_old: self.payload_old.saturating_sub(earlier.payload_old),
         }

@@ -50,14 +50,26 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
-/// Bytes the loopback interface of this network namespace has received, all headers down to the
-/// (14-byte) Ethernet one included. On loopback every packet is received exactly once.
-pub fn loopback_bytes() -> Result<u64> {
+/// What a network interface has received.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Bytes, all headers down to the (14-byte) Ethernet one included.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Counters of the loopback interface of this network namespace, where every packet is received
+/// exactly once.
+pub fn loopback() -> Result<Received> {
     let path = Path::new("/proc/self/net/dev");
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix("lo:"));
-    line.and_then(|counters| counters.split_whitespace().next()?.parse().ok())
-        .ok_or_else(|| Error::Unsupported("this network namespace has no loopback interface".into()))
+    let mut counters = line.into_iter().flat_map(str::split_whitespace).map_while(|n| n.parse().ok());
+    match (counters.next(), counters.next()) {
+        (Some(bytes), Some(packets)) => Ok(Received { bytes, packets }),
+        _ => Err(Error::Unsupported("this network namespace has no loopback interface".into())),
+    }
 }
 
 /// Bytes of all files below a folder. Files that vanish meanwhile are not counted.

@@ -118,7 +118,8 @@ impl<V: View> Checkup<'_, V> {
         if self.report.format != FORMAT {
             self.report.problem("the format is not one that this program writes", String::new);
         }
-        let equivocations = self.view.get(Family::Meta, EQUIVOCATIONS_KEY)?.and_then(|row| row.try_into().ok());
+        let equivocations =
+            self.view.get(Family::Meta, EQUIVOCATIONS_KEY)?.and_then(|row| row.try_into().ok());
         self.report.equivocations = equivocations.map_or(0, u64::from_be_bytes);
         let (actors, report) = (&mut self.actors, &mut self.report);
         numbered_rows(self.view, ACTOR_PREFIX, &mut |number, row| {
@@ -213,7 +214,8 @@ impl<V: View> Checkup<'_, V> {
                 _ => false,
             };
             if !is_live {
-                self.report.problem("a dot's row belongs to no live entry", || key.escape_ascii().to_string());
+                self.report
+                    .problem("a dot's row belongs to no live entry", || key.escape_ascii().to_string());
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -223,13 +225,14 @@ impl<V: View> Checkup<'_, V> {
         let view = self.view;
         view.scan(Family::Ttl, &[], None, &mut |key, place| {
             let found = match parse_ttl_key(key) {
-                Some((expires, dot)) => {
-                    self.find(place, dot)?.is_some_and(|v| v.head().is_some_and(|h| h.expires_ms == Some(expires)))
-                }
+                Some((expires, dot)) => self
+                    .find(place, dot)?
+                    .is_some_and(|v| v.head().is_some_and(|h| h.expires_ms == Some(expires))),
                 None => false,
             };
             if !found {
-                self.report.problem("an expiry's row belongs to no live entry", || key.escape_ascii().to_string());
+                self.report
+                    .problem("an expiry's row belongs to no live entry", || key.escape_ascii().to_string());
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -278,7 +281,8 @@ impl<V: View> Checkup<'_, V> {
             for (number, actor) in (0..).zip(&self.actors) {
                 let row = rows.remove(&number).unwrap_or_else(|| Some(Buckets::default()));
                 if row.as_ref() != Some(&actor.buckets) {
-                    self.report.problem("the fingerprint checkpoint does not match", || format!("actor {number}"));
+                    self.report
+                        .problem("the fingerprint checkpoint does not match", || format!("actor {number}"));
                 }
             }
         }

@@ -66,7 +66,13 @@ impl View for RwLockReadGuard<'_, Families> {
         Ok(self[family as usize].get(key).cloned())
     }
 
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), Error> {
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }

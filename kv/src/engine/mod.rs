@@ -63,7 +63,13 @@ pub trait View {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
     /// Visits rows in order from `from` (inclusive) up to `to` (exclusive; `None`: to the end).
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), Error>;
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), Error>;
 }
 
 /// An ordered, transactional key-value store. Cloning gives another handle of the same one.

@@ -57,14 +57,15 @@ impl RocksEngine {
     pub fn open(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
         std::fs::create_dir_all(path)
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
-        let db = DB::open_cf_descriptors(&database_options(), path, families(options));
+        let db = DB::open_cf_descriptors(&database_options(), path, families(*options));
         Ok(Self { db: Arc::new(db.map_err(|error| open_error(&error, path))?), is_read_only: false })
     }
 
     /// Opens an existing database for reading, also one that another process has open: then what it
     /// wrote lately may be missing. Every write fails.
     pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
-        let db = DB::open_cf_descriptors_read_only(&rocksdb::Options::default(), path, families(options), false);
+        let db =
+            DB::open_cf_descriptors_read_only(&rocksdb::Options::default(), path, families(*options), false);
         Ok(Self { db: Arc::new(db.map_err(|error| open_error(&error, path))?), is_read_only: true })
     }
 
@@ -95,9 +96,10 @@ fn database_options() -> rocksdb::Options {
     options
 }
 
-fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.cache_bytes);
-    let describe = |family: &Family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, &cache));
+    let describe =
+        |family: &Family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, &cache));
     Family::ALL.iter().map(describe).collect()
 }
 
@@ -156,7 +158,13 @@ impl View for RocksView<'_> {
         self.snapshot.get_cf(self.engine.family(family), key).map_err(|error| run_error(&error))
     }
 
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), Error> {
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }
@@ -180,7 +188,10 @@ impl View for RocksView<'_> {
 fn open_error(error: &rocksdb::Error, path: &Path) -> Error {
     let text = error.as_ref();
     let path: PathBuf = path.to_owned();
-    if ["Permission denied", "Read-only file system", "Not a directory"].iter().any(|part| text.contains(part)) {
+    if ["Permission denied", "Read-only file system", "Not a directory"]
+        .iter()
+        .any(|part| text.contains(part))
+    {
         return Error::Unwritable { path, reason: text.to_owned() };
     }
     if text.contains("lock file") || text.contains("lock hold by") || text.contains("No locks available") {

@@ -96,7 +96,12 @@ impl Held {
         };
         self.register.as_ref().map_or(0, register)
             + self.set.iter().flat_map(|set| &set.items).map(Bytes::len).sum::<usize>()
-            + self.map.iter().flat_map(|map| &map.items).map(|(name, v)| name.len() + register(v)).sum::<usize>()
+            + self
+                .map
+                .iter()
+                .flat_map(|map| &map.items)
+                .map(|(name, v)| name.len() + register(v))
+                .sum::<usize>()
     }
 }
 
@@ -146,7 +151,12 @@ impl<'t> Collector<'t> {
     }
 
     /// Takes the next cell. Breaks when no further field of the cell's type is wanted.
-    pub fn add(&mut self, place: PlaceRef<'_>, row: &[u8], view: &impl View) -> Result<ControlFlow<()>, Error> {
+    pub fn add(
+        &mut self,
+        place: PlaceRef<'_>,
+        row: &[u8],
+        view: &impl View,
+    ) -> Result<ControlFlow<()>, Error> {
         let cell = cell::decode(row.to_vec())?;
         let readable = cell.iter().filter_map(Stored::head);
         let is_visible = readable.clone().any(|head| head.is_visible(self.wall_ms));

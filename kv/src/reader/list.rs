@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::{Reader, collect};
 use super::held::{Collector, Held};
+use super::{Reader, collect};
 use crate::engine::{Family, View, prefix_end};
 use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix};
 use crate::{Engine, Error};

@@ -129,7 +129,8 @@ impl<E: Engine> Reader<E> {
         let mut next = Some(Vec::new());
         while let Some(from) = next.take() {
             view.scan(Family::Cells, &from, None, &mut |key, _| {
-                let place = PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
+                let place =
+                    PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
                 names.push(place.keyspace.to_owned());
                 next = prefix_end(&keyspace_prefix(place.keyspace));
                 Ok(ControlFlow::Break(()))

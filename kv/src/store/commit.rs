@@ -15,7 +15,8 @@ use crate::dot::LocalDot;
 use crate::hlc::Clock;
 use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix, kind_prefix, place};
 use crate::{
-    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Version, Write, WriteError,
+    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Version, Write,
+    WriteError,
 };
 
 /// A rumor is closed before it grows beyond this. A client batch is never split, so a rumor is at
@@ -223,7 +224,9 @@ impl<'s, E: Engine> Session<'s, E> {
             Op::SetRemove(elements) => {
                 self.remove(write, elements.iter().map(|element| at(Kind::Set, element)).collect())
             }
-            Op::MapDelete(names) => self.remove(write, names.iter().map(|name| at(Kind::Map, name)).collect()),
+            Op::MapDelete(names) => {
+                self.remove(write, names.iter().map(|name| at(Kind::Map, name)).collect())
+            }
             Op::Delete => self.delete_all(key_prefix(keyspace, key)),
             Op::DeletePrefix => self.delete_all(keys_prefix(keyspace, key)),
         }
@@ -394,12 +397,7 @@ impl<'s, E: Engine> Session<'s, E> {
         }
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut CellVisitor<'_>,
-    ) -> Result<(), Error> {
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut CellVisitor<'_>) -> Result<(), Error> {
         let view = self.view.get_or_init(|| self.store.engine.view());
         self.txn.scan(view, from, to, visit)
     }
@@ -415,7 +413,9 @@ pub(crate) fn counter_sum(cell: &[Stored], wall_ms: u64) -> i128 {
     let mut last: BTreeMap<u32, (u64, i128)> = BTreeMap::new();
     for version in cell {
         let (Some(head), Body::Whole(body)) = (version.head(), &version.body) else { continue };
-        let Some(sum) = decode_sum(&body[head.bytes..]).filter(|_| head.is_visible(wall_ms)) else { continue };
+        let Some(sum) = decode_sum(&body[head.bytes..]).filter(|_| head.is_visible(wall_ms)) else {
+            continue;
+        };
         let slot = last.entry(version.dot.actor).or_insert((0, 0));
         *slot = (*slot).max((version.dot.seq, sum));
     }

@@ -45,10 +45,9 @@ fn check_write(write: &Write, limits: &Limits) -> Result<usize, WriteError> {
         Op::SetAdd(fields) | Op::SetRemove(fields) | Op::MapDelete(fields) => {
             (fields.len(), fields.iter().map(|f| field(f)).sum::<Result<usize, _>>()?)
         }
-        Op::MapPut(fields) => (
-            fields.len(),
-            fields.iter().map(|(f, v)| Ok(field(f)? + value(v)?)).sum::<Result<usize, _>>()?,
-        ),
+        Op::MapPut(fields) => {
+            (fields.len(), fields.iter().map(|(f, v)| Ok(field(f)? + value(v)?)).sum::<Result<usize, _>>()?)
+        }
     };
     // Each place repeats the key.
     Ok(content + places.max(1) * (write.key.len() + Limits::WRITE_OVERHEAD_BYTES))

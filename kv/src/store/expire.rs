@@ -24,7 +24,8 @@ impl<E: Engine> Store<E> {
         let until = wall_ms.saturating_sub(EXPIRY_GRACE_MS) / EXPIRY_STEP_MS * EXPIRY_STEP_MS;
         let mut expired = Vec::new();
         self.engine.view().scan(Family::Ttl, &[], Some(&until.to_be_bytes()), &mut |key, place| {
-            let (_, dot) = parse_ttl_key(key).ok_or_else(|| Error::corrupt("an expiry's row has a wrong key"))?;
+            let (_, dot) =
+                parse_ttl_key(key).ok_or_else(|| Error::corrupt("an expiry's row has a wrong key"))?;
             expired.push((dot, place.to_vec()));
             Ok(if expired.len() < ENTRIES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;

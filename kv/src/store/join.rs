@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::recover::EQUIVOCATIONS_KEY;
-use super::transaction::{Changeset, Transaction};
 use super::Store;
+use super::recover::EQUIVOCATIONS_KEY;
 use super::restrict::live_rows;
+use super::transaction::{Changeset, Transaction};
 use crate::body::{Head, content_hash};
 use crate::cell::{Body, DotRow, Stored};
 use crate::delta::{self, ActorDelta, Delta, Entry};
@@ -53,7 +53,8 @@ impl<E: Engine> Store<E> {
         for section in &delta.actors {
             session.bury(section)?;
         }
-        let Finished { mut set, suspects, entries, clock, future, equivocations, siblings } = session.finish()?;
+        let Finished { mut set, suspects, entries, clock, future, equivocations, siblings } =
+            session.finish()?;
         if equivocations > 0 {
             let total = self.stats.equivocations + equivocations;
             set.ops.push(RowOp::Put(Family::Meta, EQUIVOCATIONS_KEY.to_vec(), total.to_be_bytes().to_vec()));
@@ -92,13 +93,11 @@ struct Session<'s, 'd, E: Engine> {
     sections: BTreeMap<u32, &'d ActorDelta<'d>>,
     wall_ms: u64,
     clock: Clock,
-    /// New entries by place.
-    new: BTreeMap<&'d [u8], Vec<LocalDot>>,
     /// Claimed dots that died at places already visited.
     buried: BTreeSet<LocalDot>,
+    entries: u64,
     future: u64,
     equivocations: u64,
-    siblings: u64,
 }
 
 /// What a session comes to.
@@ -113,10 +112,9 @@ struct Finished {
 }
 
 impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
-    fn finish(mut self) -> Result<Finished, Error> {
-        let suspects = self.suspects()?;
-        let Self { txn, clock, new, future, equivocations, siblings, .. } = self;
-        let entries = new.values().map(|dots| dots.len() as u64).sum();
+    fn finish(self) -> Result<Finished, Error> {
+        let Self { txn, clock, entries, future, equivocations, .. } = self;
+        let (siblings, suspects) = txn.siblings()?;
         Ok(Finished { set: txn.finish()?, suspects, entries, clock, future, equivocations, siblings })
     }
 
@@ -131,11 +129,10 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             sections,
             wall_ms,
             clock: store.clock,
-            new: BTreeMap::new(),
             buried: BTreeSet::new(),
+            entries: 0,
             future: 0,
             equivocations: 0,
-            siblings: 0,
         }
     }
 
@@ -163,7 +160,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
                 self.compare(section, entry, dot)?;
             } else {
                 self.add(entry, dot, None)?;
-                self.new.entry(&entry.place).or_default().push(dot);
+                self.entries += 1;
             }
         }
         Ok(())
@@ -191,7 +188,12 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
 
     /// An entry whose dot has been seen is live already or dead. If it is live with another content,
     /// the larger hash wins, here as everywhere.
-    fn compare(&mut self, section: &'d ActorDelta<'d>, entry: &'d Entry<'d>, dot: LocalDot) -> Result<(), Error> {
+    fn compare(
+        &mut self,
+        section: &'d ActorDelta<'d>,
+        entry: &'d Entry<'d>,
+        dot: LocalDot,
+    ) -> Result<(), Error> {
         if !self.store.index.may_be_live(dot) {
             return Ok(());
         }
@@ -251,24 +253,6 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(found)
-    }
-
-    /// Older versions that live on beside new ones.
-    fn suspects(&mut self) -> Result<Vec<DotRange>, Error> {
-        let mut suspects = Vec::new();
-        for (place, new) in &self.new {
-            let cell = self.txn.cell(place)?;
-            if cell.len() < 2 {
-                continue;
-            }
-            let older: Vec<_> = cell.iter().map(|version| version.dot).filter(|dot| !new.contains(dot)).collect();
-            self.siblings += 1;
-            for dot in older {
-                suspects.push(DotRange { actor: self.txn.id(dot.actor)?, first: dot.seq, last: dot.seq });
-            }
-        }
-        suspects.sort_unstable();
-        Ok(suspects)
     }
 }
 

@@ -16,15 +16,14 @@ use bytes::Bytes;
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
+pub use commit::RUMOR_BYTES;
 pub(crate) use commit::counter_sum;
 pub use expire::{EXPIRY_GRACE_MS, EXPIRY_STEP_MS};
-pub use commit::RUMOR_BYTES;
 pub use join::Joined;
 pub(crate) use recover::{
     ACTOR_PREFIX, BUCKETS_PREFIX, CHECKPOINT_KEY, CONTEXT_PREFIX, EQUIVOCATIONS_KEY, FORMAT, FORMAT_KEY,
     numbered_rows,
 };
-
 
 use crate::actor::ActorTable;
 use crate::hlc::Clock;

@@ -25,13 +25,18 @@ impl<E: Engine> Store<E> {
                 None => vec![(range.first, range.last)],
                 Some(number) => self.index.actor(number).seen.gaps(range.first, range.last),
             };
-            missing.extend(gaps.into_iter().map(|(first, last)| DotRange { actor: range.actor, first, last }));
+            missing.extend(gaps.into_iter().map(|(first, last)| DotRange {
+                actor: range.actor,
+                first,
+                last,
+            }));
         }
         missing
     }
 
     /// The state restricted to those dots of `ranges` that have been seen, as a delta of about
-    /// `bytes_max` (one entry more, at most), and what of `ranges` did not fit.
+    /// `bytes_max` (one entry more, at most), and what of `ranges` did not fit. No bytes if none of
+    /// the dots has been seen.
     pub fn restrict(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), Error> {
         let view = self.engine.view();
         let mut builder = Builder::default();
@@ -39,7 +44,9 @@ impl<E: Engine> Store<E> {
             let Some(number) = self.number(range.actor).filter(|_| is_sound(range)) else { continue };
             let seen = &self.index.actor(number).seen;
             for (first, last) in seen.within(range.first, range.last) {
-                if let Some(stop) = self.restrict_span(&view, &mut builder, number, (first, last), bytes_max)? {
+                if let Some(stop) =
+                    self.restrict_span(&view, &mut builder, number, (first, last), bytes_max)?
+                {
                     let rest = DotRange { first: stop, ..*range };
                     let rest = std::iter::once(rest).chain(ranges[position + 1..].iter().copied());
                     return Ok((builder.encode(), rest.collect()));
@@ -70,7 +77,8 @@ impl<E: Engine> Store<E> {
                 let version = cell.iter().find(|version| version.dot == dot);
                 let version = version.ok_or_else(|| Error::corrupt(format!("{dot:?} is not in its cell")))?;
                 let body = version.whole(view)?;
-                if builder.has_entries() && builder.bytes() + Builder::entry_bytes(&place, &body) > bytes_max {
+                if builder.has_entries() && builder.bytes() + Builder::entry_bytes(&place, &body) > bytes_max
+                {
                     stop = Some(dot.seq);
                     return Ok(ControlFlow::Break(()));
                 }
@@ -88,7 +96,8 @@ impl<E: Engine> Store<E> {
         Ok(stop)
     }
 
-    /// A delta that claims exactly those dots of `ranges` that have been seen and are dead here.
+    /// A delta that claims exactly those dots of `ranges` that have been seen and are dead here; no
+    /// bytes if there are none.
     pub fn dead_among(&self, ranges: &[DotRange]) -> Result<Bytes, Error> {
         let view = self.engine.view();
         let mut builder = Builder::default();

@@ -129,7 +129,8 @@ fn versions_are_the_same_everywhere() {
 #[test]
 fn sets_maps_flags_and_counters() {
     let mut a = store(1);
-    let names = |names: &[&str]| names.iter().map(|n| Bytes::copy_from_slice(n.as_bytes())).collect::<Vec<_>>();
+    let names =
+        |names: &[&str]| names.iter().map(|n| Bytes::copy_from_slice(n.as_bytes())).collect::<Vec<_>>();
     let (outcomes, _) = accepted(
         &mut a,
         vec![
@@ -244,7 +245,10 @@ fn a_commit_takes_some_batches_and_refuses_others() {
     let mut a = store(1);
     let batch = |writes| Batch { writes };
     let committed = a
-        .commit(NOW, vec![batch(vec![put("x", "1")]), batch(vec![put("", "")]), batch(vec![write("x", Op::Delete)])])
+        .commit(
+            NOW,
+            vec![batch(vec![put("x", "1")]), batch(vec![put("", "")]), batch(vec![write("x", Op::Delete)])],
+        )
         .expect("the engine works");
     assert!(committed.results[0].is_ok() && committed.results[1].is_err() && committed.results[2].is_ok());
     assert_eq!(committed.rumors.len(), 1);
@@ -330,7 +334,10 @@ fn restrictions_carry_what_was_asked_and_name_the_rest() {
     }
     assert!(rounds > 3);
     assert_eq!(a.root(), b.root());
-    assert_eq!(b.missing(&[DotRange { actor, first: 299, last: 302 }]), [DotRange { actor, first: 301, last: 302 }]);
+    assert_eq!(
+        b.missing(&[DotRange { actor, first: 299, last: 302 }]),
+        [DotRange { actor, first: 301, last: 302 }]
+    );
     assert!(b.contains(&DotRange { actor, first: 1, last: 300 }));
     let gone = commit(&mut a, vec![write("k7", Op::Delete)]);
     let dead = a.dead_among(&[DotRange { actor, first: 1, last: 301 }]).expect("reads");
@@ -347,7 +354,8 @@ fn the_tree_finds_what_differs() {
         tell(&commit(&mut a, vec![put(&format!("k{index}"), "v")]), &mut b);
     }
     let actor = a.own_actor().expect("has written");
-    let hashes = |store: &Store<MemoryEngine>, limit| store.child_hashes(actor, limit, 1, 0, 7).expect("reads");
+    let hashes =
+        |store: &Store<MemoryEngine>, limit| store.child_hashes(actor, limit, 1, 0, 7).expect("reads");
     assert_eq!(a.actors(7), b.actors(7));
     assert_eq!(a.group_hashes(7), b.group_hashes(7));
     assert_eq!(hashes(&a, 200), hashes(&b, 200));
@@ -461,7 +469,9 @@ fn pages_of_keys_join_up() {
 fn large_commits_become_several_rumors_and_no_batch_is_split() {
     let mut a = store(1);
     let batch = |index| Batch {
-        writes: (0..10).map(|n| write(&format!("{index}/{n}"), Op::Put(Bytes::from(vec![7; 5_000])))).collect(),
+        writes: (0..10)
+            .map(|n| write(&format!("{index}/{n}"), Op::Put(Bytes::from(vec![7; 5_000]))))
+            .collect(),
     };
     let committed = a.commit(NOW, (0..20).map(batch).collect()).expect("works");
     assert!(committed.rumors.len() > 3);

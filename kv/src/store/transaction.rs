@@ -2,6 +2,7 @@
 //! Nothing of the store changes before the engine has accepted the write.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::{Bound, ControlFlow};
 use std::sync::PoisonError;
 
@@ -12,7 +13,7 @@ use crate::delta::put_spans;
 use crate::dot::LocalDot;
 use crate::engine::{Family, RowOp, View};
 use crate::place::PlaceRef;
-use crate::{ActorId, Change, Engine, Error, Intervals};
+use crate::{ActorId, Change, DotRange, Engine, Error, Intervals};
 
 /// A cell before and after.
 #[derive(Debug, Default)]
@@ -83,17 +84,21 @@ impl<'s, E: Engine> Transaction<'s, E> {
         let index = &self.store.index;
         self.seen
             .entry(number)
-            .or_insert_with(|| index.actors().get(number as usize).map_or_else(Intervals::new, |a| a.seen.clone()))
+            .or_insert_with(|| {
+                index.actors().get(number as usize).map_or_else(Intervals::new, |a| a.seen.clone())
+            })
             .insert(first, last);
     }
 
     /// The versions at a place as this transaction leaves them, to be changed.
     pub fn cell(&mut self, place: &[u8]) -> Result<&mut Vec<Stored>, Error> {
-        if !self.touched.contains_key(place) {
-            let before = cell::read(&Latest(&self.store.engine), place)?;
-            self.touched.insert(place.to_vec(), Touched { now: before.clone(), before });
-        }
-        Ok(&mut self.touched.get_mut(place).expect("just inserted").now)
+        Ok(match self.touched.entry(place.to_vec()) {
+            Entry::Occupied(touched) => &mut touched.into_mut().now,
+            Entry::Vacant(slot) => {
+                let before = cell::read(&Latest(&self.store.engine), place)?;
+                &mut slot.insert(Touched { now: before.clone(), before }).now
+            }
+        })
     }
 
     /// Visits the cells of a range that hold anything, as this transaction leaves them.
@@ -136,6 +141,25 @@ impl<'s, E: Engine> Transaction<'s, E> {
         Ok(())
     }
 
+    /// How many places hold new versions beside others, and those of the others that are older than
+    /// this transaction.
+    pub fn siblings(&self) -> Result<(u64, Vec<DotRange>), Error> {
+        let mut places = 0;
+        let mut older = Vec::new();
+        for Touched { before, now } in self.touched.values().filter(|touched| touched.now.len() > 1) {
+            let is_old = |version: &&Stored| before.iter().any(|old| old.dot == version.dot);
+            if now.iter().all(|version| is_old(&version)) {
+                continue;
+            }
+            places += 1;
+            for LocalDot { actor, seq } in now.iter().filter(is_old).map(|version| version.dot) {
+                older.push(DotRange { actor: self.id(actor)?, first: seq, last: seq });
+            }
+        }
+        older.sort_unstable();
+        Ok((places, older))
+    }
+
     /// What the engine has to write, and what changes in memory then.
     pub fn finish(mut self) -> Result<Changeset, Error> {
         let mut set = Changeset::default();
@@ -161,7 +185,8 @@ impl<'s, E: Engine> Transaction<'s, E> {
             } else {
                 RowOp::Put(Family::Cells, place.clone(), cell::encode(&touched.now))
             });
-            let parsed = PlaceRef::parse(place).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
+            let parsed =
+                PlaceRef::parse(place).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
             let key = &place[..parsed.key_prefix_bytes()];
             if key != key_before {
                 set.changes.push(Change { keyspace: parsed.keyspace.to_owned(), key: parsed.key() });

@@ -124,9 +124,8 @@ fn operation() -> impl Strategy<Value = Op> {
 
 fn writes() -> impl Strategy<Value = Vec<Write>> {
     let one = (0usize..6, operation(), prop::option::weighted(0.1, 1_000u64..5_000));
-    let one = one.prop_map(|(key, op, ttl_ms)| {
-        Write { ttl_ms, ..write(["a", "a\0", "ab", "b", "c", "d"][key], op) }
-    });
+    let one = one
+        .prop_map(|(key, op, ttl_ms)| Write { ttl_ms, ..write(["a", "a\0", "ab", "b", "c", "d"][key], op) });
     prop::collection::vec(one, 1..4)
 }
 

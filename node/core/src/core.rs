@@ -124,6 +124,11 @@ impl<E: Engine> Core<E> {
         self.store.as_ref()
     }
 
+    /// Ends the node and gives its store back, to be closed properly; `None` on a seed.
+    pub fn into_store(self) -> Option<Store<E>> {
+        self.store
+    }
+
     /// Whether this node is a bootstrap seed.
     pub fn is_seed(&self) -> bool {
         self.record.role == Role::Seed
@@ -164,12 +169,13 @@ impl<E: Engine> Core<E> {
 
     /// When to come back with [`Input::Timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
+        let gossips = self.store.is_some();
         [
             self.views.poll_timeout(),
             self.healing.poll_timeout(),
             self.detector.poll_timeout(),
-            self.rumors.poll_timeout(),
-            self.sessions.poll_timeout(),
+            gossips.then(|| self.rumors.poll_timeout()).flatten(),
+            gossips.then(|| self.sessions.poll_timeout()).flatten(),
             self.gaps.poll_timeout(),
             self.crawls.values().filter_map(Crawl::poll_timeout).min(),
             self.timers.next(),

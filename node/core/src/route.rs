@@ -184,6 +184,7 @@ impl<E: Engine> Core<E> {
             HealingOutput::Send { to, message } => self.send_or_dial(now, &to, Message::View(message)),
             HealingOutput::Merge(record) => self.views.handle(now.mono, ViewInput::Merge(record)),
             HealingOutput::Remember(records) => self.outputs.push_back(Output::Remember(records)),
+            HealingOutput::NeedContacts => self.outputs.push_back(Output::NeedContacts),
         }
     }
 

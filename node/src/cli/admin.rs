@@ -90,8 +90,9 @@ impl Session {
 
 /// Checks the store of a stopped node.
 pub fn doctor_offline(data_dir: &Path, output: Option<Output>) -> Result {
-    let report = examine(data_dir)
-        .map_err(|error| Failure::failed(error.to_string(), "stop the node first, or ask it: `starling doctor`"))?;
+    let report = examine(data_dir).map_err(|error| {
+        Failure::failed(error.to_string(), "stop the node first, or ask it: `starling doctor`")
+    })?;
     show_doctor(&report, output.unwrap_or(Output::Table))
 }
 
@@ -151,26 +152,32 @@ fn show_doctor(report: &Doctor, output: Output) -> Result {
     if report.healthy {
         return if output == Output::Json { Ok(()) } else { print::line("healthy") };
     }
-    let hint = "see what was found above; what is damaged here comes back from peers into an empty data directory";
+    let hint =
+        "see what was found above; what is damaged here comes back from peers into an empty data directory";
     Err(Failure::failed("the store is not healthy", hint))
 }
 
 /// The topology for Graphviz: links known to one end only are dashed.
 fn graphviz(nodes: &Nodes) -> String {
     let quoted = |text: &str| serde_json::to_string(text).expect("a string serializes");
-    let mut graph = String::from("graph starling {\n  layout=neato; overlap=false; splines=true;\n  node [shape=box style=rounded fontname=\"sans-serif\"];\n");
-    for node in &nodes.nodes {
+    let mut lines = vec![
+        "graph starling {".to_owned(),
+        "  layout=neato; overlap=false; splines=true;".to_owned(),
+        "  node [shape=box style=rounded fontname=\"sans-serif\"];".to_owned(),
+    ];
+    lines.extend(nodes.nodes.iter().map(|node| {
         let style = if node.role == "seed" { " style=dashed" } else { "" };
-        graph += &format!("  {} [label={}{style}];\n", quoted(&node.id), quoted(&node.name));
-    }
-    for node in &nodes.unreachable {
-        graph += &format!("  {} [label={} color=red fontcolor=red];\n", quoted(&node.id), quoted(&node.name));
-    }
-    for edge in &nodes.edges {
+        format!("  {} [label={}{style}];", quoted(&node.id), quoted(&node.name))
+    }));
+    lines.extend(nodes.unreachable.iter().map(|node| {
+        format!("  {} [label={} color=red fontcolor=red];", quoted(&node.id), quoted(&node.name))
+    }));
+    lines.extend(nodes.edges.iter().map(|edge| {
         let style = if edge.mutual { "" } else { " [style=dashed]" };
-        graph += &format!("  {} -- {}{style};\n", quoted(&edge.a), quoted(&edge.b));
-    }
-    graph + "}"
+        format!("  {} -- {}{style};", quoted(&edge.a), quoted(&edge.b))
+    }));
+    lines.push("}".to_owned());
+    lines.join("\n")
 }
 
 #[cfg(test)]

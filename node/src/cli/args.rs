@@ -12,6 +12,7 @@ use starling_api::Precondition;
 /// What `--help` says after the commands.
 const AFTER_HELP: &str = "\
 Values are taken as they are; @FILE reads a file, - or nothing reads standard input, @@x means @x.
+Write -- before keys and values that begin with a dash.
 
 Exit codes:
   0  done
@@ -37,7 +38,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Address of the node's API: where commands find it, and where `up` and `bootstrap` listen
-    /// [commands: $STARLING_API, else http://127.0.0.1:7401]
+    /// [default: `STARLING_API`, else 127.0.0.1:7401]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub api: Option<String>,
     /// Token that the node's API asks for
@@ -115,7 +116,7 @@ pub enum Command {
         /// The key
         key: OsString,
         /// FIELD VALUE, once or more
-        #[arg(required = true, num_args = 2.., value_names = ["FIELD", "VALUE"], allow_hyphen_values = true)]
+        #[arg(required = true, num_args = 2.., value_names = ["FIELD", "VALUE"], allow_negative_numbers = true)]
         pairs: Vec<OsString>,
     },
     /// Read one field of a map
@@ -236,7 +237,7 @@ pub struct PutArgs {
     /// The key
     pub key: OsString,
     /// The value; standard input if left out
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     pub value: Option<OsString>,
     /// How long it lives, like 500ms, 10s, 5m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
@@ -286,7 +287,7 @@ pub struct MembersArgs {
     /// The key
     pub key: OsString,
     /// The members
-    #[arg(required = true, allow_hyphen_values = true)]
+    #[arg(required = true, allow_negative_numbers = true)]
     pub members: Vec<OsString>,
 }
 

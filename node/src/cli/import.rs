@@ -39,9 +39,8 @@ impl Session {
         let input = progress.wrap_read(open(&args.file)?);
         let keyspace = self.keyspace_given.then(|| self.keyspace.clone());
         let reader = RecordReader::new(input, format, args.key_field, keyspace)?;
-        let mut done = stream::iter(Chunks { reader, failed: false })
-            .map(|chunk| self.send(chunk))
-            .buffered(IN_FLIGHT);
+        let mut done =
+            stream::iter(Chunks { reader, failed: false }).map(|chunk| self.send(chunk)).buffered(IN_FLIGHT);
         let mut records = 0;
         while let Some(sent) = done.next().await {
             records += sent.inspect_err(|_| progress.abandon())?;
@@ -61,7 +60,8 @@ impl Session {
         self.client.batch(&batch).await.map_err(|error| {
             let mut failure = Failure::from(error);
             let last = chunk.first + chunk.records - 1;
-            failure.message = format!("records {} to {last} were not imported: {}", chunk.first, failure.message);
+            failure.message =
+                format!("records {} to {last} were not imported: {}", chunk.first, failure.message);
             failure
         })?;
         Ok(chunk.records)
@@ -295,9 +295,13 @@ fn progress_bar(file: &Path) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_api::{Counter, Count, Register, SetPage};
+    use starling_api::{Count, Counter, Register, SetPage};
 
-    fn read(text: &str, format: ImportFormat, key_field: Option<&str>) -> std::result::Result<Vec<WriteRequest>, Failure> {
+    fn read(
+        text: &str,
+        format: ImportFormat,
+        key_field: Option<&str>,
+    ) -> std::result::Result<Vec<WriteRequest>, Failure> {
         let mut reader = RecordReader::new(text.as_bytes(), format, key_field.map(Into::into), None)?;
         let mut writes = Vec::new();
         while let Some(record) = reader.next_record()? {
@@ -343,16 +347,18 @@ mod tests {
             ("{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\"}", ImportFormat::Ndjson),
             ("key,value\na,b\nc", ImportFormat::Csv),
         ] {
-            let failure = read(text, format, None).err().expect("malformed");
+            let failure = read(text, format, None).expect_err("malformed");
             assert!(failure.message.starts_with("record 2: "), "{}", failure.message);
         }
     }
 
     #[test]
     fn what_export_writes_is_read_back() {
-        let entry = |data: Data| Entry { keyspace: "k".into(), key: vec![0xff].into(), data, also: Vec::new() };
+        let entry =
+            |data: Data| Entry { keyspace: "k".into(), key: vec![0xff].into(), data, also: Vec::new() };
         let members = vec![Blob::from("m"), Blob(vec![0xfe])];
-        let register = Register { value: vec![0, 0xff].into(), expires_at_ms: Some(u64::MAX), ..Register::default() };
+        let register =
+            Register { value: vec![0, 0xff].into(), expires_at_ms: Some(u64::MAX), ..Register::default() };
         for (data, operation) in [
             (Data::Counter(Counter { value: Count(-3) }), Operation::Incr { by: -3 }),
             (Data::Set(SetPage { members: members.clone(), next: None }), Operation::SetAdd { members }),

@@ -116,7 +116,10 @@ impl Session {
                 }
             }
         }
-        Err(Failure::failed("the node has ended the watch", "is it stopping? `starling status` tells; then watch again"))
+        Err(Failure::failed(
+            "the node has ended the watch",
+            "is it stopping? `starling status` tells; then watch again",
+        ))
     }
 
     pub(super) async fn keyspaces(&self) -> Result {
@@ -147,7 +150,9 @@ fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
     if !entry.also.is_empty() {
         let others: Vec<_> = entry.also.iter().map(|data| data.data_type().name()).collect();
         let (shown, others) = (entry.data.data_type().name(), others.join(", "));
-        eprintln!("note: written concurrently as several types: shown is the {shown}; also: {others} (--output json shows all)");
+        eprintln!(
+            "note: written concurrently as several types: shown is the {shown}; also: {others} (--output json shows all)"
+        );
     }
     match &entry.data {
         Data::Register(register) if siblings && !register.siblings.is_empty() => match output {
@@ -160,7 +165,9 @@ fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
         Data::Register(register) => {
             if register.siblings.len() > 1 {
                 let count = register.siblings.len();
-                eprintln!("note: one of {count} values written concurrently (--siblings shows all; a put settles it)");
+                eprintln!(
+                    "note: one of {count} values written concurrently (--siblings shows all; a put settles it)"
+                );
             }
             print::value(output, &register.value)
         }

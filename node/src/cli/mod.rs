@@ -60,7 +60,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Up(args) => return start::up(args, cli.global.api.as_deref()),
         Command::Bootstrap(args) => return start::bootstrap(args, cli.global.api.as_deref()),
-        Command::Config { node, running: false, reference } => return start::config(node, *reference, &cli.global),
+        Command::Config { node, running: false, reference } => {
+            return start::config(node, *reference, &cli.global);
+        }
         Command::Doctor { data_dir: Some(dir) } => return admin::doctor_offline(dir, cli.global.output),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "starling", &mut std::io::stdout());
@@ -70,10 +72,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         _ => {}
     }
     let session = Session::new(&cli.global, &cli.command)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::failed(format!("cannot start: {e}"), "check the limits of this shell (ulimit -a)"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+        Failure::failed(format!("cannot start: {e}"), "check the limits of this shell (ulimit -a)")
+    })?;
     runtime.block_on(session.run(cli.command))
 }
 

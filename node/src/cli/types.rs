@@ -96,10 +96,9 @@ impl Session {
                     let rows = page.fields.iter().map(|field| [field.name.escaped(), field.value.escaped()]);
                     print::table(["FIELD", "VALUE"], rows)?;
                 }
-                Output::Raw => page
-                    .fields
-                    .iter()
-                    .try_for_each(|field| print::raw_line(&[&field.name.0[..], b"\t", &field.value.0].concat()))?,
+                Output::Raw => page.fields.iter().try_for_each(|field| {
+                    print::raw_line(&[&field.name.0[..], b"\t", &field.value.0].concat())
+                })?,
             }
             after = page.next;
             if after.is_none() {
@@ -110,10 +109,15 @@ impl Session {
 
     pub(super) async fn flag(&self, command: FlagCommand) -> Result {
         match command {
-            FlagCommand::Enable { key } => Ok(self.client.set_flag(&self.keyspace, &bytes(&key), true).await?),
-            FlagCommand::Disable { key } => Ok(self.client.set_flag(&self.keyspace, &bytes(&key), false).await?),
+            FlagCommand::Enable { key } => {
+                Ok(self.client.set_flag(&self.keyspace, &bytes(&key), true).await?)
+            }
+            FlagCommand::Disable { key } => {
+                Ok(self.client.set_flag(&self.keyspace, &bytes(&key), false).await?)
+            }
             FlagCommand::Get { key } => {
-                let enabled = self.client.flag(&self.keyspace, &bytes(&key)).await?.ok_or_else(|| missing(&key))?;
+                let enabled =
+                    self.client.flag(&self.keyspace, &bytes(&key)).await?.ok_or_else(|| missing(&key))?;
                 match self.output {
                     Output::Json => print::json(&json!({ "enabled": enabled })),
                     _ => print::line(if enabled { "on" } else { "off" }),

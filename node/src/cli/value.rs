@@ -19,9 +19,9 @@ pub fn read_value(argument: Option<&OsStr>) -> Result<Vec<u8>, Failure> {
     match argument.map(OsStrExt::as_bytes) {
         None | Some(b"-") => {
             let mut value = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut value)
-                .map_err(|e| Failure::usage(format!("cannot read standard input: {e}"), "pipe the value in"))?;
+            std::io::stdin().read_to_end(&mut value).map_err(|e| {
+                Failure::usage(format!("cannot read standard input: {e}"), "pipe the value in")
+            })?;
             Ok(value)
         }
         Some([b'@', b'@', rest @ ..]) => Ok([b"@", rest].concat()),
@@ -29,7 +29,10 @@ pub fn read_value(argument: Option<&OsStr>) -> Result<Vec<u8>, Failure> {
             let path = OsStr::from_bytes(path);
             std::fs::read(path).map_err(|e| {
                 let what = format!("cannot read {}: {e}", path.display());
-                Failure::usage(what, "name a readable file after @, or write @@ for a value that begins with @")
+                Failure::usage(
+                    what,
+                    "name a readable file after @, or write @@ for a value that begins with @",
+                )
             })
         }
         Some(literal) => Ok(literal.to_vec()),

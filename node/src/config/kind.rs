@@ -94,7 +94,12 @@ impl Kind for u64 {
 impl Kind for Vec<String> {
     fn from_toml(value: &Value) -> Result<Self, String> {
         let wrong = || "expected a list of strings".to_owned();
-        value.as_array().ok_or_else(wrong)?.iter().map(|item| String::from_toml(item).map_err(|_| wrong())).collect()
+        value
+            .as_array()
+            .ok_or_else(wrong)?
+            .iter()
+            .map(|item| String::from_toml(item).map_err(|_| wrong()))
+            .collect()
     }
 
     fn from_text(text: &str) -> Result<Self, String> {

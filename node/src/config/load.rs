@@ -96,7 +96,10 @@ pub fn load(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     if let Some(flag) = flags.iter().find(|flag| !SETTINGS.iter().any(|row| row.key == flag.key)) {
-        return Err(ConfigError::Unknown { key: flag.key.clone(), source_name: format!("flag {}", flag.flag) });
+        return Err(ConfigError::Unknown {
+            key: flag.key.clone(),
+            source_name: format!("flag {}", flag.flag),
+        });
     }
     let variables = variables.into_iter().filter(|(name, _)| name.starts_with("STARLING_")).collect();
     let mut layers =
@@ -141,7 +144,11 @@ fn flatten(prefix: &str, table: Table, values: &mut BTreeMap<String, Value>) {
 
 impl Layers {
     /// The effective value of `key`: of several flags the last counts.
-    pub(super) fn take<K: Kind>(&mut self, key: &'static str, default: impl FnOnce() -> K) -> Result<K, ConfigError> {
+    pub(super) fn take<K: Kind>(
+        &mut self,
+        key: &'static str,
+        default: impl FnOnce() -> K,
+    ) -> Result<K, ConfigError> {
         let row = SETTINGS.iter().find(|row| row.key == key).expect("the table names its own keys");
         let invalid = |source_name: String, value: String, expected: String| ConfigError::Invalid {
             key: key.into(),
@@ -152,7 +159,8 @@ impl Layers {
         let variable = row.variable();
         let (value, source) = if let Some(flag) = self.flags.iter().rev().find(|flag| flag.key == key) {
             let source = format!("flag {}", flag.flag);
-            let value = K::from_text(&flag.value).map_err(|e| invalid(source.clone(), flag.value.clone(), e))?;
+            let value =
+                K::from_text(&flag.value).map_err(|e| invalid(source.clone(), flag.value.clone(), e))?;
             (value, source)
         } else if let Some(text) = self.variables.get(&variable) {
             let source = format!("environment {variable}");
@@ -223,16 +231,26 @@ mod tests {
     fn mistakes_name_their_place() {
         let (_dir, path) = file("detect_ms = 5\n");
         let error = load(Some(&path), Vec::new(), []).err().expect("unknown key").to_string();
-        assert!(error.contains("starling.toml") && error.contains("did you mean \"detector.detect_ms\""), "{error}");
+        assert!(
+            error.contains("starling.toml") && error.contains("did you mean \"detector.detect_ms\""),
+            "{error}"
+        );
         let error = load(None, Vec::new(), [variable("STARLING_MDNS", "perhaps")]).err().expect("not a bool");
-        assert_eq!(error.to_string(), "environment STARLING_MDNS sets mdns to perhaps: expected true or false");
-        let error = load(None, vec![flag("durability", "often")], []).err().expect("no such level").to_string();
+        assert_eq!(
+            error.to_string(),
+            "environment STARLING_MDNS sets mdns to perhaps: expected true or false"
+        );
+        let error =
+            load(None, vec![flag("durability", "often")], []).err().expect("no such level").to_string();
         assert!(error.contains("always, everysec or no"), "{error}");
         let (_dir, path) = file("name = 7\n");
         assert!(matches!(load(Some(&path), Vec::new(), []), Err(ConfigError::Invalid { .. })));
         let (_dir, path) = file("name =\n");
         assert!(matches!(load(Some(&path), Vec::new(), []), Err(ConfigError::Syntax { .. })));
-        assert!(matches!(load(Some(Path::new("/nonexistent")), vec![], []), Err(ConfigError::Unreadable { .. })));
+        assert!(matches!(
+            load(Some(Path::new("/nonexistent")), vec![], []),
+            Err(ConfigError::Unreadable { .. })
+        ));
     }
 
     #[test]

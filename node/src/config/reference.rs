@@ -5,15 +5,15 @@ use super::table::SETTINGS;
 
 /// A page that lists every setting with its default, unit, variable and purpose.
 pub fn reference() -> String {
-    let mut page = format!(
+    let intro = format!(
         "# Settings\n\nA flag wins over an environment variable, that over the file (`--config FILE`, or `{FILE_NAME}` \
          in the data directory), that over the default. Any setting can be given as `--set KEY=VALUE`; in \
-         variables and flags the items of a list are parted by commas.\n\n\
-         | key | default | unit | variable | what for |\n|---|---|---|---|---|\n"
+         variables and flags the items of a list are parted by commas.\n"
     );
-    for row in SETTINGS {
+    let header = "| key | default | unit | variable | what for |\n|---|---|---|---|---|".to_owned();
+    let rows = SETTINGS.iter().map(|row| {
         let default = (row.default)();
-        page += &format!("| `{}` | `{default}` | {} | `{}` | {} |\n", row.key, row.unit, row.variable(), row.doc);
-    }
-    page
+        format!("| `{}` | `{default}` | {} | `{}` | {} |", row.key, row.unit, row.variable(), row.doc)
+    });
+    [intro, header].into_iter().chain(rows).chain([String::new()]).collect::<Vec<_>>().join("\n")
 }

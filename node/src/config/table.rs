@@ -38,7 +38,7 @@ macro_rules! default_text {
 }
 
 macro_rules! settings {
-    ($( $field:ident: $kind:ty = $key:literal, $unit:literal, $default:expr $(, shown $shown:literal)? $(, $secret:ident)?; $doc:literal )*) => {
+    ($( $field:ident: $kind:ty = $key:literal, $unit:literal, $default:expr $(, shown $shown:literal)? $(, secret $secret:literal)?; $doc:literal )*) => {
         /// The effective configuration of a node.
         #[derive(Clone, Debug)]
         pub struct Config {
@@ -52,7 +52,7 @@ macro_rules! settings {
                 doc: $doc,
                 unit: $unit,
                 default: default_text!({ let value: $kind = $default; value }, $($shown)?),
-                secret: settings!(@secret $($secret)?),
+                secret: false $(|| $secret)?,
             }, )*
         ];
 
@@ -63,8 +63,6 @@ macro_rules! settings {
             }
         }
     };
-    (@secret secret) => { true };
-    (@secret) => { false };
 }
 
 settings! {
@@ -82,7 +80,7 @@ settings! {
         "Look for peers on the local network, and be found there."
     api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();
         "Where the HTTP API listens. Anything but loopback needs api.token."
-    api_token: Option<String> = "api.token", "", None, secret;
+    api_token: Option<String> = "api.token", "", None, secret true;
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
     durability: Durability = "durability", "always, everysec or no", Durability::EverySecond;
         "When a write is on the disk: before its acknowledgement, within a second, or whenever."
@@ -111,7 +109,7 @@ settings! {
     cache_bytes: u64 = "store.cache_bytes", "bytes", 8 << 20;
         "Block cache of the storage engine."
     log_filter: String = "log.filter", "", "warn,starling=info".to_owned();
-        "What is logged, as tracing-subscriber's EnvFilter reads it."
+        "What is logged, as the `EnvFilter` of tracing-subscriber reads it."
     log_format: LogFormat = "log.format", "text or json", LogFormat::Text;
         "How log lines look."
 }

@@ -38,8 +38,10 @@ impl ApiSocket {
     /// Serves until told to stop.
     pub fn serve(self, app: Arc<App>) -> Result<ApiThread, DaemonError> {
         let (stop, stopped) = oneshot::channel::<()>();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DaemonError::System)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(DaemonError::System)?;
         let serve = async move {
             let listener = tokio::net::TcpListener::from_std(self.0)?;
             let (drain, drained) = oneshot::channel::<()>();
@@ -49,7 +51,7 @@ impl ApiSocket {
                 let _ = drain.send(());
             });
             tokio::select! {
-                served = server => served,
+                result = server => result,
                 () = async { let _ = drained.await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
             }
         };

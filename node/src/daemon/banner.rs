@@ -30,15 +30,17 @@ impl Banner<'_> {
 
     fn text(&self) -> String {
         let what = if self.is_seed { "bootstrap seed" } else { "node" };
-        let mut text = format!("Starling {what} {} ({}) is up\n", self.name, self.id);
-        text += &format!("  API     http://{}\n", self.api);
-        text += &format!("  peers   {}\n", self.listen.join("\n          "));
+        let mut lines = vec![
+            format!("Starling {what} {} ({}) is up", self.name, self.id),
+            format!("  API     http://{}", self.api),
+            format!("  peers   {}", self.listen.join("\n          ")),
+        ];
         if self.is_first_run {
-            text += &format!("  data    {}\n", self.data_dir);
-            text += "\nAnother machine joins with this ticket (treat it as a password):\n";
-            text += &format!("  starling up --join {}\n", self.ticket);
+            lines.push(format!("  data    {}\n", self.data_dir));
+            lines.push("Another machine joins with this ticket (treat it as a password):".to_owned());
+            lines.push(format!("  starling up --join {}", self.ticket));
         }
-        text
+        lines.join("\n") + "\n"
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use starling_api::admin::{RUN_FILE, RunFile};
 
-use starling_proto::NodeRecord;
+use starling_bootstrap::Peer;
+use starling_p2p::verify_record;
+use starling_proto::{NodeId, NodeRecord, Role};
 
 use super::error::DaemonError;
 
@@ -42,8 +44,7 @@ impl DataDir {
         self.0.join("network")
     }
 
-    /// The remembered peers.
-    pub fn peers(&self) -> PathBuf {
+    fn peers(&self) -> PathBuf {
         self.0.join("peers.json")
     }
 
@@ -52,13 +53,18 @@ impl DataDir {
         self.0.join(STORE_DIR)
     }
 
-    /// The peers of the last run.
+    /// The peers of the last run, without those whose record was tampered with.
     pub fn load_peers(&self) -> Vec<NodeRecord> {
-        Vec::new()
+        starling_bootstrap::load_peers(&self.peers()).into_iter().filter_map(record).collect()
     }
 
     /// Keeps peers for the next run.
-    pub fn save_peers(&self, _peers: &[NodeRecord]) {}
+    pub fn save_peers(&self, peers: &[NodeRecord]) {
+        let peers: Vec<Peer> = peers.iter().map(peer).collect();
+        if let Err(error) = starling_bootstrap::save_peers(&self.peers(), &peers) {
+            tracing::warn!(%error, "the remembered peers could not be kept");
+        }
+    }
 
     /// Tells other programs where the node listens; in one step, so that nobody reads half of it.
     pub fn write_run_file(&self, run: &RunFile) -> Result<(), DaemonError> {
@@ -81,9 +87,54 @@ impl DataDir {
     }
 }
 
+fn peer(record: &NodeRecord) -> Peer {
+    Peer {
+        id: record.id.0.to_vec(),
+        incarnation: record.incarnation,
+        revision: record.revision,
+        seed: record.role == Role::Seed,
+        name: record.name.clone(),
+        addresses: record.addresses.clone(),
+        signature: record.signature.clone(),
+    }
+}
+
+fn record(peer: Peer) -> Option<NodeRecord> {
+    let record = NodeRecord {
+        id: NodeId(peer.id.try_into().ok()?),
+        incarnation: peer.incarnation,
+        revision: peer.revision,
+        role: if peer.seed { Role::Seed } else { Role::Replica },
+        name: peer.name,
+        addresses: peer.addresses,
+        signature: peer.signature,
+    };
+    (record.is_bounded() && verify_record(&record)).then_some(record)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_kept_and_forged_ones_dropped() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(temporary.path()).expect("opens");
+        let identity = starling_p2p::Identity::generate();
+        let mut signed = NodeRecord {
+            id: identity.node_id(),
+            incarnation: 7,
+            revision: 1,
+            role: Role::Seed,
+            name: "n".into(),
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            signature: Vec::new(),
+        };
+        identity.sign(&mut signed);
+        let forged = NodeRecord { name: "other".into(), ..signed.clone() };
+        dir.save_peers(&[forged, signed.clone()]);
+        assert_eq!(dir.load_peers(), [signed]);
+    }
 
     #[test]
     fn the_run_file_is_whole_and_goes_with_the_node() {

@@ -174,7 +174,8 @@ impl Worker {
         match failure {
             None => tell(group),
             Some(reason) => {
-                let failed = |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
+                let failed =
+                    |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
                 tell(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
             }
         }

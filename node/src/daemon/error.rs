@@ -21,14 +21,14 @@ pub enum DaemonError {
     Identity(#[from] starling_p2p::IdentityError),
     /// The file with the network's secret cannot be used.
     #[error(transparent)]
-    Network(#[from] super::standin::NetworkFileError),
+    Network(#[from] starling_bootstrap::NetworkFileError),
     /// A ticket is not one.
-    #[error("{given:?} is not a join ticket: {reason}")]
+    #[error("--join {given}: {reason}")]
     Ticket {
         /// As given, cut short.
         given: String,
         /// What is wrong with it.
-        reason: super::standin::TicketError,
+        reason: starling_bootstrap::TicketError,
     },
     /// The ticket is of another network than the data directory.
     #[error("{path} belongs to network {ours}, and the ticket to network {theirs}")]
@@ -41,7 +41,9 @@ pub enum DaemonError {
         theirs: String,
     },
     /// A new node cannot join by an address alone.
-    #[error("{address} is an address: a new node also needs the network's secret, which is in the join ticket")]
+    #[error(
+        "{address} is an address: a new node also needs the network's secret, which is in the join ticket"
+    )]
     NoTicket {
         /// The first address given.
         address: String,
@@ -90,11 +92,17 @@ impl DaemonError {
             Self::Ticket { .. } | Self::NoTicket { .. } => {
                 "`starling ticket` on any node of the network prints the ticket; give it with --join".into()
             }
-            Self::OtherNetwork { .. } => "name another data directory with --data-dir, or leave the ticket out".into(),
-            Self::Store(starling_kv::Error::Locked { .. }) => "is the node running already? `starling status` tells".into(),
+            Self::OtherNetwork { .. } => {
+                "name another data directory with --data-dir, or leave the ticket out".into()
+            }
+            Self::Store(starling_kv::Error::Locked { .. }) => {
+                "is the node running already? `starling status` tells".into()
+            }
             Self::Store(_) => "`starling doctor --data-dir DIR` checks the store".into(),
             Self::Driver(_) => "name other addresses with --listen, like /ip4/0.0.0.0/tcp/7500".into(),
-            Self::Api { .. } => "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into(),
+            Self::Api { .. } => {
+                "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
+            }
             Self::Unprotected { .. } => "set api.token, or listen on loopback: --api 127.0.0.1:7401".into(),
             Self::Setting { .. } => "`starling config --reference` lists all settings".into(),
             Self::System(_) => "check the limits of this shell (ulimit -a)".into(),

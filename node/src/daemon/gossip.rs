@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_api::admin::{Nodes, Peers, Status};
-use starling_core::{Core, Input, Output, Token};
+use starling_core::{Core, Input, Notice, Output, Token, WriteFailure};
 use starling_kv::{Batch, Op, RocksEngine, Write};
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
@@ -195,10 +195,14 @@ impl GossipLoop {
             match output {
                 Output::Dial(record) => self.driver.dial(&record),
                 Output::DialAddress(address) => self.driver.dial_address(&address),
-                Output::Send { to, message } => to.into_iter().for_each(|peer| self.driver.send(peer, &message)),
+                Output::Send { to, message } => {
+                    for peer in to {
+                        self.driver.send(peer, &message);
+                    }
+                }
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
                 Output::Written { token, result } => {
-                    let storage = result.as_ref().err().filter(|e| matches!(e, starling_core::WriteFailure::Storage(_)));
+                    let storage = result.as_ref().err().filter(|e| matches!(e, WriteFailure::Storage(_)));
                     self.asked.storage_error = storage.map(ToString::to_string);
                     written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));
                 }
@@ -215,17 +219,21 @@ impl GossipLoop {
                         drop(reply.send(report::nodes(&nodes, &unreachable)));
                     }
                 }
-                Output::Notice(notice) => {
-                    if let starling_core::Notice::StorageFailed(reason) = &notice {
-                        self.asked.storage_error = Some(reason.clone());
-                    }
-                    log(&notice);
-                }
+                Output::Notice(notice) => self.on_notice(&notice),
             }
         }
         if !written.is_empty() {
             self.disk.acknowledge(written);
         }
+    }
+
+    fn on_notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::StorageFailed(reason) => self.asked.storage_error = Some(reason.clone()),
+            Notice::NeighborUp(_) => self.contacts.succeeded(),
+            _ => {}
+        }
+        log(notice);
     }
 
     fn status(&self) -> Status {
@@ -258,7 +266,8 @@ impl GossipLoop {
     fn peers(&self) -> Peers {
         let fill = |(id, mut peer): (_, starling_api::admin::Peer)| {
             if let Some(traffic) = self.driver.traffic(id) {
-                let flows = Class::ALL.map(|class| (traffic.received(class).bytes.get(), traffic.sent(class).bytes.get()));
+                let flows = Class::ALL
+                    .map(|class| (traffic.received(class).bytes.get(), traffic.sent(class).bytes.get()));
                 peer.bytes_in = flows.iter().map(|(received, _)| received).sum();
                 peer.bytes_out = flows.iter().map(|(_, sent)| sent).sum();
             }
@@ -280,7 +289,9 @@ impl GossipLoop {
         self.feed(Input::Leave);
         let now = self.clock.now();
         let mut connected: Vec<_> = self.core.peers(now).into_iter().map(|peer| peer.record.id).collect();
-        connected.iter().for_each(|peer| self.driver.close(*peer, "leaving"));
+        for peer in &connected {
+            self.driver.close(*peer, "leaving");
+        }
         let goodbyes = async {
             while !connected.is_empty() {
                 if let Event::Disconnected { peer, .. } = self.driver.next_event().await {
@@ -305,7 +316,9 @@ fn may_write(message: &Message) -> bool {
 fn batch_bytes(batch: &Batch) -> usize {
     let payload = |write: &Write| match &write.op {
         Op::Put(value) => value.len(),
-        Op::SetAdd(items) | Op::SetRemove(items) | Op::MapDelete(items) => items.iter().map(bytes::Bytes::len).sum(),
+        Op::SetAdd(items) | Op::SetRemove(items) | Op::MapDelete(items) => {
+            items.iter().map(bytes::Bytes::len).sum()
+        }
         Op::MapPut(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
         Op::Delete | Op::DeletePrefix | Op::Incr(_) | Op::Flag(_) => 0,
     };

@@ -1,25 +1,23 @@
 //! Which network a node belongs to, and whom it may ask to get in.
 
+use starling_bootstrap::{NetworkFile, Ticket};
 use starling_p2p::{Network, peer_id};
 use starling_proto::NodeRecord;
 
 use super::data_dir::DataDir;
 use super::error::DaemonError;
 use super::report::hex;
-use super::standin::{NetworkFile, Ticket};
 
-/// What every ticket begins with.
-const TICKET_PREFIX: &str = "starling1";
-/// Most addresses in a ticket: it should still fit on a line or two.
-const TICKET_ADDRESSES_MAX: usize = 4;
 /// Characters of a wrong ticket that an error shows: enough to recognize it, too few to be a secret.
 const SHOWN_CHARS: usize = 16;
 
 /// A node's network, and where to look for it.
 pub struct Membership {
     file: NetworkFile,
-    /// Multiaddresses and names from tickets and the configuration.
-    pub seeds: Vec<String>,
+    /// Multiaddresses from tickets and the configuration.
+    pub addresses: Vec<String>,
+    /// Names to look up, as `/dnsaddr/...`.
+    pub names: Vec<String>,
     /// Whether the data directory is new.
     pub is_first_run: bool,
 }
@@ -27,14 +25,14 @@ pub struct Membership {
 impl Membership {
     /// The network of the data directory; on the first run that of the ticket, or a new one.
     pub fn load_or_adopt(dir: &DataDir, join: &[String]) -> Result<Self, DaemonError> {
-        let (tickets, mut seeds) = sort(join)?;
+        let Sorted { tickets, mut addresses, names } = sort(join)?;
         let known = NetworkFile::load(&dir.network())?;
         let is_first_run = known.is_none();
-        let mut file = match (known, tickets.first(), seeds.first()) {
+        let mut file = match (known, tickets.first(), addresses.first().or(names.first())) {
             (Some(file), _, _) => file,
             (None, Some(ticket), _) => NetworkFile { id: ticket.network, secrets: vec![ticket.secret] },
             (None, None, Some(address)) => return Err(DaemonError::NoTicket { address: address.clone() }),
-            (None, None, None) => NetworkFile { id: rand::random(), secrets: vec![rand::random()] },
+            (None, None, None) => NetworkFile::generate(),
         };
         if let Some(other) = tickets.iter().find(|ticket| ticket.network != file.id) {
             let path = dir.path().to_owned();
@@ -47,8 +45,8 @@ impl Membership {
         if changed {
             file.save(&dir.network())?;
         }
-        seeds.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
-        Ok(Self { file, seeds, is_first_run })
+        addresses.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
+        Ok(Self { file, addresses, names, is_first_run })
     }
 
     /// Names the network.
@@ -61,13 +59,17 @@ impl Membership {
         Network { id: self.file.id, secrets: self.file.secrets.clone() }
     }
 
+    /// Whether there was anybody to join.
+    pub fn joins_somebody(&self) -> bool {
+        !self.addresses.is_empty() || !self.names.is_empty()
+    }
+
     /// Makes tickets that lead to the node of a record.
     pub fn ticket_maker(&self) -> impl Fn(&NodeRecord) -> String + Send + use<> {
         let (network, secret) = (self.file.id, self.file.secrets[0]);
         move |record| {
             let peer = peer_id(&record.id).map(|peer| format!("/p2p/{peer}")).unwrap_or_default();
-            let addresses = record.addresses.iter().take(TICKET_ADDRESSES_MAX);
-            let addresses = addresses.map(|address| format!("{address}{peer}")).collect();
+            let addresses = record.addresses.iter().map(|address| format!("{address}{peer}")).collect();
             Ticket { network, secret, addresses }.to_string()
         }
     }
@@ -84,23 +86,31 @@ fn adopt_secret(file: &mut NetworkFile, secret: [u8; 32]) -> bool {
     true
 }
 
-/// Tickets, and everything else as addresses: `/...` multiaddresses, and names to be looked up in
-/// the DNS as `dnsaddr`.
-fn sort(join: &[String]) -> Result<(Vec<Ticket>, Vec<String>), DaemonError> {
-    let (mut tickets, mut seeds) = (Vec::new(), Vec::new());
+/// What `join` lists, by kind.
+#[derive(Default)]
+struct Sorted {
+    tickets: Vec<Ticket>,
+    addresses: Vec<String>,
+    names: Vec<String>,
+}
+
+/// `/...` is a multiaddress, a bare host name is to be looked up, anything else must be a ticket.
+fn sort(join: &[String]) -> Result<Sorted, DaemonError> {
+    let mut sorted = Sorted::default();
     for item in join {
-        if item.starts_with('/') {
-            seeds.push(item.clone());
-        } else if item.starts_with(TICKET_PREFIX) || !item.contains('.') {
-            tickets.push(item.parse().map_err(|reason| DaemonError::Ticket {
-                given: item.chars().take(SHOWN_CHARS).collect(),
-                reason,
-            })?);
+        if item.starts_with("/dnsaddr/") {
+            sorted.names.push(item.clone());
+        } else if item.starts_with('/') {
+            sorted.addresses.push(item.clone());
+        } else if item.contains('.') {
+            sorted.names.push(format!("/dnsaddr/{item}"));
         } else {
-            seeds.push(format!("/dnsaddr/{item}"));
+            let given = || item.chars().take(SHOWN_CHARS).collect();
+            let ticket = item.parse().map_err(|reason| DaemonError::Ticket { given: given(), reason })?;
+            sorted.tickets.push(ticket);
         }
     }
-    Ok((tickets, seeds))
+    Ok(sorted)
 }
 
 #[cfg(test)]
@@ -108,7 +118,11 @@ mod tests {
     use super::*;
 
     fn ticket(network: u8, secret: u8) -> Ticket {
-        Ticket { network: [network; 16], secret: [secret; 32], addresses: vec!["/ip4/127.0.0.1/tcp/1".into()] }
+        Ticket {
+            network: [network; 16],
+            secret: [secret; 32],
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+        }
     }
 
     fn load(dir: &DataDir, join: &[String]) -> Result<Membership, DaemonError> {
@@ -132,7 +146,7 @@ mod tests {
         let dir = DataDir::open(temporary.path()).expect("opens");
         let joined = load(&dir, &[ticket(1, 1).to_string()]).expect("adopted");
         assert_eq!(joined.network_id(), [1; 16]);
-        assert_eq!(joined.seeds, ["/ip4/127.0.0.1/tcp/1"]);
+        assert_eq!(joined.addresses, ["/ip4/127.0.0.1/tcp/1"]);
         assert!(matches!(load(&dir, &[ticket(2, 1).to_string()]), Err(DaemonError::OtherNetwork { .. })));
         let rotated = load(&dir, &[ticket(1, 2).to_string()]).expect("rotated");
         assert_eq!(rotated.network().secrets, [[2; 32], [1; 32]]);
@@ -148,5 +162,15 @@ mod tests {
         assert!(matches!(load(&dir, &[address]), Err(DaemonError::NoTicket { .. })));
         assert!(matches!(load(&dir, &["starling1broken".into()]), Err(DaemonError::Ticket { .. })));
         assert!(load(&dir, &[]).expect("nothing was made before").is_first_run);
+    }
+
+    #[test]
+    fn what_is_joined_is_told_apart() {
+        let join =
+            ["/ip4/127.0.0.1/tcp/1", "/dnsaddr/a.example.org", "b.example.org", &ticket(1, 1).to_string()];
+        let sorted = sort(&join.map(Into::into)).expect("valid");
+        assert_eq!(sorted.addresses, ["/ip4/127.0.0.1/tcp/1"]);
+        assert_eq!(sorted.names, ["/dnsaddr/a.example.org", "/dnsaddr/b.example.org"]);
+        assert_eq!(sorted.tickets, [ticket(1, 1)]);
     }
 }

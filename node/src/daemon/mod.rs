@@ -17,12 +17,11 @@ mod membership;
 mod notices;
 mod report;
 mod setup;
-mod standin;
 mod start;
 
 pub use clock::wall_ms;
 pub use command::{ChangeSet, Gossip};
 pub use doctor::{check_running, examine};
 pub use error::DaemonError;
-pub use start::run;
 pub use starling_proto::Role;
+pub use start::run;

@@ -9,15 +9,24 @@ pub fn log(notice: &Notice) {
         Notice::NeighborUp(peer) => info!(?peer, "new neighbour"),
         Notice::NeighborDown(peer, reason) => info!(?peer, reason, "neighbour gone"),
         Notice::Suspected { peer, silent_ms } => warn!(?peer, silent_ms, "neighbour is silent: given up"),
-        Notice::SessionFinished { peer, equal: true, took_ms, .. } => debug!(?peer, took_ms, "replicas are equal"),
-        Notice::SessionFinished { peer, took_ms, bytes, .. } => debug!(?peer, took_ms, bytes, "replicas repaired"),
+        Notice::SessionFinished { peer, equal: true, took_ms, .. } => {
+            debug!(?peer, took_ms, "replicas are equal");
+        }
+        Notice::SessionFinished { peer, took_ms, bytes, .. } => {
+            debug!(?peer, took_ms, bytes, "replicas repaired");
+        }
         Notice::BadDelta(peer) => warn!(?peer, "sent a delta that cannot be decoded: cut off"),
-        Notice::StorageFailed(reason) => error!(%reason, "storage failed: reads go on, writes are refused until it works"),
+        Notice::StorageFailed(reason) => {
+            error!(%reason, "storage failed: reads go on, writes are refused until it works");
+        }
         Notice::IdentityConflict { incarnation } => {
             error!(incarnation, "another process uses this node's identity: was the data directory copied?");
         }
         Notice::ClockOff { offset_ms } => {
-            warn!(offset_ms, "this machine's clock disagrees with its peers': nothing is expired here until it is set");
+            warn!(
+                offset_ms,
+                "this machine's clock disagrees with its peers': nothing is expired here until it is set"
+            );
         }
     }
 }

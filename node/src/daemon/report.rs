@@ -11,7 +11,8 @@ use starling_proto::{Class, NodeId, NodeRecord, Role};
 
 /// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// A root fingerprint in hexadecimal: context, then live entries.
@@ -151,7 +152,11 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
     };
     let mut nodes: Vec<Node> = found.iter().map(node).collect();
     nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    Nodes { nodes, edges: links.iter().map(edge).collect(), unreachable: silent.iter().map(unreachable).collect() }
+    Nodes {
+        nodes,
+        edges: links.iter().map(edge).collect(),
+        unreachable: silent.iter().map(unreachable).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +174,15 @@ mod tests {
             signature: Vec::new(),
         };
         let active = active.iter().map(|id| NodeId([*id; 32])).collect();
-        Description { record, version: String::new(), active, known: Vec::new(), root: None, entries: 0, uptime_ms: 0 }
+        Description {
+            record,
+            version: String::new(),
+            active,
+            known: Vec::new(),
+            root: None,
+            entries: 0,
+            uptime_ms: 0,
+        }
     }
 
     #[test]

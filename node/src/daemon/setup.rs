@@ -20,7 +20,11 @@ fn bounded(key: &'static str, value: u64, min: u64, max: u64) -> Result<usize, D
     if (min..=max).contains(&value) {
         return Ok(value as usize);
     }
-    Err(DaemonError::Setting { key, value: value.to_string(), reason: format!("{min} to {max} are possible") })
+    Err(DaemonError::Setting {
+        key,
+        value: value.to_string(),
+        reason: format!("{min} to {max} are possible"),
+    })
 }
 
 /// Bounds on what clients write.

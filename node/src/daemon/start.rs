@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use starling_api::admin::RunFile;
+use starling_bootstrap::{Finder, FinderConfig, Mdns};
 use starling_core::Core;
 use starling_kv::{Limits, Options, RocksEngine, RocksOptions, Store};
 use starling_p2p::{Driver, DriverConfig, Identity};
@@ -32,7 +33,8 @@ const CHANGE_SETS_MAX: usize = 1024;
 /// Runs a node until a signal, its API or (`exit_with_parent`) the end of standard input stops it.
 pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), DaemonError> {
     start_logging(&loaded.config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DaemonError::System)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DaemonError::System)?;
     runtime.block_on(live(role, loaded, exit_with_parent))
 }
 
@@ -63,7 +65,8 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
     let membership = Membership::load_or_adopt(&dir, &config.join)?;
     let limits = setup::limits(&config)?;
     let core_config = setup::core(&config)?;
-    let store = if role == Role::Replica { Some(open_store(&dir, &config, limits, &membership)?) } else { None };
+    let store =
+        if role == Role::Replica { Some(open_store(&dir, &config, limits, &membership)?) } else { None };
     let (engine, store) = store.unzip();
     let (driver, record) = listen(role, &config, identity, &membership).await?;
 
@@ -77,6 +80,8 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         limits,
         token: config.api_token.clone(),
     };
+    let contacts = Contacts::default();
+    let search = contacts.clone().search(finder(&config, &membership, &record), gossip.clone());
     let clock = Clock::start();
     let remembered = dir.load_peers();
     let facts = Facts {
@@ -84,7 +89,7 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         durability: config.durability.name(),
         external: config.external.clone(),
         ticket: Box::new(membership.ticket_maker()),
-        joins_somebody: !membership.seeds.is_empty() || !remembered.is_empty() || config.mdns,
+        joins_somebody: membership.joins_somebody() || !remembered.is_empty() || config.mdns,
     };
     let mut gossip_loop = GossipLoop {
         clock,
@@ -94,7 +99,7 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         commands,
         disk: Disk::start(config.durability, engine, dir.clone()).map_err(DaemonError::System)?,
         changes,
-        contacts: Contacts::start(membership.seeds.clone(), gossip.clone()),
+        contacts,
         facts,
         asked: Asked::default(),
     };
@@ -104,7 +109,10 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         leave_when_stdin_ends(gossip).map_err(DaemonError::System)?;
     }
     let stop = stop_signal().map_err(DaemonError::System)?;
-    gossip_loop.run(stop).await;
+    tokio::select! {
+        () = gossip_loop.run(stop) => {}
+        () = search => {}
+    }
     gossip_loop.finish();
     api_thread.stop();
     dir.remove_run_file();
@@ -153,7 +161,22 @@ async fn listen(
     Ok((driver, record))
 }
 
-fn announce(dir: &DataDir, node: &GossipLoop, membership: &Membership, api: String) -> Result<(), DaemonError> {
+/// Without mDNS where the system does not let it work: the other ways may still lead to the network.
+fn finder(config: &Config, membership: &Membership, record: &NodeRecord) -> Finder {
+    let start = || Mdns::start(membership.network_id(), &record.id.short(), &record.addresses);
+    let mdns = config.mdns.then(start).and_then(|started| {
+        started.inspect_err(|error| tracing::warn!(%error, "the local network is not searched")).ok()
+    });
+    let (addresses, names) = (membership.addresses.clone(), membership.names.clone());
+    Finder::new(FinderConfig { addresses, names, seed: rand::random() }, mdns)
+}
+
+fn announce(
+    dir: &DataDir,
+    node: &GossipLoop,
+    membership: &Membership,
+    api: String,
+) -> Result<(), DaemonError> {
     let listen = node.driver.listen_addresses();
     let id = report::hex(&node.record.id.0);
     Banner {

@@ -36,7 +36,8 @@ pub async fn nodes(State(app): State<Arc<App>>) -> Result<Json<Nodes>, Problem> 
 pub async fn doctor(State(app): State<Arc<App>>) -> Result<Json<Doctor>, Problem> {
     let reader = app.reader()?.clone();
     let checked = tokio::task::spawn_blocking(move || check_running(&reader)).await;
-    let report = checked.map_err(|_| Problem::new(ErrorCode::Internal, "the check has failed", "see the node's log"))?;
+    let report = checked
+        .map_err(|_| Problem::new(ErrorCode::Internal, "the check has failed", "see the node's log"))?;
     Ok(Json(report?))
 }
 

@@ -45,7 +45,8 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("localhost");
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name =
+        host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
     let literal = name.trim_start_matches('[').trim_end_matches(']');
     let host_is_local = literal == "localhost" || literal.parse::<IpAddr>().is_ok();
     let origin_is_host =
@@ -68,7 +69,9 @@ mod tests {
 
     #[test]
     fn a_token_must_match_entirely() {
-        for (given, allowed) in [("Bearer abc", true), ("Bearer abd", false), ("Bearer ab", false), ("abc", false)] {
+        for (given, allowed) in
+            [("Bearer abc", true), ("Bearer abd", false), ("Bearer ab", false), ("abc", false)]
+        {
             let headers = headers(&[(header::AUTHORIZATION, given)]);
             assert_eq!(bears(&headers, "abc").is_ok(), allowed, "{given}");
         }

@@ -35,7 +35,8 @@ pub async fn get(
     let reader = app.reader()?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("application/json") {
-        return Ok(Json(read::entry(reader, &path.keyspace, &path.key)?.ok_or_else(Problem::no_key)?).into_response());
+        return Ok(Json(read::entry(reader, &path.keyspace, &path.key)?.ok_or_else(Problem::no_key)?)
+            .into_response());
     }
     let raw = read::raw(reader, &path)?;
     let mut answer = raw.value.into_response();
@@ -104,7 +105,10 @@ pub async fn delete_prefix(
     mut query: Query,
 ) -> Result<Json<WriteResult>, Problem> {
     let Some(key) = query.bytes("prefix") else {
-        return Err(Problem::invalid("a prefix is wanted", "write ?prefix=...; an empty one deletes all keys"));
+        return Err(Problem::invalid(
+            "a prefix is wanted",
+            "write ?prefix=...; an empty one deletes all keys",
+        ));
     };
     query.finish()?;
     app.write_one(KeyPath { key, ..path }, Op::DeletePrefix, None, None).await.map(Json)
@@ -120,7 +124,11 @@ pub async fn delete_prefix(
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000"),
         ("values" = Option<bool>, Query, description = "also what the keys hold")),
     responses((status = 200, body = Listing), (status = "4XX", body = ErrorBody)))]
-pub async fn list(State(app): State<Arc<App>>, path: KeyPath, mut query: Query) -> Result<Json<Listing>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+) -> Result<Json<Listing>, Problem> {
     let listed = Listed {
         prefix: query.bytes("prefix").unwrap_or_default(),
         start: query.bytes("start"),

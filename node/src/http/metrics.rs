@@ -33,6 +33,9 @@ fn render(status: Status) -> String {
     text
 }
 
+/// One figure of a flow: in, out.
+type Directions = fn(&Flow) -> [u64; 2];
+
 /// A node's figures at one instant.
 #[derive(Debug)]
 struct Snapshot(Status);
@@ -50,28 +53,45 @@ impl Collector for Snapshot {
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value)?;
         }
-        counter(&mut encoder, "payload_new", "Full rumors received that brought something new", status.payload_new)?;
-        counter(&mut encoder, "payload_old", "Full rumors received that brought nothing new", status.payload_old)?;
+        counter(
+            &mut encoder,
+            "payload_new",
+            "Full rumors received that brought something new",
+            status.payload_new,
+        )?;
+        counter(
+            &mut encoder,
+            "payload_old",
+            "Full rumors received that brought nothing new",
+            status.payload_old,
+        )?;
         for (name, value) in &status.counters {
             counter(&mut encoder, name, "See the counters of /v1/status", *value)?;
         }
-        let flow: [(&str, &str, fn(&Flow) -> [u64; 2]); 2] = [
-            ("frames", "Frames exchanged with peers", |flow| [flow.frames_in, flow.frames_out]),
-            ("frame_bytes", "Bytes of frames, before encryption", |flow| [flow.bytes_in, flow.bytes_out]),
-        ];
-        for (name, help, of) in flow {
-            traffic(&mut encoder, status, name, help, of)?;
-        }
+        let frames: Directions = |flow| [flow.frames_in, flow.frames_out];
+        let bytes: Directions = |flow| [flow.bytes_in, flow.bytes_out];
+        traffic(&mut encoder, status, "frames", "Frames exchanged with peers", frames)?;
+        traffic(&mut encoder, status, "frame_bytes", "Bytes of frames, before encryption", bytes)?;
         Ok(())
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), std::fmt::Error> {
     let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
-fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), std::fmt::Error> {
     let metric = ConstCounter::new(value);
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
@@ -81,10 +101,13 @@ fn traffic(
     status: &Status,
     name: &str,
     help: &str,
-    of: fn(&Flow) -> [u64; 2],
+    of: Directions,
 ) -> Result<(), std::fmt::Error> {
-    let classes =
-        [("control", &status.traffic.control), ("rumor", &status.traffic.rumor), ("sync", &status.traffic.sync)];
+    let classes = [
+        ("control", &status.traffic.control),
+        ("rumor", &status.traffic.rumor),
+        ("sync", &status.traffic.sync),
+    ];
     let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0u64).metric_type())?;
     for (class, flow) in classes {
         for (direction, value) in ["in", "out"].into_iter().zip(of(flow)) {

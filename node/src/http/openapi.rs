@@ -21,7 +21,7 @@ use super::{admin, keys, metrics, types, watch, write};
 )]
 struct Document;
 
-/// The OpenAPI document.
+/// The `OpenAPI` document.
 pub async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
 }

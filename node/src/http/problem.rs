@@ -30,7 +30,11 @@ impl Problem {
     /// The key holds something else than was asked for.
     pub fn other_type(holds: &str, wanted: &str) -> Self {
         let message = format!("the key holds a {holds}, not a {wanted}");
-        Self::new(ErrorCode::TypeMismatch, message, "GET /v1/keyspaces/{keyspace}/keys/{key} as application/json shows any type")
+        Self::new(
+            ErrorCode::TypeMismatch,
+            message,
+            "GET /v1/keyspaces/{keyspace}/keys/{key} as application/json shows any type",
+        )
     }
 
     /// This node is a seed.
@@ -48,7 +52,9 @@ impl Problem {
     fn advised(error: ErrorCode, text: &str) -> Self {
         match text.rsplit_once(": ") {
             Some((message, hint)) => Self::new(error, message, hint),
-            None => Self::new(error, text, "`starling doctor` checks the store, `starling status` shows the node"),
+            None => {
+                Self::new(error, text, "`starling doctor` checks the store, `starling status` shows the node")
+            }
         }
     }
 }
@@ -90,7 +96,9 @@ impl From<WriteFailure> for Problem {
         match failure {
             WriteFailure::Refused(error) => error.into(),
             WriteFailure::NoStore => Self::no_store(),
-            WriteFailure::Storage(reason) if reason == StoreError::Full.to_string() => StoreError::Full.into(),
+            WriteFailure::Storage(reason) if reason == StoreError::Full.to_string() => {
+                StoreError::Full.into()
+            }
             WriteFailure::Storage(reason) => Self::advised(ErrorCode::Storage, &reason),
         }
     }
@@ -100,7 +108,7 @@ impl From<WriteFailure> for Problem {
 mod tests {
     use super::*;
 
-    fn code(problem: Problem) -> ErrorCode {
+    fn code(problem: &Problem) -> ErrorCode {
         assert!(!problem.0.hint.is_empty(), "{problem:?} says nothing of what to do");
         problem.0.error
     }
@@ -108,11 +116,11 @@ mod tests {
     #[test]
     fn each_refusal_has_its_code_and_a_hint() {
         let mismatch = WriteError::VersionMismatch { index: 0, expected: None, found: None };
-        assert_eq!(code(WriteFailure::Refused(mismatch).into()), ErrorCode::VersionMismatch);
-        assert_eq!(code(WriteError::BatchTooLarge { size: 2, max: 1 }.into()), ErrorCode::TooLarge);
-        assert_eq!(code(WriteError::KeyEmpty.into()), ErrorCode::Invalid);
-        assert_eq!(code(WriteFailure::NoStore.into()), ErrorCode::NoStore);
-        assert_eq!(code(WriteFailure::Storage(StoreError::Full.to_string()).into()), ErrorCode::StorageFull);
-        assert_eq!(code(WriteFailure::Storage("no idea".into()).into()), ErrorCode::Storage);
+        assert_eq!(code(&WriteFailure::Refused(mismatch).into()), ErrorCode::VersionMismatch);
+        assert_eq!(code(&WriteError::BatchTooLarge { size: 2, max: 1 }.into()), ErrorCode::TooLarge);
+        assert_eq!(code(&WriteError::KeyEmpty.into()), ErrorCode::Invalid);
+        assert_eq!(code(&WriteFailure::NoStore.into()), ErrorCode::NoStore);
+        assert_eq!(code(&WriteFailure::Storage(StoreError::Full.to_string()).into()), ErrorCode::StorageFull);
+        assert_eq!(code(&WriteFailure::Storage("no idea".into()).into()), ErrorCode::Storage);
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use starling_api::{
-    Blob, Count, Counter, Data, DataType, Entry, Field, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Listing, MapPage,
-    PAGE_KEYS_DEFAULT, Register, SetPage, Sibling,
+    Blob, Count, Counter, Data, DataType, Entry, Field, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Listing,
+    MapPage, PAGE_KEYS_DEFAULT, Register, SetPage, Sibling,
 };
 use starling_kv::{Error, Fields, Held, Kind, Range, Reader, RocksEngine};
 
@@ -60,7 +60,7 @@ pub fn raw(store: &Store, path: &KeyPath) -> Result<Raw, Problem> {
 /// What a key holds, as all its types.
 pub fn entry(store: &Store, keyspace: &str, key: &[u8]) -> Result<Option<Entry>, Error> {
     let held = store.read(wall_ms(), keyspace, key, PAGE_KEYS_DEFAULT)?;
-    let mut all = held.map(data).unwrap_or_default().into_iter();
+    let mut all = held.as_ref().map(data).unwrap_or_default().into_iter();
     Ok(all.next().map(|data| Entry { keyspace: keyspace.into(), key: key.into(), data, also: all.collect() }))
 }
 
@@ -73,12 +73,17 @@ pub fn counter(store: &Store, path: &KeyPath) -> Result<Counter, Problem> {
 }
 
 /// A page of members.
-pub fn members(store: &Store, path: &KeyPath, after: Option<&[u8]>, limit: usize) -> Result<SetPage, Problem> {
+pub fn members(
+    store: &Store,
+    path: &KeyPath,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<SetPage, Problem> {
     let found = store.set_members(wall_ms(), &path.keyspace, &path.key, after, limit)?;
     if found.items.is_empty() && after.is_none() {
         return Err(missing(store, path, "set"));
     }
-    Ok(set_page(found))
+    Ok(set_page(&found))
 }
 
 /// A page of fields.
@@ -87,13 +92,13 @@ pub fn fields(store: &Store, path: &KeyPath, after: Option<&[u8]>, limit: usize)
     if found.items.is_empty() && after.is_none() {
         return Err(missing(store, path, "map"));
     }
-    Ok(map_page(found))
+    Ok(map_page(&found))
 }
 
 /// One field of a map.
 pub fn field(store: &Store, path: &KeyPath, name: &[u8]) -> Result<Register, Problem> {
     match store.map_get(wall_ms(), &path.keyspace, &path.key, name)? {
-        Some(found) => Ok(register(found)),
+        Some(found) => Ok(register(&found)),
         None => Err(missing(store, path, "map")),
     }
 }
@@ -119,7 +124,7 @@ pub fn list(store: &Store, keyspace: &str, listed: &Listed) -> Result<Listing, P
     let page = store.list(wall_ms(), keyspace, &range, listed.limit, fields_max)?;
     let info = |(key, held): (Vec<u8>, Held)| {
         let types = held.kinds().into_iter().map(data_type).collect();
-        KeyInfo { key: Blob(key), types, data: if listed.values { data(held) } else { Vec::new() } }
+        KeyInfo { key: Blob(key), types, data: if listed.values { data(&held) } else { Vec::new() } }
     };
     Ok(Listing { keys: page.items.into_iter().map(info).collect(), next: page.next.map(Blob) })
 }
@@ -146,7 +151,11 @@ fn other_type(held: &Held, wanted: &str) -> Problem {
     let holds: Vec<_> = held.kinds().into_iter().map(|kind| data_type(kind).name()).collect();
     if holds.is_empty() {
         let hint = "upgrade this node: `starling version` on the node that wrote it tells to what";
-        return Problem::new(starling_api::ErrorCode::TypeMismatch, "a newer version of Starling wrote this key", hint);
+        return Problem::new(
+            starling_api::ErrorCode::TypeMismatch,
+            "a newer version of Starling wrote this key",
+            hint,
+        );
     }
     Problem::other_type(&holds.join(" and a "), wanted)
 }
@@ -162,20 +171,21 @@ fn data_type(kind: Kind) -> DataType {
 }
 
 /// One per type, in the order of the types.
-fn data(held: Held) -> Vec<Data> {
+fn data(held: &Held) -> Vec<Data> {
     let all = [
-        held.register.map(|found| Data::Register(register(found))),
+        held.register.as_ref().map(|found| Data::Register(register(found))),
         held.flag.then_some(Data::Flag(FlagState { enabled: true })),
         held.counter.map(|sum| Data::Counter(Counter { value: Count(sum) })),
-        held.set.map(|found| Data::Set(set_page(found))),
-        held.map.map(|found| Data::Map(map_page(found))),
+        held.set.as_ref().map(|found| Data::Set(set_page(found))),
+        held.map.as_ref().map(|found| Data::Map(map_page(found))),
     ];
     all.into_iter().flatten().collect()
 }
 
-fn register(found: starling_kv::Register) -> Register {
+fn register(found: &starling_kv::Register) -> Register {
     let shown = Sibling { value: blob(&found.value), written_ms: found.written.wall_ms() };
-    let others = found.siblings.iter().map(|s| Sibling { value: blob(&s.value), written_ms: s.written.wall_ms() });
+    let others =
+        found.siblings.iter().map(|s| Sibling { value: blob(&s.value), written_ms: s.written.wall_ms() });
     let siblings: Vec<_> = std::iter::once(shown).chain(others).collect();
     Register {
         value: blob(&found.value),
@@ -185,14 +195,17 @@ fn register(found: starling_kv::Register) -> Register {
     }
 }
 
-fn set_page(found: Fields<Bytes>) -> SetPage {
+fn set_page(found: &Fields<Bytes>) -> SetPage {
     let next = found.items.last().filter(|_| found.more).map(blob);
     SetPage { members: found.items.iter().map(blob).collect(), next }
 }
 
-fn map_page(found: Fields<(Bytes, starling_kv::Register)>) -> MapPage {
+fn map_page(found: &Fields<(Bytes, starling_kv::Register)>) -> MapPage {
     let next = found.items.last().filter(|_| found.more).map(|(name, _)| blob(name));
-    let field = |(name, found): &(Bytes, starling_kv::Register)| Field { name: blob(name), value: blob(&found.value) };
+    let field = |(name, found): &(Bytes, starling_kv::Register)| Field {
+        name: blob(name),
+        value: blob(&found.value),
+    };
     MapPage { fields: found.items.iter().map(field).collect(), next }
 }
 

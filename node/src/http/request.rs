@@ -87,7 +87,10 @@ impl Query {
         match self.0.remove(name).as_deref() {
             None | Some(b"false" | b"0") => Ok(false),
             Some(b"" | b"true" | b"1") => Ok(true),
-            Some(_) => Err(Problem::invalid(format!("{name} is neither true nor false"), format!("write {name}=true"))),
+            Some(_) => Err(Problem::invalid(
+                format!("{name} is neither true nor false"),
+                format!("write {name}=true"),
+            )),
         }
     }
 
@@ -96,9 +99,10 @@ impl Query {
         match self.number("limit")? {
             None => Ok(PAGE_KEYS_DEFAULT),
             Some(limit) if (1..=PAGE_KEYS_MAX as u64).contains(&limit) => Ok(limit as usize),
-            Some(_) => {
-                Err(Problem::invalid("limit is out of bounds", format!("1 to {PAGE_KEYS_MAX}; follow `next` for more")))
-            }
+            Some(_) => Err(Problem::invalid(
+                "limit is out of bounds",
+                format!("1 to {PAGE_KEYS_MAX}; follow `next` for more"),
+            )),
         }
     }
 
@@ -124,7 +128,8 @@ pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Pro
 /// A JSON body of at most `bytes_max`.
 pub async fn read_json<T: DeserializeOwned>(body: Body, bytes_max: usize) -> Result<T, Problem> {
     let bytes = read_body(body, bytes_max).await?;
-    serde_json::from_slice(&bytes).map_err(|e| Problem::invalid(format!("the body: {e}"), "see /openapi.json"))
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Problem::invalid(format!("the body: {e}"), "see /openapi.json"))
 }
 
 /// The condition in `If-Match` or `If-None-Match` (RFC 9110, section 13.1).
@@ -134,7 +139,10 @@ pub fn condition(headers: &HeaderMap) -> Result<Option<Check>, Problem> {
         (None, None) => Ok(None),
         (Some(version), None) => check(version.trim_matches('"')).map(Some),
         (None, Some("*")) => Ok(Some(Check::Absent)),
-        _ => Err(Problem::invalid("this condition is not supported", "If-Match: \"VERSION\", or If-None-Match: *")),
+        _ => Err(Problem::invalid(
+            "this condition is not supported",
+            "If-Match: \"VERSION\", or If-None-Match: *",
+        )),
     }
 }
 
@@ -143,8 +151,11 @@ pub fn check(version: &str) -> Result<Check, Problem> {
     if version == "none" {
         return Ok(Check::Absent);
     }
-    let parsed = version.parse().map_err(|e: starling_kv::version::InvalidVersion| e.to_string());
-    parsed.map(Check::Version).map_err(|e| Problem::invalid(e, "read the key again; \"none\" means that it holds nothing"))
+    let hint = "read the key again; \"none\" means that it holds nothing";
+    version
+        .parse()
+        .map(Check::Version)
+        .map_err(|_| Problem::invalid(format!("{version:?} is not a version"), hint))
 }
 
 #[cfg(test)]
@@ -169,12 +180,15 @@ mod tests {
 
     #[test]
     fn conditions() {
-        let headers = |name, value: &'static str| HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+        let headers =
+            |name, value: &'static str| HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
         assert_eq!(condition(&HeaderMap::new()).expect("none"), None);
         assert_eq!(condition(&headers(header::IF_NONE_MATCH, "*")).expect("absent"), Some(Check::Absent));
         let found = condition(&headers(header::IF_MATCH, "\"0123456789abcdef\"")).expect("a version");
         assert!(matches!(found, Some(Check::Version(version)) if version.to_string() == "0123456789abcdef"));
-        for (name, value) in [(header::IF_MATCH, "\"zz\""), (header::IF_MATCH, "*"), (header::IF_NONE_MATCH, "\"x\"")] {
+        for (name, value) in
+            [(header::IF_MATCH, "\"zz\""), (header::IF_MATCH, "*"), (header::IF_NONE_MATCH, "\"x\"")]
+        {
             assert!(condition(&headers(name, value)).is_err(), "{value}");
         }
     }

@@ -24,7 +24,11 @@ const SMALL_BODY_BYTES_MAX: usize = 1024;
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = Counter), (status = "4XX", body = ErrorBody)))]
-pub async fn counter(State(app): State<Arc<App>>, path: KeyPath, query: Query) -> Result<Json<Counter>, Problem> {
+pub async fn counter(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    query: Query,
+) -> Result<Json<Counter>, Problem> {
     query.finish()?;
     read::counter(app.reader()?, &path).map(Json)
 }
@@ -50,7 +54,11 @@ pub async fn increment(
         ("after" = Option<String>, Query, description = "the cursor of the page before"),
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
     responses((status = 200, body = SetPage), (status = "4XX", body = ErrorBody)))]
-pub async fn members(State(app): State<Arc<App>>, path: KeyPath, mut query: Query) -> Result<Json<SetPage>, Problem> {
+pub async fn members(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+) -> Result<Json<SetPage>, Problem> {
     let (after, limit) = (query.bytes("after"), query.limit()?);
     query.finish()?;
     read::members(app.reader()?, &path, after.as_deref(), limit).map(Json)
@@ -86,7 +94,11 @@ pub async fn update_set(
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
     responses((status = 200, body = MapPage), (status = 200, body = Register, description = "with `field`"),
         (status = "4XX", body = ErrorBody)))]
-pub async fn fields(State(app): State<Arc<App>>, path: KeyPath, mut query: Query) -> Result<Response, Problem> {
+pub async fn fields(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+) -> Result<Response, Problem> {
     if let Some(name) = query.bytes("field") {
         query.finish()?;
         return read::field(app.reader()?, &path, &name).map(|register| Json(register).into_response());
@@ -123,7 +135,11 @@ pub async fn update_map(
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/flags/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = FlagState), (status = "4XX", body = ErrorBody)))]
-pub async fn flag(State(app): State<Arc<App>>, path: KeyPath, query: Query) -> Result<Json<FlagState>, Problem> {
+pub async fn flag(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    query: Query,
+) -> Result<Json<FlagState>, Problem> {
     query.finish()?;
     read::flag(app.reader()?, &path).map(Json)
 }
@@ -148,11 +164,20 @@ pub async fn set_flag(
 
 impl App {
     /// Removals, then additions, as one batch.
-    async fn update(&self, path: &KeyPath, ops: [Option<Op>; 2], ttl_ms: Option<u64>) -> Result<WriteResult, Problem> {
-        let write = |op| Write { keyspace: path.keyspace.clone(), key: path.key.clone(), op, ttl_ms, check: None };
+    async fn update(
+        &self,
+        path: &KeyPath,
+        ops: [Option<Op>; 2],
+        ttl_ms: Option<u64>,
+    ) -> Result<WriteResult, Problem> {
+        let write =
+            |op| Write { keyspace: path.keyspace.clone(), key: path.key.clone(), op, ttl_ms, check: None };
         let writes: Vec<_> = ops.into_iter().flatten().map(write).collect();
         if writes.is_empty() {
-            return Err(Problem::invalid("the body asks for nothing", "name what to add, set, remove or delete"));
+            return Err(Problem::invalid(
+                "the body asks for nothing",
+                "name what to add, set, remove or delete",
+            ));
         }
         let changed = |result: WriteResult| match result {
             WriteResult::Changed { fields } => fields,

@@ -89,8 +89,9 @@ impl Watcher {
     }
 
     fn matching(&self, changes: &ChangeSet) -> Vec<Vec<u8>> {
-        let wanted =
-            changes.iter().filter(|change| change.keyspace == self.keyspace && change.key.starts_with(&self.prefix));
+        let wanted = changes
+            .iter()
+            .filter(|change| change.keyspace == self.keyspace && change.key.starts_with(&self.prefix));
         wanted.map(|change| change.key.clone()).collect()
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use starling_api::{BatchRequest, BatchResponse, Blob, Count, ErrorBody, Operation, WriteRequest, WriteResult};
+use starling_api::{
+    BatchRequest, BatchResponse, Blob, Count, ErrorBody, Operation, WriteRequest, WriteResult,
+};
 use starling_kv::{Batch, Check, Limits, Op, Outcome, Write};
 
 use super::App;

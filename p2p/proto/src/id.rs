@@ -11,13 +11,13 @@ pub struct NodeId(pub [u8; 32]);
 impl NodeId {
     /// The first four bytes in hexadecimal: what people read in logs and tables.
     pub fn short(&self) -> String {
-        self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
+        format!("{self:?}")
     }
 }
 
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.short())
+        self.0[..4].iter().try_for_each(|b| write!(f, "{b:02x}"))
     }
 }
 

@@ -151,7 +151,9 @@ impl Network {
         while let Some(output) = self.nodes[at].rumors.poll_output() {
             match output {
                 RumorOutput::Send { to, message } => {
-                    to.into_iter().for_each(|to| self.send(at, index(to), message.clone()));
+                    for to in to {
+                        self.send(at, index(to), message.clone());
+                    }
                 }
                 RumorOutput::Supply { to, id } => {
                     assert!(self.nodes[at].known.contains(&id), "grafted from a node that never had it");

@@ -1,7 +1,7 @@
 //! Who is let in: holders of the network's secret, through a change of it, and nobody else.
 
-use starling_p2p::{Event, Identity, IdentityError, Limits, Network};
 use crate::support::{Node, QUIC, TCP, config, connected, network, until};
+use starling_p2p::{Event, Identity, IdentityError, Limits, Network};
 
 async fn refused(listen: &[&str], dialer: Network, listener: Network) -> Vec<Node> {
     let mut nodes = vec![Node::start(listen, dialer).await, Node::start(listen, listener).await];
@@ -16,7 +16,7 @@ async fn refused(listen: &[&str], dialer: Network, listener: Network) -> Vec<Nod
 async fn a_wrong_secret_is_refused_on_both_sides_and_says_so() {
     for listen in [&[TCP], &[QUIC]] {
         let mut nodes = refused(listen, network(&[1]), network(&[2])).await;
-        assert!(nodes[0].unreachable().unwrap().contains("network secret differs"));
+        assert!(nodes[0].unreachable().expect("an answer").contains("network secret differs"));
         until(&mut nodes, "counted", |n| n.iter().all(|n| n.driver.metrics().wrong_secret.get() == 1)).await;
     }
 }
@@ -25,7 +25,7 @@ async fn a_wrong_secret_is_refused_on_both_sides_and_says_so() {
 async fn another_network_is_refused_whatever_its_secret() {
     let elsewhere = Network { id: [8; 16], ..network(&[1]) };
     let mut nodes = refused(&[TCP], network(&[1]), elsewhere).await;
-    assert!(nodes[0].unreachable().unwrap().contains("another network"));
+    assert!(nodes[0].unreachable().expect("an answer").contains("another network"));
     until(&mut nodes, "counted", |n| n.iter().all(|n| n.driver.metrics().wrong_network.get() == 1)).await;
 }
 
@@ -67,22 +67,22 @@ async fn connections_beyond_the_limit_are_refused_and_counted() {
 #[test]
 fn an_identity_is_created_once_kept_private_and_checked() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("identity");
-    let first = Identity::load_or_create(&path).unwrap().node_id();
-    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    let first = Identity::load_or_create(&path).expect("is sound").node_id();
+    let mode = || std::fs::metadata(&path).expect("is there").permissions().mode() & 0o777;
     assert_eq!(mode(), 0o600);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(Identity::load_or_create(&path).unwrap().node_id(), first);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("works");
+    assert_eq!(Identity::load_or_create(&path).expect("is sound").node_id(), first);
     assert_eq!(mode(), 0o600, "closed to others again");
 
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).expect("reads");
     let cut = &text[..text.len() - 3];
     for damaged in ["", "starling identity v9\n", cut, &text.replace("v1", "v2"), &"\0".repeat(99)] {
-        std::fs::write(&path, damaged).unwrap();
+        std::fs::write(&path, damaged).expect("works");
         let Err(error) = Identity::load_or_create(&path) else { panic!("{damaged:?} is no identity") };
         assert!(matches!(error, IdentityError::Malformed { .. }), "{error}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged, "left as it was");
+        assert_eq!(std::fs::read_to_string(&path).expect("reads"), damaged, "left as it was");
     }
     let nowhere = folder.path().join("missing").join("identity");
     assert!(matches!(Identity::load_or_create(&nowhere), Err(IdentityError::Io { .. })));

@@ -1,13 +1,13 @@
 //! Links between real drivers over loopback: they come up, carry messages in order, end, and are
 //! one whatever dials whom.
 
+use crate::support::{Node, QUIC, TCP, config, connected, network, pair, ping, until};
 use bytes::Bytes;
 use starling_p2p::{Driver, DriverError, Event, Identity, Limits};
 use starling_proto::{
     ActorId, Class, Message, NodeId,
     message::{Payload, RumorId, RumorMessage, SyncMessage},
 };
-use crate::support::{Node, QUIC, TCP, config, connected, network, pair, ping, until};
 
 fn rumor(n: u64, bytes: usize) -> Message {
     let id = RumorId { actor: ActorId([7; 16]), first: n, last: n };
@@ -35,7 +35,10 @@ async fn messages_of_every_class_arrive(listen: &[&str]) {
             assert_eq!(of_class, sent.iter().filter(|m| m.class() == class).collect::<Vec<_>>());
         }
     }
-    let (sent, received) = (nodes[0].driver.traffic(b).unwrap(), nodes[1].driver.traffic(a).unwrap());
+    let (sent, received) = (
+        nodes[0].driver.traffic(b).expect("is connected"),
+        nodes[1].driver.traffic(a).expect("is connected"),
+    );
     for class in Class::ALL {
         assert_eq!(sent.sent(class).frames.get(), 19);
         assert_eq!(sent.sent(class).bytes.get(), received.received(class).bytes.get());
@@ -54,13 +57,14 @@ async fn messages_of_every_class_arrive_over_quic() {
 
 #[tokio::test]
 async fn a_record_with_both_transports_is_dialed_over_tcp_even_if_one_tcp_address_is_dead() {
-    let mut nodes = vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[QUIC, TCP], network(&[1])).await];
+    let mut nodes =
+        vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[QUIC, TCP], network(&[1])).await];
     let mut record = nodes[1].record.clone();
     record.addresses.insert(0, "/ip4/127.0.0.1/tcp/1".into());
     nodes[0].driver.dial(&record);
     connected(&mut nodes).await;
     // What rests on TCP is noticed at once when the peer dies; over QUIC it takes ten seconds.
-    let dead = nodes.pop().unwrap();
+    let dead = nodes.pop().expect("the second");
     let peer = dead.id();
     drop(dead);
     until(&mut nodes, "death noticed", |n| !n[0].is_connected(peer)).await;
@@ -88,10 +92,11 @@ async fn three_nodes_see_each_other_and_the_death_of_one() {
 #[tokio::test]
 async fn an_address_is_dialed_with_and_without_a_name_and_says_which() {
     for with_name in [false, true] {
-        let mut nodes = vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[TCP], network(&[1])).await];
+        let mut nodes =
+            vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[TCP], network(&[1])).await];
         let mut address = nodes[1].record.addresses[0].clone();
         if with_name {
-            address = format!("{address}/p2p/{}", starling_p2p::peer_id(&nodes[1].id()).unwrap());
+            address = format!("{address}/p2p/{}", starling_p2p::peer_id(&nodes[1].id()).expect("works"));
         }
         nodes[0].driver.dial_address(&address);
         connected(&mut nodes).await;
@@ -103,7 +108,7 @@ async fn an_address_is_dialed_with_and_without_a_name_and_says_which() {
 
         nodes[0].driver.dial_address(&address);
         until(&mut nodes, "an answer", |n| n[0].unreachable().is_some()).await;
-        assert!(nodes[0].unreachable().unwrap().contains("connected already"));
+        assert!(nodes[0].unreachable().expect("an answer").contains("connected already"));
     }
 }
 
@@ -125,7 +130,8 @@ async fn dials_that_lead_nowhere_are_answered() {
     })
     .await;
     for address in cases {
-        let answered = |event: &Event| matches!(event, Event::Unreachable { address: Some(a), .. } if a == address);
+        let answered =
+            |event: &Event| matches!(event, Event::Unreachable { address: Some(a), .. } if a == address);
         assert!(nodes[0].seen.iter().any(answered), "{address}");
     }
     assert_eq!(nodes[0].driver.metrics().unreachable.get(), 5);
@@ -134,7 +140,8 @@ async fn dials_that_lead_nowhere_are_answered() {
 #[tokio::test]
 async fn simultaneous_dials_become_one_link_and_lose_nothing() {
     for round in 0..8 {
-        let mut nodes = vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[TCP], network(&[1])).await];
+        let mut nodes =
+            vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[TCP], network(&[1])).await];
         let records: Vec<_> = nodes.iter().map(|node| node.record.clone()).collect();
         nodes[0].driver.dial(&records[1]);
         nodes[1].driver.dial(&records[0]);

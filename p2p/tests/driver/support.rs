@@ -101,14 +101,19 @@ pub async fn until(nodes: &mut [Node], what: &str, reached: impl Fn(&[Node]) -> 
         while !reached(nodes) {
             let events = nodes.iter_mut().map(|node| Box::pin(node.driver.next_event()));
             // What is only counted tells no event: the state is looked at now and then anyway.
-            if let Ok((event, index, _)) = timeout(LOOK_EVERY, select_all(events)).await {
+            let told = timeout(LOOK_EVERY, select_all(events)).await.map(|(event, index, _)| (event, index));
+            if let Ok((event, index)) = told {
                 nodes[index].seen.push(event);
             }
         }
     };
     if timeout(DEADLINE, driving).await.is_err() {
-        let seen: Vec<_> = nodes.iter().map(|node| &node.seen).collect();
-        panic!("not reached: {what}; seen: {seen:?}");
+        let told = |node: &Node| -> Vec<_> {
+            let is_message = |event: &&Event| matches!(event, Event::Message { .. });
+            node.seen.iter().filter(|event| !is_message(event)).cloned().collect()
+        };
+        let seen: Vec<_> = nodes.iter().map(|node| (told(node), node.messages().count())).collect();
+        panic!("not reached: {what}; events and number of messages: {seen:#?}");
     }
 }
 

@@ -40,6 +40,8 @@ struct Outcome {
     catch_up_ms: f64,
     /// What it received for that.
     received: Traffic,
+    /// Sessions that the others began meanwhile.
+    sessions_of_others: u64,
 }
 
 /// Runs the measurement.
@@ -56,6 +58,7 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     let missed = made_up(plan.seed + 1, "new-", options.missed);
     write_all(&network, &network.live(), KEYSPACE, missed, |n| phase.advance(n)).await?;
     roots_equal(&network).await?;
+    let before = Traffic::received(&statuses(&network).await?);
     phase.done("");
 
     let phase = Phase::begin("starting it again", 0);
@@ -66,7 +69,7 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     let equal = began.elapsed();
     phase.done(format!("equal again after {} ms", number(millis(equal))));
     let name = network.node(away).name();
-    let statuses = statuses(&network).await?;
+    let (own, others): (Vec<_>, Vec<_>) = statuses(&network).await?.into_iter().partition(|s| s.name == name);
     let outcome = Outcome {
         nodes: plan.nodes,
         keys: options.keys,
@@ -75,7 +78,8 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
         listening_ms: millis(listening),
         equal_ms: millis(equal),
         catch_up_ms: millis(equal.saturating_sub(listening)),
-        received: Traffic::received(statuses.iter().filter(|s| s.name == name)),
+        received: Traffic::received(&own),
+        sessions_of_others: Traffic::received(&others).since(before).sessions,
     };
     Ok(report(&outcome))
 }
@@ -102,14 +106,23 @@ fn report(outcome: &Outcome) -> Report {
         format!("A node that missed {} of {} keys of 100 B", outcome.missed, outcome.keys + outcome.missed);
     Report::new(title, outcome)
         .table(
-            ["among", "listening ms", "equal ms", "received", "in sessions", "missed keys and values"],
+            [
+                "among",
+                "listening ms",
+                "equal ms",
+                "received",
+                "missed keys and values",
+                "sessions begun",
+                "by others",
+            ],
             [[
                 format!("{} processes", outcome.nodes),
                 number(outcome.listening_ms),
                 number(outcome.equal_ms),
                 bytes(outcome.received.bytes()),
-                bytes(outcome.received.sync_bytes),
                 bytes(outcome.missed_bytes),
+                outcome.received.sessions.to_string(),
+                outcome.sessions_of_others.to_string(),
             ]],
         )
         .bar("equal again after it listened", outcome.catch_up_ms / 1000.0, "s", 1.0)

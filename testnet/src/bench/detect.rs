@@ -9,7 +9,6 @@ use futures::future;
 use rand::RngExt;
 use serde::Serialize;
 
-use crate::Common;
 use crate::error::{Error, Result};
 use crate::network::{Network, Node, generator};
 use crate::progress::Phase;
@@ -17,6 +16,7 @@ use crate::report::{Report, number};
 use crate::show::start;
 use crate::states::{active_ids, overlay, statuses, views_whole};
 use crate::stats::{Summary, millis};
+use crate::{Common, variable};
 
 /// A failure must be noticed within this time.
 const NOTICE_DEADLINE: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ struct Notices {
 /// Runs the measurement.
 pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     let mut plan = common.plan(64)?;
-    plan.environment.push(("STARLING_DETECTOR_DETECT_MS".into(), options.detect_ms.to_string()));
+    plan.environment.push((variable("detector.detect_ms"), options.detect_ms.to_string()));
     let (mut network, _) = start(&plan).await?;
     let killed = rounds(&mut network, Failure::Kill, options.kills, plan.seed).await?;
     let stopped = rounds(&mut network, Failure::Stop, options.stops, plan.seed + 1).await?;

@@ -35,18 +35,10 @@ pub struct Options {
 struct Outcome {
     keys: u64,
     different: u64,
-    equal: Comparison,
-    differing: Comparison,
+    equal: Traffic,
+    differing: Traffic,
     /// From the start of the second replica until both were equal.
     equal_again_ms: f64,
-}
-
-/// What two replicas said to each other in sessions.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Comparison {
-    sessions: u64,
-    frames: u64,
-    bytes: u64,
 }
 
 /// Runs the measurement.
@@ -57,7 +49,7 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     let phase = Phase::begin("two equal replicas meet", 0);
     network.start_all(|| {}).await?;
     let equal = wait_for_session(&network).await?;
-    phase.done(format!("{} bytes in {} sessions", equal.bytes, equal.sessions));
+    phase.done(format!("{} bytes in {} sessions", equal.sync_bytes, equal.sessions));
 
     let phase = Phase::begin(format!("{} keys are written apart", options.different), 0);
     let half = options.different / 2;
@@ -71,16 +63,11 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     phase.done("");
 
     let phase = Phase::begin("the two replicas meet again", 0);
-    let before = spoken(&network).await?;
+    let before = Traffic::received(&statuses(&network).await?);
     network.node_mut(0).start().await?;
     let (equal_again, _) = roots_equal(&network).await?;
-    let after = spoken(&network).await?;
-    let differing = Comparison {
-        sessions: after.sessions - before.sessions,
-        frames: after.frames - before.frames,
-        bytes: after.bytes - before.bytes,
-    };
-    phase.done(format!("{} bytes in {} sessions", differing.bytes, differing.sessions));
+    let differing = Traffic::received(&statuses(&network).await?).since(before);
+    phase.done(format!("{} bytes in {} sessions", differing.sync_bytes, differing.sessions));
     let outcome = Outcome {
         keys: options.keys,
         different: options.different,
@@ -92,27 +79,19 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
 }
 
 /// Waits until the replicas have found that they are equal.
-async fn wait_for_session(network: &Network) -> Result<Comparison> {
+async fn wait_for_session(network: &Network) -> Result<Traffic> {
     wait_until("a session that finds the replicas equal", SESSION_DEADLINE, SESSION_POLL, async || {
         let statuses = statuses(network).await?;
         let found: u64 = statuses.iter().filter_map(|s| s.counters.get("sessions_equal")).sum();
         Ok((found == 0).then(|| "no session has ended so".into()))
     })
     .await?;
-    spoken(network).await
-}
-
-/// What the running replicas have said in sessions since their starts.
-async fn spoken(network: &Network) -> Result<Comparison> {
-    let statuses = statuses(network).await?;
-    let received = Traffic::received(&statuses);
-    let sessions = statuses.iter().filter_map(|s| s.counters.get("sessions")).sum();
-    Ok(Comparison { sessions, frames: received.sync_frames, bytes: received.sync_bytes })
+    Ok(Traffic::received(&statuses(network).await?))
 }
 
 fn report(outcome: &Outcome) -> Report {
-    let each = |what: &str, c: Comparison| {
-        [what.into(), c.sessions.to_string(), number(c.frames as f64 / 2.0), c.bytes.to_string()]
+    let each = |what: &str, t: Traffic| {
+        [what.into(), t.sessions.to_string(), number(t.sync_frames as f64 / 2.0), t.sync_bytes.to_string()]
     };
     let different = format!("{} keys on one side only", outcome.different);
     let rows = [each("equal", outcome.equal), each(&different, outcome.differing)];
@@ -120,7 +99,7 @@ fn report(outcome: &Outcome) -> Report {
     Report::new(format!("Two replicas of {} keys", outcome.keys), outcome)
         .table(["replicas", "sessions", "round trips", "bytes of frames"], rows)
         .line(format!("equal again {} ms after the second one listened", number(outcome.equal_again_ms)))
-        .bar("equal: round trips of a session", per_session(outcome.equal.frames) / 2.0, "", 1.0)
-        .bar("equal: stream bytes of a session", per_session(outcome.equal.bytes), "B", 300.0)
-        .bar("differing: stream bytes until equal", outcome.differing.bytes as f64, "B", 16_000.0)
+        .bar("equal: round trips of a session", per_session(outcome.equal.sync_frames) / 2.0, "", 1.0)
+        .bar("equal: stream bytes of a session", per_session(outcome.equal.sync_bytes), "B", 300.0)
+        .bar("differing: stream bytes until equal", outcome.differing.sync_bytes as f64, "B", 16_000.0)
 }

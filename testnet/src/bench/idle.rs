@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::Common;
 use crate::error::{Error, Result};
 use crate::progress::Phase;
 use crate::report::{Report, bytes, number};
 use crate::show::start;
 use crate::states::{statuses, views_whole};
 use crate::traffic::Traffic;
-use crate::usage::{cpu_time, loopback_bytes, memory};
+use crate::usage::{Memory, cpu_time, loopback, memory};
+use crate::{Common, variable};
 
 /// Set in the run that has a network namespace of its own.
 const IN_NAMESPACE: &str = "STARLING_TESTNET_NAMESPACE";
@@ -24,8 +24,9 @@ pub struct Options {
     /// Detection times to measure, milliseconds, each with a network of its own
     #[arg(long, value_delimiter = ',', default_values_t = [3000, 10_000])]
     detect_ms: Vec<u64>,
-    /// Seconds before the measurement, for joins to die down
-    #[arg(long, default_value_t = 30)]
+    /// Seconds before the measurement: after a change of views shuffles slow down step by step, to
+    /// their slowest after five minutes
+    #[arg(long, default_value_t = 300)]
     settle: u64,
     /// Seconds that are measured
     #[arg(long, default_value_t = 60)]
@@ -40,8 +41,11 @@ struct Idle {
     seconds: f64,
     /// At the interface of the namespace, every header counted, every packet once.
     interface_bytes_per_s: f64,
-    /// Bytes of frames before encryption.
-    frame_bytes_per_s: f64,
+    packets_per_s: f64,
+    /// Bytes of frames before encryption: views, heartbeats, announcements.
+    control_bytes_per_s: f64,
+    /// The same of anti-entropy sessions.
+    sync_bytes_per_s: f64,
     cpu_percent: f64,
     pss_bytes: u64,
     pss_anonymous_bytes: u64,
@@ -85,7 +89,7 @@ fn enter_namespace() -> Error {
 async fn measure(common: &Common, options: &Options, detect_ms: u64) -> Result<Idle> {
     let mut plan = common.plan(64)?;
     plan.dir = plan.dir.map(|dir| dir.join(format!("detect-{detect_ms}")));
-    plan.environment.push(("STARLING_DETECTOR_DETECT_MS".into(), detect_ms.to_string()));
+    plan.environment.push((variable("detector.detect_ms"), detect_ms.to_string()));
     let (network, _) = start(&plan).await?;
     let phase = Phase::begin(format!("idle, detecting in {detect_ms} ms"), 0);
     tokio::time::sleep(Duration::from_secs(options.settle)).await;
@@ -97,22 +101,23 @@ async fn measure(common: &Common, options: &Options, detect_ms: u64) -> Result<I
     let frames = Traffic::received(&statuses(&network).await?);
     // The answers above are read, their last packets are acknowledged.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let (began, bytes_before, cpu_before) = (Instant::now(), loopback_bytes()?, cpu()?);
+    let (began, net_before, cpu_before) = (Instant::now(), loopback()?, cpu()?);
     tokio::time::sleep(Duration::from_secs(options.seconds)).await;
-    let (seconds, bytes_after, cpu_after) = (began.elapsed().as_secs_f64(), loopback_bytes()?, cpu()?);
+    let (seconds, net_after, cpu_after) = (began.elapsed().as_secs_f64(), loopback()?, cpu()?);
     let frames = Traffic::received(&statuses(&network).await?).since(frames);
     let memories = pids.iter().map(|pid| memory(*pid)).collect::<Result<Vec<_>>>()?;
 
     let nodes = pids.len();
-    let mean =
-        |of: fn(&crate::usage::Memory) -> u64| memories.iter().map(of).sum::<u64>() / nodes.max(1) as u64;
+    let mean = |of: fn(&Memory) -> u64| memories.iter().map(of).sum::<u64>() / nodes.max(1) as u64;
     let per_node_second = |amount: f64| amount / nodes as f64 / seconds;
     let idle = Idle {
         detect_ms,
         nodes,
         seconds,
-        interface_bytes_per_s: per_node_second(bytes_after.saturating_sub(bytes_before) as f64),
-        frame_bytes_per_s: per_node_second(frames.bytes() as f64),
+        interface_bytes_per_s: per_node_second(net_after.bytes.saturating_sub(net_before.bytes) as f64),
+        packets_per_s: per_node_second(net_after.packets.saturating_sub(net_before.packets) as f64),
+        control_bytes_per_s: per_node_second(frames.control_bytes as f64),
+        sync_bytes_per_s: per_node_second(frames.sync_bytes as f64),
         cpu_percent: 100.0 * per_node_second(cpu_after.saturating_sub(cpu_before).as_secs_f64()),
         pss_bytes: mean(|m| m.pss_bytes),
         pss_anonymous_bytes: mean(|m| m.pss_anonymous_bytes),
@@ -127,25 +132,33 @@ async fn measure(common: &Common, options: &Options, detect_ms: u64) -> Result<I
 fn report(networks: &[Idle]) -> Report {
     let nodes = networks.first().map_or(0, |n| n.nodes);
     let rows = networks.iter().map(|n| {
-        let [interface, frames, cpu] =
-            [n.interface_bytes_per_s, n.frame_bytes_per_s, n.cpu_percent].map(number);
-        let [pss, anonymous, file, rss, seed] =
-            [n.pss_bytes, n.pss_anonymous_bytes, n.pss_file_bytes, n.rss_bytes, n.seed_pss_bytes].map(bytes);
-        [n.detect_ms.to_string(), interface, frames, cpu, pss, anonymous, file, rss, seed]
+        let [interface, packets, control, sync, cpu] = [
+            n.interface_bytes_per_s,
+            n.packets_per_s,
+            n.control_bytes_per_s,
+            n.sync_bytes_per_s,
+            n.cpu_percent,
+        ]
+        .map(number);
+        [n.detect_ms.to_string(), interface, packets, control, sync, cpu]
     });
     let header = [
         "detects in ms",
-        "B/s at interface",
-        "B/s of frames",
+        "B/s at the interface",
+        "packets/s",
+        "B/s in control frames",
+        "in sync frames",
         "CPU %",
-        "PSS",
-        "anonymous",
-        "files",
-        "RSS",
-        "PSS of the seed",
     ];
-    let report =
-        Report::new(format!("{nodes} idle processes, each on average"), &networks).table(header, rows);
+    let memory = networks.iter().map(|n| {
+        let [pss, anonymous, file, rss, seed] =
+            [n.pss_bytes, n.pss_anonymous_bytes, n.pss_file_bytes, n.rss_bytes, n.seed_pss_bytes].map(bytes);
+        [n.detect_ms.to_string(), pss, anonymous, file, rss, seed]
+    });
+    let memory_header = ["detects in ms", "PSS", "anonymous", "files", "RSS", "PSS of the seed (no store)"];
+    let report = Report::new(format!("{nodes} idle processes, each on average"), &networks)
+        .table(header, rows)
+        .table(memory_header, memory);
     networks.iter().fold(report, |report, network| {
         // Serf's trade is 10 s at 300 B/s; ours by default is 3 s.
         let allowed = if network.detect_ms >= 10_000 { 300.0 } else { 800.0 };

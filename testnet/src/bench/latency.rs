@@ -10,7 +10,7 @@ use crate::load::made_up_bytes;
 use crate::observe::Observer;
 use crate::progress::Phase;
 use crate::report::{Report, number};
-use crate::show::{PROBES, probes, start};
+use crate::show::{PROBES, Probes, start};
 use crate::states::statuses;
 use crate::stats::Convergence;
 use crate::traffic::Traffic;
@@ -27,6 +27,9 @@ pub struct Options {
     /// Writes before those, not measured: links lose interest in what they need not carry
     #[arg(long, default_value_t = 100)]
     warm_up: usize,
+    /// Milliseconds between a write that is on every node and the next one
+    #[arg(long, default_value_t = 50)]
+    pause_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,13 +52,15 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     let (network, _) = start(&plan).await?;
     let mut observer = Observer::open(&network, PROBES).await?;
     let phase = Phase::begin("warming up", options.warm_up as u64);
-    probes(&network, &mut observer, plan.seed, "warm-", options.warm_up, || phase.advance(1)).await?;
+    let warm_up = Probes { seed: plan.seed, prefix: "warm-", count: options.warm_up, pause: Duration::ZERO };
+    warm_up.run(&network, &mut observer, || phase.advance(1)).await?;
     tokio::time::sleep(QUIET).await;
     phase.done("");
     let phase = Phase::begin("writing at random nodes, one at a time", options.writes as u64);
     let before = Traffic::received(&statuses(&network).await?);
-    let spreads =
-        probes(&network, &mut observer, plan.seed, "probe-", options.writes, || phase.advance(1)).await?;
+    let pause = Duration::from_millis(options.pause_ms);
+    let measured = Probes { seed: plan.seed, prefix: "probe-", count: options.writes, pause };
+    let spreads = measured.run(&network, &mut observer, || phase.advance(1)).await?;
     let traffic = Traffic::received(&statuses(&network).await?).since(before);
     phase.done("");
     let deliveries = (options.writes * plan.nodes.saturating_sub(1)).max(1) as f64;

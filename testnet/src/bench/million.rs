@@ -57,11 +57,11 @@ pub async fn run(common: &Common, options: &Options) -> Result<Report> {
     network.node_mut(0).start().await?;
     let load = fill(&network, 0, plan.seed, options.keys).await?;
     let loaded = memory(network.node(0).process()?.pid())?;
+    network.node_mut(0).kill().await?;
+    let killed = start(&mut network, "after kill -9").await?;
     network.node_mut(0).leave().await?;
     let disk_bytes = disk_bytes(network.node(0).data_dir());
     let polite = start(&mut network, "after a polite end").await?;
-    network.node_mut(0).kill().await?;
-    let killed = start(&mut network, "after kill -9").await?;
     let payload_bytes = made_up_bytes(options.keys);
     let outcome = Outcome {
         keys: options.keys,

@@ -321,11 +321,15 @@ impl World {
     /// Lets `ms` of virtual time pass.
     pub fn run(&mut self, ms: u64) {
         let end = self.now + ms;
+        let (mut instant, mut steps) = (self.now, 0_u32);
         while let Some((&(at, order), _)) = self.events.iter().next() {
             if at > end {
                 break;
             }
             let event = self.events.remove(&(at, order)).expect("just seen");
+            steps = if at == instant { steps + 1 } else { 0 };
+            instant = at;
+            assert!(steps < 100_000, "the world does not get past {at:?}");
             self.now = at;
             self.step(event);
         }

@@ -308,7 +308,9 @@ impl Rumors {
         if payload.len() > PAYLOAD_BYTES_MAX {
             self.stats.oversized += 1;
             let peers: Vec<NodeId> = self.links.keys().copied().filter(|peer| Some(*peer) != from).collect();
-            peers.into_iter().for_each(|peer| self.repair(peer));
+            for peer in peers {
+                self.repair(peer);
+            }
             return;
         }
         let mut eager = Vec::new();
@@ -323,7 +325,9 @@ impl Rumors {
         if self.links.values().any(Link::has_announcements) {
             self.announce_at.get_or_insert(now + self.config.announce_ms);
         }
-        full.into_iter().for_each(|peer| self.announce(peer));
+        for peer in full {
+            self.announce(peer);
+        }
         self.cache.insert(id, payload.clone(), hops);
         self.push(eager, id, hops.saturating_add(1), payload);
     }
@@ -341,10 +345,7 @@ impl Rumors {
         knows: &dyn Fn(&RumorId) -> bool,
     ) {
         match message {
-            RumorMessage::Full { id, hops, payload } => {
-                debug_assert!(false, "a full rumor is joined first");
-                self.on_full(now, from, id, hops, payload.0, false);
-            }
+            RumorMessage::Full { .. } => debug_assert!(false, "a full rumor is joined first"),
             RumorMessage::Announce { ids } => self.on_announce(now, from, ids, knows),
             RumorMessage::Graft { ids } => self.on_graft(from, ids),
             RumorMessage::Prune => {
@@ -393,7 +394,9 @@ impl Rumors {
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce_at = None;
             let peers: Vec<NodeId> = self.links.keys().copied().collect();
-            peers.into_iter().for_each(|peer| self.announce(peer));
+            for peer in peers {
+                self.announce(peer);
+            }
         }
         self.graft_what_is_due(now, knows);
     }

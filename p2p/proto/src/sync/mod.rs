@@ -201,7 +201,7 @@ pub struct Sessions {
     next_id: u32,
     schedule: Schedule,
     /// At most [`SESSIONS_MAX`].
-    sessions: BTreeMap<NodeId, Session>,
+    own: BTreeMap<NodeId, Session>,
     seats: Seats,
     outputs: VecDeque<SyncOutput>,
     stats: SyncStats,
@@ -217,7 +217,7 @@ impl Sessions {
             me,
             next_id: rng.random(),
             rng,
-            sessions: BTreeMap::new(),
+            own: BTreeMap::new(),
             seats: Seats::default(),
             outputs: VecDeque::new(),
             stats: SyncStats::default(),
@@ -231,7 +231,7 @@ impl Sessions {
 
     /// Own sessions under way, at most [`SESSIONS_MAX`].
     pub fn active(&self) -> usize {
-        self.sessions.len()
+        self.own.len()
     }
 
     /// What to do next; `None` when there is nothing until the next input.
@@ -241,11 +241,10 @@ impl Sessions {
 
     /// When to come back with [`SyncInput::Timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
-        let open = (self.sessions.len() < SESSIONS_MAX)
-            .then(|| self.schedule.next_due(|peer| self.sessions.contains_key(peer)))
+        let open = (self.own.len() < SESSIONS_MAX)
+            .then(|| self.schedule.next_due(|peer| self.own.contains_key(peer)))
             .flatten();
-        let silent =
-            self.sessions.values().map(|session| session.heard + self.config.session_timeout_ms).min();
+        let silent = self.own.values().map(|session| session.heard + self.config.session_timeout_ms).min();
         [open, silent, Some(self.schedule.next_tick())].into_iter().flatten().min()
     }
 
@@ -288,7 +287,7 @@ impl Sessions {
         replica: &mut impl Replica,
     ) {
         // Answers to a session that was dropped meanwhile are dropped too.
-        let Some(session) = self.sessions.get_mut(&from).filter(|session| session.id == id) else { return };
+        let Some(session) = self.own.get_mut(&from).filter(|session| session.id == id) else { return };
         match session.on_answer(now, message, replica) {
             Ok(requests) => requests.into_iter().for_each(|message| self.send(from, message)),
             Err(Stop::End(ending)) => self.finish(now, from, ending),
@@ -347,29 +346,31 @@ impl Sessions {
     }
 
     fn open_due(&mut self, now: Millis, replica: &impl Replica) {
-        while self.sessions.len() < SESSIONS_MAX {
-            let sessions = &self.sessions;
-            let Some(peer) = self.schedule.pop_due(now, |peer| sessions.contains_key(peer)) else { return };
+        while self.own.len() < SESSIONS_MAX {
+            let own = &self.own;
+            let Some(peer) = self.schedule.pop_due(now, |peer| own.contains_key(peer)) else { return };
             let Some(root) = replica.root() else {
                 self.schedule.postpone(now, &peer);
                 continue;
             };
             self.next_id = self.next_id.wrapping_add(1);
             let (session, open) = Session::open(now, self.next_id, peer, self.rng.random(), root);
-            self.sessions.insert(peer, session);
+            self.own.insert(peer, session);
             self.stats.opened += 1;
             self.send(peer, open);
         }
     }
 
     fn drop_silent(&mut self, now: Millis) {
-        let silent = self.sessions.values().filter(|s| now - s.heard >= self.config.session_timeout_ms);
+        let silent = self.own.values().filter(|s| now - s.heard >= self.config.session_timeout_ms);
         let silent: Vec<NodeId> = silent.map(|session| session.peer).collect();
-        silent.into_iter().for_each(|peer| self.finish(now, peer, Ending::TimedOut));
+        for peer in silent {
+            self.finish(now, peer, Ending::TimedOut);
+        }
     }
 
     fn finish(&mut self, now: Millis, peer: NodeId, ending: Ending) {
-        let Some(session) = self.sessions.remove(&peer) else { return };
+        let Some(session) = self.own.remove(&peer) else { return };
         let report = SessionReport { ending, duration_ms: now - session.started, ..session.report };
         match ending {
             Ending::Equal => self.stats.equal += 1,

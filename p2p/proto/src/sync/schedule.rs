@@ -31,6 +31,13 @@ struct Plan {
     spread_ms: u64,
 }
 
+impl Plan {
+    /// At the latest at `due`.
+    fn plan(&mut self, due: Millis) {
+        self.due = Some(self.due.map_or(due, |planned| planned.min(due)));
+    }
+}
+
 /// Plans for every link of the active view.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -56,7 +63,9 @@ impl Schedule {
 
     /// Something was lost between us and the peer.
     pub(super) fn want(&mut self, now: Millis, peer: &NodeId, rng: &mut ChaCha8Rng) {
-        self.plan(peer, now + around(WANT_MS, rng));
+        if let Some(plan) = self.plans.get_mut(peer) {
+            plan.plan(now + around(WANT_MS, rng));
+        }
     }
 
     /// A session with the peer brought news, which the other neighbours may lack too.
@@ -66,7 +75,7 @@ impl Schedule {
             if plan.due.is_none() {
                 plan.spread_ms = (plan.spread_ms * 2).min(self.interval_ms.max(SPREAD_MS));
             }
-            plan.due = Some(plan.due.map_or(due, |planned| planned.min(due)));
+            plan.plan(due);
         }
     }
 
@@ -109,8 +118,9 @@ impl Schedule {
         self.periodic_at = now + around(self.interval_ms, rng);
         if !self.plans.is_empty() {
             let chosen = rng.random_range(0..self.plans.len());
-            let peer = self.plans.keys().nth(chosen).copied();
-            peer.iter().for_each(|peer| self.plan(peer, now));
+            if let Some(plan) = self.plans.values_mut().nth(chosen) {
+                plan.plan(now);
+            }
         }
     }
 
@@ -137,12 +147,6 @@ impl Schedule {
     fn next(&self, in_session: impl Fn(&NodeId) -> bool) -> Option<(Millis, NodeId)> {
         let free = self.plans.iter().filter(|(peer, _)| !in_session(peer));
         free.filter_map(|(peer, plan)| plan.due.map(|due| (due, *peer))).min()
-    }
-
-    fn plan(&mut self, peer: &NodeId, at: Millis) {
-        if let Some(plan) = self.plans.get_mut(peer) {
-            plan.due = Some(plan.due.map_or(at, |due| due.min(at)));
-        }
     }
 }
 

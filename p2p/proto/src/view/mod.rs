@@ -30,7 +30,7 @@ pub(crate) use self::block::Block;
 pub(crate) use self::repair::{backoff_ms, jittered};
 pub use self::config::ViewConfig;
 pub use self::input::{DownReason, ViewCounters, ViewInput, ViewOutput};
-use self::links::Ask;
+use self::links::{Ask, AskKind};
 use self::passive::Passive;
 use self::seed::Visitors;
 use crate::message::ViewMessage;
@@ -48,6 +48,8 @@ pub struct Views {
     me: NodeRecord,
     rng: ChaCha8Rng,
     active: BTreeMap<NodeId, NodeRecord>,
+    /// Who joined through this node last.
+    last_joiner: Option<NodeId>,
     /// Peers asked to become neighbours that have not answered. At most [`links::ASKED_MAX`].
     asked: BTreeMap<NodeId, Ask>,
     passive: Passive,
@@ -90,6 +92,7 @@ impl Views {
             me,
             rng: ChaCha8Rng::from_seed(seed),
             active: BTreeMap::new(),
+            last_joiner: None,
             asked: BTreeMap::new(),
             visitors: Visitors::default(),
             timers,
@@ -183,7 +186,7 @@ impl Views {
             ViewMessage::Join => self.on_join(now, from),
             ViewMessage::ForwardJoin { joiner, ttl } => self.on_forward_join(now, from, joiner, ttl),
             ViewMessage::Neighbor { high } => {
-                self.on_neighbor(now, from, high);
+                self.on_neighbor(now, from, if high { AskKind::High } else { AskKind::Low });
             }
             ViewMessage::NeighborReply { accepted } => self.on_neighbor_reply(now, from, accepted),
             ViewMessage::Disconnect => self.on_disconnect(now, from),

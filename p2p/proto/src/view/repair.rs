@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 
 use super::links::AskKind;
-use super::{Timer, ViewOutput, Views};
+use super::{Block, Timer, ViewOutput, Views};
 use crate::message::ViewMessage;
 use crate::{Millis, NodeRecord, Role};
 
@@ -102,12 +102,29 @@ impl Views {
     /// A passive peer that is neither asked nor resting after a refusal, of an uncrowded block if
     /// there is one.
     fn pick_candidate(&mut self, now: Millis) -> Option<NodeRecord> {
-        let free = |p: &&NodeRecord| !self.asked.contains_key(&p.id) && !self.passive.is_resting(&p.id, now);
-        let mut candidates: Vec<&NodeRecord> = self.passive.iter().filter(free).collect();
-        if candidates.iter().any(|p| !self.is_crowded(p)) {
-            candidates.retain(|p| !self.is_crowded(p));
+        if let Some(record) = self.pick_uncrowded(now) {
+            return Some(record);
         }
-        candidates.into_iter().choose(&mut self.rng).cloned()
+        let Self { passive, asked, rng, .. } = self;
+        let free = |p: &&NodeRecord| !asked.contains_key(&p.id) && !passive.is_resting(&p.id, now);
+        passive.iter().filter(free).choose(rng).cloned()
+    }
+
+    fn pick_uncrowded(&mut self, now: Millis) -> Option<NodeRecord> {
+        let Self { passive, asked, active, config, rng, .. } = self;
+        let free = |p: &&NodeRecord| !asked.contains_key(&p.id) && !passive.is_resting(&p.id, now);
+        let uncrowded = |p: &&NodeRecord| Block::count(p, active.values()) < config.block_enough;
+        passive.iter().filter(free).filter(uncrowded).choose(rng).cloned()
+    }
+
+    /// Replaces a neighbour of a block that has too many by one of another block, if one is known. It
+    /// ends by itself: each time, a view comes closer to what the known blocks allow.
+    pub(super) fn diversify(&mut self, now: Millis) {
+        let enough = self.config.block_enough;
+        let too_many = self.active.values().any(|peer| Block::count(peer, self.active.values()) > enough);
+        if too_many && let Some(record) = self.pick_uncrowded(now) {
+            self.ask(now, record, AskKind::High);
+        }
     }
 
     /// Nobody is left to ask. A node short of neighbours asks one of those it has for names.

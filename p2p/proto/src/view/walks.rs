@@ -11,9 +11,10 @@ use crate::{Millis, NodeId, NodeRecord};
 impl Views {
     /// Takes the joiner in and sends its name on one walk per other neighbour.
     pub(super) fn on_join(&mut self, now: Millis, from: NodeRecord) {
-        if !self.on_neighbor(now, from.clone(), true) {
+        if !self.on_neighbor(now, from.clone(), AskKind::Join) {
             return;
         }
+        self.last_joiner = Some(from.id);
         let sample = self.sample(&from.id);
         self.send(from.clone(), ViewMessage::ShuffleReply { sample });
         let ttl = self.config.join_hops;
@@ -71,6 +72,7 @@ impl Views {
         let wait = jittered(self.shuffle_interval_ms, &mut self.rng);
         self.timers.set(Timer::Shuffle, now + wait);
         self.counters.shuffles += 1;
+        self.diversify(now);
         let sample = self.sample(&next.id);
         self.passive.set_shuffled(sample.iter().map(|record| record.id).collect());
         let (origin, ttl) = (self.me.clone(), self.config.shuffle_hops);

@@ -185,8 +185,9 @@ fn size_hint(message: &Message) -> usize {
     const SMALL: usize = 64;
     match message {
         Message::Rumor(RumorMessage::Full { payload, .. }) => SMALL + payload.0.len(),
-        Message::Sync(SyncMessage::Push { delta, .. }) => SMALL + delta.0.len(),
-        Message::Sync(SyncMessage::Delta { delta, .. }) => SMALL + delta.0.len(),
+        Message::Sync(SyncMessage::Push { delta, .. } | SyncMessage::Delta { delta, .. }) => {
+            SMALL + delta.0.len()
+        }
         _ => SMALL,
     }
 }

@@ -1,6 +1,6 @@
 //! What has to be true of every overlay at rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use starling_proto::view::ViewConfig;
 use starling_proto::{NodeId, Role};
@@ -56,4 +56,26 @@ pub fn component(network: &Network, first: NodeId) -> BTreeSet<NodeId> {
         open.extend(node.views.active().map(|peer| peer.id).filter(|peer| seen.insert(*peer)));
     }
     seen
+}
+
+/// Mean and greatest number of hops between two nodes.
+pub fn distances(network: &Network) -> (f64, usize) {
+    let (mut sum, mut pairs, mut greatest) = (0, 0, 0);
+    for first in network.nodes.keys() {
+        let mut hops = BTreeMap::from([(*first, 0)]);
+        let mut open = VecDeque::from([*first]);
+        while let Some(id) = open.pop_front() {
+            let next = hops[&id] + 1;
+            for peer in network.nodes[&id].views.active() {
+                hops.entry(peer.id).or_insert_with(|| {
+                    open.push_back(peer.id);
+                    next
+                });
+            }
+        }
+        sum += hops.values().sum::<usize>();
+        pairs += hops.len() - 1;
+        greatest = hops.values().copied().max().unwrap_or(0).max(greatest);
+    }
+    (sum as f64 / pairs as f64, greatest)
 }

@@ -3,7 +3,7 @@
 use starling_proto::Role;
 use starling_proto::view::ViewInput;
 
-use crate::invariants::connected;
+use crate::invariants::{connected, distances};
 use crate::network::{Network, Node, id, local, record};
 
 /// `count` nodes started within one second, each with node 0 as its only contact.
@@ -30,6 +30,16 @@ fn through_the_same_contact_in_the_same_second() {
             println!("{count} nodes, seed {seed}: {took} ms, {} messages", network.sent);
         }
     }
+}
+
+/// A random graph of 500 nodes with 5 neighbours each: 4.2 hops on average, 6 at most.
+#[test]
+fn a_crowd_that_joins_at_once_is_as_close_as_at_random() {
+    let mut network = through_one_contact(1, 500);
+    network.run(10_000);
+    let (mean, greatest) = distances(&network);
+    println!("{mean:.2} hops on average, {greatest} at most");
+    assert!(mean < 5.0 && greatest < 10, "{mean:.2} hops on average, {greatest} at most");
 }
 
 #[test]
@@ -98,9 +108,11 @@ fn neighbours_come_from_several_address_blocks() {
     let alike = |node: &Node| {
         node.views.active().filter(|peer| peer.addresses[0].starts_with("/ip4/10.0.0.")).count()
     };
-    // Half of the nodes sit in one block: without the rule, half of the views hold three or more.
-    let crowded = network.nodes.values().filter(|node| alike(node) > 2).count();
-    assert!(crowded <= 15, "{crowded} of 60 views are crowded by one block");
+    // Half of the nodes sit in one block, so two or three such neighbours are the mean; by chance, one
+    // view in five would hold four or five.
+    let crowded = network.nodes.values().filter(|node| alike(node) > 3).count();
+    println!("{crowded} of 60 views are crowded by one block");
+    assert!(crowded <= 3, "{crowded} of 60 views are crowded by one block");
 }
 
 #[test]

@@ -6,4 +6,3 @@ mod invariants;
 mod joins;
 mod network;
 mod random;
-mod dbg;

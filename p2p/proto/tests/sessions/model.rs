@@ -62,9 +62,10 @@ impl Model {
         self.dots(range).fold(0, |sum: u64, (dot, entry)| sum.wrapping_add(point(salt, dot, entry.as_ref())))
     }
 
-    fn join_dot(&mut self, dot: Dot, theirs: Option<Entry>, report: &mut JoinReport) {
+    fn join_dot(&mut self, (dot, theirs): &(Dot, Option<Entry>), report: &mut JoinReport) {
+        let dot = *dot;
         let ours = self.states.get(&dot);
-        let joined = join_states(ours.map(Option::as_ref), Some(theirs.as_ref())).cloned();
+        let joined = join_states(ours, Some(theirs)).cloned();
         if ours == Some(&joined) {
             return;
         }
@@ -88,10 +89,10 @@ impl Model {
 }
 
 /// The larger of two states of one dot; of two contents the larger.
-fn join_states<'a>(a: Option<Option<&'a Entry>>, b: Option<Option<&'a Entry>>) -> Option<&'a Entry> {
+fn join_states<'a>(a: Option<&'a Option<Entry>>, b: Option<&'a Option<Entry>>) -> Option<&'a Entry> {
     match (a, b) {
         (Some(Some(a)), Some(Some(b))) => Some(a.max(b)),
-        (Some(entry), None) | (None, Some(entry)) => entry,
+        (Some(entry), None) | (None, Some(entry)) => entry.as_ref(),
         _ => None,
     }
 }
@@ -99,8 +100,7 @@ fn join_states<'a>(a: Option<Option<&'a Entry>>, b: Option<Option<&'a Entry>>) -
 /// What two replicas must both become.
 pub fn join_all(a: &States, b: &States) -> States {
     let dots: BTreeSet<Dot> = a.keys().chain(b.keys()).copied().collect();
-    let joined = |dot| join_states(a.get(&dot).map(Option::as_ref), b.get(&dot).map(Option::as_ref)).cloned();
-    dots.into_iter().map(|dot| (dot, joined(dot))).collect()
+    dots.into_iter().map(|dot| (dot, join_states(a.get(&dot), b.get(&dot)).cloned())).collect()
 }
 
 /// Whether every dot is at least as far along in `later`.
@@ -181,7 +181,7 @@ impl Replica for Model {
 
     fn leaf(&self, span: &Span, salt: u64) -> Leaf {
         let first = span.index * SPAN_LEAF;
-        let range = DotRange { actor: span.actor, first, last: (first + SPAN_LEAF - 1).min(span.limit) };
+        let range = DotRange { actor: span.actor, first, last: (first + (SPAN_LEAF - 1)).min(span.limit) };
         let mut leaf = Leaf { span: *span, seen: 0, live: 0, hashes: Vec::new() };
         for (dot, entry) in self.dots(&range) {
             leaf.seen |= 1 << (dot.1 - first);
@@ -236,7 +236,9 @@ impl Replica for Model {
         let (items, _): (Vec<(Dot, Option<Entry>)>, usize) =
             bincode::decode_from_slice(delta, config).map_err(|_| ReplicaError::Malformed)?;
         let mut report = JoinReport::default();
-        items.into_iter().for_each(|(dot, entry)| self.join_dot(dot, entry, &mut report));
+        for item in &items {
+            self.join_dot(item, &mut report);
+        }
         Ok(report)
     }
 }

@@ -1,0 +1,257 @@
+//! Join tickets: everything a second machine needs to join, as one string.
+//!
+//! ```text
+//! starling1  prefix with the version
+//! ...        base32 (RFC 4648, lower case, no padding) of:
+//!            u16  length of everything after it, most significant byte first
+//!            16   id of the network
+//!            32   secret of the network
+//!            u8   number of addresses, then each: u8 length, text
+//!            4    checksum: first bytes of blake3 over everything before it
+//! ```
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::BASE32_NOPAD;
+use thiserror::Error;
+
+/// Most addresses in a ticket.
+pub const ADDRESSES_MAX: usize = 4;
+/// Longest address in a ticket, bytes of its text form.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+const PREFIX: &str = "starling";
+const VERSION: &str = "1";
+const CHECKSUM_BYTES: usize = 4;
+const FIXED_BYTES: usize = 16 + 32 + 1 + CHECKSUM_BYTES;
+/// Longest text that is looked at: a little more than the largest ticket.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// A join ticket. Whoever has it can join the network: it is as secret as a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Id of the network.
+    pub network: [u8; 16],
+    /// Secret of the network.
+    pub secret: [u8; 32],
+    /// Multiaddresses of nodes that may let the bearer in, with `/p2p/` where the node is known.
+    /// Printing keeps the first [`ADDRESSES_MAX`] that are at most [`ADDRESS_BYTES_MAX`] long.
+    pub addresses: Vec<String>,
+}
+
+impl fmt::Debug for Ticket {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Why a text is not a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TicketError {
+    /// It does not look like one.
+    #[error("not a join ticket: a ticket begins with `starling1`")]
+    NotATicket,
+    /// It is of another version.
+    #[error(
+        "join ticket of version {0}, this program reads version {VERSION}: use the same version of starling on both machines"
+    )]
+    Version(String),
+    /// A character that no ticket contains.
+    #[error("join ticket has an illegal character at position {0}: copy it again")]
+    Character(usize),
+    /// Its end is missing.
+    #[error("join ticket is cut short: copy all of it")]
+    Truncated,
+    /// Something follows its end.
+    #[error("join ticket has something after its end: copy the ticket only")]
+    TooLong,
+    /// Some characters are not those that were printed.
+    #[error("join ticket is damaged (its checksum does not match): copy it again")]
+    Checksum,
+    /// Its checksum is right and its contents are not.
+    #[error("join ticket is malformed: make a new one with `starling ticket`")]
+    Malformed,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |address: &&String| is_address(address);
+        let addresses: Vec<_> = self.addresses.iter().filter(fits).take(ADDRESSES_MAX).collect();
+        let mut body = [&self.network[..], &self.secret, &[addresses.len() as u8]].concat();
+        for address in addresses {
+            body.push(address.len() as u8);
+            body.extend_from_slice(address.as_bytes());
+        }
+        let length = (body.len() + CHECKSUM_BYTES) as u16;
+        let mut bytes = [&length.to_be_bytes()[..], &body].concat();
+        bytes.extend_from_slice(&checksum(&bytes));
+        write!(f, "{PREFIX}{VERSION}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    /// White space around the text does not count.
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let text = text.trim();
+        let encoded = strip_version(text)?;
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(TicketError::TooLong);
+        }
+        let bytes = decode(encoded, text.len() - encoded.len())?;
+        let (length, rest) = bytes.split_first_chunk().ok_or(TicketError::Truncated)?;
+        match rest.len().cmp(&usize::from(u16::from_be_bytes(*length))) {
+            std::cmp::Ordering::Less => return Err(TicketError::Truncated),
+            std::cmp::Ordering::Greater => return Err(TicketError::TooLong),
+            std::cmp::Ordering::Equal => {}
+        }
+        let (checked, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(TicketError::Truncated)?;
+        if checksum(checked) != *sum {
+            return Err(TicketError::Checksum);
+        }
+        parse_body(&rest[..rest.len() - CHECKSUM_BYTES.min(rest.len())]).ok_or(TicketError::Malformed)
+    }
+}
+
+/// What follows the prefix and the version.
+fn strip_version(text: &str) -> Result<&str, TicketError> {
+    let versioned = text.strip_prefix(PREFIX).ok_or(TicketError::NotATicket)?;
+    match versioned.strip_prefix(VERSION) {
+        Some(encoded) => Ok(encoded),
+        None => match versioned.chars().next() {
+            Some(version) if version.is_ascii_digit() => Err(TicketError::Version(version.to_string())),
+            _ => Err(TicketError::NotATicket),
+        },
+    }
+}
+
+/// Characters are counted from 1 and from the beginning of the ticket, `before` of them preceding.
+fn decode(encoded: &str, before: usize) -> Result<Vec<u8>, TicketError> {
+    let is_legal = |c: char| c.is_ascii_lowercase() || matches!(c, '2'..='7');
+    if let Some(at) = encoded.chars().position(|c| !is_legal(c)) {
+        return Err(TicketError::Character(before + at + 1));
+    }
+    // What is left to fail is a number of characters that no number of bytes gives, or stray bits
+    // in the last one: both come of a missing end.
+    BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| TicketError::Truncated)
+}
+
+fn parse_body(body: &[u8]) -> Option<Ticket> {
+    let (network, body) = body.split_first_chunk()?;
+    let (secret, body) = body.split_first_chunk()?;
+    let (count, mut body) = body.split_first()?;
+    let mut addresses = Vec::new();
+    for _ in 0..*count {
+        let (length, rest) = body.split_first()?;
+        let (address, rest) = rest.split_at_checked(usize::from(*length))?;
+        addresses.push(String::from_utf8(address.to_vec()).ok().filter(|a| is_address(a))?);
+        body = rest;
+    }
+    let is_whole = body.is_empty() && addresses.len() <= ADDRESSES_MAX;
+    is_whole.then_some(Ticket { network: *network, secret: *secret, addresses })
+}
+
+fn is_address(address: &str) -> bool {
+    address.len() <= ADDRESS_BYTES_MAX
+        && address.starts_with('/')
+        && address.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hash = blake3::hash(bytes);
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+const _: () = assert!((FIXED_BYTES + ADDRESSES_MAX * (1 + ADDRESS_BYTES_MAX)) * 8 / 5 + 16 < TEXT_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tickets() -> impl Strategy<Value = Ticket> {
+        let addresses = prop::collection::vec("/[!-~]{0,254}", 0..=ADDRESSES_MAX);
+        (any::<[u8; 16]>(), any::<[u8; 32]>(), addresses).prop_map(|(network, secret, addresses)| Ticket {
+            network,
+            secret,
+            addresses,
+        })
+    }
+
+    fn example() -> Ticket {
+        Ticket { network: [1; 16], secret: [2; 32], addresses: vec!["/ip4/192.0.2.1/tcp/7400".into()] }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses(ticket in tickets()) {
+            prop_assert_eq!(format!(" {ticket}\n").parse::<Ticket>(), Ok(ticket));
+        }
+
+        #[test]
+        fn a_ticket_cut_short_says_so(ticket in tickets(), cut in 1_usize..400) {
+            let text = ticket.to_string();
+            let left = text.len().saturating_sub(cut).max(PREFIX.len() + 1);
+            prop_assert_eq!(text[..left].parse::<Ticket>(), Err(TicketError::Truncated));
+        }
+
+        #[test]
+        fn a_changed_character_never_passes(ticket in tickets(), at in any::<prop::sample::Index>(), to in "[a-z2-7]") {
+            let mut text = ticket.to_string();
+            let at = PREFIX.len() + 1 + at.index(text.len() - PREFIX.len() - 1);
+            prop_assume!(text[at..=at] != to);
+            text.replace_range(at..=at, &to);
+            prop_assert!(text.parse::<Ticket>().is_err());
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*", tail in "[a-z2-7]*") {
+            prop_assert!(text.parse::<Ticket>().is_err());
+            let whole = format!("starling1{tail}");
+            prop_assert!(whole.parse::<Ticket>().is_err());
+        }
+    }
+
+    #[test]
+    fn errors_tell_what_is_wrong() {
+        let text = example().to_string();
+        let parse = |text: &str| text.parse::<Ticket>().expect_err("not a ticket");
+        assert_eq!(parse(""), TicketError::NotATicket);
+        assert_eq!(parse("starling"), TicketError::NotATicket);
+        assert_eq!(parse("/ip4/192.0.2.1/tcp/7400"), TicketError::NotATicket);
+        assert_eq!(parse(&text.replacen('1', "2", 1)), TicketError::Version("2".into()));
+        assert_eq!(parse(&text.replacen("starling1", "starling1!", 1)), TicketError::Character(10));
+        assert_eq!(parse(&text.replacen("starling1", "starling1é", 1)), TicketError::Character(10));
+        assert_eq!(parse(&text.to_uppercase()), TicketError::NotATicket);
+        assert_eq!(parse(&format!("{text}aaaaaaaa")), TicketError::TooLong);
+        assert_eq!(parse(&format!("{text}{}", "a".repeat(1 << 20))), TicketError::TooLong);
+    }
+
+    #[test]
+    fn addresses_that_do_not_fit_are_left_out() {
+        let mut ticket = example();
+        ticket.addresses = (0..9).map(|n| format!("/ip4/192.0.2.{n}/tcp/7400")).collect();
+        ticket.addresses[1] = format!("/{}", "x".repeat(ADDRESS_BYTES_MAX));
+        ticket.addresses[2] = "not an address".into();
+        let parsed: Ticket = ticket.to_string().parse().expect("parses");
+        assert_eq!(parsed.addresses, [0, 3, 4, 5].map(|n| ticket.addresses[n].clone()));
+    }
+
+    #[test]
+    fn a_ticket_is_the_same_in_every_release() {
+        let text = concat!(
+            "starling1abgqcaibaeaqcaibaeaqcaibaeaqcaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaels62",
+            "lqgqxtcojsfyyc4mrogexxiy3qf43timbqs4xv6da"
+        );
+        assert_eq!(example().to_string(), text);
+        assert_eq!(text.parse(), Ok(example()));
+    }
+
+    #[test]
+    fn the_secret_is_not_shown_by_accident() {
+        assert!(!format!("{:?}", example()).contains("2, 2"));
+    }
+}
