@@ -24,7 +24,10 @@ fn golden(name: &str, found: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writes to memory");
+        text
+    })
 }
 
 fn unhex(text: &str) -> Vec<u8> {

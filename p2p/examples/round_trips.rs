@@ -74,11 +74,11 @@ async fn measure(listen: &str, address: &str, in_flight: u64) {
     }
     times.sort_unstable();
     let rate = times.len() as f64 / start.elapsed().as_secs_f64();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
     println!(
         "{listen:32} in flight {in_flight:3}: {rate:9.0} round trips/s, p50 {:?}, p99 {:?}",
-        at(0.5),
-        at(0.99)
+        at(50),
+        at(99)
     );
 }
 

@@ -115,7 +115,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut verified = Verified::default();
         let identity = Identity::generate();
-        for revision in 0..2 * GENERATION_MAX as u32 + 1 {
+        for revision in 0..=2 * GENERATION_MAX as u32 {
             let mut record = record(&identity);
             record.revision = revision;
             identity.sign(&mut record);

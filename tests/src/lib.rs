@@ -1,1 +1,15 @@
-//! placeholder
+//! What the whole-system tests stand on: nodes as processes of the built binary, commands against
+//! them, and waiting for a state. The tests use what users have: the command line and the API.
+//!
+//! Nothing a test starts outlives it: a node holds the reading end of a pipe whose other end is the
+//! test's, and is killed when its [`Node`] is dropped. Ports are chosen by the system.
+
+mod command;
+mod network;
+mod node;
+mod wait;
+
+pub use command::{Answer, command, run};
+pub use network::{equal, joined, meet, pair, strangers};
+pub use node::Node;
+pub use wait::{DEADLINE, wait_until};

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and starts threads")]
 
+mod channel;
 mod million;
 mod recorder;
 
@@ -24,6 +25,10 @@ const VALUE_BYTES: usize = 100;
 fn main() -> Result<(), Error> {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    // First, while the process is small.
+    if is_wanted("million") {
+        million::run()?;
+    }
     println!(
         "{:<44} {:>10} {:>9} {:>12} {:>9} {:>6}",
         "", "ops/s", "CPU us/op", "RocksDB ops/s", "CPU us/op", "ratio"
@@ -31,8 +36,8 @@ fn main() -> Result<(), Error> {
     for case in cases().into_iter().filter(|case| is_wanted(case.name)) {
         case.run()?;
     }
-    if is_wanted("million") {
-        million::run()?;
+    if is_wanted("threads") {
+        channel::run()?;
     }
     Ok(())
 }
@@ -118,7 +123,7 @@ fn cases() -> Vec<Case> {
             operate: |target, _| target.join_rumors(),
         },
         Case {
-            name: "join an entry, 256 KiB of new keys at once",
+            name: "join an entry, 1,000 new keys at once",
             operations: 400_000,
             prepare: |target| target.rumors(400_000, 1_000, false),
             operate: |target, _| target.join_rumors(),

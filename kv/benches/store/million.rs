@@ -11,7 +11,7 @@ const KEYS: usize = 1_000_000;
 
 pub fn run() -> Result<(), Error> {
     let dir = TempDir::new().expect("a directory");
-    println!("\nmillion keys of 100 B");
+    println!("a million keys of 100 B");
     println!("  memory of an empty process          {:>8.1} MB", resident_mb());
     let mut subject = Subject::open(rocks(&dir)?)?;
     println!("  memory with an empty store          {:>8.1} MB", resident_mb());
@@ -22,7 +22,7 @@ pub fn run() -> Result<(), Error> {
     reopen(&dir, "after a kill")?.store.checkpoint()?;
     reopen(&dir, "after a clean end")?;
     println!("  memory after that                   {:>8.1} MB", resident_mb());
-    println!("  disk after that                     {:>8.1} MB", disk_mb(&dir));
+    println!("  disk after that                     {:>8.1} MB\n", disk_mb(&dir));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The engine of a real node: RocksDB, one database, a column family per family of rows.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, LogLevel, ReadOptions,
@@ -46,6 +46,8 @@ impl Default for RocksOptions {
 pub struct RocksEngine {
     db: Arc<DB>,
     is_read_only: bool,
+    /// Why the last write failed, if it did.
+    failure: Arc<Mutex<Option<Error>>>,
 }
 
 impl RocksEngine {
@@ -58,7 +60,7 @@ impl RocksEngine {
         std::fs::create_dir_all(path)
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
         let db = DB::open_cf_descriptors(&database_options(), path, families(*options));
-        Ok(Self { db: Arc::new(db.map_err(|error| open_error(&error, path))?), is_read_only: false })
+        Ok(Self::new(db.map_err(|error| open_error(&error, path))?, false))
     }
 
     /// Opens an existing database for reading, also one that another process has open: then what it
@@ -66,13 +68,31 @@ impl RocksEngine {
     pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
         let db =
             DB::open_cf_descriptors_read_only(&rocksdb::Options::default(), path, families(*options), false);
-        Ok(Self { db: Arc::new(db.map_err(|error| open_error(&error, path))?), is_read_only: true })
+        Ok(Self::new(db.map_err(|error| open_error(&error, path))?, true))
+    }
+
+    fn new(db: DB, is_read_only: bool) -> Self {
+        Self { db: Arc::new(db), is_read_only, failure: Arc::default() }
     }
 
     /// Makes everything written so far survive a crash of the machine. To be called from a thread
     /// that may wait for the disk.
+    ///
+    /// # Errors
+    /// Those of writing. After a failed write it answers that write's error until a write works
+    /// again: RocksDB recovers from a full disk by itself once there is space (it looks every five
+    /// seconds), but not from a sync of the broken log.
     pub fn sync(&self) -> Result<(), Error> {
-        self.db.flush_wal(true).map_err(|error| run_error(&error))
+        // Not under the lock: writers do not wait for the disk.
+        let failure = self.failure().clone();
+        match failure {
+            Some(failure) => Err(failure),
+            None => self.db.flush_wal(true).map_err(|error| run_error(&error)),
+        }
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn family(&self, family: Family) -> &rocksdb::ColumnFamily {
@@ -100,7 +120,12 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.cache_bytes);
     let describe =
         |family: &Family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, &cache));
-    Family::ALL.iter().map(describe).collect()
+    // RocksDB insists on a family "default"; nothing is in it. Left to its defaults it would have
+    // four times the space reserved for the log.
+    let mut unused = rocksdb::Options::default();
+    unused.set_write_buffer_size(ARENA_BLOCK_BYTES);
+    let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
+    Family::ALL.iter().map(describe).chain([unused]).collect()
 }
 
 fn family_options(family: Family, cache: &Cache) -> rocksdb::Options {
@@ -143,7 +168,9 @@ impl Engine for RocksEngine {
                 RowOp::DeleteOnce(family, key) => batch.single_delete_cf(self.family(family), key),
             }
         }
-        self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| run_error(&error))
+        let result = self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| run_error(&error));
+        *self.failure() = result.as_ref().err().cloned();
+        result
     }
 }
 

@@ -205,6 +205,9 @@ impl<E: Engine> Core<E> {
     }
 
     fn handle_connected(&mut self, now: Now, peer: NodeId, record: NodeRecord, dialed: Option<String>) {
+        if dialed.is_some() {
+            self.healing.handle(now.mono, HealingInput::Contact(&record));
+        }
         self.healing.handle(now.mono, HealingInput::Connected(&record));
         for message in self.links.up(now.mono, record.clone()) {
             self.send(now, peer, message);

@@ -90,9 +90,7 @@ impl Session {
 
 /// Checks the store of a stopped node.
 pub fn doctor_offline(data_dir: &Path, output: Option<Output>) -> Result {
-    let report = examine(data_dir).map_err(|error| {
-        Failure::failed(error.to_string(), "stop the node first, or ask it: `starling doctor`")
-    })?;
+    let report = examine(data_dir).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
     show_doctor(&report, output.unwrap_or(Output::Table))
 }
 

@@ -3,6 +3,11 @@
 
 use std::path::PathBuf;
 
+use starling_kv::Limits;
+use starling_proto::detector::DetectorConfig;
+use starling_proto::sync::SyncConfig;
+use starling_proto::view::ViewConfig;
+
 use super::kind::{Durability, Kind, LogFormat};
 use super::load::{ConfigError, Layers};
 
@@ -84,29 +89,29 @@ settings! {
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
     durability: Durability = "durability", "always, everysec or no", Durability::EverySecond;
         "When a write is on the disk: before its acknowledgement, within a second, or whenever."
-    key_bytes_max: u64 = "limits.key_bytes", "bytes", starling_kv::Limits::default().key_bytes_max as u64;
+    key_bytes_max: u64 = "limits.key_bytes", "bytes", Limits::default().key_bytes_max as u64;
         "Longest key, at most 65536."
-    value_bytes_max: u64 = "limits.value_bytes", "bytes", starling_kv::Limits::default().value_bytes_max as u64;
+    value_bytes_max: u64 = "limits.value_bytes", "bytes", Limits::default().value_bytes_max as u64;
         "Largest value of a register or of a map's field, at most 1048576."
-    field_bytes_max: u64 = "limits.field_bytes", "bytes", starling_kv::Limits::default().field_bytes_max as u64;
+    field_bytes_max: u64 = "limits.field_bytes", "bytes", Limits::default().field_bytes_max as u64;
         "Longest member of a set and longest name of a map's field, at most 65536."
-    batch_bytes_max: u64 = "limits.batch_bytes", "bytes", starling_kv::Limits::default().batch_bytes_max as u64;
+    batch_bytes_max: u64 = "limits.batch_bytes", "bytes", Limits::default().batch_bytes_max as u64;
         "Largest batch, at most 2097152."
-    active_view: u64 = "gossip.active_view", "peers", 5;
+    active_view: u64 = "gossip.active_view", "peers", ViewConfig::default().active_max as u64;
         "Neighbours a node holds connections to."
-    passive_view: u64 = "gossip.passive_view", "peers", 30;
+    passive_view: u64 = "gossip.passive_view", "peers", ViewConfig::default().passive_max as u64;
         "Peers remembered as replacements."
-    shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", 10_000;
-        "Time between two exchanges of samples of the views."
-    detect_ms: u64 = "detector.detect_ms", "ms", 3_000;
+    shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", ViewConfig::default().shuffle_ms;
+        "Time between two exchanges of samples of the views of a settled node."
+    detect_ms: u64 = "detector.detect_ms", "ms", DetectorConfig::default().detect_ms;
         "A neighbour that stopped without closing its connections is noticed within this time."
-    sync_interval_ms: u64 = "sync.interval_ms", "ms", 30_000;
+    sync_interval_ms: u64 = "sync.interval_ms", "ms", SyncConfig::default().interval_ms;
         "Time between two anti-entropy sessions with a random neighbour."
-    connections_max: u64 = "connections_max", "connections", 256;
+    connections_max: u64 = "connections_max", "connections", starling_p2p::Limits::default().connections_max.into();
         "Most connections with peers."
-    queue_bytes: u64 = "queue_bytes", "bytes", 8 << 20;
+    queue_bytes: u64 = "queue_bytes", "bytes", starling_p2p::Limits::default().rumor_queue_bytes_max as u64;
         "Bound of the queue of full rumors to one peer; the newest gives way."
-    cache_bytes: u64 = "store.cache_bytes", "bytes", 8 << 20;
+    cache_bytes: u64 = "store.cache_bytes", "bytes", starling_kv::RocksOptions::default().cache_bytes as u64;
         "Block cache of the storage engine."
     log_filter: String = "log.filter", "", "warn,starling=info".to_owned();
         "What is logged, as the `EnvFilter` of tracing-subscriber reads it."

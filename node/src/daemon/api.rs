@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::error::DaemonError;
+use super::socket::BoundedListener;
 use crate::http::{App, router};
 
 /// How long requests may take to finish once the node stops; watches never do.
@@ -43,7 +44,7 @@ impl ApiSocket {
             .build()
             .map_err(DaemonError::System)?;
         let serve = async move {
-            let listener = tokio::net::TcpListener::from_std(self.0)?;
+            let listener = BoundedListener::new(self.0)?;
             let (drain, drained) = oneshot::channel::<()>();
             let server = axum::serve(listener, router(app)).with_graceful_shutdown(async {
                 // An error means that the other end is gone: stop as well.

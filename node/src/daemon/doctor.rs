@@ -8,6 +8,7 @@ use starling_kv::check::doctor as check;
 use starling_kv::{Error, Reader, Report, RocksEngine, RocksOptions};
 
 use super::data_dir::STORE_DIR;
+use super::error::DaemonError;
 
 /// Checks a store on a snapshot of it; waits for the disk.
 pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
@@ -15,9 +16,13 @@ pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
 }
 
 /// Checks the store of a node that is not running. Nothing is written.
-pub fn examine(data_dir: &Path) -> Result<Doctor, Error> {
+pub fn examine(data_dir: &Path) -> Result<Doctor, DaemonError> {
+    if !data_dir.join(STORE_DIR).is_dir() {
+        let reason = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store in it");
+        return Err(DaemonError::DataDir { path: data_dir.to_owned(), reason });
+    }
     let engine = RocksEngine::open_read_only(&data_dir.join(STORE_DIR), &RocksOptions::default())?;
-    check(&engine, None).map(describe)
+    Ok(describe(check(&engine, None)?))
 }
 
 fn describe(report: Report) -> Doctor {

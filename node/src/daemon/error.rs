@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::advice;
+
 /// Why a node did not start, or stopped. Nothing was lost.
 #[derive(Debug, Error)]
 pub enum DaemonError {
@@ -49,7 +51,7 @@ pub enum DaemonError {
         address: String,
     },
     /// The store does not open.
-    #[error(transparent)]
+    #[error("{}", advice::split(&.0.to_string()).0)]
     Store(#[from] starling_kv::Error),
     /// Peers cannot be listened for.
     #[error(transparent)]

@@ -17,6 +17,7 @@ mod membership;
 mod notices;
 mod report;
 mod setup;
+mod socket;
 mod start;
 
 pub use clock::wall_ms;

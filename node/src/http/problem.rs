@@ -7,6 +7,8 @@ use starling_api::{ErrorBody, ErrorCode};
 use starling_core::WriteFailure;
 use starling_kv::{Error as StoreError, WriteError};
 
+use crate::advice;
+
 /// An answer that is an error.
 #[derive(Debug)]
 pub struct Problem(ErrorBody);
@@ -48,14 +50,9 @@ impl Problem {
         Self::new(ErrorCode::NotReady, "the node is stopping", "ask another node, or start it again")
     }
 
-    /// The store's texts say what happened and, after the last colon, what to do.
     fn advised(error: ErrorCode, text: &str) -> Self {
-        match text.rsplit_once(": ") {
-            Some((message, hint)) => Self::new(error, message, hint),
-            None => {
-                Self::new(error, text, "`starling doctor` checks the store, `starling status` shows the node")
-            }
-        }
+        let (message, hint) = advice::split(text);
+        Self::new(error, message, hint)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
@@ -27,22 +27,23 @@ pub struct KeyPath {
 impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state)
-            .await
-            .map_err(|e| Problem::invalid(e.to_string(), "percent-encode the path"))?;
-        let mut path = Self { keyspace: String::new(), key: Vec::new() };
-        for (name, raw) in &params {
-            let decoded: Vec<u8> = percent_decode_str(raw).collect();
-            match name {
-                "keyspace" => {
-                    path.keyspace = String::from_utf8(decoded)
-                        .map_err(|_| Problem::invalid("the keyspace is not UTF-8", "use a-z 0-9 _ . -"))?;
-                }
-                _ => path.key = decoded,
-            }
-        }
-        Ok(path)
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Nesting cuts the path short; the framework's own parameters must be UTF-8.
+        let original = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
+        Self::parse(original.path())
+    }
+}
+
+impl KeyPath {
+    /// From `/v1/keyspaces/{keyspace}/{what}/{key}`.
+    fn parse(path: &str) -> Result<Self, Problem> {
+        let mut segments = path.splitn(6, '/').skip(3);
+        let mut segment = || percent_decode_str(segments.next().unwrap_or_default()).collect::<Vec<u8>>();
+        let (keyspace, _what, key) = (segment(), segment(), segment());
+        let keyspace = String::from_utf8(keyspace).map_err(|_| {
+            Problem::invalid("the keyspace's name is not text", "use 1 to 64 characters of a-z 0-9 _ . -")
+        })?;
+        Ok(Self { keyspace, key })
     }
 }
 
@@ -176,6 +177,15 @@ mod tests {
             assert!(Query::parse(wrong).limit().is_err(), "{wrong}");
         }
         assert!(Query::parse("values=maybe").switch("values").is_err());
+    }
+
+    #[test]
+    fn keys_in_paths_are_any_bytes() {
+        let path = KeyPath::parse("/v1/keyspaces/a.b/keys/x/%FF%2F/+").expect("valid");
+        assert_eq!((path.keyspace.as_str(), &path.key[..]), ("a.b", &b"x/\xff//+"[..]));
+        let path = KeyPath::parse("/v1/keyspaces/a/keys").expect("valid");
+        assert!(path.key.is_empty());
+        assert!(KeyPath::parse("/v1/keyspaces/%FF/keys/x").is_err());
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub enum HealingInput<'a> {
     Timeout,
     /// A link came up and the peer proved this record.
     Connected(&'a NodeRecord),
-    /// Bootstrap reached this live peer. To be said before `Connected`.
+    /// Bootstrap reached this live peer, which may be in another component. To be said before
+    /// `Connected`, after which the peer is no stranger any more.
     Contact(&'a NodeRecord),
     /// The peer became a neighbour.
     Up(&'a NodeRecord),
@@ -165,7 +166,13 @@ pub struct Healing {
 
 impl Healing {
     /// Healing for the node `me`, which remembers `remembered` from earlier runs.
-    pub fn new(config: HealingConfig, me: NodeId, remembered: Vec<NodeRecord>, seed: [u8; 32], now: Millis) -> Self {
+    pub fn new(
+        config: HealingConfig,
+        me: NodeId,
+        remembered: Vec<NodeRecord>,
+        seed: [u8; 32],
+        now: Millis,
+    ) -> Self {
         let mut healing = Self {
             config,
             me,
@@ -176,8 +183,8 @@ impl Healing {
             remembered_at: None,
             ticks: 0,
         };
-        for record in &remembered {
-            healing.keep(now, record);
+        for record in remembered {
+            healing.keep(now, &record);
         }
         healing.timers.cancel(&Timer::Remember);
         let first = jittered(healing.config.probe_ms, &mut healing.rng);
@@ -249,15 +256,18 @@ impl Healing {
     }
 
     fn handle_unreachable(&mut self, peer: &NodeId) {
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.probed = None;
+        if let Some(known) = self.peers.get_mut(peer)
+            && known.probed.take().is_some()
+        {
             known.failures = known.failures.saturating_add(1);
         }
     }
 
     fn on_message(&mut self, now: Millis, from: &NodeRecord, message: &ViewMessage) {
         let answered = match message {
-            ViewMessage::ProbeReply { .. } => self.peers.get_mut(&from.id).and_then(|peer| peer.probed.take()),
+            ViewMessage::ProbeReply { .. } => {
+                self.peers.get_mut(&from.id).and_then(|peer| peer.probed.take())
+            }
             _ => None,
         };
         self.hear(now, from);
@@ -265,14 +275,16 @@ impl Healing {
             ViewMessage::ForwardJoin { joiner, .. } => self.name(now, joiner),
             ViewMessage::Shuffle { origin, sample, .. } => {
                 self.name(now, origin);
-                sample.iter().for_each(|record| self.name(now, record));
+                self.name_all(now, sample);
             }
-            ViewMessage::ShuffleReply { sample } => sample.iter().for_each(|record| self.name(now, record)),
+            ViewMessage::ShuffleReply { sample } => self.name_all(now, sample),
             ViewMessage::ProbeReply { sample } => {
                 if let Some(silent) = answered {
                     self.on_answer(now, from, silent, sample);
                 }
-                sample.iter().for_each(|record| self.keep(now, record));
+                for record in sample {
+                    self.keep(now, record);
+                }
             }
             _ => {}
         }
@@ -307,6 +319,12 @@ impl Healing {
                 peer.lost = false;
                 self.timers.cancel(&Timer::Lost(record.id));
             }
+        }
+    }
+
+    fn name_all(&mut self, now: Millis, records: &[NodeRecord]) {
+        for record in records {
+            self.name(now, record);
         }
     }
 
@@ -387,7 +405,7 @@ impl Healing {
         let chosen = silent.choose(&mut self.rng).or_else(|| fair.choose(&mut self.rng)).map(|p| p.record.id);
         self.ticks = self.ticks.wrapping_add(1);
         match chosen {
-            Some(id) if self.ticks % CONTACTS_EVERY != 0 => self.probe(now, &id),
+            Some(id) if !self.ticks.is_multiple_of(CONTACTS_EVERY) => self.probe(now, &id),
             _ => self.outputs.push_back(HealingOutput::NeedContacts),
         }
     }

@@ -13,7 +13,7 @@ use starling_proto::{Millis, NodeId};
 const LOW: NodeId = NodeId([1; 32]);
 const HIGH: NodeId = NodeId([2; 32]);
 /// How far the wall clock of the node with the higher id is ahead, milliseconds.
-const AHEAD_MS: u64 = 7_000;
+const AHEAD_MS: i64 = 7_000;
 
 enum Event {
     Timer(usize),
@@ -69,7 +69,8 @@ impl Link {
     }
 
     fn wall_ms(&self, node: usize) -> u64 {
-        1_700_000_000_000 + self.now.0 + if node == 1 { AHEAD_MS } else { 0 }
+        let ahead_ms = if node == 1 { AHEAD_MS } else { 0 };
+        (1_700_000_000_000 + self.now.0).saturating_add_signed(ahead_ms)
     }
 
     fn run(&mut self, ms: u64) {
@@ -244,9 +245,9 @@ fn clocks_and_round_trips_are_measured() {
     let mut link = Link::new(3_000, 1, 0, 20, 0);
     link.run(60_000);
     let offset = link.nodes[0].clock_offset_ms().expect("measured");
-    assert!(offset.abs_diff(AHEAD_MS as i64) <= 20, "{offset}");
+    assert!(offset.abs_diff(AHEAD_MS) <= 20, "{offset}");
     let offset = link.nodes[1].clock_offset_ms().expect("measured");
-    assert!(offset.abs_diff(-(AHEAD_MS as i64)) <= 20, "{offset}");
+    assert!(offset.abs_diff(-AHEAD_MS) <= 20, "{offset}");
     assert!(link.nodes[0].rtt_ms(&HIGH).expect("measured") <= 40);
 }
 

@@ -25,8 +25,8 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [3000, 10_000])]
     detect_ms: Vec<u64>,
     /// Seconds before the measurement: after a change of views shuffles slow down step by step, to
-    /// their slowest after five minutes
-    #[arg(long, default_value_t = 300)]
+    /// their slowest after more than five minutes
+    #[arg(long, default_value_t = 400)]
     settle: u64,
     /// Seconds that are measured
     #[arg(long, default_value_t = 60)]

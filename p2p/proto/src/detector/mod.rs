@@ -224,7 +224,8 @@ impl Detector {
             Heartbeat::Ping { wall_ms: theirs } => {
                 peer.offset_ms = Some(difference(theirs, wall_ms));
                 peer.sent = now;
-                self.outputs.push_back(DetectorOutput::Send { peer: id, heartbeat: Heartbeat::Pong { wall_ms } });
+                self.outputs
+                    .push_back(DetectorOutput::Send { peer: id, heartbeat: Heartbeat::Pong { wall_ms } });
             }
             Heartbeat::Pong { wall_ms: theirs } => {
                 let Some(pinged) = peer.unanswered.take() else { return };

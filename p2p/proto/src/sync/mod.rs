@@ -32,10 +32,14 @@ pub use replica::{JoinReport, Replica, ReplicaError};
 /// Bytes of deltas in one message, about: large enough to fill a pipe with two in flight, small
 /// enough that joining one does not hold up gossip.
 pub const DELTA_BYTES_MAX: usize = 256 << 10;
-/// Own sessions at once.
-pub const SESSIONS_MAX: usize = 2;
+/// Own sessions at once. One: two would bring the same news twice.
+pub const SESSIONS_MAX: usize = 1;
 /// Initiators answered at once; others are told `Busy`.
 pub const SEATS_MAX: usize = 3;
+
+/// An initiator that has pushed nothing for this long is no longer bringing news. A guess, above the
+/// time between two pushes of a slow link.
+const PUSHING_MS: u64 = 1000;
 
 /// Settings, in milliseconds.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ pub struct SyncConfig {
 
 impl Default for SyncConfig {
     fn default() -> Self {
-        Self { interval_ms: 30_000, session_timeout_ms: 10_000 }
+        Self { interval_ms: 60_000, session_timeout_ms: 10_000 }
     }
 }
 
@@ -203,6 +207,8 @@ pub struct Sessions {
     /// At most [`SESSIONS_MAX`].
     own: BTreeMap<NodeId, Session>,
     seats: Seats,
+    /// The initiator that pushed last, and when.
+    pushing: Option<(NodeId, Millis)>,
     outputs: VecDeque<SyncOutput>,
     stats: SyncStats,
 }
@@ -219,6 +225,7 @@ impl Sessions {
             rng,
             own: BTreeMap::new(),
             seats: Seats::default(),
+            pushing: None,
             outputs: VecDeque::new(),
             stats: SyncStats::default(),
         }
@@ -241,9 +248,11 @@ impl Sessions {
 
     /// When to come back with [`SyncInput::Timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
+        let pushed = self.pushing.map(|(_, at)| at + PUSHING_MS);
         let open = (self.own.len() < SESSIONS_MAX)
             .then(|| self.schedule.next_due(|peer| self.own.contains_key(peer)))
-            .flatten();
+            .flatten()
+            .map(|due| due.max(pushed.unwrap_or(due)));
         let silent = self.own.values().map(|session| session.heard + self.config.session_timeout_ms).min();
         [open, silent, Some(self.schedule.next_tick())].into_iter().flatten().min()
     }
@@ -255,6 +264,7 @@ impl Sessions {
             SyncInput::LinkDown { peer } => {
                 self.schedule.link_down(&peer);
                 self.seats.leave(&peer);
+                self.pushing = self.pushing.filter(|(pushing, _)| *pushing != peer);
                 self.finish(now, peer, Ending::Broken);
             }
             SyncInput::Want { peer } => self.schedule.want(now, &peer, &mut self.rng),
@@ -273,6 +283,7 @@ impl Sessions {
             (id, Kind::Request) => self.on_request(now, from, id, message, replica),
             (_, Kind::Close) => {
                 self.seats.leave(&from);
+                self.pushing = self.pushing.filter(|(peer, _)| *peer != from);
                 self.schedule.settled(&from, false);
             }
         }
@@ -307,7 +318,7 @@ impl Sessions {
         replica: &mut impl Replica,
     ) {
         let opens = matches!(message, SyncMessage::Open { .. });
-        if !self.seats.sit(now, from) {
+        if (opens && self.brings_news_elsewhere(now, &from)) || !self.seats.sit(now, from) {
             self.stats.refused += u64::from(opens);
             return self.send(from, SyncMessage::Busy { session });
         }
@@ -316,6 +327,7 @@ impl Sessions {
             self.schedule.covered(&from);
         }
         if let SyncMessage::Push { delta, .. } = &message {
+            self.pushing = Some((from, now));
             self.stats.delta_bytes_in += delta.0.len() as u64;
         }
         match responder::answer(message, replica) {
@@ -345,8 +357,20 @@ impl Sessions {
         }
     }
 
+    /// Whether another session is under way by which the peer's news may come as well: it would come
+    /// twice. Of two that cross on one link the lower id's goes on.
+    fn brings_news_elsewhere(&self, now: Millis, from: &NodeId) -> bool {
+        let own = self.own.keys().any(|peer| peer != from || self.me < *from);
+        own || self.is_pushed_to(now, Some(from))
+    }
+
+    /// Whether an initiator, other than `except`, is pushing.
+    fn is_pushed_to(&self, now: Millis, except: Option<&NodeId>) -> bool {
+        self.pushing.is_some_and(|(peer, at)| now - at < PUSHING_MS && Some(&peer) != except)
+    }
+
     fn open_due(&mut self, now: Millis, replica: &impl Replica) {
-        while self.own.len() < SESSIONS_MAX {
+        while self.own.len() < SESSIONS_MAX && !self.is_pushed_to(now, None) {
             let own = &self.own;
             let Some(peer) = self.schedule.pop_due(now, |peer| own.contains_key(peer)) else { return };
             let Some(root) = replica.root() else {

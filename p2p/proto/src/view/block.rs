@@ -19,13 +19,13 @@ impl Block {
         match (parts.next()?, parts.next()?) {
             ("ip4", text) => {
                 let ip: Ipv4Addr = text.parse().ok()?;
-                let [a, b, c, _] = ip.octets();
-                (!ip.is_loopback()).then_some(Self::V4([a, b, c]))
+                let prefix = *ip.octets().first_chunk()?;
+                (!ip.is_loopback()).then_some(Self::V4(prefix))
             }
             ("ip6", text) => {
                 let ip: Ipv6Addr = text.parse().ok()?;
-                let [a, b, c, d, e, f, ..] = ip.octets();
-                (!ip.is_loopback()).then_some(Self::V6([a, b, c, d, e, f]))
+                let prefix = *ip.octets().first_chunk()?;
+                (!ip.is_loopback()).then_some(Self::V6(prefix))
             }
             _ => None,
         }

@@ -1,7 +1,7 @@
 //! Settings of the views.
 
 /// Settings of [`super::Views`]. The defaults of sizes and walks are those of the paper's
-/// evaluation (Leitao, Pereira, Rodrigues, "HyParView", DSN 2007, section 5.1) unless they say
+/// evaluation (Leitao, Pereira, Rodrigues, "`HyParView`", DSN 2007, section 5.1) unless they say
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewConfig {
@@ -20,16 +20,16 @@ pub struct ViewConfig {
     pub join_hops_passive: u8,
     /// Hops of a shuffle. The paper leaves it open; 3 as PRWL: each hop costs a whole sample.
     pub shuffle_hops: u8,
-    /// Neighbours in a shuffle's sample (k_a).
+    /// Neighbours in a shuffle's sample (`ka`).
     pub shuffle_active: usize,
-    /// Passive records in a shuffle's sample (k_p).
+    /// Passive records in a shuffle's sample (`kp`).
     pub shuffle_passive: usize,
     /// First time between shuffles after a join or the loss of a neighbour, milliseconds; doubles
     /// with each shuffle up to `shuffle_ms` (as the Trickle timer, RFC 6206, section 4). A guess.
     pub shuffle_first_ms: u64,
     /// Time between shuffles of a settled node, milliseconds, jittered by a quarter. A shuffle costs
-    /// about 12 kB (three hops of eight records and one dialed connection for the reply), so 240 s
-    /// is 50 B/s.
+    /// about 12 kB (three hops of eight records and one dialed connection for the reply), so 480 s
+    /// is 25 B/s.
     pub shuffle_ms: u64,
     /// A question without an answer is given up after this, milliseconds. Longer than a dial takes.
     pub ask_timeout_ms: u64,
@@ -67,7 +67,7 @@ impl ViewConfig {
             shuffle_active: 3,
             shuffle_passive: 4,
             shuffle_first_ms: 10_000,
-            shuffle_ms: 240_000,
+            shuffle_ms: 480_000,
             ask_timeout_ms: 5_000,
             refill_first_ms: 1_000,
             refill_max_ms: 300_000,

@@ -112,6 +112,6 @@ pub struct ViewCounters {
     pub unanswered: u64,
     /// Shuffles this node began.
     pub shuffles: u64,
-    /// Questions dropped because [`super::links::ASKED_MAX`] were open.
+    /// Questions dropped because 16 were open already.
     pub asks_shed: u64,
 }

@@ -83,7 +83,8 @@ impl Views {
             self.deactivate(now, &id, DownReason::Restarted);
         }
         let agreed = self.active.contains_key(&id) || self.take_ask(&id).is_some();
-        let accepted = from.role == Role::Replica && (agreed || kind != AskKind::Low || self.has_room_for(now, &from));
+        let accepted =
+            from.role == Role::Replica && (agreed || kind != AskKind::Low || self.has_room_for(now, &from));
         self.send(from.clone(), ViewMessage::NeighborReply { accepted });
         if accepted {
             self.activate(now, from, kind);

@@ -27,11 +27,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use self::block::Block;
-pub(crate) use self::repair::{backoff_ms, jittered};
 pub use self::config::ViewConfig;
 pub use self::input::{DownReason, ViewCounters, ViewInput, ViewOutput};
 use self::links::{Ask, AskKind};
 use self::passive::Passive;
+pub(crate) use self::repair::{backoff_ms, jittered};
 use self::seed::Visitors;
 use crate::message::ViewMessage;
 use crate::timers::Timers;
@@ -183,14 +183,14 @@ impl Views {
             known.clone_from(&from);
         }
         match message {
-            ViewMessage::Join => self.on_join(now, from),
-            ViewMessage::ForwardJoin { joiner, ttl } => self.on_forward_join(now, from, joiner, ttl),
+            ViewMessage::Join => self.on_join(now, &from),
+            ViewMessage::ForwardJoin { joiner, ttl } => self.on_forward_join(now, &from, joiner, ttl),
             ViewMessage::Neighbor { high } => {
                 self.on_neighbor(now, from, if high { AskKind::High } else { AskKind::Low });
             }
             ViewMessage::NeighborReply { accepted } => self.on_neighbor_reply(now, from, accepted),
             ViewMessage::Disconnect => self.on_disconnect(now, from),
-            ViewMessage::Shuffle { origin, ttl, sample } => self.on_shuffle(now, from, origin, ttl, sample),
+            ViewMessage::Shuffle { origin, ttl, sample } => self.on_shuffle(now, &from, origin, ttl, sample),
             ViewMessage::ShuffleReply { sample } => self.learn(now, sample),
             ViewMessage::Probe => {
                 let sample = self.sample(&from.id);

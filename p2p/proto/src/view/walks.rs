@@ -10,7 +10,7 @@ use crate::{Millis, NodeId, NodeRecord};
 
 impl Views {
     /// Takes the joiner in and sends its name on one walk per other neighbour.
-    pub(super) fn on_join(&mut self, now: Millis, from: NodeRecord) {
+    pub(super) fn on_join(&mut self, now: Millis, from: &NodeRecord) {
         if !self.on_neighbor(now, from.clone(), AskKind::Join) {
             return;
         }
@@ -26,7 +26,7 @@ impl Views {
 
     /// A joiner's name passes by. `ttl` 0 is no walk: the sender had to choose between this node and
     /// the joiner, and hands the one to the other.
-    pub(super) fn on_forward_join(&mut self, now: Millis, from: NodeRecord, joiner: NodeRecord, ttl: u8) {
+    pub(super) fn on_forward_join(&mut self, now: Millis, from: &NodeRecord, joiner: NodeRecord, ttl: u8) {
         if joiner.id == self.me.id {
             return;
         }
@@ -39,7 +39,7 @@ impl Views {
             }
             return;
         }
-        self.correct_stranger(&from);
+        self.correct_stranger(from);
         if ttl == self.config.join_hops_passive {
             self.learn(now, vec![joiner.clone()]);
         }
@@ -82,12 +82,12 @@ impl Views {
     pub(super) fn on_shuffle(
         &mut self,
         now: Millis,
-        from: NodeRecord,
+        from: &NodeRecord,
         origin: NodeRecord,
         ttl: u8,
         mut sample: Vec<NodeRecord>,
     ) {
-        self.correct_stranger(&from);
+        self.correct_stranger(from);
         if origin.id == self.me.id {
             return;
         }
@@ -95,7 +95,8 @@ impl Views {
             return self.send(next, ViewMessage::Shuffle { origin, ttl: ttl - 1, sample });
         }
         let size = (sample.len() + 1).min(self.config.shuffle_active + self.config.shuffle_passive + 1);
-        let reply: Vec<_> = self.passive.iter().filter(|peer| peer.id != origin.id).sample(&mut self.rng, size);
+        let reply: Vec<_> =
+            self.passive.iter().filter(|peer| peer.id != origin.id).sample(&mut self.rng, size);
         let reply: Vec<NodeRecord> = reply.into_iter().cloned().collect();
         self.passive.set_shuffled(reply.iter().map(|record| record.id).collect());
         self.send(origin.clone(), ViewMessage::ShuffleReply { sample: reply });

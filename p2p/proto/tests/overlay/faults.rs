@@ -11,7 +11,7 @@ use crate::network::{Network, id, local};
 fn settled(seed: u64, count: usize) -> Network {
     let mut network = through_one_contact(seed, count);
     network.run(60_000);
-    connected(&network, 3).expect("settled");
+    network.run_until(5_000, "settled", |n| connected(n, 3));
     network
 }
 

@@ -72,7 +72,7 @@ fn two_nodes_that_know_only_each_other() {
 fn a_settled_overlay_has_nearly_full_views_and_is_quiet() {
     let mut network = through_one_contact(7, 64);
     network.run(120_000);
-    connected(&network, 4).expect("settled");
+    network.run_until(5_000, "settled", |n| connected(n, 4));
     let full = network.nodes.values().filter(|node| node.views.active().len() == 5).count();
     assert!(full >= 56, "{full} of 64 views are full");
     network.run(900_000);
@@ -104,7 +104,7 @@ fn neighbours_come_from_several_address_blocks() {
         network.run(500);
     }
     network.run(600_000);
-    connected(&network, 3).expect("one overlay");
+    network.run_until(5_000, "one overlay", |n| connected(n, 3));
     let alike = |node: &Node| {
         node.views.active().filter(|peer| peer.addresses[0].starts_with("/ip4/10.0.0.")).count()
     };
@@ -120,7 +120,11 @@ fn a_network_within_one_address_block_has_full_views() {
     let mut network = Network::new(4);
     for index in 0..32 {
         let contacts = if index == 0 { vec![] } else { vec![id(0)] };
-        network.start(record(index, Role::Replica, format!("/ip4/192.168.1.{index}/tcp/1")), vec![], contacts);
+        network.start(
+            record(index, Role::Replica, format!("/ip4/192.168.1.{index}/tcp/1")),
+            vec![],
+            contacts,
+        );
     }
     network.run_until(60_000, "full views", |n| connected(n, 4));
 }

@@ -1,0 +1,360 @@
+//! What can go wrong on one machine: a clear error, nothing lost, no panic.
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use starling_api::admin::Doctor;
+use starling_api::{Error, ErrorCode, Precondition, Range};
+use starling_tests::{Answer, Node, joined, run, wait_until};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    Node::up("node").api_on(&address.to_string()).refused().exits(1).says(&address.to_string());
+    let multiaddress = format!("/ip4/127.0.0.1/tcp/{}", address.port());
+    Node::up("node").listen_on(&multiaddress).refused().exits(1).says(&multiaddress);
+    // By another node as well as by a stranger.
+    let first = Node::up("first").started().await;
+    Node::up("second").api_on(first.api()).refused().exits(1).says(first.api());
+    let listen = first.address().split("/p2p/").next().expect("an address");
+    Node::up("second").listen_on(listen).refused().exits(1).says("taken");
+    first.run(["put", "k", "v"]).ok();
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_named() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let inside = file.path().join("data");
+    Node::up("node").data_in(&inside).refused().exits(1).says(&inside.display().to_string());
+    Node::up("node").data_in("/proc/data").refused().exits(1).says("/proc/data");
+}
+
+#[tokio::test]
+async fn one_directory_has_one_node() {
+    let first = Node::up("first").started().await;
+    first.run(["put", "k", "v"]).ok();
+    let answer = Node::up("second").data_in(first.data_dir()).refused().exits(1);
+    answer.says("in use by another process");
+    assert_eq!(first.run(["get", "k"]).ok(), "v");
+    assert!(first.data_dir().join("run.json").exists(), "the first one's");
+}
+
+/// A stopped node with data in sorted files, not in the log alone.
+async fn stopped_with_data() -> Node {
+    let mut node = Node::up("node").started().await;
+    for n in 0..50 {
+        node.client()
+            .put("default", format!("k{n}").as_bytes(), vec![n; 1000], None, &Precondition::Any)
+            .await
+            .expect("written");
+    }
+    node.stop().await;
+    // The next start moves the log's contents into them.
+    node.start().await;
+    node.stop().await;
+    node
+}
+
+/// Overwrites the middle third of every file of the store that `matches`.
+fn damage(node: &Node, matches: impl Fn(&str) -> bool) {
+    let mut damaged = 0;
+    for entry in fs::read_dir(node.data_dir().join("store")).expect("a store") {
+        let path = entry.expect("a file").path();
+        if matches(&path.file_name().expect("named").to_string_lossy()) {
+            let mut bytes = fs::read(&path).expect("readable");
+            let (from, to) = (bytes.len() / 3, bytes.len() * 2 / 3);
+            bytes[from..to].fill(0xa5);
+            fs::write(&path, bytes).expect("writable");
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "there is nothing to damage");
+}
+
+fn doctor_offline(node: &Node) -> Answer {
+    run(["doctor", "--data-dir", &node.data_dir().display().to_string()], b"")
+}
+
+#[tokio::test]
+async fn a_damaged_catalogue_of_the_store_is_an_error() {
+    let node = stopped_with_data().await;
+    damage(&node, |name| name.starts_with("MANIFEST"));
+    node.refused().exits(1).says("the store is damaged");
+    doctor_offline(&node).exits(1);
+}
+
+#[tokio::test]
+async fn damaged_data_is_found_and_never_believed() {
+    let mut node = stopped_with_data().await;
+    damage(&node, |name| Path::new(name).extension().is_some_and(|extension| extension == "sst"));
+    doctor_offline(&node).exits(1);
+    // It may start, and then refuses what it cannot read.
+    let start = run(
+        [
+            "up",
+            "--exit-with-parent",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--api",
+            "127.0.0.1:0",
+            "--data-dir",
+        ]
+        .into_iter()
+        .chain([&*node.data_dir().display().to_string()]),
+        b"",
+    );
+    if start.code == 0 {
+        node.start().await;
+        let mut refused = 0;
+        for n in 0..50u8 {
+            match node.client().get_raw("default", format!("k{n}").as_bytes()).await {
+                Ok(found) => assert_eq!(found.map(|found| found.bytes), Some(vec![n; 1000])),
+                Err(error) => {
+                    assert_eq!(error.code(), Some(ErrorCode::Storage), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0, "a third of every file is damaged");
+    } else {
+        start.exits(1).says("damaged");
+    }
+}
+
+#[tokio::test]
+async fn damaged_files_beside_the_store_are_named() {
+    for file in ["identity", "network"] {
+        let mut node = Node::up("node").started().await;
+        node.stop().await;
+        fs::write(node.data_dir().join(file), b"nonsense").expect("our file");
+        node.refused().exits(1).says(&node.data_dir().join(file).display().to_string());
+    }
+    // Peers can be found again.
+    let mut node = Node::up("node").started().await;
+    node.stop().await;
+    fs::write(node.data_dir().join("peers.json"), b"nonsense").expect("our file");
+    node.start().await;
+    node.run(["put", "k", "v"]).ok();
+}
+
+/// A directory on a file system of its own that is soon full, where this process may mount one;
+/// elsewhere a limit on the size of files stands in, which fails in another way.
+struct SmallDisk {
+    dir: TempDir,
+    is_mounted: bool,
+}
+
+impl SmallDisk {
+    const SIZE_BYTES: u64 = 40 << 20;
+    /// Kept free by a file that can be removed.
+    const BALLAST_BYTES: usize = 12 << 20;
+    /// Of 512 or 1024 bytes.
+    const FILE_BLOCKS_MAX: u64 = 2048;
+
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={}", Self::SIZE_BYTES), "none"]).arg(dir.path());
+        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
+        if is_mounted {
+            fs::write(dir.path().join("ballast"), vec![0; Self::BALLAST_BYTES]).expect("it fits");
+        } else {
+            eprintln!(
+                "no file system can be mounted here: a limit on the size of files stands in for a full disk"
+            );
+        }
+        Self { dir, is_mounted }
+    }
+
+    fn node(&self) -> Node {
+        let node = Node::up("node").data_in(self.dir.path().join("data"));
+        if self.is_mounted { node } else { node.file_blocks_max(Self::FILE_BLOCKS_MAX) }
+    }
+
+    fn is_full(&self) -> ErrorCode {
+        if self.is_mounted { ErrorCode::StorageFull } else { ErrorCode::Storage }
+    }
+
+    fn make_room(&self, node: &mut Node) {
+        if self.is_mounted {
+            fs::remove_file(self.dir.path().join("ballast")).expect("it is there");
+        } else {
+            node.lift_file_limit();
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            // Lazily: a node that is about to end may hold it a moment longer.
+            let _ = Command::new("umount").arg("-l").arg(self.dir.path()).output();
+        }
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+async fn put_noise(node: &Node, n: u64) -> Result<String, Error> {
+    let key = format!("k{n}");
+    node.client().put("default", key.as_bytes(), noise(n, 200_000), None, &Precondition::Any).await
+}
+
+async fn assert_noise(node: &Node, written: &[u64]) {
+    for n in written {
+        let found = node.client().get_raw("default", format!("k{n}").as_bytes()).await.expect("reads go on");
+        assert!(found.is_some_and(|found| found.bytes == noise(*n, 200_000)), "k{n} was acknowledged");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_space_again() {
+    let disk = SmallDisk::new();
+    let mut node = disk.node().started().await;
+    let mut written = Vec::new();
+    let refusal = loop {
+        let n = written.len() as u64;
+        match put_noise(&node, n).await {
+            Ok(_) => written.push(n),
+            Err(error) => break error,
+        }
+        assert!(n < 1000, "the disk is never full");
+    };
+    assert!(!written.is_empty());
+    assert_eq!(refusal.code(), Some(disk.is_full()), "{refusal}");
+    assert!(!refusal.hint().is_empty());
+    assert!(node.status().await.storage_error.is_some());
+    node.run(["put", "small", "v"]).exits(1);
+    assert_noise(&node, &written).await;
+    assert!(node.run(["doctor"]).ok().contains("healthy"));
+
+    disk.make_room(&mut node);
+    let mut n = 1000;
+    wait_until("writes work again", async || {
+        n += 1;
+        put_noise(&node, n).await.map_err(|error| error.to_string())
+    })
+    .await;
+    written.push(n);
+    assert_eq!(node.status().await.storage_error, None);
+    assert_noise(&node, &written).await;
+    node.kill();
+    node.start().await;
+    assert_noise(&node, &written).await;
+    assert!(node.run(["doctor"]).ok().contains("healthy"));
+}
+
+#[tokio::test]
+async fn garbage_from_the_network_is_counted_and_survived() {
+    let node = Node::up("node").started().await;
+    let port = node.address().split('/').nth(4).expect("a port").to_owned();
+    let negotiation = b"\x13/multistream/1.0.0\n";
+    let payloads = [
+        noise(1, 5000),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        vec![0xff; 100_000],
+        [&negotiation[..], &noise(2, 5000)].concat(),
+        [&negotiation[..], b"\x07/noise\n", &noise(3, 5000)].concat(),
+        [&negotiation[..], b"\x07/noise\n\x00\x20", &[7; 32], &noise(4, 500)].concat(),
+        negotiation.to_vec(),
+        Vec::new(),
+    ];
+    let mut open = Vec::new();
+    for payload in &payloads {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("it listens");
+        // It may hang up before it has read all.
+        let _ = stream.write_all(payload);
+        open.push(stream);
+    }
+    open.truncate(payloads.len() / 2);
+    wait_until("a failed handshake is counted", async || {
+        let status = node.status().await;
+        let count = status.counters["failed_handshakes"];
+        if count > 0 { Ok(()) } else { Err(format!("{:?}", status.counters)) }
+    })
+    .await;
+    node.run(["put", "k", "v"]).ok();
+    let friend = Node::up("friend").join(&node.ticket().await.to_string()).started().await;
+    joined(&[&node, &friend]).await;
+}
+
+/// Kills a node while it is written to; everything it acknowledged must be there afterwards.
+async fn killed_under_load(durability: &str) {
+    let mut node = Node::up("node").set("durability", durability).started().await;
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        let client = node.client().clone();
+        writers.spawn(async move {
+            let mut acknowledged = Vec::new();
+            loop {
+                let key = format!("{writer}-{}", acknowledged.len());
+                let put = client.put("default", key.as_bytes(), key.clone().into(), None, &Precondition::Any);
+                match put.await {
+                    Ok(_) => acknowledged.push(key),
+                    Err(_) => return acknowledged,
+                }
+            }
+        });
+    }
+    wait_until("it is busy", async || match node.status().await.entries {
+        300.. => Ok(()),
+        entries => Err(format!("{entries} entries")),
+    })
+    .await;
+    node.kill();
+    let acknowledged: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
+    assert!(acknowledged.len() >= 290, "{}", acknowledged.len());
+
+    node.start().await;
+    for key in &acknowledged {
+        let found = node.client().get_raw("default", key.as_bytes()).await.expect("the node answers");
+        assert_eq!(found.map(|found| found.bytes).as_deref(), Some(key.as_bytes()), "{key} was acknowledged");
+    }
+    let listed = node.client().list("default", &Range { limit: Some(10_000), ..Range::default() }).await;
+    let listed = listed.expect("the node answers").keys.len();
+    assert!(
+        (acknowledged.len()..=acknowledged.len() + 4).contains(&listed),
+        "{listed} keys, 4 were in flight"
+    );
+
+    let actors = |doctor: Doctor| doctor.counts["actors"];
+    let before = actors(node.run(["--output", "json", "doctor"]).json());
+    node.run(["put", "after", "v"]).ok();
+    let after: Doctor = node.run(["--output", "json", "doctor"]).json();
+    assert!(after.healthy, "{after:?}");
+    assert_eq!(actors(after), before + 1, "a new run of the process is a new actor");
+    node.stop().await;
+    assert!(doctor_offline(&node).ok().contains("healthy"));
+}
+
+#[tokio::test]
+async fn kill_9_loses_no_acknowledged_write_at_everysec() {
+    killed_under_load("everysec").await;
+}
+
+#[tokio::test]
+async fn kill_9_loses_no_acknowledged_write_at_always() {
+    killed_under_load("always").await;
+}
+
+#[tokio::test]
+async fn the_doctor_needs_a_data_directory() {
+    let missing: PathBuf = tempfile::tempdir().expect("a temporary directory").path().join("missing");
+    run(["doctor", "--data-dir", &missing.display().to_string()], b"").exits(1);
+}

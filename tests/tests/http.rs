@@ -1,0 +1,300 @@
+//! The HTTP front door: its description, its errors, watches, metrics and health.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use starling_api::{BatchRequest, Operation, WatchEvent, WriteRequest};
+use starling_tests::{Node, pair, wait_until};
+
+async fn send(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+    let url = format!("http://{}{path}", node.api());
+    reqwest::Client::new().request(method, url).body(body.to_vec()).send().await.expect("the node answers")
+}
+
+/// A body that each operation takes.
+fn example_body(method: &str, path: &str) -> &'static str {
+    match (method, path.rsplit('/').nth(1).unwrap_or_default()) {
+        ("post", "v1") if path == "/v1/batch" => r#"{"ops":[{"key":"k","op":"put","value":"v"}]}"#,
+        ("post", "counters") => r#"{"by":1}"#,
+        ("post", "sets") => r#"{"add":["member"]}"#,
+        ("post", "maps") => r#"{"put":[{"name":"n","value":"v"}]}"#,
+        ("put", "flags") => r#"{"enabled":true}"#,
+        _ => "",
+    }
+}
+
+/// The URL of an operation: a key of its own for each data type, and every wanted parameter.
+fn example_url(path: &str, operation: &Value) -> String {
+    let kind = path.rsplit('/').nth(1).unwrap_or_default();
+    let path = path.replace("{keyspace}", "default").replace("{key}", &format!("one-of-{kind}"));
+    let wanted = operation["parameters"].as_array().into_iter().flatten();
+    let wanted = wanted.filter(|parameter| parameter["in"] == "query" && parameter["required"] == true);
+    let query: Vec<_> = wanted.filter_map(|parameter| parameter["name"].as_str()).collect();
+    if query.is_empty() { path } else { format!("{path}?{}=x", query.join("=x&")) }
+}
+
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            object.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_operation_of_the_description_works() {
+    let mut node = Node::up("node").started().await;
+    let document: Value = send(&node, "GET", "/openapi.json", b"").await.json().await.expect("JSON");
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{document}");
+    let paths = document["paths"].as_object().expect("paths");
+    let mut called = 0;
+    // Writes first, so that there is something to read, and then to delete.
+    for method in ["put", "post", "get", "delete"] {
+        for (path, operations) in paths.iter().filter(|(path, _)| *path != "/v1/leave") {
+            let operation = &operations[method];
+            if operation.is_null() {
+                continue;
+            }
+            let url = example_url(path, operation);
+            let response =
+                send(&node, &method.to_uppercase(), &url, example_body(method, path).as_bytes()).await;
+            let status = response.status();
+            assert!(status.is_success(), "{method} {url}: {status}");
+            let documented = operation["responses"].get(status.as_str());
+            assert!(documented.is_some(), "{method} {path}: {status} is not described");
+            called += 1;
+        }
+    }
+    assert!(called >= 25, "only {called} operations are described");
+    let mut wanted = BTreeSet::new();
+    references(&document, &mut wanted);
+    for reference in wanted {
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+    }
+    assert_eq!(send(&node, "POST", "/v1/leave", b"").await.status(), StatusCode::ACCEPTED);
+    assert!(node.ended().await.success());
+}
+
+#[tokio::test]
+async fn every_mistake_is_answered_with_a_code_and_a_hint() {
+    let limits = [("limits.value_bytes", "1000"), ("limits.batch_bytes", "4000")];
+    let node =
+        limits.iter().fold(Node::up("node"), |node, (key, value)| node.set(key, value)).started().await;
+    let keys = "/v1/keyspaces/default/keys";
+    let set = "/v1/keyspaces/default/sets/s";
+    let large = vec![b'x'; 1001];
+    let very_large = vec![b' '; 1 << 20];
+    let long_key = format!("{keys}/{}", "k".repeat(4097));
+    for (method, path, body, status, code) in [
+        ("POST", "/v1/batch", &b"{\"ops\":"[..], 400, "invalid"),
+        ("POST", "/v1/batch", b"{\"ops\":[{\"key\":\"k\",\"op\":\"explode\"}]}", 400, "invalid"),
+        ("POST", "/v1/batch", b"\xff\xfe", 400, "invalid"),
+        ("POST", "/v1/batch", &very_large, 413, "too_large"),
+        ("POST", set, b"{\"ad\":[\"x\"]}", 400, "invalid"),
+        ("POST", set, b"{}", 400, "invalid"),
+        ("POST", set, b"{\"add\":[{\"base64\":\"%\"}]}", 400, "invalid"),
+        ("PUT", &format!("{keys}/k"), &large, 413, "too_large"),
+        ("PUT", &format!("{keys}/k"), &very_large, 413, "too_large"),
+        ("PUT", &long_key, b"v", 413, "too_large"),
+        ("PUT", &format!("{keys}/k?ttl_ms=soon"), b"v", 400, "invalid"),
+        ("PUT", &format!("{keys}/k?tll_ms=1"), b"v", 400, "invalid"),
+        ("GET", "/v1/keyspaces/%FF/keys/k", b"", 400, "invalid"),
+        ("PUT", "/v1/keyspaces/Not%20A%20Name/keys/k", b"v", 400, "invalid"),
+        ("GET", &format!("{keys}?limit=0"), b"", 400, "invalid"),
+        ("GET", &format!("{keys}?limit=10001"), b"", 400, "invalid"),
+        ("DELETE", keys, b"", 400, "invalid"),
+        ("GET", &format!("{keys}/nothing"), b"", 404, "not_found"),
+        ("GET", "/v2/nowhere", b"", 404, "not_found"),
+        ("POST", "/v1/status", b"", 405, "invalid"),
+    ] {
+        let response = send(&node, method, path, body).await;
+        let (found, shown) = (response.status().as_u16(), &path[..path.len().min(60)]);
+        assert_eq!(found, status, "{method} {shown}");
+        let error: Value = response.json().await.unwrap_or_else(|e| panic!("{method} {shown}: {e}"));
+        assert_eq!(error["error"], code, "{method} {shown}: {error}");
+        for field in ["message", "hint"] {
+            assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{method} {shown}: {error}");
+        }
+    }
+    assert_eq!(node.status().await.entries, 0, "nothing was written");
+}
+
+#[tokio::test]
+async fn keys_and_keyspaces_of_any_bytes_are_percent_encoded() {
+    let node = Node::up("node").started().await;
+    let path = "/v1/keyspaces/default/keys/a%2Fb/c%20%FF%00";
+    send(&node, "PUT", path, b"\xfe").await.error_for_status().expect("written");
+    let read = send(&node, "GET", path, b"").await;
+    assert_eq!(read.bytes().await.expect("a body"), &b"\xfe"[..]);
+    let listing: Value =
+        send(&node, "GET", "/v1/keyspaces/default/keys?values=true", b"").await.json().await.expect("JSON");
+    assert_eq!(listing["keys"][0]["key"], json!({ "base64": "YS9iL2Mg/wA=" }));
+    assert_eq!(listing["keys"][0]["data"][0]["value"], json!({ "base64": "/g==" }));
+}
+
+#[tokio::test]
+async fn conditions_are_those_of_http() {
+    let node = Node::up("node").started().await;
+    let url = format!("http://{}/v1/keyspaces/default/keys/k", node.api());
+    let http = reqwest::Client::new();
+    let put = async |name: &str, value: &str| {
+        http.put(&url).header(name, value).body("v").send().await.expect("the node answers")
+    };
+    let created = put("if-none-match", "*").await;
+    assert_eq!(created.status(), StatusCode::OK);
+    let etag = created.headers()["etag"].to_str().expect("text").to_owned();
+    assert_eq!(put("if-none-match", "*").await.status(), StatusCode::CONFLICT);
+    let read = http.get(&url).send().await.expect("the node answers");
+    assert_eq!(read.headers()["etag"], *etag);
+    assert_eq!(read.headers()["x-starling-siblings"], "1");
+    assert_eq!(put("if-match", &etag).await.status(), StatusCode::OK);
+    assert_eq!(put("if-match", &etag).await.status(), StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_batch_happens_together_or_not_at_all() {
+    let node = Node::up("node").started().await;
+    let put = |key: &str| WriteRequest::new("default", key, Operation::Put { value: "v".into() });
+    node.client().batch(&BatchRequest { ops: vec![put("a"), put("b")] }).await.expect("written");
+    let mut late = put("a");
+    late.if_version = Some("none".into());
+    let refused = node.client().batch(&BatchRequest { ops: vec![put("c"), late] }).await;
+    assert_eq!(refused.err().and_then(|error| error.code()), Some(starling_api::ErrorCode::VersionMismatch));
+    assert_eq!(node.run(["--output", "raw", "ls"]).ok(), "a\nb");
+}
+
+#[tokio::test]
+async fn a_watch_tells_puts_and_deletes() {
+    let (a, b) = pair().await;
+    let raw = send(&b, "GET", "/v1/keyspaces/default/watch", b"").await;
+    assert_eq!(raw.headers()["content-type"], "text/event-stream");
+    let mut watch = b.client().watch("default", b"seen/").await.expect("the node answers");
+    let mut next = async || watch.next_event().await.expect("the watch goes on").expect("an event");
+    assert_eq!(next().await, WatchEvent::Ready);
+    // From elsewhere, then from here.
+    a.run(["put", "unseen", "x"]).ok();
+    a.run(["put", "seen/1", "x"]).ok();
+    assert!(matches!(next().await, WatchEvent::Put(entry) if entry.key == "seen/1".into()));
+    b.run(["sadd", "seen/2", "m"]).ok();
+    assert!(matches!(next().await, WatchEvent::Put(entry) if entry.key == "seen/2".into()));
+    a.run(["del", "seen/1"]).ok();
+    assert!(matches!(next().await, WatchEvent::Delete { key, .. } if key == "seen/1".into()));
+}
+
+/// The samples of a page in Prometheus' text format. Panics where it is malformed.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut families = BTreeSet::new();
+    let mut samples = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.split(' ');
+            match (words.next(), words.next()) {
+                (Some("TYPE"), Some(name)) => assert!(families.insert(name.to_owned()), "{name} twice"),
+                (Some("HELP" | "UNIT"), Some(_)) | (Some("EOF"), None) => {}
+                _ => panic!("no comment of the format: {line}"),
+            }
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        let bare = name.split('{').next().unwrap_or_default();
+        let family = bare.strip_suffix("_total").unwrap_or(bare);
+        assert!(families.contains(family), "{family} has no type");
+        assert!(family.starts_with("starling_"), "{family}");
+        assert!(
+            family.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+            "{family}"
+        );
+        assert_eq!(name.contains('{'), name.ends_with('}'), "{line}");
+        let value = value.parse().unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert!(samples.insert(name.to_owned(), value).is_none(), "{name} twice");
+    }
+    assert!(text.ends_with("# EOF\n"), "the page is whole");
+    samples
+}
+
+#[tokio::test]
+async fn metrics_can_be_scraped() {
+    let (a, b) = pair().await;
+    let page = send(&a, "GET", "/metrics", b"").await;
+    let content_type = page.headers()["content-type"].to_str().expect("text").to_owned();
+    assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
+    let before = samples(&page.text().await.expect("text"));
+    assert!(before["starling_active_view"] > 0.0);
+    b.run(["put", "k", "v"]).ok();
+    let name = "starling_payload_new_total";
+    wait_until("a has counted b's rumor", async || {
+        let now = samples(&a.client().metrics().await.expect("the node answers"));
+        if now[name] > before[name] && now["starling_entries"] > 0.0 {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
+    })
+    .await;
+    for name in [
+        "starling_frames_total{class=\"control\",direction=\"in\"}",
+        "starling_frame_bytes_total{class=\"rumor\",direction=\"out\"}",
+        "starling_wrong_secret_total",
+        "starling_malformed_frames_total",
+        "starling_sessions_total",
+        "starling_suspicions_total",
+    ] {
+        assert!(before.contains_key(name), "{name} is missing");
+    }
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_told_apart() {
+    let mut gone = Node::up("gone").started().await;
+    let ticket = gone.ticket().await.to_string();
+    gone.stop().await;
+    let alone = Node::up("alone").started().await;
+    let looking = Node::up("looking").join(&ticket).started().await;
+    for node in [&alone, &looking] {
+        assert_eq!(send(node, "GET", "/healthz", b"").await.text().await.expect("text"), "ok\n");
+    }
+    assert_eq!(send(&alone, "GET", "/readyz", b"").await.status(), StatusCode::OK);
+    let waiting = send(&looking, "GET", "/readyz", b"").await;
+    assert_eq!(waiting.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(waiting.json::<Value>().await.expect("JSON")["error"], "not_ready");
+    looking.run(["put", "reads and writes", "work"]).ok();
+}
+
+#[tokio::test]
+async fn with_a_token_nobody_else_is_answered() {
+    Node::up("open").api_on("0.0.0.0:0").refused().says("api.token");
+    let node = Node::up("node").set("api.token", "sesame").api_on("0.0.0.0:0").started().await;
+    assert_eq!(send(&node, "GET", "/healthz", b"").await.status(), StatusCode::OK);
+    assert_eq!(send(&node, "GET", "/v1/ticket", b"").await.status(), StatusCode::UNAUTHORIZED);
+    let refused = node.run(["--output", "json", "put", "k", "v"]).exits(1);
+    assert_eq!(refused.error(), "unauthorized");
+    node.run(["--token", "wrong", "get", "k"]).exits(1);
+    node.run(["--token", "sesame", "put", "k", "v"]).ok();
+    assert_eq!(node.run(["--token", "sesame", "get", "k"]).ok(), "v");
+    let settings = node.run(["--token", "sesame", "config", "--running"]).ok();
+    assert!(settings.contains("api.token") && !settings.contains("sesame"), "{settings}");
+}
+
+#[tokio::test]
+async fn whoever_does_not_speak_http_disturbs_nobody() {
+    let node = Node::up("node").started().await;
+    for garbage in
+        [&b"\0\xff\x16\x03\x01garbage\r\n\r\n"[..], b"GET\r\n\r\n", b"PUT / HTTP/1.1\r\nContent-Le"]
+    {
+        let mut stream = TcpStream::connect(node.api()).expect("it listens");
+        stream.write_all(garbage).expect("it reads");
+        stream.shutdown(std::net::Shutdown::Write).expect("open");
+        let mut answer = Vec::new();
+        // Cut off, or answered with 400: both are fine.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    node.run(["put", "k", "v"]).ok();
+}

@@ -1,0 +1,153 @@
+//! How a node finds its network, and who is kept out.
+
+use starling_tests::{Node, equal, joined, pair, run, wait_until};
+
+#[tokio::test]
+async fn a_ticket_is_all_that_a_second_machine_needs() {
+    let (a, b) = pair().await;
+    assert_eq!(a.status().await.network, b.status().await.network);
+    a.run(["put", "city", "Bern"]).ok();
+    equal(&[&a, &b]).await;
+    assert_eq!(b.run(["get", "city"]).ok(), "Bern");
+    let peers = b.client().peers().await.expect("the node answers").peers;
+    assert!(peers.iter().any(|peer| peer.id == a.id() && peer.name == "a" && peer.view == "active"));
+}
+
+#[tokio::test]
+async fn a_known_network_is_joined_by_address() {
+    let mut a = Node::up("a").started().await;
+    let ticket = a.ticket().await.to_string();
+    a.stop().await;
+    let mut b = Node::up("b").join(&ticket).started().await;
+    assert!(!b.status().await.joined, "nobody is there");
+    assert!(!b.client().is_ready().await.expect("the node answers"));
+    b.stop().await;
+    // At another port than the ticket says.
+    a.start().await;
+    b.also_join(a.address());
+    b.start().await;
+    joined(&[&a, &b]).await;
+    assert!(b.client().is_ready().await.expect("the node answers"));
+}
+
+#[tokio::test]
+async fn an_address_alone_does_not_let_a_new_node_in() {
+    let a = Node::up("a").started().await;
+    Node::up("b").join(a.address()).refused().says("ticket");
+}
+
+#[tokio::test]
+async fn with_the_seed_gone_for_good_a_node_finds_its_way_back() {
+    let mut seed = Node::bootstrap("seed").started().await;
+    let ticket = seed.ticket().await.to_string();
+    let a = Node::up("a").join(&ticket).started().await;
+    let b = Node::up("b").join(&ticket).started().await;
+    let mut c = Node::up("c").join(&ticket).started().await;
+    joined(&[&a, &b, &c]).await;
+    let remembered = c.data_dir().join("peers.json");
+    wait_until("c remembers a replica", async || {
+        let text = std::fs::read_to_string(&remembered).map_err(|e| e.to_string())?;
+        if text.contains("\"a\"") || text.contains("\"b\"") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    seed.kill();
+    c.kill();
+    a.run(["put", "while", "away"]).ok();
+    c.start().await;
+    joined(&[&c]).await;
+    equal(&[&a, &b, &c]).await;
+    assert_eq!(c.run(["get", "while"]).ok(), "away");
+}
+
+#[tokio::test]
+async fn a_seed_keeps_no_data_and_is_nobodys_neighbour() {
+    let seed = Node::bootstrap("seed").started().await;
+    let ticket = seed.ticket().await.to_string();
+    let a = Node::up("a").join(&ticket).started().await;
+    let b = Node::up("b").join(&ticket).started().await;
+    joined(&[&a, &b]).await;
+    assert_eq!(seed.status().await.role, "seed");
+    for command in [&["put", "k", "v"][..], &["get", "k"], &["ls"], &["doctor"]] {
+        let answer = seed.run(["--output", "json"].iter().chain(command)).exits(1);
+        assert_eq!(answer.error(), "no_store", "{}", answer.line);
+        answer.says("keeps no data");
+    }
+    for node in [&a, &b] {
+        let peers = node.client().peers().await.expect("the node answers").peers;
+        assert!(!peers.iter().any(|peer| peer.id == seed.id() && peer.view == "active"), "{peers:?}");
+    }
+}
+
+/// A stranger knocks with this ticket: it is not let in, both sides say why, and nothing leaks.
+async fn is_kept_out(owner: &Node, stranger: &Node, counter: &str, reason: &str) {
+    wait_until(&format!("{counter} is counted"), async || match owner.counter(counter).await {
+        0 => Err("it is 0".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    wait_until("the stranger knows why", async || {
+        let log = stranger.log();
+        if log.contains(reason) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert!(!stranger.status().await.joined);
+    assert_eq!(stranger.status().await.entries, 0);
+    assert_eq!(owner.status().await.active, 0);
+}
+
+#[tokio::test]
+async fn another_networks_ticket_does_not_let_in() {
+    let owner = Node::up("owner").started().await;
+    owner.run(["put", "secret", "42"]).ok();
+    let other = Node::up("other").started().await;
+    let mut ticket = other.ticket().await;
+    ticket.addresses = owner.ticket().await.addresses;
+    let stranger = Node::up("stranger").join(&ticket.to_string()).started().await;
+    is_kept_out(&owner, &stranger, "wrong_network", "another network").await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_does_not_let_in() {
+    let owner = Node::up("owner").started().await;
+    owner.run(["put", "secret", "42"]).ok();
+    let mut ticket = owner.ticket().await;
+    ticket.secret[0] ^= 1;
+    let stranger = Node::up("stranger").join(&ticket.to_string()).started().await;
+    is_kept_out(&owner, &stranger, "wrong_secret", "secret differs").await;
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_network() {
+    let ours = Node::up("ours").started().await;
+    let other = Node::up("other").started().await;
+    let mut node = Node::up("node").join(&ours.ticket().await.to_string()).started().await;
+    node.stop().await;
+    node.also_join(&other.ticket().await.to_string());
+    let answer = node.refused().exits(1);
+    answer.says("belongs to network");
+    answer.says("--data-dir");
+}
+
+#[tokio::test]
+async fn a_damaged_ticket_is_told_from_a_good_one() {
+    let a = Node::up("a").started().await;
+    let ticket = a.ticket().await.to_string();
+    let cut = &ticket[..ticket.len() - 5];
+    Node::up("b").join(cut).refused().says("copy");
+    Node::up("b").join("starling1nonsense").refused().says("starling ticket");
+    assert!(!run(["config"], b"").ok().contains(&ticket));
+}
+
+#[tokio::test]
+async fn leaving_is_told_to_the_neighbours() {
+    let (a, mut b) = pair().await;
+    b.run(["leave"]).ok();
+    assert!(b.ended().await.success());
+    assert!(!b.data_dir().join("run.json").exists(), "a clean stop removes it");
+    wait_until("a has no neighbour", async || match a.status().await.active {
+        0 => Ok(()),
+        active => Err(format!("{active} active")),
+    })
+    .await;
+    assert_eq!(a.counter("suspicions").await, 0, "a goodbye leaves nothing to suspect");
+}
