@@ -168,9 +168,7 @@ impl Behaviour {
     }
 
     fn cut(&mut self, peer: NodeId, connection: CloseConnection) {
-        if let Some(peer_id) = peer_id(&peer) {
-            self.ready.push_back(ToSwarm::CloseConnection { peer_id, connection });
-        }
+        self.ready.push_back(ToSwarm::CloseConnection { peer_id: peer_id(&peer), connection });
     }
 
     fn on_ended(&mut self, peer: NodeId, id: ConnectionId, end: End) {

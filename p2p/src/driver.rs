@@ -187,8 +187,7 @@ impl Driver {
         let at_once = tcp.len().clamp(1, DIALS_AT_ONCE_MAX) as u8;
         let is_tcp = !tcp.is_empty();
         let dial = Dial { peer: Some(node), address: None };
-        let Some(peer) = peer_id(&node) else { return self.unreachable(dial, "its id is no key".to_owned()) };
-        let opts = DialOpts::peer_id(peer)
+        let opts = DialOpts::peer_id(peer_id(&node))
             .condition(PeerCondition::Always)
             .override_dial_concurrency_factor(NonZeroU8::new(at_once).unwrap_or(NonZeroU8::MIN))
             .addresses(tcp.into_iter().chain(others).collect());

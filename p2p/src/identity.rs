@@ -9,7 +9,7 @@ use std::{
 
 use libp2p::{
     PeerId,
-    identity::{Keypair, PublicKey, ed25519},
+    identity::{Keypair, ed25519},
 };
 use starling_proto::{NodeId, NodeRecord};
 use thiserror::Error;
@@ -163,16 +163,39 @@ pub fn verify_record(record: &NodeRecord) -> bool {
         .is_ok_and(|key| key.verify(&record.signing_bytes(), &record.signature))
 }
 
-/// libp2p's name of a node; `None` if the bytes are no Ed25519 key.
-pub fn peer_id(node: &NodeId) -> Option<PeerId> {
-    let key = ed25519::PublicKey::try_from_bytes(&node.0).ok()?;
-    Some(PublicKey::from(key).to_peer_id())
+/// What precedes an Ed25519 key in libp2p's name of it (libp2p peer-ids spec): the multihash that
+/// keeps its input whole, 36 bytes of it, which are a protobuf message with the key's type and its
+/// 32 bytes.
+const PEER_ID_PREFIX: [u8; 6] = [0x00, 36, 0x08, 0x01, 0x12, 32];
+
+/// libp2p's name of a node. Whether the key is one at all is found out when its owner proves to
+/// hold it.
+pub fn peer_id(node: &NodeId) -> PeerId {
+    let bytes = [&PEER_ID_PREFIX[..], &node.0].concat();
+    PeerId::from_bytes(&bytes).expect("the prefix announces what follows")
 }
 
-/// The node behind libp2p's name; `None` if its key is not Ed25519.
+/// The node behind libp2p's name; `None` if its key is not Ed25519. Asked for every message, so it
+/// does no arithmetic on the curve.
 pub fn node_id(peer: &PeerId) -> Option<NodeId> {
-    // Such a key is small enough to be kept whole inside the multihash (libp2p peer-ids spec).
-    let key = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
-    let node = NodeId(key.try_into_ed25519().ok()?.to_bytes());
-    (peer_id(&node).as_ref() == Some(peer)).then_some(node)
+    let key = peer.as_ref().digest().strip_prefix(&PEER_ID_PREFIX[2..])?;
+    Some(NodeId(key.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_of_a_node_agree_with_libp2ps() {
+        for _ in 0..10 {
+            let identity = Identity::generate();
+            let peer = identity.keypair().public().to_peer_id();
+            assert_eq!(peer_id(&identity.node_id()), peer);
+            assert_eq!(node_id(&peer), Some(identity.node_id()));
+        }
+        let digest = [7; 32];
+        let hashed = PeerId::from_bytes(&[&[0x12, 32][..], &digest].concat()).expect("a SHA-256 name");
+        assert_eq!(node_id(&hashed), None, "the name of a larger key tells its hash only");
+    }
 }

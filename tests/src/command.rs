@@ -75,7 +75,7 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> 
 impl Answer {
     /// Panics unless this is the exit code. A failure must say what happened and what to do next.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub fn exits(&self, code: i32) -> &Self {
         assert_eq!(self.code, code, "`{}` said {:?} {:?}", self.line, self.text(), self.stderr);
         if code != 0 {
             let said = serde_json::from_str::<Value>(&self.stderr).map_or_else(
@@ -90,15 +90,16 @@ impl Answer {
     /// Its output without the last line feed. Panics unless the command succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
-        self.exits(0).text()
+        self.exits(0);
+        self.text()
     }
 
     /// Its output as JSON. Panics unless the command succeeded.
     #[track_caller]
     pub fn json<T: DeserializeOwned>(self) -> T {
-        let answer = self.exits(0);
-        serde_json::from_slice(&answer.stdout)
-            .unwrap_or_else(|e| panic!("`{}` printed no such JSON ({e}): {:?}", answer.line, answer.text()))
+        self.exits(0);
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|e| panic!("`{}` printed no such JSON ({e}): {:?}", self.line, self.text()))
     }
 
     /// The `error` field of the JSON that a failed command with `--output json` wrote.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use starling_api::Client;
 use starling_api::admin::{RUN_FILE, RunFile, Status};
 use starling_bootstrap::Ticket;
@@ -15,7 +15,7 @@ use crate::command::{Answer, binary, command, run, without_settings};
 use crate::wait::wait_until;
 
 /// How much of a log a failed test shows.
-const LOG_SHOWN_BYTES: usize = 4000;
+const LOG_SHOWN_LINES: usize = 40;
 
 /// A node with a temporary directory of its own, running or not. Dropping it kills the process,
 /// removes the directory, and panics if the node has ever panicked.
@@ -67,6 +67,7 @@ impl Node {
     // ---- how it is started
 
     /// Joins by a ticket or an address, from the next start on.
+    #[must_use]
     pub fn join(mut self, whom: &str) -> Self {
         self.also_join(whom);
         self
@@ -78,31 +79,36 @@ impl Node {
     }
 
     /// Has this setting.
+    #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.args.extend(["--set".into(), format!("{key}={value}")]);
         self
     }
 
     /// Keeps its data in another directory.
+    #[must_use]
     pub fn data_in(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = dir.into();
         self
     }
 
     /// Listens for peers at this multiaddress.
+    #[must_use]
     pub fn listen_on(mut self, address: &str) -> Self {
         self.listen = address.into();
         self
     }
 
     /// Serves its API at this address.
+    #[must_use]
     pub fn api_on(mut self, address: &str) -> Self {
         self.api = address.into();
         self
     }
 
     /// Can write no file beyond this many blocks of 512 or 1024 bytes, as the shell counts them,
-    /// until [`Node::lift_file_limit`].
+    /// until [`Node::lift_file_limit`] and another start.
+    #[must_use]
     pub fn file_blocks_max(mut self, blocks: u64) -> Self {
         self.file_blocks_max = Some(blocks);
         self
@@ -171,7 +177,8 @@ impl Node {
         let answer = run(self.arguments(), b"");
         let code = answer.code;
         assert_ne!(code, 0, "`{}` did start", answer.line);
-        answer.exits(code)
+        answer.exits(code);
+        answer
     }
 
     /// kill -9.
@@ -199,7 +206,8 @@ impl Node {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill_process(pid(self.process().child.id()), signal).expect("our child");
+        let pid = i32::try_from(self.process().child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process number"), signal).expect("our child");
     }
 
     /// Ends its standard input, as the end of this process would.
@@ -207,11 +215,9 @@ impl Node {
         drop(self.process.as_mut().expect("the node runs").child.stdin.take());
     }
 
-    /// Lets it write files of any size again.
+    /// Lets it write files of any size from the next start on.
     pub fn lift_file_limit(&mut self) {
         self.file_blocks_max = None;
-        let unlimited = Rlimit { current: None, maximum: None };
-        prlimit(Some(pid(self.process().child.id())), Resource::Fsize, unlimited).expect("our child");
     }
 
     // ---- what it is
@@ -298,14 +304,11 @@ impl Drop for Node {
         }
         let log = self.log();
         if std::thread::panicking() {
-            let from = log.ceil_char_boundary(log.len().saturating_sub(LOG_SHOWN_BYTES));
-            eprintln!("---- log of {}\n{}", self.name, &log[from..]);
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LOG_SHOWN_LINES)..];
+            eprintln!("---- log of {}\n{}", self.name, shown.join("\n"));
         } else {
             assert!(!log.contains("panicked at"), "{} has panicked: {log}", self.name);
         }
     }
-}
-
-fn pid(number: u32) -> Pid {
-    i32::try_from(number).ok().and_then(Pid::from_raw).expect("a process number")
 }

@@ -112,11 +112,12 @@ async fn every_mistake_is_answered_with_a_code_and_a_hint() {
         ("DELETE", keys, b"", 400, "invalid"),
         ("GET", &format!("{keys}/nothing"), b"", 404, "not_found"),
         ("GET", "/v2/nowhere", b"", 404, "not_found"),
-        ("POST", "/v1/status", b"", 405, "invalid"),
+        ("POST", "/v1/status", b"", 405, "method_not_allowed"),
     ] {
         let response = send(&node, method, path, body).await;
         let (found, shown) = (response.status().as_u16(), &path[..path.len().min(60)]);
         assert_eq!(found, status, "{method} {shown}");
+        assert_eq!(response.headers().contains_key("allow"), status == 405, "{method} {shown}");
         let error: Value = response.json().await.unwrap_or_else(|e| panic!("{method} {shown}: {e}"));
         assert_eq!(error["error"], code, "{method} {shown}: {error}");
         for field in ["message", "hint"] {
@@ -273,7 +274,8 @@ async fn with_a_token_nobody_else_is_answered() {
     let node = Node::up("node").set("api.token", "sesame").api_on("0.0.0.0:0").started().await;
     assert_eq!(send(&node, "GET", "/healthz", b"").await.status(), StatusCode::OK);
     assert_eq!(send(&node, "GET", "/v1/ticket", b"").await.status(), StatusCode::UNAUTHORIZED);
-    let refused = node.run(["--output", "json", "put", "k", "v"]).exits(1);
+    let refused = node.run(["--output", "json", "put", "k", "v"]);
+    refused.exits(1);
     assert_eq!(refused.error(), "unauthorized");
     node.run(["--token", "wrong", "get", "k"]).exits(1);
     node.run(["--token", "sesame", "put", "k", "v"]).ok();

@@ -38,7 +38,7 @@ async fn an_export_of_every_type_is_imported_into_another_network() {
     from.run(["-k", "other", "put", "not", "exported"]).ok();
 
     let export = from.run(["export"]).ok();
-    assert_eq!(records(&export).len(), 6 + 26, "100 members in the listing, then pages of 1000 at most");
+    assert_eq!(records(&export).len(), 6 + 4, "a large set takes several lines");
     to.run_with(["import", "-"], export.as_bytes()).ok();
     let mut again = records(&to.run(["export"]).ok());
     // Its end is counted from the import on.
@@ -78,9 +78,9 @@ async fn tables_are_imported_by_a_key_column() {
 #[tokio::test]
 async fn thousands_of_records_arrive() {
     let node = Node::up("node").started().await;
-    let lines: String =
-        (0..5000).map(|n| format!("{{\"key\":\"k{n:04}\",\"value\":{{\"n\":{n}}}}}\n")).collect();
-    let done: Value = node.run_with(["--output", "json", "import", "-"], lines.as_bytes()).json();
+    let line = |n| format!("{{\"key\":\"k{n:04}\",\"value\":{{\"n\":{n}}}}}");
+    let lines: Vec<String> = (0..5000).map(line).collect();
+    let done: Value = node.run_with(["--output", "json", "import", "-"], lines.join("\n").as_bytes()).json();
     assert_eq!(done["records"], 5000);
     assert_eq!(node.run(["--output", "raw", "ls"]).ok().lines().count(), 5000);
     assert_eq!(node.run(["get", "k4999"]).ok(), "{\"n\":4999}");

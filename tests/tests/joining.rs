@@ -68,7 +68,8 @@ async fn a_seed_keeps_no_data_and_is_nobodys_neighbour() {
     joined(&[&a, &b]).await;
     assert_eq!(seed.status().await.role, "seed");
     for command in [&["put", "k", "v"][..], &["get", "k"], &["ls"], &["doctor"]] {
-        let answer = seed.run(["--output", "json"].iter().chain(command)).exits(1);
+        let answer = seed.run(["--output", "json"].iter().chain(command));
+        answer.exits(1);
         assert_eq!(answer.error(), "no_store", "{}", answer.line);
         answer.says("keeps no data");
     }
@@ -123,7 +124,8 @@ async fn a_directory_belongs_to_one_network() {
     let mut node = Node::up("node").join(&ours.ticket().await.to_string()).started().await;
     node.stop().await;
     node.also_join(&other.ticket().await.to_string());
-    let answer = node.refused().exits(1);
+    let answer = node.refused();
+    answer.exits(1);
     answer.says("belongs to network");
     answer.says("--data-dir");
 }

@@ -118,7 +118,8 @@ async fn a_version_check_decides() {
     let first = a.run(["put", "--if-version", "none", "k", "1"]).ok();
     a.run(["put", "--if-version", "none", "k", "2"]).exits(4);
     let second = a.run(["put", "--if-version", &first, "k", "2"]).ok();
-    let late = a.run(["--output", "json", "put", "--if-version", &first, "k", "3"]).exits(4);
+    let late = a.run(["--output", "json", "put", "--if-version", &first, "k", "3"]);
+    late.exits(4);
     assert_eq!(late.error(), "version_mismatch");
     assert_eq!(a.run(["get", "k"]).ok(), "2");
     a.run(["del", "--if-version", &first, "k"]).exits(4);
@@ -191,7 +192,8 @@ async fn exit_codes_and_errors_are_for_programs_too() {
         (2, "usage", &["put", "k", "@/nonexistent/file"]),
         (2, "usage", &["hset", "map", "f", "v", "odd"]),
     ] {
-        let answer = a.run(["--output", "json"].iter().chain(args)).exits(code);
+        let answer = a.run(["--output", "json"].iter().chain(args));
+        answer.exits(code);
         assert_eq!(answer.error(), error, "{}", answer.line);
         a.run(args).exits(code);
     }
@@ -199,11 +201,13 @@ async fn exit_codes_and_errors_are_for_programs_too() {
         assert_eq!(a.run(args).code, 2, "{args:?}");
     }
     for bytes in [1_048_577, 20_000_000] {
-        let answer = a.run_with(["--output", "json", "put", "large"], &vec![b'x'; bytes]).exits(1);
+        let answer = a.run_with(["--output", "json", "put", "large"], &vec![b'x'; bytes]);
+        answer.exits(1);
         assert_eq!(answer.error(), "too_large", "{bytes} bytes");
     }
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
-    let answer = run(["--output", "json", "--api", &free.to_string(), "get", "k"], b"").exits(5);
+    let answer = run(["--output", "json", "--api", &free.to_string(), "get", "k"], b"");
+    answer.exits(5);
     assert_eq!(answer.error(), "unreachable");
 }
 

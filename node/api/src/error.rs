@@ -14,6 +14,8 @@ pub enum ErrorCode {
     Unauthorized,
     /// 404: there is no such key, keyspace or path.
     NotFound,
+    /// 405: the path does not take this method.
+    MethodNotAllowed,
     /// 409: `if_version` names another version than the key has.
     VersionMismatch,
     /// 409: the key holds another type.
@@ -39,6 +41,7 @@ impl ErrorCode {
             Self::Invalid => 400,
             Self::Unauthorized => 401,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::VersionMismatch | Self::TypeMismatch => 409,
             Self::TooLarge => 413,
             Self::StorageFull | Self::Storage | Self::NotReady => 503,

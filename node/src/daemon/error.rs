@@ -97,10 +97,7 @@ impl DaemonError {
             Self::OtherNetwork { .. } => {
                 "name another data directory with --data-dir, or leave the ticket out".into()
             }
-            Self::Store(starling_kv::Error::Locked { .. }) => {
-                "is the node running already? `starling status` tells".into()
-            }
-            Self::Store(_) => "`starling doctor --data-dir DIR` checks the store".into(),
+            Self::Store(error) => advice::split(&error.to_string()).1.into(),
             Self::Driver(_) => "name other addresses with --listen, like /ip4/0.0.0.0/tcp/7500".into(),
             Self::Api { .. } => {
                 "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()

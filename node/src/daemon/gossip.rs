@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_api::admin::{Nodes, Peers, Status};
-use starling_core::{Core, Input, Notice, Output, Token, WriteFailure};
+use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::{Batch, Op, RocksEngine, Write};
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
@@ -21,8 +21,8 @@ use super::disk::{Acknowledgement, Disk};
 use super::notices::log;
 use super::report;
 
-/// Most batches in one group commit.
-const GROUP_BATCHES_MAX: usize = 512;
+/// Most commands taken before the network has its turn again, so most batches in a group commit.
+const COMMANDS_AT_ONCE_MAX: usize = 512;
 /// A group is committed when its keys and values reach this, bytes: bounds how long peers wait.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// How long a leaving node waits for its goodbyes to be taken: more than a round trip, and less than
@@ -147,10 +147,10 @@ impl GossipLoop {
         self.feed(Input::RecordChanged(self.record.clone()));
     }
 
-    /// Takes a command and every write that waits behind it; `false`: leave.
+    /// Takes a command and those that wait behind it, the writes among them as one group; `false`: leave.
     fn on_commands(&mut self, command: Command) -> bool {
         let mut group = Vec::new();
-        let mut bytes = 0;
+        let (mut count, mut bytes) = (0, 0);
         let mut next = Some(command);
         while let Some(command) = next {
             match command {
@@ -163,8 +163,9 @@ impl GossipLoop {
                 Command::Leave => return false,
                 question => self.answer(question),
             }
-            let full = group.len() >= GROUP_BATCHES_MAX || bytes >= GROUP_BYTES_MAX;
-            next = if full { None } else { self.commands.try_recv().ok() };
+            count += 1;
+            let enough = count >= COMMANDS_AT_ONCE_MAX || bytes >= GROUP_BYTES_MAX;
+            next = if enough { None } else { self.commands.try_recv().ok() };
         }
         if !group.is_empty() {
             self.feed(Input::Write(group));
@@ -202,8 +203,9 @@ impl GossipLoop {
                 }
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
                 Output::Written { token, result } => {
-                    let storage = result.as_ref().err().filter(|e| matches!(e, WriteFailure::Storage(_)));
-                    self.asked.storage_error = storage.map(ToString::to_string);
+                    if result.is_ok() {
+                        self.asked.storage_error = None;
+                    }
                     written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));
                 }
                 Output::Changed(changes) => {
@@ -229,6 +231,8 @@ impl GossipLoop {
 
     fn on_notice(&mut self, notice: &Notice) {
         match notice {
+            // Said once, and not for every write that is refused meanwhile.
+            Notice::StorageFailed(reason) if self.asked.storage_error.as_ref() == Some(reason) => return,
             Notice::StorageFailed(reason) => self.asked.storage_error = Some(reason.clone()),
             Notice::NeighborUp(_) => self.contacts.succeeded(),
             _ => {}

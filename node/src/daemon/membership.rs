@@ -68,7 +68,7 @@ impl Membership {
     pub fn ticket_maker(&self) -> impl Fn(&NodeRecord) -> String + Send + use<> {
         let (network, secret) = (self.file.id, self.file.secrets[0]);
         move |record| {
-            let peer = peer_id(&record.id).map(|peer| format!("/p2p/{peer}")).unwrap_or_default();
+            let peer = format!("/p2p/{}", peer_id(&record.id));
             let addresses = record.addresses.iter().map(|address| format!("{address}{peer}")).collect();
             Ticket { network, secret, addresses }.to_string()
         }

@@ -90,5 +90,6 @@ async fn no_such_path() -> Response {
 }
 
 async fn no_such_method() -> Response {
-    Problem::invalid("this path does not take this method", "GET /openapi.json lists them").into_response()
+    let message = "this path does not take this method";
+    Problem::new(ErrorCode::MethodNotAllowed, message, "GET /openapi.json lists them").into_response()
 }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use starling_api::{ErrorCode, PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
@@ -15,6 +16,9 @@ use super::problem::Problem;
 
 /// JSON may need so many bytes for one of a value (`\u00XX`), beside the names of its fields.
 pub const JSON_EXPANSION: usize = 6;
+
+/// How much of a body beyond its limit is read and dropped; a guess at what people send by mistake.
+const DROPPED_BYTES_MAX: usize = 64 << 20;
 
 /// The keyspace and the key of a path. Keys are any bytes, percent-encoded.
 pub struct KeyPath {
@@ -118,12 +122,26 @@ impl Query {
     }
 }
 
-/// A body of at most `bytes_max`.
+/// A body of at most `bytes_max`. The rest of a larger one is read and dropped, within bounds: a client
+/// that is cut off while it sends never sees why.
 pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Problem> {
-    axum::body::to_bytes(body, bytes_max).await.map_err(|_| {
-        let message = format!("the body is above {bytes_max} bytes, or broke off");
-        Problem::new(ErrorCode::TooLarge, message, "send less at a time; see limits in `starling config`")
-    })
+    let mut chunks = body.into_data_stream();
+    let (mut kept, mut received) = (Vec::new(), 0);
+    while let Some(chunk) = chunks.next().await {
+        let broken = |e| Problem::invalid(format!("the body broke off: {e}"), "send the request again");
+        let chunk = chunk.map_err(broken)?;
+        received += chunk.len();
+        if received <= bytes_max {
+            kept.extend_from_slice(&chunk);
+        } else if received > bytes_max + DROPPED_BYTES_MAX {
+            break;
+        }
+    }
+    if received <= bytes_max {
+        return Ok(kept.into());
+    }
+    let hint = "send less at a time; see limits in `starling config`";
+    Err(Problem::new(ErrorCode::TooLarge, format!("the body is above {bytes_max} bytes"), hint))
 }
 
 /// A JSON body of at most `bytes_max`.

@@ -117,7 +117,9 @@ impl Encode for Payload {
 }
 
 impl<C> Decode<C> for Payload {
-    fn decode<D: bincode::de::Decoder<Context = C>>(decoder: &mut D) -> Result<Self, bincode::error::DecodeError> {
+    fn decode<D: bincode::de::Decoder<Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, bincode::error::DecodeError> {
         use bincode::de::read::Reader;
         let length = usize::decode(decoder)?;
         decoder.claim_container_read::<u8>(length)?;

@@ -96,7 +96,7 @@ async fn an_address_is_dialed_with_and_without_a_name_and_says_which() {
             vec![Node::start(&[TCP], network(&[1])).await, Node::start(&[TCP], network(&[1])).await];
         let mut address = nodes[1].record.addresses[0].clone();
         if with_name {
-            address = format!("{address}/p2p/{}", starling_p2p::peer_id(&nodes[1].id()).expect("works"));
+            address = format!("{address}/p2p/{}", starling_p2p::peer_id(&nodes[1].id()));
         }
         nodes[0].driver.dial_address(&address);
         connected(&mut nodes).await;
