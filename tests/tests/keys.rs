@@ -178,6 +178,8 @@ async fn exit_codes_and_errors_are_for_programs_too() {
         (3, "not_found", &["hgetall", "nothing"]),
         (3, "not_found", &["hget", "nothing", "field"]),
         (3, "not_found", &["-k", "nowhere", "get", "register"]),
+        (3, "not_found", &["-k", "nowhere", "ls"]),
+        (3, "not_found", &["-k", "nowhere", "export"]),
         (4, "type_mismatch", &["incr", "register"]),
         (4, "type_mismatch", &["sadd", "register", "m"]),
         (4, "type_mismatch", &["hset", "set", "f", "v"]),

@@ -139,7 +139,9 @@ impl<E: Engine> Core<E> {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Timeout => self.handle_timeout(now),
-            Input::Connected { peer, record, dialed } => self.handle_connected(now, peer, record, dialed),
+            Input::Connected { peer, record, dialed } => {
+                self.handle_connected(now, peer, record, dialed.is_some());
+            }
             Input::Disconnected { peer } => self.handle_disconnected(now, peer),
             Input::Unreachable { peer, address: _ } => {
                 if let Some(peer) = peer {
@@ -204,15 +206,15 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    fn handle_connected(&mut self, now: Now, peer: NodeId, record: NodeRecord, dialed: Option<String>) {
-        if dialed.is_some() {
+    fn handle_connected(&mut self, now: Now, peer: NodeId, record: NodeRecord, was_contact: bool) {
+        if was_contact {
             self.healing.handle(now.mono, HealingInput::Contact(&record));
         }
         self.healing.handle(now.mono, HealingInput::Connected(&record));
         for message in self.links.up(now.mono, record.clone()) {
             self.send(now, peer, message);
         }
-        if dialed.is_some() {
+        if was_contact {
             self.views.handle(now.mono, ViewInput::Contact(record));
         }
         self.timers.set_earlier(Timer::IdleLinks, now.mono + TRANSIENT_IDLE_MS);
@@ -252,12 +254,11 @@ impl<E: Engine> Core<E> {
 
     /// Sends, after dialing if need be.
     pub(crate) fn send_or_dial(&mut self, now: Now, record: &NodeRecord, message: Message) {
-        match self.links.send_or_dial(now.mono, record, message) {
-            Ok(output) => self.outputs.extend(output),
-            Err(_) => {
-                self.counters.dials_refused += 1;
-                self.handle_unreachable(now, record.id);
-            }
+        if let Ok(output) = self.links.send_or_dial(now.mono, record, message) {
+            self.outputs.extend(output);
+        } else {
+            self.counters.dials_refused += 1;
+            self.handle_unreachable(now, record.id);
         }
     }
 

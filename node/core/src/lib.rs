@@ -1,7 +1,7 @@
 //! The node as one pure state machine: views, healing, failure detection, rumors and anti-entropy
 //! composed with the store. It reads no clock, opens no socket and starts no thread; whoever runs
 //! it feeds [`Input`]s with the time, carries out [`Output`]s, and comes back at `poll_timeout`.
-//! The daemon runs it over libp2p and RocksDB; a simulation runs the same code in virtual time.
+//! The daemon runs it over libp2p and `RocksDB`; a simulation runs the same code in virtual time.
 
 mod core;
 mod crawl;

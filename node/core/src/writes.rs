@@ -11,7 +11,7 @@ use crate::{Core, Notice, Now, Output, Token, WriteFailure};
 
 /// A neighbourhood whose median clock differs from ours by more stops expiry here, milliseconds:
 /// half of the store's grace, so that no node expires what another still shows.
-const CLOCK_OFF_MS: i64 = (starling_kv::store::EXPIRY_GRACE_MS / 2) as i64;
+const CLOCK_OFF_MS: u64 = starling_kv::store::EXPIRY_GRACE_MS / 2;
 
 fn rumor_id(dots: &DotRange) -> RumorId {
     RumorId { actor: ActorId(dots.actor.0), first: dots.first, last: dots.last }
@@ -64,7 +64,7 @@ impl<E: Engine> Core<E> {
         let Some(store) = &mut self.store else { return };
         self.timers.set(Timer::Expire, now.mono + starling_kv::store::EXPIRY_STEP_MS);
         let offset_ms = self.detector.clock_offset_ms().unwrap_or(0);
-        let off = offset_ms.abs() > CLOCK_OFF_MS;
+        let off = offset_ms.unsigned_abs() > CLOCK_OFF_MS;
         if off && !self.clock_was_off {
             self.outputs.push_back(Output::Notice(Notice::ClockOff { offset_ms }));
         }

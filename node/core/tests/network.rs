@@ -135,7 +135,7 @@ fn concurrent_increments_all_count() {
         let incr = Write {
             keyspace: "default".into(),
             key: b"n".to_vec(),
-            op: Op::Incr(node as i64),
+            op: Op::Incr(i64::try_from(node).expect("small")),
             ttl_ms: None,
             check: None,
         };

@@ -20,6 +20,9 @@ impl Session {
         };
         loop {
             let page = self.client.list(&self.keyspace, &range).await?;
+            if page.keys.is_empty() && range.after.is_none() {
+                return self.keyspace_exists().await;
+            }
             for info in page.keys {
                 for data in info.data {
                     self.export_data(&info.key, data).await?;

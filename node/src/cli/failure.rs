@@ -48,6 +48,13 @@ impl Failure {
         Self { error: "not_found".into(), message: format!("not found: {what}"), hint, exit: NOT_FOUND }
     }
 
+    /// No key has this keyspace.
+    pub fn no_keyspace(name: &str) -> Self {
+        let hint = "`starling keyspaces` lists them; a keyspace exists while it holds a key".into();
+        let message = format!("there is no keyspace {name:?}");
+        Self { error: "not_found".into(), message, hint, exit: NOT_FOUND }
+    }
+
     /// The reader of our output has gone away: nothing to say to anybody.
     pub fn is_broken_pipe(&self) -> bool {
         self.error == "broken_pipe"

@@ -73,12 +73,27 @@ impl Session {
             let page = self.client.list(&self.keyspace, &range).await?;
             left = left.saturating_sub(page.keys.len());
             self.show_page(&page.keys, args.values)?;
+            if page.keys.is_empty() && range.after.is_none() {
+                return self.keyspace_exists().await;
+            }
             range.after = page.next;
             if range.after.is_none() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// A keyspace exists while it holds a key. One that was named and holds none is likely misspelled.
+    pub(super) async fn keyspace_exists(&self) -> Result {
+        if !self.keyspace_given {
+            return Ok(());
+        }
+        let found = self.client.keyspaces().await?.keyspaces;
+        if found.iter().any(|keyspace| keyspace.name == self.keyspace) {
+            return Ok(());
+        }
+        Err(Failure::no_keyspace(&self.keyspace))
     }
 
     fn show_page(&self, keys: &[KeyInfo], values: bool) -> Result {
