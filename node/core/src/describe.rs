@@ -3,7 +3,7 @@
 use starling_kv::Engine;
 use starling_proto::message::{Description, Root};
 use starling_proto::wire::bounds::RECORDS_MAX;
-use starling_proto::{NodeId, NodeRecord};
+use starling_proto::{NodeId, NodeRecord, Role};
 
 use crate::{Core, Counters, Now, PeerStatus, Status};
 
@@ -69,7 +69,10 @@ impl<E: Engine> Core<E> {
     }
 
     pub(crate) fn describe(&self, now: Now) -> Description {
-        let known = self.views.active().chain(self.views.passive());
+        let remembered = self.healing.remembered();
+        // Seeds sit in nobody's view; whoever crawls should see them all the same.
+        let seeds = remembered.iter().filter(|record| record.role == Role::Seed);
+        let known = self.views.active().chain(seeds).chain(self.views.passive());
         Description {
             record: self.record.clone(),
             version: self.version.clone(),

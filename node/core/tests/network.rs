@@ -177,7 +177,7 @@ fn a_crawl_finds_every_node() {
     world.input(7, starling_core::Input::Crawl(1));
     world.run_until(30_000, "the crawl ends", |w| w.nodes[7].crawled.is_some());
     let (found, unreachable) = world.nodes[7].crawled.expect("it ended");
-    assert!(found >= 40, "{found} found, {unreachable} unreachable");
+    assert_eq!((found, unreachable), (41, 0), "40 replicas and the seed");
 }
 
 #[test]
