@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use starling_proto::message::{Payload, SyncMessage};
-use starling_proto::sync::{Ending, SESSIONS_MAX, SyncInput};
+use starling_proto::sync::{Ending, SESSIONS_MAX, SyncConfig, SyncInput};
 use starling_proto::{ActorId, DotRanges};
 
 use crate::model::Model;
@@ -41,7 +41,7 @@ fn a_network_at_rest_has_a_session_per_node_and_interval() {
     let mut network = ring(8);
     let (messages, reports) =
         (network.messages, network.peers.iter().map(|p| p.reports.len()).sum::<usize>());
-    network.run_for(300_000);
+    network.run_for(10 * SyncConfig::default().interval_ms);
     let sessions = network.peers.iter().map(|p| p.reports.len()).sum::<usize>() - reports;
     assert!((60..=100).contains(&sessions), "{sessions} sessions of 8 nodes in 10 intervals");
     assert_eq!(network.messages - messages, 2 * sessions as u64);
