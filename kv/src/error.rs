@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// Stored bytes are not what was written.
     #[error(
-        "the store is damaged: {reason}: run `starling doctor`, or start with an empty data directory and let peers refill it"
+        "the store is damaged: {reason}: stop the node, move `store` out of its data directory and start again (peers refill it); `starling doctor` says more where the store still opens"
     )]
     Corrupt {
         /// Where, and what was found.
