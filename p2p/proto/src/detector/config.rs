@@ -34,16 +34,16 @@ impl Default for DetectorConfig {
 
 impl DetectorConfig {
     /// The configuration that gives a silent neighbour up within `detect_ms` (at least 500): 3,000
-    /// gives a sign of life every 1,250 ms, 10,000 one every 5,831 ms, which costs about a fifth.
+    /// gives a sign of life every 1,250 ms, 10,000 one every 5,000 ms, which costs a quarter.
     ///
-    /// With regular signs of life phi crosses the threshold at 90 % of `detect_ms`; signs so irregular
+    /// With regular signs of life phi crosses the threshold at 95 % of `detect_ms`; signs so irregular
     /// that it would cross later do not delay the verdict beyond [`Self::verdict_ms`].
     pub fn detecting_in(detect_ms: u64) -> Self {
         let detect_ms = detect_ms.max(500);
         // 5/12 up to 3 s, so that a doubt, a question and its answer still fit when both processors
-        // are busy; 7/12 from 10 s on, where there is time for that anyway; in between a straight line.
+        // are busy; 1/2 from 10 s on, where there is time for that anyway; in between a straight line.
         let twelfth_ms = detect_ms / 12;
-        let interval_ms = 5 * twelfth_ms + 2 * twelfth_ms * (detect_ms.clamp(3_000, 10_000) - 3_000) / 7_000;
+        let interval_ms = 5 * twelfth_ms + twelfth_ms * (detect_ms.clamp(3_000, 10_000) - 3_000) / 7_000;
         let spare_ms = detect_ms - interval_ms;
         let std_min_ms = spare_ms / 16;
         Self {
@@ -54,7 +54,7 @@ impl DetectorConfig {
             threshold: 8,
             std_min_ms,
             // phi reaches 8 at 5.23 standard deviations beyond mean and pause.
-            pause_ms: detect_ms * 9 / 10 - interval_ms - std_min_ms * 523 / 100,
+            pause_ms: detect_ms * 19 / 20 - interval_ms - std_min_ms * 523 / 100,
             stall_ms: spare_ms / 6,
         }
     }
@@ -62,6 +62,6 @@ impl DetectorConfig {
     /// Silence after which a healthy node gives a peer up whatever phi says, milliseconds; the rest of
     /// `detect_ms` is for our own timer to be late.
     pub fn verdict_ms(&self) -> u64 {
-        self.detect_ms - self.detect_ms / 15
+        self.detect_ms - self.detect_ms / 40
     }
 }
