@@ -140,10 +140,11 @@ impl Link {
         self.events.insert((at, self.serial), event);
     }
 
-    /// Stops a node. What is sent to it meanwhile is read after its timers have fired, and slowly.
+    /// Stops a node. What is sent to it meanwhile is read after its timers have fired, and slowly: it
+    /// takes as long as the stop at most, since no more has piled up.
     fn stop(&mut self, node: usize, ms: u64) {
         self.stopped_until[node] = self.now + ms;
-        self.arrived[node] = self.stopped_until[node] + self.detect_ms / 3;
+        self.arrived[node] = self.stopped_until[node] + ms.min(self.detect_ms / 3);
     }
 }
 
