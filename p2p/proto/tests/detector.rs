@@ -141,10 +141,10 @@ impl Link {
     }
 
     /// Stops a node. What is sent to it meanwhile is read after its timers have fired, and slowly: it
-    /// takes a tenth of the limit at most, and no longer than the stop.
+    /// takes as long as the stop at most, since no more has piled up.
     fn stop(&mut self, node: usize, ms: u64) {
         self.stopped_until[node] = self.now + ms;
-        self.arrived[node] = self.stopped_until[node] + ms.min(self.detect_ms / 10);
+        self.arrived[node] = self.stopped_until[node] + ms.min(self.detect_ms / 3);
     }
 }
 

@@ -21,6 +21,10 @@ pub struct DetectorConfig {
     /// Silence beyond the mean that raises no suspicion yet, milliseconds (Akka:
     /// `acceptable-heartbeat-pause`, 3 s).
     pub pause_ms: u64,
+    /// A timer of ours that fires later than this is added to every peer's last sign of life,
+    /// milliseconds: a stop that began between two timers shows as no more than that. Small enough that a
+    /// question, a third of `detect_ms` for a backlog and this fit before the verdict.
+    pub late_ms: u64,
     /// A timer of ours that fires later than this was a stall of our own, milliseconds. Measured: with
     /// both cores of a test machine busy, timers are late by up to 200 ms.
     pub stall_ms: u64,
@@ -55,6 +59,7 @@ impl DetectorConfig {
             std_min_ms,
             // phi reaches 8 at 5.23 standard deviations beyond mean and pause.
             pause_ms: detect_ms * 19 / 20 - interval_ms - std_min_ms * 523 / 100,
+            late_ms: detect_ms / 64,
             stall_ms: spare_ms / 6,
         }
     }

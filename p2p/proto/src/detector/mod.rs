@@ -174,13 +174,18 @@ impl Detector {
     /// A wake-up that comes late was a stall of our own: nothing is held against anybody for it.
     fn notice_stall(&mut self, now: Millis) {
         let Some(late_ms) = self.wake.map(|wake| now - wake) else { return };
+        if late_ms <= self.config.late_ms {
+            return;
+        }
+        for peer in self.peers.values_mut() {
+            peer.heard = (peer.heard + late_ms).min(now);
+        }
         if late_ms <= self.config.stall_ms {
             return;
         }
         self.counters.self_stalls += 1;
         self.health.worsen(now);
         for peer in self.peers.values_mut() {
-            peer.heard = (peer.heard + late_ms).min(now);
             peer.doubted = None;
             peer.skip = true;
         }
