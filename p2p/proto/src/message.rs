@@ -104,6 +104,17 @@ pub enum RumorMessage {
     Graft { ids: Vec<RumorId> },
     /// "You told me old news": push lazily from now on.
     Prune,
+    /// Redraws the shared tree; flooded over every link.
+    Beacon(Beacon),
+}
+
+/// One redrawing of the tree that rumors are pushed along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Beacon {
+    /// Drawn at random by its origin at each start. Of two origins the smaller one goes on.
+    pub origin: u64,
+    /// Counts the origin's beacons from 1.
+    pub round: u64,
 }
 
 /// Opaque bytes of the store, shared and not copied when a message goes to several links.

@@ -41,6 +41,8 @@ struct Network {
     loss: u32,
     /// Full rumors received per rumor.
     copies: BTreeMap<RumorId, usize>,
+    /// Links that the first copy at the last node came over.
+    last_hop: BTreeMap<RumorId, u16>,
 }
 
 fn node_id(index: usize) -> NodeId {
@@ -73,6 +75,7 @@ impl Network {
             arrivals: BTreeMap::new(),
             loss: 0,
             copies: BTreeMap::new(),
+            last_hop: BTreeMap::new(),
         };
         network.fill_links();
         network
@@ -215,6 +218,10 @@ impl Network {
             RumorMessage::Full { id, hops, payload } => {
                 *self.copies.entry(id).or_default() += 1;
                 let news = self.nodes[to].known.insert(id);
+                if news {
+                    let last = self.last_hop.entry(id).or_default();
+                    *last = hops.max(*last);
+                }
                 RumorInput::Received { from, id, hops, payload: payload.0, news }
             }
             message => RumorInput::Message { from, message },
@@ -391,6 +398,31 @@ fn the_tree_repairs_after_a_quarter_of_the_nodes_died() {
         let redundancy = network.redundancy(&rumors);
         assert!(redundancy <= 1.1, "{redundancy} copies per node of {size}");
     }
+}
+
+/// Repairs alone leave a tree as long as chance makes it: beacons redraw it.
+#[test]
+fn the_tree_stays_short_whatever_became_of_the_links() {
+    let mut network = Network::new(64, 11);
+    for _ in 0..20 {
+        for _ in 0..4 {
+            let node = network.random_live();
+            for peer in network.nodes[node].links.clone() {
+                network.unlink(node, peer);
+            }
+        }
+        network.fill_links();
+        network.publish_many(5, 100, |network, _| network.random_live());
+    }
+    // Time for a beacon, and for what it changed to settle.
+    network.publish_many(200, 100, |network, _| network.random_live());
+    let rumors = network.publish_many(50, 200, |network, _| network.random_live());
+    network.assert_everywhere(&rumors);
+    let mean = rumors.iter().map(|id| f64::from(network.last_hop[id])).sum::<f64>() / rumors.len() as f64;
+    // Breadth-first from a node in the middle, 64 nodes of degree 5 are 4 deep: twice that from end to end.
+    assert!(mean <= 9.0, "{mean} links to the last node");
+    let redundancy = network.redundancy(&rumors);
+    assert!(redundancy <= 1.05, "{redundancy} copies per node");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("rumor.announce", Message::Rumor(RumorMessage::Announce { ids: vec![rumor(1, 1), rumor(2, 400)] })),
         ("rumor.graft", Message::Rumor(RumorMessage::Graft { ids: vec![rumor(1, 1)] })),
         ("rumor.prune", Message::Rumor(RumorMessage::Prune)),
+        ("rumor.beacon", Message::Rumor(RumorMessage::Beacon(Beacon { origin: 1 << 40, round: 7 }))),
         ("sync.open", Message::Sync(SyncMessage::Open { session, salt, root })),
         ("sync.equal", Message::Sync(SyncMessage::Equal { session })),
         ("sync.busy", Message::Sync(SyncMessage::Busy { session })),

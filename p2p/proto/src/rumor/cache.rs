@@ -1,17 +1,28 @@
-//! Payloads of recent rumors, to serve grafts.
+//! Recent rumors: their payloads, to serve grafts, and who brought them.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::NodeId;
 use crate::message::RumorId;
+
+/// A rumor as it came first.
+#[derive(Debug)]
+pub(super) struct Rumor {
+    pub(super) payload: Bytes,
+    /// Links it came over.
+    pub(super) hops: u16,
+    /// The link it came by; none of our own.
+    pub(super) bringer: Option<NodeId>,
+}
 
 /// Bounded in bytes of payload; the oldest gives way.
 #[derive(Debug)]
 pub(super) struct Cache {
     bytes_max: usize,
     bytes: usize,
-    rumors: BTreeMap<RumorId, (Bytes, u16)>,
+    rumors: BTreeMap<RumorId, Rumor>,
     order: VecDeque<RumorId>,
 }
 
@@ -23,26 +34,31 @@ impl Cache {
         Self { bytes_max, bytes: 0, rumors: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// Keeps a rumor that came over `hops` links; the first payload under a name stays.
-    pub(super) fn insert(&mut self, id: RumorId, payload: Bytes, hops: u16) {
+    /// Keeps a rumor; the first one under a name stays.
+    pub(super) fn insert(&mut self, id: RumorId, rumor: Rumor) {
         if self.rumors.contains_key(&id) {
             return;
         }
-        self.bytes += payload.len() + ENTRY_BYTES;
-        self.rumors.insert(id, (payload, hops));
+        self.bytes += rumor.payload.len() + ENTRY_BYTES;
+        self.rumors.insert(id, rumor);
         self.order.push_back(id);
         while self.bytes > self.bytes_max
             && let Some(oldest) = self.order.pop_front()
         {
-            if let Some((payload, _)) = self.rumors.remove(&oldest) {
-                self.bytes -= payload.len() + ENTRY_BYTES;
+            if let Some(rumor) = self.rumors.remove(&oldest) {
+                self.bytes -= rumor.payload.len() + ENTRY_BYTES;
             }
         }
     }
 
     /// A rumor's payload and the links it came over.
     pub(super) fn get(&self, id: &RumorId) -> Option<(Bytes, u16)> {
-        self.rumors.get(id).cloned()
+        self.rumors.get(id).map(|rumor| (rumor.payload.clone(), rumor.hops))
+    }
+
+    /// Who brought a rumor first.
+    pub(super) fn bringer(&self, id: &RumorId) -> Option<NodeId> {
+        self.rumors.get(id)?.bringer
     }
 }
 
@@ -54,14 +70,15 @@ mod tests {
     #[test]
     fn the_oldest_gives_way_and_the_bound_holds() {
         let id = |seq| RumorId { actor: ActorId([1; 16]), first: seq, last: seq };
+        let rumor = |byte, bytes| Rumor { payload: vec![byte; bytes].into(), hops: 3, bringer: None };
         let mut cache = Cache::new(10 * (100 + ENTRY_BYTES));
         for seq in 1..=25 {
-            cache.insert(id(seq), Bytes::from(vec![0; 100]), 3);
-            cache.insert(id(seq), Bytes::from(vec![1; 100]), 4);
+            cache.insert(id(seq), rumor(0, 100));
+            cache.insert(id(seq), rumor(1, 100));
             assert!(cache.bytes <= cache.bytes_max && cache.order.len() == cache.rumors.len());
         }
         assert_eq!((cache.get(&id(15)), cache.get(&id(16))), (None, Some((Bytes::from(vec![0; 100]), 3))));
-        cache.insert(id(26), Bytes::from(vec![0; 1 << 20]), 1);
+        cache.insert(id(26), rumor(0, 1 << 20));
         assert_eq!((cache.bytes, cache.rumors.len()), (0, 0), "one larger than the cache is not kept");
     }
 }

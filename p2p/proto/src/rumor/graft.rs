@@ -19,9 +19,17 @@ const PROGRESS_MAX: usize = 1024;
 /// cycles, which pruning then cuts again. Measured with [`super::link::DOUBT_MS`].
 const PATIENCE_MAX: u64 = 3000;
 
+/// Most rumors remembered that a graft brought.
+const GRAFTED_MAX: usize = 64;
+/// Announcements are believed to precede their rumors by no more than this, milliseconds.
+const TRAIL_MS_MAX: u64 = 2_000;
+/// Of how much rumors trail their announcements, each new one forgets this part.
+const TRAIL_FADES: u64 = 64;
+
 /// One rumor waited for.
 #[derive(Debug)]
 struct Wanted {
+    since: Millis,
     /// Asked in turn.
     announcers: VecDeque<NodeId>,
     asked: Option<NodeId>,
@@ -59,6 +67,12 @@ pub(super) struct Grafts {
     /// queued behind them and not lost. Without this a burst, whose announcements overtake it,
     /// would be grafted on top.
     progress: BTreeMap<ActorId, (Millis, u64)>,
+    /// How long after its announcement a rumor that was not lost comes at the latest, as far as seen
+    /// lately: announcements take the shortest path through the mesh, rumors the one through the tree.
+    trail_ms: u64,
+    /// Rumors that a graft brought, and when they were announced: if they come by the tree as well, they
+    /// were not lost.
+    grafted: VecDeque<(RumorId, Millis)>,
 }
 
 impl Grafts {
@@ -70,6 +84,8 @@ impl Grafts {
             wanted: BTreeMap::new(),
             due: BTreeSet::new(),
             progress: BTreeMap::new(),
+            trail_ms: 0,
+            grafted: VecDeque::new(),
         }
     }
 
@@ -91,9 +107,9 @@ impl Grafts {
         if self.wanted.is_empty() {
             self.patience = rng.random_range(0..=PATIENCE_MAX);
         }
-        let due = now + self.graft_ms + self.graft_ms * self.patience / 1000;
+        let due = now + self.trail_ms + self.graft_ms + self.graft_ms * self.patience / 1000;
         self.due.insert((due, id));
-        self.wanted.insert(id, Wanted { announcers: [from].into(), asked: None, due });
+        self.wanted.insert(id, Wanted { since: now, announcers: [from].into(), asked: None, due });
         true
     }
 
@@ -103,6 +119,14 @@ impl Grafts {
         if let Some(wanted) = self.wanted.remove(id) {
             self.due.remove(&(wanted.due, *id));
             grafted = wanted.asked == Some(from);
+            if grafted {
+                if self.grafted.len() == GRAFTED_MAX {
+                    self.grafted.pop_front();
+                }
+                self.grafted.push_back((*id, wanted.since));
+            } else {
+                self.learn_trail(now - wanted.since);
+            }
         }
         if self.progress.len() >= PROGRESS_MAX {
             self.progress.retain(|_, (at, _)| now - *at < self.graft_ms);
@@ -110,6 +134,20 @@ impl Grafts {
         if !grafted && (self.progress.len() < PROGRESS_MAX || self.progress.contains_key(&id.actor)) {
             self.progress.insert(id.actor, (now, id.last));
         }
+    }
+
+    /// A rumor that was known came in full.
+    pub(super) fn came_again(&mut self, now: Millis, id: &RumorId) {
+        if let Some(index) = self.grafted.iter().position(|(grafted, _)| grafted == id)
+            && let Some((_, since)) = self.grafted.remove(index)
+        {
+            self.learn_trail(now - since);
+        }
+    }
+
+    fn learn_trail(&mut self, trail_ms: u64) {
+        let faded_ms = self.trail_ms - self.trail_ms.div_ceil(TRAIL_FADES);
+        self.trail_ms = faded_ms.max(trail_ms).min(TRAIL_MS_MAX);
     }
 
     /// Whether earlier rumors of the same actor are coming just now.

@@ -23,6 +23,8 @@ const PRUNE_AGAIN_MS: u64 = 1000;
 pub(super) struct Link {
     /// Full rumors are pushed over it.
     pub(super) eager: bool,
+    /// The peer attached itself here: this node is its parent in the tree.
+    pub(super) child: bool,
     /// When it last brought news.
     pub(super) news_at: Millis,
     /// When old news came last, and from when on it counts against the link.
@@ -36,6 +38,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             eager: true,
+            child: false,
             news_at: Millis::default(),
             doubt: None,
             pruned_at: None,
@@ -63,6 +66,7 @@ impl Link {
     /// Makes it lazy. Whether the peer has to be told.
     pub(super) fn prune(&mut self, now: Millis) -> bool {
         self.eager = false;
+        self.child = false;
         self.doubt = None;
         let told = self.pruned_at.is_some_and(|at| now - at < PRUNE_AGAIN_MS);
         if !told {

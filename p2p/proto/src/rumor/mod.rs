@@ -5,7 +5,8 @@
 //! rumor that was announced and did not come is grafted, which makes its link eager again (Leitao,
 //! Pereira, Rodrigues: Epidemic Broadcast Trees, SRDS 2007). Interest is kept per link and not per
 //! origin: the eager links settle into one tree shared by all origins, with a mesh of lazy links
-//! behind it.
+//! behind it. Beacons redraw that tree while it is in use ([`tree`]), so that it stays short whatever
+//! became of the views.
 //!
 //! The payload is the store's: the caller joins a full rumor first and says whether it was news
 //! (it changed the live entries or the causal context; a known dot may still bring news of what it
@@ -14,6 +15,7 @@
 mod cache;
 mod graft;
 mod link;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,9 +27,10 @@ use crate::message::{Payload, RumorId, RumorMessage};
 use crate::wire::{BULK_FRAME_BYTES_MAX, bounds::RUMOR_IDS_MAX};
 use crate::{Millis, NodeId};
 
-use cache::Cache;
+use cache::{Cache, Rumor};
 use graft::{Due, Grafts};
 use link::{DOUBT_MS, Link};
+use tree::{Redraw, Tree};
 
 /// Largest payload that is pushed; a larger one travels by sessions, in chunks.
 pub const PAYLOAD_BYTES_MAX: usize = BULK_FRAME_BYTES_MAX - 256;
@@ -35,6 +38,11 @@ pub const PAYLOAD_BYTES_MAX: usize = BULK_FRAME_BYTES_MAX - 256;
 /// Rumors this far apart do not cross: a single rumor cuts every cycle in exactly one place, so its
 /// duplicates count at once. A guess at the longest time a rumor is under way.
 const CROSSING_MS: u64 = 200;
+/// Old news over a link of the tree counts only if it goes on for so long: others are cut first.
+const TREE_DOUBT_MS: u64 = 2000;
+/// After a redraw the link to the former parent stays eager for so long: longer than a rumor is
+/// under way. A guess.
+const LEAVE_MS: u64 = 1000;
 
 /// Settings, in milliseconds and bytes.
 #[derive(Clone, Debug)]
@@ -177,6 +185,9 @@ pub struct Rumors {
     links: BTreeMap<NodeId, Link>,
     cache: Cache,
     grafts: Grafts,
+    tree: Tree,
+    /// The links to make lazy after a redraw, once what was under way has arrived.
+    leaving: BTreeMap<NodeId, Millis>,
     /// The rumor that came last, and when.
     latest: Option<(RumorId, Millis)>,
     /// When another one came last before it.
@@ -190,8 +201,11 @@ pub struct Rumors {
 impl Rumors {
     /// A node without links.
     pub fn new(config: RumorConfig, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
         Self {
-            rng: ChaCha8Rng::from_seed(seed),
+            tree: Tree::new(&mut rng),
+            leaving: BTreeMap::new(),
+            rng,
             cache: Cache::new(config.cache_bytes_max),
             grafts: Grafts::new(config.graft_ms, config.graft_again_ms),
             config,
@@ -221,7 +235,10 @@ impl Rumors {
 
     /// When to come back with [`RumorInput::Timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
-        [self.announce_at, self.grafts.next_due()].into_iter().flatten().min()
+        [self.announce_at, self.grafts.next_due(), self.tree.next_due(), self.leaving.values().min().copied()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes one input. `knows` says whether every dot of a rumor is in the causal context.
@@ -244,11 +261,53 @@ impl Rumors {
 
     fn handle_link_down(&mut self, peer: NodeId) {
         self.links.remove(&peer);
-        // Nobody would push to a node that lost its only eager link until it grafts something.
-        if self.eager().next().is_none()
+        self.leaving.remove(&peer);
+        // Nobody would push to a node that lost its parent or its only eager link until it grafts
+        // something.
+        if let Some(parent) = self.tree.lost(peer) {
+            self.attach_to(parent);
+        } else if self.eager().next().is_none()
             && let Some(next) = self.attach()
         {
             self.send(vec![next], RumorMessage::Graft { ids: Vec::new() });
+        }
+    }
+
+    /// Makes the link to a parent in the tree eager at both ends.
+    fn attach_to(&mut self, parent: NodeId) {
+        if let Some(link) = self.links.get_mut(&parent) {
+            link.eager = true;
+            link.child = false;
+            self.leaving.remove(&parent);
+            self.send(vec![parent], RumorMessage::Graft { ids: Vec::new() });
+        }
+    }
+
+    /// Passes a beacon on, and moves to another parent if it leads there.
+    fn redraw(&mut self, now: Millis, redraw: Redraw) {
+        let Redraw { beacon, known_by, attach, leave } = redraw;
+        let to = self.links.keys().copied().filter(|peer| !known_by.contains(peer)).collect();
+        self.send(to, RumorMessage::Beacon(beacon));
+        if let Some(parent) = attach {
+            self.attach_to(parent);
+        }
+        // What the old parent has pushed meanwhile and the new one had pushed before is not lost.
+        if let Some(parent) = leave.filter(|parent| self.links.contains_key(parent)) {
+            self.leaving.insert(parent, now + LEAVE_MS);
+        }
+    }
+
+    /// Makes the links to former parents lazy, except to those that are children by now.
+    fn leave_former_parents(&mut self, now: Millis) {
+        let due = self.leaving.iter().filter(|(_, at)| **at <= now);
+        let former: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
+        for peer in former {
+            self.leaving.remove(&peer);
+            let Some(link) = self.links.get_mut(&peer).filter(|link| !link.child) else { continue };
+            if link.prune(now) {
+                self.stats.prunes_sent += 1;
+                self.send(vec![peer], RumorMessage::Prune);
+            }
         }
     }
 
@@ -282,11 +341,23 @@ impl Rumors {
             self.spread(now, Some(from), id, hops, payload);
         } else {
             self.stats.received_old += 1;
-            self.lose_interest(now, from);
+            self.grafts.came_again(now, &id);
+            let superfluous = self.superfluous(&id, from);
+            self.lose_interest(now, superfluous);
         }
         if let Some(link) = self.links.get_mut(&from) {
             link.forget_announcement(&id);
         }
+    }
+
+    fn is_in_tree(&self, peer: &NodeId) -> bool {
+        self.tree.parent() == Some(*peer) || self.links.get(peer).is_some_and(|link| link.child)
+    }
+
+    /// Of two links that brought the same rumor, the one that is not in the tree, or else the later one.
+    fn superfluous(&self, id: &RumorId, later: NodeId) -> NodeId {
+        let earlier = self.cache.bringer(id).filter(|peer| self.is_in_tree(&later) && !self.is_in_tree(peer));
+        earlier.unwrap_or(later)
     }
 
     /// Old news came by this link: tell it to push lazily. Not over the last eager link, which only
@@ -294,7 +365,13 @@ impl Rumors {
     fn lose_interest(&mut self, now: Millis, from: NodeId) {
         let alone = !self.eager().any(|peer| peer != from);
         let alone_on_its_way = self.before.is_none_or(|at| now - at > CROSSING_MS);
-        let patience_ms = if alone_on_its_way { 0 } else { self.rng.random_range(0..=DOUBT_MS) };
+        let patience_ms = if self.is_in_tree(&from) {
+            self.rng.random_range(TREE_DOUBT_MS..=2 * TREE_DOUBT_MS)
+        } else if self.tree.parent().is_some() || alone_on_its_way {
+            0
+        } else {
+            self.rng.random_range(0..=DOUBT_MS)
+        };
         let Some(link) = self.links.get_mut(&from) else { return };
         if !link.heard_old_news(now, patience_ms) || alone || !link.prune(now) {
             return;
@@ -305,6 +382,7 @@ impl Rumors {
 
     /// Pushes over eager links and announces over lazy ones, but not back where it came from.
     fn spread(&mut self, now: Millis, from: Option<NodeId>, id: RumorId, hops: u16, payload: Bytes) {
+        self.tree.in_use(now, from.is_none(), &mut self.rng);
         if payload.len() > PAYLOAD_BYTES_MAX {
             self.stats.oversized += 1;
             let peers: Vec<NodeId> = self.links.keys().copied().filter(|peer| Some(*peer) != from).collect();
@@ -328,7 +406,7 @@ impl Rumors {
         for peer in full {
             self.announce(peer);
         }
-        self.cache.insert(id, payload.clone(), hops);
+        self.cache.insert(id, Rumor { payload: payload.clone(), hops, bringer: from });
         self.push(eager, id, hops.saturating_add(1), payload);
     }
 
@@ -352,6 +430,16 @@ impl Rumors {
                 self.stats.prunes_received += 1;
                 if let Some(link) = self.links.get_mut(&from) {
                     link.eager = false;
+                    link.child = false;
+                }
+                // It did not know yet, or something better is to be had.
+                if let Some(parent) = self.tree.lost(from) {
+                    self.attach_to(parent);
+                }
+            }
+            RumorMessage::Beacon(beacon) => {
+                if self.links.contains_key(&from) {
+                    self.tree.on_beacon(now, from, beacon);
                 }
             }
         }
@@ -381,6 +469,7 @@ impl Rumors {
     fn on_graft(&mut self, from: NodeId, ids: Vec<RumorId>) {
         let Some(link) = self.links.get_mut(&from) else { return };
         link.eager = true;
+        link.child |= ids.is_empty();
         for id in BTreeSet::from_iter(ids) {
             self.stats.grafts_served += 1;
             match self.cache.get(&id) {
@@ -399,6 +488,10 @@ impl Rumors {
             }
         }
         self.graft_what_is_due(now, knows);
+        if let Some(redraw) = self.tree.poll(now) {
+            self.redraw(now, redraw);
+        }
+        self.leave_former_parents(now);
     }
 
     fn announce(&mut self, peer: NodeId) {

@@ -80,7 +80,7 @@ fn rumor(message: &RumorMessage) -> Result<(), WireError> {
     match message {
         RumorMessage::Full { id, .. } => rumor_ids(&[*id]),
         RumorMessage::Announce { ids } | RumorMessage::Graft { ids } => rumor_ids(ids),
-        RumorMessage::Prune => Ok(()),
+        RumorMessage::Prune | RumorMessage::Beacon(_) => Ok(()),
     }
 }
 
