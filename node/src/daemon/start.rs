@@ -104,11 +104,12 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         asked: Asked::default(),
     };
     let api_thread = socket.serve(Arc::new(app))?;
+    // Whoever reads that the node is up may stop it at once.
+    let stop = stop_signal().map_err(DaemonError::System)?;
     announce(&dir, &gossip_loop, &membership, api)?;
     if exit_with_parent {
         leave_when_stdin_ends(gossip).map_err(DaemonError::System)?;
     }
-    let stop = stop_signal().map_err(DaemonError::System)?;
     tokio::select! {
         () = gossip_loop.run(stop) => {}
         () = search => {}
