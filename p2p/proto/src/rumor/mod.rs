@@ -5,8 +5,8 @@
 //! rumor that was announced and did not come is grafted, which makes its link eager again (Leitao,
 //! Pereira, Rodrigues: Epidemic Broadcast Trees, SRDS 2007). Interest is kept per link and not per
 //! origin: the eager links settle into one tree shared by all origins, with a mesh of lazy links
-//! behind it. Beacons redraw that tree while it is in use ([`tree`]), so that it stays short whatever
-//! became of the views.
+//! behind it. Beacons redraw that tree while it is in use, so that it stays short whatever became of
+//! the views.
 //!
 //! The payload is the store's: the caller joins a full rumor first and says whether it was news
 //! (it changed the live entries or the causal context; a known dot may still bring news of what it
