@@ -42,6 +42,10 @@ impl Cache {
         self.bytes += rumor.payload.len() + ENTRY_BYTES;
         self.rumors.insert(id, rumor);
         self.order.push_back(id);
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::CacheUnbounded) {
+            return;
+        }
         while self.bytes > self.bytes_max
             && let Some(oldest) = self.order.pop_front()
         {
@@ -49,6 +53,11 @@ impl Cache {
                 self.bytes -= rumor.payload.len() + ENTRY_BYTES;
             }
         }
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// A rumor's payload and the links it came over.

@@ -21,8 +21,9 @@ const PATIENCE_MAX: u64 = 3000;
 
 /// Most rumors remembered that a graft brought.
 const GRAFTED_MAX: usize = 64;
-/// Announcements are believed to precede their rumors by no more than this, milliseconds.
-const TRAIL_MS_MAX: u64 = 2_000;
+/// Announcements are believed to precede their rumors by no more than this, milliseconds: a rumor that
+/// was lost further up and grafted there trails them by more.
+const TRAIL_MS_MAX: u64 = 300;
 /// Of how much rumors trail their announcements, each new one forgets this part.
 const TRAIL_FADES: u64 = 64;
 
@@ -91,6 +92,18 @@ impl Grafts {
 
     pub(super) fn next_due(&self) -> Option<Millis> {
         self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Rumors waited for.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Waits for nothing any more.
+    #[cfg(planted)]
+    pub(super) fn forget(&mut self) {
+        self.wanted.clear();
+        self.due.clear();
     }
 
     /// An unknown rumor was announced. False if there is no room to wait for it.

@@ -23,8 +23,8 @@ const PRUNE_AGAIN_MS: u64 = 1000;
 pub(super) struct Link {
     /// Full rumors are pushed over it.
     pub(super) eager: bool,
-    /// The peer attached itself here: this node is its parent in the tree.
-    pub(super) child: bool,
+    /// Redrawings of the tree for which the peer is still believed to be attached here, as a child.
+    child_for: u8,
     /// When it last brought news.
     pub(super) news_at: Millis,
     /// When old news came last, and from when on it counts against the link.
@@ -38,7 +38,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             eager: true,
-            child: false,
+            child_for: 0,
             news_at: Millis::default(),
             doubt: None,
             pruned_at: None,
@@ -48,6 +48,27 @@ impl Default for Link {
 }
 
 impl Link {
+    /// The peer takes this node for its parent in the tree. It says so again at every redrawing, a
+    /// moment after this node has passed it on.
+    pub(super) fn attached(&mut self) {
+        self.child_for = 2;
+    }
+
+    /// It does no more.
+    pub(super) fn detached(&mut self) {
+        self.child_for = 0;
+    }
+
+    /// The tree has been redrawn.
+    pub(super) fn redrawn(&mut self) {
+        self.child_for = self.child_for.saturating_sub(1);
+    }
+
+    /// Whether the peer is a child in the tree.
+    pub(super) fn is_child(&self) -> bool {
+        self.child_for > 0
+    }
+
     /// News came by it: it is worth being eager about.
     pub(super) fn heard_news(&mut self, now: Millis) {
         self.eager = true;
@@ -66,7 +87,7 @@ impl Link {
     /// Makes it lazy. Whether the peer has to be told.
     pub(super) fn prune(&mut self, now: Millis) -> bool {
         self.eager = false;
-        self.child = false;
+        self.detached();
         self.doubt = None;
         let told = self.pruned_at.is_some_and(|at| now - at < PRUNE_AGAIN_MS);
         if !told {

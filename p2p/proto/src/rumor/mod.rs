@@ -38,8 +38,6 @@ pub const PAYLOAD_BYTES_MAX: usize = BULK_FRAME_BYTES_MAX - 256;
 /// Rumors this far apart do not cross: a single rumor cuts every cycle in exactly one place, so its
 /// duplicates count at once. A guess at the longest time a rumor is under way.
 const CROSSING_MS: u64 = 200;
-/// Old news over a link of the tree counts only if it goes on for so long: others are cut first.
-const TREE_DOUBT_MS: u64 = 2000;
 /// After a redraw the link to the former parent stays eager for so long: longer than a rumor is
 /// under way. A guess.
 const LEAVE_MS: u64 = 1000;
@@ -228,6 +226,21 @@ impl Rumors {
         self.links.iter().filter(|(_, link)| link.eager).map(|(peer, _)| *peer)
     }
 
+    /// Bytes of payloads kept to serve grafts.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Links that rumors go over, eager and lazy.
+    pub fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Rumors that were announced and have not come.
+    pub fn wanted(&self) -> usize {
+        self.grafts.wanted()
+    }
+
     /// What to do next; `None` when there is nothing until the next input.
     pub fn poll_output(&mut self) -> Option<RumorOutput> {
         self.outputs.pop_front()
@@ -260,6 +273,10 @@ impl Rumors {
     }
 
     fn handle_link_down(&mut self, peer: NodeId) {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::LinkDownNotTold) {
+            return;
+        }
         self.links.remove(&peer);
         self.leaving.remove(&peer);
         // Nobody would push to a node that lost its parent or its only eager link until it grafts
@@ -277,7 +294,7 @@ impl Rumors {
     fn attach_to(&mut self, parent: NodeId) {
         if let Some(link) = self.links.get_mut(&parent) {
             link.eager = true;
-            link.child = false;
+            link.detached();
             self.leaving.remove(&parent);
             self.send(vec![parent], RumorMessage::Graft { ids: Vec::new() });
         }
@@ -285,10 +302,12 @@ impl Rumors {
 
     /// Passes a beacon on, and moves to another parent if it leads there.
     fn redraw(&mut self, now: Millis, redraw: Redraw) {
-        let Redraw { beacon, known_by, attach, leave } = redraw;
+        let Redraw { beacon, known_by, parent, leave } = redraw;
         let to = self.links.keys().copied().filter(|peer| !known_by.contains(peer)).collect();
         self.send(to, RumorMessage::Beacon(beacon));
-        if let Some(parent) = attach {
+        self.links.values_mut().for_each(Link::redrawn);
+        // Said again each time, so that no end believes for long in what the other has forgotten.
+        if let Some(parent) = parent {
             self.attach_to(parent);
         }
         // What the old parent has pushed meanwhile and the new one had pushed before is not lost.
@@ -303,7 +322,7 @@ impl Rumors {
         let former: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
         for peer in former {
             self.leaving.remove(&peer);
-            let Some(link) = self.links.get_mut(&peer).filter(|link| !link.child) else { continue };
+            let Some(link) = self.links.get_mut(&peer).filter(|link| !link.is_child()) else { continue };
             if link.prune(now) {
                 self.stats.prunes_sent += 1;
                 self.send(vec![peer], RumorMessage::Prune);
@@ -351,7 +370,7 @@ impl Rumors {
     }
 
     fn is_in_tree(&self, peer: &NodeId) -> bool {
-        self.tree.parent() == Some(*peer) || self.links.get(peer).is_some_and(|link| link.child)
+        self.tree.parent() == Some(*peer) || self.links.get(peer).is_some_and(Link::is_child)
     }
 
     /// Of two links that brought the same rumor, the one that is not in the tree, or else the later one.
@@ -361,19 +380,19 @@ impl Rumors {
     }
 
     /// Old news came by this link: tell it to push lazily. Not over the last eager link, which only
-    /// a frame already on its way can make look superfluous.
+    /// a frame already on its way can make look superfluous, nor over one of the tree, which has no
+    /// cycle: where it brings old news, another link is superfluous.
     fn lose_interest(&mut self, now: Millis, from: NodeId) {
+        let is_drawn = self.tree.is_drawn(now);
         let alone = !self.eager().any(|peer| peer != from);
+        if alone || is_drawn && self.is_in_tree(&from) {
+            return;
+        }
         let alone_on_its_way = self.before.is_none_or(|at| now - at > CROSSING_MS);
-        let patience_ms = if self.is_in_tree(&from) {
-            self.rng.random_range(TREE_DOUBT_MS..=2 * TREE_DOUBT_MS)
-        } else if self.tree.parent().is_some() || alone_on_its_way {
-            0
-        } else {
-            self.rng.random_range(0..=DOUBT_MS)
-        };
+        let at_once = is_drawn || alone_on_its_way;
+        let patience_ms = if at_once { 0 } else { self.rng.random_range(0..=DOUBT_MS) };
         let Some(link) = self.links.get_mut(&from) else { return };
-        if !link.heard_old_news(now, patience_ms) || alone || !link.prune(now) {
+        if !link.heard_old_news(now, patience_ms) || !link.prune(now) {
             return;
         }
         self.stats.prunes_sent += 1;
@@ -430,7 +449,7 @@ impl Rumors {
                 self.stats.prunes_received += 1;
                 if let Some(link) = self.links.get_mut(&from) {
                     link.eager = false;
-                    link.child = false;
+                    link.detached();
                 }
                 // It did not know yet, or something better is to be had.
                 if let Some(parent) = self.tree.lost(from) {
@@ -469,7 +488,9 @@ impl Rumors {
     fn on_graft(&mut self, from: NodeId, ids: Vec<RumorId>) {
         let Some(link) = self.links.get_mut(&from) else { return };
         link.eager = true;
-        link.child |= ids.is_empty();
+        if ids.is_empty() {
+            link.attached();
+        }
         for id in BTreeSet::from_iter(ids) {
             self.stats.grafts_served += 1;
             match self.cache.get(&id) {
@@ -504,6 +525,11 @@ impl Rumors {
     }
 
     fn graft_what_is_due(&mut self, now: Millis, knows: &dyn Fn(&RumorId) -> bool) {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::NothingGrafted) {
+            self.grafts.forget();
+            return;
+        }
         let mut asked: BTreeMap<NodeId, Vec<RumorId>> = BTreeMap::new();
         loop {
             let links = &self.links;

@@ -47,8 +47,9 @@ pub(super) struct Redraw {
     pub(super) beacon: Beacon,
     /// Who need not be told.
     pub(super) known_by: Vec<NodeId>,
-    /// The links to attach to and to leave, if the parent changed.
-    pub(super) attach: Option<NodeId>,
+    /// The link to attach to.
+    pub(super) parent: Option<NodeId>,
+    /// The former parent, if it is another one.
     pub(super) leave: Option<NodeId>,
 }
 
@@ -66,6 +67,11 @@ impl Tree {
 
     pub(super) fn parent(&self) -> Option<NodeId> {
         self.parent
+    }
+
+    /// Whether it has been redrawn lately, so that links outside of it are superfluous.
+    pub(super) fn is_drawn(&self, now: Millis) -> bool {
+        self.last.is_some_and(|(_, at)| now - at < MISSED_MS)
     }
 
     pub(super) fn next_due(&self) -> Option<Millis> {
@@ -127,8 +133,7 @@ impl Tree {
         let stays = self.parent.is_some_and(|parent| known_by.contains(&parent));
         let parent = if stays { self.parent } else { known_by.first().copied() };
         let before = std::mem::replace(&mut self.parent, parent);
-        let (attach, leave) = if parent == before { (None, None) } else { (parent, before) };
-        Some(Redraw { beacon, known_by, attach, leave })
+        Some(Redraw { beacon, known_by, parent, leave: before.filter(|_| parent != before) })
     }
 
     /// The link is gone, or lazy at its other end. A new parent, if this was ours and there is one.
@@ -159,12 +164,12 @@ mod tests {
         Beacon { origin, round }
     }
 
-    /// Everything due until nothing is, as (beacon, attach, leave).
+    /// Everything due until nothing is, as (beacon, parent, leave).
     fn drain(tree: &mut Tree) -> Vec<(Beacon, Option<NodeId>, Option<NodeId>)> {
         let mut redraws = Vec::new();
         while let Some(now) = tree.next_due() {
             let redraw = tree.poll(now).expect("it is due");
-            redraws.push((redraw.beacon, redraw.attach, redraw.leave));
+            redraws.push((redraw.beacon, redraw.parent, redraw.leave));
         }
         redraws
     }
@@ -177,7 +182,7 @@ mod tests {
         assert_eq!(drain(&mut tree), [(beacon(7, 1), Some(A), None)]);
         tree.on_beacon(Millis(100), B, beacon(7, 2));
         tree.on_beacon(Millis(100 + HOLD_MS - 1), A, beacon(7, 2));
-        assert_eq!(drain(&mut tree), [(beacon(7, 2), None, None)]);
+        assert_eq!(drain(&mut tree), [(beacon(7, 2), Some(A), None)]);
         tree.on_beacon(Millis(200), C, beacon(7, 3));
         assert_eq!(drain(&mut tree), [(beacon(7, 3), Some(C), Some(A))]);
         tree.on_beacon(Millis(201), A, beacon(7, 3));
