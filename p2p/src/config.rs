@@ -15,7 +15,7 @@ pub struct Network {
 }
 
 /// Most secrets valid at once: the old one and the new one.
-pub const SECRETS_MAX: usize = 2;
+pub const SECRETS_MAX: usize = starling_proto::wire::handshake::MACS_MAX;
 
 impl std::fmt::Debug for Network {
     /// Never shows a secret.

@@ -14,8 +14,8 @@
 //! node. The keys are those that the encrypted channel has authenticated. The listener proves
 //! itself only to a dialer that has. Nothing in it helps to guess a secret of 256 random bits.
 
-use bincode::{Decode, Encode, config};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use starling_proto::wire::handshake::{Answer, Hello, PART_BYTES_MAX, PartError, Proof};
 use starling_proto::{NodeId, NodeRecord, wire};
 use thiserror::Error;
 
@@ -23,10 +23,6 @@ use crate::{Network, SECRETS_MAX, verify_record};
 
 /// Version of everything two nodes say to each other.
 pub const PROTOCOL_VERSION: u8 = wire::VERSION;
-/// Longest part of the handshake, bytes: a record of the largest kind takes less than half.
-const PART_BYTES_MAX: usize = 4 << 10;
-/// First bytes of a connection, in every version.
-const MAGIC: &[u8; 8] = b"starling";
 /// Keeps these MACs apart from every other use of the secret.
 const DOMAIN: &str = "starling handshake v1";
 
@@ -85,19 +81,14 @@ impl From<std::io::Error> for HandshakeError {
     }
 }
 
-#[derive(Encode, Decode)]
-struct Proof {
-    macs: Vec<[u8; 32]>,
-    record: NodeRecord,
-}
-
-#[derive(Encode, Decode)]
-enum Answer {
-    Proof(Proof),
-    /// None of the MACs is keyed by a secret of ours.
-    SecretDiffers,
-    /// The record is out of bounds, not the dialer's, or not signed.
-    BadRecord,
+impl From<PartError> for HandshakeError {
+    fn from(error: PartError) -> Self {
+        match error {
+            PartError::Version { theirs } => Self::WrongVersion { theirs },
+            PartError::Hello => Self::Malformed("it did not say hello"),
+            PartError::Proof => Self::Malformed("its proof cannot be read"),
+        }
+    }
 }
 
 /// What every MAC of one connection covers.
@@ -134,9 +125,8 @@ impl Transcript {
 
     /// Whether one of the peer's MACs is keyed by one of our secrets.
     fn accepts(&self, mine: &Credentials, proof: &Proof, speaker: Side) -> bool {
-        let macs = || proof.macs.iter().take(SECRETS_MAX);
         // `blake3::Hash` compares in constant time.
-        mine.secrets().any(|secret| macs().any(|mac| self.mac(secret, speaker) == *mac))
+        mine.secrets().any(|secret| proof.macs.iter().any(|mac| self.mac(secret, speaker) == *mac))
     }
 }
 
@@ -144,10 +134,20 @@ impl Credentials {
     fn secrets(&self) -> impl Iterator<Item = &[u8; 32]> {
         self.network.secrets.iter().take(SECRETS_MAX)
     }
+
+    fn hello(&self, nonce: [u8; 32]) -> Hello {
+        Hello { network: self.network.id, nonce }
+    }
+
+    /// The peer's nonce, if it belongs here.
+    fn check_hello(&self, part: &[u8]) -> Result<[u8; 32], HandshakeError> {
+        let hello = Hello::decode(part)?;
+        if hello.network == self.network.id { Ok(hello.nonce) } else { Err(HandshakeError::WrongNetwork) }
+    }
 }
 
 fn is_own_record(record: &NodeRecord, peer: NodeId) -> bool {
-    record.is_bounded() && record.id == peer && verify_record(record)
+    record.id == peer && verify_record(record)
 }
 
 /// The dialer's part. Returns the listener's record.
@@ -160,11 +160,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let nonce = rand::random();
-    write_part(stream, &hello(mine, nonce)).await?;
-    let their_nonce = check_hello(mine, &read_part(stream).await?)?;
+    write_part(stream, &mine.hello(nonce).encode()).await?;
+    let their_nonce = mine.check_hello(&read_part(stream).await?)?;
     let transcript = Transcript::new(mine, Side::Dialer, peer, nonce, their_nonce);
-    write_part(stream, &encode(&transcript.prove(mine, Side::Dialer))).await?;
-    let proof = match decode(&read_part(stream).await?)? {
+    write_part(stream, &transcript.prove(mine, Side::Dialer).encode()).await?;
+    let proof = match Answer::decode(&read_part(stream).await?)? {
         Answer::Proof(proof) => proof,
         Answer::SecretDiffers => return Err(HandshakeError::WrongSecret),
         Answer::BadRecord => return Err(HandshakeError::BadRecord),
@@ -191,13 +191,13 @@ where
     let their_hello = read_part(stream).await?;
     let nonce = rand::random();
     // Answered even if it is of another version or network, so that the dialer learns which.
-    write_part(stream, &hello(mine, nonce)).await?;
-    let their_nonce = match check_hello(mine, &their_hello) {
+    write_part(stream, &mine.hello(nonce).encode()).await?;
+    let their_nonce = match mine.check_hello(&their_hello) {
         Ok(nonce) => nonce,
         Err(error) => return refuse(stream, None, error).await,
     };
     let transcript = Transcript::new(mine, Side::Listener, peer, nonce, their_nonce);
-    let proof: Proof = decode(&read_part(stream).await?)?;
+    let proof = Proof::decode(&read_part(stream).await?)?;
     if !transcript.accepts(mine, &proof, Side::Dialer) {
         return refuse(stream, Some(&Answer::SecretDiffers), HandshakeError::WrongSecret).await;
     }
@@ -205,7 +205,7 @@ where
         return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
     }
     let answer = Answer::Proof(transcript.prove(mine, Side::Listener));
-    Ok((proof.record, frame(&encode(&answer))))
+    Ok((proof.record, frame(&answer.encode())))
 }
 
 /// Says why not, and leaves it to the dialer to close: closing first could overtake the answer.
@@ -218,41 +218,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if let Some(answer) = answer {
-        write_part(stream, &encode(answer)).await?;
+        write_part(stream, &answer.encode()).await?;
     }
     // Whether it closes, breaks or goes on talking, there is nothing more to say to it.
     let _ = stream.read(&mut [0]).await;
     Err(error)
-}
-
-fn hello(mine: &Credentials, nonce: [u8; 32]) -> Vec<u8> {
-    [MAGIC, &[PROTOCOL_VERSION][..], &mine.network.id, &nonce].concat()
-}
-
-/// The peer's nonce. Magic and version come first in every version, so that two versions can tell
-/// each other apart.
-fn check_hello(mine: &Credentials, hello: &[u8]) -> Result<[u8; 32], HandshakeError> {
-    let malformed = HandshakeError::Malformed("it did not say hello");
-    let rest = hello.strip_prefix(MAGIC).ok_or(malformed.clone())?;
-    let (version, rest) = rest.split_first().ok_or(malformed.clone())?;
-    if *version != PROTOCOL_VERSION {
-        return Err(HandshakeError::WrongVersion { theirs: *version });
-    }
-    let (network, nonce) = rest.split_at_checked(16).ok_or(malformed.clone())?;
-    if *network != mine.network.id {
-        return Err(HandshakeError::WrongNetwork);
-    }
-    nonce.try_into().map_err(|_| malformed)
-}
-
-fn encode(part: &impl Encode) -> Vec<u8> {
-    bincode::encode_to_vec(part, config::standard()).expect("writing to a Vec does not fail")
-}
-
-fn decode<T: Decode<()>>(part: &[u8]) -> Result<T, HandshakeError> {
-    bincode::decode_from_slice(part, config::standard().with_limit::<{ 4 * PART_BYTES_MAX }>())
-        .map(|(part, _)| part)
-        .map_err(|_| HandshakeError::Malformed("its proof cannot be read"))
 }
 
 /// A part is preceded by its length in two bytes, most significant first.
@@ -331,10 +301,10 @@ mod tests {
         let (mut dialer, mut listener) = pipe();
         let listening = async {
             read_part(&mut listener).await.expect("hello");
-            write_part(&mut listener, &hello(&theirs, [5; 32])).await.expect("hello");
-            let proof = decode(&read_part(&mut listener).await.expect("proof")).expect("proof");
+            write_part(&mut listener, &theirs.hello([5; 32]).encode()).await.expect("hello");
+            let proof = Proof::decode(&read_part(&mut listener).await.expect("proof")).expect("proof");
             let answer = Answer::Proof(forge(proof, theirs.record.clone()));
-            write_part(&mut listener, &encode(&answer)).await.expect("answer");
+            write_part(&mut listener, &answer.encode()).await.expect("answer");
         };
         join(dial(&mut dialer, &mine, b.node_id()), listening).await.0
     }
@@ -399,7 +369,7 @@ mod tests {
                 let (me, peer) = (Identity::generate(), Identity::generate());
                 let mine = credentials(&me, 1);
                 let (mut near, mut far) = pipe();
-                let mut said = if says_hello { frame(&hello(&mine, [1; 32])) } else { Vec::new() };
+                let mut said = if says_hello { frame(&mine.hello([1; 32]).encode()) } else { Vec::new() };
                 said.extend(if is_framed { frame(&bytes) } else { bytes });
                 far.write_all(&said).await.expect("fits the pipe");
                 far.close().await.expect("closes");

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use starling_proto::message::*;
-use starling_proto::wire::{FrameReader, VERSION, WireError, bounds, decode, encode, frame_max};
+use starling_proto::wire::handshake::{Answer, Hello, MACS_MAX, PartError, Proof};
+use starling_proto::wire::{FrameReader, VERSION, WireError, bounds, decode, encode, encoded_len, frame_max};
 use starling_proto::{ActorId, Class, DotRange, DotRanges, Message, NodeId, NodeRecord, Role};
 
 fn record(n: u8) -> NodeRecord {
@@ -147,6 +148,7 @@ fn every_message_keeps_its_bytes() {
 fn every_message_comes_back_on_its_own_substream_only() {
     for (name, message) in examples() {
         let frame = encode(&message);
+        assert_eq!(encoded_len(&message), frame.len(), "{name}");
         assert_eq!(decode(message.class(), &frame), Ok(message.clone()), "{name}");
         for class in Class::ALL.into_iter().filter(|class| *class != message.class()) {
             assert_eq!(
@@ -329,4 +331,32 @@ proptest! {
         }
         prop_assert_eq!(got, frames);
     }
+}
+
+#[test]
+fn every_part_of_the_handshake_keeps_its_bytes_and_comes_back() {
+    let hello = Hello { network: [3; 16], nonce: [4; 32] };
+    let proof = Proof { macs: vec![[5; 32], [6; 32]], record: record(1) };
+    let answers = [Answer::Proof(proof.clone()), Answer::SecretDiffers, Answer::BadRecord];
+    assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+    assert_eq!(Proof::decode(&proof.encode()), Ok(proof.clone()));
+    for answer in &answers {
+        assert_eq!(Answer::decode(&answer.encode()).as_ref(), Ok(answer));
+    }
+    let parts = [hello.encode(), proof.encode()].into_iter().chain(answers.iter().map(Answer::encode));
+    let lines: String = parts.map(|part| hex(&part) + "\n").collect();
+    assert_eq!(lines, include_str!("golden/handshake.txt"), "the handshake changed: it needs a new version");
+}
+
+#[test]
+fn parts_of_the_handshake_out_of_bounds_are_refused() {
+    let large = Proof { macs: vec![[0; 32]; MACS_MAX + 1], record: record(1) };
+    assert_eq!(Proof::decode(&large.encode()), Err(PartError::Proof));
+    assert_eq!(Answer::decode(&Answer::Proof(large).encode()), Err(PartError::Proof));
+    let wide = Proof { macs: vec![], record: NodeRecord { name: "n".repeat(1 << 10), ..record(1) } };
+    assert_eq!(Proof::decode(&wide.encode()), Err(PartError::Proof));
+    let mut newer = Hello { network: [0; 16], nonce: [0; 32] }.encode();
+    newer[8] = VERSION + 1;
+    assert_eq!(Hello::decode(&newer), Err(PartError::Version { theirs: VERSION + 1 }));
+    assert_eq!(Hello::decode(&newer[..8]), Err(PartError::Hello));
 }

@@ -11,6 +11,7 @@
 //! nothing is left to check inside. Signatures of records are the driver's to verify.
 
 pub mod bounds;
+pub mod handshake;
 mod reader;
 
 use bincode::config;
@@ -104,6 +105,15 @@ pub fn encode(message: &Message) -> Bytes {
     let start = LENGTH_BYTES_MAX - length_bytes;
     frame[start..LENGTH_BYTES_MAX].copy_from_slice(&length[..length_bytes]);
     Bytes::from(frame).slice(start..)
+}
+
+/// Bytes that [`encode`] would make of the message, without making them.
+pub fn encoded_len(message: &Message) -> usize {
+    let mut encoder =
+        bincode::enc::EncoderImpl::new(bincode::enc::write::SizeWriter::default(), config::standard());
+    bincode::Encode::encode(message, &mut encoder).expect("counting does not fail");
+    let length = HEADER_BYTES + encoder.into_writer().bytes_written;
+    length + leb128(length).1
 }
 
 /// One message out of one whole frame, as [`encode`] made it or [`FrameReader`] cut it out of a

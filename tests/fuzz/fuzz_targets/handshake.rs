@@ -1,0 +1,17 @@
+//! Any bytes as any part of the handshake. What decodes encodes to the same again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use starling_proto::wire::handshake::{Answer, Hello, Proof};
+
+fuzz_target!(|part: &[u8]| {
+    if let Ok(hello) = Hello::decode(part) {
+        assert_eq!(hello.encode(), part);
+    }
+    if let Ok(proof) = Proof::decode(part) {
+        assert_eq!(Proof::decode(&proof.encode()), Ok(proof));
+    }
+    if let Ok(answer) = Answer::decode(part) {
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+    }
+});
