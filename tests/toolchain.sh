@@ -10,8 +10,15 @@ has_libclang() {
         ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1
 }
 
-prepare_toolchain() {
+# All that crates without RocksDB need.
+choose_target_dir() {
     command -v cargo >/dev/null || die "no Rust toolchain: install one from https://rustup.rs, then run this again"
+    export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/starling/target}"
+    mkdir -p "$CARGO_TARGET_DIR"
+}
+
+prepare_toolchain() {
+    choose_target_dir
     local missing=()
     command -v c++ >/dev/null || missing+=(g++)
     command -v make >/dev/null || missing+=(make)
@@ -26,8 +33,6 @@ prepare_toolchain() {
             die "RocksDB's build needs ${missing[*]}: run  sudo sh -c '$install'  and then this again"
         fi
     fi
-    export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/starling/target}"
-    mkdir -p "$CARGO_TARGET_DIR"
     # Chosen once per build directory: a compiler that comes and goes would rebuild RocksDB each time.
     local choice="$CARGO_TARGET_DIR/.compiler"
     [ -f "$choice" ] || { command -v ccache >/dev/null && echo ccache || echo plain; } >"$choice"

@@ -29,8 +29,9 @@ pub enum Error {
         /// Where, and what was found.
         reason: String,
     },
-    /// No space left. Reads go on; writes work again when there is space.
-    #[error("the disk is full: free some space, then write again")]
+    /// No space left. Reads go on; writes work again some seconds after there is space for the engine's
+    /// largest write buffers.
+    #[error("the disk is full: free at least 64 MB, then write again a few seconds later")]
     Full,
     /// The directory was written by a version of Starling that this one does not know.
     #[error("the store has format {found}, this program reads up to {supported}: use a newer starling")]
@@ -49,7 +50,7 @@ pub enum Error {
     #[error("the store is open for reading only")]
     ReadOnly,
     /// Anything else the engine reports.
-    #[error("storage failed: {reason}")]
+    #[error("storage failed: {reason}: check the disk and the system's log, then restart the node")]
     Storage {
         /// What it said.
         reason: String,

@@ -145,3 +145,19 @@ fn a_rolled_back_machine_is_found_by_content_and_settled_everywhere() {
     }
     assert_eq!(peer.doctor().expect("reads").equivocations, 1);
 }
+
+/// A restart forgets the clock that joins had moved on; what is superseded tells it again.
+#[test]
+fn a_write_after_a_restart_is_later_than_what_it_supersedes() {
+    let engine = MemoryEngine::new();
+    let (mut a, mut ahead) = (open(engine.clone(), 1), fresh(2));
+    for (_, delta) in commit(&mut ahead, NOW + 5_000, vec![put("k", "by a clock that is ahead")]).rumors {
+        a.join(NOW, &delta).expect("joins");
+    }
+    drop(a);
+    let mut a = open(engine, 3);
+    let before = a.reader().register(NOW, "default", b"k").expect("reads").expect("is there");
+    commit(&mut a, NOW, vec![put("k", "after the restart")]);
+    let after = a.reader().register(NOW, "default", b"k").expect("reads").expect("is there");
+    assert!(after.written > before.written, "{} is not later than {}", after.written, before.written);
+}

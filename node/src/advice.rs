@@ -15,7 +15,10 @@ mod tests {
     #[test]
     fn every_error_of_the_store_says_what_to_do() {
         let full = starling_kv::Error::Full.to_string();
-        assert_eq!(split(&full), ("the disk is full", "free some space, then write again"));
+        assert_eq!(
+            split(&full),
+            ("the disk is full", "free at least 64 MB, then write again a few seconds later")
+        );
         assert_eq!(split("no idea"), ("no idea", GENERAL));
     }
 }

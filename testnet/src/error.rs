@@ -62,6 +62,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file with results could not be read.
+    #[error(transparent)]
+    Results(starling_report::ReadError),
+    /// A scenario cannot be run.
+    #[error(transparent)]
+    Scenario(starling_sim::scenario::Error),
     /// The network did what it must not do.
     #[error("{0}")]
     Broken(String),

@@ -1,17 +1,21 @@
 //! Starling networks of real processes on this machine: shown, broken on purpose, and measured.
 
 mod bench;
+mod churn;
 mod data;
 mod error;
 mod load;
 mod network;
 mod observe;
+mod policies;
 mod process;
 mod progress;
+mod relay;
 mod report;
 mod show;
+mod sim;
 mod states;
-mod stats;
+mod swarm;
 mod traffic;
 mod usage;
 mod writer;
@@ -49,7 +53,7 @@ struct Common {
     #[arg(long, global = true, env = "STARLING_BINARY", value_name = "FILE")]
     binary: Option<PathBuf>,
     /// How many nodes, beside the bootstrap node [default: 16, or what the measurement is about]
-    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     nodes: Option<u32>,
     /// Of every random choice: which nodes are written to and killed
     #[arg(long, global = true, default_value_t = 1)]
@@ -88,6 +92,19 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Simulate a network in virtual time: a scenario with its faults, churn and clients, measured
+    Sim(sim::Options),
+    /// Draw networks and faults from seeds and judge every run by invariants: search for bugs
+    Swarm(swarm::Options),
+    /// Compare ways of spreading rumors, simulated without a store: published tables beside ours, and more
+    Policies {
+        #[command(subcommand)]
+        policy: policies::Policy,
+    },
+    /// Run a scenario on real processes: killed, stopped, wiped, cut off, and measured
+    Churn(churn::Options),
+    /// Show results again that were written as JSON: as tables, as a page, several side by side
+    Report(report::Options),
 }
 
 impl Common {
@@ -102,6 +119,7 @@ impl Common {
             dir: self.dir.clone(),
             keep: self.keep,
             environment: self.set.iter().map(|(key, value)| (variable(key), value.clone())).collect(),
+            relay: None,
         })
     }
 }
@@ -185,13 +203,28 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
     if let Some(Command::Bench { bench }) = cli.command {
         return bench.run(&cli.common).await.map(|()| None);
     }
+    if let Some(Command::Churn(options)) = &cli.command {
+        return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Report(options)) = &cli.command {
+        return options.run(cli.common.output).map(|()| None);
+    }
+    if let Some(Command::Sim(options)) = &cli.command {
+        return options.run(&cli.common).map(|()| None);
+    }
+    if let Some(Command::Swarm(options)) = &cli.command {
+        return options.run(&cli.common).map(|()| None);
+    }
+    if let Some(Command::Policies { policy }) = cli.command {
+        return policy.run(&cli.common).map(|()| None);
+    }
     let data = match &cli.show.data {
         Some(path) => DataSet::read(path, cli.show.key_field.as_deref())?,
         None => DataSet::built_in()?,
     };
     let plan = cli.common.plan(NODES_DEFAULT)?;
     let (network, report) = show::run(&plan, &data).await?;
-    report.print(cli.common.output);
+    cli.common.output.print(&report);
     if !cli.show.exit {
         suggest(&plan, &network, &data)?;
     }

@@ -1,6 +1,7 @@
 //! A network of node processes on this machine, to be written to, broken and repaired.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, future, stream};
@@ -11,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::process::{Launch, Process};
+use crate::relay::{Member, Relay};
+use crate::variable;
 
 /// Processes started at once: more only compete for the cores. A guess.
 const STARTS_AT_ONCE: usize = 8;
@@ -30,13 +33,37 @@ pub struct Plan {
     pub keep: bool,
     /// Configuration of every node by environment variables.
     pub environment: Vec<(String, String)>,
+    /// What all connections pass through, if anything: the bootstrap node is its member 0, replicas follow.
+    pub relay: Option<Arc<Relay>>,
 }
 
-/// A replica of the network, running or not.
+/// A folder of data directories, and whether it goes with the network.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// Removed when dropped.
+    _temporary: Option<TempDir>,
+}
+
+/// A node of the network, running or not. Dropping it kills its process.
 #[derive(Debug)]
 pub struct Node {
     launch: Launch,
     running: Option<Running>,
+    /// What its connections pass through, and who it is there.
+    relay: Option<(Arc<Relay>, Member)>,
+    /// Removed after the last process that writes there has ended.
+    _root: Arc<Root>,
+}
+
+/// Makes the nodes of one network.
+#[derive(Debug)]
+pub struct Factory {
+    plan: Plan,
+    root: Arc<Root>,
+    /// None until the bootstrap node runs.
+    ticket: Option<String>,
+    made: usize,
 }
 
 #[derive(Debug)]
@@ -49,14 +76,13 @@ struct Running {
 #[derive(Debug)]
 pub struct Stopped(Running);
 
-/// The network. Dropping it kills every process and removes a temporary folder.
+/// The network. Dropping it kills every process and removes a temporary folder, as dropping the nodes
+/// handed over does.
 #[derive(Debug)]
 pub struct Network {
     bootstrap: Node,
     nodes: Vec<Node>,
-    root: PathBuf,
-    /// Removed when dropped, after the processes have ended.
-    _temporary: Option<TempDir>,
+    factory: Factory,
 }
 
 /// A generator for one purpose of a run, told apart from the others of the same seed by `stream`.
@@ -69,22 +95,18 @@ pub fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
 impl Network {
     /// Starts the bootstrap node and no replica yet.
     pub async fn begin(plan: &Plan) -> Result<Self> {
-        let (root, temporary) = folder(plan)?;
-        let launch = |command, name: String, join| Launch {
-            binary: plan.binary.clone(),
-            command,
-            data_dir: root.join(&name),
-            name,
-            join,
-            environment: plan.environment.clone(),
-        };
-        let mut bootstrap = Node { launch: launch("bootstrap", "bootstrap".into(), None), running: None };
+        let mut factory =
+            Factory { plan: plan.clone(), root: Arc::new(folder(plan)?), ticket: None, made: 0 };
+        let mut bootstrap = factory.make()?;
         bootstrap.start().await?;
-        let ticket = bootstrap.client()?.ticket().await.map_err(bootstrap.failed())?.ticket;
-        let nodes = (1..=plan.nodes)
-            .map(|n| Node { launch: launch("up", format!("n{n:02}"), Some(ticket.clone())), running: None })
-            .collect();
-        Ok(Self { bootstrap, nodes, root, _temporary: temporary })
+        factory.ticket = Some(bootstrap.client()?.ticket().await.map_err(bootstrap.failed())?.ticket);
+        let nodes = (0..plan.nodes).map(|_| factory.make()).collect::<Result<_>>()?;
+        Ok(Self { bootstrap, nodes, factory })
+    }
+
+    /// The bootstrap node, the replicas, and what makes more of them.
+    pub fn into_parts(self) -> (Node, Vec<Node>, Factory) {
+        (self.bootstrap, self.nodes, self.factory)
     }
 
     /// Starts every replica that is not running; each joins by itself. `started` is told of each.
@@ -127,7 +149,7 @@ impl Network {
 
     /// The folder of all data directories.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.factory.root.path
     }
 
     /// Gives a replica that has never run a copy of another's store; both must be down. The copy is
@@ -145,8 +167,7 @@ impl Network {
 
     /// An error if a process has ended that nobody ended.
     pub fn check(&mut self) -> Result<()> {
-        let nodes = std::iter::once(&mut self.bootstrap).chain(&mut self.nodes);
-        nodes.filter_map(|node| node.running.as_mut()).try_for_each(|running| running.process.check())
+        std::iter::once(&mut self.bootstrap).chain(&mut self.nodes).try_for_each(Node::check)
     }
 
     /// Asks every running replica the same and returns the answers in the order of [`Self::live`].
@@ -170,13 +191,33 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Drop for Node {
     fn drop(&mut self) {
-        for node in self.nodes.iter_mut().chain(std::iter::once(&mut self.bootstrap)) {
-            if let Some(running) = node.running.take() {
-                running.process.kill_now();
-            }
+        if let Some(running) = self.running.take() {
+            running.process.kill_now();
         }
+    }
+}
+
+impl Factory {
+    /// Makes the next node: the bootstrap node, then replicas. It does not run yet.
+    pub fn make(&mut self) -> Result<Node> {
+        let (command, name) = match self.made {
+            0 => ("bootstrap", "bootstrap".to_string()),
+            number => ("up", format!("n{number:02}")),
+        };
+        self.made += 1;
+        let mut environment = self.plan.environment.clone();
+        let mut relay = None;
+        if let Some(through) = &self.plan.relay {
+            let (member, at) = through.add()?;
+            environment.push((variable("external"), format!("/ip4/{}/tcp/{}", at.ip(), at.port())));
+            relay = Some((Arc::clone(through), member));
+        }
+        let (binary, data_dir, join) =
+            (self.plan.binary.clone(), self.root.path.join(&name), self.ticket.clone());
+        let launch = Launch { binary, command, name, data_dir, join, environment };
+        Ok(Node { launch, running: None, relay, _root: Arc::clone(&self.root) })
     }
 }
 
@@ -185,6 +226,9 @@ impl Node {
     pub async fn start(&mut self) -> Result<()> {
         let process = Process::start(&self.launch).await?;
         let client = Client::new(&process.api, None).map_err(self.failed())?;
+        if let Some((relay, member)) = &self.relay {
+            relay.runs(*member, process.pid(), process.listens);
+        }
         self.running = Some(Running { process, client });
         Ok(())
     }
@@ -216,14 +260,21 @@ impl Node {
 
     /// kill -9.
     pub async fn kill(&mut self) -> Result<()> {
-        let running = self.running.take().ok_or_else(|| self.down())?;
-        running.process.kill().await
+        self.take()?.process.kill().await
     }
 
     /// Asks it to leave and waits until it has.
     pub async fn leave(&mut self) -> Result<()> {
+        self.take()?.process.leave().await
+    }
+
+    /// Its process, to be ended.
+    fn take(&mut self) -> Result<Running> {
         let running = self.running.take().ok_or_else(|| self.down())?;
-        running.process.leave().await
+        if let Some((relay, member)) = &self.relay {
+            relay.ended(*member);
+        }
+        Ok(running)
     }
 
     /// SIGSTOP. Until it is resumed it counts as not running: it answers nothing.
@@ -231,6 +282,16 @@ impl Node {
         let running = self.running.take().ok_or_else(|| self.down())?;
         running.process.stop()?;
         Ok(Stopped(running))
+    }
+
+    /// Removes everything it has stored, its identity too: started again it is a new node.
+    pub fn wipe(&mut self) -> Result<()> {
+        std::fs::remove_dir_all(self.data_dir()).map_err(Error::io(self.data_dir()))
+    }
+
+    /// An error if its process has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        self.running.as_mut().map_or(Ok(()), |running| running.process.check())
     }
 
     /// SIGCONT.
@@ -252,18 +313,18 @@ impl Node {
 }
 
 /// Where the data directories go, and what removes it at the end.
-fn folder(plan: &Plan) -> Result<(PathBuf, Option<TempDir>)> {
+fn folder(plan: &Plan) -> Result<Root> {
     if let Some(dir) = &plan.dir {
         if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::Unsupported(format!("{} is not empty: name another folder", dir.display())));
         }
-        return Ok((dir.clone(), None));
+        return Ok(Root { path: dir.clone(), _temporary: None });
     }
     let created = TempDir::with_prefix("starling-testnet-").map_err(Error::io(&std::env::temp_dir()))?;
     if plan.keep {
-        return Ok((created.keep(), None));
+        return Ok(Root { path: created.keep(), _temporary: None });
     }
-    Ok((created.path().to_path_buf(), Some(created)))
+    Ok(Root { path: created.path().to_path_buf(), _temporary: Some(created) })
 }
 
 /// Polls until nothing is missing, and says how long that took. `missing` returns what is still

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
-use crate::stats::Spread;
+use starling_report::Spread;
 
 /// Sightings waiting to be counted; a watcher of a node waits when it is full. Writes are measured
 /// one at a time, so that one per node is enough; the rest is room.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ pub struct Process {
     log: PathBuf,
     /// Where its API answers, `host:port`.
     pub api: String,
+    /// Where it listens for peers, over TCP.
+    pub listens: SocketAddr,
     /// From `exec` until its API was listening.
     pub started_in: Duration,
 }
@@ -73,12 +76,20 @@ impl Process {
             if let Some(run) = read_run_file(&run_file).filter(|run| run.pid == number) {
                 let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
                 let pid = pid.ok_or_else(|| Error::Broken(format!("process number {number} is not one")))?;
+                let listens = run.listen.iter().find_map(|address| tcp(address));
+                let listens = listens.ok_or_else(|| {
+                    Error::Broken(format!(
+                        "node {} listens on {:?}, which is not TCP",
+                        launch.name, run.listen
+                    ))
+                })?;
                 return Ok(Self {
                     name: launch.name.clone(),
                     child,
                     pid,
                     log,
                     api: run.api,
+                    listens,
                     started_in: began.elapsed(),
                 });
             }
@@ -166,6 +177,12 @@ fn command(launch: &Launch, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// The address and port of `/ip4/ADDRESS/tcp/PORT`.
+fn tcp(multiaddress: &str) -> Option<SocketAddr> {
+    let (ip, port) = multiaddress.strip_prefix("/ip4/")?.split_once("/tcp/")?;
+    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+}
+
 fn read_run_file(path: &Path) -> Option<RunFile> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
@@ -204,8 +221,7 @@ mod tests {
         (folder, launch)
     }
 
-    const LISTENS: &str =
-        r#"echo "{\"api\":\"127.0.0.1:1\",\"listen\":[],\"pid\":$$,\"id\":\"ab\"}" >"$3/run.json""#;
+    const LISTENS: &str = r#"echo "{\"api\":\"127.0.0.1:1\",\"listen\":[\"/ip4/127.0.0.1/tcp/2\"],\"pid\":$$,\"id\":\"ab\"}" >"$3/run.json""#;
 
     fn is_running(pid: u32) -> bool {
         Path::new(&format!("/proc/{pid}")).exists()
@@ -234,7 +250,7 @@ mod tests {
         let stale = r#"{"api":"127.0.0.1:9","listen":[],"pid":1,"id":"ab"}"#;
         fs::write(launch.data_dir.join(RUN_FILE), stale).expect("writable");
         let process = Process::start(&launch).await.expect("it starts");
-        assert_eq!(process.api, "127.0.0.1:1");
+        assert_eq!((process.api.as_str(), process.listens.port()), ("127.0.0.1:1", 2));
     }
 
     #[tokio::test]

@@ -5,15 +5,14 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::Serialize;
+use starling_report::{Convergence, Report, Spread, bytes, millis, number};
 
 use crate::data::DataSet;
 use crate::error::Result;
 use crate::network::{Network, Plan, generator};
 use crate::observe::Observer;
 use crate::progress::Phase;
-use crate::report::{Report, bytes, number};
 use crate::states::{entries_everywhere, roots_equal, statuses, verify_records, views_whole};
-use crate::stats::{Convergence, Spread, millis};
 use crate::traffic::Traffic;
 use crate::writer::Writer;
 use crate::{load, states};

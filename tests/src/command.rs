@@ -21,6 +21,15 @@ pub(crate) fn binary() -> PathBuf {
     found
 }
 
+/// `testnet`, as it was built beside this test.
+pub fn testnet() -> Command {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("testnet"));
+    let found = beside().filter(|path| path.is_file());
+    let mut command = without_settings(found.expect("run `cargo build --release -p starling-testnet` first"));
+    command.arg("--binary").arg(binary());
+    command
+}
+
 /// A command without the settings of whoever runs the tests.
 pub(crate) fn without_settings(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

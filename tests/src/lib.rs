@@ -9,7 +9,7 @@ mod network;
 mod node;
 mod wait;
 
-pub use command::{Answer, command, run};
+pub use command::{Answer, command, run, testnet};
 pub use network::{equal, joined, meet, pair, strangers};
 pub use node::Node;
 pub use wait::{DEADLINE, wait_until};

@@ -74,6 +74,14 @@ impl<E: Engine> Store<E> {
             });
         }
         let Finished { set, own, clock, rumors } = session.finish()?;
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::AcknowledgedBeforeStored)
+            && self.own.is_some()
+            && own.next % 8 == 0
+        {
+            self.own = Some(own);
+            return Ok(Committed { results, rumors, changes: Vec::new() });
+        }
         let changes = self.apply(set)?;
         let accepted = results.iter().filter(|result| result.is_ok()).count() as u64;
         self.stats.batches += accepted;
@@ -123,6 +131,13 @@ impl<'s, E: Engine> Session<'s, E> {
     fn new(store: &'s Store<E>, id: ActorId, wall_ms: u64) -> Self {
         let mut txn = Transaction::new(store);
         let own = store.own.unwrap_or_else(|| Own { id, number: txn.number(id), next: 1 });
+        #[cfg(planted)]
+        let own = match store.number(id) {
+            Some(number) if store.own.is_none() => {
+                Own { next: store.index.actor(number).seen.max() + 1, ..own }
+            }
+            _ => own,
+        };
         Self {
             store,
             limits: &store.options.limits,
@@ -146,6 +161,10 @@ impl<'s, E: Engine> Session<'s, E> {
             batch.writes.iter().enumerate().map(|(index, write)| self.write(index, write)).collect();
         let undo = std::mem::take(&mut self.undo);
         let minted = std::mem::take(&mut self.minted);
+        #[cfg(planted)]
+        if outcomes.is_err() && starling_planted::on(starling_planted::Bug::RefusedBatchKept) {
+            return outcomes;
+        }
         if outcomes.is_err() {
             (self.own, self.clock) = before;
             for (place, cell) in undo {
@@ -306,6 +325,11 @@ impl<'s, E: Engine> Session<'s, E> {
 
     /// Mints a dot for a value at a place, superseding every version live there.
     fn put(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
+        // Joins have moved the clock already, but not those before the last start.
+        let ahead_ms_max = self.store.options.clock_ahead_ms_max;
+        for head in self.txn.cell(&place)?.iter().filter_map(Stored::head) {
+            self.clock.observe(head.written, self.wall_ms, ahead_ms_max);
+        }
         let body = body::encode(self.clock.tick(self.wall_ms), expires, value);
         let local = LocalDot { actor: self.own.number, seq: self.mint() };
         let hash = content_hash(self.own.id, local.seq, &place, &body);
@@ -417,6 +441,9 @@ pub(crate) fn counter_sum(cell: &[Stored], wall_ms: u64) -> i128 {
             continue;
         };
         let slot = last.entry(version.dot.actor).or_insert((0, 0));
+        #[cfg(planted)]
+        let sum =
+            sum + if starling_planted::on(starling_planted::Bug::CounterFieldsSummed) { slot.1 } else { 0 };
         *slot = (*slot).max((version.dot.seq, sum));
     }
     last.values().fold(0i128, |total, &(_, sum)| total.saturating_add(sum))

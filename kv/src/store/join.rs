@@ -142,6 +142,10 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             return;
         }
         let number = self.txn.number(section.actor);
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::ContextNotJoined) {
+            return section.entries.iter().for_each(|entry| self.txn.see(number, entry.seq, entry.seq));
+        }
         for &(first, last) in section.claimed.spans() {
             if !self.store.index.is_seen(number, first, last) {
                 self.txn.see(number, first, last);
@@ -155,6 +159,12 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         }
         let number = self.txn.number(section.actor);
         for entry in &section.entries {
+            #[cfg(planted)]
+            if starling_planted::on(starling_planted::Bug::RefusedEntryClaimed)
+                && Head::parse(entry.body).is_some_and(|head| head.written.wall_ms() > self.wall_ms + 60_000)
+            {
+                continue;
+            }
             let dot = LocalDot { actor: number, seq: entry.seq };
             if self.store.index.is_seen(number, entry.seq, entry.seq) {
                 self.compare(section, entry, dot)?;
@@ -213,6 +223,10 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
 
     /// What is claimed, seen here, and not live on the other side, dies.
     fn bury(&mut self, section: &ActorDelta<'_>) -> Result<(), Error> {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::DeletionIgnored) {
+            return Ok(());
+        }
         let Some(number) = self.store.number(section.actor) else { return Ok(()) };
         let index = &self.store.index;
         let seen = &index.actor(number).seen;

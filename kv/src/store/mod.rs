@@ -27,7 +27,7 @@ pub(crate) use recover::{
 
 use crate::actor::ActorTable;
 use crate::hlc::Clock;
-use crate::{ActorId, Change, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError};
+use crate::{ActorId, Change, Dot, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError};
 use index::Index;
 
 /// What a store is told when it is opened.
@@ -101,6 +101,11 @@ impl<E: Engine> Store<E> {
         self.own.map(|own| own.id)
     }
 
+    /// The dot minted last by this run; `None` before its first write.
+    pub fn minted(&self) -> Option<Dot> {
+        self.own.map(|own| Dot { actor: own.id, seq: own.next - 1 })
+    }
+
     /// Every figure.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -126,6 +131,16 @@ impl<E: Engine> Store<E> {
     fn draw_actor(&mut self) -> ActorId {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::ActorReused) {
+            use crate::engine::{Family, RowOp};
+            match self.engine.get(Family::Meta, b"planted") {
+                Ok(Some(former)) => id.copy_from_slice(&former),
+                _ => {
+                    drop(self.engine.write(vec![RowOp::Put(Family::Meta, b"planted".to_vec(), id.to_vec())]))
+                }
+            }
+        }
         ActorId(id)
     }
 }

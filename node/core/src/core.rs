@@ -15,6 +15,7 @@ use starling_proto::timers::Timers;
 use starling_proto::view::{ViewConfig, ViewInput, Views};
 use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
+use crate::clock::Clock;
 use crate::crawl::Crawl;
 use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
@@ -70,7 +71,7 @@ pub struct Core<E: Engine> {
     pub(crate) crawls: BTreeMap<u64, Crawl>,
     pub(crate) timers: Timers<Timer>,
     pub(crate) counters: Counters,
-    pub(crate) clock_was_off: bool,
+    pub(crate) clock: Clock,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -107,7 +108,7 @@ impl<E: Engine> Core<E> {
             crawls: BTreeMap::new(),
             timers: Timers::default(),
             counters: Counters::default(),
-            clock_was_off: false,
+            clock: Clock::new(now),
             outputs: VecDeque::new(),
         };
         if core.store.is_some() {

@@ -5,7 +5,7 @@ use starling_proto::message::{Description, Root};
 use starling_proto::wire::bounds::RECORDS_MAX;
 use starling_proto::{NodeId, NodeRecord, Role};
 
-use crate::{Core, Counters, Now, PeerStatus, Status};
+use crate::{Core, Counters, Held, Now, PeerStatus, Status};
 
 impl<E: Engine> Core<E> {
     /// The node at a glance.
@@ -44,6 +44,20 @@ impl<E: Engine> Core<E> {
             rtt_ms: self.detector.rtt_ms(id),
         };
         self.links.peers().map(status).collect()
+    }
+
+    /// How full its tables are.
+    pub fn held(&self) -> Held {
+        let (dials, waiting) = self.links.dials();
+        Held {
+            rumor_bytes: self.rumors.cached_bytes(),
+            rumors_wanted: self.rumors.wanted(),
+            rumor_links: self.rumors.links(),
+            dials,
+            waiting,
+            gaps: self.gaps.len(),
+            outputs: self.outputs.len(),
+        }
     }
 
     fn root(&self) -> Option<Root> {

@@ -35,6 +35,11 @@ impl Gaps {
         }
     }
 
+    /// Actors watched.
+    pub fn len(&self) -> usize {
+        self.by_actor.len()
+    }
+
     /// Ranges that should be complete by now, with whom to ask if they are not.
     pub fn due(&mut self, now: Millis) -> Vec<(DotRange, NodeId)> {
         let due: Vec<ActorId> =

@@ -3,6 +3,7 @@
 //! it feeds [`Input`]s with the time, carries out [`Output`]s, and comes back at `poll_timeout`.
 //! The daemon runs it over libp2p and `RocksDB`; a simulation runs the same code in virtual time.
 
+mod clock;
 mod core;
 mod crawl;
 mod describe;
@@ -16,4 +17,4 @@ mod writes;
 
 pub use self::core::{Core, CoreConfig};
 pub use input::{Input, Notice, Now, Output, Token, WriteFailure};
-pub use status::{Counters, PeerStatus, Status};
+pub use status::{Counters, Held, PeerStatus, Status};

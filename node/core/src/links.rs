@@ -44,6 +44,11 @@ impl Links {
         self.connected.len()
     }
 
+    /// Dials in progress, and messages that wait for them.
+    pub fn dials(&self) -> (usize, usize) {
+        (self.dialing.len(), self.dialing.values().map(Vec::len).sum())
+    }
+
     /// Notes that a link is used; whether there is one.
     pub fn touch(&mut self, now: Millis, peer: &NodeId) -> bool {
         self.connected.get_mut(peer).map(|link| link.used = now).is_some()

@@ -17,15 +17,20 @@ use crate::{Core, Notice, Now, Output, Token};
 
 impl<E: Engine> Core<E> {
     pub(crate) fn handle_message(&mut self, now: Now, peer: NodeId, message: Message) {
-        let Some(record) = self.links.record(&peer).cloned() else { return };
-        self.links.touch(now.mono, &peer);
+        if !self.links.touch(now.mono, &peer) {
+            return;
+        }
         let sign_of_life = match &message {
             Message::Heartbeat(heartbeat) => DetectorInput::Heartbeat(peer, *heartbeat),
             _ => DetectorInput::Heard(peer),
         };
         self.detector.handle(now.mono, now.wall_ms, sign_of_life);
         match message {
-            Message::View(message) => self.on_view(now, record, message),
+            Message::View(message) => {
+                if let Some(record) = self.links.record(&peer).cloned() {
+                    self.on_view(now, record, message);
+                }
+            }
             Message::Heartbeat(_) => {}
             Message::Rumor(RumorMessage::Full { id, hops, payload }) => {
                 self.on_full_rumor(now, peer, id, hops, payload.0);
@@ -60,6 +65,16 @@ impl<E: Engine> Core<E> {
 
     fn on_full_rumor(&mut self, now: Now, from: NodeId, id: RumorId, hops: u16, payload: bytes::Bytes) {
         let Some(store) = &mut self.store else { return };
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::KnownRumorsFiltered)
+            && store.contains(&to_kv(&starling_proto::DotRange {
+                actor: id.actor,
+                first: id.first,
+                last: id.last,
+            }))
+        {
+            return self.rumor(now, RumorInput::Received { from, id, hops, payload, news: false });
+        }
         let mut replica = StoreReplica::new(store, now.wall_ms);
         let joined = replica.join(&payload);
         let changes = std::mem::take(&mut replica.changes);

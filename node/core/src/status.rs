@@ -71,3 +71,22 @@ pub struct PeerStatus {
     /// Last measured round trip, milliseconds.
     pub rtt_ms: Option<u64>,
 }
+
+/// What a node's bounded tables hold just now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Payloads of rumors kept to serve grafts, bytes.
+    pub rumor_bytes: usize,
+    /// Rumors that were announced and have not come.
+    pub rumors_wanted: usize,
+    /// Links that rumors go over.
+    pub rumor_links: usize,
+    /// Dials in progress.
+    pub dials: usize,
+    /// Messages that wait for them.
+    pub waiting: usize,
+    /// Actors of which a predecessor is missing.
+    pub gaps: usize,
+    /// Outputs that the driver has not fetched.
+    pub outputs: usize,
+}

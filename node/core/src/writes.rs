@@ -9,10 +9,6 @@ use starling_proto::rumor::RumorInput;
 use crate::core::Timer;
 use crate::{Core, Notice, Now, Output, Token, WriteFailure};
 
-/// A neighbourhood whose median clock differs from ours by more stops expiry here, milliseconds:
-/// half of the store's grace, so that no node expires what another still shows.
-const CLOCK_OFF_MS: u64 = starling_kv::store::EXPIRY_GRACE_MS / 2;
-
 fn rumor_id(dots: &DotRange) -> RumorId {
     RumorId { actor: ActorId(dots.actor.0), first: dots.first, last: dots.last }
 }
@@ -35,6 +31,10 @@ impl<E: Engine> Core<E> {
                     self.outputs.push_back(Output::Changed(committed.changes));
                 }
                 for (dots, payload) in committed.rumors {
+                    #[cfg(planted)]
+                    if starling_planted::on(starling_planted::Bug::WriteNotTold) {
+                        continue;
+                    }
                     self.rumor(now, RumorInput::Published { id: rumor_id(&dots), payload });
                 }
             }
@@ -59,17 +59,18 @@ impl<E: Engine> Core<E> {
         (rest.is_empty() && !payload.is_empty()).then_some(payload)
     }
 
-    /// Removes what expired, unless our clock is the odd one out.
+    /// Removes what expired, unless our clock may be the odd one out.
     pub(crate) fn expire(&mut self, now: Now) {
         let Some(store) = &mut self.store else { return };
         self.timers.set(Timer::Expire, now.mono + starling_kv::store::EXPIRY_STEP_MS);
-        let offset_ms = self.detector.clock_offset_ms().unwrap_or(0);
-        let off = offset_ms.unsigned_abs() > CLOCK_OFF_MS;
-        if off && !self.clock_was_off {
+        let offset_ms = self.detector.clock_offset_ms();
+        let may_expire = self.clock.may_expire(now, offset_ms, self.healing.knows_anybody());
+        if let Some(offset_ms) = self.clock.newly_off(offset_ms) {
             self.outputs.push_back(Output::Notice(Notice::ClockOff { offset_ms }));
         }
-        self.clock_was_off = off;
-        if off {
+        #[cfg(planted)]
+        let may_expire = may_expire || starling_planted::on(starling_planted::Bug::ExpiryOnSkewedClock);
+        if !may_expire {
             return;
         }
         match store.expire(now.wall_ms) {

@@ -192,6 +192,11 @@ impl Healing {
         healing
     }
 
+    /// Whether any peer is remembered.
+    pub fn knows_anybody(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
     /// Everybody remembered, seeds as well, the likeliest to be alive first.
     pub fn remembered(&self) -> Vec<NodeRecord> {
         let mut peers: Vec<&Peer> = self.peers.values().collect();
@@ -394,6 +399,10 @@ impl Healing {
     }
 
     fn probe_silent(&mut self, now: Millis) {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::HealingOff) {
+            return;
+        }
         let wait = jittered(self.config.probe_ms, &mut self.rng);
         self.timers.set(Timer::Probe, now + wait);
         let HealingConfig { quiet_ms, silent_ms, .. } = self.config;
@@ -411,6 +420,10 @@ impl Healing {
     }
 
     fn probe_lost(&mut self, now: Millis, id: &NodeId) {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::HealingOff) {
+            return;
+        }
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.failures >= self.config.lost_probes_max {
             return;

@@ -57,7 +57,7 @@ pub enum ViewMessage {
     Join,
     /// A join on its random walk; `ttl` hops left.
     ForwardJoin { joiner: NodeRecord, ttl: u8 },
-    /// "Take me into your active view"; `high` may not be refused (the asker has no neighbour left).
+    /// "Take me into your active view"; `high` may not be refused (the asker misses two or more).
     Neighbor { high: bool },
     /// The answer to `Neighbor`.
     NeighborReply { accepted: bool },

@@ -230,7 +230,7 @@ fn an_idle_link_carries_one_ping_and_one_pong_per_interval() {
 }
 
 #[test]
-fn a_busy_link_carries_no_heartbeats() {
+fn a_busy_link_carries_heartbeats_only_to_compare_clocks() {
     let mut detector = Detector::new(DetectorConfig::detecting_in(3_000), LOW);
     detector.handle(Millis(0), 0, DetectorInput::Up(HIGH));
     for now in (0..600_000).step_by(100).map(Millis) {
@@ -238,7 +238,8 @@ fn a_busy_link_carries_no_heartbeats() {
             detector.handle(now, now.0, input);
         }
     }
-    assert_eq!(detector.poll_output(), None);
+    let pings = std::iter::from_fn(|| detector.poll_output()).count();
+    assert!((70..=75).contains(&pings), "{pings} pings in 600 s, one every 8 s");
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! Many writes at once.
 
 use serde::Serialize;
+use starling_report::{Report, bytes, millis, number};
 
 use crate::Common;
 use crate::error::Result;
 use crate::load::{made_up, made_up_bytes, write_all};
 use crate::network::Network;
 use crate::progress::Phase;
-use crate::report::{Report, bytes, number};
 use crate::show::start;
 use crate::states::{entries_everywhere, roots_equal, statuses};
-use crate::stats::millis;
 use crate::traffic::Traffic;
 
 /// What to measure.

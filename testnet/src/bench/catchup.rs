@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use serde::Serialize;
+use starling_report::{Report, bytes, millis, number};
 
 use super::million::{KEYSPACE, fill, root_known};
 use crate::Common;
@@ -10,9 +11,7 @@ use crate::error::Result;
 use crate::load::{made_up, made_up_bytes, write_all};
 use crate::network::{Network, Plan};
 use crate::progress::Phase;
-use crate::report::{Report, bytes, number};
 use crate::states::{roots_equal, statuses, views_whole};
-use crate::stats::millis;
 use crate::traffic::Traffic;
 
 /// What to measure.

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use futures::future;
 use rand::RngExt;
 use serde::Serialize;
+use starling_report::{Report, Summary, millis, number};
 
 use crate::error::{Error, Result};
 use crate::network::{Network, Node, generator};
 use crate::progress::Phase;
-use crate::report::{Report, number};
 use crate::show::start;
 use crate::states::{active_ids, overlay, statuses, views_whole};
-use crate::stats::{Summary, millis};
 use crate::{Common, variable};
 
 /// A failure must be noticed within this time.

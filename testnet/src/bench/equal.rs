@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use starling_report::{Report, millis, number};
 
 use super::catchup::filled;
 use super::million::{KEYSPACE, root_known};
@@ -11,9 +12,7 @@ use crate::error::Result;
 use crate::load::{made_up, write_all};
 use crate::network::{Network, Plan, wait_until};
 use crate::progress::Phase;
-use crate::report::{Report, number};
 use crate::states::{roots_equal, statuses};
-use crate::stats::millis;
 use crate::traffic::Traffic;
 
 /// Two nodes that know each other have compared themselves within this time.

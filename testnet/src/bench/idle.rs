@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::progress::Phase;
-use crate::report::{Report, bytes, number};
 use crate::show::start;
 use crate::states::{statuses, views_whole};
 use crate::traffic::Traffic;
 use crate::usage::{Memory, cpu_time, loopback, memory};
 use crate::{Common, variable};
+use starling_report::{Report, bytes, number};
 
 /// Set in the run that has a network namespace of its own.
 const IN_NAMESPACE: &str = "STARLING_TESTNET_NAMESPACE";

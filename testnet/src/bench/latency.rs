@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use starling_report::{Convergence, Report, number};
 
 use crate::Common;
 use crate::error::Result;
 use crate::load::made_up_bytes;
 use crate::observe::Observer;
 use crate::progress::Phase;
-use crate::report::{Report, number};
 use crate::show::{PROBES, Probes, start};
 use crate::states::statuses;
-use crate::stats::Convergence;
 use crate::traffic::Traffic;
 
 /// The network is left alone for so long before it is measured.

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use starling_report::{Report, bytes, millis, number};
 
 use crate::Common;
 use crate::error::{Error, Result};
 use crate::load::{made_up, made_up_bytes, write_all};
 use crate::network::{Network, Node, Plan, wait_until};
 use crate::progress::Phase;
-use crate::report::{Report, bytes, number};
-use crate::stats::millis;
 use crate::usage::{Memory, disk_bytes, memory};
 
 /// Keyspace of the made-up records.

@@ -45,7 +45,7 @@ impl Bench {
             Self::Equal(options) => equal::run(common, &options).await,
             Self::Million(options) => million::run(common, &options).await,
         }?;
-        report.print(common.output);
+        common.output.print(&report);
         Ok(())
     }
 }

@@ -22,6 +22,10 @@ use self::phi::Window;
 use crate::message::Heartbeat;
 use crate::{Millis, NodeId};
 
+/// Clocks are compared at least this often, milliseconds, however busy the link is: within the step of
+/// ten seconds in which a store removes what has expired.
+const COMPARE_MS: u64 = 8_000;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectorInput {
@@ -273,9 +277,11 @@ impl Detector {
 }
 
 impl Peer {
-    /// When the side that pings does so: once per interval in which a direction was quiet.
+    /// When the side that pings does so: once per interval in which a direction was quiet, and on a busy
+    /// link often enough to compare clocks.
     fn ping_at(&self, config: &DetectorConfig) -> Millis {
-        self.heard.min(self.sent).max(self.pinged) + config.interval_ms
+        let quiet = self.heard.min(self.sent).max(self.pinged) + config.interval_ms;
+        quiet.min(self.pinged + COMPARE_MS.max(config.interval_ms))
     }
 
     /// When the peer is given up if it stays silent; `None` before it was asked.

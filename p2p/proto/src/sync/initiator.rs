@@ -78,6 +78,8 @@ pub(super) struct Session {
     spans: Vec<Span>,
     /// Groups of actors to list.
     groups: Vec<u8>,
+    #[cfg(planted)]
+    whole: Vec<DotRange>,
 }
 
 impl Session {
@@ -106,6 +108,8 @@ impl Session {
             accused: Vec::new(),
             spans: Vec::new(),
             groups: Vec::new(),
+            #[cfg(planted)]
+            whole: Vec::new(),
         };
         (session, SyncMessage::Open { session: id, salt, root })
     }
@@ -130,6 +134,14 @@ impl Session {
             _ => return Err(Stop::End(Ending::Broken)),
         }
         let requests = self.pump(replica)?;
+        #[cfg(planted)]
+        if self.asked.is_empty() && starling_planted::on(starling_planted::Bug::WholeContextClaimed) {
+            for range in
+                self.whole.iter().flat_map(|range| replica.missing(range, RANGES_MAX)).collect::<Vec<_>>()
+            {
+                replica.join(&starling_planted::dead(range.actor.0, range.first, range.last))?;
+            }
+        }
         if self.asked.is_empty() { Err(Stop::End(Ending::Reconciled)) } else { Ok(requests) }
     }
 
@@ -157,6 +169,8 @@ impl Session {
 
     /// What one side has not seen needs no comparison: it is fetched or pushed whole.
     fn on_actor(&mut self, actor: ActorId, ours: u64, theirs: u64, replica: &impl Replica) {
+        #[cfg(planted)]
+        self.whole.extend((theirs > 0).then_some(DotRange { actor, first: 1, last: theirs }));
         let common = ours.min(theirs);
         if common > 0 {
             let room = RANGES_MAX.saturating_sub(self.fetch.len());

@@ -134,6 +134,11 @@ fn exchange(
         let ours = replica.leaf(&theirs.span, salt);
         let contested = contested(&ours, theirs);
         let ahead = |a: &Leaf, b: &Leaf| (a.seen & !b.seen) | (a.seen & !a.live & b.live);
+        #[cfg(planted)]
+        let ahead = |a: &Leaf, b: &Leaf| {
+            let lost = starling_planted::on(starling_planted::Bug::DeletionsNotRepaired);
+            if lost { a.seen & !b.seen } else { ahead(a, b) }
+        };
         push_ranges(&mut send, &theirs.span, ahead(&ours, theirs) | contested);
         push_ranges(&mut want, &theirs.span, ahead(theirs, &ours) | contested);
     }

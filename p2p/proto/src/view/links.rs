@@ -206,6 +206,10 @@ impl Views {
         let Some(victim) = self.pick_victim(newcomer, kind) else { return };
         self.counters.evicted += 1;
         self.deactivate(now, &victim.id, DownReason::Evicted);
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::DisconnectNotSent) {
+            return;
+        }
         self.send(victim.clone(), ViewMessage::Disconnect);
         self.send(victim.clone(), ViewMessage::ForwardJoin { joiner: newcomer.clone(), ttl: 0 });
         self.learn(now, vec![victim]);

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Distribution;
 
 /// Quantiles of a sample, in milliseconds. All zero for an empty sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many were measured.
     pub count: usize,
@@ -52,7 +54,7 @@ pub struct Spread {
 
 /// Convergence as the design defines it (section 10): over many writes, the time after the
 /// acknowledgement at which a share of the live nodes answered a local read with the write.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Convergence {
     /// Client-seen time of the write itself.
     pub acknowledged: Summary,
@@ -86,6 +88,21 @@ impl Convergence {
         }
     }
 
+    /// The distributions of the times from the acknowledgement until readable on 50, 90, 99 and 100 % of
+    /// the nodes; those of an empty sample are left out.
+    pub fn distributions(reached: [Vec<Duration>; 4]) -> Vec<Distribution> {
+        let shares = ["50 %", "90 %", "99 %", "every one"];
+        let of = |(share, times): (&str, Vec<Duration>)| {
+            Distribution::of(
+                format!("time to the nodes: {share}"),
+                "ms",
+                times.into_iter().map(millis).collect(),
+            )
+        };
+        let all = shares.into_iter().zip(reached).map(of);
+        all.filter(|distribution| !distribution.points.is_empty()).collect()
+    }
+
     /// The rows of its table: what was reached, and when.
     pub fn rows(&self) -> [(&'static str, Summary); 6] {
         [
@@ -102,7 +119,7 @@ impl Convergence {
 impl Spread {
     /// When `percent` of the nodes had it. A node that shows a write before its acknowledgement has
     /// reached the client counts as zero.
-    fn reached(&self, percent: usize, from_send: bool) -> Option<Duration> {
+    pub fn reached(&self, percent: usize, from_send: bool) -> Option<Duration> {
         let mut sorted = self.readable.clone();
         sorted.sort_unstable();
         let since_send = rank(&sorted, percent)?;
@@ -125,6 +142,17 @@ mod tests {
         let summary = Summary::of(&ms(&[40, 10, 30, 20]));
         assert_eq!(summary, Summary { count: 4, p50_ms: 20.0, p90_ms: 40.0, p99_ms: 40.0, max_ms: 40.0 });
         assert_eq!(Summary::of(&[]), Summary::default());
+    }
+
+    #[test]
+    fn distributions_say_how_far_and_leave_out_what_nobody_measured() {
+        let all = Convergence::distributions([ms(&[5, 1]), ms(&[7]), vec![], ms(&[9])]);
+        let names: Vec<_> = all.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["time to the nodes: 50 %", "time to the nodes: 90 %", "time to the nodes: every one"]
+        );
+        assert_eq!(all[0].points, [(1.0, 0.5), (5.0, 1.0)]);
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! Bugs planted on purpose, to see whether the invariants of the simulator notice them. The code that
+//! misbehaves stands where a mistake would, in the crates themselves, and is compiled only with
+//! `RUSTFLAGS="--cfg planted"`: not a feature, because features are unified over a build.
+//!
+//! Which bug is on belongs to the thread, so that tests on several threads do not disturb each other.
+
+use std::cell::Cell;
+
+/// A mistake somebody could make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Two intervals that leave one number out are joined to one.
+    IntervalOffByOne,
+    /// An entry from the future is refused, and its dot claimed all the same.
+    RefusedEntryClaimed,
+    /// What a delta says to be dead is left alive.
+    DeletionIgnored,
+    /// Of a delta's context only the dots of its entries are joined.
+    ContextNotJoined,
+    /// A timestamp far in the future moves the local clock.
+    FutureTimestampBelieved,
+    /// Timestamps of others do not move the local clock at all.
+    ClockNotAdvanced,
+    /// A refused batch leaves behind what it did before it was refused.
+    RefusedBatchKept,
+    /// Now and then a write is acknowledged and told to others, and not stored.
+    AcknowledgedBeforeStored,
+    /// A restarted process goes on under its former actor, after the last dot on its disk.
+    ActorReused,
+    /// Of two live dots of one actor in a counter both count.
+    CounterFieldsSummed,
+    /// A dot that dies stays in the fingerprints.
+    FingerprintKept,
+    /// A delta that has no room for more entries claims their dots.
+    RestrictionClaimsRest,
+    /// The context of one actor is not read again after a restart.
+    ContextLostOnRestart,
+    /// Entries expire by a clock that disagrees with all others.
+    ExpiryOnSkewedClock,
+    /// Sessions bring what lives and not what died.
+    DeletionsNotRepaired,
+    /// At the end of a session the peer's context is claimed as a whole.
+    WholeContextClaimed,
+    /// Lost neighbours and silent peers are not asked after.
+    HealingOff,
+    /// The last eager link is pruned like any other, and nothing is grafted.
+    NothingGrafted,
+    /// Who makes room for another does not tell the neighbour that it sends away.
+    DisconnectNotSent,
+    /// A rumor whose own dots are known is not joined.
+    KnownRumorsFiltered,
+    /// The dissemination does not hear that a neighbour is gone.
+    LinkDownNotTold,
+    /// The cache of rumors does not forget.
+    CacheUnbounded,
+    /// A write is committed and not told to anybody.
+    WriteNotTold,
+}
+
+impl Bug {
+    /// Every one.
+    pub const ALL: [Self; 23] = [
+        Self::IntervalOffByOne,
+        Self::RefusedEntryClaimed,
+        Self::DeletionIgnored,
+        Self::ContextNotJoined,
+        Self::FutureTimestampBelieved,
+        Self::ClockNotAdvanced,
+        Self::RefusedBatchKept,
+        Self::AcknowledgedBeforeStored,
+        Self::ActorReused,
+        Self::CounterFieldsSummed,
+        Self::FingerprintKept,
+        Self::RestrictionClaimsRest,
+        Self::ContextLostOnRestart,
+        Self::ExpiryOnSkewedClock,
+        Self::DeletionsNotRepaired,
+        Self::WholeContextClaimed,
+        Self::HealingOff,
+        Self::NothingGrafted,
+        Self::DisconnectNotSent,
+        Self::KnownRumorsFiltered,
+        Self::LinkDownNotTold,
+        Self::CacheUnbounded,
+        Self::WriteNotTold,
+    ];
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Plants a bug in what runs on this thread, instead of any other; `None`: all is well.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this bug is planted on this thread.
+pub fn on(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// A delta (format version 1) that claims `first..=last` of an actor to be dead.
+pub fn dead(actor: [u8; 16], first: u64, last: u64) -> Vec<u8> {
+    let mut delta = vec![1, 1];
+    delta.extend(actor);
+    delta.push(1);
+    for mut number in [first - 1, last - first, 0] {
+        while number >= 0x80 {
+            delta.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        delta.push(number as u8);
+    }
+    delta
+}

@@ -1,0 +1,229 @@
+//! The figures of a run, part by part: what every form of a report shows, in the same order and words.
+
+use crate::format::{byte_size, number, percent, seconds, thousands};
+use crate::model::{Detection, Healing, Run, Traffic, Views};
+use crate::stats::Summary;
+
+/// A figure as it is shown and compared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// How many.
+    Count(u64),
+    /// A plain number; the column names the unit.
+    Number(f64),
+    /// A part of one, shown as per cent.
+    Share(f64),
+    /// Bytes.
+    Bytes(f64),
+    /// Milliseconds, shown with a fitting unit.
+    Ms(u64),
+    /// It did not happen before the end.
+    Never,
+}
+
+impl Value {
+    /// For people.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Count(count) => thousands(*count),
+            Self::Number(value) => number(*value),
+            Self::Share(share) => percent(*share),
+            Self::Bytes(count) => byte_size(*count),
+            Self::Ms(ms) => seconds(*ms),
+            Self::Never => "not by the end".into(),
+        }
+    }
+
+    /// For ratios.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Count(count) | Self::Ms(count) => Some(*count as f64),
+            Self::Number(value) | Self::Share(value) | Self::Bytes(value) => Some(*value),
+            Self::Never => None,
+        }
+    }
+}
+
+/// Figures of one subject: a table.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Its heading.
+    pub title: &'static str,
+    /// What its figures mean.
+    pub about: &'static str,
+    /// Its rows; all have the same columns.
+    pub rows: Vec<Row>,
+}
+
+/// A row of figures.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What the figures are about; empty in a section with a single row.
+    pub name: String,
+    /// Column and figure.
+    pub cells: Vec<(&'static str, Value)>,
+}
+
+impl Row {
+    fn new(name: impl Into<String>, cells: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        Self { name: name.into(), cells: cells.into_iter().collect() }
+    }
+}
+
+/// All figures of a run. Parts that the run did not measure are left out.
+pub fn sections(run: &Run) -> Vec<Section> {
+    let parts = [
+        Section { title: "Convergence", about: CONVERGENCE, rows: convergence(run) },
+        Section { title: "Writes", about: WRITES, rows: writes(run) },
+        Section { title: "Dissemination", about: DISSEMINATION, rows: dissemination(run) },
+        Section { title: "Traffic", about: TRAFFIC, rows: traffic(run) },
+        Section { title: "Views", about: VIEWS, rows: views(&run.views) },
+        Section { title: "Failure detection", about: DETECTION, rows: detection(&run.detection) },
+        Section { title: "Healing", about: HEALING, rows: run.healing.iter().map(healing).collect() },
+        Section { title: "Cost of the simulation", about: COST, rows: cost(run) },
+    ];
+    parts.into_iter().filter(|section| !section.rows.is_empty()).collect()
+}
+
+const CONVERGENCE: &str = "From a write's acknowledgement until that share of the nodes that were alive \
+    throughout answer a local read with it. Quantiles over the writes.";
+const WRITES: &str = "Missing: acknowledged, neither superseded nor deleted, and not on every live node at the \
+    end. Lost: on no live node, although a node that held it lives. Resurrected: deleted, and readable again.";
+const DISSEMINATION: &str = "Residue: deliveries that no rumor made, left to anti-entropy. RMR: payload messages \
+    per node beyond the one needed. Last hop: links that a rumor crossed to its last node.";
+const TRAFFIC: &str = "Sent by all nodes in the measured time. Overhead: bytes on the wire per byte of keys and \
+    values delivered.";
+const VIEWS: &str = "The overlay of active views among live nodes at the end. In-degree: passive views that a \
+    node is in.";
+const DETECTION: &str = "Noticed: from the death or stop of a node until its last neighbour gave it up. False \
+    positive: a live, running, reachable node given up.";
+const HEALING: &str = "From the end of a fault until the live nodes were one component, and until they were \
+    equal.";
+const COST: &str = "On this machine, one thread.";
+
+fn quantiles(s: Summary) -> [(&'static str, Value); 5] {
+    [
+        ("n", Value::Count(s.count as u64)),
+        ("p50 ms", Value::Number(s.p50_ms)),
+        ("p90 ms", Value::Number(s.p90_ms)),
+        ("p99 ms", Value::Number(s.p99_ms)),
+        ("max ms", Value::Number(s.max_ms)),
+    ]
+}
+
+fn convergence(run: &Run) -> Vec<Row> {
+    let rows = run.convergence.rows().into_iter().filter(|(_, summary)| summary.count > 0);
+    rows.map(|(name, summary)| Row::new(name, quantiles(summary))).collect()
+}
+
+fn writes(run: &Run) -> Vec<Row> {
+    let w = &run.writes;
+    let cells = [
+        ("sent", w.sent),
+        ("acknowledged", w.acknowledged),
+        ("failed", w.failed),
+        ("missing", w.missing),
+        ("lost", w.lost),
+        ("resurrected", w.resurrected),
+    ];
+    vec![Row::new("", cells.map(|(name, count)| (name, Value::Count(count))))]
+}
+
+fn dissemination(run: &Run) -> Vec<Row> {
+    let d = &run.dissemination;
+    if d.rumors == 0 {
+        return Vec::new();
+    }
+    let cells = [
+        ("rumors", Value::Count(d.rumors)),
+        ("residue", Value::Share(d.residue)),
+        ("RMR", Value::Number(d.rmr)),
+    ];
+    let hops = [
+        ("hops, mean", Value::Number(d.hops_mean)),
+        ("last hop, mean", Value::Number(d.last_hop_mean)),
+        ("hops, max", Value::Count(d.hops_max)),
+    ];
+    // Processes do not tell over how many links a rumor came.
+    let known = hops.into_iter().filter(|_| d.hops_max > 0);
+    vec![Row::new("", cells.into_iter().chain(known))]
+}
+
+fn traffic(run: &Run) -> Vec<Row> {
+    let Traffic { classes, overhead, .. } = &run.traffic;
+    let (messages, total) = classes.iter().fold((0, 0), |(m, b), c| (m + c.messages, b + c.bytes));
+    let node_seconds = (run.nodes.max(1) as f64) * (run.measured_ms.max(1) as f64 / 1000.0);
+    let row = |name: &str, messages: u64, sent: u64, per_node_s: f64| {
+        let cells = [
+            ("messages", Value::Count(messages)),
+            ("bytes", Value::Bytes(sent as f64)),
+            ("share", Value::Share(sent as f64 / total.max(1) as f64)),
+            ("B/s per node", Value::Number(per_node_s)),
+            ("overhead", Value::Number(overhead * sent as f64 / total.max(1) as f64)),
+        ];
+        Row::new(name, cells)
+    };
+    let mut rows: Vec<Row> =
+        classes.iter().map(|c| row(&c.class, c.messages, c.bytes, c.bytes as f64 / node_seconds)).collect();
+    if !rows.is_empty() {
+        rows.push(row("all together", messages, total, run.traffic.bytes_per_node_s));
+    }
+    rows
+}
+
+fn views(views: &Views) -> Vec<Row> {
+    if views.components == 0 {
+        return Vec::new();
+    }
+    let cells = [
+        ("components", Value::Count(views.components as u64)),
+        ("isolated", Value::Count(views.isolated as u64)),
+        ("one-sided links", Value::Count(views.asymmetric as u64)),
+        ("degree", Value::Number(mean(&views.degrees))),
+        ("in-degree", Value::Number(mean(&views.in_degrees))),
+        ("clustering", Value::Number(views.clustering)),
+        ("path, mean", Value::Number(views.path_mean)),
+        ("path, max", Value::Count(views.path_max as u64)),
+    ];
+    vec![Row::new("", cells)]
+}
+
+/// Mean of a histogram.
+fn mean(histogram: &[usize]) -> f64 {
+    let sum: usize = histogram.iter().enumerate().map(|(value, count)| value * count).sum();
+    sum as f64 / histogram.iter().sum::<usize>().max(1) as f64
+}
+
+fn detection(detection: &Detection) -> Vec<Row> {
+    let mut cells = Vec::new();
+    if detection.noticed.count > 0 {
+        cells.extend(quantiles(detection.noticed));
+    }
+    cells.push(("false positives", Value::Count(detection.false_positives)));
+    cells.push(("per node and hour", Value::Number(detection.false_positives_per_node_hour)));
+    vec![Row::new("", cells)]
+}
+
+fn healing(healing: &Healing) -> Row {
+    let after = |ms: Option<u64>| ms.map_or(Value::Never, Value::Ms);
+    let cells = [
+        ("fault ended at", Value::Ms(healing.healed_at_ms)),
+        ("one component after", after(healing.one_component_ms)),
+        ("equal after", after(healing.equal_ms)),
+    ];
+    Row::new(&healing.what, cells)
+}
+
+fn cost(run: &Run) -> Vec<Row> {
+    let row = |cost: &crate::model::Cost| {
+        let cells = [
+            ("wall s", Value::Number(cost.wall_s)),
+            ("virtual s per wall s", Value::Number(cost.speed)),
+            ("events", Value::Count(cost.events)),
+            ("ns per event", Value::Number(cost.event_ns)),
+            ("memory per node", Value::Bytes(cost.node_bytes)),
+        ];
+        Row::new("", cells)
+    };
+    run.cost.iter().map(row).collect()
+}

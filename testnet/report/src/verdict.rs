@@ -1,0 +1,108 @@
+//! What a tired person reads first.
+
+use crate::format::thousands;
+use crate::model::{Run, Writes};
+
+/// One sentence on a run, and whether it is good news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Nothing was lost, nothing came back, the overlay is whole, and every bar is met.
+    pub good: bool,
+    /// The sentence, without a full stop.
+    pub text: String,
+}
+
+impl Verdict {
+    /// Judges a run.
+    pub fn of(run: &Run) -> Self {
+        let (whole, mut clauses) = writes(&run.writes);
+        let mut good = whole;
+        if run.views.components > 1 {
+            good = false;
+            clauses.push(format!("the overlay is in {} parts", thousands(run.views.components as u64)));
+        }
+        let unhealed = run.healing.iter().filter(|h| h.one_component_ms.is_none() || h.equal_ms.is_none());
+        match unhealed.count() {
+            0 => {}
+            count => {
+                good = false;
+                clauses.push(format!("{count} of {} faults not healed by the end", run.healing.len()));
+            }
+        }
+        let missed = run.bars.iter().filter(|bar| !bar.met).count();
+        if missed > 0 {
+            good = false;
+            clauses.push(format!("{missed} of {} bars missed", run.bars.len()));
+        } else if !run.bars.is_empty() {
+            clauses.push(format!("{0} of {0} bars met", run.bars.len()));
+        }
+        Self { good, text: clauses.join("; ") }
+    }
+
+    /// One word for it.
+    pub fn word(&self) -> &'static str {
+        if self.good { "GOOD" } else { "BAD" }
+    }
+}
+
+fn writes(writes: &Writes) -> (bool, Vec<String>) {
+    let Writes { acknowledged, missing, lost, resurrected, .. } = *writes;
+    if acknowledged == 0 {
+        return (resurrected == 0, vec!["no write was acknowledged".into()]);
+    }
+    let count = |n: u64, what: &str| format!("{} {what}", thousands(n));
+    let mut clauses = Vec::new();
+    if lost > 0 {
+        clauses.push(count(lost, &format!("of {} acknowledged writes lost", thousands(acknowledged))));
+    }
+    if missing > 0 {
+        let of = format!("of {} acknowledged writes missing from a live node", thousands(acknowledged));
+        clauses.push(count(missing, &of));
+    } else if lost == 0 {
+        clauses.push(format!("all {} acknowledged writes on every live node", thousands(acknowledged)));
+        clauses.push("nothing lost".into());
+    }
+    if resurrected > 0 {
+        clauses.push(count(resurrected, "deleted writes came back"));
+    }
+    (lost + missing + resurrected == 0, clauses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Healing;
+    use crate::model::example::example;
+
+    fn of(change: impl Fn(&mut Run)) -> Verdict {
+        let mut run = example("calm", 1);
+        run.healing.clear();
+        change(&mut run);
+        Verdict::of(&run)
+    }
+
+    #[test]
+    fn good_news_says_what_was_checked() {
+        let verdict = of(|_| {});
+        assert_eq!(
+            verdict.text,
+            "all 1,000 acknowledged writes on every live node; nothing lost; 2 of 2 bars met"
+        );
+        assert_eq!(verdict.word(), "GOOD");
+    }
+
+    #[test]
+    fn every_kind_of_bad_news_is_bad() {
+        for (change, expected) in [
+            ((|run| run.writes.lost = 2) as fn(&mut Run), "2 of 1,000 acknowledged writes lost; "),
+            (|run| run.writes.missing = 3, "3 of 1,000 acknowledged writes missing from a live node; "),
+            (|run| run.writes.resurrected = 1, "1 deleted writes came back"),
+            (|run| run.views.components = 2, "the overlay is in 2 parts"),
+            (|run| run.healing.push(Healing::default()), "1 of 1 faults not healed by the end"),
+            (|run| run.bars[0].met = false, "1 of 2 bars missed"),
+        ] {
+            let verdict = of(change);
+            assert!(!verdict.good && verdict.text.contains(expected), "{}", verdict.text);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Faults: what a scenario's steps and its churn do to the network.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use starling_proto::Role;
+
+use crate::churn::{self, Comeback, End, Traced};
+use crate::scenario::{Action, ChurnModel, Selection};
+use crate::simulation::{Simulation, Task, us};
+use crate::world::World;
+
+/// A disk without power keeps what was written up to so long before, seconds: `everysec`, the default
+/// durability.
+const UNSYNCED_S: f64 = 1.0;
+
+impl Simulation {
+    /// The nodes of a selection, in order; those that are drawn, from the candidates.
+    fn select(&mut self, selection: &Selection, is_candidate: impl Fn(&Self, usize) -> bool) -> Vec<usize> {
+        let replica = |node: usize| self.world.nodes[node].is_replica();
+        let all = 0..self.world.nodes.len();
+        let mut candidates: Vec<usize> = all
+            .filter(|&node| is_candidate(self, node) && (replica(node) != (*selection == Selection::Seeds)))
+            .collect();
+        let count = candidates.len();
+        let rounded = |share: f64| (share * count as f64).round() as usize;
+        match selection {
+            Selection::All | Selection::Seeds => candidates,
+            Selection::Share(share) => self.draw(candidates, rounded(*share)),
+            Selection::Count(wanted) => self.draw(candidates, *wanted),
+            Selection::First(share) => {
+                candidates.truncate(rounded(*share));
+                candidates
+            }
+            Selection::Node(node) => candidates.into_iter().filter(|candidate| candidate == node).collect(),
+            Selection::Region(name) => {
+                let region = self.scenario.regions.iter().position(|region| region == name);
+                candidates.retain(|&node| self.world.nodes[node].region == region);
+                candidates
+            }
+        }
+    }
+
+    fn draw(&mut self, mut candidates: Vec<usize>, count: usize) -> Vec<usize> {
+        let count = count.min(candidates.len());
+        let (drawn, _) = candidates.partial_shuffle(&mut self.rng, count);
+        let mut drawn = drawn.to_vec();
+        drawn.sort_unstable();
+        drawn
+    }
+
+    fn live(&mut self, selection: &Selection) -> Vec<usize> {
+        self.select(selection, |simulation, node| simulation.world.nodes[node].is_up())
+    }
+
+    /// Does what is due of steps and churn; nothing once the faults have ended.
+    pub(crate) fn perform_fault(&mut self, task: Task) {
+        if !self.is_active() {
+            return;
+        }
+        match task {
+            Task::Step(index) => self.perform_step(index),
+            Task::Mend(number, what) => {
+                self.world.mend(Some(number));
+                self.heals(what);
+            }
+            Task::Sync(node) => {
+                let disk = self.world.copy_disk(node);
+                self.synced.insert(node, disk);
+            }
+            Task::PowerOff(node, for_s) => {
+                if let Some(disk) = self.synced.remove(&node).filter(|_| self.world.nodes[node].is_up()) {
+                    self.world.power_off(node, disk);
+                    self.plan_return(node, for_s, Comeback::Restart);
+                }
+            }
+            Task::Roll { left, gap_s, for_s } => self.roll(left, gap_s, for_s),
+            Task::Departure => self.depart(),
+            Task::SessionEnd(node) => self.end_session(node),
+            Task::RegionFails => self.fail_region(),
+            Task::Traced(node, what) => self.perform_traced(node, what),
+            _ => unreachable!("not a fault"),
+        }
+    }
+
+    fn perform_step(&mut self, index: usize) {
+        let step = self.scenario.step[index].clone();
+        *self.faults.entry(step.action.name()).or_default() += 1;
+        self.act(&step.action);
+        if let Some(repeat) = step.repeat {
+            let next_us = self.world.now_us() + us(repeat.every_s);
+            if next_us <= self.begin_us + us(repeat.until_s) {
+                self.plan(next_us, Task::Step(index));
+            } else if let Action::Stall { .. } = step.action {
+                self.heals("the last stalls begun".into());
+            }
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Partition { nodes, to, one_way, for_s } => {
+                self.partition(nodes, to.as_ref(), *one_way, *for_s);
+            }
+            Action::Heal => {
+                self.world.mend(None);
+                self.heals("partitions healed".into());
+            }
+            Action::Kill { nodes, for_s } => self.take_down(nodes, "killed", *for_s, World::kill),
+            Action::Leave { nodes, for_s } => self.take_down(nodes, "left", *for_s, World::leave),
+            Action::PowerOff { nodes, for_s } => self.power_off(nodes, *for_s),
+            Action::Wipe { nodes, for_s } => {
+                let nodes = self.live(nodes);
+                for &node in &nodes {
+                    self.world.kill(node);
+                    self.plan_return(node, Some(*for_s), Comeback::Wipe);
+                }
+                self.plan_in(*for_s, Task::Heals(format!("{} nodes wiped", nodes.len())));
+            }
+            Action::Restart { nodes } => {
+                let nodes = self.select(nodes, |simulation, node| !simulation.world.nodes[node].is_up());
+                for &node in &nodes {
+                    self.world.start(node);
+                }
+                self.heals(format!("{} nodes restarted", nodes.len()));
+            }
+            Action::Stall { nodes, for_s: [low, high] } => {
+                for node in self.live(nodes) {
+                    let for_us = us(self.rng.random_range(*low..=*high));
+                    self.world.stall(node, self.world.now_us() + for_us);
+                }
+            }
+            Action::Join { count } => {
+                let regions = self.scenario.regions.len();
+                for index in 0..*count {
+                    let node = self.world.add(Role::Replica, (regions > 0).then(|| index % regions));
+                    self.world.start(node);
+                }
+                self.heals(format!("{count} nodes joined at once"));
+            }
+            Action::Skew { nodes, skew_ms, drift_ppm } => {
+                for node in self.live(nodes) {
+                    let mut within = |max: f64| self.rng.random_range(-max..=max);
+                    let (skew_ms, drift_ppm) = (within(*skew_ms) as i64, within(*drift_ppm));
+                    self.world.skew(node, skew_ms, drift_ppm);
+                }
+            }
+            Action::Links { loss, drop } => {
+                let links = &mut self.world.links;
+                links.loss = loss.unwrap_or(links.loss);
+                links.drop = drop.unwrap_or(links.drop);
+            }
+            Action::RollingRestart { nodes, gap_s, for_s } => {
+                let left = self.live(nodes).into_iter().rev().collect();
+                self.roll(left, *gap_s, *for_s);
+            }
+        }
+    }
+
+    fn partition(&mut self, nodes: &Selection, to: Option<&Selection>, one_way: bool, for_s: Option<f64>) {
+        let everybody = |_: &Self, _: usize| true;
+        let from = self.select(nodes, everybody);
+        let to = match to {
+            Some(to) => self.select(to, everybody),
+            None => (0..self.world.nodes.len()).filter(|node| from.binary_search(node).is_err()).collect(),
+        };
+        let number = self.world.cut(&from, &to, !one_way);
+        if let Some(for_s) = for_s {
+            let way = if one_way { ", one way" } else { "" };
+            let what =
+                format!("{} of {} nodes cut off for {for_s} s{way}", from.len(), from.len() + to.len());
+            self.plan_in(for_s, Task::Mend(number, what));
+        }
+    }
+
+    fn take_down(
+        &mut self,
+        nodes: &Selection,
+        how: &str,
+        for_s: Option<f64>,
+        end: impl Fn(&mut World, usize),
+    ) {
+        let up = self.world.nodes.iter().filter(|node| node.is_up() && node.is_replica()).count();
+        let nodes = self.live(nodes);
+        for &node in &nodes {
+            end(&mut self.world, node);
+            self.plan_return(node, for_s, Comeback::Restart);
+        }
+        let what = format!("{} nodes of {up} {how}", nodes.len());
+        self.heals(what.clone());
+        if let Some(for_s) = for_s {
+            self.plan_in(for_s, Task::Heals(format!("{what}, and back")));
+        }
+    }
+
+    /// Disks are synced some time before, each at a moment of its own.
+    fn power_off(&mut self, nodes: &Selection, for_s: Option<f64>) {
+        let nodes = self.live(nodes);
+        for &node in &nodes {
+            let synced_s = self.rng.random_range(0.0..UNSYNCED_S);
+            self.plan_in(synced_s, Task::Sync(node));
+            self.plan_in(UNSYNCED_S, Task::PowerOff(node, for_s));
+        }
+        let back = for_s.map_or("", |_| ", and back");
+        let what = format!("{} nodes without power{back}", nodes.len());
+        self.plan_in(UNSYNCED_S + for_s.unwrap_or(0.0), Task::Heals(what));
+    }
+
+    fn roll(&mut self, mut left: Vec<usize>, gap_s: f64, for_s: f64) {
+        match left.pop() {
+            Some(node) => {
+                self.world.leave(node);
+                self.plan_return(node, Some(for_s), Comeback::Restart);
+                self.plan_in(gap_s, Task::Roll { left, gap_s, for_s });
+            }
+            None => self.plan_in((for_s - gap_s).max(0.0), Task::Heals("the rolling restart".into())),
+        }
+    }
+
+    fn plan_return(&mut self, node: usize, after_s: Option<f64>, comeback: Comeback) {
+        let Some(after_s) = after_s else { return };
+        match comeback {
+            Comeback::Restart => self.plan_in(after_s, Task::Start(node)),
+            Comeback::Wipe => self.plan_in(after_s, Task::Replace(node)),
+            Comeback::Never => {}
+        }
+    }
+
+    /// Nodes that take part in churn.
+    fn is_churning(&self, node: usize) -> bool {
+        let stable = (self.scenario.churn.stable * self.scenario.nodes as f64).round() as usize;
+        self.world.nodes[node].is_replica() && node >= stable
+    }
+
+    /// Churn begins, in the middle of things: sessions are under way.
+    pub(crate) fn begin_churn(&mut self) {
+        match self.scenario.churn.model.clone() {
+            ChurnModel::None => {}
+            ChurnModel::Poisson { per_s, .. } => self.plan_exponential(1.0 / per_s, Task::Departure),
+            ChurnModel::Weibull { shape, scale_s, .. } => {
+                let nodes: Vec<usize> =
+                    (0..self.world.nodes.len()).filter(|&node| self.is_churning(node)).collect();
+                for node in nodes {
+                    let left_s = scale_s * churn::weibull_left(shape, &mut self.rng);
+                    self.plan_in(left_s, Task::SessionEnd(node));
+                }
+            }
+            ChurnModel::Correlated { every_s, .. } => self.plan_exponential(every_s, Task::RegionFails),
+            ChurnModel::Trace { .. } => {
+                for (at_ms, node, what) in self.traced.clone() {
+                    self.plan_in(at_ms as f64 / 1e3, Task::Traced(node, what));
+                }
+            }
+        }
+    }
+
+    fn plan_exponential(&mut self, mean_s: f64, task: Task) {
+        let after_s = mean_s * churn::exponential(&mut self.rng);
+        self.plan_in(after_s, task);
+    }
+
+    /// A node is up: with Weibull churn its session ends some time.
+    pub(crate) fn begin_session(&mut self, node: usize) {
+        if let ChurnModel::Weibull { shape, scale_s, .. } = self.scenario.churn.model
+            && self.is_active()
+            && self.is_churning(node)
+        {
+            let session_s = scale_s * churn::weibull(shape, &mut self.rng);
+            self.plan_in(session_s, Task::SessionEnd(node));
+        }
+    }
+
+    fn depart(&mut self) {
+        let ChurnModel::Poisson { per_s, away_s } = self.scenario.churn.model else { return };
+        self.plan_exponential(1.0 / per_s, Task::Departure);
+        let candidates: Vec<usize> = (0..self.world.nodes.len())
+            .filter(|&node| self.is_churning(node) && self.world.nodes[node].is_up())
+            .collect();
+        if let [node] = self.draw(candidates, 1)[..] {
+            let away_s = away_s * churn::exponential(&mut self.rng);
+            self.go_away(node, away_s);
+        }
+    }
+
+    fn end_session(&mut self, node: usize) {
+        let ChurnModel::Weibull { away_shape, away_scale_s, .. } = self.scenario.churn.model else { return };
+        let away_s = away_scale_s * churn::weibull(away_shape, &mut self.rng);
+        self.go_away(node, away_s);
+    }
+
+    fn go_away(&mut self, node: usize, away_s: f64) {
+        let churn = &self.scenario.churn;
+        let end = churn::end(&churn.away, &mut self.rng);
+        let comeback = churn::comeback(&churn.back, &mut self.rng);
+        *self.faults.entry("churn").or_default() += 1;
+        match end {
+            End::Kill => self.world.kill(node),
+            End::Leave => self.world.leave(node),
+            End::Stop => {
+                self.world.stall(node, self.world.now_us() + us(away_s));
+                self.plan_in(away_s, Task::Session(node));
+                return;
+            }
+        }
+        self.plan_return(node, Some(away_s), comeback);
+    }
+
+    fn fail_region(&mut self) {
+        let ChurnModel::Correlated { every_s, away_s } = self.scenario.churn.model else { return };
+        self.plan_exponential(every_s, Task::RegionFails);
+        let region = self.rng.random_range(0..self.scenario.regions.len().max(1));
+        let nodes: Vec<usize> = (0..self.world.nodes.len())
+            .filter(|&node| self.is_churning(node) && self.world.nodes[node].is_up())
+            .filter(|&node| self.world.nodes[node].region.unwrap_or(0) == region)
+            .collect();
+        for node in nodes {
+            self.go_away(node, away_s);
+        }
+    }
+
+    fn perform_traced(&mut self, node: usize, what: Traced) {
+        match what {
+            Traced::Kill => self.world.kill(node),
+            Traced::Leave => self.world.leave(node),
+            Traced::PowerOff => {
+                let disk = self.world.copy_disk(node);
+                self.world.power_off(node, disk);
+            }
+            Traced::Restart => self.world.start(node),
+            Traced::Wipe => {
+                self.world.kill(node);
+                self.plan_return(node, Some(0.0), Comeback::Wipe);
+            }
+        }
+    }
+}

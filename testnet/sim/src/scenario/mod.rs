@@ -1,0 +1,133 @@
+//! Scenarios: what a network is, what is done to it, and what is measured, as a TOML file. The
+//! simulator and the network of real processes read the same files.
+
+mod churn;
+mod file;
+mod links;
+mod select;
+mod step;
+mod workload;
+
+pub use churn::{Away, Churn, ChurnModel, Return};
+pub use file::{Error, load, parse};
+pub use links::{Clog, Geography, Latency, Links};
+pub use select::Selection;
+pub use step::{Action, Repeat, Step};
+pub use workload::{Burst, Keys, Mix, Workload};
+
+use serde::{Deserialize, Serialize};
+
+/// A scenario, as its file says it. What a file leaves out is [`Scenario::default`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    /// Its name; the file's name if the file does not say.
+    pub name: String,
+    /// One sentence: what happens.
+    pub about: String,
+    /// Replicas at the beginning.
+    pub nodes: usize,
+    /// Bootstrap seeds beside them: no store, in nobody's view.
+    pub seeds: usize,
+    /// Draws everything that is drawn. Said by whoever runs the scenario, not by its file.
+    #[serde(skip)]
+    pub seed: u64,
+    /// Seconds from the start, with the workload but without faults, that are not measured: the overlay
+    /// settles.
+    pub warmup_s: f64,
+    /// Seconds measured. Steps count their times from the beginning of these.
+    pub measure_s: f64,
+    /// Seconds after the end of workload and faults within which all live replicas have to be equal.
+    pub settle_s: f64,
+    /// Names of regions; nodes are dealt to them in turn. Empty: there are none.
+    pub regions: Vec<String>,
+    /// Settings of every node.
+    pub node: NodeSettings,
+    /// What lies between the nodes.
+    pub links: Links,
+    /// What clients do.
+    pub workload: Workload,
+    /// How nodes come and go by themselves.
+    pub churn: Churn,
+    /// What is done to the network, and when.
+    pub step: Vec<Step>,
+    /// Figures with the bars they have to stay under.
+    pub bar: Vec<Bar>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            about: String::new(),
+            nodes: 50,
+            seeds: 1,
+            seed: 1,
+            warmup_s: 30.0,
+            measure_s: 60.0,
+            settle_s: 300.0,
+            regions: Vec::new(),
+            node: NodeSettings::default(),
+            links: Links::default(),
+            workload: Workload::default(),
+            churn: Churn::default(),
+            step: Vec::new(),
+            bar: Vec::new(),
+        }
+    }
+}
+
+/// Settings of a node that scenarios vary; everything else is the node's default.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeSettings {
+    /// Neighbours that a node wants.
+    pub active: usize,
+    /// Time within which a silent neighbour is given up, milliseconds.
+    pub detect_ms: u64,
+    /// Payloads of rumors that a node keeps to serve those who missed them, bytes.
+    pub cache_bytes: usize,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self { active: 5, detect_ms: 3_000, cache_bytes: 4 << 20 }
+    }
+}
+
+/// A figure of the report with its bar.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bar {
+    /// Which figure.
+    pub figure: Figure,
+    /// The largest value that is good enough.
+    pub at_most: f64,
+}
+
+/// Figures that can have a bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Figure {
+    /// Payload messages per node beyond the one needed.
+    Rmr,
+    /// Links to the last node of a rumor, mean over the rumors.
+    LastHop,
+    /// Acknowledgement until readable on every node, mean over the writes, milliseconds.
+    AllMeanMs,
+    /// The same, 99 % of the writes, milliseconds.
+    AllP99Ms,
+    /// The same, 99.9 % of the writes, milliseconds.
+    #[serde(rename = "all_p999_ms")]
+    AllP999Ms,
+    /// Acknowledged writes missing from a live node at the end.
+    Missing,
+    /// Acknowledged writes that no live node holds though one that held it lives.
+    Lost,
+    /// Deleted values that were readable again.
+    Resurrected,
+    /// From the end of the last fault until all live nodes were one component, seconds.
+    OneComponentS,
+    /// From the end of the last fault until all live nodes were equal, seconds.
+    EqualS,
+}

@@ -1,0 +1,331 @@
+//! One run of a scenario: the network is built and warms up, is measured while clients write and faults
+//! happen, and has to become whole and equal again.
+
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha8Rng;
+use starling_kv::MemoryEngine;
+use starling_proto::Role;
+use starling_report::Run;
+
+use crate::churn::{self, Traced};
+use crate::clients::Clients;
+use crate::finish;
+use crate::measure::{Healings, Outcome, Timeline};
+use crate::scenario::{ChurnModel, Error, Scenario};
+use crate::world::World;
+
+/// Share of the warm-up in which the nodes start, one after the other.
+const STARTING_SHARE: f64 = 0.4;
+/// Least time between two looks at a healing, microseconds; larger networks are looked at less often.
+const CHECK_US: u64 = 50_000;
+/// Nodes per [`CHECK_US`].
+const CHECK_NODES: u64 = 500;
+
+/// What there is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Task {
+    /// A node starts, for the first time or again.
+    Start(usize),
+    /// A new node takes the place of this one.
+    Replace(usize),
+    /// Clients write.
+    Write,
+    /// Clients write much at once.
+    Burst,
+    /// The measured time begins.
+    Begin,
+    /// A second of it has passed.
+    Second,
+    /// It ends: no faults and no writes any more.
+    End,
+    /// Look how far the network has healed.
+    Check,
+    /// The step with this index.
+    Step(usize),
+    /// A partition ends.
+    Mend(u32, String),
+    /// These nodes lose power, their disks fall back to this.
+    PowerOff(usize, Option<f64>),
+    /// A disk is copied, for the power loss that follows.
+    Sync(usize),
+    /// The next node of a rolling restart.
+    Roll { left: Vec<usize>, gap_s: f64, for_s: f64 },
+    /// A healing begins.
+    Heals(String),
+    /// Churn: a departure of whoever is drawn.
+    Departure,
+    /// Churn: the session of this node begins, without a start.
+    Session(usize),
+    /// Churn: the session of this node ends.
+    SessionEnd(usize),
+    /// Churn: a region fails.
+    RegionFails,
+    /// Churn: what the trace says.
+    Traced(usize, Traced),
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Virtual seconds since the beginning.
+    pub virtual_s: f64,
+    /// Of so many, if all goes well.
+    pub of_s: f64,
+    /// Events handled.
+    pub events: u64,
+    /// Live nodes.
+    pub live: usize,
+    /// Writes not yet on every node.
+    pub open: usize,
+}
+
+/// See the module.
+pub struct Simulation {
+    /// The network.
+    pub world: World,
+    /// What happens to it.
+    pub scenario: Scenario,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) clients: Clients,
+    pub(crate) healings: Healings,
+    pub(crate) timeline: Timeline,
+    pub(crate) tasks: BTreeMap<u32, Task>,
+    tasks_planned: u32,
+    /// Disks as they were synced last.
+    pub(crate) synced: BTreeMap<usize, MemoryEngine>,
+    pub(crate) begin_us: u64,
+    /// Faults that happened, by name.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// Churn from a file.
+    pub(crate) traced: Vec<(u64, usize, Traced)>,
+    phase: Phase,
+    check_planned: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    WarmUp,
+    Measured,
+    Settling,
+    Over,
+}
+
+pub(crate) fn us(seconds: f64) -> u64 {
+    (seconds * 1e6) as u64
+}
+
+impl Simulation {
+    /// Builds the network, which has not started yet.
+    pub fn new(scenario: Scenario) -> Result<Self, Error> {
+        let mut world = World::new(&scenario)?;
+        let rng = world.fork_rng();
+        let traced = match &scenario.churn.model {
+            ChurnModel::Trace { file } => churn::read_trace(file, scenario.nodes)?,
+            _ => Vec::new(),
+        };
+        let clients = Clients::new(&scenario.workload, scenario.nodes, world.fork_rng());
+        let regions = scenario.regions.len();
+        for index in 0..scenario.nodes {
+            world.add(Role::Replica, (regions > 0).then(|| index % regions));
+        }
+        for _ in 0..scenario.seeds {
+            world.add(Role::Seed, None);
+        }
+        let mut simulation = Self {
+            world,
+            rng,
+            clients,
+            healings: Healings::default(),
+            timeline: Timeline::default(),
+            tasks: BTreeMap::new(),
+            tasks_planned: 0,
+            synced: BTreeMap::new(),
+            begin_us: us(scenario.warmup_s),
+            faults: BTreeMap::new(),
+            traced,
+            phase: Phase::WarmUp,
+            check_planned: false,
+            scenario,
+        };
+        simulation.plan_start();
+        Ok(simulation)
+    }
+
+    fn plan_start(&mut self) {
+        let Scenario { nodes, seeds, warmup_s, measure_s, .. } = self.scenario;
+        for seed in nodes..nodes + seeds {
+            self.plan(0, Task::Start(seed));
+        }
+        let starting_us = us(warmup_s * STARTING_SHARE);
+        for node in 0..nodes {
+            self.plan(starting_us * node as u64 / nodes as u64, Task::Start(node));
+        }
+        self.plan(starting_us, Task::Write);
+        self.plan(starting_us, Task::Burst);
+        self.plan(self.begin_us, Task::Begin);
+        self.plan(self.begin_us + us(measure_s), Task::End);
+    }
+
+    pub(crate) fn plan(&mut self, at_us: u64, task: Task) {
+        self.tasks_planned += 1;
+        self.tasks.insert(self.tasks_planned, task);
+        self.world.plan(at_us, self.tasks_planned);
+    }
+
+    pub(crate) fn plan_in(&mut self, seconds: f64, task: Task) {
+        self.plan(self.world.now_us() + us(seconds), task);
+    }
+
+    /// Whether faults and writes still happen.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::WarmUp | Phase::Measured)
+    }
+
+    /// Goes on to the next task, and does it; `false`: the run is over.
+    pub fn step(&mut self) -> bool {
+        if self.phase == Phase::Over {
+            return false;
+        }
+        let deadline_us = self.begin_us + us(self.scenario.measure_s + self.scenario.settle_s);
+        let Some(number) = self.world.advance(deadline_us) else {
+            self.phase = Phase::Over;
+            return false;
+        };
+        if let Some(task) = self.tasks.remove(&number) {
+            self.perform(task);
+        }
+        if self.phase == Phase::Settling && !self.healings.are_under_way() {
+            self.phase = Phase::Over;
+        }
+        self.phase != Phase::Over
+    }
+
+    /// Runs to the end, and reports. `watch` is told once per virtual second.
+    pub fn run(mut self, mut watch: impl FnMut(Progress)) -> Run {
+        let began = std::time::Instant::now();
+        let mut told_us = 0;
+        while self.step() {
+            if self.world.now_us() >= told_us {
+                told_us = self.world.now_us() + 1_000_000;
+                watch(self.progress());
+            }
+        }
+        let outcome = Outcome::of(&self.world);
+        finish::run(self, outcome, began.elapsed())
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let world = &self.world;
+        Progress {
+            virtual_s: world.now_us() as f64 / 1e6,
+            of_s: self.scenario.warmup_s + self.scenario.measure_s,
+            events: world.events(),
+            live: world.nodes.iter().filter(|node| node.is_up()).count(),
+            open: world.recorder.writes.open(),
+        }
+    }
+
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::Start(node) => {
+                self.world.start(node);
+                if self.phase == Phase::Measured {
+                    self.begin_session(node);
+                }
+            }
+            Task::Session(node) => self.begin_session(node),
+            Task::Replace(node) => self.replace(node),
+            Task::Write => self.write(),
+            Task::Burst => self.burst(),
+            Task::Begin => self.begin(),
+            Task::Second => self.second(),
+            Task::End => self.end(),
+            Task::Check => self.check(),
+            Task::Heals(what) => self.heals(what),
+            task => self.perform_fault(task),
+        }
+    }
+
+    fn write(&mut self) {
+        if let Some(pause_us) = self.clients.pause_us().filter(|_| self.is_active()) {
+            self.clients.write(&mut self.world);
+            self.plan(self.world.now_us() + pause_us, Task::Write);
+        }
+    }
+
+    fn burst(&mut self) {
+        if let Some(burst) = self.scenario.workload.burst.filter(|_| self.is_active()) {
+            self.clients.burst(&mut self.world);
+            self.plan_in(burst.every_s, Task::Burst);
+        }
+    }
+
+    fn begin(&mut self) {
+        self.phase = Phase::Measured;
+        self.world.recorder.begin(self.world.now_us());
+        self.plan_in(0.0, Task::Second);
+        for (index, step) in self.scenario.step.clone().into_iter().enumerate() {
+            self.plan_in(step.at_s, Task::Step(index));
+        }
+        self.begin_churn();
+    }
+
+    fn second(&mut self) {
+        if self.phase == Phase::Measured {
+            let at_s = (self.world.now_us() - self.begin_us) as f64 / 1e6;
+            self.timeline.add(at_s, &self.world);
+            self.plan_in(1.0, Task::Second);
+        }
+    }
+
+    /// No faults and no writes any more, and who was to come back comes back now.
+    fn end(&mut self) {
+        self.second();
+        self.phase = Phase::Settling;
+        self.world.recorder.end(self.world.now_us());
+        self.world.recorder.writes.stop_measuring();
+        self.world.mend(None);
+        self.world.links = self.scenario.links.clone();
+        self.world.end_stalls();
+        for task in std::mem::take(&mut self.tasks).into_values() {
+            match task {
+                Task::Start(node) => self.world.start(node),
+                Task::Replace(node) => self.replace(node),
+                _ => {}
+            }
+        }
+        self.check_planned = false;
+        self.heals("the end of writes and faults".into());
+    }
+
+    /// A healing begins, and is looked at until it is over.
+    pub(crate) fn heals(&mut self, what: String) {
+        self.healings.begin(what, !self.is_active(), &self.world);
+        self.plan_check();
+    }
+
+    fn check(&mut self) {
+        self.check_planned = false;
+        self.healings.check(&self.world);
+        if self.healings.are_under_way() || self.phase == Phase::Settling {
+            self.plan_check();
+        }
+    }
+
+    fn plan_check(&mut self) {
+        if !std::mem::replace(&mut self.check_planned, true) {
+            let pause_us = CHECK_US * (self.world.nodes.len() as u64).div_ceil(CHECK_NODES);
+            self.plan(self.world.now_us() + pause_us, Task::Check);
+        }
+    }
+
+    /// A new node without data in the place of this one, which does not come back.
+    fn replace(&mut self, node: usize) {
+        let region = self.world.nodes[node].region;
+        let new = self.world.add(Role::Replica, region);
+        self.world.start(new);
+        self.begin_session(new);
+    }
+}

@@ -1,0 +1,143 @@
+//! One run under a witness: faults first, then healing within a stated time, then calm.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::seq::IteratorRandom;
+use rand_chacha::ChaCha8Rng;
+use starling_kv::{Batch, Dot, Op, Write};
+
+use crate::clients::KEYSPACE;
+use crate::invariants::{CALM_S, Violation, Witness, are_views_whole};
+use crate::measure::{Sending, are_equal, components};
+use crate::scenario::{Action, Error, Links, Scenario};
+use crate::simulation::Simulation;
+use crate::world::World;
+
+/// Virtual time between two looks at all nodes, microseconds.
+const LOOK_US: u64 = 1_500_000;
+/// Virtual time between two looks at the views that are not whole yet, microseconds.
+const VIEWS_US: u64 = 1_000_000;
+/// How long views may take to be whole once replicas are equal, seconds. Where every message arrives, each
+/// question is answered or given up within five seconds.
+const VIEWS_S: u64 = 120;
+/// Times that some nodes write in the calm, at one instant, so that their rumors cross.
+const CALM_ROUNDS: usize = 3;
+/// How many nodes do.
+const CALM_WRITERS: usize = 5;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The first invariant that did not hold.
+    pub violation: Option<Violation>,
+    /// Hash of every event.
+    pub trace: String,
+    /// Virtual seconds.
+    pub virtual_s: f64,
+    /// Events handled.
+    pub events: u64,
+    /// Faults that happened, by name.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+/// Runs a scenario to the end, or to the first invariant that does not hold.
+pub fn run(scenario: &Scenario) -> Result<Finding, Error> {
+    let mut simulation = Simulation::new(scenario.clone())?;
+    simulation.world.pass_through_codec();
+    simulation.world.witness = Some(Box::default());
+    let mut look_us = LOOK_US;
+    while simulation.step() {
+        if simulation.world.now_us() >= look_us {
+            look_us = simulation.world.now_us() + LOOK_US;
+            with_witness(&mut simulation.world, |witness, world| {
+                witness.look(world, scenario.node.cache_bytes);
+            });
+        }
+        let is_over = !simulation.is_active();
+        if is_over {
+            // The links' own faults end with all others.
+            let Links { latency, jitter_ms, bandwidth_bytes_s, .. } = scenario.links.clone();
+            simulation.world.links = Links { latency, jitter_ms, bandwidth_bytes_s, ..Links::default() };
+        }
+        let has_healed = is_over && are_equal(&simulation.world) && components(&simulation.world) <= 1;
+        if has_healed || has_failed(&simulation.world) {
+            break;
+        }
+    }
+    let faults = std::mem::take(&mut simulation.faults);
+    let mut world = simulation.world;
+    if !has_failed(&world) {
+        calm(&mut world, scenario);
+    }
+    Ok(Finding {
+        violation: world.witness.as_ref().and_then(|witness| witness.violation().cloned()),
+        trace: world.trace(),
+        virtual_s: world.now_us() as f64 / 1e6,
+        events: world.events(),
+        faults,
+    })
+}
+
+fn has_failed(world: &World) -> bool {
+    world.witness.as_ref().is_some_and(|witness| witness.violation().is_some())
+}
+
+fn with_witness(world: &mut World, look: impl FnOnce(&mut Witness, &World)) {
+    if let Some(mut witness) = world.witness.take() {
+        look(&mut witness, world);
+        world.witness = Some(witness);
+    }
+}
+
+fn pass(world: &mut World, us: u64) {
+    let until_us = world.now_us() + us;
+    // Whoever planned tasks is done with them.
+    while world.advance(until_us).is_some() {}
+}
+
+/// All that has to hold after healing, and that rumors reach everybody again.
+fn calm(world: &mut World, scenario: &Scenario) {
+    with_witness(world, |witness, world| witness.look_at_end(world, scenario.node.cache_bytes));
+    if has_failed(world) {
+        return;
+    }
+    let symmetric = keeps_streams(scenario);
+    for _ in 0..VIEWS_S * 1_000_000 / VIEWS_US {
+        if are_views_whole(world, symmetric) {
+            break;
+        }
+        pass(world, VIEWS_US);
+    }
+    with_witness(world, |witness, world| witness.look_at_views(world, symmetric));
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    for round in 0..CALM_ROUNDS {
+        let replicas = world.nodes.iter().enumerate().filter(|(_, node)| node.store().is_some());
+        let writers = replicas.map(|(index, _)| index).sample(&mut rng, CALM_WRITERS);
+        let dots: Vec<Dot> = writers.into_iter().filter_map(|node| write(world, node, round)).collect();
+        pass(world, (CALM_S * 1e6) as u64);
+        for dot in dots {
+            with_witness(world, |witness, world| witness.look_at_rumor(world, dot));
+        }
+    }
+}
+
+fn write(world: &mut World, node: usize, round: usize) -> Option<Dot> {
+    let op = Op::Put(Bytes::from_static(b"calm"));
+    let key = format!("calm{round}").into_bytes();
+    let write = Write { keyspace: KEYSPACE.into(), key, op, ttl_ms: None, check: None };
+    let sending = Sending { at_us: world.now_us(), payload_bytes: 0, is_lasting: false };
+    let token = world.recorder.writes.send(sending);
+    world.write(node, vec![(token, Batch { writes: vec![write] })]);
+    world.nodes[node].store()?.minted()
+}
+
+/// Whether what nodes say to each other arrives in order, and as a whole. Where it does not, a goodbye may
+/// be lost, and views are put right by the next shuffle only.
+fn keeps_streams(scenario: &Scenario) -> bool {
+    let links = &scenario.links;
+    let drops = |action: &Action| matches!(action, Action::Links { drop: Some(_), .. });
+    let reliable = links.drop + links.duplicate + links.reorder == 0.0 && links.bandwidth_bytes_s == 0.0;
+    reliable && !scenario.step.iter().any(|step| drops(&step.action))
+}

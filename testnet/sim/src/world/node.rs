@@ -1,0 +1,164 @@
+//! One virtual node: its core, its disk, its clock.
+
+use std::collections::VecDeque;
+
+use starling_core::{Core, CoreConfig, Input, Now};
+use starling_kv::{Batch, MemoryEngine, Options, Store};
+use starling_proto::detector::DetectorConfig;
+use starling_proto::rumor::RumorConfig;
+use starling_proto::view::ViewConfig;
+use starling_proto::{Millis, NodeId, NodeRecord, Role};
+
+use crate::scenario::NodeSettings;
+
+/// Wall clock at the beginning of the world: 2026-01-01.
+pub const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// A node, up or down. Its index in the world is its identity: who comes back without a disk is another.
+pub struct Node {
+    /// The running process; `None` while it is down.
+    pub core: Option<Box<Core<MemoryEngine>>>,
+    /// Its own record.
+    pub record: NodeRecord,
+    /// Index of its region.
+    pub region: Option<usize>,
+    /// Its disk.
+    pub(super) engine: MemoryEngine,
+    /// Peers on its disk.
+    pub(super) remembered: Vec<NodeRecord>,
+    /// The machine is off, not only the process.
+    pub(super) is_off: bool,
+    /// It handles nothing before this time, microseconds.
+    pub(super) stalled_until_us: u64,
+    /// What came meanwhile.
+    pub(super) backlog: VecDeque<Waiting>,
+    /// Error of its wall clock, milliseconds, and parts per million.
+    pub(super) skew_ms: i64,
+    pub(super) drift_ppm: f64,
+    /// The earliest timer event in the queue.
+    pub(super) scheduled_us: Option<u64>,
+    /// Its connections: other end, slot.
+    pub(super) connections: Vec<(u32, u32)>,
+}
+
+/// What waits for a stalled node.
+pub(super) enum Waiting {
+    /// An input.
+    Input(Input),
+    /// Clients' batches, by the numbers that the clients gave them.
+    Writes(Vec<(u32, Batch)>),
+}
+
+impl Node {
+    pub(super) fn new(index: usize, id: [u8; 32], role: Role, region: Option<usize>) -> Self {
+        let record = NodeRecord {
+            id: identity(index, id),
+            incarnation: 0,
+            revision: 0,
+            role,
+            name: format!("{}{index}", if role == Role::Seed { "s" } else { "n" }),
+            addresses: vec![address(index)],
+            signature: vec![0; 64],
+        };
+        Self {
+            core: None,
+            record,
+            region,
+            engine: MemoryEngine::new(),
+            remembered: Vec::new(),
+            is_off: false,
+            stalled_until_us: 0,
+            backlog: VecDeque::new(),
+            skew_ms: 0,
+            drift_ppm: 0.0,
+            scheduled_us: None,
+            connections: Vec::new(),
+        }
+    }
+
+    /// Whether its process runs, stalled or not.
+    pub fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// Whether it keeps a store.
+    pub fn is_replica(&self) -> bool {
+        self.record.role == Role::Replica
+    }
+
+    /// Its store, if it is a replica that is up.
+    pub fn store(&self) -> Option<&Store<MemoryEngine>> {
+        self.core.as_ref()?.store()
+    }
+
+    /// Its clocks.
+    pub(super) fn now(&self, now_us: u64) -> Now {
+        let ms = now_us / 1000;
+        let drift_ms = (ms as f64 * self.drift_ppm / 1e6) as i64;
+        let wall_ms = (EPOCH_MS + ms).saturating_add_signed(self.skew_ms + drift_ms);
+        Now { mono: Millis(ms), wall_ms }
+    }
+
+    /// Starts the process on what is on the disk.
+    pub(super) fn start(&mut self, config: &CoreConfig, now_us: u64, seeds: [[u8; 32]; 2]) {
+        let now = self.now(now_us);
+        // A restart within the same millisecond is still another run.
+        self.record.incarnation = now.wall_ms.max(self.record.incarnation + 1);
+        let open =
+            || Store::open(self.engine.clone(), Options::default(), seeds[0]).expect("a memory engine opens");
+        let store = self.is_replica().then(open);
+        let known = self.remembered.clone();
+        self.core =
+            Some(Box::new(Core::new(config.clone(), self.record.clone(), store, known, seeds[1], now)));
+        self.is_off = false;
+        self.stalled_until_us = 0;
+        self.scheduled_us = None;
+    }
+}
+
+/// The settings that a scenario's nodes run with.
+pub(super) fn config(settings: NodeSettings) -> CoreConfig {
+    CoreConfig {
+        views: ViewConfig::with_active(settings.active),
+        detector: DetectorConfig::detecting_in(settings.detect_ms),
+        rumors: RumorConfig { cache_bytes_max: settings.cache_bytes, ..RumorConfig::default() },
+        ..CoreConfig::default()
+    }
+}
+
+/// An identity that says whose it is, at its end: its order among others is random.
+fn identity(index: usize, mut random: [u8; 32]) -> NodeId {
+    random[28..].copy_from_slice(&(index as u32).to_be_bytes());
+    NodeId(random)
+}
+
+/// Whose identity it is.
+pub fn index_of(id: &NodeId) -> usize {
+    u32::from_be_bytes([id.0[28], id.0[29], id.0[30], id.0[31]]) as usize
+}
+
+/// Each node has an address block (/24) of its own.
+pub(super) fn address(index: usize) -> String {
+    format!("/ip4/{}.{}.{}.1/tcp/7400", 10 + (index >> 16), (index >> 8) & 255, index & 255)
+}
+
+/// Who listens there.
+pub(super) fn index_at(address: &str) -> Option<usize> {
+    let mut parts = address.strip_prefix("/ip4/")?.split(['.', '/']).map(str::parse::<usize>);
+    let mut next = || parts.next()?.ok();
+    Some((next()?.checked_sub(10)? << 16) + (next()? << 8) + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_and_addresses_say_whose_they_are() {
+        for index in [0, 1, 255, 256, 65_535, 65_536, 70_000] {
+            assert_eq!(index_of(&identity(index, [0xee; 32])), index);
+            assert_eq!(index_at(&address(index)), Some(index));
+        }
+        assert_eq!(index_at("/dns/example/tcp/1"), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! What nodes want done, and what is noted of it.
+
+use starling_core::{Input, Notice, Output};
+use starling_kv::DotRange;
+use starling_proto::message::{RumorMessage, SyncMessage};
+use starling_proto::{Message, NodeId, wire};
+
+use super::node::index_at;
+use super::{Event, FIND_CONTACTS_US, World, index_of};
+use crate::measure::{Arrival, Kind};
+
+impl World {
+    /// Gives a message to a node that handles things, and notes what its store has joined.
+    pub(super) fn give_message(&mut self, index: usize, peer: NodeId, message: Message) {
+        let arrival = arrival(&message);
+        let seen = self.witness.as_mut().map(|witness| {
+            witness.delivered(index_of(&peer), index, &message, self.now_us);
+            message.clone()
+        });
+        self.give(index, Input::Message { peer, message });
+        if let (Some(witness), Some(message), Some(store)) =
+            (&mut self.witness, seen, self.nodes[index].store())
+        {
+            witness.handled(index, &message, store, self.now_us);
+        }
+        if let (Some(arrival), Some(store)) = (arrival, self.nodes[index].store()) {
+            self.recorder.arrived(index, &arrival, store, self.now_us);
+        }
+    }
+
+    /// Does what a node wants done.
+    pub(super) fn carry_out(&mut self, index: usize) {
+        while let Some(output) = self.nodes[index].core.as_mut().and_then(|core| core.poll_output()) {
+            match output {
+                Output::Dial(record) => {
+                    self.dial(index, Some(index_of(&record.id)), Some(record.id), None);
+                }
+                Output::DialAddress(address) => {
+                    let to = index_at(&address);
+                    self.dial(index, to, None, Some(address));
+                }
+                Output::Send { to, message } => self.send_to_all(index, &to, message),
+                Output::Close { peer, .. } => self.close(index, &peer),
+                Output::Written { token, result } => {
+                    if let Some(witness) = &mut self.witness {
+                        witness.answered(token as u32, result.is_ok());
+                    }
+                    if let Some(store) = self.nodes[index].store() {
+                        self.recorder.written(index, token as u32, result.is_ok(), store, self.now_us);
+                    }
+                }
+                Output::Remember(records) => self.nodes[index].remembered = records,
+                Output::NeedContacts => {
+                    self.queue.push(self.now_us + FIND_CONTACTS_US, Event::Contacts { node: index as u32 });
+                }
+                Output::Notice(notice) => self.on_notice(index, &notice),
+                Output::Changed(_) | Output::Crawled { .. } => {}
+            }
+        }
+        self.schedule(index);
+    }
+
+    fn send_to_all(&mut self, from: usize, to: &[NodeId], message: Message) {
+        let bytes = wire::encoded_len(&message) as u32;
+        self.recorder.sent(Kind::of(&message), to.len() as u64, u64::from(bytes));
+        let Some((last, others)) = to.split_last() else { return };
+        for peer in others {
+            self.send(from, peer, message.clone(), bytes);
+        }
+        self.send(from, last, message, bytes);
+    }
+
+    fn on_notice(&mut self, index: usize, notice: &Notice) {
+        match notice {
+            Notice::NeighborDown(peer, _) => self.recorder.gave_up(index, index_of(peer), self.now_us),
+            Notice::Suspected { peer, .. } => {
+                let other = index_of(peer);
+                let node = &self.nodes[other];
+                let runs = node.is_up() && node.stalled_until_us <= self.now_us;
+                let reachable = !self.is_cut(index, other) && !self.is_cut(other, index);
+                if runs && reachable {
+                    self.recorder.wrongly_suspected();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The dots that a message brings, if it brings any.
+fn arrival(message: &Message) -> Option<Arrival> {
+    match message {
+        Message::Rumor(RumorMessage::Full { id, hops, payload }) => {
+            let actor = starling_kv::ActorId(id.actor.0);
+            let range = DotRange { actor, first: id.first, last: id.last };
+            Some(Arrival::Rumor { range, hops: *hops, delta: payload.0.clone() })
+        }
+        Message::Sync(SyncMessage::Delta { delta, .. } | SyncMessage::Push { delta, .. })
+            if !delta.0.is_empty() =>
+        {
+            Some(Arrival::Repair { delta: delta.0.clone() })
+        }
+        _ => None,
+    }
+}

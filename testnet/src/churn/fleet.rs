@@ -1,0 +1,312 @@
+//! The processes of a run: which of them run, and how each is ended and brought back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use starling_api::{Client, WatchEvent};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::JoinSet;
+
+use super::clients::{REGISTERS, shown};
+use super::history::History;
+use crate::error::{Error, Result};
+use crate::network::{Factory, Network, Node, Stopped};
+use crate::relay::Member;
+use crate::states::active_ids;
+
+/// The bootstrap node. Replicas follow from 1 on, as in the relay.
+pub const BOOTSTRAP: Member = 0;
+/// A neighbour of a failed node is asked for its view so often: the resolution of the result.
+const NOTICE_POLL: Duration = Duration::from_millis(20);
+/// A failure that was not noticed within this time is not counted any more.
+const NOTICE_DEADLINE: Duration = Duration::from_secs(30);
+/// A node that is asked by the way must answer within this time.
+const ASK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The processes of one run. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    nodes: Arc<Mutex<Vec<Arc<AsyncMutex<Node>>>>>,
+    seats: Arc<Mutex<Vec<Seat>>>,
+    factory: Arc<Mutex<Factory>>,
+    history: Arc<Mutex<History>>,
+    /// From each failure until its last neighbour noticed.
+    notices: Arc<Mutex<Vec<Duration>>>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What is known of a member without asking it.
+#[derive(Clone, Debug, Default)]
+pub struct Seat {
+    /// What it is doing.
+    pub state: State,
+    /// Of its API, while its process runs.
+    pub client: Option<Client>,
+    /// Its public key.
+    pub id: String,
+    /// How often it was started.
+    pub starts: u64,
+}
+
+/// What a member is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No process, and none that is starting.
+    #[default]
+    Down,
+    /// On its way from one state to another.
+    Moving,
+    /// It runs.
+    Up,
+    /// Its process is stopped.
+    Stopped,
+}
+
+/// How a node goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    /// kill -9.
+    Kill,
+    /// It says goodbye.
+    Leave,
+}
+
+/// What a node comes back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Everything it had.
+    Kept,
+    /// Nothing: it is a new node.
+    Wiped,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is guarded is never left half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fleet {
+    /// Takes over a network whose nodes run.
+    pub async fn of(network: Network) -> Result<Self> {
+        let (bootstrap, nodes, factory) = network.into_parts();
+        let fleet = Self {
+            nodes: Arc::default(),
+            seats: Arc::default(),
+            factory: Arc::new(Mutex::new(factory)),
+            history: Arc::default(),
+            notices: Arc::default(),
+            tasks: Arc::default(),
+        };
+        for node in std::iter::once(bootstrap).chain(nodes) {
+            let member = fleet.seat(node);
+            fleet.seated(member).await?;
+        }
+        Ok(fleet)
+    }
+
+    /// The history so far.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        lock(&self.history)
+    }
+
+    /// What is known of each member.
+    pub fn seats(&self) -> Vec<Seat> {
+        lock(&self.seats).clone()
+    }
+
+    /// From each failure until its last neighbour noticed, so far.
+    pub fn notices(&self) -> Vec<Duration> {
+        lock(&self.notices).clone()
+    }
+
+    /// Replicas in a state.
+    pub fn replicas(&self, state: State) -> Vec<Member> {
+        let seats = lock(&self.seats);
+        let members = seats.iter().enumerate().skip(BOOTSTRAP + 1);
+        members.filter(|(_, seat)| seat.state == state).map(|(member, _)| member).collect()
+    }
+
+    /// An error if a process has ended that nobody ended.
+    pub fn check(&self) -> Result<()> {
+        let nodes = lock(&self.nodes).clone();
+        // A node that is being started or ended looks after itself.
+        nodes.iter().filter_map(|node| node.try_lock().ok()).try_for_each(|mut node| node.check())
+    }
+
+    /// Kills a node or has it leave, if it runs.
+    pub async fn end(&self, member: Member, how: Away) -> Result<()> {
+        let Some(seat) = self.begin_move(member, State::Up) else { return Ok(()) };
+        let neighbours = if how == Away::Kill { neighbours(&seat).await } else { Vec::new() };
+        let node = self.node(member);
+        let mut node = node.lock().await;
+        self.history().end_span(member);
+        let began = Instant::now();
+        match how {
+            Away::Kill => node.kill().await?,
+            Away::Leave => node.leave().await?,
+        }
+        self.set(member, |seat| (seat.state, seat.client) = (State::Down, None));
+        self.watch_notice(member, seat, neighbours, began);
+        Ok(())
+    }
+
+    /// Starts a node that does not run.
+    pub async fn start(&self, member: Member, disk: Disk) -> Result<()> {
+        if self.begin_move(member, State::Down).is_none() {
+            return Ok(());
+        }
+        let node = self.node(member);
+        let mut node = node.lock().await;
+        if disk == Disk::Wiped {
+            node.wipe()?;
+            self.history().wipe(member);
+        }
+        node.start().await?;
+        drop(node);
+        self.seated(member).await
+    }
+
+    /// Stops a node's process until then, if it runs.
+    pub async fn stall(&self, member: Member, until: tokio::time::Instant) -> Result<()> {
+        let Some(seat) = self.begin_move(member, State::Up) else { return Ok(()) };
+        let neighbours = neighbours(&seat).await;
+        let node = self.node(member);
+        let mut node = node.lock().await;
+        self.history().end_span(member);
+        let (began, stopped): (_, Stopped) = (Instant::now(), node.stop()?);
+        self.set(member, |seat| seat.state = State::Stopped);
+        self.watch_notice(member, seat, neighbours, began);
+        tokio::time::sleep_until(until).await;
+        node.resume(stopped)?;
+        self.set(member, |seat| seat.state = State::Up);
+        self.history().begin_span(member);
+        Ok(())
+    }
+
+    /// Adds a node, which does not run yet.
+    pub fn add(&self) -> Result<Member> {
+        let node = lock(&self.factory).make()?;
+        Ok(self.seat(node))
+    }
+
+    fn seat(&self, node: Node) -> Member {
+        let mut nodes = lock(&self.nodes);
+        nodes.push(Arc::new(AsyncMutex::new(node)));
+        lock(&self.seats).push(Seat::default());
+        nodes.len() - 1
+    }
+
+    fn node(&self, member: Member) -> Arc<AsyncMutex<Node>> {
+        Arc::clone(&lock(&self.nodes)[member])
+    }
+
+    fn set(&self, member: Member, change: impl FnOnce(&mut Seat)) {
+        change(&mut lock(&self.seats)[member]);
+    }
+
+    /// Leaves a state, if the member is in it: until it has another one, nothing else is done to it.
+    fn begin_move(&self, member: Member, from: State) -> Option<Seat> {
+        let mut seats = lock(&self.seats);
+        let seat = seats.get_mut(member).filter(|seat| seat.state == from)?;
+        seat.state = State::Moving;
+        Some(seat.clone())
+    }
+
+    /// A process has started: makes it known, and watches it if it is a replica.
+    async fn seated(&self, member: Member) -> Result<()> {
+        let node = self.node(member);
+        let node = node.lock().await;
+        let client = node.client()?.clone();
+        let id = client.status().await.map_err(node.failed())?.id;
+        if member != BOOTSTRAP {
+            let mut watch = client.watch(REGISTERS, b"").await.map_err(node.failed())?;
+            match watch.next_event().await {
+                Some(Ok(WatchEvent::Ready)) => {}
+                other => return Err(Error::Broken(format!("{}: a watch began with {other:?}", node.name()))),
+            }
+            self.history().begin_span(member);
+            lock(&self.tasks).spawn(forward(watch, member, Arc::clone(&self.history)));
+        }
+        self.set(member, |seat| {
+            let starts = seat.starts + 1;
+            *seat = Seat { state: State::Up, client: Some(client), id, starts };
+        });
+        Ok(())
+    }
+
+    /// Notes in the background when the last of a failed node's neighbours has given it up, unless it
+    /// is back before. Neighbours that fail too notice nothing.
+    fn watch_notice(&self, member: Member, failed: Seat, neighbours: Vec<String>, began: Instant) {
+        let fleet = self.clone();
+        let noticed = async move {
+            let watchers = fleet.seats().into_iter().filter(|seat| neighbours.contains(&seat.id));
+            let all = watchers.map(|seat| fleet.notice(member, &failed.id, seat, began));
+            let notices = futures::future::join_all(all).await;
+            let times = notices.iter().filter_map(|notice| match notice {
+                Notice::After(time) => Some(*time),
+                Notice::WatcherFailed | Notice::Never => None,
+            });
+            if !notices.contains(&Notice::Never)
+                && let Some(last) = times.max()
+            {
+                lock(&fleet.notices).push(last);
+            }
+        };
+        lock(&self.tasks).spawn(noticed);
+    }
+
+    async fn notice(&self, member: Member, id: &str, by: Seat, began: Instant) -> Notice {
+        let Some(client) = by.client else { return Notice::WatcherFailed };
+        while began.elapsed() < NOTICE_DEADLINE {
+            let Ok(Ok(peers)) = tokio::time::timeout(ASK_DEADLINE, client.peers()).await else {
+                return Notice::WatcherFailed;
+            };
+            if !active_ids(&peers).contains(id) {
+                return Notice::After(began.elapsed());
+            }
+            if self.seats()[member].state == State::Up {
+                return Notice::Never;
+            }
+            tokio::time::sleep(NOTICE_POLL).await;
+        }
+        Notice::Never
+    }
+}
+
+/// What came of watching a neighbour of a failed node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// It gave the failed node up, so long after the failure.
+    After(Duration),
+    /// It stopped answering itself.
+    WatcherFailed,
+    /// The failed node was back before, or it took too long.
+    Never,
+}
+
+/// Ids of a node's active view.
+async fn neighbours(seat: &Seat) -> Vec<String> {
+    let Some(client) = &seat.client else { return Vec::new() };
+    match tokio::time::timeout(ASK_DEADLINE, client.peers()).await {
+        Ok(Ok(peers)) => active_ids(&peers).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Notes what a node shows until the watch ends.
+async fn forward(mut watch: starling_api::Watch, node: Member, history: Arc<Mutex<History>>) {
+    while let Some(Ok(event)) = watch.next_event().await {
+        let mut history = lock(&history);
+        let at = history.now();
+        match event {
+            WatchEvent::Put(entry) => {
+                for id in shown(&entry) {
+                    history.show(id, node, at);
+                }
+            }
+            // From here on something would be missed.
+            WatchEvent::Lagged { .. } => history.end_span(node),
+            WatchEvent::Ready | WatchEvent::Delete { .. } => {}
+        }
+    }
+}

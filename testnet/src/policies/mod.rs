@@ -1,0 +1,110 @@
+//! `testnet policies`: ways of spreading rumors, simulated without a store.
+
+mod compare;
+mod demers;
+mod starling;
+mod swim;
+
+use clap::builder::RangedU64ValueParser;
+use starling_sim::policies::Estimate;
+
+use crate::Common;
+use crate::error::{Error, Result};
+
+/// What to simulate: `--nodes` 100,000 take seconds to minutes.
+#[derive(Debug, clap::Subcommand)]
+pub enum Policy {
+    /// Every policy at one size, in one table: copies, delays, and who is left out
+    Compare(compare::Options),
+    /// Tables 1 to 3 of Demers et al. (PODC 1987) beside the published figures, at the size they have
+    Tables(demers::TablesOptions),
+    /// Rumor mongering of one kind: which way, when interest is lost, limits on connections
+    ///
+    /// For example, pull with a connection limit of one and three further tries:
+    ///     testnet policies rumor --direction pull --connections 1 --hunts 3 --nodes 10000
+    #[command(verbatim_doc_comment)]
+    Rumor(demers::RumorOptions),
+    /// Connection limits and hunting: what they do to residue and traffic (section 1.4 of the paper)
+    Limits(demers::LimitsOptions),
+    /// Anti-entropy: cycles until everybody knows, beside theory
+    AntiEntropy(demers::AntiEntropyOptions),
+    /// A full view as in SWIM (DSN 2002) and in Serf: dissemination and failure detection
+    Swim(swim::Options),
+    /// Starling's own rumor machines on a random overlay
+    ///
+    /// Rounds follow one another as in iroh-gossip's simulator, whose figures are the bars at 1,000
+    /// nodes. For example, a rumor every 20 ms from anywhere, one message of twenty lost:
+    ///     testnet policies starling --every-ms 20 --loss 0.05
+    #[command(verbatim_doc_comment)]
+    Starling(starling::Options),
+}
+
+impl Policy {
+    /// Runs it and prints its tables.
+    pub fn run(&self, common: &Common) -> Result<()> {
+        let report = match self {
+            Self::Compare(options) => options.run(common)?,
+            Self::Tables(options) => options.run(common),
+            Self::Rumor(options) => options.run(common),
+            Self::Limits(options) => options.run(common),
+            Self::AntiEntropy(options) => options.run(common),
+            Self::Swim(options) => options.run(common)?,
+            Self::Starling(options) => options.run(common)?,
+        };
+        common.output.print(&report);
+        Ok(())
+    }
+}
+
+/// What messages go through.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Links {
+    /// Least latency, one way
+    #[arg(long, default_value_t = 10, value_name = "MS", value_parser = up_to_a_minute())]
+    latency_min_ms: u64,
+    /// Largest latency, one way
+    #[arg(long, default_value_t = 50, value_name = "MS", value_parser = up_to_a_minute())]
+    latency_max_ms: u64,
+    /// Share of messages that are simply gone
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    loss: f64,
+}
+
+/// Milliseconds that virtual time can be asked to wait.
+fn up_to_a_minute() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=60_000)
+}
+
+impl Links {
+    /// Says what is wrong with them.
+    fn check(&self) -> Result<()> {
+        let what = if self.latency_min_ms > self.latency_max_ms {
+            "--latency-min-ms must not exceed --latency-max-ms"
+        } else if !(0.0..1.0).contains(&self.loss) {
+            "--loss is a share of the messages: 0 to below 1"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported(what.into()))
+    }
+}
+
+/// Nodes, unless the person said otherwise: as many as the tables of the paper have.
+const NODES_DEFAULT: usize = starling_sim::policies::tables::SITES;
+
+/// The number of nodes asked for; at least two, so that there is somebody to tell.
+fn nodes(common: &Common) -> usize {
+    common.nodes.map_or(NODES_DEFAULT, |nodes| nodes as usize).max(2)
+}
+
+/// A mean with its standard error, in as many digits as the error leaves meaning to.
+fn show(estimate: Estimate) -> String {
+    let Estimate { mean, error } = estimate;
+    if mean != 0.0 && mean.abs() < 0.001 {
+        return format!("{mean:.1e} ±{error:.0e}");
+    }
+    // Two digits of the error, five decimals at most.
+    let digits = (0..5_usize).find(|digits| error * 10_f64.powf(*digits as f64) >= 10.0);
+    let digits = if error > 0.0 { digits.unwrap_or(5) } else { 2 };
+    format!("{mean:.digits$} ±{error:.digits$}")
+}
