@@ -139,12 +139,17 @@ impl Bar {
     }
 
     fn show(&self, progress: Progress) {
-        self.bar.set_length(progress.of_s.max(progress.virtual_s) as u64);
-        self.bar.set_position(progress.virtual_s as u64);
+        self.bar.set_length(whole(progress.of_s.max(progress.virtual_s)));
+        self.bar.set_position(whole(progress.virtual_s));
         let rate = progress.events as f64 / self.began.elapsed().as_secs_f64().max(0.001) / 1e3;
         self.bar.set_message(format!(
             "{rate:.0} k events/s, {} nodes live, {} writes under way",
             progress.live, progress.open
         ));
     }
+}
+
+/// Whole virtual seconds, which are never negative.
+fn whole(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs()
 }

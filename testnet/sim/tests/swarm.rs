@@ -63,7 +63,7 @@ fn no_seed_violates_an_invariant() {
 
 fn traces() -> String {
     let trace = |seed| swarm::run(&swarm::draw(seed)).expect("a drawn scenario runs").trace;
-    (1..=5).map(|seed| format!("{seed}={} ", trace(seed))).collect()
+    (1..=5).map(|seed| format!("{seed}={}", trace(seed))).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

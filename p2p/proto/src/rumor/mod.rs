@@ -391,6 +391,9 @@ impl Rumors {
         let alone_on_its_way = self.before.is_none_or(|at| now - at > CROSSING_MS);
         let at_once = is_drawn || alone_on_its_way;
         let patience_ms = if at_once { 0 } else { self.rng.random_range(0..=DOUBT_MS) };
+        #[cfg(planted)]
+        let patience_ms =
+            if starling_planted::on(starling_planted::Bug::NothingGrafted) { 0 } else { patience_ms };
         let Some(link) = self.links.get_mut(&from) else { return };
         if !link.heard_old_news(now, patience_ms) || !link.prune(now) {
             return;

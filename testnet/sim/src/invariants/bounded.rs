@@ -1,4 +1,5 @@
-//! Queues are bounded: no table or cache of a node outgrows its limit, whatever happens.
+//! Queues are bounded: no table or cache of a node outgrows its limit, whatever happens; and no exchange
+//! goes on and on by itself.
 
 use starling_core::Core;
 use starling_kv::MemoryEngine;
@@ -20,4 +21,18 @@ pub fn check(core: &Core<MemoryEngine>, cache_bytes_max: usize) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Most deltas that reach a node in a virtual second, on average. The largest bursts that are drawn make a
+/// third of it; rumors or sessions that keep each other going make it without end.
+const DELTAS_S_MAX: u64 = 2_000;
+
+/// What reached all nodes within a second.
+pub fn check_deltas(deltas: u64, nodes: usize) -> Result<(), String> {
+    if deltas <= DELTAS_S_MAX * nodes as u64 {
+        return Ok(());
+    }
+    Err(format!(
+        "{deltas} deltas reached {nodes} nodes within a second, at most {DELTAS_S_MAX} each are sane"
+    ))
 }

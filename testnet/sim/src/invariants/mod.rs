@@ -87,6 +87,8 @@ pub struct Witness {
     history: History,
     memories: Vec<Memory>,
     commit: Option<Commit>,
+    /// Deltas delivered in the second that began then, virtual microseconds.
+    delivered: (u64, u64),
     /// The first one.
     violation: Option<Violation>,
 }
@@ -201,6 +203,11 @@ impl Witness {
             return self.judge("claims", Some(from), at_us, Err(what));
         };
         self.memory(from.max(node));
+        let (count, since_us) = self.delivered;
+        let is_same = at_us - since_us < 1_000_000;
+        self.delivered = if is_same { (count + 1, since_us) } else { (1, at_us) };
+        let verdict = bounded::check_deltas(self.delivered.0, self.memories.len());
+        self.judge("bounded", None, at_us, verdict);
         let verdict = claims::check_delta(&delta, &self.memories[from], &self.history);
         self.judge("claims", Some(from), at_us, verdict);
         for section in &delta.actors {

@@ -128,7 +128,7 @@ const PUBLISHED_TRIALS: f64 = 100.0;
 impl Measured {
     /// Whether each published figure can come from this epidemic: s, m, `t_ave`, `t_last`. It may be
     /// off by a unit of its last digit, by four standard errors of ours, and by two of a mean over
-    /// [`PUBLISHED_TRIALS`].
+    /// as many trials as the paper's figures are taken to be of.
     pub fn agrees(&self, published: &Published, trials: u32) -> [bool; 4] {
         let errors = 4.0 + 2.0 * (f64::from(trials) / PUBLISHED_TRIALS).sqrt();
         // Where nobody was left out, the error is that of having seen one site fewer or more.

@@ -144,7 +144,8 @@ impl World {
         self.queue.push(at_us.max(self.now_us), Event::Task { task });
     }
 
-    /// Lets time pass until a task is due, or until `until_us`: then `None`.
+    /// Lets time pass until a task is due, or until `until_us`: then `None`. So too
+    /// when the witness has seen an invariant violated.
     pub fn advance(&mut self, until_us: u64) -> Option<u32> {
         while let Some((at_us, event)) = self.queue.pop(until_us) {
             self.now_us = at_us;
@@ -154,6 +155,9 @@ impl World {
                 return Some(task);
             }
             self.happen(event);
+            if self.witness.as_ref().is_some_and(|witness| witness.violation().is_some()) {
+                return None;
+            }
         }
         self.now_us = self.now_us.max(until_us);
         None
