@@ -13,7 +13,7 @@ pub(crate) fn run(simulation: Simulation, outcome: Outcome, took: Duration) -> R
     let Simulation { world, scenario, healings, timeline, begin_us, .. } = simulation;
     let tracker = &world.recorder.writes;
     let (sent, acknowledged, failed) = tracker.counts();
-    let node_seconds = world.recorder.node_seconds();
+    let node_seconds = world.recorder.node_seconds(world.now_us());
     let mut distributions = tracker.distributions();
     let noticed_ms = world.recorder.detections.noticed_ms();
     distributions.push(Distribution::of("time until a failure was noticed", "ms", noticed_ms));

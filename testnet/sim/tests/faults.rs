@@ -71,3 +71,12 @@ fn new_nodes_catch_up_with_what_was_written_before_them() {
     assert!(joined.one_component_ms.is_some() && joined.equal_ms.is_some(), "{joined:?}");
     assert_eq!(run.views.degrees.iter().sum::<usize>(), 42);
 }
+
+#[test]
+fn traffic_has_a_point_for_every_measured_second() {
+    let run = run("", "");
+    let bytes = run.series.iter().find(|series| series.name.starts_with("bytes")).expect("it is recorded");
+    let seconds = bytes.points.iter().filter(|(at_s, _)| (1.0..=40.0).contains(at_s)).count();
+    assert_eq!(seconds, 40, "{:?}", bytes.points);
+    assert!(bytes.points.iter().all(|(_, rate)| rate.is_finite() && *rate > 0.0), "{:?}", bytes.points);
+}

@@ -57,9 +57,10 @@ impl Recorder {
         self.detections.end();
     }
 
-    /// Live nodes times measured seconds.
-    pub fn node_seconds(&self) -> f64 {
-        self.node_us as f64 / 1e6
+    /// Live nodes times measured seconds, until now.
+    pub fn node_seconds(&self, now_us: u64) -> f64 {
+        let since = if self.measuring { self.live * (now_us - self.noted_us) } else { 0 };
+        (self.node_us + since) as f64 / 1e6
     }
 
     fn note(&mut self, now_us: u64) {

@@ -26,7 +26,8 @@ impl Timeline {
         let live = world.nodes.iter().filter(|node| node.is_up() && node.is_replica()).count();
         self.live.push((at_s, live as f64));
         self.open.push((at_s, world.recorder.writes.open() as f64));
-        let (bytes, node_seconds) = (world.recorder.traffic.bytes(), world.recorder.node_seconds());
+        let bytes = world.recorder.traffic.bytes();
+        let node_seconds = world.recorder.node_seconds(world.now_us());
         if node_seconds > self.node_seconds_before {
             let rate = (bytes - self.bytes_before) as f64 / (node_seconds - self.node_seconds_before);
             self.bytes.push((at_s, rate));
