@@ -87,6 +87,7 @@ impl From<PartError> for HandshakeError {
             PartError::Version { theirs } => Self::WrongVersion { theirs },
             PartError::Hello => Self::Malformed("it did not say hello"),
             PartError::Proof => Self::Malformed("its proof cannot be read"),
+            PartError::Record => Self::BadRecord,
         }
     }
 }
@@ -197,7 +198,13 @@ where
         Err(error) => return refuse(stream, None, error).await,
     };
     let transcript = Transcript::new(mine, Side::Listener, peer, nonce, their_nonce);
-    let proof = Proof::decode(&read_part(stream).await?)?;
+    let proof = match Proof::decode(&read_part(stream).await?) {
+        Ok(proof) => proof,
+        Err(PartError::Record) => {
+            return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     if !transcript.accepts(mine, &proof, Side::Dialer) {
         return refuse(stream, Some(&Answer::SecretDiffers), HandshakeError::WrongSecret).await;
     }

@@ -354,7 +354,7 @@ fn parts_of_the_handshake_out_of_bounds_are_refused() {
     assert_eq!(Proof::decode(&large.encode()), Err(PartError::Proof));
     assert_eq!(Answer::decode(&Answer::Proof(large).encode()), Err(PartError::Proof));
     let wide = Proof { macs: vec![], record: NodeRecord { name: "n".repeat(1 << 10), ..record(1) } };
-    assert_eq!(Proof::decode(&wide.encode()), Err(PartError::Proof));
+    assert_eq!(Proof::decode(&wide.encode()), Err(PartError::Record));
     let mut newer = Hello { network: [0; 16], nonce: [0; 32] }.encode();
     newer[8] = VERSION + 1;
     assert_eq!(Hello::decode(&newer), Err(PartError::Version { theirs: VERSION + 1 }));

@@ -28,9 +28,12 @@ pub enum PartError {
     /// It is no hello of any version.
     #[error("it did not say hello")]
     Hello,
-    /// It is too long, broken or out of bounds.
+    /// It is too long, broken, or has too many MACs.
     #[error("its proof cannot be read")]
     Proof,
+    /// The record is out of bounds.
+    #[error("its record is out of bounds")]
+    Record,
 }
 
 /// "I speak this version and belong to this network."
@@ -82,8 +85,10 @@ impl Proof {
     }
 
     fn bounded(self) -> Result<Self, PartError> {
-        let holds = self.macs.len() <= MACS_MAX && self.record.is_bounded();
-        holds.then_some(self).ok_or(PartError::Proof)
+        if self.macs.len() > MACS_MAX {
+            return Err(PartError::Proof);
+        }
+        if self.record.is_bounded() { Ok(self) } else { Err(PartError::Record) }
     }
 }
 
