@@ -16,7 +16,7 @@ use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, MemoryEngine, Op, Options, Store, Write};
 
 fn golden(name: &str, found: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = PathBuf::from("tests/golden").join(name);
     if std::env::var_os("STARLING_UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, found).expect("writes");
     }

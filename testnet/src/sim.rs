@@ -13,8 +13,8 @@ use starling_sim::{Progress, Simulation};
 use crate::Common;
 use crate::error::{Error, Result};
 
-/// The scenarios that come with the source.
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+/// The scenarios that come with the source, seen from its top, where `testnet/run` starts this program.
+const SCENARIOS: &str = "testnet/scenarios";
 
 /// What to simulate.
 #[derive(Debug, clap::Args)]

@@ -11,8 +11,7 @@ use starling_sim::scenario::{self, Scenario};
 const NODES: usize = 20;
 
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    let entries = std::fs::read_dir(&folder).expect("the scenarios' folder");
+    let entries = std::fs::read_dir("../scenarios").expect("the scenarios' folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut files: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
