@@ -99,7 +99,7 @@ impl<E: Engine> Core<E> {
             views: Views::new(config.views, record.clone(), fork(), now.mono),
             healing: Healing::new(config.healing, record.id, remembered, fork(), now.mono),
             detector: Detector::new(config.detector, record.id),
-            rumors: Rumors::new(config.rumors, fork()),
+            rumors: Rumors::new(config.rumors, record.id, fork()),
             sessions: Sessions::new(config.sync, record.id, fork(), now.mono),
             record,
             store,

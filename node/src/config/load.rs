@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(loaded.config.name, "of-flag");
         assert_eq!(loaded.config.detect_ms, 10_000);
         assert_eq!(loaded.config.sync_interval_ms, 2);
-        assert_eq!(loaded.config.active_view, 5);
+        assert_eq!(loaded.config.active_view, 6);
         assert_eq!(source(&loaded, "name"), "flag --name");
         assert_eq!(source(&loaded, "detector.detect_ms"), "environment STARLING_DETECTOR_DETECT_MS");
         assert_eq!(source(&loaded, "sync.interval_ms"), format!("file {}", path.display()));

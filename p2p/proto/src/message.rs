@@ -106,15 +106,19 @@ pub enum RumorMessage {
     Prune,
     /// Redraws the shared tree; flooded over every link.
     Beacon(Beacon),
+    /// "My parent is gone: be it. These came lately": the last `RUMOR_IDS_MAX` of some seconds.
+    Rejoin { ids: Vec<RumorId> },
 }
 
 /// One redrawing of the tree that rumors are pushed along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Beacon {
-    /// Drawn at random by its origin at each start. Of two origins the smaller one goes on.
-    pub origin: u64,
-    /// Counts the origin's beacons from 1.
+    /// Counts redrawings. The greater one goes on.
     pub round: u64,
+    /// Drawn at random by who began it, at each of its starts. Of two of one round the smaller one goes on.
+    pub origin: u64,
+    /// How far the sender is from there in the tree, links.
+    pub depth: u16,
 }
 
 /// Opaque bytes of the store, shared and not copied when a message goes to several links.

@@ -69,7 +69,11 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("rumor.announce", Message::Rumor(RumorMessage::Announce { ids: vec![rumor(1, 1), rumor(2, 400)] })),
         ("rumor.graft", Message::Rumor(RumorMessage::Graft { ids: vec![rumor(1, 1)] })),
         ("rumor.prune", Message::Rumor(RumorMessage::Prune)),
-        ("rumor.beacon", Message::Rumor(RumorMessage::Beacon(Beacon { origin: 1 << 40, round: 7 }))),
+        (
+            "rumor.beacon",
+            Message::Rumor(RumorMessage::Beacon(Beacon { round: 7, origin: 1 << 40, depth: 3 })),
+        ),
+        ("rumor.rejoin", Message::Rumor(RumorMessage::Rejoin { ids: vec![rumor(1, 1)] })),
         ("sync.open", Message::Sync(SyncMessage::Open { session, salt, root })),
         ("sync.equal", Message::Sync(SyncMessage::Equal { session })),
         ("sync.busy", Message::Sync(SyncMessage::Busy { session })),

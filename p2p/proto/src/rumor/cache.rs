@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::NodeId;
 use crate::message::RumorId;
+use crate::{Millis, NodeId};
 
 /// A rumor as it came first.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(super) struct Rumor {
     pub(super) hops: u16,
     /// The link it came by; none of our own.
     pub(super) bringer: Option<NodeId>,
+    pub(super) at: Millis,
 }
 
 /// Bounded in bytes of payload; the oldest gives way.
@@ -65,6 +66,12 @@ impl Cache {
         self.rumors.get(id).map(|rumor| (rumor.payload.clone(), rumor.hops))
     }
 
+    /// What came since, the latest first.
+    pub(super) fn since(&self, since: Millis) -> impl Iterator<Item = (RumorId, &Rumor)> {
+        let latest = self.order.iter().rev().filter_map(|id| Some((*id, self.rumors.get(id)?)));
+        latest.take_while(move |(_, rumor)| rumor.at >= since)
+    }
+
     /// Who brought a rumor first.
     pub(super) fn bringer(&self, id: &RumorId) -> Option<NodeId> {
         self.rumors.get(id)?.bringer
@@ -79,7 +86,8 @@ mod tests {
     #[test]
     fn the_oldest_gives_way_and_the_bound_holds() {
         let id = |seq| RumorId { actor: ActorId([1; 16]), first: seq, last: seq };
-        let rumor = |byte, bytes| Rumor { payload: vec![byte; bytes].into(), hops: 3, bringer: None };
+        let rumor =
+            |byte, bytes| Rumor { payload: vec![byte; bytes].into(), hops: 3, bringer: None, at: Millis(0) };
         let mut cache = Cache::new(10 * (100 + ENTRY_BYTES));
         for seq in 1..=25 {
             cache.insert(id(seq), rumor(0, 100));

@@ -126,6 +126,21 @@ impl Grafts {
         true
     }
 
+    /// An unknown rumor is asked of this peer at once, and of the others that announced it if it does not
+    /// come.
+    pub(super) fn asked(&mut self, now: Millis, id: RumorId, of: NodeId) {
+        let wanted = self.wanted.remove(&id);
+        if wanted.is_none() && self.wanted.len() >= WANTED_MAX {
+            return;
+        }
+        let mut wanted =
+            wanted.unwrap_or(Wanted { since: now, announcers: VecDeque::new(), asked: None, due: now });
+        self.due.remove(&(wanted.due, id));
+        wanted.announcers.retain(|announcer| *announcer != of);
+        wanted.asked = Some(of);
+        self.wait(id, wanted, now + self.again_ms);
+    }
+
     /// A rumor came in full.
     pub(super) fn arrived(&mut self, now: Millis, id: &RumorId, from: NodeId) {
         let mut grafted = false;

@@ -15,6 +15,7 @@
 mod cache;
 mod graft;
 mod link;
+mod rejoin;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -198,10 +199,10 @@ pub struct Rumors {
 
 impl Rumors {
     /// A node without links.
-    pub fn new(config: RumorConfig, seed: [u8; 32]) -> Self {
+    pub fn new(config: RumorConfig, me: NodeId, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         Self {
-            tree: Tree::new(&mut rng),
+            tree: Tree::new(me, &mut rng),
             leaving: BTreeMap::new(),
             rng,
             cache: Cache::new(config.cache_bytes_max),
@@ -257,10 +258,8 @@ impl Rumors {
     /// Takes one input. `knows` says whether every dot of a rumor is in the causal context.
     pub fn handle(&mut self, now: Millis, input: RumorInput, knows: &dyn Fn(&RumorId) -> bool) {
         match input {
-            RumorInput::LinkUp { peer } => {
-                self.links.entry(peer).or_default();
-            }
-            RumorInput::LinkDown { peer } => self.handle_link_down(peer),
+            RumorInput::LinkUp { peer } => self.handle_link_up(now, peer),
+            RumorInput::LinkDown { peer } => self.handle_link_down(now, peer),
             RumorInput::Shed { peer } => self.repair(peer),
             RumorInput::Published { id, payload } => self.handle_published(now, id, payload),
             RumorInput::Received { from, id, hops, payload, news } => {
@@ -272,24 +271,6 @@ impl Rumors {
         }
     }
 
-    fn handle_link_down(&mut self, peer: NodeId) {
-        #[cfg(planted)]
-        if starling_planted::on(starling_planted::Bug::LinkDownNotTold) {
-            return;
-        }
-        self.links.remove(&peer);
-        self.leaving.remove(&peer);
-        // Nobody would push to a node that lost its parent or its only eager link until it grafts
-        // something.
-        if let Some(parent) = self.tree.lost(peer) {
-            self.attach_to(parent);
-        } else if self.eager().next().is_none()
-            && let Some(next) = self.attach()
-        {
-            self.send(vec![next], RumorMessage::Graft { ids: Vec::new() });
-        }
-    }
-
     /// Makes the link to a parent in the tree eager at both ends.
     fn attach_to(&mut self, parent: NodeId) {
         if let Some(link) = self.links.get_mut(&parent) {
@@ -297,6 +278,14 @@ impl Rumors {
             link.detached();
             self.leaving.remove(&parent);
             self.send(vec![parent], RumorMessage::Graft { ids: Vec::new() });
+        }
+    }
+
+    fn handle_link_up(&mut self, now: Millis, peer: NodeId) {
+        self.links.entry(peer).or_default();
+        // A node that has just come finds its place at once.
+        if let Some(beacon) = self.tree.to_tell(now) {
+            self.send(vec![peer], RumorMessage::Beacon(beacon));
         }
     }
 
@@ -357,6 +346,7 @@ impl Rumors {
             if let Some(link) = self.links.get_mut(&from) {
                 link.heard_news(now);
             }
+            self.adopt(now, from);
             self.spread(now, Some(from), id, hops, payload);
         } else {
             self.stats.received_old += 1;
@@ -428,7 +418,7 @@ impl Rumors {
         for peer in full {
             self.announce(peer);
         }
-        self.cache.insert(id, Rumor { payload: payload.clone(), hops, bringer: from });
+        self.cache.insert(id, Rumor { payload: payload.clone(), hops, bringer: from, at: now });
         self.push(eager, id, hops.saturating_add(1), payload);
     }
 
@@ -459,6 +449,7 @@ impl Rumors {
                     self.attach_to(parent);
                 }
             }
+            RumorMessage::Rejoin { ids } => self.on_rejoin(now, from, &ids, knows),
             RumorMessage::Beacon(beacon) => {
                 if self.links.contains_key(&from) {
                     self.tree.on_beacon(now, from, beacon);

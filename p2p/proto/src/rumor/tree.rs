@@ -1,10 +1,13 @@
 //! Redrawing the shared tree. Prunes and grafts keep the eager links a tree, but not a short one: which
 //! link of a cycle is cut depends on the rumors that crossed it. So while rumors flow, one node now and
-//! then floods a *beacon* over every link. Each node holds it for [`HOLD_MS`] before it passes it on;
-//! the link by which it came first then leads to that node along the path with the least sum of latency
-//! and [`HOLD_MS`] per hop: a breadth-first tree where latencies are equal. Any node that publishes may be
-//! the one, none is elected: whoever misses beacons begins, and the smallest number wins. Without beacons
+//! then floods a *beacon* over every link. Each node holds it for [`HOLD_MS`] before it passes it on, and
+//! takes the shallowest of the peers that it came from for its parent: a breadth-first tree, except that
+//! quick links win over short paths. Any node that publishes may be
+//! the one, none is elected: whoever misses beacons begins, and the latest round wins. Without beacons
 //! rumors travel all the same.
+//!
+//! Who loses its parent takes another neighbour that the beacon came from, if that one cannot be behind it:
+//! places, which are (depth, node), only ever fall on the way up. Who has none begins the next round.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -12,14 +15,17 @@ use rand_chacha::ChaCha8Rng;
 use crate::message::Beacon;
 use crate::{Millis, NodeId};
 
-/// What a hop counts for beside its latency, milliseconds: more than a machine adds by chance, so that
-/// nearby nodes form a breadth-first tree. Measured at 1,000 nodes and links of 10 to 50 ms (time to the
-/// last node, hops): 1 ms 290, 13.9; 8 ms 308, 13.4; 20 ms 325, 12.8; 50 ms 352, 12.5.
-const HOLD_MS: u64 = 5;
+/// The shallowest of the peers a beacon comes from in this time becomes the parent, milliseconds. Longer
+/// makes for fewer links and a longer time: at 1,000 nodes, links of 10 to 50 ms and five neighbours, 5 ms
+/// make 13.7 links and 292 ms to the last node, 12 ms 12.5 and 315, 25 ms 11.9 and 335.
+const HOLD_MS: u64 = 12;
 /// Time between two beacons while rumors flow, milliseconds. A guess: views change more rarely.
 const REDRAW_MS: u64 = 10_000;
 /// A beacon of another origin is waited for so long after the last one, milliseconds.
 const MISSED_MS: u64 = 3 * REDRAW_MS;
+/// Who has lost its way up does not begin a round so shortly after the last one, milliseconds. A guess: a
+/// round takes less.
+const AGAIN_MS: u64 = 1_000;
 /// Whoever misses beacons waits for a time in this range before it begins, milliseconds: the former
 /// origin comes first, and few begin at once.
 const BEGIN_MS: std::ops::Range<u64> = 500..5_000;
@@ -27,13 +33,13 @@ const BEGIN_MS: std::ops::Range<u64> = 500..5_000;
 /// What this node knows of the tree.
 #[derive(Debug)]
 pub(super) struct Tree {
+    me: NodeId,
     /// This node's number, should it begin.
     own: u64,
-    /// The last beacon, and when it came.
+    /// The last round, as this node tells it, and when it came.
     last: Option<(Beacon, Millis)>,
-    /// Links the last beacon came by before it was passed on, earliest first: none of these peers is
-    /// behind this node in the tree.
-    offers: Vec<NodeId>,
+    /// Links it came by, earliest first, and how deep these peers are.
+    offers: Vec<(NodeId, u16)>,
     parent: Option<NodeId>,
     /// When to pass the last beacon on.
     pass_at: Option<Millis>,
@@ -54,8 +60,9 @@ pub(super) struct Redraw {
 }
 
 impl Tree {
-    pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
+    pub(super) fn new(me: NodeId, rng: &mut ChaCha8Rng) -> Self {
         Self {
+            me,
             own: rng.random(),
             last: None,
             offers: Vec::new(),
@@ -67,6 +74,17 @@ impl Tree {
 
     pub(super) fn parent(&self) -> Option<NodeId> {
         self.parent
+    }
+
+    /// Whether the tree was last drawn from here.
+    pub(super) fn is_root(&self) -> bool {
+        self.last.is_some_and(|(beacon, _)| beacon.origin == self.own)
+    }
+
+    /// What to tell a new neighbour.
+    pub(super) fn to_tell(&self, now: Millis) -> Option<Beacon> {
+        let (beacon, _) = self.last.filter(|_| self.is_drawn(now) && self.pass_at.is_none())?;
+        Some(beacon)
     }
 
     /// Whether it has been redrawn lately, so that links outside of it are superfluous.
@@ -93,24 +111,20 @@ impl Tree {
 
     /// A beacon came.
     pub(super) fn on_beacon(&mut self, now: Millis, from: NodeId, beacon: Beacon) {
-        if let Some((last, at)) = self.last {
-            if beacon == last {
-                if self.pass_at.is_some() {
-                    self.offers.push(from);
-                }
+        if let Some((last, _)) = self.last {
+            if (beacon.round, beacon.origin) == (last.round, last.origin) {
+                self.offers.retain(|(peer, _)| *peer != from);
+                self.offers.push((from, beacon.depth));
                 return;
             }
-            let is_newer = if beacon.origin == last.origin {
-                beacon.round > last.round
-            } else {
-                beacon.origin < last.origin || now - at >= MISSED_MS
-            };
-            if !is_newer || beacon.origin == self.own {
+            let is_newer =
+                beacon.round > last.round || beacon.round == last.round && beacon.origin < last.origin;
+            if !is_newer {
                 return;
             }
         }
         self.last = Some((beacon, now));
-        self.offers = vec![from];
+        self.offers = vec![(from, beacon.depth)];
         self.pass_at = Some(now + HOLD_MS);
         self.begin_at = None;
     }
@@ -119,29 +133,50 @@ impl Tree {
     pub(super) fn poll(&mut self, now: Millis) -> Option<Redraw> {
         if self.begin_at.is_some_and(|at| at <= now) {
             self.begin_at = None;
-            let round =
-                self.last.filter(|(last, _)| last.origin == self.own).map_or(1, |(last, _)| last.round + 1);
-            let beacon = Beacon { origin: self.own, round };
-            self.last = Some((beacon, now));
+            let round = self.last.map_or(0, |(last, _)| last.round).saturating_add(1);
+            self.last = Some((Beacon { round, origin: self.own, depth: 0 }, now));
             self.offers.clear();
             self.pass_at = Some(now);
         }
         self.pass_at.take_if(|at| *at <= now)?;
-        let (beacon, _) = self.last?;
-        let known_by = self.offers.clone();
-        // A parent that is hardly later than the first stays: chance alone must not redraw the tree.
-        let stays = self.parent.is_some_and(|parent| known_by.contains(&parent));
-        let parent = if stays { self.parent } else { known_by.first().copied() };
+        // The shallowest; a parent that is as good as any stays: chance alone must not redraw the tree.
+        let offer = self.offers.iter().min_by_key(|(peer, depth)| (*depth, Some(*peer) != self.parent));
+        if offer.is_none() && !self.is_root() {
+            self.is_adrift(now);
+            return None;
+        }
+        let (beacon, _) = self.last.as_mut()?;
+        beacon.depth = offer.map_or(0, |(_, depth)| depth.saturating_add(1));
+        let parent = offer.map(|(peer, _)| *peer);
+        let beacon = *beacon;
         let before = std::mem::replace(&mut self.parent, parent);
+        let known_by = self.offers.iter().map(|(peer, _)| *peer).collect();
         Some(Redraw { beacon, known_by, parent, leave: before.filter(|_| parent != before) })
     }
 
-    /// The link is gone, or lazy at its other end. A new parent, if this was ours and there is one.
+    /// The link is gone, or lazy at its other end. A new parent, if this was ours and there is one that
+    /// is not behind this node.
     pub(super) fn lost(&mut self, peer: NodeId) -> Option<NodeId> {
-        self.offers.retain(|offer| *offer != peer);
+        self.offers.retain(|(offer, _)| *offer != peer);
         self.parent.take_if(|parent| *parent == peer)?;
-        self.parent = self.offers.first().copied();
+        let (beacon, _) = self.last.as_mut()?;
+        let above = self.offers.iter().filter(|(peer, depth)| (*depth, *peer) < (beacon.depth, self.me));
+        let (parent, depth) = *above.min_by_key(|(_, depth)| *depth)?;
+        beacon.depth = beacon.depth.min(depth.saturating_add(1));
+        self.parent = Some(parent);
         self.parent
+    }
+
+    /// The way up leads there, as long as nothing better is known.
+    pub(super) fn adopt(&mut self, parent: NodeId) {
+        self.parent = Some(parent);
+    }
+
+    /// No neighbour is known to lead to the others: the next round starts from here.
+    pub(super) fn is_adrift(&mut self, now: Millis) {
+        if let Some((_, at)) = self.last {
+            self.begin_at = Some(now.max(at + AGAIN_MS));
+        }
     }
 }
 
@@ -153,15 +188,16 @@ mod tests {
 
     const A: NodeId = NodeId([1; 32]);
     const B: NodeId = NodeId([2; 32]);
-    const C: NodeId = NodeId([3; 32]);
+    const ME: NodeId = NodeId([3; 32]);
+    const C: NodeId = NodeId([4; 32]);
 
     fn tree() -> (Tree, ChaCha8Rng) {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        (Tree::new(&mut rng), rng)
+        (Tree::new(ME, &mut rng), rng)
     }
 
-    fn beacon(origin: u64, round: u64) -> Beacon {
-        Beacon { origin, round }
+    fn beacon(round: u64, origin: u64, depth: u16) -> Beacon {
+        Beacon { round, origin, depth }
     }
 
     /// Everything due until nothing is, as (beacon, parent, leave).
@@ -175,33 +211,37 @@ mod tests {
     }
 
     #[test]
-    fn the_first_link_leads_to_the_parent_and_a_parent_that_is_hardly_later_stays() {
+    fn the_shallowest_in_time_is_the_parent_and_one_as_good_as_any_stays() {
         let (mut tree, _) = tree();
-        tree.on_beacon(Millis(0), A, beacon(7, 1));
-        tree.on_beacon(Millis(1), B, beacon(7, 1));
-        assert_eq!(drain(&mut tree), [(beacon(7, 1), Some(A), None)]);
-        tree.on_beacon(Millis(100), B, beacon(7, 2));
-        tree.on_beacon(Millis(100 + HOLD_MS - 1), A, beacon(7, 2));
-        assert_eq!(drain(&mut tree), [(beacon(7, 2), Some(A), None)]);
-        tree.on_beacon(Millis(200), C, beacon(7, 3));
-        assert_eq!(drain(&mut tree), [(beacon(7, 3), Some(C), Some(A))]);
-        tree.on_beacon(Millis(201), A, beacon(7, 3));
+        tree.on_beacon(Millis(0), A, beacon(1, 7, 4));
+        tree.on_beacon(Millis(1), B, beacon(1, 7, 3));
+        assert_eq!(drain(&mut tree), [(beacon(1, 7, 4), Some(B), None)]);
+        tree.on_beacon(Millis(100), A, beacon(2, 7, 3));
+        tree.on_beacon(Millis(100 + HOLD_MS - 1), B, beacon(2, 7, 3));
+        assert_eq!(drain(&mut tree), [(beacon(2, 7, 4), Some(B), None)]);
+        tree.on_beacon(Millis(200), C, beacon(3, 7, 1));
+        assert_eq!(drain(&mut tree), [(beacon(3, 7, 2), Some(C), Some(B))]);
+        tree.on_beacon(Millis(201), A, beacon(3, 7, 0));
         assert_eq!((drain(&mut tree), tree.parent()), (vec![], Some(C)), "it came too late");
     }
 
     #[test]
-    fn the_smaller_origin_wins_until_it_is_missed() {
+    fn the_latest_round_goes_on_and_of_one_round_the_smaller_origin() {
         let (mut tree, _) = tree();
-        for (at, origin, round, passed) in [
-            (0, 7, 5, true),
-            (1, 9, 1, false),
-            (2, 7, 4, false),
-            (3, 3, 1, true),
-            (3 + MISSED_MS, 9, 1, true),
-        ] {
-            tree.on_beacon(Millis(at), A, beacon(origin, round));
-            assert_eq!(drain(&mut tree).len(), usize::from(passed), "origin {origin} round {round}");
+        for (round, origin, passed) in
+            [(5, 7, true), (4, 3, false), (5, 9, false), (5, 3, true), (6, 9, true)]
+        {
+            tree.on_beacon(Millis(0), A, beacon(round, origin, 0));
+            assert_eq!(drain(&mut tree).len(), usize::from(passed), "round {round} origin {origin}");
         }
+        tree.on_beacon(Millis(0), A, beacon(u64::MAX, 7, u16::MAX));
+        assert_eq!(drain(&mut tree), [(beacon(u64::MAX, 7, u16::MAX), Some(A), None)]);
+        tree.is_adrift(Millis(0));
+        assert_eq!(
+            drain(&mut tree),
+            [(beacon(u64::MAX, tree.own, 0), None, Some(A))],
+            "numbers end somewhere"
+        );
     }
 
     #[test]
@@ -211,25 +251,26 @@ mod tests {
         assert_eq!(tree.next_due(), None, "rumors of others");
         tree.in_use(Millis(0), true, &mut rng);
         let began = tree.next_due().expect("it begins");
-        assert_eq!(drain(&mut tree), [(beacon(tree.own, 1), None, None)]);
+        assert_eq!(drain(&mut tree), [(beacon(1, tree.own, 0), None, None)]);
         tree.in_use(began + 1, false, &mut rng);
         assert_eq!(tree.next_due(), Some(began + REDRAW_MS));
-        assert_eq!(drain(&mut tree), [(beacon(tree.own, 2), None, None)]);
+        assert_eq!(drain(&mut tree), [(beacon(2, tree.own, 0), None, None)]);
         assert_eq!(tree.next_due(), None, "nothing flows");
-        tree.on_beacon(Millis(60_000), A, beacon(tree.own, 3));
-        assert_eq!(tree.next_due(), None, "its own beacon says nothing new");
     }
 
     #[test]
     fn a_lost_parent_is_replaced_by_one_that_is_not_behind_us() {
         let (mut tree, _) = tree();
-        for (at, from) in [(0, A), (1, B), (HOLD_MS + 1, C)] {
-            tree.on_beacon(Millis(at), from, beacon(7, 1));
-            if at == 1 {
-                drain(&mut tree);
-            }
+        for (from, depth) in [(B, 4), (A, 5), (C, 5)] {
+            tree.on_beacon(Millis(0), from, beacon(1, 7, depth));
         }
-        assert_eq!((tree.lost(C), tree.lost(A), tree.lost(B)), (None, Some(B), None));
-        assert_eq!(tree.parent(), None);
+        assert_eq!(drain(&mut tree), [(beacon(1, 7, 5), Some(B), None)]);
+        assert_eq!((tree.lost(C), tree.lost(B)), (None, Some(A)), "as deep, and smaller");
+        tree.on_beacon(Millis(9), C, beacon(1, 7, 5));
+        tree.on_beacon(Millis(9), B, beacon(1, 7, 6));
+        assert_eq!((tree.lost(A), tree.parent()), (None, None), "as deep and greater, or deeper");
+        tree.is_adrift(Millis(10));
+        assert_eq!(tree.next_due(), Some(Millis(AGAIN_MS)));
+        assert_eq!(drain(&mut tree), [(beacon(2, tree.own, 0), None, None)]);
     }
 }

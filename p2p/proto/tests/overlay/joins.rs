@@ -1,7 +1,7 @@
 //! Nodes that join all at once become one overlay, however they find it.
 
 use starling_proto::Role;
-use starling_proto::view::ViewInput;
+use starling_proto::view::{ViewConfig, ViewInput};
 
 use crate::invariants::{connected, distances};
 use crate::network::{Network, Node, id, local, record};
@@ -73,8 +73,9 @@ fn a_settled_overlay_has_nearly_full_views_and_is_quiet() {
     let mut network = through_one_contact(7, 64);
     network.run(120_000);
     network.run_until(5_000, "settled", |n| connected(n, 4));
-    let full = network.nodes.values().filter(|node| node.views.active().len() == 5).count();
-    assert!(full >= 56, "{full} of 64 views are full");
+    let wanted = ViewConfig::default().active_max;
+    let full = network.nodes.values().filter(|node| node.views.active().len() == wanted).count();
+    assert!(full >= 48, "{full} of 64 views are full");
     network.run(900_000);
     let before = network.sent;
     network.run(600_000);

@@ -38,7 +38,7 @@ impl Kind {
             Message::Heartbeat(_) => Self::Heartbeat,
             Message::Rumor(RumorMessage::Full { .. }) => Self::Rumor,
             Message::Rumor(RumorMessage::Announce { .. }) => Self::Announce,
-            Message::Rumor(RumorMessage::Graft { .. }) => Self::Graft,
+            Message::Rumor(RumorMessage::Graft { .. } | RumorMessage::Rejoin { .. }) => Self::Graft,
             Message::Rumor(RumorMessage::Prune) => Self::Prune,
             Message::Rumor(_) => Self::Beacon,
             Message::Sync(_) => Self::Sync,

@@ -247,7 +247,8 @@ impl<'a> Flock<'a> {
             }
         }
         let rounds = plan.rounds_cold + plan.rounds;
-        let machines = (0..plan.nodes).map(|_| Rumors::new(RumorConfig::default(), rng.random())).collect();
+        let machine = |n| Rumors::new(RumorConfig::default(), node_id(n as u32), rng.random());
+        let machines = (0..plan.nodes).map(machine).collect();
         let mut flock = Self {
             plan,
             rng,

@@ -16,6 +16,7 @@ pub use step::{Action, Repeat, Step};
 pub use workload::{Burst, Keys, Mix, Workload};
 
 use serde::{Deserialize, Serialize};
+use starling_proto::view::ViewConfig;
 
 /// A scenario, as its file says it. What a file leaves out is [`Scenario::default`].
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -91,7 +92,7 @@ pub struct NodeSettings {
 
 impl Default for NodeSettings {
     fn default() -> Self {
-        Self { active: 5, detect_ms: 3_000, cache_bytes: 4 << 20 }
+        Self { active: ViewConfig::default().active_max, detect_ms: 3_000, cache_bytes: 4 << 20 }
     }
 }
 
