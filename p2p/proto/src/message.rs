@@ -106,8 +106,9 @@ pub enum RumorMessage {
     Prune,
     /// Redraws the shared tree; flooded over every link.
     Beacon(Beacon),
-    /// "My parent is gone: be it. These came lately": the last `RUMOR_IDS_MAX` of some seconds.
-    Rejoin { ids: Vec<RumorId> },
+    /// "My parent is gone: be it (or, if not `as_child`, push to me until that turns out to be superfluous).
+    /// These came lately": the last `RUMOR_IDS_MAX` of some seconds.
+    Rejoin { as_child: bool, ids: Vec<RumorId> },
 }
 
 /// One redrawing of the tree that rumors are pushed along.

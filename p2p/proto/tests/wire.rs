@@ -73,7 +73,7 @@ fn examples() -> Vec<(&'static str, Message)> {
             "rumor.beacon",
             Message::Rumor(RumorMessage::Beacon(Beacon { round: 7, origin: 1 << 40, depth: 3 })),
         ),
-        ("rumor.rejoin", Message::Rumor(RumorMessage::Rejoin { ids: vec![rumor(1, 1)] })),
+        ("rumor.rejoin", Message::Rumor(RumorMessage::Rejoin { as_child: true, ids: vec![rumor(1, 1)] })),
         ("sync.open", Message::Sync(SyncMessage::Open { session, salt, root })),
         ("sync.equal", Message::Sync(SyncMessage::Equal { session })),
         ("sync.busy", Message::Sync(SyncMessage::Busy { session })),

@@ -449,7 +449,7 @@ impl Rumors {
                     self.attach_to(parent);
                 }
             }
-            RumorMessage::Rejoin { ids } => self.on_rejoin(now, from, &ids, knows),
+            RumorMessage::Rejoin { as_child, ids } => self.on_rejoin(now, from, as_child, &ids, knows),
             RumorMessage::Beacon(beacon) => {
                 if self.links.contains_key(&from) {
                     self.tree.on_beacon(now, from, beacon);

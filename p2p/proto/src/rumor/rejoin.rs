@@ -46,23 +46,27 @@ impl Rumors {
         if self.tree.is_root() { eager.next().is_none() } else { eager.all(Link::is_child) }
     }
 
-    /// Turns to another parent: the one that the tree names, or else one that brought news last and is not
-    /// known to be behind this node.
+    /// Turns to the parent that the tree names; or else to all neighbours, as if it had just come, and to one
+    /// of them as to a parent: one that brought news last and is not known to be behind this node.
     fn rejoin(&mut self, now: Millis, next: Option<NodeId>) {
-        if next.is_none() {
-            self.tree.is_adrift(now);
-        }
+        let told = self.cache.since(Millis(now.0.saturating_sub(TOLD_MS)));
+        let ids: Vec<RumorId> = told.map(|(id, _)| id).take(RUMOR_IDS_MAX).collect();
         let links = self.links.iter();
         let by_news = links.max_by_key(|(_, link)| (!link.is_child(), link.news_at)).map(|(peer, _)| *peer);
         let Some(parent) = next.or(by_news) else { return };
-        let Some(link) = self.links.get_mut(&parent) else { return };
-        link.eager = true;
-        link.detached();
+        if let Some(link) = self.links.get_mut(&parent) {
+            link.eager = true;
+            link.detached();
+        }
         self.leaving.remove(&parent);
         self.tree.adopt(parent);
-        let told = self.cache.since(Millis(now.0.saturating_sub(TOLD_MS)));
-        let ids = told.map(|(id, _)| id).take(RUMOR_IDS_MAX).collect();
-        self.send(vec![parent], RumorMessage::Rejoin { ids });
+        if next.is_none() {
+            self.tree.is_adrift(now);
+            self.links.values_mut().for_each(|link| link.eager = true);
+            let others = self.links.keys().copied().filter(|peer| *peer != parent).collect();
+            self.send(others, RumorMessage::Rejoin { as_child: false, ids: ids.clone() });
+        }
+        self.send(vec![parent], RumorMessage::Rejoin { as_child: true, ids });
     }
 
     /// A node that has seen no beacon takes the first that brings news for its parent.
@@ -79,16 +83,19 @@ impl Rumors {
         &mut self,
         now: Millis,
         from: NodeId,
+        as_child: bool,
         ids: &[RumorId],
         knows: &dyn Fn(&RumorId) -> bool,
     ) {
         let Some(link) = self.links.get_mut(&from) else { return };
         link.eager = true;
-        link.attached();
-        // Then this node was behind it, and is cut off as well.
-        if self.tree.parent() == Some(from) {
-            let next = self.tree.lost(from);
-            self.rejoin(now, next);
+        if as_child {
+            link.attached();
+            // Then this node was behind it, and is cut off as well.
+            if self.tree.parent() == Some(from) {
+                let next = self.tree.lost(from);
+                self.rejoin(now, next);
+            }
         }
         let told: BTreeSet<RumorId> = ids.iter().copied().collect();
         let missed: Vec<RumorId> = told.iter().filter(|id| !knows(id)).copied().collect();

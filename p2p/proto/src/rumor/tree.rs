@@ -25,7 +25,7 @@ const REDRAW_MS: u64 = 10_000;
 const MISSED_MS: u64 = 3 * REDRAW_MS;
 /// Who has lost its way up does not begin a round so shortly after the last one, milliseconds. A guess: a
 /// round takes less.
-const AGAIN_MS: u64 = 1_000;
+const AGAIN_MS: u64 = 5_000;
 /// Whoever misses beacons waits for a time in this range before it begins, milliseconds: the former
 /// origin comes first, and few begin at once.
 const BEGIN_MS: std::ops::Range<u64> = 500..5_000;

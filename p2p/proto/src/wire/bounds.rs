@@ -79,7 +79,7 @@ fn crawl(message: &CrawlMessage) -> Result<(), WireError> {
 fn rumor(message: &RumorMessage) -> Result<(), WireError> {
     match message {
         RumorMessage::Full { id, .. } => rumor_ids(&[*id]),
-        RumorMessage::Announce { ids } | RumorMessage::Graft { ids } | RumorMessage::Rejoin { ids } => {
+        RumorMessage::Announce { ids } | RumorMessage::Graft { ids } | RumorMessage::Rejoin { ids, .. } => {
             rumor_ids(ids)
         }
         RumorMessage::Prune | RumorMessage::Beacon(_) => Ok(()),
