@@ -1,5 +1,5 @@
 //! Rumors work again after healing: in a calm network a write is on every live replica long before the
-//! next periodic session would bring it.
+//! next periodic session would bring it, even where some messages are lost.
 
 use starling_kv::{Dot, DotRange};
 
