@@ -23,8 +23,9 @@ pub struct HealingConfig {
     pub probe_ms: u64,
     /// A peer that has not spoken to this node for this long may be probed, milliseconds.
     pub quiet_ms: u64,
-    /// A peer that nobody has named for this long either may be in another component, milliseconds.
-    /// In settled views of a few hundred nodes, everybody is named a few times an hour.
+    /// A peer that nobody has named for this long either may be in another component, milliseconds, where
+    /// `remembered_max` are remembered; less in proportion where there are fewer, but never less than
+    /// `quiet_ms`. In settled views of a few hundred nodes, everybody is named a few times an hour.
     pub silent_ms: u64,
     /// First wait before a neighbour lost by failure is probed, milliseconds; doubles each time.
     pub lost_first_ms: u64,
@@ -242,7 +243,7 @@ impl Healing {
 
     fn handle_contact(&mut self, now: Millis, record: &NodeRecord) {
         self.keep(now, record);
-        let silent_ms = self.config.silent_ms;
+        let silent_ms = self.silent_ms();
         let silent = self.peers.get(&record.id).is_some_and(|peer| peer.is_silent(now, silent_ms));
         if silent && self.peers.values().any(|peer| peer.up) {
             self.probe(now, &record.id);
@@ -304,7 +305,7 @@ impl Healing {
             return;
         }
         // A seed: somebody it knows and this node has not heard of may be in another component.
-        let silent_ms = self.config.silent_ms;
+        let silent_ms = self.silent_ms();
         let silent = |r: &&NodeRecord| self.peers.get(&r.id).is_none_or(|p| p.is_silent(now, silent_ms));
         let strangers = sample.iter().filter(|r| r.id != self.me && r.role == Role::Replica).filter(silent);
         if let Some(stranger) = strangers.choose(&mut self.rng) {
@@ -405,7 +406,7 @@ impl Healing {
         }
         let wait = jittered(self.config.probe_ms, &mut self.rng);
         self.timers.set(Timer::Probe, now + wait);
-        let HealingConfig { quiet_ms, silent_ms, .. } = self.config;
+        let (quiet_ms, silent_ms) = (self.config.quiet_ms, self.silent_ms());
         let quiet = self.peers.values().filter(|peer| peer.is_quiet(now, quiet_ms));
         // Who may be in another component comes first, but the dead must not hold up the others.
         let silent = quiet.clone().filter(|p| p.is_silent(now, silent_ms) && p.failures < SILENT_PROBES_MAX);
@@ -434,9 +435,16 @@ impl Healing {
         self.probe(now, id);
     }
 
+    /// The fewer are remembered, the sooner each would have been named.
+    fn silent_ms(&self) -> u64 {
+        let HealingConfig { remembered_max, quiet_ms, silent_ms, .. } = self.config;
+        quiet_ms.max(silent_ms * self.peers.len() as u64 / remembered_max.max(1) as u64)
+    }
+
     fn probe(&mut self, now: Millis, id: &NodeId) {
+        let silent_ms = self.silent_ms();
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let silent = peer.is_silent(now, self.config.silent_ms);
+        let silent = peer.is_silent(now, silent_ms);
         if peer.probed.replace(silent).is_some() {
             peer.failures = peer.failures.saturating_add(1);
         }
