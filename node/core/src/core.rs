@@ -135,6 +135,11 @@ impl<E: Engine> Core<E> {
         self.record.role == Role::Seed
     }
 
+    /// Whether there is a link to this peer, as far as the node is concerned.
+    pub fn is_linked(&self, peer: &NodeId) -> bool {
+        self.links.record(peer).is_some()
+    }
+
     /// Takes one input. Never fails: what cannot be done is counted and, where somebody can act on
     /// it, said in an [`Output`].
     pub fn handle(&mut self, now: Now, input: Input) {

@@ -9,17 +9,19 @@ use crate::world::World;
 /// noticed have long had their turn, and the session that a node has every minute has not.
 pub const CALM_S: f64 = 12.0;
 
-/// Live replicas that lack a write, if they are more than this part of them.
-pub fn check(world: &World, dot: Dot, may_lack: f64) -> Result<(), String> {
-    let live: Vec<_> =
-        world.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, node.store()?))).collect();
-    let lacking: Vec<usize> = live
-        .iter()
-        .filter(|(_, store)| !store.contains(&DotRange::one(dot)))
-        .map(|(index, _)| *index)
-        .collect();
-    if lacking.len() as f64 <= may_lack * live.len() as f64 {
+/// Writes that some live replica lacks, if they are more than `may_miss`.
+pub fn check(world: &World, dots: &[Dot], may_miss: usize) -> Result<(), String> {
+    let lack = |dot: &Dot| {
+        let stores = world.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, node.store()?)));
+        let lacking: Vec<usize> = stores
+            .filter(|(_, store)| !store.contains(&DotRange::one(*dot)))
+            .map(|(index, _)| index)
+            .collect();
+        (!lacking.is_empty()).then(|| format!("{dot:?} on nodes {lacking:?}"))
+    };
+    let missing: Vec<String> = dots.iter().filter_map(lack).collect();
+    if missing.len() <= may_miss {
         return Ok(());
     }
-    Err(format!("{dot:?}, written in the calm, is missing on nodes {lacking:?} after {CALM_S} s"))
+    Err(format!("written in the calm, missing after {CALM_S} s: {}", missing.join(", ")))
 }

@@ -315,9 +315,10 @@ impl Witness {
         self.judge("views", None, world.now_us(), views::check(world, need_symmetry));
     }
 
-    /// A write in the calm, [`CALM_S`] later; it may be missing on this part of the live nodes.
-    pub fn look_at_rumor(&mut self, world: &World, dot: Dot, may_lack: f64) {
-        self.judge("dissemination", None, world.now_us(), dissemination::check(world, dot, may_lack));
+    /// Writes in the calm, [`CALM_S`] later; so many of them may miss somebody.
+    pub fn look_at_rumors(&mut self, world: &World, dots: &[Dot], may_miss: usize) {
+        let verdict = dissemination::check(world, dots, may_miss);
+        self.judge("dissemination", None, world.now_us(), verdict);
     }
 }
 

@@ -17,9 +17,11 @@ impl World {
             witness.delivered(index_of(&peer), index, &message, self.now_us);
             message.clone()
         });
+        // What comes after the node has closed the link goes unheard.
+        let is_heard = self.nodes[index].core.as_ref().is_some_and(|core| core.is_linked(&peer));
         self.give(index, Input::Message { peer, message });
         if let (Some(witness), Some(message), Some(store)) =
-            (&mut self.witness, seen, self.nodes[index].store())
+            (&mut self.witness, seen.filter(|_| is_heard), self.nodes[index].store())
         {
             witness.handled(index, &message, store, self.now_us);
         }
