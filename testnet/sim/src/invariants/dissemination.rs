@@ -1,5 +1,5 @@
 //! Rumors work again after healing: in a calm network a write is on every live replica long before the
-//! next periodic session would bring it, and on most even where some messages are lost.
+//! next periodic session would bring it.
 
 use starling_kv::{Dot, DotRange};
 
