@@ -185,8 +185,8 @@ proptest! {
         prop_assert_eq!(verdicts.len(), 1);
         let (_, at, silent_ms) = *verdicts[0];
         prop_assert!(silent_ms <= detect_ms, "silent for {} of {} ms", silent_ms, detect_ms);
-        // What was on its way when it died arrives first.
-        prop_assert!(at - died <= detect_ms + detect_ms / 60 + late * detect_ms / 1_000);
+        // What was on its way when it died arrives first, and the timer that was set by then fires late.
+        prop_assert!(at - died <= detect_ms + detect_ms / 60 + 2 * (late * detect_ms / 1_000));
     }
 
     /// Stopped for any time, at any time: what the peers sent meanwhile is read after the timer fires.
@@ -282,16 +282,17 @@ fn a_verdict_after_a_stall_waits_for_another_question() {
     };
     let ping = |wall_ms| DetectorOutput::Send { peer: LOW, heartbeat: Heartbeat::Ping { wall_ms } };
     assert_eq!(outputs(0, DetectorInput::Up(LOW)), (vec![], Some(1_600)));
-    let (asked, Some(verdict)) = outputs(1_600, DetectorInput::Timeout) else { panic!("no deadline") };
-    assert_eq!(asked, [ping(1_600)]);
-    assert!((2_700..3_000).contains(&verdict), "{verdict}");
-    let resumed = verdict + 1_000;
-    let (asked, Some(verdict)) = outputs(resumed, DetectorInput::Timeout) else { panic!("no deadline") };
+    assert_eq!(outputs(1_600, DetectorInput::Timeout), (vec![ping(1_600)], Some(1_600 + 700 / 4)));
+    let resumed = 4_000;
+    let (asked, Some(mut wake)) = outputs(resumed, DetectorInput::Timeout) else { panic!("no deadline") };
     assert_eq!(asked, [ping(resumed)]);
     // Twice the time to answer, because this node does not trust itself for now.
-    assert!(verdict >= resumed + 2 * 700, "{verdict}");
-    let late = resumed + 600;
-    assert_eq!(outputs(late, DetectorInput::Heartbeat(LOW, Heartbeat::Pong { wall_ms: 0 })).0, []);
+    while wake < resumed + 2 * 700 {
+        let (nothing, Some(next)) = outputs(wake, DetectorInput::Timeout) else { panic!("no deadline") };
+        assert_eq!(nothing, []);
+        wake = next;
+    }
+    assert_eq!(outputs(wake - 1, DetectorInput::Heartbeat(LOW, Heartbeat::Pong { wall_ms: 0 })).0, []);
     assert_eq!(detector.counters().suspicions, 0);
 }
 

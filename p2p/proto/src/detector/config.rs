@@ -22,8 +22,8 @@ pub struct DetectorConfig {
     /// `acceptable-heartbeat-pause`, 3 s).
     pub pause_ms: u64,
     /// A timer of ours that fires later than this is added to every peer's last sign of life,
-    /// milliseconds: a stop that began between two timers shows as no more than that. Small enough that a
-    /// question, a third of `detect_ms` for a backlog and this fit before the verdict.
+    /// milliseconds. While a question is open timers fire often enough (a quarter of `answer_ms`) for a
+    /// stop that shows in none of them, and a backlog as long, to fit before the verdict.
     pub late_ms: u64,
     /// A timer of ours that fires later than this was a stall of our own, milliseconds. Measured: with
     /// both cores of a test machine busy, timers are late by up to 200 ms.

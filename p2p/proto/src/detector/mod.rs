@@ -267,7 +267,11 @@ impl Detector {
             if doubt {
                 peer.doubted = Some(now);
             }
-            let next = peer.verdict_at(config, patience).unwrap_or(peer.heard + config.doubt_ms);
+            let next = match peer.verdict_at(config, patience) {
+                // Looked at in between as well: a stop of our own while we wait shows as a late timer only.
+                Some(at) => at.min(now + config.answer_ms / 4),
+                None => peer.heard + config.doubt_ms,
+            };
             let next = if *me < *id { next.min(peer.ping_at(config)) } else { next };
             wake = Some(wake.map_or(next, |wake| wake.min(next)));
             true
