@@ -472,6 +472,24 @@ fn what_a_lost_link_cost_is_mended_at_once() {
     assert!(missed * 1000 <= expected, "{missed} of {expected}");
 }
 
+/// Two nodes that lose the third have nobody to turn to but each other, and do not do so for ever.
+#[test]
+fn who_has_only_each_other_comes_to_rest() {
+    for seed in 0..20 {
+        let mut network = Network::new(3, seed);
+        network.publish_many(5, 50, |network, _| network.random_live());
+        network.kill(seed as usize % 3);
+        let before = network.sent;
+        network.notice_the_dead();
+        network.run_for(1000);
+        let messages = network.sent - before;
+        assert!(messages <= 50, "{messages} messages and timeouts in a second with seed {seed}");
+        network.fill_links();
+        let rumors = network.publish_many(5, 50, |network, _| network.random_live());
+        network.assert_everywhere(&rumors);
+    }
+}
+
 #[test]
 fn lost_frames_are_grafted() {
     let mut network = Network::new(64, 6);

@@ -321,17 +321,12 @@ impl Rumors {
 
     fn handle_published(&mut self, now: Millis, id: RumorId, payload: Bytes) {
         self.stats.published += 1;
-        if self.eager().next().is_none() {
-            self.attach();
+        if self.eager().next().is_none()
+            && let Some(link) = self.brought_news_last(None).and_then(|peer| self.links.get_mut(&peer))
+        {
+            link.eager = true;
         }
         self.spread(now, None, id, 0, payload);
-    }
-
-    /// Makes the link that brought news last eager, when no link is.
-    fn attach(&mut self) -> Option<NodeId> {
-        let (peer, link) = self.links.iter_mut().max_by_key(|(_, link)| link.news_at)?;
-        link.eager = true;
-        Some(*peer)
     }
 
     fn on_full(&mut self, now: Millis, from: NodeId, id: RumorId, hops: u16, payload: Bytes, news: bool) {

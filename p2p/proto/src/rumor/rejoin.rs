@@ -36,7 +36,7 @@ impl Rumors {
         let was_parent = self.tree.parent() == Some(peer);
         let next = self.tree.lost(peer);
         if was_parent || self.is_cut_off() {
-            self.rejoin(now, next);
+            self.rejoin(now, next, peer);
         }
     }
 
@@ -47,13 +47,12 @@ impl Rumors {
     }
 
     /// Turns to the parent that the tree names; or else to all neighbours, as if it had just come, and to one
-    /// of them as to a parent: one that brought news last and is not known to be behind this node.
-    fn rejoin(&mut self, now: Millis, next: Option<NodeId>) {
+    /// of them as to a parent: one that brought news last and is not known to be behind this node. Never to
+    /// the one that is `gone`: two nodes that have only each other would go on for ever.
+    fn rejoin(&mut self, now: Millis, next: Option<NodeId>, gone: NodeId) {
+        let Some(parent) = next.or_else(|| self.brought_news_last(Some(gone))) else { return };
         let told = self.cache.since(Millis(now.0.saturating_sub(TOLD_MS)));
         let ids: Vec<RumorId> = told.map(|(id, _)| id).take(RUMOR_IDS_MAX).collect();
-        let links = self.links.iter();
-        let by_news = links.max_by_key(|(_, link)| (!link.is_child(), link.news_at)).map(|(peer, _)| *peer);
-        let Some(parent) = next.or(by_news) else { return };
         if let Some(link) = self.links.get_mut(&parent) {
             link.eager = true;
             link.detached();
@@ -61,12 +60,18 @@ impl Rumors {
         self.leaving.remove(&parent);
         self.tree.adopt(parent);
         if next.is_none() {
-            self.tree.is_adrift(now);
+            self.tree.go_adrift(now);
             self.links.values_mut().for_each(|link| link.eager = true);
-            let others = self.links.keys().copied().filter(|peer| *peer != parent).collect();
+            let others = self.links.keys().copied().filter(|peer| *peer != parent && *peer != gone).collect();
             self.send(others, RumorMessage::Rejoin { as_child: false, ids: ids.clone() });
         }
         self.send(vec![parent], RumorMessage::Rejoin { as_child: true, ids });
+    }
+
+    /// The neighbour that did, if possible one that is not known to be behind this node.
+    pub(super) fn brought_news_last(&self, except: Option<NodeId>) -> Option<NodeId> {
+        let links = self.links.iter().filter(|(peer, _)| Some(**peer) != except);
+        links.max_by_key(|(_, link)| (!link.is_child(), link.news_at)).map(|(peer, _)| *peer)
     }
 
     /// A node that has seen no beacon takes the first that brings news for its parent.
@@ -94,7 +99,7 @@ impl Rumors {
             // Then this node was behind it, and is cut off as well.
             if self.tree.parent() == Some(from) {
                 let next = self.tree.lost(from);
-                self.rejoin(now, next);
+                self.rejoin(now, next, from);
             }
         }
         let told: BTreeSet<RumorId> = ids.iter().copied().collect();
@@ -121,8 +126,8 @@ impl Rumors {
             bytes += payload.len();
             if bytes <= GIVEN_BYTES_MAX {
                 self.push(vec![to], id, hops, payload);
-            } else if let Some(link) = self.links.get_mut(&to) {
-                link.announce_later(id);
+            } else if self.links.get_mut(&to).is_some_and(|link| link.announce_later(id) >= RUMOR_IDS_MAX) {
+                self.announce(to);
             }
         }
         self.announce(to);

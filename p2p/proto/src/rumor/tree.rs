@@ -2,9 +2,8 @@
 //! link of a cycle is cut depends on the rumors that crossed it. So while rumors flow, one node now and
 //! then floods a *beacon* over every link. Each node holds it for [`HOLD_MS`] before it passes it on, and
 //! takes the shallowest of the peers that it came from for its parent: a breadth-first tree, except that
-//! quick links win over short paths. Any node that publishes may be
-//! the one, none is elected: whoever misses beacons begins, and the latest round wins. Without beacons
-//! rumors travel all the same.
+//! quick links win over short paths. Any node that publishes may be the one, none is elected: whoever
+//! misses beacons begins, and the latest round wins. Without beacons rumors travel all the same.
 //!
 //! Who loses its parent takes another neighbour that the beacon came from, if that one cannot be behind it:
 //! places, which are (depth, node), only ever fall on the way up. Who has none begins the next round.
@@ -142,7 +141,7 @@ impl Tree {
         // The shallowest; a parent that is as good as any stays: chance alone must not redraw the tree.
         let offer = self.offers.iter().min_by_key(|(peer, depth)| (*depth, Some(*peer) != self.parent));
         if offer.is_none() && !self.is_root() {
-            self.is_adrift(now);
+            self.go_adrift(now);
             return None;
         }
         let (beacon, _) = self.last.as_mut()?;
@@ -173,7 +172,7 @@ impl Tree {
     }
 
     /// No neighbour is known to lead to the others: the next round starts from here.
-    pub(super) fn is_adrift(&mut self, now: Millis) {
+    pub(super) fn go_adrift(&mut self, now: Millis) {
         if let Some((_, at)) = self.last {
             self.begin_at = Some(now.max(at + AGAIN_MS));
         }
@@ -236,7 +235,7 @@ mod tests {
         }
         tree.on_beacon(Millis(0), A, beacon(u64::MAX, 7, u16::MAX));
         assert_eq!(drain(&mut tree), [(beacon(u64::MAX, 7, u16::MAX), Some(A), None)]);
-        tree.is_adrift(Millis(0));
+        tree.go_adrift(Millis(0));
         assert_eq!(
             drain(&mut tree),
             [(beacon(u64::MAX, tree.own, 0), None, Some(A))],
@@ -269,7 +268,7 @@ mod tests {
         tree.on_beacon(Millis(9), C, beacon(1, 7, 5));
         tree.on_beacon(Millis(9), B, beacon(1, 7, 6));
         assert_eq!((tree.lost(A), tree.parent()), (None, None), "as deep and greater, or deeper");
-        tree.is_adrift(Millis(10));
+        tree.go_adrift(Millis(10));
         assert_eq!(tree.next_due(), Some(Millis(AGAIN_MS)));
         assert_eq!(drain(&mut tree), [(beacon(2, tree.own, 0), None, None)]);
     }
