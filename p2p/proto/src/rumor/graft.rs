@@ -12,12 +12,14 @@ use crate::{ActorId, Millis, NodeId};
 const WANTED_MAX: usize = 8192;
 /// Most announcers remembered of one rumor: as many as an active view has.
 const ANNOUNCERS_MAX: usize = 8;
+/// Each announcer is asked so often: the question or the rumor may be lost.
+const ROUNDS_MAX: u32 = 4;
 /// Most actors whose progress is remembered; others are grafted without regard to it.
 const PROGRESS_MAX: usize = 1024;
 /// Nodes wait up to so many thousandths longer than necessary. Those that a cut left on the same
 /// side would otherwise all graft at once, where one graft brings them all back: the others' make
 /// cycles, which pruning then cuts again. Measured with [`super::link::DOUBT_MS`].
-const PATIENCE_MAX: u64 = 3000;
+const PATIENCE_MAX: u64 = 1000;
 
 /// Most rumors remembered that a graft brought.
 const GRAFTED_MAX: usize = 64;
@@ -31,10 +33,19 @@ const TRAIL_FADES: u64 = 64;
 #[derive(Debug)]
 struct Wanted {
     since: Millis,
-    /// Asked in turn.
+    /// Announcers to ask in this round, in turn.
     announcers: VecDeque<NodeId>,
-    asked: Option<NodeId>,
+    /// Announcers that were asked in it, the last one last.
+    asked: VecDeque<NodeId>,
+    /// Rounds that went by before.
+    round: u32,
     due: Millis,
+}
+
+impl Wanted {
+    fn new(since: Millis, due: Millis) -> Self {
+        Self { since, announcers: VecDeque::new(), asked: VecDeque::new(), round: 0, due }
+    }
 }
 
 /// What a rumor that is due needs.
@@ -47,7 +58,7 @@ pub(super) enum Due {
         /// The rumor.
         id: RumorId,
     },
-    /// Every announcer was asked; `last` is the last one that is still a neighbour.
+    /// Every announcer was asked in vain; `last` is the last one that is still a neighbour.
     GiveUp {
         /// Whom to have a session with.
         last: Option<NodeId>,
@@ -109,7 +120,10 @@ impl Grafts {
     /// An unknown rumor was announced. False if there is no room to wait for it.
     pub(super) fn announced(&mut self, now: Millis, id: RumorId, from: NodeId, rng: &mut ChaCha8Rng) -> bool {
         if let Some(wanted) = self.wanted.get_mut(&id) {
-            if wanted.announcers.len() < ANNOUNCERS_MAX && !wanted.announcers.contains(&from) {
+            let mut known = wanted.announcers.iter().chain(&wanted.asked);
+            if wanted.announcers.len() + wanted.asked.len() < ANNOUNCERS_MAX
+                && known.all(|peer| *peer != from)
+            {
                 wanted.announcers.push_back(from);
             }
             return true;
@@ -122,7 +136,7 @@ impl Grafts {
         }
         let due = now + self.trail_ms + self.graft_ms + self.graft_ms * self.patience / 1000;
         self.due.insert((due, id));
-        self.wanted.insert(id, Wanted { since: now, announcers: [from].into(), asked: None, due });
+        self.wanted.insert(id, Wanted { announcers: [from].into(), ..Wanted::new(now, due) });
         true
     }
 
@@ -133,12 +147,10 @@ impl Grafts {
         if wanted.is_none() && self.wanted.len() >= WANTED_MAX {
             return;
         }
-        let mut wanted =
-            wanted.unwrap_or(Wanted { since: now, announcers: VecDeque::new(), asked: None, due: now });
+        let mut wanted = wanted.unwrap_or(Wanted::new(now, now));
         self.due.remove(&(wanted.due, id));
         wanted.announcers.retain(|announcer| *announcer != of);
-        wanted.asked = Some(of);
-        self.wait(id, wanted, now + self.again_ms);
+        self.wait_for(now, id, wanted, of);
     }
 
     /// A rumor came in full.
@@ -146,7 +158,7 @@ impl Grafts {
         let mut grafted = false;
         if let Some(wanted) = self.wanted.remove(id) {
             self.due.remove(&(wanted.due, *id));
-            grafted = wanted.asked == Some(from);
+            grafted = wanted.asked.contains(&from) || wanted.round > 0;
             if grafted {
                 if self.grafted.len() == GRAFTED_MAX {
                     self.grafted.pop_front();
@@ -202,16 +214,28 @@ impl Grafts {
                 continue;
             }
             wanted.announcers.retain(&is_linked);
+            wanted.asked.retain(&is_linked);
+            if wanted.announcers.is_empty() && wanted.round + 1 < ROUNDS_MAX {
+                wanted.announcers = std::mem::take(&mut wanted.asked);
+                wanted.round += 1;
+            }
             // A link that is eager already makes no cycle.
             let cheapest = wanted.announcers.iter().position(&is_eager).unwrap_or(0);
             let Some(peer) = wanted.announcers.remove(cheapest) else {
-                return Some(Due::GiveUp { last: wanted.asked.filter(is_linked) });
+                return Some(Due::GiveUp { last: wanted.asked.pop_back() });
             };
-            wanted.asked = Some(peer);
-            self.wait(id, wanted, now + self.again_ms);
+            self.wait_for(now, id, wanted, peer);
             return Some(Due::Ask { peer, id });
         }
         None
+    }
+
+    /// The peer is asked. The next one is, if it does not answer; after each round it takes twice as long.
+    fn wait_for(&mut self, now: Millis, id: RumorId, mut wanted: Wanted, peer: NodeId) {
+        wanted.asked.push_back(peer);
+        let ends = u32::from(wanted.announcers.is_empty());
+        let due = now + (self.again_ms << (wanted.round + ends));
+        self.wait(id, wanted, due);
     }
 
     fn wait(&mut self, id: RumorId, wanted: Wanted, due: Millis) {
@@ -255,15 +279,21 @@ mod tests {
     #[test]
     fn announcers_are_asked_in_turn_eager_ones_first() {
         let dues = drain(&mut announced(&[7], &[1, 2, 3]));
-        let asked: Vec<Option<u8>> = dues
+        let asked: Vec<(u64, Option<u8>)> = dues
             .iter()
-            .map(|(_, due)| match due {
-                Due::Ask { peer, .. } => Some(peer.0[0]),
-                Due::GiveUp { .. } => None,
+            .map(|(at, due)| match due {
+                Due::Ask { peer, .. } => (*at - dues[0].0, Some(peer.0[0])),
+                Due::GiveUp { .. } => (*at - dues[0].0, None),
             })
             .collect();
-        assert_eq!(asked, [Some(3), Some(1), Some(2), None]);
-        assert!(dues[0].0 >= Millis(GRAFT_MS) && dues[1].0 - dues[0].0 == 50);
+        let (first, again) = asked.split_at(3);
+        assert_eq!(first, [(0, Some(3)), (50, Some(1)), (100, Some(2))]);
+        assert_eq!(again[0..3], [(200, Some(3)), (300, Some(1)), (400, Some(2))], "twice as slowly");
+        assert_eq!(
+            asked.last(),
+            Some(&(50 * (1 + 1 + 2) + 100 * (1 + 1 + 2) + 200 * (1 + 1 + 2) + 400 * (1 + 1 + 2), None))
+        );
+        assert!(dues[0].0 >= Millis(GRAFT_MS));
     }
 
     /// Announcements overtake a burst: what is still on its way must not be sent twice.
