@@ -221,10 +221,11 @@ pub enum SyncMessage {
     Compare { session: u32, salt: u64, spans: Vec<(Span, Vec<u32>)> },
     /// Responder: for each span asked, bit i is set if child i differs.
     Differ { session: u32, spans: Vec<(Span, u16)> },
-    /// Initiator: leaves that differ, in full.
-    Leaves { session: u32, salt: u64, leaves: Vec<Leaf> },
-    /// Initiator: send me what you have of these dots.
-    Fetch { session: u32, ranges: DotRanges },
+    /// Initiator: leaves that differ, in full. The answer's delta should have no more than about
+    /// `bytes_max`, since the link may be slow; at least one entry.
+    Leaves { session: u32, salt: u64, leaves: Vec<Leaf>, bytes_max: u32 },
+    /// Initiator: send me what you have of these dots; `bytes_max` as in `Leaves`.
+    Fetch { session: u32, ranges: DotRanges, bytes_max: u32 },
     /// Initiator: which of these dots do you know to be dead? They are live here, at places where
     /// you had newer ones.
     Suspect { session: u32, suspects: DotRanges },

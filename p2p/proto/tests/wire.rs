@@ -95,8 +95,11 @@ fn examples() -> Vec<(&'static str, Message)> {
             }),
         ),
         ("sync.differ", Message::Sync(SyncMessage::Differ { session, spans: vec![(span(2, 0), 0b101)] })),
-        ("sync.leaves", Message::Sync(SyncMessage::Leaves { session, salt, leaves: vec![leaf] })),
-        ("sync.fetch", Message::Sync(SyncMessage::Fetch { session, ranges: ranges() })),
+        (
+            "sync.leaves",
+            Message::Sync(SyncMessage::Leaves { session, salt, leaves: vec![leaf], bytes_max: 32 << 10 }),
+        ),
+        ("sync.fetch", Message::Sync(SyncMessage::Fetch { session, ranges: ranges(), bytes_max: 32 << 10 })),
         ("sync.suspect", Message::Sync(SyncMessage::Suspect { session, suspects: ranges() })),
         (
             "sync.delta",
@@ -221,7 +224,7 @@ fn what_is_out_of_bounds_is_refused() {
     let leaf = |seen, live, hashes: usize| {
         let span = Span { actor: actor(1), limit: 99, level: 0, index: 0 };
         let leaf = Leaf { span, seen, live, hashes: vec![0; hashes] };
-        Message::Sync(SyncMessage::Leaves { session, salt: 0, leaves: vec![leaf] })
+        Message::Sync(SyncMessage::Leaves { session, salt: 0, leaves: vec![leaf], bytes_max: 32 << 10 })
     };
     let compare = |level, index, hashes| {
         let span = Span { actor: actor(1), limit: 99, level, index };

@@ -72,6 +72,17 @@ fn new_nodes_catch_up_with_what_was_written_before_them() {
     assert_eq!(run.views.degrees.iter().sum::<usize>(), 42);
 }
 
+/// What the halves have to tell each other takes 15 seconds of a link, and signs of life go over the same one.
+#[test]
+fn narrow_links_carry_sessions_and_signs_of_life() {
+    let narrow =
+        "[links]\nbandwidth_bytes_s = 20000\n[workload]\nwrites_s = 16\nkeys = 1000\nvalue_bytes = 1000";
+    let run = run(narrow, &step(1, "do = \"partition\"\nnodes = \"50%\"\nfor_s = 38"));
+    let healed = run.healing.last().expect("the end is watched");
+    assert!(healed.equal_ms.is_some(), "{healed:?}");
+    assert_eq!(run.detection.false_positives, 0);
+}
+
 #[test]
 fn traffic_has_a_point_for_every_measured_second() {
     let run = run("", "");

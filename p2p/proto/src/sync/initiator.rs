@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{DELTA_BYTES_MAX, Ending, Replica, ReplicaError, SessionReport};
+use super::pace::Pace;
+use super::{Ending, Replica, ReplicaError, SessionReport};
 use crate::message::{ActorSummary, Payload, Root, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage};
 use crate::wire::bounds::RANGES_MAX;
 use crate::{ActorId, DotRange, DotRanges, Millis, NodeId};
@@ -66,7 +67,9 @@ pub(super) struct Session {
     /// What it did so far.
     pub(super) report: SessionReport,
     salt: u64,
-    asked: VecDeque<Asked>,
+    /// With the time, and the bytes of a delta that was pushed.
+    asked: VecDeque<(Asked, Millis, usize)>,
+    pace: Pace,
     fetch: VecDeque<DotRange>,
     fetch_dots: u64,
     /// Live here, at places where the peer had newer dots.
@@ -100,7 +103,8 @@ impl Session {
             heard: now,
             report,
             salt,
-            asked: [Asked::Open].into(),
+            asked: [(Asked::Open, now, 0)].into(),
+            pace: Pace::default(),
             fetch: VecDeque::new(),
             fetch_dots: FETCH_DOTS,
             suspects: Vec::new(),
@@ -118,7 +122,9 @@ impl Session {
     pub(super) fn on_answer(&mut self, now: Millis, answer: SyncMessage, replica: &mut impl Replica) -> Step {
         self.heard = now;
         // Answers that do not fit the oldest request mean that one was lost on the way.
-        let asked = self.asked.pop_front().ok_or(Stop::End(Ending::Broken))?;
+        let (asked, at, pushed) = self.asked.pop_front().ok_or(Stop::End(Ending::Broken))?;
+        let fetched = if let SyncMessage::Delta { delta, .. } = &answer { delta.0.len() } else { 0 };
+        self.pace.took(now - at, pushed + fetched);
         match (asked, answer) {
             (_, SyncMessage::Busy { .. }) => return Err(Stop::End(Ending::Busy)),
             (Asked::Open, SyncMessage::Equal { .. }) => return Err(Stop::End(Ending::Equal)),
@@ -133,7 +139,7 @@ impl Session {
             (Asked::Push, SyncMessage::Pushed { suspects, .. }) => extend(&mut self.accused, suspects.0),
             _ => return Err(Stop::End(Ending::Broken)),
         }
-        let requests = self.pump(replica)?;
+        let requests = self.pump(now, replica)?;
         #[cfg(planted)]
         if self.asked.is_empty() && starling_planted::on(starling_planted::Bug::WholeContextClaimed) {
             for range in
@@ -234,28 +240,29 @@ impl Session {
     fn adapt_fetches(&mut self, delta_bytes: usize, complete: bool) {
         if !complete {
             self.fetch_dots = (self.fetch_dots / 2).max(FETCH_DOTS_MIN);
-        } else if delta_bytes < DELTA_BYTES_MAX / 4 {
+        } else if delta_bytes < self.pace.bytes() / 4 {
             self.fetch_dots = self.fetch_dots.saturating_mul(2);
         }
     }
 
     /// Sends what may be sent now: first what is known to be missing (joining it makes the
     /// comparison smaller), then comparisons, then the next groups of actors.
-    fn pump(&mut self, replica: &impl Replica) -> Step {
+    fn pump(&mut self, now: Millis, replica: &impl Replica) -> Step {
         let mut requests = Vec::new();
         while let Some((asked, request)) = self.next_request(replica)? {
-            self.asked.push_back(asked);
+            let pushed = if let SyncMessage::Push { delta, .. } = &request { delta.0.len() } else { 0 };
+            self.asked.push_back((asked, now, pushed));
             requests.push(request);
         }
         Ok(requests)
     }
 
     fn next_request(&mut self, replica: &impl Replica) -> Result<Option<(Asked, SyncMessage)>, Stop> {
-        let session = self.id;
+        let (session, bytes_max) = (self.id, self.pace.bytes() as u32);
         if self.in_flight(&[Asked::Fetch, Asked::Suspect]) < WINDOW {
             if !self.fetch.is_empty() {
                 let ranges = DotRanges(take_dots(&mut self.fetch, self.fetch_dots));
-                return Ok(Some((Asked::Fetch, SyncMessage::Fetch { session, ranges })));
+                return Ok(Some((Asked::Fetch, SyncMessage::Fetch { session, ranges, bytes_max })));
             }
             if !self.suspects.is_empty() {
                 let suspects = take_suspects(&mut self.suspects);
@@ -282,7 +289,7 @@ impl Session {
     }
 
     fn in_flight(&self, kinds: &[Asked]) -> usize {
-        self.asked.iter().filter(|asked| kinds.contains(asked)).count()
+        self.asked.iter().filter(|(asked, ..)| kinds.contains(asked)).count()
     }
 
     /// The next delta for the peer, if there is anything it lacks.
@@ -296,7 +303,7 @@ impl Session {
         while !self.push.is_empty() {
             let count = self.push.len().min(RANGES_ASKED_MAX);
             let ranges: Vec<DotRange> = self.push.drain(..count).collect();
-            let (delta, rest) = replica.delta(&ranges, DELTA_BYTES_MAX)?;
+            let (delta, rest) = replica.delta(&ranges, self.pace.bytes())?;
             if delta.is_empty() {
                 continue;
             }
@@ -315,7 +322,10 @@ impl Session {
         let spans = self.spans.split_off(self.spans.len() - count);
         if are_leaves {
             let leaves = spans.iter().map(|span| replica.leaf(span, salt)).collect();
-            return (Asked::Leaves, SyncMessage::Leaves { session, salt, leaves });
+            return (
+                Asked::Leaves,
+                SyncMessage::Leaves { session, salt, leaves, bytes_max: self.pace.bytes() as u32 },
+            );
         }
         let spans = spans.into_iter().map(|span| (span, replica.child_hashes(&span, salt))).collect();
         (Asked::Compare, SyncMessage::Compare { session, salt, spans })

@@ -11,6 +11,7 @@
 //! lost, and onwards after a session that brought news, so that a healed partition spreads.
 
 mod initiator;
+mod pace;
 mod replica;
 mod responder;
 mod schedule;
@@ -29,8 +30,8 @@ use schedule::Schedule;
 
 pub use replica::{JoinReport, Replica, ReplicaError};
 
-/// Bytes of deltas in one message, about: large enough to fill a pipe with two in flight, small
-/// enough that joining one does not hold up gossip.
+/// Most bytes of deltas in one message, about: large enough to fill a pipe with two in flight, small
+/// enough that joining one does not hold up gossip. Over slow links they are smaller.
 pub const DELTA_BYTES_MAX: usize = 256 << 10;
 /// Own sessions at once. One: two would bring the same news twice.
 pub const SESSIONS_MAX: usize = 1;

@@ -61,8 +61,13 @@ pub(super) fn answer(
             };
             SyncMessage::Differ { session, spans: spans.into_iter().filter_map(differ).collect() }
         }
-        SyncMessage::Leaves { session, salt, leaves } => exchange(session, salt, &leaves, replica)?,
-        SyncMessage::Fetch { session, ranges } => delta(session, &ranges.0, Vec::new(), replica)?,
+        SyncMessage::Leaves { session, salt, leaves, bytes_max } => {
+            let (send, want) = exchange(salt, &leaves, replica);
+            delta(session, &send, want, bytes_max, replica)?
+        }
+        SyncMessage::Fetch { session, ranges, bytes_max } => {
+            delta(session, &ranges.0, Vec::new(), bytes_max, replica)?
+        }
         SyncMessage::Suspect { session, suspects } => SyncMessage::Delta {
             session,
             delta: Payload(replica.dead_among(&suspects)?),
@@ -120,14 +125,9 @@ fn differing(ours: &[u32], theirs: &[u32]) -> u16 {
     (0..16).filter(|i| hash(ours, *i) != hash(theirs, *i)).fold(0, |mask, i| mask | 1 << i)
 }
 
-/// Joins two leaves point by point: sends the dots that are further along here (unseen < live <
-/// dead), asks for those that are further along there, and both for a dot with two contents.
-fn exchange(
-    session: u32,
-    salt: u64,
-    leaves: &[Leaf],
-    replica: &impl Replica,
-) -> Result<SyncMessage, ReplicaError> {
+/// Joins two leaves point by point: the dots to send, which are further along here (unseen < live < dead),
+/// and those to ask for, which are further along there; a dot with two contents is among both.
+fn exchange(salt: u64, leaves: &[Leaf], replica: &impl Replica) -> (Vec<DotRange>, Vec<DotRange>) {
     let mut send = Vec::new();
     let mut want = Vec::new();
     for theirs in leaves {
@@ -142,7 +142,7 @@ fn exchange(
         push_ranges(&mut send, &theirs.span, ahead(&ours, theirs) | contested);
         push_ranges(&mut want, &theirs.span, ahead(theirs, &ours) | contested);
     }
-    delta(session, &send, want, replica)
+    (send, want)
 }
 
 /// Dots live on both sides with different contents.
@@ -176,12 +176,13 @@ fn delta(
     session: u32,
     ranges: &[DotRange],
     want: Vec<DotRange>,
+    bytes_max: u32,
     replica: &impl Replica,
 ) -> Result<SyncMessage, ReplicaError> {
     let (delta, mut rest) = if ranges.is_empty() {
         (Bytes::new(), Vec::new())
     } else {
-        replica.delta(ranges, DELTA_BYTES_MAX)?
+        replica.delta(ranges, DELTA_BYTES_MAX.min(bytes_max as usize))?
     };
     rest.truncate(RANGES_MAX);
     Ok(SyncMessage::Delta { session, delta: Payload(delta), rest: DotRanges(rest), want: DotRanges(want) })

@@ -1,0 +1,72 @@
+//! How much a session moves at once.
+
+use super::DELTA_BYTES_MAX;
+
+/// Bytes of the first delta: a second's worth of a link of 32 kB/s. Whatever else goes over the link,
+/// signs of life among it, may have to wait behind two of them.
+const FIRST_BYTES: usize = 32 << 10;
+/// Deltas are not made smaller.
+const BYTES_MIN: usize = 4 << 10;
+/// A full delta that takes no longer than this beyond two round trips doubles the next ones, milliseconds.
+/// A guess.
+const QUICK_MS: u64 = 250;
+/// What takes longer than this beyond two round trips halves them, milliseconds: a fraction of the time in
+/// which a silent neighbour is given up. A guess.
+const SLOW_MS: u64 = 1000;
+
+/// The size of deltas over one link, found out by the time that they take.
+#[derive(Debug)]
+pub(super) struct Pace {
+    bytes: usize,
+    /// The quickest answer so far, milliseconds: about a round trip.
+    round_trip_ms: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { bytes: FIRST_BYTES, round_trip_ms: u64::MAX }
+    }
+}
+
+impl Pace {
+    /// Bytes that the next delta should have, at most [`DELTA_BYTES_MAX`].
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A question with its answer, one of which carried so many bytes of a delta, took so long.
+    pub(super) fn took(&mut self, ms: u64, bytes: usize) {
+        self.round_trip_ms = self.round_trip_ms.min(ms);
+        let beyond_ms = ms.saturating_sub(2 * self.round_trip_ms);
+        if beyond_ms > SLOW_MS {
+            self.bytes = (self.bytes / 2).max(BYTES_MIN);
+        } else if beyond_ms <= QUICK_MS && bytes >= self.bytes / 2 {
+            self.bytes = (self.bytes * 2).min(DELTA_BYTES_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_grow_over_a_quick_link_however_far_and_shrink_over_a_slow_one() {
+        let mut far = Pace::default();
+        far.took(600, 0);
+        for _ in 0..10 {
+            far.took(900, far.bytes());
+        }
+        assert_eq!(far.bytes(), DELTA_BYTES_MAX);
+        let mut narrow = Pace::default();
+        narrow.took(40, 0);
+        narrow.took(40 + 500, narrow.bytes());
+        assert_eq!(narrow.bytes(), FIRST_BYTES, "neither quick nor slow");
+        narrow.took(40, 100);
+        assert_eq!(narrow.bytes(), FIRST_BYTES, "too little to tell");
+        for _ in 0..10 {
+            narrow.took(2000, narrow.bytes());
+        }
+        assert_eq!(narrow.bytes(), BYTES_MIN);
+    }
+}
