@@ -35,7 +35,8 @@ pub struct HealingConfig {
     /// remembered peer. 20 are about 70 minutes.
     pub lost_probes_max: u32,
     /// Least time between two [`HealingOutput::Remember`], milliseconds; the first comes after a
-    /// thirtieth of it.
+    /// thirtieth of it, and between the next it doubles up to this: who has just come knows more every
+    /// moment, and may have to come back without the seed that it came by.
     pub remember_ms: u64,
 }
 
@@ -161,6 +162,8 @@ pub struct Healing {
     timers: Timers<Timer>,
     outputs: VecDeque<HealingOutput>,
     remembered_at: Option<Millis>,
+    /// Least time until the next [`HealingOutput::Remember`], milliseconds.
+    remember_again_ms: u64,
     /// Probes of silent peers so far.
     ticks: u32,
 }
@@ -175,6 +178,7 @@ impl Healing {
         now: Millis,
     ) -> Self {
         let mut healing = Self {
+            remember_again_ms: config.remember_ms / 30,
             config,
             me,
             rng: ChaCha8Rng::from_seed(seed),
@@ -224,7 +228,9 @@ impl Healing {
                 Timer::Probe => self.probe_silent(now),
                 Timer::Lost(peer) => self.probe_lost(now, &peer),
                 Timer::Remember => {
-                    self.remembered_at = Some(now);
+                    if self.remembered_at.replace(now).is_some() {
+                        self.remember_again_ms = (2 * self.remember_again_ms).min(self.config.remember_ms);
+                    }
                     self.outputs.push_back(HealingOutput::Remember(self.remembered()));
                 }
             }
@@ -367,7 +373,7 @@ impl Healing {
                 self.forget_one();
             }
         }
-        let ready = self.remembered_at.map_or(now, |at| at + self.config.remember_ms);
+        let ready = self.remembered_at.map_or(now, |at| at + self.remember_again_ms);
         self.timers.set_earlier(Timer::Remember, ready.max(now + self.config.remember_ms / 30));
     }
 

@@ -168,7 +168,9 @@ fn what_is_remembered_is_handed_out_soon_and_then_seldom() {
     driven.run(60_000);
     let times: Vec<u64> = driven.remembered.iter().map(|(at, _)| *at).collect();
     assert!(times[0] <= 1_000, "{times:?}");
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 30_000), "{times:?}");
+    let pauses = times.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(pauses.enumerate().all(|(i, pause)| pause >= (1_000 << i).min(30_000)), "{times:?}");
+    assert!(times[3] <= 10_000, "who comes back after ten seconds knows whom it met: {times:?}");
     assert_eq!(driven.remembered.last().map(|(_, records)| records.len()), Some(200));
     let handed_out = times.len();
     driven.run(HOUR_MS);
