@@ -13,6 +13,7 @@
 //! Feature `rocksdb` adds the engine of a real node, `RocksEngine`; the simulator builds without.
 
 pub mod check;
+pub mod codec;
 pub mod delta;
 pub mod engine;
 pub mod reader;
@@ -21,7 +22,6 @@ pub mod store;
 mod actor;
 mod body;
 mod cell;
-mod codec;
 mod context;
 mod dot;
 mod error;

@@ -25,11 +25,33 @@ pub enum Family {
     Ttl,
     /// Format, actors, context, fingerprint checkpoint, identity of the network.
     Meta,
+    /// Logs of Raft groups: group -> promises, base, entries.
+    Raft,
+    /// Strong keyspaces: group, key -> its latest record.
+    StrongNow,
+    /// Strong keyspaces: group, key, revision (newest first) -> a record that was superseded, or a
+    /// deletion.
+    StrongPast,
+    /// Strong keyspaces: group, revision -> the keys changed there.
+    StrongChanges,
+    /// Strong keyspaces: group -> how far its log is applied; its leases, and answers to named writes.
+    StrongState,
 }
 
 impl Family {
     /// Every family, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [Self::Cells, Self::Bodies, Self::Dots, Self::Ttl, Self::Meta];
+    pub const ALL: [Self; 10] = [
+        Self::Cells,
+        Self::Bodies,
+        Self::Dots,
+        Self::Ttl,
+        Self::Meta,
+        Self::Raft,
+        Self::StrongNow,
+        Self::StrongPast,
+        Self::StrongChanges,
+        Self::StrongState,
+    ];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -39,6 +61,11 @@ impl Family {
             Self::Dots => "dots",
             Self::Ttl => "ttl",
             Self::Meta => "meta",
+            Self::Raft => "raft",
+            Self::StrongNow => "strong_now",
+            Self::StrongPast => "strong_past",
+            Self::StrongChanges => "strong_changes",
+            Self::StrongState => "strong_state",
         }
     }
 }
@@ -91,7 +118,7 @@ pub trait Engine: Clone + Send + Sync + 'static {
 }
 
 /// The least key above every key that begins with `prefix`; `None` if there is no such key.
-pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let kept = prefix.iter().rposition(|&byte| byte != 0xff)?;
     let mut end = prefix[..=kept].to_vec();
     end[kept] += 1;

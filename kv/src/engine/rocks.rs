@@ -135,7 +135,7 @@ fn family_options(family: Family, cache: &Cache) -> rocksdb::Options {
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
-    if matches!(family, Family::Cells | Family::Dots) {
+    if matches!(family, Family::Cells | Family::Dots | Family::StrongNow) {
         // Half of all lookups are for what is not there: new keys, superseded dots.
         blocks.set_bloom_filter(BLOOM_BITS, false);
         options.set_memtable_whole_key_filtering(true);
