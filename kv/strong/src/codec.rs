@@ -1,0 +1,103 @@
+//! Encoding of what clients ask and are told. Equal values have equal encodings; decoding is bounded in
+//! memory (by the length of what is decoded) and in nesting.
+
+use bincode::config::{Configuration, standard};
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
+use bincode::{Decode, Encode, impl_borrow_decode_with_context};
+
+use crate::api::{Body, Compare, Txn, TxnOp};
+
+/// Transactions within transactions, the outermost counted. etcd has no such bound and recurses; people
+/// nest two deep at most.
+pub const TXN_DEPTH_MAX: u8 = 8;
+
+/// Bytes that one decoding may claim: above every bound on a request or an answer.
+const DECODE_BYTES_MAX: usize = 64 << 20;
+
+const CONFIG: Configuration = standard();
+
+/// How deep the decoder is in nested transactions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nesting(u8);
+
+/// The bytes are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {what}")]
+pub struct Malformed {
+    /// What was to be decoded.
+    pub what: &'static str,
+}
+
+/// The encoding of `value`.
+pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
+    bincode::encode_to_vec(value, CONFIG).expect("memory takes what plain data encodes to")
+}
+
+/// What `bytes` encode, all of them; `what` names it where it is malformed.
+pub fn decode<T: Decode<Nesting>>(bytes: &[u8], what: &'static str) -> Result<T, Malformed> {
+    let config = CONFIG.with_limit::<DECODE_BYTES_MAX>();
+    match bincode::decode_from_slice_with_context(bytes, config, Nesting::default()) {
+        Ok((value, read)) if read == bytes.len() => Ok(value),
+        _ => Err(Malformed { what }),
+    }
+}
+
+/// Decodes with `inside` one level deeper.
+fn nested<D: Decoder<Context = Nesting>, T>(
+    decoder: &mut D,
+    inside: impl FnOnce(&mut D) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    if decoder.context().0 == TXN_DEPTH_MAX {
+        return Err(DecodeError::Other("transactions are nested too deep"));
+    }
+    decoder.context().0 += 1;
+    let value = inside(decoder)?;
+    decoder.context().0 -= 1;
+    Ok(value)
+}
+
+impl Decode<Nesting> for Txn {
+    fn decode<D: Decoder<Context = Nesting>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        nested(decoder, |decoder| {
+            Ok(Self {
+                compare: Vec::<Compare>::decode(decoder)?,
+                then: Vec::<TxnOp>::decode(decoder)?,
+                otherwise: Vec::<TxnOp>::decode(decoder)?,
+            })
+        })
+    }
+}
+
+impl_borrow_decode_with_context!(Txn, Nesting);
+
+/// The derived decoding, but for the bound on nesting.
+impl Decode<Nesting> for Body {
+    fn decode<D: Decoder<Context = Nesting>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Range(Decode::decode(decoder)?),
+            1 => Self::Put { prev: Decode::decode(decoder)? },
+            2 => Self::Sequential { key: Decode::decode(decoder)? },
+            3 => Self::Delete { deleted: Decode::decode(decoder)?, prev: Decode::decode(decoder)? },
+            4 => Self::Popped(Decode::decode(decoder)?),
+            5 => nested(decoder, |decoder| {
+                Ok(Self::Txn { succeeded: Decode::decode(decoder)?, bodies: Decode::decode(decoder)? })
+            })?,
+            6 => Self::Compacted,
+            7 => Self::LeaseGranted { id: Decode::decode(decoder)?, ttl_ms: Decode::decode(decoder)? },
+            8 => Self::LeaseRevoked,
+            9 => Self::KeptAlive { id: Decode::decode(decoder)?, ttl_ms: Decode::decode(decoder)? },
+            10 => Self::TimeToLive {
+                id: Decode::decode(decoder)?,
+                granted_ms: Decode::decode(decoder)?,
+                left_ms: Decode::decode(decoder)?,
+                keys: Decode::decode(decoder)?,
+            },
+            11 => Self::Leases(Decode::decode(decoder)?),
+            12 => Self::Hash { hash: Decode::decode(decoder)?, compacted: Decode::decode(decoder)? },
+            _ => return Err(DecodeError::Other("an unknown body")),
+        })
+    }
+}
+
+impl_borrow_decode_with_context!(Body, Nesting);

@@ -1,0 +1,6 @@
+//! Strong keyspaces: keys that need one order, kept by a Raft group. Knows no network, no clock and no
+//! thread: what a client asks is a [`api::Request`], and time is an argument.
+
+pub mod api;
+pub mod codec;
+pub mod machine;

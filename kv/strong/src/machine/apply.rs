@@ -1,0 +1,218 @@
+//! Applying entries of the log.
+
+use starling_kv::{Engine, Error};
+
+use super::check;
+use super::command::Command;
+use super::limits::{ANSWER_BYTES_MAX, LEASES_MAX};
+use super::sessions::{Known, Remembered};
+use super::stage::{Stage, Stop};
+use super::{Machine, txn};
+use crate::api::{Answer, Body, Fence, Keys, LeaseId, Refusal, RequestId, Revision, Write};
+
+/// What an entry was answered; `None`: nobody asked.
+pub type Applied = Option<Result<Answer, Refusal>>;
+
+impl<E: Engine> Machine<E> {
+    /// Applies entries of the log (index, what it says) in order; indices rise by one. `now_ms` only
+    /// starts the time of leases. Entries that are applied already are passed over.
+    ///
+    /// One write of the engine covers all of them, with how far the log is applied; where an entry
+    /// reads old revisions, one up to it and one from it. After a crash the log is applied again from
+    /// [`Machine::applied`] on, and nothing twice.
+    ///
+    /// # Errors
+    /// The engine's, or a gap in the indices. Then the machine has failed and answers nothing else any
+    /// more; what the engine holds is whole, and can be opened again.
+    pub fn apply(
+        &mut self,
+        now_ms: u64,
+        entries: Vec<(u64, Option<Command>)>,
+    ) -> Result<Vec<Applied>, Error> {
+        self.check_sound()?;
+        self.has_failed = true;
+        let mut stage = Stage::new(self, now_ms);
+        let mut answers = Vec::with_capacity(entries.len());
+        for (index, command) in entries {
+            answers.push(stage.entry(index, command)?);
+        }
+        stage.write()?;
+        self.has_failed = false;
+        Ok(answers)
+    }
+}
+
+impl<E: Engine> Stage<'_, E> {
+    fn entry(&mut self, index: u64, command: Option<Command>) -> Result<Applied, Error> {
+        let applied = self.machine.state.applied;
+        if index <= applied {
+            return Ok(None);
+        }
+        if index != applied + 1 {
+            let reason = format!("entry {index} of a strong keyspace's log follows entry {applied}");
+            return Err(Error::Corrupt { reason });
+        }
+        let applied = match command {
+            None => None,
+            Some(Command::CheckHash { index: at, hash }) => {
+                self.check_hash(at, hash);
+                None
+            }
+            Some(Command::Refuse { id, refusal }) => {
+                Some(self.named(index, Some(id), |_| Err(Stop::Refused(refusal)))?)
+            }
+            Some(Command::Write { id, fence, write }) => {
+                Some(self.named(index, id, |stage| stage.fenced(index, fence.as_ref(), write))?)
+            }
+        };
+        self.end(index);
+        Ok(applied)
+    }
+
+    fn check_hash(&mut self, at: u64, hash: [u8; 32]) {
+        let is_other = self.machine.hashes.at(at).is_some_and(|own| own != hash);
+        if is_other && self.machine.state.diverged == 0 {
+            self.machine.state.diverged = at;
+        }
+    }
+
+    /// Applies a write once; another sending of it is answered the same.
+    fn named(
+        &mut self,
+        index: u64,
+        id: Option<RequestId>,
+        write: impl FnOnce(&mut Self) -> Result<Body, Stop>,
+    ) -> Result<Result<Answer, Refusal>, Error> {
+        if let Some(id) = &id {
+            match self.machine.sessions.look(id) {
+                Known::New => {}
+                Known::Forgotten => return Ok(Err(Refusal::Forgotten)),
+                Known::Answered { slot } => return self.remembered(id, slot),
+            }
+        }
+        let answer = match write(self) {
+            Ok(body) => {
+                self.keep()?;
+                Ok(Answer { revision: self.machine.state.revision, body })
+            }
+            Err(Stop::Refused(refusal)) => {
+                self.undo();
+                Err(refusal)
+            }
+            Err(Stop::Failed(error)) => return Err(error),
+        };
+        if let Some(id) = &id {
+            self.remember(id, index, &answer);
+        }
+        Ok(answer)
+    }
+
+    fn remembered(&self, id: &RequestId, slot: u16) -> Result<Result<Answer, Refusal>, Error> {
+        match self.state_row(&self.machine.rows.answer(id.client, slot))? {
+            Some(row) => Ok(Remembered::decode(&row)?.answer),
+            None => Err(super::rows::corrupt("a remembered answer")),
+        }
+    }
+
+    fn remember(&mut self, id: &RequestId, index: u64, answer: &Result<Answer, Refusal>) {
+        let rows = self.machine.rows;
+        let kept = self.machine.sessions.remember(id, index, answer);
+        for (client, slot) in kept.evicted {
+            self.delete_state(rows.answer(client, slot));
+        }
+        self.put_state(rows.answer(id.client, kept.slot), kept.row);
+    }
+
+    fn fenced(&mut self, index: u64, fence: Option<&Fence>, write: Write) -> Result<Body, Stop> {
+        check::write(&write)?;
+        if let Some(Fence { lock, token }) = fence
+            && self.lock_token(lock)? != Some(*token)
+        {
+            return Err(Refusal::StaleFence { token: *token }.into());
+        }
+        match write {
+            Write::Put(put) => txn::put(self, put),
+            Write::PutSequential { prefix, value, lease } => txn::put_sequential(self, prefix, &value, lease),
+            Write::Delete(delete) => txn::delete(self, &delete, &mut { ANSWER_BYTES_MAX }),
+            Write::PopFirst { keys } => txn::pop_first(self, &keys),
+            Write::Txn(txn) => {
+                if check::reads_past(&txn) {
+                    self.write()?;
+                }
+                txn::txn(self, txn)
+            }
+            Write::Compact { revision } => self.compact(revision),
+            Write::LeaseGrant { id, ttl_ms } => self.grant(index, id, ttl_ms),
+            Write::LeaseRevoke { id } => self.revoke(id),
+        }
+    }
+
+    /// The token of a lock's holder: the one that came first.
+    fn lock_token(&self, lock: &[u8]) -> Result<Option<Revision>, Error> {
+        let mut from = lock.to_vec();
+        from.push(b'/');
+        let to = starling_kv::engine::prefix_end(&from);
+        let mut token = None;
+        self.source().scan(&Keys::Range { from, to }, &mut |_, row| {
+            let create = super::rows::Record::decode(row)?.create;
+            token = Some(token.map_or(create, |token: Revision| token.min(create)));
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        Ok(token)
+    }
+
+    fn compact(&mut self, revision: Revision) -> Result<Body, Stop> {
+        let state = &mut self.machine.state;
+        if revision > state.revision {
+            return Err(Refusal::FutureRevision { asked: revision, now: state.revision }.into());
+        }
+        if revision <= state.compacted {
+            return Err(Refusal::Compacted { asked: revision, oldest: state.compacted }.into());
+        }
+        state.compacted = revision;
+        self.fold(revision);
+        Ok(Body::Compacted)
+    }
+
+    fn grant(&mut self, index: u64, id: LeaseId, ttl_ms: u64) -> Result<Body, Stop> {
+        let id = if id == 0 { self.draw_lease(index) } else { id };
+        if self.machine.leases.get(id).is_some() {
+            return Err(Refusal::LeaseExists(id).into());
+        }
+        if self.machine.leases.len() >= LEASES_MAX {
+            return Err(Refusal::TooMany { what: "leases".into(), max: LEASES_MAX as u64 }.into());
+        }
+        self.machine.leases.grant(self.now_ms, id, ttl_ms);
+        let row_key = self.machine.rows.lease(id);
+        self.put_state(row_key, super::lease_row(ttl_ms));
+        Ok(Body::LeaseGranted { id, ttl_ms })
+    }
+
+    /// A name that no lease has: the same on every replica, and hard to guess.
+    fn draw_lease(&self, index: u64) -> LeaseId {
+        let mut seed = self.machine.state.hash.to_vec();
+        seed.extend_from_slice(&index.to_be_bytes());
+        loop {
+            let drawn = *blake3::hash(&seed).as_bytes();
+            let id = i64::from_be_bytes(*drawn.first_chunk().expect("a hash has 32 bytes")) & i64::MAX;
+            if id != 0 && self.machine.leases.get(id).is_none() {
+                return id;
+            }
+            seed = drawn.to_vec();
+        }
+    }
+
+    fn revoke(&mut self, id: LeaseId) -> Result<Body, Stop> {
+        let Some(lease) = self.machine.leases.revoke(id) else {
+            return Err(Refusal::LeaseNotFound(id).into());
+        };
+        for key in lease.keys {
+            if let Some(row) = self.source().get(&key)? {
+                self.delete(key, row)?;
+            }
+        }
+        let row_key = self.machine.rows.lease(id);
+        self.delete_state(row_key);
+        Ok(Body::LeaseRevoked)
+    }
+}

@@ -1,0 +1,54 @@
+//! What entries of the log tell the state machine.
+
+use bincode::{Decode, Encode};
+
+use crate::api::{Fence, Refusal, RequestId, Write};
+use crate::codec::{self, Malformed, Nesting};
+
+/// First byte of an encoded command.
+const FORMAT: u8 = 1;
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Nesting")]
+pub enum Command {
+    /// A client's write.
+    Write {
+        /// Its name: under it, it is applied once.
+        id: Option<RequestId>,
+        /// Refused unless this lock is held.
+        fence: Option<Fence>,
+        /// What to do.
+        write: Write,
+    },
+    /// A named write that the leader refuses for a reason outside the log (the quota). It goes through
+    /// the log, because an earlier sending of the same write may be in it: that one's answer counts.
+    Refuse {
+        /// The write's name.
+        id: RequestId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The leader's state hash at an entry: a replica that has another one there has diverged.
+    CheckHash {
+        /// The entry.
+        index: u64,
+        /// The rolling hash after it.
+        hash: [u8; 32],
+    },
+}
+
+impl Command {
+    /// As it stands in the log.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(&(FORMAT, self))
+    }
+
+    /// Reads [`Command::encode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => codec::decode(rest, "command"),
+            _ => Err(Malformed { what: "command: unknown format" }),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The state machine of a strong keyspace: the same log makes the same state on every replica.
+//!
+//! Multi-version as etcd's: every write makes a revision, and what it superseded can be read until it
+//! is compacted. Time, and which replica leads, are not part of the state: see [`Machine::lead`].
+
+mod apply;
+mod check;
+mod command;
+mod compact;
+mod hashes;
+mod leases;
+pub mod limits;
+mod pops;
+mod range;
+mod restore;
+mod rows;
+mod sessions;
+mod snapshot;
+mod source;
+mod stage;
+mod state;
+mod time;
+mod txn;
+mod watch;
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+
+use starling_kv::codec::{Input, put_varint};
+use starling_kv::engine::{Family, RowOp, View, prefix_end};
+use starling_kv::{Engine, Error};
+
+pub use apply::Applied;
+pub use command::Command;
+pub use compact::destroy;
+pub use restore::{Next, Restore, RestoreError};
+pub use sessions::{ANSWERS_MAX, CLIENTS_MAX, WINDOW};
+pub use snapshot::{Cursor, Snapshot};
+pub use watch::{WATCHES_BYTES_MAX, WATCHES_MAX, WatchId};
+
+use crate::api::{Answer, Body, Read, Refusal, Revision};
+use hashes::Hashes;
+use leases::Leases;
+use limits::ANSWER_BYTES_MAX;
+use pops::Pops;
+use rows::{PREFIX_BYTES, Prefix, corrupt};
+use sessions::Sessions;
+use source::{Last, Source, Staged};
+use stage::Stop;
+use state::State;
+use watch::Watches;
+
+/// Names a strong keyspace's group for ever.
+pub type GroupId = [u8; 16];
+
+/// What a machine is told when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Keys and values with their history, bytes: beyond this nothing is put.
+    pub quota_bytes: u64,
+}
+
+impl Default for Config {
+    /// 2 GiB, as etcd's `--quota-backend-bytes`.
+    fn default() -> Self {
+        Self { quota_bytes: 2 << 30 }
+    }
+}
+
+/// How full a replica's tables are, each of which has a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Keys and contents of all rows, bytes; what compaction has given up counts until it is removed.
+    /// Bounded by [`Config::quota_bytes`], within what is under way.
+    pub bytes: u64,
+    /// At most [`limits::LEASES_MAX`].
+    pub leases: usize,
+    /// Clients whose named writes are remembered, at most [`CLIENTS_MAX`].
+    pub clients: usize,
+    /// Their answers, at most [`ANSWERS_MAX`].
+    pub answers: usize,
+    /// At most [`WATCHES_MAX`].
+    pub watches: usize,
+    /// Events that wait for them, at most [`WATCHES_BYTES_MAX`].
+    pub watches_bytes: usize,
+}
+
+/// One replica of a strong keyspace.
+pub struct Machine<E: Engine> {
+    engine: E,
+    group: GroupId,
+    config: Config,
+    /// Of the live generation.
+    rows: Prefix,
+    state: State,
+    leases: Leases,
+    sessions: Sessions,
+    watches: Watches,
+    pops: Pops,
+    hashes: Hashes,
+    /// Held by snapshots that are being read.
+    pin: Arc<()>,
+    /// Held by the restoring under way.
+    restoring: Option<Weak<()>>,
+    /// There may be rows of other generations.
+    has_leftovers: bool,
+    /// Memory and rows may differ.
+    has_failed: bool,
+}
+
+impl<E: Engine> Machine<E> {
+    /// Opens what the engine has of a group, or begins it.
+    ///
+    /// # Errors
+    /// The engine's; [`Error::Corrupt`] or [`Error::Format`] where rows are not what this program wrote.
+    pub fn open(engine: E, group: GroupId, config: Config) -> Result<Self, Error> {
+        let state = match engine.get(Family::StrongState, &group)? {
+            Some(row) => State::decode(&row)?,
+            None => State::new(1),
+        };
+        let rows = Prefix::new(&group, state.generation);
+        let (leases, sessions) = (load_leases(&engine, rows)?, load_sessions(&engine, rows)?);
+        let mut hashes = Hashes::default();
+        hashes.push(state.applied, state.hash);
+        Ok(Self {
+            engine,
+            group,
+            config,
+            rows,
+            state,
+            leases,
+            sessions,
+            watches: Watches::default(),
+            pops: Pops::default(),
+            hashes,
+            pin: Arc::default(),
+            restoring: None,
+            has_leftovers: true,
+            has_failed: false,
+        })
+    }
+
+    /// Index of the last entry applied; 0: none.
+    pub fn applied(&self) -> u64 {
+        self.state.applied
+    }
+
+    /// Of the last change; 1: nothing was ever changed.
+    pub fn revision(&self) -> Revision {
+        self.state.revision
+    }
+
+    /// The oldest revision that can be read.
+    pub fn compacted(&self) -> Revision {
+        self.state.compacted
+    }
+
+    /// Keys and contents of all rows, bytes; see [`Figures::bytes`].
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes
+    }
+
+    /// For people and for metrics.
+    pub fn figures(&self) -> Figures {
+        let (clients, answers) = self.sessions.len();
+        let (watches, watches_bytes) = self.watches.len();
+        let (bytes, leases) = (self.state.bytes, self.leases.len());
+        Figures { bytes, leases, clients, answers, watches, watches_bytes }
+    }
+
+    /// Hash over every change that the log has made.
+    pub fn hash(&self) -> [u8; 32] {
+        self.state.hash
+    }
+
+    /// The same after an earlier entry, if it is one of the last thousand since the start.
+    pub fn hash_at(&self, index: u64) -> Option<[u8; 32]> {
+        self.hashes.at(index)
+    }
+
+    /// The entry at which this replica was found to differ from the leader. Then it must not serve.
+    pub fn diverged(&self) -> Option<u64> {
+        (self.state.diverged != 0).then_some(self.state.diverged)
+    }
+
+    /// Checks a command before it goes into the log; answers what is to be proposed instead of it.
+    ///
+    /// What is wrong whatever the state is refused here, and puts where the quota is used up. The quota
+    /// is the leader's matter: replicas differ in what compaction has removed. A *named* write beyond
+    /// the quota becomes [`Command::Refuse`]: if an earlier sending of it is in the log, that one's
+    /// answer counts.
+    pub fn admit(&self, command: Command) -> Result<Command, Refusal> {
+        let Command::Write { id, write, .. } = &command else { return Ok(command) };
+        check::write(write)?;
+        let (bytes, max) = (self.state.bytes, self.config.quota_bytes);
+        if bytes < max || !check::grows(write) {
+            return Ok(command);
+        }
+        let refusal = Refusal::NoSpace { bytes, max };
+        match *id {
+            Some(id) => Ok(Command::Refuse { id, refusal }),
+            None => Err(refusal),
+        }
+    }
+
+    /// Answers a read from what is applied here.
+    ///
+    /// # Errors
+    /// The outer one is the engine's.
+    pub fn read(&self, read: &Read) -> Result<Result<Answer, Refusal>, Error> {
+        self.check_sound()?;
+        let revision = self.state.revision;
+        match self.read_body(read) {
+            Ok(body) => Ok(Ok(Answer { revision, body })),
+            Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    fn read_body(&self, read: &Read) -> Result<Body, Stop> {
+        let (staged, last) = (Staged::new(), Last::default());
+        let source = Source { engine: &self.engine, rows: self.rows, staged: &staged, last: &last };
+        let mut budget = ANSWER_BYTES_MAX;
+        Ok(match read {
+            Read::Range(range) => Body::Range(txn::read_range(self, &source, range, &mut budget)?),
+            Read::Txn(read) => {
+                check::txn(read)?;
+                if !check::only_reads(read) {
+                    return Err(Refusal::NotARead.into());
+                }
+                txn::read_txn(self, &source, read, &mut budget)?
+            }
+            Read::Leases => Body::Leases(self.leases.ids().collect()),
+            Read::Hash => Body::Hash { hash: self.state.hash, compacted: self.state.compacted },
+        })
+    }
+
+    fn state_op(&self) -> RowOp {
+        RowOp::Put(Family::StrongState, self.group.to_vec(), self.state.encode())
+    }
+
+    /// A machine whose write failed knows more than its rows: it has to be opened again.
+    fn check_sound(&self) -> Result<(), Error> {
+        if self.has_failed {
+            let reason = "an earlier write of this strong keyspace failed".into();
+            return Err(Error::Storage { reason });
+        }
+        Ok(())
+    }
+}
+
+/// A lease's row: its time.
+fn lease_row(ttl_ms: u64) -> Vec<u8> {
+    let mut row = Vec::new();
+    put_varint(&mut row, ttl_ms);
+    row
+}
+
+fn load_leases<E: Engine>(engine: &E, rows: Prefix) -> Result<Leases, Error> {
+    let damaged = || corrupt("a lease");
+    let mut leases = Leases::default();
+    let id = |row_key: &[u8]| {
+        let id = row_key.get(PREFIX_BYTES + 1..).and_then(<[u8]>::first_chunk::<8>);
+        id.map(|id| i64::from_be_bytes(*id)).ok_or_else(damaged)
+    };
+    let view = engine.view();
+    let from = rows.leases();
+    view.scan(Family::StrongState, &from, prefix_end(&from).as_deref(), &mut |row_key, row| {
+        leases.grant(0, id(row_key)?, Input::new(row).varint().ok_or_else(damaged)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let from = rows.lease_keys();
+    view.scan(Family::StrongState, &from, prefix_end(&from).as_deref(), &mut |row_key, _| {
+        leases.attach(id(row_key)?, &row_key[PREFIX_BYTES + 9..]);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(leases)
+}
+
+fn load_sessions<E: Engine>(engine: &E, rows: Prefix) -> Result<Sessions, Error> {
+    let mut sessions = Sessions::default();
+    let start = rows.answers().len();
+    load_answers(engine, rows, &mut |row_key, row| {
+        let mut input = Input::new(row_key.get(start..).unwrap_or_default());
+        let (Some(client), Some(slot)) = (input.array(), input.array()) else {
+            return Err(corrupt("a remembered answer"));
+        };
+        sessions.load(u128::from_be_bytes(client), u16::from_be_bytes(slot), row)
+    })?;
+    Ok(sessions)
+}
+
+/// Takes in a row's key and the row.
+type RowReader<'r> = dyn FnMut(&[u8], &[u8]) -> Result<(), Error> + 'r;
+
+/// Calls `each` with every row of a remembered answer.
+fn load_answers<E: Engine>(engine: &E, rows: Prefix, each: &mut RowReader<'_>) -> Result<(), Error> {
+    let from = rows.answers();
+    engine.view().scan(Family::StrongState, &from, prefix_end(&from).as_deref(), &mut |row_key, row| {
+        each(row_key, row)?;
+        Ok(ControlFlow::Continue(()))
+    })
+}

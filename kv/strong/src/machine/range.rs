@@ -1,0 +1,132 @@
+//! Ranges: filters, order, limits, and answers of bounded size.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use starling_kv::{Engine, Error};
+
+use super::rows::Record;
+use super::source::Source;
+use crate::api::{Found, KeyValue, Range, SortBy, SortOrder};
+
+/// What a key costs in an answer beside its key and its value (encoded, rounded up).
+const KEY_VALUE_BYTES: usize = 48;
+
+/// Size of an answer that is being put together.
+pub(super) fn answer_bytes(kv: &KeyValue) -> usize {
+    kv.key.len() + kv.value.len() + KEY_VALUE_BYTES
+}
+
+/// Answers a range whose revision has been checked, with at most `budget` bytes (or one key), which
+/// are taken from it. `revision` is that of the state that `source` shows.
+pub(super) fn range<E: Engine>(
+    source: &Source<'_, E>,
+    range: &Range,
+    revision: u64,
+    budget: &mut usize,
+) -> Result<Found, Error> {
+    let mut answer = Collected::new(range, *budget);
+    let mut count = 0;
+    let mut visit = |key: &[u8], row: &[u8]| {
+        count += 1;
+        if !range.count_only && !answer.is_full() {
+            answer.see(key, Record::decode(row)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    if range.revision == 0 || range.revision == revision {
+        source.scan(&range.keys, &mut visit)?;
+    } else {
+        source.scan_at(&range.keys, range.revision, &mut visit)?;
+    }
+    let more = answer.more;
+    let kvs = answer.finish();
+    *budget = budget.saturating_sub(kvs.iter().map(answer_bytes).sum());
+    Ok(Found { kvs, more, count })
+}
+
+/// What keys are ordered by; those that are equal are in the order of their keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Rising(Field),
+    Falling(std::cmp::Reverse<Field>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Field {
+    Number(u64),
+    Bytes(Vec<u8>),
+}
+
+/// The first keys in the wanted order, as many as fit.
+struct Collected<'r> {
+    range: &'r Range,
+    /// Most keys; most bytes.
+    limit: usize,
+    budget: usize,
+    bytes: usize,
+    kvs: BTreeMap<(Place, Vec<u8>), KeyValue>,
+    /// Nothing from here on fits, also if there were room again: what is answered has no holes.
+    ceiling: Option<(Place, Vec<u8>)>,
+    more: bool,
+}
+
+impl<'r> Collected<'r> {
+    fn new(range: &'r Range, budget: usize) -> Self {
+        let limit =
+            if range.limit == 0 { usize::MAX } else { usize::try_from(range.limit).unwrap_or(usize::MAX) };
+        Self { range, limit, budget, bytes: 0, kvs: BTreeMap::new(), ceiling: None, more: false }
+    }
+
+    /// Whether no later key can be among the first.
+    fn is_full(&self) -> bool {
+        self.more && matches!(self.range.sort, None | Some((SortBy::Key, SortOrder::Ascending)))
+    }
+
+    fn wants(&self, record: &Record<'_>) -> bool {
+        let Range { min_mod_revision, max_mod_revision, min_create_revision, max_create_revision, .. } =
+            *self.range;
+        let within = |number: u64, min: u64, max: u64| number >= min && (max == 0 || number <= max);
+        within(record.modified, min_mod_revision, max_mod_revision)
+            && within(record.create, min_create_revision, max_create_revision)
+    }
+
+    fn place(&self, key: &[u8], record: &Record<'_>) -> Place {
+        let (by, order) = self.range.sort.unwrap_or((SortBy::Key, SortOrder::Ascending));
+        let field = match by {
+            SortBy::Key => Field::Bytes(key.to_vec()),
+            SortBy::Version => Field::Number(record.version),
+            SortBy::CreateRevision => Field::Number(record.create),
+            SortBy::ModRevision => Field::Number(record.modified),
+            SortBy::Value => Field::Bytes(record.value.to_vec()),
+        };
+        match order {
+            SortOrder::Ascending => Place::Rising(field),
+            SortOrder::Descending => Place::Falling(std::cmp::Reverse(field)),
+        }
+    }
+
+    fn see(&mut self, key: &[u8], record: Record<'_>) {
+        if !self.wants(&record) {
+            return;
+        }
+        let place = (self.place(key, &record), key.to_vec());
+        if self.ceiling.as_ref().is_some_and(|ceiling| place >= *ceiling) {
+            return;
+        }
+        let value = if self.range.keys_only { &[] } else { record.value };
+        let kv = Record { value, ..record }.key_value(key);
+        self.bytes += answer_bytes(&kv);
+        self.kvs.insert(place, kv);
+        while self.kvs.len() > self.limit || (self.bytes > self.budget && self.kvs.len() > 1) {
+            let Some((place, kv)) = self.kvs.pop_last() else { break };
+            self.bytes -= answer_bytes(&kv);
+            self.ceiling = Some(place);
+            self.more = true;
+        }
+    }
+
+    fn finish(self) -> Vec<KeyValue> {
+        self.kvs.into_values().collect()
+    }
+}

@@ -1,0 +1,255 @@
+//! Snapshots: the state after one entry, read in bounded chunks while later entries are applied.
+//!
+//! Records and changes carry their revisions, so those of a revision can be told from later ones at
+//! any time, as long as compaction removes none of them: a snapshot stops it. What carries no revision
+//! (leases, remembered answers) is copied when the snapshot begins.
+//!
+//! A record that was the latest at the snapshot's revision may be superseded while the snapshot is
+//! read, and then is found in the past. Latest records are read before past ones, so it is found at
+//! least once, and [`super::Restore`] puts it back.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use starling_kv::codec::{Input, put_bytes, put_varint};
+use starling_kv::engine::{Family, View};
+use starling_kv::{Engine, Error};
+
+use super::rows::{PREFIX_BYTES, Prefix, Record, changes_parts, past_parts};
+use super::state::State;
+use super::{Machine, lease_row, load_answers};
+use crate::api::Revision;
+use crate::codec::Malformed;
+
+/// First byte of a chunk.
+const FORMAT: u8 = 1;
+/// Rows looked at for one chunk, at most: also where few of them belong to the snapshot.
+const VISITED_MAX: usize = 4096;
+/// Bytes of the checksum that ends a chunk.
+pub(super) const CHECKSUM_BYTES: usize = 32;
+
+/// Parts of a snapshot, in the order in which they are read.
+pub(super) const PARTS: [Family; 4] =
+    [Family::StrongState, Family::StrongNow, Family::StrongPast, Family::StrongChanges];
+
+/// Where a chunk begins; the default is the first one. It comes with the chunk before, and can be asked
+/// for again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Index into [`PARTS`].
+    pub(super) part: u8,
+    /// The row, without its prefix.
+    pub(super) from: Vec<u8>,
+    /// Checksum of the chunk before: a chunk that does not follow is noticed.
+    pub(super) after: [u8; CHECKSUM_BYTES],
+}
+
+impl Cursor {
+    /// For the wire.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![self.part];
+        bytes.extend_from_slice(&self.after);
+        bytes.extend_from_slice(&self.from);
+        bytes
+    }
+
+    /// Reads [`Cursor::encode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Input::new(bytes);
+        match (input.byte(), input.array()) {
+            (Some(part), Some(after)) if usize::from(part) < PARTS.len() => {
+                Ok(Self { part, after, from: input.rest().to_vec() })
+            }
+            _ => Err(Malformed { what: "snapshot cursor" }),
+        }
+    }
+}
+
+/// A chunk, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub after: [u8; CHECKSUM_BYTES],
+    /// In the first chunk.
+    pub state: Option<State>,
+    /// Part, row key without its prefix, row.
+    pub rows: Vec<(u8, Vec<u8>, Vec<u8>)>,
+    /// Part and row that the next chunk begins with.
+    pub next: Option<(u8, Vec<u8>)>,
+}
+
+impl Chunk {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        bytes.extend_from_slice(&self.after);
+        put_bytes(&mut bytes, &self.state.as_ref().map_or(Vec::new(), State::encode));
+        match &self.next {
+            None => bytes.push(u8::MAX),
+            Some((part, from)) => {
+                bytes.push(*part);
+                put_bytes(&mut bytes, from);
+            }
+        }
+        put_varint(&mut bytes, self.rows.len() as u64);
+        for (part, row_key, row) in &self.rows {
+            bytes.push(*part);
+            put_bytes(&mut bytes, row_key);
+            put_bytes(&mut bytes, row);
+        }
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        bytes
+    }
+
+    /// The chunk, and its checksum.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, [u8; CHECKSUM_BYTES]), Malformed> {
+        let malformed = Malformed { what: "snapshot chunk" };
+        let (content, checksum) = bytes.split_last_chunk().ok_or(malformed)?;
+        if blake3::hash(content).as_bytes() != checksum {
+            return Err(Malformed { what: "snapshot chunk: wrong checksum" });
+        }
+        let chunk = Self::decode_content(Input::new(content)).ok_or(malformed)?;
+        Ok((chunk, *checksum))
+    }
+
+    fn decode_content(mut input: Input<'_>) -> Option<Self> {
+        if input.byte()? != FORMAT {
+            return None;
+        }
+        let after = input.array()?;
+        let state = match input.bytes()? {
+            [] => None,
+            row => Some(State::decode(row).ok()?),
+        };
+        let part = |input: &mut Input<'_>| input.byte();
+        let next = match part(&mut input)? {
+            u8::MAX => None,
+            next => Some((next, input.bytes()?.to_vec())),
+        };
+        // Each row takes three bytes at least.
+        let count = usize::try_from(input.varint()?).ok().filter(|count| *count <= input.rest().len() / 3)?;
+        let mut rows = Vec::with_capacity(count);
+        for _ in 0..count {
+            rows.push((part(&mut input)?, input.bytes()?.to_vec(), input.bytes()?.to_vec()));
+        }
+        let parts = rows.iter().map(|(part, ..)| *part).chain(next.iter().map(|(part, _)| *part));
+        let is_known = parts.into_iter().all(|part| usize::from(part) < PARTS.len());
+        (input.is_empty() && is_known).then_some(Self { after, state, rows, next })
+    }
+}
+
+/// The state after one entry. It may be read on another thread; compaction waits until it is dropped.
+pub struct Snapshot<E> {
+    engine: E,
+    rows: Prefix,
+    state: State,
+    /// Of `StrongState`: row keys without their prefix, in order.
+    copied: Vec<(Vec<u8>, Vec<u8>)>,
+    _pin: Arc<()>,
+}
+
+impl<E: Engine> Machine<E> {
+    /// The state as it is now, to be read in chunks.
+    pub fn snapshot(&self) -> Result<Snapshot<E>, Error> {
+        self.check_sound()?;
+        let suffix = |row_key: Vec<u8>| row_key[PREFIX_BYTES..].to_vec();
+        let mut copied = Vec::new();
+        load_answers(&self.engine, self.rows, &mut |row_key, row| {
+            copied.push((suffix(row_key.to_vec()), row.to_vec()));
+            Ok(())
+        })?;
+        let leases = self.leases.iter();
+        copied.extend(leases.map(|(id, ttl_ms)| (suffix(self.rows.lease(id)), lease_row(ttl_ms))));
+        Ok(Snapshot {
+            engine: self.engine.clone(),
+            rows: self.rows,
+            state: self.state.clone(),
+            copied,
+            _pin: Arc::clone(&self.pin),
+        })
+    }
+}
+
+impl<E: Engine> Snapshot<E> {
+    /// The last entry that it contains.
+    pub fn index(&self) -> u64 {
+        self.state.applied
+    }
+
+    /// The keyspace's revision.
+    pub fn revision(&self) -> Revision {
+        self.state.revision
+    }
+
+    /// The rolling hash after [`Snapshot::index`].
+    pub fn hash(&self) -> [u8; 32] {
+        self.state.hash
+    }
+
+    /// The chunk that begins at `cursor`, of about `bytes_max` bytes or with one row.
+    pub fn chunk(&self, cursor: &Cursor, bytes_max: usize) -> Result<Vec<u8>, Error> {
+        let state = (*cursor == Cursor::default()).then(|| self.state.clone());
+        let mut chunk = Chunk { after: cursor.after, state, rows: Vec::new(), next: None };
+        let mut room = Room { bytes: bytes_max, rows: VISITED_MAX };
+        let mut from = cursor.from.as_slice();
+        for part in cursor.part..PARTS.len() as u8 {
+            self.read_part(part, from, &mut room, &mut chunk)?;
+            if chunk.next.is_some() {
+                break;
+            }
+            from = &[];
+        }
+        Ok(chunk.encode())
+    }
+
+    fn read_part(&self, part: u8, from: &[u8], room: &mut Room, chunk: &mut Chunk) -> Result<(), Error> {
+        let mut see = |suffix: &[u8], row: &[u8], belongs: bool| {
+            if !room.take(if belongs { suffix.len() + row.len() } else { 0 }) {
+                chunk.next = Some((part, suffix.to_vec()));
+                return ControlFlow::Break(());
+            }
+            if belongs {
+                chunk.rows.push((part, suffix.to_vec(), row.to_vec()));
+            }
+            ControlFlow::Continue(())
+        };
+        let family = PARTS[usize::from(part)];
+        if family == Family::StrongState {
+            let start = self.copied.partition_point(|(suffix, _)| suffix.as_slice() < from);
+            for (suffix, row) in &self.copied[start..] {
+                if see(suffix, row, true).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let begin = [self.rows.bytes(), from].concat();
+        self.engine.view().scan(family, &begin, self.rows.end().as_deref(), &mut |row_key, row| {
+            Ok(see(&row_key[PREFIX_BYTES..], row, self.belongs(family, row_key, row)?))
+        })
+    }
+
+    fn belongs(&self, family: Family, row_key: &[u8], row: &[u8]) -> Result<bool, Error> {
+        let revision = match family {
+            Family::StrongNow => Record::decode(row)?.modified,
+            Family::StrongPast => past_parts(row_key)?.1,
+            _ => changes_parts(row_key)?.0,
+        };
+        Ok(revision <= self.state.revision)
+    }
+}
+
+/// What a chunk still takes; the first row always fits.
+struct Room {
+    bytes: usize,
+    rows: usize,
+}
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> bool {
+        if self.bytes == 0 || self.rows == 0 {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.rows -= 1;
+        true
+    }
+}

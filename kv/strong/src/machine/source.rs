@@ -1,0 +1,174 @@
+//! The keyspace as a read finds it: at the latest revision or at an older one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+
+use starling_kv::engine::{Family, View};
+use starling_kv::{Engine, Error};
+
+use super::rows::{PREFIX_BYTES, Prefix, Record, past_parts};
+use crate::api::{Keys, Revision};
+
+/// Rows of `StrongNow` that are about to be written (`None`: removed), by their keys.
+pub(super) type Staged = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What a scan calls for each key, with its record's row.
+pub(super) type RowVisitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'v;
+
+/// Rows of a range at an old revision are collected in pieces of so many and so many bytes.
+const PIECE_ROWS: usize = 1024;
+/// See [`PIECE_ROWS`].
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Where reads find records.
+pub(super) struct Source<'a, E> {
+    pub engine: &'a E,
+    pub rows: Prefix,
+    /// What is written, but not in the engine yet.
+    pub staged: &'a Staged,
+    pub last: &'a Last,
+}
+
+/// The row of the engine that was read last, by its key: what an entry compares it mostly writes.
+pub(super) type Last = RefCell<Option<(Vec<u8>, Option<Vec<u8>>)>>;
+
+impl<E: Engine> Source<'_, E> {
+    /// The latest row of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let row_key = self.rows.now(key);
+        if let Some(staged) = self.staged.get(&row_key) {
+            return Ok(staged.clone());
+        }
+        match self.last.take() {
+            Some((last, row)) if last == row_key => Ok(row),
+            _ => self.engine.get(Family::StrongNow, &row_key),
+        }
+    }
+
+    /// Visits the latest rows of a range in the order of keys.
+    pub fn scan(&self, keys: &Keys, visit: &mut RowVisitor<'_>) -> Result<(), Error> {
+        if let Keys::One(key) = keys {
+            let row = self.get(key)?;
+            if let Some(row) = &row {
+                visit(key, row).map(drop)?;
+            }
+            self.last.replace(Some((self.rows.now(key), row)));
+            return Ok(());
+        }
+        let (from, to) = self.rows.now_range(keys);
+        if to.as_ref().is_some_and(|to| *to <= from) {
+            return Ok(());
+        }
+        let end = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut ours = self.staged.range::<[u8], _>((Bound::Included(&from[..]), end)).peekable();
+        let mut flow = ControlFlow::Continue(());
+        let mut see = |row_key: &[u8], row: Option<&[u8]>| -> Result<ControlFlow<()>, Error> {
+            if let (Some(row), ControlFlow::Continue(())) = (row, flow) {
+                flow = visit(&row_key[PREFIX_BYTES..], row)?;
+            }
+            Ok(flow)
+        };
+        self.engine.view().scan(Family::StrongNow, &from, to.as_deref(), &mut |row_key, row| {
+            while let Some((earlier, staged)) = ours.next_if(|(ours, _)| ours.as_slice() < row_key) {
+                if see(earlier, staged.as_deref())?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            match ours.next_if(|(ours, _)| ours.as_slice() == row_key) {
+                Some((_, staged)) => see(row_key, staged.as_deref()),
+                None => see(row_key, Some(row)),
+            }
+        })?;
+        for (row_key, staged) in ours {
+            if see(row_key, staged.as_deref())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the rows of a range as of `revision`. What is staged is younger than it.
+    pub fn scan_at(&self, keys: &Keys, revision: Revision, visit: &mut RowVisitor<'_>) -> Result<(), Error> {
+        let view = self.engine.view();
+        let mut rest = keys.clone();
+        loop {
+            let piece = Piece::collect(&view, self.rows, &rest, revision)?;
+            for (key, row) in &piece.rows {
+                if !row.is_empty() && visit(key, row)?.is_break() {
+                    return Ok(());
+                }
+            }
+            let (Some(from), Keys::Range { to, .. }) = (piece.next, rest) else { return Ok(()) };
+            rest = Keys::Range { from, to };
+        }
+    }
+}
+
+/// The rows of the first keys of a range at an old revision; those of no bytes are deletions.
+struct Piece {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where the next piece begins.
+    next: Option<Vec<u8>>,
+}
+
+impl Piece {
+    fn collect(view: &impl View, rows: Prefix, keys: &Keys, revision: Revision) -> Result<Self, Error> {
+        let mut piece = Self { rows: BTreeMap::new(), next: None };
+        let mut room = Room { rows: PIECE_ROWS, bytes: PIECE_BYTES };
+        let (from, to) = rows.past_range(keys);
+        // Newest first: the first one that is old enough is the one.
+        view.scan(Family::StrongPast, &from, to.as_deref(), &mut |row_key, row| {
+            let (key, modified) = past_parts(row_key)?;
+            if modified > revision || piece.rows.last_key_value().is_some_and(|(last, _)| *last == key) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if !room.take(row) {
+                piece.next = Some(key);
+                return Ok(ControlFlow::Break(()));
+            }
+            piece.rows.insert(key, row.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut room = Room { rows: PIECE_ROWS, bytes: PIECE_BYTES };
+        let (from, mut to) = rows.now_range(keys);
+        if let Some(next) = &piece.next {
+            to = Some(rows.now(next));
+        }
+        let mut full = None;
+        view.scan(Family::StrongNow, &from, to.as_deref(), &mut |row_key, row| {
+            if Record::decode(row)?.modified > revision {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let key = row_key[PREFIX_BYTES..].to_vec();
+            if !room.take(row) {
+                full = Some(key);
+                return Ok(ControlFlow::Break(()));
+            }
+            piece.rows.insert(key, row.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if let Some(next) = full {
+            drop(piece.rows.split_off(&next));
+            piece.next = Some(next);
+        }
+        Ok(piece)
+    }
+}
+
+/// What a piece still takes; the first row always fits.
+struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(&mut self, row: &[u8]) -> bool {
+        if self.rows == 0 || self.bytes == 0 {
+            return false;
+        }
+        self.rows -= 1;
+        self.bytes = self.bytes.saturating_sub(row.len());
+        true
+    }
+}

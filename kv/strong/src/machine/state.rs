@@ -1,0 +1,96 @@
+//! Where a replica stands: one row, written with everything that it stands for.
+
+use starling_kv::Error;
+use starling_kv::codec::{Input, put_varint};
+
+use super::rows::{corrupt, number};
+use crate::api::Revision;
+
+/// The newest format of a keyspace's rows.
+const FORMAT: u64 = 1;
+
+/// How far a replica has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Of the rows that count.
+    pub generation: u32,
+    /// The highest generation that rows were ever written under.
+    pub generation_last: u32,
+    /// Index of the last entry applied.
+    pub applied: u64,
+    pub revision: Revision,
+    /// The oldest revision that can be read.
+    pub compacted: Revision,
+    /// What was superseded up to there is gone from the engine; at most `compacted`.
+    pub swept: Revision,
+    /// Keys and contents of the rows of this generation.
+    pub bytes: u64,
+    /// The rolling hash after `applied`.
+    pub hash: [u8; 32],
+    /// The entry at which this replica was found to differ from the others; 0: none.
+    pub diverged: u64,
+}
+
+impl State {
+    /// Of an empty keyspace. etcd's numbering: a new keyspace is at revision 1.
+    pub fn new(generation: u32) -> Self {
+        Self {
+            generation,
+            generation_last: generation,
+            applied: 0,
+            revision: 1,
+            compacted: 0,
+            swept: 0,
+            bytes: 0,
+            hash: [0; 32],
+            diverged: 0,
+        }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut row = Vec::with_capacity(96);
+        let numbers = [
+            FORMAT,
+            u64::from(self.generation),
+            u64::from(self.generation_last),
+            self.applied,
+            self.revision,
+            self.compacted,
+            self.swept,
+            self.bytes,
+            self.diverged,
+        ];
+        for number in numbers {
+            put_varint(&mut row, number);
+        }
+        row.extend_from_slice(&self.hash);
+        row
+    }
+
+    pub fn decode(row: &[u8]) -> Result<Self, Error> {
+        let mut input = Input::new(row);
+        match input.varint() {
+            Some(FORMAT) => {}
+            Some(found) if found > FORMAT => {
+                return Err(Error::Format { found: found as u32, supported: FORMAT as u32 });
+            }
+            _ => return Err(corrupt("the state")),
+        }
+        let mut decode = || {
+            let state = Self {
+                generation: u32::try_from(input.varint()?).ok()?,
+                generation_last: u32::try_from(input.varint()?).ok()?,
+                applied: number(&mut input)?,
+                revision: number(&mut input)?,
+                compacted: number(&mut input)?,
+                swept: number(&mut input)?,
+                bytes: number(&mut input)?,
+                diverged: number(&mut input)?,
+                hash: input.array()?,
+            };
+            let is_sound = state.swept <= state.compacted && state.compacted <= state.revision;
+            (input.is_empty() && is_sound).then_some(state)
+        };
+        decode().ok_or_else(|| corrupt("the state"))
+    }
+}

@@ -1,0 +1,243 @@
+//! Writes and transactions, as one entry carries them out.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use starling_kv::{Engine, Error};
+
+use super::check::SEQUENTIAL_DIGITS;
+use super::limits::{ANSWER_BYTES_MAX, DELETE_KEYS_MAX, LEASE_KEYS_MAX};
+use super::range::{answer_bytes, range};
+use super::rows::Record;
+use super::source::Source;
+use super::stage::{Stage, Stop};
+use super::{Machine, check};
+use crate::api::{
+    Body, Compare, Delete, Keys, LeaseId, Operand, Put, Range, Refusal, Relation, Revision, Txn, TxnOp,
+};
+
+/// Writes one key.
+pub(super) fn put<E: Engine>(stage: &mut Stage<'_, E>, put: Put) -> Result<Body, Stop> {
+    let old = stage.source().get(&put.key)?;
+    let before = old.as_deref().map(Record::decode).transpose()?;
+    let found = || before.ok_or(Refusal::KeyNotFound);
+    let lease = match put.lease {
+        Some(lease) => lease,
+        None => found()?.lease,
+    };
+    check_lease(&stage.machine.leases, lease, &put.key)?;
+    let prev = if put.prev { before.map(|before| before.key_value(&put.key)) } else { None };
+    let value = match put.value {
+        Some(value) => value,
+        None => found()?.value.to_vec(),
+    };
+    stage.put(put.key, old, &value, lease)?;
+    Ok(Body::Put { prev })
+}
+
+/// A key may go with a lease that exists and has room.
+fn check_lease(leases: &super::leases::Leases, lease: LeaseId, key: &[u8]) -> Result<(), Refusal> {
+    if lease == 0 {
+        return Ok(());
+    }
+    let held = leases.get(lease).ok_or(Refusal::LeaseNotFound(lease))?;
+    if held.keys.len() >= LEASE_KEYS_MAX && !held.keys.contains(key) {
+        return Err(Refusal::TooMany { what: "keys of one lease".into(), max: LEASE_KEYS_MAX as u64 });
+    }
+    Ok(())
+}
+
+/// Writes a key that ends in the revision of this write.
+pub(super) fn put_sequential<E: Engine>(
+    stage: &mut Stage<'_, E>,
+    prefix: Vec<u8>,
+    value: &[u8],
+    lease: LeaseId,
+) -> Result<Body, Stop> {
+    let mut key = prefix;
+    key.extend(format!("{:0SEQUENTIAL_DIGITS$}", stage.next_revision()).into_bytes());
+    check_lease(&stage.machine.leases, lease, &key)?;
+    let old = stage.source().get(&key)?;
+    stage.put(key.clone(), old, value, lease)?;
+    Ok(Body::Sequential { key })
+}
+
+/// Deletes a range; what it answers takes from `budget`.
+pub(super) fn delete<E: Engine>(
+    stage: &mut Stage<'_, E>,
+    delete: &Delete,
+    budget: &mut usize,
+) -> Result<Body, Stop> {
+    let Some(rows) = stage.rows(&delete.keys, DELETE_KEYS_MAX)? else {
+        let max = DELETE_KEYS_MAX as u64;
+        return Err(Refusal::TooMany { what: "keys to delete at once".into(), max }.into());
+    };
+    let deleted = rows.len() as u64;
+    let mut prev = Vec::new();
+    for (key, row) in rows {
+        if delete.prev {
+            let kv = Record::decode(&row)?.key_value(&key);
+            *budget = budget.checked_sub(answer_bytes(&kv)).ok_or_else(|| too_large("answer"))?;
+            prev.push(kv);
+        }
+        stage.delete(key, row)?;
+    }
+    Ok(Body::Delete { deleted, prev })
+}
+
+fn too_large(what: &str) -> Refusal {
+    let max = ANSWER_BYTES_MAX as u64;
+    Refusal::TooLarge { what: what.into(), bytes: max + 1, max }
+}
+
+/// Deletes the first key of a range and answers it.
+pub(super) fn pop_first<E: Engine>(stage: &mut Stage<'_, E>, keys: &Keys) -> Result<Body, Stop> {
+    let mut first = None;
+    let rest = stage.machine.pops.rest(keys);
+    stage.source().scan(&rest, &mut |key, row| {
+        first = Some((key.to_vec(), row.to_vec()));
+        Ok(ControlFlow::Break(()))
+    })?;
+    let Some((key, row)) = first else { return Ok(Body::Popped(None)) };
+    let kv = Record::decode(&row)?.key_value(&key);
+    stage.machine.pops.popped(keys, &key);
+    stage.delete(key, row)?;
+    Ok(Body::Popped(Some(kv)))
+}
+
+/// Carries out a transaction. The conditions of all that is nested in it are judged before anything is
+/// done, as in etcd: none depends on what the transaction itself writes.
+pub(super) fn txn<E: Engine>(stage: &mut Stage<'_, E>, txn: Txn) -> Result<Body, Stop> {
+    let mut verdicts = VecDeque::new();
+    judge(&stage.source(), &txn, &mut verdicts)?;
+    let mut budget = ANSWER_BYTES_MAX;
+    txn_within(stage, txn, &mut verdicts, &mut budget)
+}
+
+/// Whether each transaction that will be reached succeeds, in the order in which it is reached.
+fn judge<E: Engine>(source: &Source<'_, E>, txn: &Txn, verdicts: &mut VecDeque<bool>) -> Result<(), Error> {
+    let succeeds = holds(source, &txn.compare)?;
+    verdicts.push_back(succeeds);
+    for op in if succeeds { &txn.then } else { &txn.otherwise } {
+        if let TxnOp::Txn(txn) = op {
+            judge(source, txn, verdicts)?;
+        }
+    }
+    Ok(())
+}
+
+fn txn_within<E: Engine>(
+    stage: &mut Stage<'_, E>,
+    txn: Txn,
+    verdicts: &mut VecDeque<bool>,
+    budget: &mut usize,
+) -> Result<Body, Stop> {
+    let succeeded = verdicts.pop_front().expect("one for each that is reached");
+    let ops = if succeeded { txn.then } else { txn.otherwise };
+    let mut bodies = Vec::with_capacity(ops.len());
+    for op in ops {
+        bodies.push(match op {
+            TxnOp::Range(read) => {
+                stage.machine.check_revision(read.revision)?;
+                // What this transaction has written is at the next revision.
+                let shown = stage.machine.revision() + u64::from(stage.has_changed());
+                Body::Range(range(&stage.source(), &read, shown, budget)?)
+            }
+            TxnOp::Put(put) => {
+                let body = self::put(stage, put)?;
+                if let Body::Put { prev: Some(prev) } = &body {
+                    *budget = budget.checked_sub(answer_bytes(prev)).ok_or_else(|| too_large("answer"))?;
+                }
+                body
+            }
+            TxnOp::Delete(delete) => self::delete(stage, &delete, budget)?,
+            TxnOp::Txn(txn) => txn_within(stage, txn, verdicts, budget)?,
+        });
+    }
+    Ok(Body::Txn { succeeded, bodies })
+}
+
+/// A transaction that only reads.
+pub(super) fn read_txn<E: Engine>(
+    machine: &Machine<E>,
+    source: &Source<'_, E>,
+    txn: &Txn,
+    budget: &mut usize,
+) -> Result<Body, Stop> {
+    let succeeded = holds(source, &txn.compare)?;
+    let mut bodies = Vec::new();
+    for op in if succeeded { &txn.then } else { &txn.otherwise } {
+        bodies.push(match op {
+            TxnOp::Range(read) => Body::Range(read_range(machine, source, read, budget)?),
+            TxnOp::Txn(txn) => read_txn(machine, source, txn, budget)?,
+            TxnOp::Put(_) | TxnOp::Delete(_) => return Err(Refusal::NotARead.into()),
+        });
+    }
+    Ok(Body::Txn { succeeded, bodies })
+}
+
+/// A range as of the revision it names.
+pub(super) fn read_range<E: Engine>(
+    machine: &Machine<E>,
+    source: &Source<'_, E>,
+    read: &Range,
+    budget: &mut usize,
+) -> Result<crate::api::Found, Stop> {
+    check::keys(&read.keys)?;
+    machine.check_revision(read.revision)?;
+    Ok(range(source, read, machine.revision(), budget)?)
+}
+
+/// Whether all of `compare` hold.
+fn holds<E: Engine>(source: &Source<'_, E>, compare: &[Compare]) -> Result<bool, Error> {
+    for one in compare {
+        if !compare_holds(source, one)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn compare_holds<E: Engine>(source: &Source<'_, E>, compare: &Compare) -> Result<bool, Error> {
+    let (mut is_empty, mut holds) = (true, true);
+    source.scan(&compare.keys, &mut |_, row| {
+        is_empty = false;
+        holds = relates(compare, &Record::decode(row)?);
+        Ok(if holds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    if is_empty {
+        // etcd: an absent key has no value to compare with, and zero for all else.
+        let absent = Record { create: 0, modified: 0, version: 0, lease: 0, value: &[] };
+        return Ok(!matches!(compare.to, Operand::Value(_)) && relates(compare, &absent));
+    }
+    Ok(holds)
+}
+
+fn relates(compare: &Compare, record: &Record<'_>) -> bool {
+    let order = match &compare.to {
+        Operand::Version(version) => record.version.cmp(version),
+        Operand::CreateRevision(revision) => record.create.cmp(revision),
+        Operand::ModRevision(revision) => record.modified.cmp(revision),
+        Operand::Value(value) => record.value.cmp(value),
+        Operand::Lease(lease) => record.lease.cmp(lease),
+    };
+    match compare.is {
+        Relation::Equal => order.is_eq(),
+        Relation::NotEqual => order.is_ne(),
+        Relation::Greater => order.is_gt(),
+        Relation::Less => order.is_lt(),
+    }
+}
+
+impl<E: Engine> Machine<E> {
+    /// Whether `revision` (0: the latest) can be read.
+    pub(super) fn check_revision(&self, revision: Revision) -> Result<(), Refusal> {
+        if revision > self.state.revision {
+            return Err(Refusal::FutureRevision { asked: revision, now: self.state.revision });
+        }
+        if revision != 0 && revision < self.state.compacted {
+            return Err(Refusal::Compacted { asked: revision, oldest: self.state.compacted });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Reading what a watch has missed.
+
+use std::ops::ControlFlow;
+
+use starling_kv::engine::{Family, View};
+use starling_kv::{Engine, Error};
+
+use super::Told;
+use super::watcher::{Watcher, event_bytes};
+use crate::api::{Event, EventKind, Revision};
+use crate::machine::check::contains;
+use crate::machine::rows::{Listed, Prefix, Record, changes_parts, corrupt};
+
+/// Changes looked at in one step, about. A guess: a millisecond of work.
+const STEP_CHANGES: usize = 1024;
+
+/// What a step came to.
+pub(super) struct Step {
+    /// Events of whole revisions.
+    pub events: Vec<Event>,
+    /// Everything up to there is in them.
+    pub reached: Revision,
+}
+
+/// Reads changes from the watch's next revision on, up to `revision`, of about `bytes_max` bytes.
+pub(super) fn step<E: Engine>(
+    engine: &E,
+    rows: Prefix,
+    watcher: &Watcher,
+    revision: Revision,
+    bytes_max: usize,
+) -> Result<Step, Error> {
+    let view = engine.view();
+    let mut step = Step { events: Vec::new(), reached: revision };
+    let (mut seen, mut bytes) = (0, 0);
+    let (from, to) = (rows.changes(watcher.next, 0), rows.changes(revision + 1, 0));
+    view.scan(Family::StrongChanges, &from, Some(&to), &mut |row_key, row| {
+        let (at, sub) = changes_parts(row_key)?;
+        // Only before the first row of a revision, which is never torn apart.
+        if sub == 0 && (seen >= STEP_CHANGES || (bytes >= bytes_max && !step.events.is_empty())) {
+            step.reached = at - 1;
+            return Ok(ControlFlow::Break(()));
+        }
+        for listed in Listed::decode_all(row)? {
+            seen += 1;
+            if watcher.spec.only.is_none_or(|only| only == listed.kind)
+                && contains(&watcher.spec.keys, listed.key)
+            {
+                let event = event(&view, rows, at, &listed, watcher.spec.prev)?;
+                bytes += event_bytes(&event);
+                step.events.push(event);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(step)
+}
+
+fn event(
+    view: &impl View,
+    rows: Prefix,
+    revision: Revision,
+    listed: &Listed<'_>,
+    prev: bool,
+) -> Result<Event, Error> {
+    let new = match listed.kind {
+        EventKind::Put => Some(record(view, rows, revision, listed.key)?),
+        EventKind::Delete => None,
+    };
+    // May be gone: it is older than the revision, and perhaps than the last compaction.
+    let old = if prev && listed.superseded != 0 {
+        view.get(Family::StrongPast, &rows.past(listed.key, listed.superseded))?
+    } else {
+        None
+    };
+    Told { revision, key: listed.key, new: new.as_deref(), old: old.as_deref() }.event(prev)
+}
+
+/// The record that a key got at a revision.
+fn record(view: &impl View, rows: Prefix, revision: Revision, key: &[u8]) -> Result<Vec<u8>, Error> {
+    if let Some(row) = view.get(Family::StrongNow, &rows.now(key))?
+        && Record::decode(&row)?.modified == revision
+    {
+        return Ok(row);
+    }
+    let past = view.get(Family::StrongPast, &rows.past(key, revision))?;
+    past.ok_or_else(|| corrupt("a change without its record"))
+}

@@ -1,0 +1,192 @@
+//! Which watches a key concerns, without asking each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::WatchId;
+use crate::api::Keys;
+
+/// Ranges that came lately and are looked through one by one. A guess.
+const FRESH_MAX: usize = 64;
+
+/// Watches by what they watch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    keys: BTreeMap<Vec<u8>, BTreeSet<WatchId>>,
+    ranges: Ranges,
+}
+
+impl Index {
+    pub fn insert(&mut self, id: WatchId, keys: &Keys) {
+        match keys {
+            Keys::One(key) => {
+                self.keys.entry(key.clone()).or_default().insert(id);
+            }
+            Keys::Range { from, to } => {
+                self.ranges.insert(Entry { from: from.clone(), to: to.clone(), id });
+            }
+        }
+    }
+
+    pub fn remove(&mut self, id: WatchId, keys: &Keys) {
+        match keys {
+            Keys::One(key) => {
+                if let Some(ids) = self.keys.get_mut(key) {
+                    ids.remove(&id);
+                    if ids.is_empty() {
+                        self.keys.remove(key);
+                    }
+                }
+            }
+            Keys::Range { from, .. } => self.ranges.remove(from, id),
+        }
+    }
+
+    /// Adds the watches that `key` concerns to `ids`.
+    pub fn matching(&self, key: &[u8], ids: &mut Vec<WatchId>) {
+        if let Some(watches) = self.keys.get(key) {
+            ids.extend(watches);
+        }
+        self.ranges.matching(key, ids);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    from: Vec<u8>,
+    /// `None`: no end.
+    to: Option<Vec<u8>>,
+    id: WatchId,
+}
+
+impl Entry {
+    fn contains(&self, key: &[u8]) -> bool {
+        self.from.as_slice() <= key && self.to.as_ref().is_none_or(|to| key < to.as_slice())
+    }
+}
+
+/// Ranges: most of them sorted by where they begin, with how far any of a stretch of them reaches (an
+/// implicit interval tree); the latest beside them.
+#[derive(Clone, Debug, Default)]
+struct Ranges {
+    sorted: Vec<Entry>,
+    /// Of the stretch whose middle is entry `n`: the entry of it that reaches farthest.
+    farthest: Vec<usize>,
+    fresh: Vec<Entry>,
+}
+
+impl Ranges {
+    fn insert(&mut self, entry: Entry) {
+        self.fresh.push(entry);
+        if self.fresh.len() > FRESH_MAX.max(self.sorted.len() / 8) {
+            self.sorted.append(&mut self.fresh);
+            self.sorted.sort_unstable();
+            self.measure();
+        }
+    }
+
+    fn remove(&mut self, from: &[u8], id: WatchId) {
+        self.fresh.retain(|entry| entry.id != id);
+        let start = self.sorted.partition_point(|entry| entry.from.as_slice() < from);
+        let same = self.sorted[start..].iter().take_while(|entry| entry.from == from);
+        let found = same.zip(start..).find_map(|(entry, at)| (entry.id == id).then_some(at));
+        if let Some(at) = found {
+            self.sorted.remove(at);
+            self.measure();
+        }
+    }
+
+    fn matching(&self, key: &[u8], ids: &mut Vec<WatchId>) {
+        ids.extend(self.fresh.iter().filter(|entry| entry.contains(key)).map(|entry| entry.id));
+        let begun = self.sorted.partition_point(|entry| entry.from.as_slice() <= key);
+        self.collect(key, 0, self.sorted.len(), begun, ids);
+    }
+
+    /// Looks through entries `low..high`, of which those from `begun` on begin after the key.
+    fn collect(&self, key: &[u8], low: usize, high: usize, begun: usize, ids: &mut Vec<WatchId>) {
+        if low >= high || low >= begun {
+            return;
+        }
+        let middle = low.midpoint(high);
+        let reaches = &self.sorted[self.farthest[middle]];
+        if reaches.to.as_ref().is_some_and(|to| to.as_slice() <= key) {
+            return;
+        }
+        self.collect(key, low, middle, begun, ids);
+        if middle < begun && self.sorted[middle].contains(key) {
+            ids.push(self.sorted[middle].id);
+        }
+        self.collect(key, middle + 1, high, begun, ids);
+    }
+
+    fn measure(&mut self) {
+        self.farthest = vec![0; self.sorted.len()];
+        self.measure_stretch(0, self.sorted.len());
+    }
+
+    fn measure_stretch(&mut self, low: usize, high: usize) -> Option<usize> {
+        if low >= high {
+            return None;
+        }
+        let middle = low.midpoint(high);
+        let sides = [self.measure_stretch(low, middle), self.measure_stretch(middle + 1, high)];
+        let farther = |one: usize, other: usize| match (&self.sorted[one].to, &self.sorted[other].to) {
+            (None, _) => one,
+            (_, None) => other,
+            (Some(a), Some(b)) => {
+                if a >= b {
+                    one
+                } else {
+                    other
+                }
+            }
+        };
+        let farthest = sides.into_iter().flatten().fold(middle, farther);
+        self.farthest[middle] = farthest;
+        Some(farthest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(0u8..4, 0..3)
+    }
+
+    fn keys() -> impl Strategy<Value = Keys> {
+        prop_oneof![
+            key().prop_map(Keys::One),
+            (key(), prop::option::of(key())).prop_map(|(from, to)| Keys::Range { from, to }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_looking_at_each_finds(
+            all in prop::collection::vec((keys(), any::<bool>()), 0..300),
+            asked in prop::collection::vec(key(), 1..20),
+        ) {
+            let mut index = Index::default();
+            for (id, (keys, _)) in (0..).zip(&all) {
+                index.insert(id, keys);
+            }
+            for (id, (keys, stays)) in (0..).zip(&all) {
+                if !stays {
+                    index.remove(id, keys);
+                }
+            }
+            for key in asked {
+                let mut found = Vec::new();
+                index.matching(&key, &mut found);
+                found.sort_unstable();
+                let wanted = (0..).zip(&all).filter(|(_, (keys, stays))| {
+                    *stays && crate::machine::check::contains(keys, &key)
+                });
+                let wanted: Vec<WatchId> = wanted.map(|(id, _)| id).collect();
+                prop_assert_eq!(found, wanted);
+            }
+        }
+    }
+}

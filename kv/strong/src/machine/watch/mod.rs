@@ -1,0 +1,192 @@
+//! Watches: changes of keys told in order, each once.
+//!
+//! A watch is *live*, and events wait for it in memory, or it is *catching up*, and reads what it has
+//! not been told from the engine in bounded steps. One that is not asked for its events in time, or
+//! for which there is no room, goes back to catching up: nothing is lost, as long as it is not
+//! compacted.
+
+mod catchup;
+mod index;
+mod watcher;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use starling_kv::{Engine, Error};
+
+use super::Machine;
+use super::rows::Record;
+use crate::api::{Event, KeyValue, Refusal, Revision, Watch, WatchUpdate};
+use index::Index;
+use watcher::Watcher;
+
+/// Names a watch; chosen by the caller.
+pub type WatchId = u64;
+
+/// Watches of one keyspace on one replica, at most. A guess.
+pub const WATCHES_MAX: usize = 65_536;
+/// Events that wait for all of them, bytes. A guess.
+pub const WATCHES_BYTES_MAX: usize = 32 << 20;
+
+/// A change, as watches are told.
+pub(super) struct Told<'a> {
+    pub revision: Revision,
+    pub key: &'a [u8],
+    /// The row written; `None`: the key was deleted.
+    pub new: Option<&'a [u8]>,
+    /// The row before.
+    pub old: Option<&'a [u8]>,
+}
+
+impl Told<'_> {
+    fn event(&self, prev: bool) -> Result<Event, Error> {
+        let prev = if prev { self.old } else { None };
+        let prev = prev.map(Record::decode).transpose()?.map(|prev| prev.key_value(self.key));
+        let gone = || KeyValue { key: self.key.to_vec(), mod_revision: self.revision, ..KeyValue::default() };
+        let kv = match self.new {
+            Some(row) => Record::decode(row)?.key_value(self.key),
+            None => gone(),
+        };
+        Ok(Event { kv, kind: self.kind(), prev })
+    }
+}
+
+/// All watches of a replica.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    table: BTreeMap<WatchId, Watcher>,
+    index: Index,
+    /// Those that have something to be told, or to do.
+    ready: BTreeSet<WatchId>,
+    /// Events that wait, bytes.
+    bytes: usize,
+}
+
+impl Watches {
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Watches, and bytes of the events that wait for them.
+    pub fn len(&self) -> (usize, usize) {
+        (self.table.len(), self.bytes)
+    }
+
+    /// Tells a change to those that it concerns.
+    pub fn tell(&mut self, told: &Told<'_>) -> Result<(), Error> {
+        let mut ids = Vec::new();
+        self.index.matching(told.key, &mut ids);
+        // Made when first wanted; without and with what was there before.
+        let mut events: [Option<Arc<Event>>; 2] = [None, None];
+        for id in ids {
+            let Some(watcher) = self.table.get_mut(&id) else { continue };
+            if !watcher.wants(told.revision, told.kind()) {
+                continue;
+            }
+            let prev = watcher.spec.prev;
+            let event = match &mut events[usize::from(prev)] {
+                Some(event) => event,
+                none => none.insert(Arc::new(told.event(prev)?)),
+            };
+            let before = watcher.bytes();
+            watcher.push(told.revision, event, WATCHES_BYTES_MAX.saturating_sub(self.bytes));
+            self.bytes = self.bytes + watcher.bytes() - before;
+            self.ready.insert(id);
+        }
+        Ok(())
+    }
+
+    /// The rows are other ones now; see [`Watcher::resume`].
+    pub fn resume(&mut self, before: Revision, revision: Revision) {
+        for (id, watcher) in &mut self.table {
+            watcher.resume(before, revision);
+            self.ready.insert(*id);
+        }
+        self.bytes = 0;
+    }
+
+    fn remove(&mut self, id: WatchId) {
+        if let Some(watcher) = self.table.remove(&id) {
+            self.index.remove(id, &watcher.spec.keys);
+            self.bytes -= watcher.bytes();
+            self.ready.remove(&id);
+        }
+    }
+}
+
+impl<E: Engine> Machine<E> {
+    /// Begins to watch under a name that no other watch has. [`WatchUpdate::Created`] is what it is
+    /// told first.
+    ///
+    /// # Errors
+    /// [`Refusal::TooMany`] at [`WATCHES_MAX`], or what is wrong with the keys.
+    pub fn watch(&mut self, id: WatchId, spec: Watch) -> Result<(), Refusal> {
+        super::check::keys(&spec.keys)?;
+        if self.watches.table.len() >= WATCHES_MAX {
+            return Err(Refusal::TooMany { what: "watches".into(), max: WATCHES_MAX as u64 });
+        }
+        self.watches.remove(id);
+        self.watches.index.insert(id, &spec.keys);
+        self.watches.table.insert(id, Watcher::new(spec, self.state.revision));
+        self.watches.ready.insert(id);
+        Ok(())
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&mut self, id: WatchId) {
+        self.watches.remove(id);
+    }
+
+    /// Has a watch told [`WatchUpdate::Progress`] as soon as it has been told everything.
+    pub fn request_progress(&mut self, id: WatchId) {
+        if let Some(watcher) = self.watches.table.get_mut(&id) {
+            watcher.wants_progress = true;
+            self.watches.ready.insert(id);
+        }
+    }
+
+    /// The watches for which [`Machine::poll_watch`] may have something, each named once until there is
+    /// more: who polls one until it answers `None` misses nothing.
+    pub fn take_ready(&mut self) -> Vec<WatchId> {
+        std::mem::take(&mut self.watches.ready).into_iter().collect()
+    }
+
+    /// What a watch is told next: events of whole revisions, of about `bytes_max` bytes or of one
+    /// revision. `None`: nothing for now. After [`WatchUpdate::Compacted`] the watch is gone.
+    ///
+    /// # Errors
+    /// The engine's. The watch is as it was.
+    pub fn poll_watch(&mut self, id: WatchId, bytes_max: usize) -> Result<Option<WatchUpdate>, Error> {
+        self.check_sound()?;
+        let (revision, compacted) = (self.state.revision, self.state.compacted);
+        let Some(watcher) = self.watches.table.get_mut(&id) else { return Ok(None) };
+        if let Some(revision) = watcher.created.take() {
+            return Ok(Some(WatchUpdate::Created { revision }));
+        }
+        if !watcher.is_live {
+            if watcher.next < compacted {
+                self.watches.remove(id);
+                return Ok(Some(WatchUpdate::Compacted { oldest: compacted }));
+            }
+            let step = catchup::step(&self.engine, self.rows, watcher, revision, bytes_max)?;
+            watcher.next = step.reached + 1;
+            watcher.is_live = step.reached == revision;
+            if !step.events.is_empty() {
+                return Ok(Some(WatchUpdate::Events { revision: step.reached, events: step.events }));
+            }
+            if !watcher.is_live {
+                self.watches.ready.insert(id);
+                return Ok(None);
+            }
+        }
+        let before = watcher.bytes();
+        if let Some(update) = watcher.take(bytes_max) {
+            self.watches.bytes = self.watches.bytes + watcher.bytes() - before;
+            return Ok(Some(update));
+        }
+        if std::mem::take(&mut watcher.wants_progress) {
+            return Ok(Some(WatchUpdate::Progress { revision }));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,333 @@
+//! The state machine, case by case.
+
+mod common;
+
+use common::*;
+use starling_kv::{Error, MemoryEngine};
+use starling_strong::api::*;
+use starling_strong::machine::{CLIENTS_MAX, Command, Config, Machine, WINDOW, limits};
+
+fn named(client: u128, seq: u64, answered_below: u64, write: Write) -> Command {
+    Command::Write { id: Some(RequestId { client, seq, answered_below }), fence: None, write }
+}
+
+fn sequential(prefix: &str) -> Write {
+    Write::PutSequential { prefix: prefix.into(), value: Vec::new(), lease: 0 }
+}
+
+#[test]
+fn a_key_has_a_history() {
+    let mut machine = fresh();
+    assert_eq!(machine.revision(), 1);
+    for text in ["one", "two"] {
+        write(&mut machine, put("k", text)).expect("puts");
+    }
+    let kv = &read(&machine, range(all(), 0)).expect("reads").kvs[0];
+    assert_eq!((kv.create_revision, kv.mod_revision, kv.version, &kv.value[..]), (2, 3, 2, &b"two"[..]));
+    let kv = &read(&machine, range(all(), 2)).expect("reads").kvs[0];
+    assert_eq!((kv.create_revision, kv.mod_revision, kv.version, &kv.value[..]), (2, 2, 1, &b"one"[..]));
+    write(&mut machine, delete("k")).expect("deletes");
+    write(&mut machine, put("k", "again")).expect("puts");
+    assert_eq!(read(&machine, range(all(), 4)).expect("reads"), Found::default());
+    let kv = &read(&machine, range(all(), 5)).expect("reads").kvs[0];
+    assert_eq!((kv.create_revision, kv.version), (5, 1));
+}
+
+#[test]
+fn a_named_write_is_applied_once() {
+    let engine = MemoryEngine::new();
+    let mut machine = open(&engine);
+    let first = apply(&mut machine, named(1, 1, 0, sequential("queue/")));
+    // In the same batch, in a later one, after a restart.
+    let again = named(1, 1, 0, sequential("queue/"));
+    let both = apply_all(
+        &mut machine,
+        vec![named(1, 2, 0, sequential("queue/")), named(1, 2, 0, sequential("queue/"))],
+    );
+    assert_eq!(both[0], both[1]);
+    assert_eq!(apply(&mut machine, again.clone()), first);
+    let mut machine = open(&engine);
+    assert_eq!(apply(&mut machine, again.clone()), first);
+    assert_eq!(read(&machine, range(all(), 0)).expect("reads").count, 2);
+    // A refusal is an answer, too, also when it would go well now.
+    let needs = || Write::Put(Put { key: b"k".to_vec(), value: None, lease: Some(0), prev: false });
+    assert_eq!(apply(&mut machine, named(1, 3, 0, needs())), Err(Refusal::KeyNotFound));
+    write(&mut machine, put("k", "there")).expect("puts");
+    assert_eq!(apply(&mut machine, named(1, 3, 0, needs())), Err(Refusal::KeyNotFound));
+    // What has been answered for certain is forgotten, and never applied again.
+    assert!(apply(&mut machine, named(1, 4, 4, needs())).is_ok());
+    assert_eq!(apply(&mut machine, again.clone()), Err(Refusal::Forgotten));
+    assert_eq!(apply(&mut open(&engine), again), Err(Refusal::Forgotten));
+    // Nor is one that is too far behind.
+    assert!(apply(&mut machine, named(1, 5 + WINDOW, 4, needs())).is_ok());
+    assert_eq!(apply(&mut machine, named(1, 5, 4, needs())), Err(Refusal::Forgotten));
+    assert!(apply(&mut machine, named(1, 6, 4, needs())).is_ok());
+}
+
+#[test]
+fn the_longest_silent_client_gives_way() {
+    let engine = MemoryEngine::new();
+    let mut machine = open(&engine);
+    let clients = 1..=CLIENTS_MAX as u128 + 1;
+    let commands = clients.map(|client| named(client, 1, 0, put("k", "v"))).collect();
+    apply_all(&mut machine, commands);
+    for mut machine in [open(&engine), machine] {
+        assert_eq!(apply(&mut machine, named(1, 2, 2, put("k", "v"))), Err(Refusal::Forgotten));
+        assert!(apply(&mut machine, named(2, 2, 2, put("k", "v"))).is_ok());
+        machine = open(&MemoryEngine::new());
+        assert_eq!(machine.revision(), 1);
+    }
+    let figures = open(&engine).figures();
+    assert_eq!((figures.clients, figures.answers), (CLIENTS_MAX, CLIENTS_MAX + 1));
+    let rows = dump(&engine).iter().filter(|(family, ..)| *family == "strong_state").count();
+    assert!(rows <= CLIENTS_MAX + 2, "{rows} rows");
+}
+
+#[test]
+fn a_stale_fence_is_refused() {
+    let mut machine = fresh();
+    let mut token = |holder: &str| write(&mut machine, put(holder, "")).expect("puts").revision;
+    let (first, second) = (token("lock/a"), token("lock/b"));
+    token("lock");
+    token("locks/c");
+    let mut fenced = |token, key: &str| {
+        let fence = Some(Fence { lock: b"lock".to_vec(), token });
+        apply(&mut machine, Command::Write { id: None, fence, write: put(key, "written") })
+    };
+    assert!(fenced(first, "k").is_ok());
+    assert_eq!(fenced(second, "k"), Err(Refusal::StaleFence { token: second }));
+    write(&mut machine, delete("lock/a")).expect("deletes");
+    let fence = |token| Some(Fence { lock: b"lock".to_vec(), token });
+    let command = |token| Command::Write { id: None, fence: fence(token), write: put("k", "later") };
+    // Also where the lock changes hands in the same batch.
+    let answers = apply_all(
+        &mut machine,
+        vec![command(first), command(second), common::command(delete("lock/b")), command(second)],
+    );
+    let is_ok: Vec<bool> = answers.into_iter().map(|answer| answer.expect("asked").is_ok()).collect();
+    assert_eq!(is_ok, [false, true, true, false]);
+}
+
+#[test]
+fn a_lease_lasts_its_whole_time() {
+    let engine = MemoryEngine::new();
+    let mut machine = open(&engine);
+    let grant = |id| command(Write::LeaseGrant { id, ttl_ms: 5000 });
+    machine.lead(1000);
+    machine.apply(1000, vec![(1, Some(grant(7)))]).expect("applies");
+    assert_eq!(machine.next_expiry(), Some(6000));
+    assert_eq!(machine.expired(5999, 10), []);
+    assert!(machine.keep_alive(4000, 7).is_ok());
+    assert_eq!(machine.expired(8999, 10), []);
+    assert_eq!(machine.expired(9000, 10), [7]);
+    assert_eq!(machine.keep_alive(9000, 7), Err(Refusal::LeaseNotFound(7)), "it may be revoked already");
+    // A replica that does not lead keeps no time, and one that begins to lead gives it anew.
+    machine.follow();
+    assert_eq!((machine.next_expiry(), machine.expired(99_000, 10)), (None, vec![]));
+    machine.apply(20_000, vec![(2, Some(grant(8)))]).expect("applies");
+    machine.lead(30_000);
+    assert_eq!((machine.expired(34_999, 10), machine.expired(35_000, 10)), (vec![], vec![7, 8]));
+    assert_eq!(machine.expired(35_000, 1), [7]);
+    let Ok(Answer { body: Body::TimeToLive { granted_ms, left_ms, .. }, .. }) =
+        machine.time_to_live(31_000, 7, false)
+    else {
+        panic!("a lease's time")
+    };
+    assert_eq!((granted_ms, left_ms), (5000, 4000));
+    let mut machine = open(&engine);
+    machine.lead(100_000);
+    assert_eq!(machine.next_expiry(), Some(105_000));
+    write(&mut machine, Write::LeaseRevoke { id: 7 }).expect("revokes");
+    assert_eq!(machine.expired(105_000, 10), [8]);
+    assert_eq!(machine.keep_alive(0, 7), Err(Refusal::LeaseNotFound(7)));
+    let answer = write(&mut machine, Write::LeaseGrant { id: 0, ttl_ms: 5000 }).expect("grants");
+    let Body::LeaseGranted { id, .. } = answer.body else { panic!("a lease") };
+    assert!(id > 0 && id != 8);
+}
+
+#[test]
+fn a_revoked_lease_takes_its_keys_at_one_revision() {
+    let mut machine = fresh();
+    for id in [1, 2] {
+        write(&mut machine, Write::LeaseGrant { id, ttl_ms: 5000 }).expect("grants");
+    }
+    for (key, lease) in [("a", 1), ("b", 1), ("c", 2), ("d", 1)] {
+        write(&mut machine, put_leased(key, "v", lease)).expect("puts");
+    }
+    write(&mut machine, put("d", "without a lease")).expect("puts");
+    write(&mut machine, put_leased("b", "moved", 2)).expect("puts");
+    let before = machine.revision();
+    let answer = write(&mut machine, Write::LeaseRevoke { id: 1 }).expect("revokes");
+    assert_eq!(answer.revision, before + 1);
+    let left: Vec<Vec<u8>> =
+        read(&machine, range(all(), 0)).expect("reads").kvs.into_iter().map(|kv| kv.key).collect();
+    assert_eq!(left, [b"b", b"c", b"d"]);
+    assert_eq!(write(&mut machine, put_leased("x", "v", 1)), Err(Refusal::LeaseNotFound(1)));
+}
+
+#[test]
+fn a_full_keyspace_takes_only_what_makes_room() {
+    let config = Config { quota_bytes: 2000 };
+    let mut machine = Machine::open(MemoryEngine::new(), GROUP, config).expect("opens");
+    let value = "x".repeat(300);
+    let mut puts = 0;
+    let refusal = loop {
+        match machine.admit(command(put("k", &value))) {
+            Ok(admitted) => drop(apply(&mut machine, admitted)),
+            Err(refusal) => break refusal,
+        }
+        puts += 1;
+    };
+    assert!((4..8).contains(&puts));
+    let bytes = machine.bytes();
+    assert_eq!(refusal, Refusal::NoSpace { bytes, max: 2000 });
+    // A named one is refused through the log, where an earlier sending of it counts.
+    let one = named(1, 1, 0, put("k", "named"));
+    let admitted = machine.admit(one.clone()).expect("goes into the log");
+    assert!(matches!(admitted, Command::Refuse { .. }));
+    let answer = apply(&mut machine, one);
+    assert!(answer.is_ok());
+    assert_eq!(apply(&mut machine, admitted), answer);
+    let other = machine.admit(named(1, 2, 0, put("k", "named"))).expect("goes into the log");
+    assert!(matches!(apply(&mut machine, other), Err(Refusal::NoSpace { .. })));
+    // Deleting and compacting always work, and make room.
+    for write in [delete("k"), Write::Compact { revision: machine.revision() + 1 }] {
+        let admitted = machine.admit(command(write)).expect("makes room");
+        apply(&mut machine, admitted).expect("applies");
+    }
+    while machine.maintain().expect("maintains") {}
+    assert!(machine.bytes() < 100, "{}", machine.bytes());
+    assert!(machine.admit(command(put("k", &value))).is_ok());
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    let mut machine = fresh();
+    let refusal = |machine: &mut Machine<MemoryEngine>, asked: Write| {
+        let admitted = machine.admit(command(asked.clone())).expect_err("is refused at the door");
+        assert_eq!(write(machine, asked), Err(admitted.clone()), "and by the log");
+        admitted
+    };
+    let long = "k".repeat(limits::KEY_BYTES_MAX + 1);
+    assert!(matches!(refusal(&mut machine, put(&long, "")), Refusal::TooLarge { .. }));
+    assert_eq!(refusal(&mut machine, put("", "v")), Refusal::EmptyKey);
+    assert!(matches!(
+        refusal(&mut machine, put("k", &"v".repeat(limits::VALUE_BYTES_MAX + 1))),
+        Refusal::TooLarge { .. }
+    ));
+    assert!(write(&mut machine, put("k", &"v".repeat(limits::VALUE_BYTES_MAX))).is_ok());
+    assert_eq!(refusal(&mut machine, Write::LeaseGrant { id: 1, ttl_ms: 999 }), Refusal::LeaseTtl);
+    let txn = |then: Vec<TxnOp>| Write::Txn(Txn { compare: Vec::new(), then, otherwise: Vec::new() });
+    let op = |number: usize| {
+        TxnOp::Put(Put {
+            key: format!("{number}").into(),
+            value: Some(Vec::new()),
+            lease: Some(0),
+            prev: false,
+        })
+    };
+    let ops = |count| (0..count).map(op).collect();
+    assert!(write(&mut machine, txn(ops(limits::TXN_OPS_MAX))).is_ok());
+    let max = limits::TXN_OPS_MAX as u64;
+    assert_eq!(refusal(&mut machine, txn(ops(limits::TXN_OPS_MAX + 1))), Refusal::TooManyOps { max });
+    assert_eq!(refusal(&mut machine, txn(vec![op(1), op(1)])), Refusal::DuplicateKey);
+    let nested = |depth| {
+        (1..depth).fold(Txn { compare: Vec::new(), then: Vec::new(), otherwise: Vec::new() }, |inner, _| {
+            Txn { compare: Vec::new(), then: vec![TxnOp::Txn(inner)], otherwise: Vec::new() }
+        })
+    };
+    assert!(write(&mut machine, Write::Txn(nested(8))).is_ok());
+    assert!(matches!(refusal(&mut machine, Write::Txn(nested(9))), Refusal::TooManyOps { .. }));
+}
+
+#[test]
+fn answers_are_bounded_and_go_on() {
+    let mut machine = fresh();
+    let value = "v".repeat(1 << 20);
+    for number in 0..10 {
+        write(&mut machine, put(&format!("k{number}"), &value)).expect("puts");
+    }
+    for revision in [0, machine.revision(), machine.revision() - 2] {
+        let (mut from, mut keys) = (Vec::new(), 0);
+        loop {
+            let found = read(&machine, range(Keys::Range { from, to: None }, revision)).expect("reads");
+            assert_eq!(found.count + keys, if revision == 9 { 8 } else { 10 });
+            keys += found.kvs.len() as u64;
+            assert!(found.kvs.len() <= 4 && !found.kvs.is_empty());
+            if !found.more {
+                break;
+            }
+            from = [&found.kvs.last().expect("a key").key[..], &[0]].concat();
+        }
+        assert_eq!(keys, if revision == 9 { 8 } else { 10 });
+    }
+    // What cannot be asked for again is refused before anything is changed.
+    let everything = Write::Delete(Delete { keys: all(), prev: true });
+    assert!(matches!(write(&mut machine, everything), Err(Refusal::TooLarge { .. })));
+    assert_eq!(read(&machine, range(all(), 0)).expect("reads").count, 10);
+    write(&mut machine, Write::Delete(Delete { keys: all(), prev: false })).expect("deletes");
+}
+
+#[test]
+fn a_replica_that_differs_says_so() {
+    let (mut leader, engine) = (fresh(), MemoryEngine::new());
+    let mut follower = open(&engine);
+    for number in 0..10 {
+        write(&mut leader, put("k", &number.to_string())).expect("puts");
+        let text = if number == 4 { "flipped".into() } else { number.to_string() };
+        write(&mut follower, put("k", &text)).expect("puts");
+    }
+    let check = |index| Command::CheckHash { index, hash: leader.hash_at(index).expect("is kept") };
+    assert_eq!(leader.hash_at(3), follower.hash_at(3));
+    apply_all(&mut follower, vec![check(3), Command::CheckHash { index: 900, hash: [1; 32] }]);
+    assert_eq!(follower.diverged(), None);
+    apply_all(&mut follower, vec![check(8)]);
+    assert_eq!(follower.diverged(), Some(8));
+    assert_eq!(open(&engine).diverged(), Some(8), "also after a restart");
+    let mut same = fresh();
+    for number in 0..10 {
+        write(&mut same, put("k", &number.to_string())).expect("puts");
+        let own = Command::CheckHash { index: same.applied(), hash: same.hash() };
+        apply_all(&mut same, vec![own]);
+    }
+    let checks =
+        (1..=20).map(|index| Command::CheckHash { index, hash: same.hash_at(index).expect("is kept") });
+    let checks = checks.collect();
+    let mut other = fresh();
+    for number in 0..10 {
+        apply_all(
+            &mut other,
+            vec![command(put("k", &number.to_string())), Command::CheckHash { index: 0, hash: [0; 32] }],
+        );
+    }
+    apply_all(&mut other, checks);
+    assert_eq!(other.diverged(), None);
+}
+
+#[test]
+fn entries_are_applied_once_and_without_gaps() {
+    let mut machine = fresh();
+    let entries = |from: u64| (from..from + 3).map(|index| (index, Some(command(put("k", "v"))))).collect();
+    machine.apply(0, entries(1)).expect("applies");
+    let again = machine.apply(0, entries(2)).expect("applies");
+    assert_eq!(again.iter().filter(|answer| answer.is_none()).count(), 2);
+    assert_eq!((machine.applied(), machine.revision()), (4, 5));
+    machine.apply(0, vec![(5, None)]).expect("applies");
+    assert!(matches!(machine.apply(0, entries(7)), Err(Error::Corrupt { .. })));
+    assert!(machine.apply(0, entries(6)).is_err(), "it has failed");
+}
+
+#[test]
+fn a_failed_write_is_not_believed() {
+    let engine = Failing::after(1);
+    let open = || Machine::open(engine.clone(), GROUP, Config::default()).expect("opens");
+    let mut machine = open();
+    let entry = |index| vec![(index, Some(named(1, index, 0, put("k", &index.to_string()))))];
+    machine.apply(0, entry(1)).expect("applies");
+    assert_eq!(machine.apply(0, entry(2)), Err(Error::Full));
+    engine.fail_after(u64::MAX);
+    assert!(machine.apply(0, entry(3)).is_err() && machine.read(&Read::Leases).is_err());
+    let mut machine = open();
+    assert_eq!((machine.applied(), machine.revision()), (1, 2));
+    assert!(machine.apply(0, entry(2)).expect("applies")[0].as_ref().is_some_and(Result::is_ok));
+}
