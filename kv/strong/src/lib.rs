@@ -3,4 +3,8 @@
 
 pub mod api;
 pub mod codec;
+pub mod log;
 pub mod machine;
+pub mod members;
+
+mod limits;

@@ -1,0 +1,365 @@
+//! A group's log, on rows of an engine: entries, the promises of this member, and who belongs to it.
+//!
+//! Everything that belongs together is one write of the engine, so a crash leaves one or the other.
+//! Nothing here is durable against a crash of the machine before the engine was synced: the caller
+//! says nothing that promises durability until then.
+//!
+//! A log that does not hold what its member has promised (rows missing, damaged or out of order) does
+//! not open: the member may have acknowledged what is lost, and if it voted without it, an acknowledged
+//! write could vanish. Such a member has to leave the group, and its node joins again as another one.
+
+mod recent;
+mod record;
+mod storage;
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+
+use raft::eraftpb::{Entry, HardState, Snapshot};
+use starling_kv::engine::{Family, RowOp, View};
+use starling_kv::{Engine, Error};
+
+pub(crate) use recent::entry_bytes;
+use recent::{Recent, Terms};
+pub(crate) use record::entry_type;
+use record::{Base, Tail};
+
+use crate::limits::INDEX_MAX;
+use crate::members::{MemberId, Members, NodeKey};
+
+/// Where the log of a new group begins: Raft wants something before the first entry.
+pub const FOUNDED_AT: u64 = 1;
+/// By so many elections a forced group is ahead of what it came from.
+const FORCED_TERMS: u64 = 1_000_000;
+/// Entries removed in one write. A guess: a few milliseconds of work.
+const REMOVED_MAX: u64 = 4096;
+
+/// Why a log does not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// A row does not match its checksum, or is not what should be there.
+    #[error("the log is damaged at entry {index}, of {last} that were promised")]
+    Damaged {
+        /// The first bad entry; 0: what the log says about itself.
+        index: u64,
+        /// The last entry that this member may have acknowledged; 0: unknown.
+        last: u64,
+    },
+    /// The log ends before its end.
+    #[error("the log ends at entry {found}, but entry {last} was promised")]
+    Truncated {
+        /// The last entry there is.
+        found: u64,
+        /// The last entry that this member may have acknowledged.
+        last: u64,
+    },
+    /// The engine failed; nothing is known about the log.
+    #[error(transparent)]
+    Storage(#[from] Error),
+}
+
+/// Where a snapshot stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPoint {
+    /// The last entry it contains.
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// The members as of that entry.
+    pub members: Members,
+}
+
+/// What replaces a log; see [`Log::install`].
+pub struct Install {
+    base: Base,
+    tail: Tail,
+    ops: Vec<RowOp>,
+}
+
+impl Install {
+    /// The rows to be written.
+    pub fn rows(&self) -> Vec<RowOp> {
+        self.ops.clone()
+    }
+}
+
+/// A group's log.
+pub struct Log<E> {
+    engine: E,
+    group: [u8; 16],
+    tail: Tail,
+    base: Base,
+    terms: Terms,
+    recent: Recent,
+    /// The last entry that the state machine contained when Raft began.
+    applied: u64,
+    /// Bytes of the entries that are kept.
+    bytes: u64,
+    /// Shown to followers that need what is not in the log any more.
+    offer: Option<Snapshot>,
+    /// Set by Raft, which has only `&self`: a snapshot is needed; a read failed.
+    asked: RefCell<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    snapshot: bool,
+    failure: Option<Error>,
+}
+
+impl<E: Engine> Log<E> {
+    /// A log that begins with these members and an empty state machine, as of entry 1. Every founder
+    /// makes the same one. An existing log of the group is replaced: only to be called for a group that
+    /// this node has never heard of.
+    pub fn create(engine: E, group: [u8; 16], members: Members) -> Result<Self, Error> {
+        let base = Base { index: FOUNDED_AT, term: 1, members, members_at: FOUNDED_AT };
+        let tail = Tail { term: 1, vote: 0, last_index: FOUNDED_AT, last_term: 1 };
+        Self::begin(engine, group, base, tail)
+    }
+
+    /// An empty log of a member that was invited and waits for a snapshot.
+    pub fn join(engine: E, group: [u8; 16]) -> Result<Self, Error> {
+        Self::begin(engine, group, Base::default(), Tail::default())
+    }
+
+    fn begin(engine: E, group: [u8; 16], base: Base, tail: Tail) -> Result<Self, Error> {
+        let log = Self::assemble(engine, group, base, tail);
+        log.engine.write(vec![log.tail_row(&log.tail), log.base_row(&log.base)])?;
+        Ok(log)
+    }
+
+    fn assemble(engine: E, group: [u8; 16], base: Base, tail: Tail) -> Self {
+        Self {
+            engine,
+            group,
+            terms: Terms::since(base.index, base.term),
+            tail,
+            base,
+            recent: Recent::default(),
+            applied: 0,
+            bytes: 0,
+            offer: None,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// The log of an earlier run; `None` if there is none. Reads every entry.
+    pub fn open(engine: E, group: [u8; 16]) -> Result<Option<Self>, LogError> {
+        let row = |key: &[u8]| engine.get(Family::Raft, key);
+        let (tail_key, base_key) = (record::tail_key(&group), record::base_key(&group));
+        let (tail, base) = match (row(&tail_key)?, row(&base_key)?) {
+            (None, None) => return Ok(None),
+            (Some(tail), Some(base)) => (tail, base),
+            _ => return Err(LogError::Damaged { index: 0, last: 0 }),
+        };
+        let damaged = LogError::Damaged { index: 0, last: 0 };
+        let tail: Tail = record::open(&tail_key, &tail).ok_or_else(|| damaged.clone())?;
+        let base: Base = record::open(&base_key, &base).ok_or(damaged)?;
+        let mut log = Self::assemble(engine, group, base, tail);
+        log.read_entries()?;
+        Ok(Some(log))
+    }
+
+    fn read_entries(&mut self) -> Result<(), LogError> {
+        let last = self.tail.last_index;
+        let mut next = self.base.index + 1;
+        let mut term = self.base.term;
+        let mut bad = false;
+        let (from, to) = (record::entry_key(&self.group, next), record::entry_key(&self.group, INDEX_MAX));
+        let (terms, recent, bytes) = (&mut self.terms, &mut self.recent, &mut self.bytes);
+        self.engine.view().scan(Family::Raft, &from, Some(&to), &mut |key, row| {
+            let entry = record::open_entry(key, row)
+                .filter(|entry| entry.index == next && term <= entry.term && entry.index <= last);
+            let Some(entry) = entry else {
+                bad = true;
+                return Ok(ControlFlow::Break(()));
+            };
+            term = entry.term;
+            terms.set(next, term);
+            *bytes += entry_bytes(&entry) as u64;
+            recent.append(std::slice::from_ref(&entry));
+            next += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if bad {
+            return Err(LogError::Damaged { index: next, last });
+        }
+        if next != last + 1 {
+            return Err(LogError::Truncated { found: next - 1, last });
+        }
+        let is_consistent = term == self.tail.last_term && term <= self.tail.term.max(self.base.term);
+        if is_consistent { Ok(()) } else { Err(LogError::Damaged { index: last, last }) }
+    }
+
+    /// The state machine contains the entries up to `applied`: Raft begins there.
+    pub fn begin_at(&mut self, applied: u64) {
+        self.applied = applied;
+    }
+
+    /// Writes entries (replacing all from the first one's index on) and promises, as one.
+    pub fn append(&mut self, entries: &[Entry], hard: Option<&HardState>) -> Result<(), Error> {
+        let mut tail = self.tail;
+        if let Some(hard) = hard {
+            (tail.term, tail.vote) = (hard.term, hard.vote);
+        }
+        let mut ops = Vec::with_capacity(entries.len() + 1);
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            for entry in entries {
+                let key = record::entry_key(&self.group, entry.index);
+                let row = record::seal_entry(&key, entry);
+                ops.push(RowOp::Put(Family::Raft, key, row));
+            }
+            let replaced = last.index + 1..=self.tail.last_index;
+            ops.extend(replaced.map(|index| self.removal(index)));
+            (tail.last_index, tail.last_term) = (last.index, last.term);
+            debug_assert!(first.index > self.base.index, "what is in the state machine stays");
+        }
+        if ops.is_empty() && tail == self.tail {
+            return Ok(());
+        }
+        ops.push(self.tail_row(&tail));
+        self.engine.write(ops)?;
+        self.tail = tail;
+        for entry in entries {
+            self.terms.set(entry.index, entry.term);
+            self.bytes += entry_bytes(entry) as u64;
+        }
+        self.recent.append(entries);
+        Ok(())
+    }
+
+    /// Notes who the members are as of entry `index`. To be written before that entry counts as
+    /// applied: an entry that is applied again must not change the members again.
+    pub fn set_members(&mut self, members: Members, index: u64) -> Result<(), Error> {
+        let base = Base { members, members_at: index, ..self.base.clone() };
+        self.engine.write(vec![self.base_row(&base)])?;
+        self.base = base;
+        Ok(())
+    }
+
+    /// Leaves one member, at the end of the log; see [`crate::group::Group::force_alone`]. Its term is so
+    /// far ahead that nobody of the old members can lead it.
+    pub fn force_alone(&mut self, member: MemberId, node: NodeKey) -> Result<(), Error> {
+        let next = self.base.members.next.max(member + 1);
+        let members =
+            Members { voters: [member].into(), nodes: [(member, node)].into(), next, ..Members::default() };
+        let base = Base { members, members_at: self.tail.last_index, ..self.base.clone() };
+        let tail = Tail { term: self.tail.term + FORCED_TERMS, vote: 0, ..self.tail };
+        self.engine.write(vec![self.base_row(&base), self.tail_row(&tail)])?;
+        (self.base, self.tail) = (base, tail);
+        Ok(())
+    }
+
+    /// Removes entries up to `index`, which the state machine contains; a bounded number at a time.
+    pub fn compact(&mut self, index: u64) -> Result<(), Error> {
+        let index = index.min(self.base.index + REMOVED_MAX).min(self.tail.last_index);
+        let Some(term) = self.terms.get(index).filter(|_| index > self.base.index) else { return Ok(()) };
+        let removed = self.base.index + 1..=index;
+        let left = removed.clone().count() as u64;
+        let total = (self.tail.last_index - self.base.index).max(1);
+        let base = Base { index, term, ..self.base.clone() };
+        let mut ops: Vec<_> = removed.map(|index| self.removal(index)).collect();
+        ops.push(self.base_row(&base));
+        self.engine.write(ops)?;
+        self.base = base;
+        self.bytes -= self.bytes * left / total;
+        self.terms.compact(index);
+        self.recent.compact(index);
+        Ok(())
+    }
+
+    /// How the whole log is replaced by a snapshot: to be written with the state that it is of.
+    pub fn install(&self, point: &SnapshotPoint, hard: Option<&HardState>) -> Install {
+        let mut ops: Vec<_> =
+            (self.base.index + 1..=self.tail.last_index).map(|index| self.removal(index)).collect();
+        let base = Base {
+            index: point.index,
+            term: point.term,
+            members: point.members.clone(),
+            members_at: point.index,
+        };
+        let mut tail = Tail { last_index: point.index, last_term: point.term, ..self.tail };
+        if let Some(hard) = hard {
+            (tail.term, tail.vote) = (hard.term, hard.vote);
+        }
+        ops.extend([self.tail_row(&tail), self.base_row(&base)]);
+        Install { base, tail, ops }
+    }
+
+    /// It was written.
+    pub fn installed(&mut self, install: Install) {
+        self.terms = Terms::since(install.base.index, install.base.term);
+        (self.base, self.tail) = (install.base, install.tail);
+        self.recent.clear();
+        self.bytes = 0;
+    }
+
+    /// Removes every row of a group's log.
+    pub fn destroy(engine: &E, group: [u8; 16]) -> Result<(), Error> {
+        let mut keys = Vec::new();
+        let end = record::entry_key(&group, u64::MAX);
+        engine.view().scan(Family::Raft, &group, Some(&end), &mut |key, _| {
+            keys.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        engine.write(keys.into_iter().map(|key| RowOp::Delete(Family::Raft, key)).collect())
+    }
+
+    fn removal(&self, index: u64) -> RowOp {
+        RowOp::Delete(Family::Raft, record::entry_key(&self.group, index))
+    }
+
+    fn tail_row(&self, tail: &Tail) -> RowOp {
+        let key = record::tail_key(&self.group);
+        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, tail))
+    }
+
+    fn base_row(&self, base: &Base) -> RowOp {
+        let key = record::base_key(&self.group);
+        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, base))
+    }
+
+    /// The entry before the first that is kept.
+    pub fn base_index(&self) -> u64 {
+        self.base.index
+    }
+
+    /// The last entry.
+    pub fn last_index(&self) -> u64 {
+        self.tail.last_index
+    }
+
+    /// The term of an entry that is kept, or of the one before the first.
+    pub fn term_of(&self, index: u64) -> Option<u64> {
+        let kept = self.base.index..=self.tail.last_index;
+        kept.contains(&index).then(|| self.terms.get(index)).flatten()
+    }
+
+    /// The members, and the entry as of which they are so.
+    pub fn members(&self) -> (&Members, u64) {
+        (&self.base.members, self.base.members_at)
+    }
+
+    /// Bytes of the entries that are kept, about.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether Raft asked for a snapshot since the last time.
+    pub fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.asked.get_mut().snapshot)
+    }
+
+    /// Why reading for Raft failed, if it did: what Raft did since is not to be believed.
+    pub fn failure(&self) -> Option<Error> {
+        self.asked.borrow().failure.clone()
+    }
+
+    /// What followers get that are too far behind; `None`: nothing yet.
+    pub fn offer(&mut self, snapshot: Option<Snapshot>) {
+        self.offer = snapshot;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The log as Raft reads it.
+
+use std::ops::ControlFlow;
+
+use raft::eraftpb::{Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use starling_kv::Engine;
+use starling_kv::Error;
+use starling_kv::engine::{Family, View};
+
+use super::{Log, entry_bytes, record};
+
+impl<E: Engine> Log<E> {
+    /// Entries from the engine; what does not fit `bytes_max` is left out, one at least is there.
+    fn read(&self, low: u64, high: u64, bytes_max: u64) -> Result<Vec<Entry>, Error> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        let (from, to) = (record::entry_key(&self.group, low), record::entry_key(&self.group, high));
+        self.engine.view().scan(Family::Raft, &from, Some(&to), &mut |key, row| {
+            let next = low + entries.len() as u64;
+            let entry = record::open_entry(key, row).filter(|entry| entry.index == next);
+            let entry = entry.ok_or_else(|| Error::Corrupt { reason: format!("entry {next} of a log") })?;
+            bytes += entry_bytes(&entry) as u64;
+            if bytes > bytes_max && !entries.is_empty() {
+                return Ok(ControlFlow::Break(()));
+            }
+            entries.push(entry);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if entries.is_empty() {
+            return Err(Error::Corrupt { reason: format!("entry {low} of a log is missing") });
+        }
+        Ok(entries)
+    }
+}
+
+impl<E: Engine> Storage for Log<E> {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut hard = HardState::default();
+        (hard.term, hard.vote) = (self.tail.term, self.tail.vote);
+        // Which entries are committed is learned again; those that are applied certainly are.
+        hard.commit = self.applied.max(self.base.index);
+        Ok(RaftState::new(hard, self.base.members.conf_state()))
+    }
+
+    /// A read that fails answers nothing, and says so in [`Log::failure`]: Raft would panic on an error.
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        bytes_max: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.base.index {
+            return Err(StorageError::Compacted.into());
+        }
+        let bytes_max = bytes_max.into().unwrap_or(u64::MAX);
+        if self.recent.first_index().is_some_and(|first| first <= low) {
+            return Ok(self.recent.range(low, high, bytes_max));
+        }
+        let entries = self.read(low, high, bytes_max);
+        Ok(entries.unwrap_or_else(|error| {
+            self.asked.borrow_mut().failure = Some(error);
+            Vec::new()
+        }))
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index < self.base.index {
+            return Err(StorageError::Compacted.into());
+        }
+        self.term_of(index).ok_or_else(|| StorageError::Unavailable.into())
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.base.index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.tail.last_index)
+    }
+
+    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
+        match &self.offer {
+            Some(offer) if offer.get_metadata().index >= request_index => Ok(offer.clone()),
+            _ => {
+                self.asked.borrow_mut().snapshot = true;
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
+        }
+    }
+}

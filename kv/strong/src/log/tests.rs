@@ -1,0 +1,145 @@
+use raft::Storage;
+use starling_kv::MemoryEngine;
+
+use super::*;
+
+const GROUP: [u8; 16] = [7; 16];
+
+fn members() -> Members {
+    Members::founders(&[[1; 32], [2; 32], [3; 32]])
+}
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry { index, term, data: index.to_be_bytes().to_vec().into(), ..Entry::default() }
+}
+
+fn hard(term: u64, vote: u64) -> HardState {
+    let mut hard = HardState::default();
+    (hard.term, hard.vote) = (term, vote);
+    hard
+}
+
+fn log(engine: &MemoryEngine, last: u64) -> Log<MemoryEngine> {
+    let mut log = Log::create(engine.clone(), GROUP, members()).expect("memory");
+    let entries: Vec<_> = (2..=last).map(|index| entry(index, 2)).collect();
+    log.append(&entries, Some(&hard(2, 3))).expect("memory");
+    log
+}
+
+fn reopened(engine: &MemoryEngine) -> Result<Log<MemoryEngine>, LogError> {
+    Log::open(engine.clone(), GROUP).map(|log| log.expect("there is a log"))
+}
+
+/// Why the log does not open.
+fn refusal(engine: &MemoryEngine) -> LogError {
+    reopened(engine).err().expect("it must not open")
+}
+
+fn terms(log: &Log<MemoryEngine>) -> Vec<u64> {
+    (log.base_index()..=log.last_index()).map(|index| log.term(index).expect("memory")).collect()
+}
+
+#[test]
+fn what_was_written_is_there_again() {
+    let engine = MemoryEngine::new();
+    assert!(Log::open(engine.clone(), GROUP).expect("memory").is_none());
+    let written = log(&engine, 5);
+    let log = reopened(&engine).expect("memory");
+    assert_eq!(terms(&log), [1, 2, 2, 2, 2]);
+    assert_eq!(terms(&log), terms(&written));
+    assert_eq!(log.initial_state().expect("memory").hard_state.vote, 3);
+    assert_eq!(log.members(), (&members(), 1));
+    let read = log.entries(2, 6, None, raft::GetEntriesContext::empty(false)).expect("memory");
+    assert_eq!(read, (2..=5).map(|index| entry(index, 2)).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_end_is_replaced_by_what_a_new_leader_says() {
+    let engine = MemoryEngine::new();
+    let mut log = log(&engine, 9);
+    log.append(&[entry(4, 3)], Some(&hard(3, 1))).expect("memory");
+    for log in [log, reopened(&engine).expect("memory")] {
+        assert_eq!(terms(&log), [1, 2, 2, 3]);
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_end_does_not_open() {
+    let engine = MemoryEngine::new();
+    log(&engine, 5);
+    engine.write(vec![RowOp::Delete(Family::Raft, record::entry_key(&GROUP, 5))]).expect("memory");
+    assert_eq!(refusal(&engine), LogError::Truncated { found: 4, last: 5 });
+}
+
+#[test]
+fn a_log_with_a_hole_or_a_flipped_bit_does_not_open() {
+    let engine = MemoryEngine::new();
+    log(&engine, 5);
+    let key = record::entry_key(&GROUP, 3);
+    let mut row = engine.get(Family::Raft, &key).expect("memory").expect("memory");
+    *row.last_mut().expect("a row") ^= 1;
+    let torn = engine.copy();
+    torn.write(vec![RowOp::Put(Family::Raft, key.clone(), row)]).expect("memory");
+    let holed = engine.copy();
+    holed.write(vec![RowOp::Delete(Family::Raft, key)]).expect("memory");
+    for engine in [torn, holed] {
+        assert_eq!(refusal(&engine), LogError::Damaged { index: 3, last: 5 });
+    }
+    engine.write(vec![RowOp::Delete(Family::Raft, record::base_key(&GROUP).to_vec())]).expect("memory");
+    assert_eq!(refusal(&engine), LogError::Damaged { index: 0, last: 0 });
+}
+
+#[test]
+fn compaction_keeps_the_rest() {
+    let engine = MemoryEngine::new();
+    let mut log = log(&engine, 9);
+    log.compact(6).expect("memory");
+    for log in [log, reopened(&engine).expect("memory")] {
+        assert_eq!((log.base_index(), log.last_index()), (6, 9));
+        assert_eq!(terms(&log), [2; 4]);
+        assert!(log.term(5).is_err());
+        let read = log.entries(7, 10, Some(0), raft::GetEntriesContext::empty(false)).expect("memory");
+        assert_eq!(read, [entry(7, 2)], "one at least");
+    }
+}
+
+#[test]
+fn a_snapshot_replaces_the_log() {
+    let engine = MemoryEngine::new();
+    let mut log = log(&engine, 9);
+    let point = SnapshotPoint { index: 20, term: 4, members: members() };
+    let install = log.install(&point, Some(&hard(5, 0)));
+    engine.write(install.rows()).expect("memory");
+    log.installed(install);
+    for mut log in [log, reopened(&engine).expect("memory")] {
+        assert_eq!((log.base_index(), log.last_index()), (20, 20));
+        assert_eq!(log.term(20).expect("memory"), 4);
+        log.append(&[entry(21, 5)], None).expect("memory");
+        assert_eq!(terms(&log), [4, 5]);
+        let back = log.install(&point, None);
+        engine.write(back.rows()).expect("memory");
+    }
+}
+
+#[test]
+fn a_read_that_fails_is_said_and_does_not_panic() {
+    let engine = MemoryEngine::new();
+    log(&engine, 5);
+    let mut log = reopened(&engine).expect("memory");
+    log.recent.clear();
+    engine.write(vec![RowOp::Delete(Family::Raft, record::entry_key(&GROUP, 3))]).expect("memory");
+    let read = log.entries(3, 6, None, raft::GetEntriesContext::empty(false)).expect("memory");
+    assert!(read.is_empty());
+    assert!(matches!(log.failure(), Some(Error::Corrupt { .. })));
+}
+
+#[test]
+fn a_destroyed_log_is_gone_and_another_stays() {
+    let engine = MemoryEngine::new();
+    log(&engine, 5);
+    let mut other = Log::create(engine.clone(), [8; 16], members()).expect("memory");
+    other.append(&[entry(2, 2)], Some(&hard(2, 0))).expect("memory");
+    Log::destroy(&engine, GROUP).expect("memory");
+    assert!(Log::open(engine.clone(), GROUP).expect("memory").is_none());
+    assert!(Log::open(engine, [8; 16]).is_ok_and(|log| log.is_some()));
+}

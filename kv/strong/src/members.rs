@@ -1,0 +1,136 @@
+//! Who belongs to a group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bincode::{Decode, Encode};
+use raft::eraftpb::ConfState;
+
+/// A node's public key. This crate only compares it.
+pub type NodeKey = [u8; 32];
+/// A place in a group, given once and never again: a node that comes back without its data gets
+/// another one, so that nobody takes it for the voter that it was.
+pub type MemberId = u64;
+
+/// Most members of a group, leaving and arriving ones included. Five voters, five that replace them,
+/// and room for learners.
+pub const MEMBERS_MAX: usize = 16;
+
+/// The members of a group as of one entry of its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Members {
+    /// Those whose majority decides.
+    pub voters: BTreeSet<MemberId>,
+    /// Those that follow and do not vote.
+    pub learners: BTreeSet<MemberId>,
+    /// The voters before, while a change is under way: their majority has to agree too.
+    pub outgoing: BTreeSet<MemberId>,
+    /// Voters of `outgoing` that become learners at the end of the change.
+    pub learners_next: BTreeSet<MemberId>,
+    /// Whether the change ends by itself.
+    pub auto_leave: bool,
+    /// Where each of them lives.
+    pub nodes: BTreeMap<MemberId, NodeKey>,
+    /// Given to the next member that is added.
+    pub next: MemberId,
+}
+
+impl Members {
+    /// The first members of a new group, numbered from 1.
+    pub fn founders(nodes: &[NodeKey]) -> Self {
+        let nodes: BTreeMap<_, _> = (1..).zip(nodes.iter().copied()).collect();
+        let next = nodes.len() as MemberId + 1;
+        Self { voters: nodes.keys().copied().collect(), nodes, next, ..Self::default() }
+    }
+
+    /// Which member lives on this node.
+    pub fn on(&self, node: &NodeKey) -> Option<MemberId> {
+        self.nodes.iter().find(|(_, at)| *at == node).map(|(id, _)| *id)
+    }
+
+    /// Whether a change of voters is under way.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether these can be the members of a group: what came from a peer or a disk has to be.
+    pub fn is_valid(&self) -> bool {
+        let listed: BTreeSet<_> = [&self.voters, &self.learners, &self.outgoing, &self.learners_next]
+            .into_iter()
+            .flatten()
+            .collect();
+        let learners_apart =
+            self.learners.is_disjoint(&self.voters) && self.learners.is_disjoint(&self.outgoing);
+        let next_apart =
+            self.learners_next.is_subset(&self.outgoing) && self.learners_next.is_disjoint(&self.voters);
+        let distinct: BTreeSet<_> = self.nodes.values().collect();
+        !self.voters.is_empty()
+            && learners_apart
+            && next_apart
+            && (self.is_joint() || !self.auto_leave)
+            && self.nodes.len() <= MEMBERS_MAX
+            && distinct.len() == self.nodes.len()
+            && listed.iter().all(|id| **id != 0 && self.nodes.contains_key(*id))
+            && self.nodes.keys().all(|id| *id < self.next)
+            && self.next <= super::limits::INDEX_MAX
+    }
+
+    /// In Raft's own vocabulary.
+    pub(crate) fn conf_state(&self) -> ConfState {
+        let list = |ids: &BTreeSet<MemberId>| ids.iter().copied().collect::<Vec<_>>();
+        let mut conf = ConfState::default();
+        conf.set_voters(list(&self.voters));
+        conf.set_learners(list(&self.learners));
+        conf.set_voters_outgoing(list(&self.outgoing));
+        conf.set_learners_next(list(&self.learners_next));
+        conf.set_auto_leave(self.auto_leave);
+        conf
+    }
+
+    /// Takes over what Raft says after a change; nodes that are no members any more are forgotten.
+    pub(crate) fn adopt(&mut self, conf: &ConfState) {
+        let set = |ids: &[MemberId]| ids.iter().copied().collect::<BTreeSet<_>>();
+        self.voters = set(conf.get_voters());
+        self.learners = set(conf.get_learners());
+        self.outgoing = set(conf.get_voters_outgoing());
+        self.learners_next = set(conf.get_learners_next());
+        self.auto_leave = conf.get_auto_leave();
+        let kept = [&self.voters, &self.learners, &self.outgoing, &self.learners_next];
+        self.nodes.retain(|id, _| kept.iter().any(|set| set.contains(id)));
+    }
+
+    /// Whether the members among `alive` could decide.
+    pub fn has_majority(&self, alive: impl Fn(MemberId) -> bool) -> bool {
+        let decides = |ids: &BTreeSet<MemberId>| {
+            ids.is_empty() || ids.iter().filter(|id| alive(**id)).count() > ids.len() / 2
+        };
+        decides(&self.voters) && decides(&self.outgoing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn founders_are_numbered_and_valid() {
+        let members = Members::founders(&[[1; 32], [2; 32], [3; 32]]);
+        assert!(members.is_valid());
+        assert_eq!(members.on(&[2; 32]), Some(2));
+        assert_eq!(members.next, 4);
+        assert!(members.has_majority(|id| id != 3));
+        assert!(!members.has_majority(|id| id == 3));
+    }
+
+    #[test]
+    fn impossible_members_are_not_valid() {
+        let good = Members::founders(&[[1; 32], [2; 32], [3; 32]]);
+        let none = Members { voters: BTreeSet::new(), ..good.clone() };
+        let both = Members { learners: BTreeSet::from([1]), ..good.clone() };
+        let homeless = Members { voters: BTreeSet::from([1, 9]), ..good.clone() };
+        let twice = Members { nodes: good.nodes.keys().map(|id| (*id, [7; 32])).collect(), ..good.clone() };
+        let again = Members { next: 2, ..good };
+        for members in [none, both, homeless, twice, again] {
+            assert!(!members.is_valid(), "{members:?}");
+        }
+    }
+}
