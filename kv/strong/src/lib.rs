@@ -3,8 +3,10 @@
 
 pub mod api;
 pub mod codec;
+pub mod group;
 pub mod log;
 pub mod machine;
 pub mod members;
+pub mod registry;
 
 mod limits;

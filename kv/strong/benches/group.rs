@@ -1,0 +1,160 @@
+//! Measures groups of three without network and disk: what logs, elections and state machines cost.
+//!
+//! `cargo bench -p starling-strong --bench group`
+
+#![allow(missing_docs, reason = "a program")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
+
+use std::time::{Duration, Instant};
+
+use starling_kv::MemoryEngine;
+use starling_strong::api::{Keys, Options, Put, Range, Read, Request, Write};
+use starling_strong::group::{Group, GroupConfig, Input, Output};
+use starling_strong::machine::Config;
+use starling_strong::members::NodeKey;
+
+/// Bytes of a value: those of the bars (etcd's `benchmark put`).
+const VALUE_BYTES: usize = 100;
+const MEMBERS: usize = 3;
+
+fn main() {
+    println!("{:<44} {:>10} {:>12}", "three members in one thread, memory engine", "ops/s", "CPU us/op");
+    for clients in [1, 64, 256] {
+        let mut net = Net::new(1);
+        net.measure("put", clients, 200_000, put);
+        net.measure("linearizable get", clients, 200_000, get);
+    }
+    let mut idle = Net::new(100);
+    let started = cpu();
+    idle.pass(20_000);
+    let share = cpu().saturating_sub(started).as_secs_f64() / 20.0 * 100.0;
+    println!("100 idle groups of three: {share:.2} % of one core, frames not counted");
+}
+
+fn key(n: u64) -> Vec<u8> {
+    format!("key{:08}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 100_000).into_bytes()
+}
+
+fn put(n: u64) -> Request {
+    let value = Some(vec![b'v'; VALUE_BYTES]);
+    Request::Write(Write::Put(Put { key: key(n), value, lease: Some(0), prev: false }))
+}
+
+fn get(n: u64) -> Request {
+    Request::Read(Read::Range(Range {
+        keys: Keys::One(key(n)),
+        limit: 0,
+        revision: 0,
+        sort: None,
+        keys_only: false,
+        count_only: false,
+        min_mod_revision: 0,
+        max_mod_revision: 0,
+        min_create_revision: 0,
+        max_create_revision: 0,
+    }))
+}
+
+fn node(at: usize) -> NodeKey {
+    [at as u8 + 1; 32]
+}
+
+/// Groups whose members hear each other at once and whose disks sync at once.
+struct Net {
+    /// Group by group, member by member.
+    groups: Vec<Vec<Group<MemoryEngine>>>,
+    now_ms: u64,
+    answered: u64,
+}
+
+impl Net {
+    fn new(groups: usize) -> Self {
+        let keys: Vec<NodeKey> = (0..MEMBERS).map(node).collect();
+        let found = |group: usize, at: usize| {
+            let mut id = [7; 16];
+            id[..8].copy_from_slice(&(group as u64).to_le_bytes());
+            let member = at as u64 + 1;
+            let keyspace = String::from("bench");
+            let config =
+                GroupConfig { group: id, keyspace, node: node(at), member, machine: Config::default() };
+            let mut seed = [at as u8; 32];
+            seed[1] = group as u8;
+            Group::found(MemoryEngine::new(), config, &keys, seed, 0).expect("memory")
+        };
+        let groups = (0..groups).map(|group| (0..MEMBERS).map(|at| found(group, at)).collect()).collect();
+        let mut net = Self { groups, now_ms: 0, answered: 0 };
+        net.pass(3_000);
+        net
+    }
+
+    /// Lets time pass, tick by tick.
+    fn pass(&mut self, ms: u64) {
+        let until = self.now_ms + ms;
+        while self.now_ms < until {
+            self.now_ms += 10;
+            for group in 0..self.groups.len() {
+                for at in 0..MEMBERS {
+                    if self.groups[group][at].poll_timeout().is_some_and(|due| due <= self.now_ms) {
+                        self.groups[group][at].handle(self.now_ms, Input::Timeout);
+                    }
+                }
+                self.drain(group);
+            }
+        }
+    }
+
+    fn drain(&mut self, group: usize) {
+        let mut quiet = false;
+        while !quiet {
+            quiet = true;
+            for at in 0..MEMBERS {
+                while let Some(output) = self.groups[group][at].poll_output() {
+                    quiet = false;
+                    match output {
+                        Output::Send { to, message } => {
+                            let input = Input::Message { from: node(at), message };
+                            self.groups[group][usize::from(to[0]) - 1].handle(self.now_ms, input);
+                        }
+                        Output::Sync(number) => {
+                            self.groups[group][at].handle(self.now_ms, Input::Synced(number));
+                        }
+                        Output::Answer { result, .. } => {
+                            result.expect("an answer");
+                            self.answered += 1;
+                        }
+                        Output::Redirect { .. } => panic!("the leader was asked"),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// `clients` ask, all are answered, and they ask again.
+    fn measure(&mut self, name: &str, clients: u64, count: u64, request: impl Fn(u64) -> Request) {
+        let leader = self.groups[0].iter().position(Group::is_leader).expect("a leader");
+        let (started, cpu_before, before) = (Instant::now(), cpu(), self.answered);
+        for round in 0..count / clients {
+            for client in 0..clients {
+                let token = round * clients + client;
+                let options = Options { timeout_ms: 60_000, stale: false, id: None, fence: None };
+                let request = request(token);
+                self.groups[0][leader].handle(self.now_ms, Input::Request { token, request, options });
+            }
+            self.drain(0);
+        }
+        let answered = self.answered - before;
+        let per_second = answered as f64 / started.elapsed().as_secs_f64();
+        let micros = cpu().saturating_sub(cpu_before).as_secs_f64() * 1e6 / answered as f64;
+        println!("{:<44} {per_second:>10.0} {micros:>12.2}", format!("{name}, {clients} at a time"));
+    }
+}
+
+/// CPU time of this process.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
+    // utime and stime, in hundredths of a second (proc(5)).
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}

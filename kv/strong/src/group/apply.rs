@@ -1,0 +1,148 @@
+//! What is committed takes effect.
+
+use bincode::config;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, EntryType};
+use starling_kv::Engine;
+
+use super::change::Change;
+use super::{Group, Output, Stop};
+use crate::machine::Command;
+
+/// Entries that stay in the log for followers that are a little behind.
+const KEPT_ENTRIES: u64 = 10_000;
+/// The log is cut when it has so many bytes, however few entries they are.
+const KEPT_BYTES: u64 = 32 << 20;
+/// Entries between two comparisons of the replicas' hashes. A guess: a fault is found within a second
+/// under load, and costs nothing.
+const COMPARE_EVERY: u64 = 4096;
+
+impl<E: Engine> Group<E> {
+    pub(super) fn apply(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let mut batch = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if entry.get_entry_type() == EntryType::EntryNormal {
+                batch.push(entry);
+            } else {
+                self.apply_commands(now_ms, std::mem::take(&mut batch))?;
+                self.apply_change(now_ms, &entry)?;
+            }
+        }
+        self.apply_commands(now_ms, batch)?;
+        self.raw.advance_apply_to(last);
+        self.cut_log()?;
+        Ok(())
+    }
+
+    fn apply_commands(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
+        let mut commands = Vec::with_capacity(entries.len());
+        let mut places = Vec::with_capacity(entries.len());
+        for entry in entries {
+            // Empty: a leader began, or Raft refused a change of members.
+            let command = if entry.data.is_empty() {
+                None
+            } else {
+                Some(Command::decode(&entry.data).map_err(|_| Stop::Unreadable(entry.index))?)
+            };
+            places.push((entry.index, entry.term));
+            commands.push((entry.index, command));
+        }
+        let Some((last, _)) = places.last().copied() else { return Ok(()) };
+        let results = self.machine.apply(now_ms, commands)?;
+        for ((index, term), result) in places.into_iter().zip(results) {
+            self.settle_write(index, term, result);
+        }
+        if self.machine.diverged().is_some() {
+            return Err(Stop::Diverged);
+        }
+        self.compare_hashes(last);
+        Ok(())
+    }
+
+    /// Now and then the leader puts its hash into the log, for the others to compare.
+    fn compare_hashes(&mut self, applied: u64) {
+        if self.leads && applied / COMPARE_EVERY != self.compared / COMPARE_EVERY {
+            self.compared = applied;
+            let (index, hash) = (self.machine.applied(), self.machine.hash());
+            self.enqueue(Command::CheckHash { index, hash });
+        }
+    }
+
+    fn apply_change(&mut self, now_ms: u64, entry: &Entry) -> Result<(), Stop> {
+        let index = entry.index;
+        // An entry that is applied again after a crash has changed the members already.
+        if index > self.raw.store().members().1 {
+            let change = Change::decode(&entry.context).ok_or(Stop::Unreadable(index))?;
+            let raft_change = raft_change(&change);
+            match self.raw.apply_conf_change(&raft_change) {
+                Ok(conf) => {
+                    for (member, node) in &change.added {
+                        self.members.nodes.insert(*member, *node);
+                        self.members.next = self.members.next.max(member + 1);
+                    }
+                    self.members.adopt(&conf);
+                    self.contacts.retain(|member, _| !self.members.nodes.contains_key(member));
+                    self.raw.mut_store().set_members(self.members.clone(), index)?;
+                }
+                // Every member refuses it alike; nothing changes.
+                Err(_) => self.outputs.push_back(Output::Notice(super::Notice::ChangeRefused(index))),
+            }
+            if !self.members.nodes.contains_key(&self.config.member) {
+                self.outputs.push_back(Output::Removed);
+            }
+        }
+        self.machine.apply(now_ms, vec![(index, None)])?;
+        self.settle_write(index, entry.term, None);
+        Ok(())
+    }
+
+    /// Cuts the log where the state machine contains it. A follower that is further behind gets a
+    /// snapshot; one that is being sent keeps what comes after it.
+    fn cut_log(&mut self) -> Result<(), Stop> {
+        let log = self.raw.store();
+        let (base, applied) = (log.base_index(), self.machine.applied());
+        let mut cut = base;
+        if log.last_index() - base > 2 * KEPT_ENTRIES {
+            cut = applied.saturating_sub(KEPT_ENTRIES);
+        }
+        if log.bytes() > KEPT_BYTES {
+            cut = cut.max(base + (applied - base) / 2);
+        }
+        let cut = cut.min(self.snapshot_index().unwrap_or(u64::MAX));
+        if cut > base {
+            self.raw.mut_store().compact(cut)?;
+        }
+        Ok(())
+    }
+}
+
+/// In Raft's own vocabulary.
+pub(super) fn raft_change(change: &Change) -> ConfChangeV2 {
+    let single = |kind, member| {
+        let mut single = ConfChangeSingle::default();
+        single.set_change_type(kind);
+        single.node_id = member;
+        single
+    };
+    let learners = change.learners.iter().map(|member| single(ConfChangeType::AddLearnerNode, *member));
+    let voters = change.voters.iter().map(|member| single(ConfChangeType::AddNode, *member));
+    let removed = change.removed.iter().map(|member| single(ConfChangeType::RemoveNode, *member));
+    let changes: Vec<_> = learners.chain(voters).chain(removed).collect();
+    let mut raft = ConfChangeV2::default();
+    // More than one at a time: through a joint majority of before and after, which Raft then leaves.
+    raft.set_transition(ConfChangeTransition::Auto);
+    raft.set_changes(changes.into());
+    raft
+}
+
+impl Change {
+    /// Raft proposes the end of a joint majority by itself, without a context.
+    fn decode(context: &[u8]) -> Option<Self> {
+        if context.is_empty() {
+            return Some(Self::default());
+        }
+        let (change, used): (Self, _) =
+            bincode::decode_from_slice(context, config::standard().with_limit::<{ 16 << 10 }>()).ok()?;
+        (used == context.len() && change.is_bounded()).then_some(change)
+    }
+}

@@ -1,0 +1,201 @@
+//! Who belongs to the group: from the voters there are to the voters there should be, in steps each of
+//! which keeps a majority. New members first follow as learners; once they have caught up, they replace
+//! the old ones all at once, through a joint majority of both.
+
+use std::collections::BTreeSet;
+
+use bincode::{Decode, Encode, config};
+use raft::ProgressState;
+use starling_kv::Engine;
+
+use super::apply::raft_change;
+use super::timing::LEASE_MS;
+use super::{Group, Output, Token};
+use crate::members::{MEMBERS_MAX, MemberId, NodeKey};
+
+/// Most voters of a group.
+pub const VOTERS_MAX: usize = 7;
+/// A learner that lacks no more entries than this has caught up. A guess: less than a second's writes.
+const CAUGHT_UP_ENTRIES: u64 = 1000;
+
+/// One change of the members, as it stands in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Change {
+    /// Members that are new, and where they live.
+    pub added: Vec<(MemberId, NodeKey)>,
+    /// To follow without a vote.
+    pub learners: Vec<MemberId>,
+    /// To vote.
+    pub voters: Vec<MemberId>,
+    /// To leave.
+    pub removed: Vec<MemberId>,
+}
+
+impl Change {
+    pub(super) fn is_bounded(&self) -> bool {
+        let lists = [&self.learners, &self.voters, &self.removed];
+        let ids = lists.into_iter().flatten().copied().chain(self.added.iter().map(|(member, _)| *member));
+        let bounded = |id: u64| id != 0 && id < crate::limits::INDEX_MAX;
+        lists.iter().all(|list| list.len() <= MEMBERS_MAX)
+            && self.added.len() <= MEMBERS_MAX
+            && ids.into_iter().all(bounded)
+    }
+}
+
+/// Why the voters were not changed, or not all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum ChangeError {
+    /// Ask the leader.
+    #[error("this node does not lead the keyspace")]
+    NotLeader,
+    /// A change is under way.
+    #[error("another change of voters is under way")]
+    Busy,
+    /// From 1 to [`VOTERS_MAX`], each once.
+    #[error("a keyspace has from 1 to {VOTERS_MAX} voters, each on a node of its own")]
+    Number,
+    /// Too many of the new voters are not there.
+    #[error("these voters would have no majority now: most of them are not heard of")]
+    NoMajority,
+    /// Only a voter can lead.
+    #[error("that node is no voter of the keyspace")]
+    NotAVoter,
+}
+
+/// Where a change of voters is to lead.
+pub(super) struct Target {
+    token: Token,
+    nodes: BTreeSet<NodeKey>,
+}
+
+impl<E: Engine> Group<E> {
+    pub(super) fn handle_set_voters(&mut self, now_ms: u64, token: Token, nodes: Vec<NodeKey>) {
+        let listed = nodes.len();
+        let nodes: BTreeSet<_> = nodes.into_iter().collect();
+        let refusal = if !self.is_leader() {
+            Some(ChangeError::NotLeader)
+        } else if self.target.is_some() {
+            Some(ChangeError::Busy)
+        } else if nodes.len() != listed || nodes.is_empty() || listed > VOTERS_MAX {
+            Some(ChangeError::Number)
+        } else if !self.would_decide(now_ms, &nodes) {
+            Some(ChangeError::NoMajority)
+        } else {
+            None
+        };
+        match refusal {
+            Some(error) => self.outputs.push_back(Output::Changed { token, result: Err(error) }),
+            None => self.target = Some(Target { token, nodes }),
+        }
+    }
+
+    /// Whether most of these nodes are heard of, or new.
+    fn would_decide(&self, now_ms: u64, nodes: &BTreeSet<NodeKey>) -> bool {
+        let is_there =
+            |node: &&NodeKey| self.members.on(node).is_none_or(|member| self.is_heard(now_ms, member));
+        nodes.iter().filter(is_there).count() > nodes.len() / 2
+    }
+
+    /// Whether a member was heard of lately.
+    pub(super) fn is_heard(&self, now_ms: u64, member: MemberId) -> bool {
+        member == self.config.member
+            || self.heard.get(&member).is_some_and(|at| now_ms.saturating_sub(*at) < 2 * LEASE_MS)
+    }
+
+    /// This member does not lead: whoever asked for a change asks again where the leader is.
+    pub(super) fn abandon_target(&mut self) {
+        if let Some(target) = self.target.take() {
+            self.finish(target.token, Err(ChangeError::NotLeader));
+        }
+    }
+
+    fn finish(&mut self, token: Token, result: Result<(), ChangeError>) {
+        self.outputs.push_back(Output::Changed { token, result });
+    }
+
+    /// The next step towards the target, if one can be made.
+    pub(super) fn drive_target(&mut self) {
+        let is_settled = self.leads && !self.raw.raft.has_pending_conf() && !self.members.is_joint();
+        let Some(target) = self.target.take_if(|_| is_settled) else { return };
+        let on = |node: &NodeKey| self.members.on(node);
+        if let Some(node) = target.nodes.iter().find(|node| on(node).is_none()).copied() {
+            self.add_learner(node);
+            self.target = Some(target);
+            return;
+        }
+        let wanted: BTreeSet<MemberId> = target.nodes.iter().filter_map(on).collect();
+        let new: Vec<_> = wanted.difference(&self.members.voters).copied().collect();
+        let removed: Vec<_> = self.members.nodes.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        if new.is_empty() && removed.is_empty() {
+            self.finish(target.token, Ok(()));
+        } else if !wanted.contains(&self.config.member) {
+            // Who leads leaves last: another one finishes.
+            self.hand_over(&wanted);
+            self.target = Some(target);
+        } else if new.iter().all(|member| self.has_caught_up(*member)) {
+            self.propose_change(&Change { voters: new, removed, ..Change::default() });
+            self.target = Some(target);
+        } else {
+            self.target = Some(target);
+        }
+    }
+
+    fn add_learner(&mut self, node: NodeKey) {
+        let member = self.members.next;
+        if self.members.nodes.len() < MEMBERS_MAX {
+            let change = Change { added: vec![(member, node)], learners: vec![member], ..Change::default() };
+            self.propose_change(&change);
+        }
+    }
+
+    fn propose_change(&mut self, change: &Change) {
+        let context =
+            bincode::encode_to_vec(change, config::standard()).expect("writing to a Vec does not fail");
+        // Refused while leadership is handed over, and when too much is uncommitted: tried again.
+        let _ = self.raw.propose_conf_change(context, raft_change(change));
+    }
+
+    fn has_caught_up(&self, member: MemberId) -> bool {
+        let last = self.raw.raft.raft_log.last_index();
+        self.raw.raft.prs().get(member).is_some_and(|progress| {
+            let has_state = progress.state != ProgressState::Snapshot && progress.matched > 0;
+            has_state && progress.matched + CAUGHT_UP_ENTRIES >= last
+        })
+    }
+
+    /// Hands leadership to the voter among these that has the most of the log.
+    fn hand_over(&mut self, among: &BTreeSet<MemberId>) {
+        let progress = |member: &MemberId| self.raw.raft.prs().get(*member).map(|progress| progress.matched);
+        let best = self.members.voters.intersection(among).max_by_key(|member| progress(member)).copied();
+        if let Some(best) = best.filter(|_| self.raw.raft.lead_transferee.is_none()) {
+            self.raw.transfer_leader(best);
+        }
+    }
+
+    /// Invites members that were added and have not been heard of: their nodes may not know yet.
+    pub(super) fn invite(&mut self) {
+        let is_new = |member: &MemberId| {
+            self.raw.raft.prs().get(*member).is_some_and(|progress| progress.matched == 0)
+        };
+        // Never a voter: one that came back without its log has forgotten what it promised.
+        let is_learner = |member: &MemberId| self.members.learners.contains(member);
+        let invited = self.members.nodes.iter().filter(|(member, _)| is_learner(member) && is_new(member));
+        let invited: Vec<_> = invited.map(|(member, node)| (*member, *node)).collect();
+        for (member, node) in invited {
+            self.outputs.push_back(Output::Invite { node, member });
+        }
+    }
+
+    pub(super) fn handle_transfer(&mut self, token: Token, node: &NodeKey) {
+        let to = self.members.on(node).filter(|member| self.members.voters.contains(member));
+        let result = match to {
+            _ if !self.is_leader() => Err(ChangeError::NotLeader),
+            Some(member) => {
+                self.raw.transfer_leader(member);
+                Ok(())
+            }
+            None => Err(ChangeError::NotAVoter),
+        };
+        self.finish(token, result);
+    }
+}

@@ -1,0 +1,102 @@
+//! What Raft wants written, sent and applied, in an order that keeps its promises: a follower's word goes
+//! out once what it is about is durable; a leader's entries go out at once, and count for it once they
+//! are durable here (Ongaro's thesis, 10.2.1).
+
+use raft::eraftpb::{Message, MessageType};
+use starling_kv::Engine;
+
+use super::wire::RaftMessage;
+use super::{Group, GroupMessage, Output, Stop};
+
+/// One `Ready` of Raft that is not durable yet, or waits for one that is not.
+pub struct Unsynced {
+    /// Raft's number of it.
+    number: u64,
+    /// The write that it needs to be durable.
+    write: u64,
+    /// To be sent then.
+    messages: Vec<Message>,
+}
+
+impl<E: Engine> Group<E> {
+    /// What an earlier run left may not be durable either: nothing is said before it is.
+    pub(super) fn sync_at_start(&mut self) {
+        self.written = 1;
+        self.outputs.push_back(Output::Sync(self.written));
+        self.unsynced.push_back(Unsynced { number: 0, write: self.written, messages: Vec::new() });
+    }
+
+    pub(super) fn process_ready(&mut self, now_ms: u64) -> Result<(), Stop> {
+        let mut ready = self.raw.ready();
+        self.send_all(ready.take_messages());
+        let hard = ready.hs().cloned();
+        let entries = ready.take_entries();
+        // Which entries are committed is learned again after a restart: that alone is not written.
+        if !ready.snapshot().is_empty() {
+            self.install_snapshot(hard.as_ref())?;
+        }
+        if ready.must_sync() {
+            self.raw.mut_store().append(&entries, hard.as_ref())?;
+            self.written += 1;
+            self.outputs.push_back(Output::Sync(self.written));
+        }
+        self.hold(ready.number(), ready.must_sync(), ready.take_persisted_messages());
+        self.requests.confirmed(ready.take_read_states());
+        let committed = ready.take_committed_entries();
+        let number = ready.number();
+        self.raw.advance_append_async(ready);
+        if self.unsynced.is_empty() {
+            self.raw.on_persist_ready(number);
+        }
+        self.apply(now_ms, committed)
+    }
+
+    /// Sends what promises nothing new; the rest waits for the disk.
+    fn hold(&mut self, number: u64, must_sync: bool, messages: Vec<Message>) {
+        if !must_sync && self.unsynced.is_empty() {
+            self.send_all(messages);
+            return;
+        }
+        // A heartbeat's answer only says that we live, in a term that is durable unless it is written
+        // right now: reads do not wait for the disk.
+        let (at_once, held): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .partition(|message| !must_sync && message.get_msg_type() == MessageType::MsgHeartbeatResponse);
+        let is_term_durable = at_once.iter().all(|message| message.term == self.synced_term);
+        let messages = if is_term_durable {
+            self.send_all(at_once);
+            held
+        } else {
+            at_once.into_iter().chain(held).collect()
+        };
+        self.unsynced.push_back(Unsynced { number, write: self.written, messages });
+    }
+
+    pub(super) fn handle_synced(&mut self, write: u64) {
+        let mut last = None;
+        while self.unsynced.front().is_some_and(|unsynced| unsynced.write <= write) {
+            let Some(unsynced) = self.unsynced.pop_front() else { break };
+            last = Some(unsynced.number);
+            self.send_all(unsynced.messages);
+        }
+        if let Some(number) = last {
+            self.raw.on_persist_ready(number);
+        }
+        if let Some(index) = self.installed.take_if(|_| last.is_some()) {
+            self.raw.advance_apply_to(index);
+        }
+        if self.unsynced.is_empty() {
+            self.synced_term = self.raw.raft.term;
+        }
+    }
+
+    fn send_all(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            let Some(to) = self.node_of(message.to) else { continue };
+            let offer = self.offer_named(message.get_snapshot().get_metadata().index);
+            if let Some(message) = RaftMessage::from_raft(&message, offer) {
+                self.outputs.push_back(Output::Send { to, message: GroupMessage::Raft(message) });
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Followers that are too far behind for entries get the state itself. Raft's own message only names the
+//! snapshot; the follower pulls it in chunks, puts it together beside the state it has, and lets Raft
+//! know of it when it is whole. Then state and log are replaced in one write.
+
+use raft::{ProgressState, SnapshotStatus};
+use starling_kv::Engine;
+
+use super::wire::{Offer, RaftMessage};
+use super::{Group, GroupMessage, Output, Stop};
+use crate::log::SnapshotPoint;
+use crate::machine::{Cursor, Next, Restore, RestoreError, Snapshot};
+use crate::members::NodeKey;
+
+/// Bytes of one chunk, about; one row is sent whatever its size.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Longest cursor, bytes: a key and what belongs to it.
+pub(super) const CURSOR_BYTES_MAX: usize = 16 << 10;
+/// A chunk that has not come is asked for again after this, milliseconds.
+const ASK_AGAIN_MS: u64 = 1_000;
+/// A snapshot that nobody has pulled at for so long is dropped, milliseconds; compaction waits for it.
+const UNUSED_MS: u64 = 15_000;
+
+/// A snapshot that followers pull from here.
+pub struct Sending<E> {
+    offer: Offer,
+    snapshot: Snapshot<E>,
+    used_ms: u64,
+}
+
+/// A snapshot that is pulled from the leader.
+pub struct Receiving<E> {
+    from: NodeKey,
+    /// For Raft, once it is whole.
+    message: RaftMessage,
+    offer: Offer,
+    restore: Restore<E>,
+    cursor: Cursor,
+    asked_ms: u64,
+    /// When the last chunk came.
+    moved_ms: u64,
+}
+
+/// A snapshot that is whole, on its way through Raft.
+pub struct Received<E> {
+    point: SnapshotPoint,
+    restore: Restore<E>,
+}
+
+impl<E: Engine> Group<E> {
+    /// Prepares a snapshot, if Raft has asked for one.
+    pub(super) fn offer_snapshot(&mut self, now_ms: u64) -> Result<(), Stop> {
+        if !self.raw.mut_store().take_wanted() || !self.is_leader() || self.sending.is_some() {
+            return Ok(());
+        }
+        let snapshot = self.machine.snapshot()?;
+        let index = snapshot.index();
+        let Some(term) = self.raw.store().term_of(index) else { return Ok(()) };
+        let offer = Offer { index, term, members: self.members.clone() };
+        self.raw.mut_store().offer(Some(offer.snapshot()));
+        self.sending = Some(Sending { offer, snapshot, used_ms: now_ms });
+        Ok(())
+    }
+
+    /// The snapshot that Raft's message names.
+    pub(super) fn offer_named(&self, index: u64) -> Option<Offer> {
+        let sending = self.sending.as_ref()?;
+        (sending.offer.index == index).then(|| sending.offer.clone())
+    }
+
+    /// Entries after this one are needed by somebody who is being sent a snapshot.
+    pub(super) fn snapshot_index(&self) -> Option<u64> {
+        self.sending.as_ref().map(|sending| sending.offer.index)
+    }
+
+    /// Drops a snapshot that nobody needs any more; Raft sends to those that still do from the start.
+    pub(super) fn expire_snapshots(&mut self, now_ms: u64) {
+        let progress = |(id, progress): (&u64, &raft::Progress)| {
+            (progress.state == ProgressState::Snapshot).then_some(*id)
+        };
+        let behind: Vec<u64> = self.raw.raft.prs().iter().filter_map(progress).collect();
+        let is_unused = |sending: &mut Sending<E>| {
+            now_ms >= sending.used_ms + UNUSED_MS
+                || (behind.is_empty() && now_ms >= sending.used_ms + ASK_AGAIN_MS)
+        };
+        let leads = self.is_leader();
+        if self.sending.take_if(|sending| !leads || is_unused(sending)).is_some() {
+            self.raw.mut_store().offer(None);
+            for member in behind {
+                self.raw.report_snapshot(member, SnapshotStatus::Failure);
+            }
+        }
+        if let Some(receiving) = &self.receiving {
+            if now_ms >= receiving.moved_ms + UNUSED_MS {
+                self.receiving = None;
+            } else if now_ms >= receiving.asked_ms + ASK_AGAIN_MS {
+                self.pull(now_ms);
+            }
+        }
+    }
+
+    pub(super) fn on_pull(&mut self, now_ms: u64, from: NodeKey, index: u64, cursor: &[u8]) {
+        let Ok(cursor) = Cursor::decode(cursor) else { return };
+        let sending = self.sending.as_mut().filter(|sending| sending.offer.index == index);
+        // A chunk that cannot be read is asked for again, and then there may be another snapshot.
+        let bytes = sending.and_then(|sending| {
+            sending.used_ms = now_ms;
+            sending.snapshot.chunk(&cursor, CHUNK_BYTES).ok()
+        });
+        let message = match bytes {
+            Some(bytes) => GroupMessage::Chunk { index, bytes },
+            None => GroupMessage::NoSnapshot { index },
+        };
+        self.outputs.push_back(Output::Send { to: from, message });
+    }
+
+    /// The leader names a snapshot. Whether it has to be pulled first; otherwise Raft deals with it.
+    pub(super) fn begin_receiving(
+        &mut self,
+        now_ms: u64,
+        from: NodeKey,
+        message: RaftMessage,
+    ) -> Result<bool, Stop> {
+        let Some(offer) = message.snapshot.as_deref().cloned() else { return Ok(false) };
+        let raft = &self.raw.raft;
+        let is_known = offer.index <= raft.raft_log.committed
+            || self.raw.store().term_of(offer.index) == Some(offer.term);
+        if message.term < raft.term || is_known {
+            return Ok(false);
+        }
+        let is_same = |receiving: &Receiving<E>| receiving.offer == offer && receiving.from == from;
+        if !self.receiving.as_ref().is_some_and(is_same) {
+            let restore = self.machine.restore()?;
+            let (asked_ms, moved_ms) = (now_ms, now_ms);
+            let cursor = Cursor::default();
+            self.receiving = Some(Receiving { from, message, offer, restore, cursor, asked_ms, moved_ms });
+            self.pull(now_ms);
+        }
+        Ok(true)
+    }
+
+    fn pull(&mut self, now_ms: u64) {
+        let Some(receiving) = &mut self.receiving else { return };
+        receiving.asked_ms = now_ms;
+        let (index, cursor) = (receiving.offer.index, receiving.cursor.encode());
+        let message = GroupMessage::Pull { index, cursor };
+        self.outputs.push_back(Output::Send { to: receiving.from, message });
+    }
+
+    pub(super) fn on_no_snapshot(&mut self, from: NodeKey, index: u64) {
+        self.receiving.take_if(|receiving| receiving.from == from && receiving.offer.index == index);
+    }
+
+    pub(super) fn on_chunk(
+        &mut self,
+        now_ms: u64,
+        from: NodeKey,
+        index: u64,
+        bytes: &[u8],
+    ) -> Result<(), Stop> {
+        let is_it = |receiving: &&mut Receiving<E>| receiving.from == from && receiving.offer.index == index;
+        let Some(receiving) = self.receiving.as_mut().filter(is_it) else { return Ok(()) };
+        match receiving.restore.push(bytes) {
+            Ok(Next::Chunk(cursor)) => {
+                (receiving.cursor, receiving.moved_ms) = (cursor, now_ms);
+                self.pull(now_ms);
+                Ok(())
+            }
+            Ok(Next::Nothing) => {
+                self.hand_to_raft(now_ms);
+                Ok(())
+            }
+            // A chunk that came twice, or late.
+            Err(RestoreError::Malformed(_)) => Ok(()),
+            Err(RestoreError::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    fn hand_to_raft(&mut self, now_ms: u64) {
+        let Some(Receiving { message, offer, restore, .. }) = self.receiving.take() else { return };
+        let Offer { index, term, members } = offer;
+        self.received = Some(Received { point: SnapshotPoint { index, term, members }, restore });
+        if let Ok(message) = message.into_raft(self.raw.store().last_index()) {
+            self.step(now_ms, message);
+        }
+        // Raft may have no use for it any more.
+        let pending = self.raw.snap().map(|snapshot| snapshot.get_metadata().index);
+        self.received.take_if(|_| pending != Some(index));
+    }
+
+    /// Replaces state and log, in one write.
+    pub(super) fn install_snapshot(&mut self, hard: Option<&raft::eraftpb::HardState>) -> Result<(), Stop> {
+        let Some(Received { point, restore }) = self.received.take() else {
+            return Err(Stop::NoSnapshot);
+        };
+        let install = self.raw.store().install(&point, hard);
+        self.machine.install(restore, install.rows())?;
+        self.raw.mut_store().installed(install);
+        self.forget_writes(point.index);
+        self.members = point.members;
+        self.contacts.clear();
+        self.installed = Some(point.index);
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! Raft's messages in our own encoding: bounded, versioned by the frame that carries them, and checked
+//! before Raft sees them. Raft trusts its peers and stops the process where they say what cannot be;
+//! what [`RaftMessage::into_raft`] lets through is what a correct peer could have said.
+#![allow(missing_docs, reason = "numbers are those of Raft's paper")]
+
+use bincode::{Decode, Encode};
+use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
+
+use crate::limits::INDEX_MAX;
+use crate::log::entry_type;
+use crate::members::{MemberId, Members};
+
+/// Most entries in one message. A guess: with small writes, a few hundred kilobytes.
+pub const ENTRIES_MAX: usize = 4096;
+/// Longest context: a read's name, or the word for a transfer of leadership.
+const CONTEXT_BYTES_MAX: usize = 64;
+
+/// What members say to each other in Raft itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Kind {
+    /// Entries, or none: how far is committed.
+    Append,
+    /// How far the log agrees.
+    AppendReply,
+    /// A candidate asks.
+    Vote,
+    /// The answer.
+    VoteReply,
+    /// Would you vote for me?
+    PreVote,
+    /// The answer.
+    PreVoteReply,
+    /// The leader lives.
+    Heartbeat,
+    /// So does the follower.
+    HeartbeatReply,
+    /// The follower is too far behind for entries.
+    Snapshot,
+    /// Become leader now.
+    TimeoutNow,
+}
+
+const KINDS: [(Kind, MessageType); 10] = [
+    (Kind::Append, MessageType::MsgAppend),
+    (Kind::AppendReply, MessageType::MsgAppendResponse),
+    (Kind::Vote, MessageType::MsgRequestVote),
+    (Kind::VoteReply, MessageType::MsgRequestVoteResponse),
+    (Kind::PreVote, MessageType::MsgRequestPreVote),
+    (Kind::PreVoteReply, MessageType::MsgRequestPreVoteResponse),
+    (Kind::Heartbeat, MessageType::MsgHeartbeat),
+    (Kind::HeartbeatReply, MessageType::MsgHeartbeatResponse),
+    (Kind::Snapshot, MessageType::MsgSnapshot),
+    (Kind::TimeoutNow, MessageType::MsgTimeoutNow),
+];
+
+/// One message of Raft. Numbers are as in Raft's paper; which of them mean something depends on `kind`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RaftMessage {
+    pub kind: Kind,
+    pub from: MemberId,
+    pub to: MemberId,
+    pub term: u64,
+    pub log_term: u64,
+    pub index: u64,
+    pub commit: u64,
+    pub commit_term: u64,
+    pub reject: bool,
+    pub reject_hint: u64,
+    pub context: Vec<u8>,
+    /// Those after `index`, without a gap.
+    pub entries: Vec<WireEntry>,
+    pub snapshot: Option<Box<Offer>>,
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WireEntry {
+    pub kind: u8,
+    pub term: u64,
+    pub context: Vec<u8>,
+    pub data: Vec<u8>,
+}
+
+/// A snapshot to be pulled piece by piece.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Offer {
+    /// The last entry it contains.
+    pub index: u64,
+    pub term: u64,
+    /// As of that entry.
+    pub members: Members,
+}
+
+/// What cannot have come from a correct peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a member said what cannot be: {0}")]
+pub struct Impossible(pub &'static str);
+
+fn require(holds: bool, what: &'static str) -> Result<(), Impossible> {
+    if holds { Ok(()) } else { Err(Impossible(what)) }
+}
+
+impl RaftMessage {
+    /// A message of Raft's; `None` for what members do not say to each other. `offer` is the snapshot
+    /// that Raft's message only names.
+    pub fn from_raft(message: &Message, offer: Option<Offer>) -> Option<Self> {
+        let kind = KINDS.iter().find(|(_, raft)| *raft == message.get_msg_type())?.0;
+        let snapshot = if kind == Kind::Snapshot { Some(Box::new(offer?)) } else { None };
+        let entries = message.get_entries().iter().map(WireEntry::from_raft).collect();
+        Some(Self {
+            kind,
+            from: message.from,
+            to: message.to,
+            term: message.term,
+            log_term: message.log_term,
+            index: message.index,
+            commit: message.commit,
+            commit_term: message.commit_term,
+            reject: message.reject,
+            reject_hint: message.reject_hint,
+            context: message.context.to_vec(),
+            entries,
+            snapshot,
+        })
+    }
+
+    /// Whether everything is within its bound.
+    fn check(&self) -> Result<(), Impossible> {
+        let numbers =
+            [self.from, self.to, self.term, self.log_term, self.index, self.commit, self.commit_term];
+        require(numbers.iter().all(|number| *number <= INDEX_MAX), "a number")?;
+        require(self.reject_hint <= INDEX_MAX, "a number")?;
+        require(self.from != 0 && self.to != 0 && self.term != 0, "a number that is not given")?;
+        require(self.context.len() <= CONTEXT_BYTES_MAX, "length of a context")?;
+        require(self.entries.len() <= ENTRIES_MAX, "number of entries")?;
+        require(self.entries.is_empty() || self.kind == Kind::Append, "entries")?;
+        require(self.snapshot.is_some() == (self.kind == Kind::Snapshot), "a snapshot")?;
+        let mut term = self.log_term;
+        for entry in &self.entries {
+            require(term <= entry.term && entry.term <= self.term, "order of terms")?;
+            term = entry.term;
+        }
+        self.snapshot.as_ref().map_or(Ok(()), |offer| offer.check())
+    }
+
+    /// For Raft. `last_index` is that of our log.
+    pub fn into_raft(self, last_index: u64) -> Result<Message, Impossible> {
+        self.check()?;
+        match self.kind {
+            // The leader commits for us only what we said we have: our log has lost its end.
+            Kind::Heartbeat => require(self.commit <= last_index, "a commit beyond our log")?,
+            Kind::AppendReply => require(self.reject || self.index <= last_index, "an entry beyond our log")?,
+            _ => {}
+        }
+        let mut message = Message::default();
+        let kind = KINDS.iter().find(|(kind, _)| *kind == self.kind);
+        message.set_msg_type(kind.ok_or(Impossible("kind"))?.1);
+        (message.from, message.to, message.term) = (self.from, self.to, self.term);
+        (message.log_term, message.index) = (self.log_term, self.index);
+        (message.commit, message.commit_term) = (self.commit, self.commit_term);
+        (message.reject, message.reject_hint) = (self.reject, self.reject_hint);
+        message.context = self.context.into();
+        let entries = (self.index + 1..).zip(self.entries);
+        let entries: Option<Vec<Entry>> = entries.map(|(index, entry)| entry.into_raft(index)).collect();
+        message.set_entries(entries.ok_or(Impossible("type of an entry"))?.into());
+        if let Some(offer) = &self.snapshot {
+            message.set_snapshot(offer.snapshot());
+        }
+        Ok(message)
+    }
+}
+
+impl WireEntry {
+    fn from_raft(entry: &Entry) -> Self {
+        Self {
+            kind: entry.get_entry_type() as u8,
+            term: entry.term,
+            context: entry.context.to_vec(),
+            data: entry.data.to_vec(),
+        }
+    }
+
+    fn into_raft(self, index: u64) -> Option<Entry> {
+        let mut entry = Entry::default();
+        entry.set_entry_type(entry_type(self.kind)?);
+        (entry.term, entry.index) = (self.term, index);
+        entry.context = self.context.into();
+        entry.data = self.data.into();
+        Some(entry)
+    }
+}
+
+impl Offer {
+    fn check(&self) -> Result<(), Impossible> {
+        require(self.index != 0 && self.index <= INDEX_MAX, "index of a snapshot")?;
+        require(self.term != 0 && self.term <= INDEX_MAX, "term of a snapshot")?;
+        require(self.members.is_valid(), "members of a snapshot")
+    }
+
+    /// As Raft names it.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (self.index, self.term);
+        metadata.set_conf_state(self.members.conf_state());
+        snapshot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append() -> RaftMessage {
+        let entry = |term| WireEntry { kind: 0, term, context: Vec::new(), data: vec![1] };
+        RaftMessage {
+            kind: Kind::Append,
+            from: 1,
+            to: 2,
+            term: 5,
+            log_term: 3,
+            index: 7,
+            commit: 6,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            context: Vec::new(),
+            entries: vec![entry(3), entry(5)],
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn a_message_comes_back() {
+        let message = append().into_raft(0).expect("a correct message");
+        assert_eq!(message.get_entries()[1].index, 9);
+        assert_eq!(RaftMessage::from_raft(&message, None), Some(append()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_kept_from_raft() {
+        let old = WireEntry { kind: 0, term: 2, context: Vec::new(), data: Vec::new() };
+        let beyond = RaftMessage { kind: Kind::AppendReply, entries: Vec::new(), ..append() };
+        let wrong = [
+            RaftMessage { term: 0, ..append() },
+            RaftMessage { from: 0, ..append() },
+            RaftMessage { index: u64::MAX, ..append() },
+            RaftMessage { entries: vec![old], ..append() },
+            RaftMessage { kind: Kind::Heartbeat, ..append() },
+            RaftMessage { kind: Kind::Heartbeat, entries: Vec::new(), ..append() },
+            RaftMessage { kind: Kind::Snapshot, entries: Vec::new(), ..append() },
+            RaftMessage { context: vec![0; 65], ..append() },
+            beyond,
+        ];
+        for message in wrong {
+            assert!(message.clone().into_raft(5).is_err(), "{message:?}");
+        }
+    }
+}

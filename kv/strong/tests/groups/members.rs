@@ -1,0 +1,155 @@
+//! Who belongs to a group changes while it works.
+
+use crate::world::{World, clients, key, request};
+use starling_strong::api::{Request, Write};
+use starling_strong::group::{ChangeError, Group, Input};
+
+/// Makes these the voters, asking whoever leads until it is done; panics if it does not come to it.
+fn set_voters(world: &mut World, nodes: &[usize]) {
+    let deadline = world.now_ms + 60_000;
+    loop {
+        let leader = world.wait_for_leader();
+        let token = world.now_ms;
+        let nodes = nodes.iter().map(|node| key(*node)).collect();
+        world.feed(leader, Input::SetVoters { token, nodes });
+        while !world.clients.changed.iter().any(|(of, _)| *of == token) {
+            world.run_for(10);
+            assert!(world.now_ms < deadline, "the voters were not changed within a minute");
+            if !world.is_up(leader) {
+                break;
+            }
+        }
+        match world.clients.changed.iter().find(|(of, _)| *of == token) {
+            Some((_, Ok(()))) => return,
+            Some((_, Err(ChangeError::NotLeader | ChangeError::Busy))) | None => world.run_for(200),
+            Some((_, Err(error))) => panic!("{error}"),
+        }
+    }
+}
+
+/// The nodes of the voters, as the leader sees them.
+fn voters(world: &mut World) -> Vec<usize> {
+    let leader = world.wait_for_leader();
+    let group = world.nodes[leader].group.as_ref().expect("it leads");
+    let voters = group.status(0).members.into_iter().filter(|member| member.is_voter);
+    voters.map(|member| usize::from(member.node[0]) - 1).collect()
+}
+
+#[test]
+fn a_group_grows_shrinks_and_moves_away_while_it_works() {
+    let mut world = World::new(1, 6, 3);
+    clients::begin(&mut world, 4, 2);
+    world.run_for(3_000);
+    for nodes in [&[0, 1, 2, 3, 4][..], &[2, 3, 4], &[3, 4, 5], &[5], &[0, 1, 5]] {
+        set_voters(&mut world, nodes);
+        world.run_for(3_000);
+        let mut now = voters(&mut world);
+        now.sort_unstable();
+        assert_eq!(now, nodes, "the voters");
+    }
+    let up = (0..6).filter(|node| world.is_up(*node)).count();
+    assert_eq!(up, 3, "who was removed has forgotten the group");
+    world.clients.stop = true;
+    world.run_for(5_000);
+    assert!(world.clients.acknowledged > 300, "{}", world.clients.acknowledged);
+    world.clients.assert_linearizable();
+    world.assert_equal();
+}
+
+#[test]
+fn a_voter_lost_for_good_is_replaced() {
+    let mut world = World::new(2, 4, 3);
+    clients::begin(&mut world, 4, 2);
+    world.run_for(2_000);
+    let leader = world.wait_for_leader();
+    world.kill(leader, true);
+    let left: Vec<usize> = (0..4).filter(|node| *node != leader).collect();
+    set_voters(&mut world, &left);
+    world.run_for(2_000);
+    let before = world.clients.acknowledged;
+    // Now another one may go.
+    let leader = world.wait_for_leader();
+    world.kill(leader, true);
+    world.run_till("writes with two of three", |world| world.clients.acknowledged > before + 20);
+    world.clients.assert_linearizable();
+}
+
+#[test]
+fn a_change_that_would_leave_no_majority_is_refused() {
+    let mut world = World::new(3, 3, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    world.kill(others[0], false);
+    world.kill(others[1], false);
+    world.break_links(others[0]);
+    world.break_links(others[1]);
+    let nodes = others.iter().map(|node| key(*node)).collect();
+    world.feed(leader, Input::SetVoters { token: 1, nodes });
+    assert_eq!(world.clients.changed, [(1, Err(ChangeError::NoMajority))]);
+}
+
+#[test]
+fn a_follower_that_missed_too_much_gets_the_state_itself() {
+    let mut world = World::new(4, 3, 3);
+    let leader = world.wait_for_leader();
+    let behind = (leader + 1) % 3;
+    world.cut_off(&[behind]);
+    for n in 0..25_000 {
+        let write = Request::Write(Write::Put(clients::put((n % 200) as u8, n)));
+        world.feed(leader, request(n, write, 10_000));
+        if n % 100 == 0 {
+            world.run_for(20);
+        }
+    }
+    world.run_for(2_000);
+    let base = world.nodes[leader].group.as_ref().expect("up").status(0).base_index;
+    assert!(base > 5_000, "the log was cut at {base}");
+    world.blocked.clear();
+    world.run_till("the replicas are equal", |world| {
+        let applied =
+            |node: usize| world.nodes[node].group.as_ref().map(|group| group.status(0).applied_index);
+        applied(behind) == applied(leader)
+    });
+    world.run_for(1_000);
+    world.assert_equal();
+    // What it got is on its disk.
+    world.kill(behind, true);
+    world.start(behind, behind as u64 + 1).expect("it opens");
+    world.run_for(2_000);
+    world.assert_equal();
+}
+
+/// Changes of members while machines fail and the network is foul.
+#[test]
+fn changes_under_faults_are_linearizable() {
+    for seed in 0..15 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, 5, 3);
+        world.weather = crate::world::Weather::FOUL;
+        clients::begin(&mut world, 5, 3);
+        for round in 0..25 {
+            let some = world.below(5) as usize;
+            let nodes = [some, (some + 1) % 5, (some + 2) % 5].map(key).to_vec();
+            if let Some(leader) = world.leader() {
+                world.feed(leader, Input::SetVoters { token: 1_000_000 + round, nodes });
+            }
+            world.run_for(500);
+            let node = world.below(5) as usize;
+            let member = world.nodes[node].group.as_ref().map(Group::member);
+            if let Some(member) = member {
+                world.kill(node, true);
+                let pause = world.below(2_000);
+                world.run_for(pause);
+                world.start(node, member).expect("what was synced is there");
+            }
+            world.run_for(1_000);
+        }
+        world.weather = crate::world::Weather::FINE;
+        let before = world.clients.acknowledged;
+        world.run_till("writes after everything healed", |world| world.clients.acknowledged > before + 20);
+        world.clients.stop = true;
+        world.run_for(10_000);
+        world.clients.assert_linearizable();
+    }
+}
