@@ -53,11 +53,14 @@ pub struct Limits {
     pub rumor_queue_bytes_max: usize,
     /// The same for anti-entropy sessions.
     pub sync_queue_bytes_max: usize,
+    /// The same for strong keyspaces: what a leader may have sent to a follower that has not acknowledged
+    /// it, and answers to clients.
+    pub strong_queue_bytes_max: usize,
 }
 
 impl Default for Limits {
     /// Guesses: an active view of five and a few transient links stay far below; a rumor queue
-    /// holds two frames of the largest size.
+    /// holds two frames of the largest size, and so does that of strong keyspaces.
     fn default() -> Self {
         Self {
             connections_max: 256,
@@ -65,6 +68,7 @@ impl Default for Limits {
             control_queue_bytes_max: 256 << 10,
             rumor_queue_bytes_max: 8 << 20,
             sync_queue_bytes_max: 4 << 20,
+            strong_queue_bytes_max: 32 << 20,
         }
     }
 }

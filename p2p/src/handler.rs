@@ -90,7 +90,7 @@ pub(crate) enum Offence {
 /// Which classes a substream may be negotiated for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Protocols {
-    allowed: [bool; 3],
+    allowed: [bool; 4],
 }
 
 impl Protocols {
@@ -100,10 +100,11 @@ impl Protocols {
 }
 
 /// The protocol's name of each class, in the order of [`Class::ALL`].
-const NAMES: [StreamProtocol; 3] = [
+const NAMES: [StreamProtocol; 4] = [
     StreamProtocol::new("/starling/control/1"),
     StreamProtocol::new("/starling/rumor/1"),
     StreamProtocol::new("/starling/sync/1"),
+    StreamProtocol::new("/starling/strong/1"),
 ];
 
 impl UpgradeInfo for Protocols {
@@ -172,7 +173,7 @@ pub(crate) struct Handler {
     outbox: Arc<Outbox>,
     traffic: Arc<Traffic>,
     phase: Phase,
-    substreams: [Option<Substream>; 3],
+    substreams: [Option<Substream>; 4],
     /// Still to be requested, by the dialer.
     to_open: Vec<Class>,
     /// Ends the phase.
@@ -200,7 +201,7 @@ impl Handler {
             outbox,
             traffic,
             phase: Phase::Opening,
-            substreams: [None, None, None],
+            substreams: [None, None, None, None],
             to_open: if side == Side::Dialer { vec![Class::Control] } else { Vec::new() },
             deadline: Some(Box::pin(sleep(HANDSHAKE_TIMEOUT))),
             pause: None,
@@ -212,7 +213,7 @@ impl Handler {
     fn end(&mut self, end: End) -> Poll<Event> {
         self.phase = Phase::Ended;
         self.deadline = None;
-        self.substreams = [None, None, None];
+        self.substreams = [None, None, None, None];
         Poll::Ready(Event::NotifyBehaviour(FromLink::Ended(end)))
     }
 
@@ -238,7 +239,7 @@ impl Handler {
     fn on_stream(&mut self, class: Class, stream: Stream) {
         match (&self.phase, class) {
             (Phase::Opening, Class::Control) => self.on_control_stream(stream),
-            (Phase::Up | Phase::Closing { .. }, Class::Rumor | Class::Sync) => {
+            (Phase::Up | Phase::Closing { .. }, Class::Rumor | Class::Sync | Class::Strong) => {
                 let substream = &mut self.substreams[class as usize];
                 if substream.is_none() {
                     *substream = Some(Substream::new(class, stream, Vec::new()));
@@ -269,7 +270,7 @@ impl Handler {
                 self.phase = Phase::Up;
                 self.deadline = None;
                 if self.side == Side::Dialer {
-                    self.to_open = vec![Class::Sync, Class::Rumor];
+                    self.to_open = vec![Class::Sync, Class::Rumor, Class::Strong];
                 }
                 Poll::Ready(Event::NotifyBehaviour(FromLink::Up(Box::new(record))))
             }
@@ -366,7 +367,7 @@ impl Handler {
     }
 
     fn on_lost(&mut self, error: WireError) -> Poll<Event> {
-        self.substreams = [None, None, None];
+        self.substreams = [None, None, None, None];
         self.start_closing(false);
         // Nothing can be flushed: the next poll ends it.
         self.deadline = Some(Box::pin(sleep(Duration::ZERO)));

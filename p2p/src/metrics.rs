@@ -38,8 +38,8 @@ impl Flow {
 /// Frames in both directions, by class in the order of [`Class::ALL`].
 #[derive(Debug, Default)]
 pub struct Traffic {
-    sent: [Flow; 3],
-    received: [Flow; 3],
+    sent: [Flow; 4],
+    received: [Flow; 4],
 }
 
 impl Traffic {
@@ -60,7 +60,7 @@ pub struct Metrics {
     /// Frames of all links.
     pub traffic: Traffic,
     /// Messages dropped because their queue was full, by class.
-    shed: [Counter; 3],
+    shed: [Counter; 4],
     /// Frames that are no message: bad length, version, body, bounds or class.
     pub malformed: Counter,
     /// Frames whose checksum does not match.

@@ -21,7 +21,7 @@ pub(crate) struct Outbox(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    queues: [Queue; 3],
+    queues: [Queue; 4],
     order: Order,
     /// Of the task that drains.
     waker: Option<Waker>,
@@ -62,8 +62,12 @@ pub(crate) enum Pushed {
 
 impl Outbox {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let bounds =
-            [limits.control_queue_bytes_max, limits.rumor_queue_bytes_max, limits.sync_queue_bytes_max];
+        let bounds = [
+            limits.control_queue_bytes_max,
+            limits.rumor_queue_bytes_max,
+            limits.sync_queue_bytes_max,
+            limits.strong_queue_bytes_max,
+        ];
         let queues =
             bounds.map(|bytes_max| Queue { frames: VecDeque::new(), bytes: 0, bytes_max, shed: false });
         Self(Mutex::new(State { queues, order: Order::Keep, waker: None }))

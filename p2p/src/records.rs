@@ -68,6 +68,8 @@ fn records(message: &Message) -> Box<dyn Iterator<Item = &NodeRecord> + '_> {
         | Message::Heartbeat(_)
         | Message::Rumor(_)
         | Message::Sync(_)
+        // Their records are dialed and told to nobody: whoever answers proves its identity.
+        | Message::Strong(_)
         | Message::Crawl(CrawlMessage::Describe) => Box::new(std::iter::empty()),
     }
 }

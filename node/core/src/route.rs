@@ -37,6 +37,8 @@ impl<E: Engine> Core<E> {
             }
             Message::Rumor(message) => self.rumor(now, RumorInput::Message { from: peer, message }),
             Message::Sync(message) => self.sync(now, SyncInput::Message { from: peer, message }),
+            // Nobody listens yet.
+            Message::Strong(_) => {}
             Message::Crawl(CrawlMessage::Describe) => {
                 let description = Box::new(self.describe(now));
                 self.send(now, peer, Message::Crawl(CrawlMessage::Description(description)));

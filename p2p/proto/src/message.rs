@@ -15,11 +15,13 @@ pub enum Class {
     Rumor,
     /// Anti-entropy sessions: bulk.
     Sync,
+    /// Strong keyspaces: urgent, and large at times.
+    Strong,
 }
 
 impl Class {
     /// Every class, in the order of their substreams.
-    pub const ALL: [Self; 3] = [Self::Control, Self::Rumor, Self::Sync];
+    pub const ALL: [Self; 4] = [Self::Control, Self::Rumor, Self::Sync, Self::Strong];
 }
 
 /// One message.
@@ -35,6 +37,8 @@ pub enum Message {
     Sync(SyncMessage),
     /// Crawling the overlay.
     Crawl(CrawlMessage),
+    /// Strong keyspaces: what their own codec makes of it.
+    Strong(Payload),
 }
 
 impl Message {
@@ -44,6 +48,7 @@ impl Message {
         match self {
             Self::Rumor(RumorMessage::Full { .. }) => Class::Rumor,
             Self::Sync(_) => Class::Sync,
+            Self::Strong(_) => Class::Strong,
             _ => Class::Control,
         }
     }

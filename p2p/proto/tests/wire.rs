@@ -110,6 +110,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("sync.close", Message::Sync(SyncMessage::Close { session })),
         ("crawl.describe", Message::Crawl(CrawlMessage::Describe)),
         ("crawl.description", Message::Crawl(CrawlMessage::Description(Box::new(description)))),
+        ("strong", Message::Strong(payload())),
     ]
 }
 

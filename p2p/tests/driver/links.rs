@@ -19,11 +19,15 @@ fn push(session: u32, bytes: usize) -> Message {
     Message::Sync(SyncMessage::Push { session, delta })
 }
 
+fn strong(n: u64) -> Message {
+    Message::Strong(Payload(Bytes::from(vec![n as u8; 10_000 * n as usize])))
+}
+
 async fn messages_of_every_class_arrive(listen: &[&str]) {
     let mut nodes = pair(listen).await;
     let (a, b) = (nodes[0].id(), nodes[1].id());
-    let sent: Vec<_> =
-        (1..20).flat_map(|n| [ping(n), rumor(n, 100 * n as usize), push(n as u32, 200_000)]).collect();
+    let of_all = |n: u64| [ping(n), rumor(n, 100 * n as usize), push(n as u32, 200_000), strong(n)];
+    let sent: Vec<_> = (1..20).flat_map(of_all).collect();
     for message in &sent {
         nodes[0].driver.send(b, message);
         nodes[1].driver.send(a, message);

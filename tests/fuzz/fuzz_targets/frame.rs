@@ -6,7 +6,7 @@ use starling_proto::Class;
 use starling_proto::wire::{FrameReader, decode, encode};
 
 fuzz_target!(|input: (u8, Vec<u8>)| {
-    let class = Class::ALL[usize::from(input.0) % 3];
+    let class = Class::ALL[usize::from(input.0) % 4];
     let mut reader = FrameReader::new(class);
     for piece in input.1.chunks(7) {
         reader.push(piece);

@@ -6,7 +6,8 @@ use crate::NodeRecord;
 
 /// A /24 of IPv4 or a /48 of IPv6: about what one customer of a provider gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Block {
+#[allow(missing_docs, reason = "the prefixes")]
+pub enum Block {
     V4([u8; 3]),
     V6([u8; 6]),
 }
@@ -14,7 +15,7 @@ pub(crate) enum Block {
 impl Block {
     /// The block of the record's first address. `None` for loopback and for names: nothing is known
     /// of those, so they are never too many.
-    pub(crate) fn of(record: &NodeRecord) -> Option<Self> {
+    pub fn of(record: &NodeRecord) -> Option<Self> {
         let mut parts = record.addresses.first()?.split('/').skip(1);
         match (parts.next()?, parts.next()?) {
             ("ip4", text) => {

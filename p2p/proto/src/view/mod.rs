@@ -12,7 +12,7 @@
 //! - Seeds answer who is there and are nobody's neighbour (`seed`).
 //! - No more neighbours of one address block than necessary (`block`).
 
-mod block;
+pub mod block;
 mod config;
 mod input;
 mod links;

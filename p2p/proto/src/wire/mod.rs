@@ -31,6 +31,9 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
 /// Longest frame of a rumor or of a session, bytes after the length: twice the largest batch.
 pub const BULK_FRAME_BYTES_MAX: usize = 4 << 20;
 
+/// Longest frame of strong keyspaces, bytes after the length: the largest answer to a read.
+pub const STRONG_FRAME_BYTES_MAX: usize = 8 << 20;
+
 /// Bytes of the longest LEB128 length that [`BULK_FRAME_BYTES_MAX`] needs.
 const LENGTH_BYTES_MAX: usize = 4;
 /// Checksum and version.
@@ -40,6 +43,9 @@ const HEADER_BYTES: usize = 5;
 const CONTROL_MEMORY_MAX: usize = 4 * CONTROL_FRAME_BYTES_MAX;
 /// Memory that decoding one bulk frame may claim.
 const BULK_MEMORY_MAX: usize = 2 * BULK_FRAME_BYTES_MAX;
+
+/// Memory that decoding one frame of strong keyspaces may claim.
+const STRONG_MEMORY_MAX: usize = 2 * STRONG_FRAME_BYTES_MAX;
 
 /// Why bytes are not a message. The stream they came by cannot be trusted any more, except after
 /// [`WireError::OutOfBounds`] and [`WireError::WrongClass`], where the next frame begins where it
@@ -87,6 +93,7 @@ pub const fn frame_max(class: Class) -> usize {
     match class {
         Class::Control => CONTROL_FRAME_BYTES_MAX,
         Class::Rumor | Class::Sync => BULK_FRAME_BYTES_MAX,
+        Class::Strong => STRONG_FRAME_BYTES_MAX,
     }
 }
 
@@ -135,6 +142,7 @@ pub fn decode(class: Class, frame: &[u8]) -> Result<Message, WireError> {
     let (message, consumed) = match class {
         Class::Control => decode_body::<CONTROL_MEMORY_MAX>(body),
         Class::Rumor | Class::Sync => decode_body::<BULK_MEMORY_MAX>(body),
+        Class::Strong => decode_body::<STRONG_MEMORY_MAX>(body),
     }?;
     if consumed != body.len() {
         return Err(WireError::Malformed);
@@ -194,7 +202,9 @@ fn leb128(value: usize) -> ([u8; LENGTH_BYTES_MAX], usize) {
 fn size_hint(message: &Message) -> usize {
     const SMALL: usize = 64;
     match message {
-        Message::Rumor(RumorMessage::Full { payload, .. }) => SMALL + payload.0.len(),
+        Message::Rumor(RumorMessage::Full { payload, .. }) | Message::Strong(payload) => {
+            SMALL + payload.0.len()
+        }
         Message::Sync(SyncMessage::Push { delta, .. } | SyncMessage::Delta { delta, .. }) => {
             SMALL + delta.0.len()
         }

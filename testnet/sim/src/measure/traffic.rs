@@ -25,11 +25,13 @@ pub enum Kind {
     Sync,
     /// Crawls.
     Crawl,
+    /// Strong keyspaces.
+    Strong,
 }
 
 impl Kind {
-    const NAMES: [&str; 9] =
-        ["view", "heartbeat", "rumor", "announce", "graft", "prune", "beacon", "sync", "crawl"];
+    const NAMES: [&str; 10] =
+        ["view", "heartbeat", "rumor", "announce", "graft", "prune", "beacon", "sync", "crawl", "strong"];
 
     /// The class of a message.
     pub fn of(message: &Message) -> Self {
@@ -43,6 +45,7 @@ impl Kind {
             Message::Rumor(_) => Self::Beacon,
             Message::Sync(_) => Self::Sync,
             Message::Crawl(_) => Self::Crawl,
+            Message::Strong(_) => Self::Strong,
         }
     }
 }
