@@ -20,6 +20,7 @@ use crate::crawl::Crawl;
 use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
 use crate::status::Counters;
+use crate::strong::{Manage, Strong, StrongInput};
 use crate::{Input, Now, Output};
 
 /// Settings of the machines.
@@ -66,6 +67,7 @@ pub struct Core<E: Engine> {
     pub(crate) rumors: Rumors,
     pub(crate) sessions: Sessions,
     pub(crate) store: Option<Store<E>>,
+    pub(crate) strong: Option<Strong<E>>,
     pub(crate) links: Links,
     pub(crate) gaps: Gaps,
     pub(crate) crawls: BTreeMap<u64, Crawl>,
@@ -103,6 +105,7 @@ impl<E: Engine> Core<E> {
             sessions: Sessions::new(config.sync, record.id, fork(), now.mono),
             record,
             store,
+            strong: None,
             links: Links::default(),
             gaps: Gaps::default(),
             crawls: BTreeMap::new(),
@@ -143,7 +146,13 @@ impl<E: Engine> Core<E> {
     /// Takes one input. Never fails: what cannot be done is counted and, where somebody can act on
     /// it, said in an [`Output`].
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.take(now, input);
+        self.settle(now);
+    }
+
+    fn take(&mut self, now: Now, input: Input) {
         match input {
+            Input::Batch(inputs) => inputs.into_iter().for_each(|input| self.take(now, input)),
             Input::Timeout => self.handle_timeout(now),
             Input::Connected { peer, record, dialed } => {
                 self.handle_connected(now, peer, record, dialed.is_some());
@@ -165,9 +174,39 @@ impl<E: Engine> Core<E> {
                 self.record = record.clone();
                 self.views.handle(now.mono, ViewInput::RecordChanged(record));
             }
+            Input::StrongCreate { token, keyspace, voters, on } => {
+                self.handle_strong_create(now, token, keyspace, voters, &on);
+            }
+            Input::StrongVoters { token, keyspace, nodes } => {
+                self.handle_strong_voters(now, token, keyspace, &nodes);
+            }
+            Input::Strong { token, keyspace, request, options } => {
+                self.strong_input(now, StrongInput::Request { token, keyspace, request, options });
+            }
+            Input::StrongWatch { token, keyspace, watch, updates } => {
+                self.strong_input(now, StrongInput::Watch { token, keyspace, watch, updates });
+            }
+            Input::StrongMore { token, updates } => {
+                self.strong_input(now, StrongInput::More { token, updates });
+            }
+            Input::StrongProgress { token } => self.strong_input(now, StrongInput::Progress { token }),
+            Input::StrongUnwatch { token } => self.strong_input(now, StrongInput::Unwatch { token }),
+            Input::StrongDrop { token, keyspace } => {
+                self.strong_input(now, StrongInput::Drop { token, keyspace });
+            }
+            Input::StrongTransfer { token, keyspace, to } => {
+                let change = Manage::Transfer(to.0);
+                self.strong_input(now, StrongInput::Manage { token, keyspace, change });
+            }
+            Input::StrongStatus { token, keyspace } => {
+                self.strong_input(now, StrongInput::Status { token, keyspace });
+            }
+            Input::StrongRecover { token, keyspace } => {
+                self.strong_input(now, StrongInput::Recover { token, keyspace });
+            }
+            Input::Synced(number) => self.strong_input(now, StrongInput::Synced(number)),
             Input::Leave => self.views.handle(now.mono, ViewInput::Leave),
         }
-        self.settle(now);
     }
 
     /// What to do next; `None` when there is nothing until the next input.
@@ -186,6 +225,7 @@ impl<E: Engine> Core<E> {
             gossips.then(|| self.sessions.poll_timeout()).flatten(),
             self.gaps.poll_timeout(),
             self.crawls.values().filter_map(Crawl::poll_timeout).min(),
+            self.strong.as_ref().and_then(Strong::poll_timeout),
             self.timers.next(),
         ]
         .into_iter()
@@ -203,6 +243,7 @@ impl<E: Engine> Core<E> {
             crawl.handle_timeout(now.mono);
         }
         self.check_gaps(now);
+        self.strong_input(now, StrongInput::Timeout);
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::IdleLinks => self.close_idle_links(now),
@@ -217,6 +258,7 @@ impl<E: Engine> Core<E> {
             self.healing.handle(now.mono, HealingInput::Contact(&record));
         }
         self.healing.handle(now.mono, HealingInput::Connected(&record));
+        self.strong_input(now, StrongInput::Up(record.clone()));
         for message in self.links.up(now.mono, record.clone()) {
             self.send(now, peer, message);
         }
@@ -228,6 +270,7 @@ impl<E: Engine> Core<E> {
 
     fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
         if self.links.down(&peer) {
+            self.strong_input(now, StrongInput::Down(peer));
             self.views.handle(now.mono, ViewInput::LinkLost(peer));
             self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));
         }
@@ -235,6 +278,7 @@ impl<E: Engine> Core<E> {
 
     fn handle_unreachable(&mut self, now: Now, peer: NodeId) {
         self.links.unreachable(&peer);
+        self.strong_input(now, StrongInput::Unreachable(peer));
         self.views.handle(now.mono, ViewInput::Unreachable(peer));
         self.healing.handle(now.mono, HealingInput::Unreachable(&peer));
         self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));
@@ -281,6 +325,7 @@ impl<E: Engine> Core<E> {
     pub(crate) fn close(&mut self, now: Now, peer: NodeId, reason: &'static str) {
         if self.links.down(&peer) {
             self.outputs.push_back(Output::Close { peer, reason });
+            self.strong_input(now, StrongInput::Down(peer));
             self.views.handle(now.mono, ViewInput::LinkLost(peer));
         }
     }

@@ -3,6 +3,9 @@
 use starling_kv::{Batch, Change, Outcome, WriteError};
 use starling_proto::message::Description;
 use starling_proto::{Class, Message, Millis, NodeId, NodeRecord};
+use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+
+use crate::strong::{CreateError, Hint, ManageError};
 
 /// One instant on both clocks of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,9 @@ pub type Token = u64;
 /// What happened outside.
 #[derive(Debug)]
 pub enum Input {
+    /// Several that came at once: what follows from them follows together, so that requests to one group
+    /// share an entry's way through its log.
+    Batch(Vec<Input>),
     /// `poll_timeout` has been reached.
     Timeout,
     /// A link is up and its peer has proved the network's secret. `dialed` is the address when this
@@ -63,6 +69,98 @@ pub enum Input {
     Contact(Vec<String>),
     /// Visit every node of the overlay.
     Crawl(Token),
+    /// A client asks a strong keyspace.
+    Strong {
+        /// Echoed with the answer.
+        token: Token,
+        /// Which.
+        keyspace: String,
+        /// What.
+        request: Request,
+        /// How; it is answered within the time that they give.
+        options: Options,
+    },
+    /// A client watches a strong keyspace.
+    StrongWatch {
+        /// Names the watch.
+        token: Token,
+        /// Which keyspace.
+        keyspace: String,
+        /// What.
+        watch: Watch,
+        /// Updates that may come before [`Input::StrongMore`].
+        updates: u32,
+    },
+    /// A client takes more updates of its watch.
+    StrongMore {
+        /// The watch.
+        token: Token,
+        /// How many.
+        updates: u32,
+    },
+    /// A client wants to be told [`WatchUpdate::Progress`] after all that its watch has to tell by now.
+    StrongProgress {
+        /// The watch.
+        token: Token,
+    },
+    /// A client's watch has ended.
+    StrongUnwatch {
+        /// The watch.
+        token: Token,
+    },
+    /// Make a strong keyspace.
+    StrongCreate {
+        /// Echoed with the outcome.
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// How many nodes vote, where `on` is empty.
+        voters: u8,
+        /// The nodes, if they are not to be chosen.
+        on: Vec<NodeId>,
+    },
+    /// Remove a strong keyspace with all it holds.
+    StrongDrop {
+        /// Echoed with the outcome.
+        token: Token,
+        /// Its name.
+        keyspace: String,
+    },
+    /// Make these nodes the voters of a strong keyspace.
+    StrongVoters {
+        /// Echoed with the outcome.
+        token: Token,
+        /// The keyspace.
+        keyspace: String,
+        /// The nodes.
+        nodes: Vec<NodeId>,
+    },
+    /// Let this node lead a strong keyspace.
+    StrongTransfer {
+        /// Echoed with the outcome.
+        token: Token,
+        /// The keyspace.
+        keyspace: String,
+        /// The node.
+        to: NodeId,
+    },
+    /// How a strong keyspace stands, as one of its members sees it.
+    StrongStatus {
+        /// Echoed with the answer.
+        token: Token,
+        /// Which.
+        keyspace: String,
+    },
+    /// The disaster: this node goes on alone with its replica of a strong keyspace. What the others had
+    /// acknowledged and it has not is lost.
+    StrongRecover {
+        /// Echoed with the outcome.
+        token: Token,
+        /// Which.
+        keyspace: String,
+    },
+    /// The engine was synced after [`Output::Sync`] with this number came out.
+    Synced(u64),
     /// Our own listening addresses changed; the record is already signed.
     RecordChanged(NodeRecord),
     /// The process is about to stop: tell the neighbours.
@@ -111,6 +209,44 @@ pub enum Output {
         nodes: Vec<Description>,
         /// Nodes that were named by others and did not answer.
         unreachable: Vec<NodeRecord>,
+    },
+    /// Sync the engine and say [`Input::Synced`] with this number. The next one comes after that. Where
+    /// it fails, nothing is to be said: the groups here then promise nothing any more.
+    Sync(u64),
+    /// A request to a strong keyspace is answered.
+    StrongAnswer {
+        /// Which request.
+        token: Token,
+        /// How.
+        result: Result<Answer, Failure>,
+    },
+    /// A watch of a strong keyspace is told something.
+    StrongUpdate {
+        /// The watch.
+        token: Token,
+        /// What.
+        update: WatchUpdate,
+    },
+    /// A strong keyspace was made, or not.
+    StrongCreated {
+        /// Which request.
+        token: Token,
+        /// Where it lives, or why not.
+        result: Result<Hint, CreateError>,
+    },
+    /// How a strong keyspace stands.
+    StrongStatus {
+        /// Which request.
+        token: Token,
+        /// How, or why that is not known.
+        result: Result<Status, Failure>,
+    },
+    /// The members of a strong keyspace were changed, or not; it was dropped, or not.
+    StrongManaged {
+        /// Which request.
+        token: Token,
+        /// Why not, if not.
+        result: Result<(), ManageError>,
     },
     /// For the log and its counters.
     Notice(Notice),
@@ -164,6 +300,13 @@ pub enum Notice {
     IdentityConflict {
         /// When that process started, milliseconds since the Unix epoch.
         incarnation: u64,
+    },
+    /// A strong keyspace on this node.
+    Strong {
+        /// Which.
+        keyspace: String,
+        /// What.
+        notice: starling_strong::group::Notice,
     },
     /// This node's clock disagrees with its peers' by so much that it expires nothing.
     ClockOff {

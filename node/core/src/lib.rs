@@ -9,10 +9,12 @@ mod crawl;
 mod describe;
 mod gaps;
 mod input;
+mod keyspaces;
 mod links;
 mod replica;
 mod route;
 mod status;
+pub mod strong;
 mod writes;
 
 pub use self::core::{Core, CoreConfig};

@@ -13,6 +13,7 @@ use crate::core::Timer;
 use crate::crawl::Crawl;
 use crate::links::TRANSIENT_IDLE_MS;
 use crate::replica::{StoreReplica, to_kv};
+use crate::strong::StrongInput;
 use crate::{Core, Notice, Now, Output, Token};
 
 impl<E: Engine> Core<E> {
@@ -37,8 +38,9 @@ impl<E: Engine> Core<E> {
             }
             Message::Rumor(message) => self.rumor(now, RumorInput::Message { from: peer, message }),
             Message::Sync(message) => self.sync(now, SyncInput::Message { from: peer, message }),
-            // Nobody listens yet.
-            Message::Strong(_) => {}
+            Message::Strong(payload) => {
+                self.strong_input(now, StrongInput::Message { from: peer, payload });
+            }
             Message::Crawl(CrawlMessage::Describe) => {
                 let description = Box::new(self.describe(now));
                 self.send(now, peer, Message::Crawl(CrawlMessage::Description(description)));
@@ -163,6 +165,7 @@ impl<E: Engine> Core<E> {
                 self.on_sync_output(now, output);
             }
             quiet &= !self.advance_crawls(now);
+            quiet &= !self.drain_strong(now);
             if quiet {
                 return;
             }

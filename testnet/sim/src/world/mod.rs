@@ -208,7 +208,7 @@ impl World {
     fn give(&mut self, index: usize, input: Input) {
         let node = &mut self.nodes[index];
         if node.stalled_until_us > self.now_us {
-            node.backlog.push_back(Waiting::Input(input));
+            node.backlog.push_back(Waiting::Input(Box::new(input)));
             return;
         }
         let now = node.now(self.now_us);
@@ -253,8 +253,10 @@ impl World {
         let mut backlog = std::mem::take(&mut self.nodes[index].backlog);
         for waiting in backlog.drain(..) {
             match waiting {
-                Waiting::Input(Input::Message { peer, message }) => self.give_message(index, peer, message),
-                Waiting::Input(input) => self.give(index, input),
+                Waiting::Input(input) => match *input {
+                    Input::Message { peer, message } => self.give_message(index, peer, message),
+                    input => self.give(index, input),
+                },
                 Waiting::Writes(group) => drop(self.write(index, group)),
             }
         }

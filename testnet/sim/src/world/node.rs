@@ -44,7 +44,7 @@ pub struct Node {
 /// What waits for a stalled node.
 pub(super) enum Waiting {
     /// An input.
-    Input(Input),
+    Input(Box<Input>),
     /// Clients' batches, by the numbers that the clients gave them.
     Writes(Vec<(u32, Batch)>),
 }

@@ -56,7 +56,15 @@ impl World {
                     self.queue.push(self.now_us + FIND_CONTACTS_US, Event::Contacts { node: index as u32 });
                 }
                 Output::Notice(notice) => self.on_notice(index, &notice),
-                Output::Changed(_) | Output::Crawled { .. } => {}
+                // Simulated nodes have no strong keyspaces.
+                Output::Sync(_)
+                | Output::StrongAnswer { .. }
+                | Output::StrongUpdate { .. }
+                | Output::StrongCreated { .. }
+                | Output::StrongManaged { .. }
+                | Output::StrongStatus { .. }
+                | Output::Changed(_)
+                | Output::Crawled { .. } => {}
             }
         }
         self.schedule(index);

@@ -1,11 +1,9 @@
-//! The composed node in small networks in virtual time.
+//! Eventual keyspaces: writes reach every node, whatever happens on the way.
 
-mod world;
-
+use crate::world::World;
 use bytes::Bytes;
 use starling_kv::{Op, Write};
 use starling_proto::{NodeId, Role};
-use world::World;
 
 /// A network of `replicas` behind one seed, settled.
 fn settled(seed: u64, replicas: usize) -> World {

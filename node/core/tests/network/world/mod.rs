@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use starling_core::strong::{CreateError, Hint, ManageError};
 use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure};
 use starling_kv::engine::MemoryEngine;
 use starling_kv::{Batch, Op, Options, Outcome, Store, Write};
 use starling_proto::{Class, Millis, NodeId, NodeRecord, Role, wire};
+use starling_strong::api::{Answer, Failure, Status, WatchUpdate};
 
 /// Wall clock at the beginning of the world: 2026-01-01.
 const EPOCH_MS: u64 = 1_767_225_600_000;
@@ -21,12 +23,18 @@ pub struct SimNode {
     pub remembered: Vec<NodeRecord>,
     pub written: BTreeMap<u64, Result<Vec<Outcome>, WriteFailure>>,
     pub crawled: Option<(usize, usize)>,
+    pub answers: BTreeMap<u64, Result<Answer, Failure>>,
+    pub updates: Vec<(u64, WatchUpdate)>,
+    pub created: BTreeMap<u64, Result<Hint, CreateError>>,
+    pub statuses: BTreeMap<u64, Result<Status, Failure>>,
+    pub managed: BTreeMap<u64, Result<(), ManageError>>,
     engine: MemoryEngine,
     timer: Option<Millis>,
 }
 
 enum Event {
     Timer(usize),
+    Synced { node: usize, incarnation: u64, number: u64 },
     Deliver { from: usize, to: usize, link: u64, class: Class, frame: Bytes },
     Up { from: usize, to: usize, address: Option<String> },
     Down { from: usize, to: usize, link: u64 },
@@ -40,6 +48,7 @@ pub struct World {
     pub groups: BTreeMap<usize, u8>,
     pub payloads_delivered: u64,
     pub bytes_delivered: u64,
+    pub frames_delivered: u64,
     events: BTreeMap<(Millis, u64), Event>,
     links: BTreeMap<(usize, usize), u64>,
     clear: BTreeMap<(usize, usize), Millis>,
@@ -61,6 +70,7 @@ impl World {
             groups: BTreeMap::new(),
             payloads_delivered: 0,
             bytes_delivered: 0,
+            frames_delivered: 0,
             events: BTreeMap::new(),
             links: BTreeMap::new(),
             clear: BTreeMap::new(),
@@ -112,9 +122,17 @@ impl World {
             remembered: Vec::new(),
             written: BTreeMap::new(),
             crawled: None,
+            answers: BTreeMap::new(),
+            updates: Vec::new(),
+            created: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            managed: BTreeMap::new(),
             engine,
             timer: None,
         });
+        if role == Role::Replica {
+            self.open_strong(index);
+        }
         if contacts.is_empty() {
             self.drain(index);
         } else {
@@ -122,6 +140,20 @@ impl World {
             self.input(index, Input::Contact(addresses));
         }
         index
+    }
+
+    fn open_strong(&mut self, node: usize) {
+        let now = self.at();
+        let mut seed = [node as u8; 32];
+        seed[..8].copy_from_slice(&now.wall_ms.to_le_bytes());
+        let sim = &mut self.nodes[node];
+        sim.core.open_strong(sim.engine.clone(), Some(60_000), seed, now).expect("a memory engine opens");
+    }
+
+    /// The next token of a client.
+    pub fn token(&mut self) -> u64 {
+        self.token += 1;
+        self.token
     }
 
     /// kill -9.
@@ -150,6 +182,9 @@ impl World {
             Core::new(self.config.clone(), sim.record.clone(), store, sim.remembered.clone(), seed, now);
         sim.up = true;
         sim.timer = None;
+        if sim.record.role == Role::Replica {
+            self.open_strong(node);
+        }
         self.drain(node);
     }
 
@@ -224,6 +259,23 @@ impl World {
                 Output::Crawled { nodes, unreachable, .. } => {
                     self.nodes[node].crawled = Some((nodes.len(), unreachable.len()));
                 }
+                Output::Sync(number) => {
+                    let incarnation = self.nodes[node].record.incarnation;
+                    self.after(2, Event::Synced { node, incarnation, number });
+                }
+                Output::StrongAnswer { token, result } => {
+                    self.nodes[node].answers.insert(token, result);
+                }
+                Output::StrongUpdate { token, update } => self.nodes[node].updates.push((token, update)),
+                Output::StrongCreated { token, result } => {
+                    self.nodes[node].created.insert(token, result);
+                }
+                Output::StrongStatus { token, result } => {
+                    self.nodes[node].statuses.insert(token, result);
+                }
+                Output::StrongManaged { token, result } => {
+                    self.nodes[node].managed.insert(token, result);
+                }
                 Output::Changed(_) | Output::NeedContacts | Output::Notice(_) => {}
             }
         }
@@ -269,6 +321,11 @@ impl World {
                     self.input(node, Input::Timeout);
                 }
             }
+            Event::Synced { node, incarnation, number } => {
+                if self.nodes[node].up && self.nodes[node].record.incarnation == incarnation {
+                    self.input(node, Input::Synced(number));
+                }
+            }
             Event::Deliver { from, to, link, class, frame } => self.deliver(from, to, link, class, &frame),
             Event::Up { from, to, address } => self.connect(from, to, address),
             Event::Down { from, to, link } => {
@@ -290,6 +347,7 @@ impl World {
         if alive && self.reachable(from, to) {
             let message = wire::decode(class, frame).expect("what a node sends can be decoded");
             self.bytes_delivered += frame.len() as u64;
+            self.frames_delivered += 1;
             if class == Class::Rumor {
                 self.payloads_delivered += 1;
             }

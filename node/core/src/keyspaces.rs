@@ -1,0 +1,186 @@
+//! The strong side of the node: what it needs of the rest, and what the rest needs of it.
+
+use bytes::Bytes;
+use starling_kv::{Batch, Engine, Op, Write};
+use starling_proto::{Message, NodeId, NodeRecord, Role};
+
+use crate::strong::{HINTS, Hint, Manage, Strong, StrongInput, StrongOutput};
+use crate::{Core, Notice, Now, Output, Token};
+
+/// Tokens of the node's own writes; clients' are counted from below.
+const OWN_TOKEN: Token = Token::MAX;
+
+impl<E: Engine> Core<E> {
+    /// Goes on with the strong keyspaces that the engine has; without this the node has none, and
+    /// reaches none. A voter that was silent for `replace_ms` is replaced by itself
+    /// ([`crate::strong::REPLACE_MS`]; `None`: never). `seed` must be fresh for every start.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_strong(
+        &mut self,
+        engine: E,
+        replace_ms: Option<u64>,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Result<(), starling_kv::Error> {
+        let strong = Strong::open(engine, self.record.clone(), replace_ms, seed, now.mono.0)?;
+        let keyspaces: Vec<String> = strong.groups().map(|(_, keyspace)| keyspace.to_owned()).collect();
+        self.strong = Some(strong);
+        // Where the other members were when this node was last here.
+        for keyspace in keyspaces {
+            self.lookup(now, keyspace);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// The strong keyspaces of this node.
+    pub fn strong(&self) -> Option<&Strong<E>> {
+        self.strong.as_ref()
+    }
+
+    /// Whether this node leads a keyspace's group.
+    pub fn leads(&self, keyspace: &str) -> bool {
+        self.strong.as_ref().is_some_and(|strong| strong.leads(keyspace))
+    }
+
+    /// The same, for reads of a group's own state.
+    pub fn strong_mut(&mut self) -> Option<&mut Strong<E>> {
+        self.strong.as_mut()
+    }
+
+    pub(crate) fn strong_input(&mut self, now: Now, input: StrongInput) {
+        if let Some(strong) = &mut self.strong {
+            strong.handle(now.mono.0, input);
+        }
+    }
+
+    /// Makes a keyspace on the nodes named, or on some of those that are known.
+    pub(crate) fn handle_strong_create(
+        &mut self,
+        now: Now,
+        token: Token,
+        keyspace: String,
+        voters: u8,
+        on: &[NodeId],
+    ) {
+        let known = self.replicas();
+        let named = !on.is_empty();
+        let nodes =
+            if named { known.into_iter().filter(|record| on.contains(&record.id)).collect() } else { known };
+        // Somebody may have made it who has never been asked here.
+        self.lookup(now, keyspace.clone());
+        self.strong_input(now, StrongInput::Create { token, keyspace, voters, nodes, named });
+    }
+
+    /// Makes these nodes the voters.
+    pub(crate) fn handle_strong_voters(
+        &mut self,
+        now: Now,
+        token: Token,
+        keyspace: String,
+        nodes: &[NodeId],
+    ) {
+        let mut known = self.replicas();
+        known.retain(|record| nodes.contains(&record.id));
+        let change = Manage::Voters(known);
+        self.strong_input(now, StrongInput::Manage { token, keyspace, change });
+    }
+
+    /// Every replica that this node knows how to reach, itself included.
+    pub fn replicas(&self) -> Vec<NodeRecord> {
+        let linked = self.links.peers().map(|(_, record)| record);
+        let viewed = self.views.active().chain(self.views.passive());
+        let remembered = self.healing.remembered();
+        let all = [&self.record].into_iter().chain(linked).chain(viewed).chain(&remembered);
+        let mut all: Vec<NodeRecord> = all.filter(|record| record.role == Role::Replica).cloned().collect();
+        all.sort_by_key(|record| (record.id, std::cmp::Reverse((record.incarnation, record.revision))));
+        all.dedup_by_key(|record| record.id);
+        all
+    }
+
+    /// Carries out what strong keyspaces want; whether there was anything.
+    pub(crate) fn drain_strong(&mut self, now: Now) -> bool {
+        let mut any = false;
+        if let Some(strong) = &mut self.strong {
+            strong.settle(now.mono.0);
+        }
+        while let Some(output) = self.strong.as_mut().and_then(Strong::poll_output) {
+            any = true;
+            self.on_strong_output(now, output);
+        }
+        any
+    }
+
+    fn on_strong_output(&mut self, now: Now, output: StrongOutput) {
+        match output {
+            StrongOutput::Send { to, message } => {
+                let elsewhere = self.younger(&to);
+                let to = elsewhere.as_ref().unwrap_or(&to);
+                self.send_or_dial(now, to, Message::Strong(message.encode()));
+            }
+            StrongOutput::Sync(number) => self.outputs.push_back(Output::Sync(number)),
+            StrongOutput::Answer { token, result } => {
+                self.outputs.push_back(Output::StrongAnswer { token, result });
+            }
+            StrongOutput::Update { token, update } => {
+                self.outputs.push_back(Output::StrongUpdate { token, update });
+            }
+            StrongOutput::Created { token, result } => {
+                self.outputs.push_back(Output::StrongCreated { token, result });
+            }
+            StrongOutput::Managed { token, result } => {
+                self.outputs.push_back(Output::StrongManaged { token, result });
+            }
+            StrongOutput::Status { token, result } => {
+                self.outputs.push_back(Output::StrongStatus { token, result });
+            }
+            StrongOutput::WantNodes { group } => {
+                // Those that are linked are there.
+                let linked = self.links.peers().map(|(_, record)| record.clone());
+                let nodes = linked.chain(self.views.active().cloned()).collect();
+                self.strong_input(now, StrongInput::Nodes { group, nodes });
+            }
+            StrongOutput::Lookup { keyspace } => self.lookup(now, keyspace),
+            StrongOutput::Publish { keyspace, hint } => self.publish_hint(now, &keyspace, hint),
+            StrongOutput::Notice { keyspace, notice } => {
+                self.outputs.push_back(Output::Notice(Notice::Strong { keyspace, notice }));
+            }
+        }
+    }
+
+    /// A younger record of a node that is not linked: it may have come back somewhere else.
+    fn younger(&self, record: &NodeRecord) -> Option<NodeRecord> {
+        if self.links.record(&record.id).is_some() {
+            return None;
+        }
+        let mut known = self.views.active().chain(self.views.passive());
+        known.find(|it| it.id == record.id && it.supersedes(record)).cloned()
+    }
+
+    /// What the reserved keyspace says of a strong one.
+    fn lookup(&mut self, now: Now, keyspace: String) {
+        let Some(store) = &self.store else { return };
+        let register = store.reader().register(now.wall_ms, HINTS, keyspace.as_bytes());
+        let values: Vec<Bytes> = match register {
+            Ok(Some(register)) => {
+                let others = register.siblings.iter().map(|sibling| sibling.value.clone());
+                others.chain([register.value]).collect()
+            }
+            Ok(None) => Vec::new(),
+            Err(error) => return self.storage_failed(error.to_string()),
+        };
+        let hints: Vec<Hint> = values.iter().filter_map(|value| Hint::decode(value).ok()).collect();
+        if !hints.is_empty() {
+            self.strong_input(now, StrongInput::Hints { keyspace, hints });
+        }
+    }
+
+    fn publish_hint(&mut self, now: Now, keyspace: &str, hint: Option<Hint>) {
+        let op = hint.map_or(Op::Delete, |hint| Op::Put(hint.encode()));
+        let write = Write { keyspace: HINTS.into(), key: keyspace.into(), op, ttl_ms: None, check: None };
+        self.handle_writes(now, vec![(OWN_TOKEN, Batch { writes: vec![write] })]);
+        self.outputs.retain(|output| !matches!(output, Output::Written { token: OWN_TOKEN, .. }));
+    }
+}

@@ -1,0 +1,154 @@
+//! What nodes say to each other about strong keyspaces, inside `starling_proto::Message::Strong`.
+#![allow(missing_docs, reason = "each variant's docs explain its fields")]
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use starling_proto::{NodeRecord, message::Payload};
+use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+use starling_strong::codec::{self, Malformed, Nesting};
+use starling_strong::group::{ChangeError, GroupId, GroupMessage};
+use starling_strong::members::{MemberId, NodeKey};
+
+/// First byte of every message.
+const FORMAT: u8 = 1;
+/// Most messages of groups in one frame.
+pub const BUNDLE_MAX: usize = 1024;
+/// Bytes of them in one frame, about; one message is sent whatever its size.
+const BUNDLE_BYTES: usize = 1 << 20;
+/// Most records of nodes in one message: the members of a group.
+const RECORDS_MAX: usize = starling_strong::members::MEMBERS_MAX;
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[bincode(decode_context = "Nesting")]
+pub enum StrongMessage {
+    /// Members of groups to each other.
+    Groups(Vec<(GroupId, GroupMessage)>),
+    /// "Found this group with us", to every founder.
+    Found { group: GroupId, keyspace: String, founders: Vec<NodeRecord> },
+    /// The answer: why not, if not.
+    Founded { group: GroupId, refusal: Option<String> },
+    /// "You are a member of this group now."
+    Invite { group: GroupId, keyspace: String, member: MemberId, members: Vec<NodeRecord> },
+    /// "Forget this group": its keyspace was dropped, or never came to be.
+    Drop { group: GroupId },
+    /// A client's request, to a member.
+    Ask { id: u64, group: GroupId, request: Request, options: Options },
+    /// What came of it.
+    Answered { id: u64, result: Result<Answer, Failure> },
+    /// Nothing was changed. `leader`: ask there. `missing`: voters that the member has no word from.
+    Elsewhere { id: u64, leader: Option<NodeKey>, missing: Vec<NodeKey> },
+    /// Changes the voters, or who leads.
+    Manage { id: u64, group: GroupId, change: Manage },
+    /// What came of it.
+    Managed { id: u64, result: Result<(), ChangeError> },
+    /// "How does this group stand?"
+    Describe { id: u64, group: GroupId },
+    /// As the member that was asked sees it.
+    Described { id: u64, status: Status },
+    /// Watches; so many updates may come before more are asked for.
+    Watch { id: u64, group: GroupId, watch: Watch, updates: u32 },
+    /// So many more may come.
+    More { id: u64, updates: u32 },
+    /// "Say how far this watch has come."
+    Progress { id: u64 },
+    /// One update of a watch.
+    Update { id: u64, update: WatchUpdate },
+    /// The watch has ended.
+    Unwatch { id: u64 },
+}
+
+/// A change of who belongs to a group.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Manage {
+    /// These become the voters.
+    Voters(Vec<NodeRecord>),
+    /// This one leads.
+    Transfer(NodeKey),
+}
+
+/// Where a group lives, as its leader says it in the reserved eventual keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hint {
+    /// The group.
+    pub group: GroupId,
+    /// The term in which this was true: of two hints the later one counts.
+    pub term: u64,
+    /// The members' nodes, the leader first.
+    pub members: Vec<NodeRecord>,
+    /// How many of them vote.
+    pub voters: u8,
+}
+
+impl StrongMessage {
+    /// For the wire.
+    pub fn encode(&self) -> Payload {
+        Payload(encode(self))
+    }
+
+    /// What a peer sent.
+    pub fn decode(payload: &Payload) -> Result<Self, Malformed> {
+        let message: Self = decode(&payload.0, "message about strong keyspaces")?;
+        let is_bounded = match &message {
+            Self::Groups(bundle) => bundle.len() <= BUNDLE_MAX,
+            Self::Found { founders: records, keyspace, .. }
+            | Self::Invite { members: records, keyspace, .. } => {
+                are_bounded(records) && keyspace.len() <= super::KEYSPACE_BYTES_MAX
+            }
+            Self::Manage { change: Manage::Voters(records), .. } => are_bounded(records),
+            Self::Elsewhere { missing, .. } => missing.len() <= RECORDS_MAX,
+            _ => true,
+        };
+        if is_bounded { Ok(message) } else { Err(Malformed { what: "message out of bounds" }) }
+    }
+}
+
+/// Messages of groups in frames that are not too large.
+pub fn split(bundle: Vec<(GroupId, GroupMessage)>) -> Vec<Vec<(GroupId, GroupMessage)>> {
+    let mut frames = vec![Vec::new()];
+    let mut bytes = 0;
+    for (group, message) in bundle {
+        let more = message.payload_bytes();
+        let is_full =
+            |frame: &Vec<_>| frame.len() == BUNDLE_MAX || (bytes + more > BUNDLE_BYTES && bytes > 0);
+        if frames.last().is_some_and(is_full) {
+            frames.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        if let Some(frame) = frames.last_mut() {
+            frame.push((group, message));
+        }
+    }
+    frames
+}
+
+fn are_bounded(records: &[NodeRecord]) -> bool {
+    records.len() <= RECORDS_MAX && records.iter().all(NodeRecord::is_bounded)
+}
+
+impl Hint {
+    /// For the reserved keyspace.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// What was found there.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let hint: Self = decode(bytes, "hint")?;
+        if are_bounded(&hint.members) { Ok(hint) } else { Err(Malformed { what: "hint out of bounds" }) }
+    }
+}
+
+fn encode<T: Encode>(value: &T) -> Bytes {
+    let mut bytes = vec![FORMAT];
+    bytes.extend(codec::encode(value));
+    bytes.into()
+}
+
+fn decode<T: Decode<Nesting>>(bytes: &[u8], what: &'static str) -> Result<T, Malformed> {
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => codec::decode(rest, what),
+        _ => Err(Malformed { what }),
+    }
+}

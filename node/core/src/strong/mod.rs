@@ -1,0 +1,479 @@
+//! Strong keyspaces on a node: the groups it is a member of, and the way to those it is not.
+//!
+//! Any node serves any client. A request goes to the group's leader: straight away where this node leads,
+//! otherwise over the link to the leader, found by a hint that leaders write into a reserved eventual
+//! keyspace ([`HINTS`]). A wrong hint costs a redirection, and heals with the next one.
+//!
+//! Groups do not sleep: all groups of a node tick at the same instants and what they say to one peer
+//! travels in one frame, so a hundred idle groups cost as many frames as one.
+
+mod breaker;
+mod found;
+mod hosted;
+mod message;
+mod place;
+mod replace;
+mod route;
+mod serve;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use starling_kv::Engine;
+use starling_proto::message::Payload;
+use starling_proto::timers::Timers;
+use starling_proto::{Millis, NodeId, NodeRecord};
+use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+use starling_strong::group::{ChangeError, GroupId, GroupMessage, Notice, VOTERS_MAX};
+use starling_strong::members::NodeKey;
+
+use breaker::Breaker;
+pub use found::CreateError;
+use found::Founding;
+use hosted::Hosted;
+pub use message::{Hint, Manage, StrongMessage};
+use route::Route;
+use serve::Origin;
+use watch::{Served, Watching};
+
+use crate::Token;
+
+/// The eventual keyspace where leaders say where their groups live: keyspace -> [`Hint`].
+pub const HINTS: &str = ".strong";
+/// Longest name of a keyspace, bytes: as of eventual ones.
+pub const KEYSPACE_BYTES_MAX: usize = 64;
+/// A voter that was silent for so long is replaced by itself, milliseconds, unless the node is told
+/// otherwise. Longer than a machine takes to be restarted or updated.
+pub const REPLACE_MS: u64 = 600_000;
+/// Most keyspaces whose place is kept in mind.
+const PLACES_MAX: usize = 4096;
+/// Most nodes whose record is kept in mind for the sake of groups.
+const RECORDS_MAX: usize = 1024;
+
+/// What the composition tells it.
+#[allow(missing_docs, reason = "each variant's docs explain its fields")]
+#[derive(Debug)]
+pub enum StrongInput {
+    /// `poll_timeout` has been reached.
+    Timeout,
+    /// A client here asks.
+    Request { token: Token, keyspace: String, request: Request, options: Options },
+    /// A client here watches; so many updates may come before it asks for more.
+    Watch { token: Token, keyspace: String, watch: Watch, updates: u32 },
+    /// So many more may come.
+    More { token: Token, updates: u32 },
+    /// The client wants to know how far its watch has come.
+    Progress { token: Token },
+    /// The client has gone.
+    Unwatch { token: Token },
+    /// Make a keyspace, on nodes chosen among these; `named`: on exactly these.
+    Create { token: Token, keyspace: String, voters: u8, nodes: Vec<NodeRecord>, named: bool },
+    /// Remove a keyspace with all it holds.
+    Drop { token: Token, keyspace: String },
+    /// Change who belongs to a keyspace.
+    Manage { token: Token, keyspace: String, change: Manage },
+    /// A peer says.
+    Message { from: NodeId, payload: Payload },
+    /// A link is up.
+    Up(NodeRecord),
+    /// A link is gone: what was sent may have arrived.
+    Down(NodeId),
+    /// A node could not be reached: nothing arrived.
+    Unreachable(NodeId),
+    /// How does a keyspace stand?
+    Status { token: Token, keyspace: String },
+    /// Go on alone with a keyspace whose majority is lost for good.
+    Recover { token: Token, keyspace: String },
+    /// Replicas that are known, for a voter that was lost.
+    Nodes { group: GroupId, nodes: Vec<NodeRecord> },
+    /// The engine was synced since [`StrongOutput::Sync`] with this number.
+    Synced(u64),
+    /// What the reserved keyspace says of a keyspace; several: it was made more than once.
+    Hints { keyspace: String, hints: Vec<Hint> },
+}
+
+/// What it wants done.
+#[allow(missing_docs, reason = "each variant's docs explain its fields")]
+#[derive(Debug)]
+pub enum StrongOutput {
+    /// Send, dialing if need be.
+    Send { to: Box<NodeRecord>, message: Box<StrongMessage> },
+    /// Sync the engine, and say so with this number. One at a time.
+    Sync(u64),
+    /// A client's request is answered.
+    Answer { token: Token, result: Result<Answer, Failure> },
+    /// A watch is told something.
+    Update { token: Token, update: WatchUpdate },
+    /// A keyspace was made or not.
+    Created { token: Token, result: Result<Hint, CreateError> },
+    /// Its members were changed, or not; a keyspace was dropped, or not.
+    Managed { token: Token, result: Result<(), ManageError> },
+    /// How a keyspace stands.
+    Status { token: Token, result: Result<Status, Failure> },
+    /// A voter of this group is to be replaced: which nodes are known?
+    WantNodes { group: GroupId },
+    /// Look a keyspace up in the reserved keyspace, and say what is there.
+    Lookup { keyspace: String },
+    /// Write the hint there; `None`: remove it.
+    Publish { keyspace: String, hint: Option<Hint> },
+    /// For the log.
+    Notice { keyspace: String, notice: Notice },
+}
+
+/// Why the members of a keyspace were not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManageError {
+    /// The group refused.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Nobody has heard of it.
+    #[error("there is no strong keyspace {0:?}")]
+    NoSuchKeyspace(String),
+    /// Only a node that has a replica can do that.
+    #[error("this node has no replica of {0:?}")]
+    NoReplica(String),
+    /// Its replica does not open.
+    #[error("the replica here does not open: {0}")]
+    NotOpened(String),
+    /// It may have happened all the same.
+    #[error("{0}; look at its members before trying again")]
+    Failed(Failure),
+}
+
+/// Deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A group's own.
+    Group(GroupId),
+    /// A request is to be tried again or given up.
+    Route(u64),
+    /// A watch is to be begun again.
+    Watch(Token),
+    /// A keyspace is being made.
+    Founding(GroupId),
+    /// Leaders compare what they published with how it is.
+    Publish,
+}
+
+/// Strong keyspaces on one node.
+pub struct Strong<E: Engine> {
+    engine: E,
+    me: NodeRecord,
+    /// `None`: voters are replaced by hand only.
+    replace_ms: Option<u64>,
+    rng: ChaCha12Rng,
+    groups: BTreeMap<GroupId, Hosted<E>>,
+    places: BTreeMap<String, Hint>,
+    /// Made more than once, on two sides of a partition.
+    ambiguous: BTreeSet<String>,
+    records: BTreeMap<NodeKey, NodeRecord>,
+    routes: BTreeMap<u64, Route>,
+    /// What groups here were asked -> who wants to know.
+    origins: BTreeMap<u64, Origin>,
+    /// Names the next route or origin.
+    next: u64,
+    breaker: Breaker,
+    watching: BTreeMap<Token, Watching>,
+    /// The names under which watches of clients here are served.
+    watch_ids: BTreeMap<u64, Token>,
+    served: BTreeMap<u64, Served>,
+    /// A peer's watch, by its own name -> ours.
+    served_for: BTreeMap<(NodeKey, u64), u64>,
+    /// Watches that there may be something to tell.
+    to_serve: BTreeSet<u64>,
+    /// Groups that may have something to say.
+    touched: BTreeSet<GroupId>,
+    founding: BTreeMap<GroupId, Founding>,
+    /// Messages of groups, to be sent in one frame per peer.
+    bundles: BTreeMap<NodeKey, Vec<(GroupId, GroupMessage)>>,
+    /// Groups that wait for a sync, and for which of their writes.
+    dirty: BTreeMap<GroupId, u64>,
+    /// Those whose sync is under way.
+    syncing: Option<BTreeMap<GroupId, u64>>,
+    syncs: u64,
+    timers: Timers<Timer>,
+    outputs: VecDeque<StrongOutput>,
+}
+
+impl<E: Engine> Strong<E> {
+    /// Goes on with the groups that the engine has. Voters of groups that this node leads are replaced
+    /// when they were silent for `replace_ms`; see [`REPLACE_MS`].
+    ///
+    /// # Errors
+    /// The engine's. A single group that does not open is left out, and said.
+    pub fn open(
+        engine: E,
+        me: NodeRecord,
+        replace_ms: Option<u64>,
+        seed: [u8; 32],
+        now_ms: u64,
+    ) -> Result<Self, starling_kv::Error> {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        // Names of requests must not be those of an earlier run: its answers may still be on their way.
+        let next = rng.next_u64() >> 1;
+        let mut strong = Self {
+            engine,
+            me,
+            replace_ms,
+            rng,
+            groups: BTreeMap::new(),
+            places: BTreeMap::new(),
+            ambiguous: BTreeSet::new(),
+            records: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            next,
+            breaker: Breaker::default(),
+            watching: BTreeMap::new(),
+            watch_ids: BTreeMap::new(),
+            served: BTreeMap::new(),
+            served_for: BTreeMap::new(),
+            to_serve: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            founding: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            syncing: None,
+            syncs: 0,
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+        };
+        strong.open_groups(now_ms)?;
+        strong.settle(now_ms);
+        Ok(strong)
+    }
+
+    /// Takes one input. What follows from it, and from others that came with it, follows at
+    /// [`Strong::settle`].
+    pub fn handle(&mut self, now_ms: u64, input: StrongInput) {
+        match input {
+            StrongInput::Timeout => self.handle_timeout(now_ms),
+            StrongInput::Request { token, keyspace, request, options } => {
+                self.handle_request(now_ms, token, keyspace, request, options);
+            }
+            StrongInput::Watch { token, keyspace, watch, updates } => {
+                self.handle_watch(now_ms, token, keyspace, watch, updates);
+            }
+            StrongInput::More { token, updates } => self.handle_more(token, updates),
+            StrongInput::Progress { token } => self.handle_progress(token),
+            StrongInput::Unwatch { token } => self.handle_unwatch(token),
+            StrongInput::Create { token, keyspace, voters, nodes, named } => {
+                self.handle_create(now_ms, token, &keyspace, voters, nodes, named);
+            }
+            StrongInput::Drop { token, keyspace } => self.handle_drop(now_ms, token, &keyspace),
+            StrongInput::Manage { token, keyspace, change } => {
+                self.handle_manage(now_ms, token, keyspace, change);
+            }
+            StrongInput::Status { token, keyspace } => self.handle_status(now_ms, token, keyspace),
+            StrongInput::Recover { token, keyspace } => self.handle_recover(now_ms, token, &keyspace),
+            StrongInput::Nodes { group, nodes } => self.replace_lost(now_ms, group, nodes),
+            StrongInput::Message { from, payload } => self.on_message(now_ms, from.0, &payload),
+            StrongInput::Up(record) => self.learn(record),
+            StrongInput::Down(peer) => self.handle_down(now_ms, peer.0, true),
+            StrongInput::Unreachable(peer) => self.handle_down(now_ms, peer.0, false),
+            StrongInput::Synced(number) => self.handle_synced(now_ms, number),
+            StrongInput::Hints { keyspace, hints } => self.handle_hints(now_ms, &keyspace, hints),
+        }
+    }
+
+    /// What to do next.
+    pub fn poll_output(&mut self) -> Option<StrongOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.timers.next()
+    }
+
+    /// Groups and keyspaces that this node is a member of.
+    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, &str)> {
+        self.groups.iter().map(|(group, hosted)| (group, hosted.keyspace.as_str()))
+    }
+
+    /// Whether this node leads a keyspace's group.
+    pub fn leads(&self, keyspace: &str) -> bool {
+        let hosted = self.hosted(keyspace).and_then(|group| self.groups.get(&group));
+        hosted.is_some_and(|hosted| hosted.group.is_leader())
+    }
+
+    fn handle_timeout(&mut self, now_ms: u64) {
+        while let Some(timer) = self.timers.pop_due(Millis(now_ms)) {
+            match timer {
+                Timer::Group(group) => self.tick(now_ms, group),
+                Timer::Route(id) => self.retry(now_ms, id),
+                Timer::Watch(token) => self.watch_again(now_ms, token),
+                Timer::Founding(group) => self.give_up_founding(now_ms, group),
+                Timer::Publish => self.publish_changes(now_ms),
+            }
+        }
+    }
+
+    fn on_message(&mut self, now_ms: u64, from: NodeKey, payload: &Payload) {
+        // What cannot be decoded is dropped, as if it had been lost.
+        let Ok(message) = StrongMessage::decode(payload) else { return };
+        self.breaker.works(&from);
+        match message {
+            StrongMessage::Groups(bundle) => self.on_groups(now_ms, from, bundle),
+            StrongMessage::Found { group, keyspace, founders } => {
+                self.on_found(now_ms, from, group, &keyspace, &founders);
+            }
+            StrongMessage::Founded { group, refusal } => self.on_founded(now_ms, from, group, refusal),
+            StrongMessage::Invite { group, keyspace, member, members } => {
+                self.on_invite(now_ms, group, keyspace, member, &members);
+            }
+            StrongMessage::Drop { group } => {
+                self.unpublish(group);
+                self.forget_group(now_ms, group);
+            }
+            StrongMessage::Ask { id, group, request, options } => {
+                self.on_ask(now_ms, from, id, group, request, &options);
+            }
+            StrongMessage::Answered { id, result } => self.finish(id, result),
+            StrongMessage::Elsewhere { id, leader, missing } => {
+                self.on_elsewhere(now_ms, id, leader, &missing);
+            }
+            StrongMessage::Manage { id, group, change } => self.on_manage(now_ms, from, id, group, change),
+            StrongMessage::Managed { id, result } => self.on_managed(now_ms, id, result),
+            StrongMessage::Describe { id, group } => self.on_describe(now_ms, from, id, group),
+            StrongMessage::Described { id, status } => self.on_described(id, status),
+            StrongMessage::Watch { id, group, watch, updates } => {
+                self.on_watch(now_ms, from, id, group, watch, updates);
+            }
+            StrongMessage::More { id, updates } => self.on_more(from, id, updates),
+            StrongMessage::Progress { id } => self.on_progress(from, id),
+            StrongMessage::Update { id, update } => self.on_update(now_ms, from, id, update),
+            StrongMessage::Unwatch { id } => self.on_unwatch(from, id),
+        }
+    }
+
+    fn handle_down(&mut self, now_ms: u64, peer: NodeKey, was_connected: bool) {
+        for group in self.groups.keys().copied().collect::<Vec<_>>() {
+            self.peer_down(now_ms, group, peer);
+        }
+        self.breaker.failed(peer, now_ms);
+        self.routes_down(now_ms, peer, was_connected);
+        self.watches_down(now_ms, peer);
+    }
+
+    /// Keeps a node's address in mind.
+    fn learn(&mut self, record: NodeRecord) {
+        let key = record.id.0;
+        let is_newer = self.records.get(&key).is_none_or(|known| record.supersedes(known));
+        if !is_newer || key == self.me.id.0 {
+            return;
+        }
+        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(&key) {
+            let needed = self.needed();
+            let spare = self.records.keys().find(|key| !needed.contains(*key)).copied();
+            match spare {
+                Some(spare) => self.records.remove(&spare),
+                None => return,
+            };
+        }
+        self.records.insert(key, record);
+    }
+
+    fn learn_all(&mut self, records: &[NodeRecord]) {
+        for record in records {
+            self.learn(record.clone());
+        }
+    }
+
+    /// Nodes that share a group with this one.
+    fn needed(&self) -> BTreeSet<NodeKey> {
+        self.groups.values().flat_map(|hosted| hosted.group.members().nodes.values().copied()).collect()
+    }
+
+    fn record(&self, node: &NodeKey) -> Option<NodeRecord> {
+        if *node == self.me.id.0 {
+            return Some(self.me.clone());
+        }
+        let known = || self.records.get(node);
+        let hinted =
+            || self.places.values().flat_map(|hint| &hint.members).find(|record| record.id.0 == *node);
+        known().or_else(hinted).cloned()
+    }
+
+    /// What people call a node.
+    fn name(&self, node: &NodeKey) -> String {
+        self.record(node).map_or_else(|| NodeId(*node).short(), |record| record.name)
+    }
+
+    fn send(&mut self, to: &NodeKey, message: StrongMessage) {
+        if let Some(to) = self.record(to) {
+            let (to, message) = (Box::new(to), Box::new(message));
+            self.outputs.push_back(StrongOutput::Send { to, message });
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        seed
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound.max(1)
+    }
+
+    /// The group of a keyspace, if this node is a member.
+    fn hosted(&self, keyspace: &str) -> Option<GroupId> {
+        self.groups.iter().find(|(_, hosted)| hosted.keyspace == keyspace).map(|(group, _)| *group)
+    }
+
+    fn handle_hints(&mut self, now_ms: u64, keyspace: &str, hints: Vec<Hint>) {
+        let groups: BTreeSet<GroupId> = hints.iter().map(|hint| hint.group).collect();
+        if groups.len() > 1 {
+            self.ambiguous.insert(keyspace.into());
+        } else {
+            self.ambiguous.remove(keyspace);
+        }
+        let is_new = !self.places.contains_key(keyspace);
+        if let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) {
+            self.remember(keyspace.into(), hint);
+        }
+        if is_new {
+            self.attempt_waiting(now_ms, keyspace);
+        }
+    }
+
+    fn remember(&mut self, keyspace: String, hint: Hint) {
+        let is_older = self
+            .places
+            .get(&keyspace)
+            .is_some_and(|known| known.group == hint.group && known.term > hint.term);
+        if is_older {
+            return;
+        }
+        if self.places.len() >= PLACES_MAX && !self.places.contains_key(&keyspace) {
+            self.places.pop_first();
+        }
+        for record in &hint.members {
+            self.learn(record.clone());
+        }
+        self.places.insert(keyspace, hint);
+    }
+
+    /// Everything that follows from what was handled.
+    pub fn settle(&mut self, now_ms: u64) {
+        // Answers may end in a new attempt, and that in another group's work.
+        while !self.touched.is_empty() {
+            self.drain_groups(now_ms);
+        }
+        self.serve_watches(now_ms);
+        for (to, bundle) in std::mem::take(&mut self.bundles) {
+            for part in message::split(bundle) {
+                self.send(&to, StrongMessage::Groups(part));
+            }
+        }
+        self.begin_sync();
+    }
+}

@@ -1,0 +1,361 @@
+//! Watches of clients here, served by a member here or elsewhere. A member that goes away is replaced by
+//! another one, from the revision after the last one told: the client notices nothing.
+
+use starling_kv::Engine;
+use starling_proto::Millis;
+use starling_strong::api::{Revision, Watch, WatchUpdate};
+use starling_strong::group::GroupId;
+use starling_strong::members::NodeKey;
+
+use super::message::StrongMessage;
+use super::{Strong, StrongOutput, Timer};
+use crate::Token;
+
+/// Most watches of clients here.
+const WATCHING_MAX: usize = 16_384;
+/// Most watches served here.
+const SERVED_MAX: usize = 65_536;
+/// Bytes of events in one update, about.
+const UPDATE_BYTES: usize = 256 << 10;
+/// Before a watch is begun again, milliseconds, and as long again at random.
+const AGAIN_MS: u64 = 100;
+/// A watch that finds nobody for so long has ended, milliseconds.
+const LOST_MS: u64 = 30_000;
+
+/// A watch of a client here.
+pub struct Watching {
+    keyspace: String,
+    spec: Watch,
+    /// Updates that may still come before the client asks for more.
+    updates: u32,
+    /// The name under which it is served, and where.
+    served: Option<(u64, NodeKey)>,
+    /// The client knows that it stands.
+    was_created: bool,
+    attempts: u32,
+    lonely_since: Option<u64>,
+}
+
+/// A watch served here.
+pub struct Served {
+    group: GroupId,
+    to: Watcher,
+    updates: u32,
+}
+
+/// Whom a watch is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watcher {
+    Here(Token),
+    Peer(NodeKey, u64),
+}
+
+impl<E: Engine> Strong<E> {
+    pub(super) fn handle_watch(
+        &mut self,
+        now_ms: u64,
+        token: Token,
+        keyspace: String,
+        spec: Watch,
+        updates: u32,
+    ) {
+        if self.watching.len() >= WATCHING_MAX {
+            let update = WatchUpdate::Lost { reason: "too many watches on this node".into() };
+            self.outputs.push_back(StrongOutput::Update { token, update });
+            return;
+        }
+        let watching = Watching {
+            keyspace,
+            spec,
+            updates,
+            served: None,
+            was_created: false,
+            attempts: 0,
+            lonely_since: None,
+        };
+        self.watching.insert(token, watching);
+        self.begin_watch(now_ms, token);
+    }
+
+    /// Finds a member that serves the watch.
+    fn begin_watch(&mut self, now_ms: u64, token: Token) {
+        let Some(watching) = self.watching.get(&token).filter(|watching| watching.served.is_none()) else {
+            return;
+        };
+        let keyspace = watching.keyspace.clone();
+        let (spec, updates, attempts) = (watching.spec.clone(), watching.updates, watching.attempts as usize);
+        if let Some(group) = self.hosted(&keyspace) {
+            let id = self.fresh();
+            self.attach(token, id, self.me.id.0);
+            self.serve(now_ms, id, group, Watcher::Here(token), spec, updates);
+            return;
+        }
+        let place = self.places.get(&keyspace).filter(|place| !place.members.is_empty());
+        let Some(place) = place else {
+            self.outputs.push_back(StrongOutput::Lookup { keyspace });
+            self.watch_later(now_ms, token);
+            return;
+        };
+        let (group, node) = (place.group, place.members[attempts % place.members.len()].id.0);
+        let id = self.fresh();
+        self.attach(token, id, node);
+        self.send(&node, StrongMessage::Watch { id, group, watch: spec, updates });
+        // If nobody answers, another one is asked.
+        self.timers.set(Timer::Watch(token), Millis(now_ms + 10 * AGAIN_MS));
+    }
+
+    fn attach(&mut self, token: Token, id: u64, node: NodeKey) {
+        let Some(watching) = self.watching.get_mut(&token) else { return };
+        watching.attempts += 1;
+        if let Some((before, _)) = watching.served.replace((id, node)) {
+            self.watch_ids.remove(&before);
+        }
+        self.watch_ids.insert(id, token);
+    }
+
+    /// The pause is over, or who was asked has not answered.
+    pub(super) fn watch_again(&mut self, now_ms: u64, token: Token) {
+        match self.watching.get(&token).map(|watching| watching.served.is_some()) {
+            Some(true) => self.watch_later(now_ms, token),
+            Some(false) => self.begin_watch(now_ms, token),
+            None => {}
+        }
+    }
+
+    fn watch_later(&mut self, now_ms: u64, token: Token) {
+        let pause = AGAIN_MS + self.below(AGAIN_MS);
+        let Some(watching) = self.watching.get_mut(&token) else { return };
+        if let Some((id, _)) = watching.served.take() {
+            self.watch_ids.remove(&id);
+        }
+        watching.attempts += 1;
+        let since = *watching.lonely_since.get_or_insert(now_ms);
+        if now_ms >= since + LOST_MS {
+            self.watching.remove(&token);
+            let update = WatchUpdate::Lost { reason: "no member of the keyspace answers".into() };
+            self.outputs.push_back(StrongOutput::Update { token, update });
+        } else {
+            self.timers.set(Timer::Watch(token), Millis(now_ms + pause));
+        }
+    }
+
+    pub(super) fn watches_down(&mut self, now_ms: u64, peer: NodeKey) {
+        let lost =
+            self.watching.iter().filter(|(_, watching)| watching.served.is_some_and(|(_, at)| at == peer));
+        for token in lost.map(|(token, _)| *token).collect::<Vec<_>>() {
+            self.watch_later(now_ms, token);
+        }
+        let is_peers = |served: &Served| matches!(served.to, Watcher::Peer(to, _) if to == peer);
+        let gone: Vec<u64> = self.served.iter().filter(|(_, it)| is_peers(it)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.unserve(id);
+        }
+    }
+
+    pub(super) fn handle_more(&mut self, token: Token, updates: u32) {
+        let Some(watching) = self.watching.get_mut(&token) else { return };
+        watching.updates = watching.updates.saturating_add(updates);
+        match watching.served {
+            Some((id, node)) if node == self.me.id.0 => self.grant(id, updates),
+            Some((id, node)) => self.send(&node, StrongMessage::More { id, updates }),
+            None => {}
+        }
+    }
+
+    pub(super) fn handle_progress(&mut self, token: Token) {
+        match self.watching.get(&token).and_then(|watching| watching.served) {
+            Some((id, node)) if node == self.me.id.0 => self.request_progress(id),
+            Some((id, node)) => self.send(&node, StrongMessage::Progress { id }),
+            // Whoever is found to serve it says how far it is by and by.
+            None => {}
+        }
+    }
+
+    pub(super) fn on_progress(&mut self, from: NodeKey, id: u64) {
+        if let Some(own) = self.served_for.get(&(from, id)).copied() {
+            self.request_progress(own);
+        }
+    }
+
+    fn request_progress(&mut self, id: u64) {
+        let Some(served) = self.served.get(&id) else { return };
+        if let Some(hosted) = self.groups.get_mut(&served.group) {
+            hosted.group.machine().request_progress(id);
+            self.to_serve.insert(id);
+        }
+    }
+
+    pub(super) fn handle_unwatch(&mut self, token: Token) {
+        self.timers.cancel(&Timer::Watch(token));
+        let Some(watching) = self.watching.remove(&token) else { return };
+        if let Some((id, _)) = watching.served {
+            self.watch_ids.remove(&id);
+        }
+        match watching.served {
+            Some((id, node)) if node == self.me.id.0 => self.unserve(id),
+            Some((id, node)) => self.send(&node, StrongMessage::Unwatch { id }),
+            None => {}
+        }
+    }
+
+    /// A peer's update for a client here.
+    pub(super) fn on_update(&mut self, now_ms: u64, from: NodeKey, id: u64, update: WatchUpdate) {
+        let is_it = |watching: &Watching| watching.served == Some((id, from));
+        let token = self.watch_ids.get(&id).filter(|token| self.watching.get(token).is_some_and(is_it));
+        match token.copied() {
+            Some(token) => self.tell_watch(now_ms, token, update),
+            None => self.send(&from, StrongMessage::Unwatch { id }),
+        }
+    }
+
+    fn tell_watch(&mut self, now_ms: u64, token: Token, update: WatchUpdate) {
+        let Some(watching) = self.watching.get_mut(&token) else { return };
+        self.timers.cancel(&Timer::Watch(token));
+        watching.lonely_since = None;
+        let mut is_news = true;
+        match &update {
+            WatchUpdate::Created { revision } => {
+                is_news = !watching.was_created;
+                watching.was_created = true;
+                watching.go_on_after(*revision, watching.spec.from_revision == 0);
+            }
+            WatchUpdate::Events { revision, .. } | WatchUpdate::Progress { revision } => {
+                watching.updates = watching.updates.saturating_sub(1);
+                watching.go_on_after(*revision, true);
+            }
+            WatchUpdate::Compacted { .. } => {
+                self.watching.remove(&token);
+            }
+            // The member is none any more, or has too much to do.
+            WatchUpdate::Lost { .. } => {
+                self.watch_later(now_ms, token);
+                return;
+            }
+        }
+        if is_news {
+            self.outputs.push_back(StrongOutput::Update { token, update });
+        }
+    }
+
+    pub(super) fn on_watch(
+        &mut self,
+        now_ms: u64,
+        from: NodeKey,
+        id: u64,
+        group: GroupId,
+        watch: Watch,
+        updates: u32,
+    ) {
+        let own = self.fresh();
+        self.serve(now_ms, own, group, Watcher::Peer(from, id), watch, updates);
+    }
+
+    fn serve(&mut self, now_ms: u64, id: u64, group: GroupId, to: Watcher, spec: Watch, updates: u32) {
+        let full = self.served.len() >= SERVED_MAX;
+        let Some(hosted) = self.groups.get_mut(&group).filter(|_| !full) else {
+            self.tell_watcher(now_ms, to, WatchUpdate::Lost { reason: "not served here".into() });
+            return;
+        };
+        if let Err(refusal) = hosted.group.machine().watch(id, spec) {
+            self.tell_watcher(now_ms, to, WatchUpdate::Lost { reason: refusal.to_string() });
+            return;
+        }
+        if let Watcher::Peer(peer, theirs) = to {
+            self.served_for.insert((peer, theirs), id);
+        }
+        self.served.insert(id, Served { group, to, updates });
+        self.to_serve.insert(id);
+    }
+
+    pub(super) fn on_more(&mut self, from: NodeKey, id: u64, updates: u32) {
+        if let Some(own) = self.served_for.get(&(from, id)).copied() {
+            self.grant(own, updates);
+        }
+    }
+
+    pub(super) fn on_unwatch(&mut self, from: NodeKey, id: u64) {
+        if let Some(own) = self.served_for.get(&(from, id)).copied() {
+            self.unserve(own);
+        }
+    }
+
+    fn grant(&mut self, id: u64, updates: u32) {
+        if let Some(served) = self.served.get_mut(&id) {
+            served.updates = served.updates.saturating_add(updates);
+            self.to_serve.insert(id);
+        }
+    }
+
+    fn unserve(&mut self, id: u64) {
+        let Some(served) = self.served.remove(&id) else { return };
+        if let Watcher::Peer(peer, theirs) = served.to {
+            self.served_for.remove(&(peer, theirs));
+        }
+        if let Some(hosted) = self.groups.get_mut(&served.group) {
+            hosted.group.machine().unwatch(id);
+        }
+    }
+
+    /// A group is gone from here: its watchers go elsewhere.
+    pub(super) fn unserve_group(&mut self, now_ms: u64, group: &GroupId) {
+        let gone: Vec<u64> =
+            self.served.iter().filter(|(_, it)| it.group == *group).map(|(id, _)| *id).collect();
+        for id in gone {
+            let to = self.served.get(&id).map(|served| served.to);
+            self.unserve(id);
+            if let Some(to) = to {
+                self.tell_watcher(
+                    now_ms,
+                    to,
+                    WatchUpdate::Lost { reason: "not served here any more".into() },
+                );
+            }
+        }
+    }
+
+    /// Tells what there is to tell, as far as watchers have asked for more.
+    pub(super) fn serve_watches(&mut self, now_ms: u64) {
+        for hosted in self.groups.values_mut() {
+            self.to_serve.extend(hosted.group.machine().take_ready());
+        }
+        for id in std::mem::take(&mut self.to_serve) {
+            self.serve_watch(now_ms, id);
+        }
+    }
+
+    fn serve_watch(&mut self, now_ms: u64, id: u64) {
+        loop {
+            let Some(served) = self.served.get_mut(&id).filter(|served| served.updates > 0) else { return };
+            let Some(hosted) = self.groups.get_mut(&served.group) else { return };
+            let update = match hosted.group.machine().poll_watch(id, UPDATE_BYTES) {
+                Ok(None) => return,
+                Ok(Some(update)) => update,
+                Err(error) => WatchUpdate::Lost { reason: error.to_string() },
+            };
+            if !matches!(update, WatchUpdate::Created { .. }) {
+                served.updates -= 1;
+            }
+            let to = served.to;
+            if matches!(update, WatchUpdate::Compacted { .. } | WatchUpdate::Lost { .. }) {
+                self.unserve(id);
+            }
+            self.tell_watcher(now_ms, to, update);
+        }
+    }
+
+    fn tell_watcher(&mut self, now_ms: u64, to: Watcher, update: WatchUpdate) {
+        match to {
+            Watcher::Here(token) => self.tell_watch(now_ms, token, update),
+            Watcher::Peer(peer, id) => self.send(&peer, StrongMessage::Update { id, update }),
+        }
+    }
+}
+
+impl Watching {
+    /// The revision up to which everything is told.
+    fn go_on_after(&mut self, revision: Revision, all_told: bool) {
+        if all_told {
+            self.spec.from_revision = self.spec.from_revision.max(revision + 1);
+        }
+    }
+}

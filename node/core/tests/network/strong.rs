@@ -1,0 +1,327 @@
+//! Strong keyspaces: any node serves any client.
+
+use crate::world::World;
+use starling_core::Input;
+use starling_core::strong::{CreateError, ManageError};
+use starling_proto::{NodeId, Role};
+use starling_strong::api::{
+    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, Watch, WatchUpdate, Write,
+};
+
+/// A network of `replicas` behind one seed, settled.
+fn settled(seed: u64, replicas: usize) -> World {
+    let mut world = World::new(seed);
+    let contact = world.start(Role::Seed, &[]);
+    for _ in 0..replicas {
+        world.start(Role::Replica, &[contact]);
+        world.run(20);
+    }
+    world.run_until(30_000, "one component", |w| w.components() == 1);
+    world.run(5_000);
+    world
+}
+
+/// Makes a keyspace through node 1; returns its members, as positions in the world.
+fn create(world: &mut World, keyspace: &str, voters: u8, on: &[usize]) -> Vec<usize> {
+    let token = world.token();
+    let on: Vec<NodeId> = on.iter().map(|node| world.nodes[*node].record.id).collect();
+    world.input(1, Input::StrongCreate { token, keyspace: keyspace.into(), voters, on });
+    world.run_until(15_000, "the keyspace is made", |w| w.nodes[1].created.contains_key(&token));
+    let hint = world.nodes[1].created[&token].clone().expect("it is made");
+    let find = |id: NodeId| world.nodes.iter().position(|node| node.record.id == id).expect("of this world");
+    hint.members.iter().map(|record| find(record.id)).collect()
+}
+
+fn ask(world: &mut World, node: usize, keyspace: &str, request: Request, timeout_ms: u64) -> u64 {
+    let token = world.token();
+    let options = Options { timeout_ms, stale: false, id: None, fence: None };
+    world.input(node, Input::Strong { token, keyspace: keyspace.into(), request, options });
+    token
+}
+
+/// Asks and waits; also says how long it took.
+fn answer(
+    world: &mut World,
+    node: usize,
+    keyspace: &str,
+    request: Request,
+) -> (Result<Answer, Failure>, u64) {
+    let token = ask(world, node, keyspace, request, 5_000);
+    let took = world.run_until(6_000, "an answer", |w| w.nodes[node].answers.contains_key(&token));
+    (world.nodes[node].answers[&token].clone(), took)
+}
+
+fn put(key: &str, value: &str) -> Request {
+    let value = Some(value.into());
+    Request::Write(Write::Put(Put { key: key.into(), value, lease: Some(0), prev: false }))
+}
+
+fn get(key: &str) -> Request {
+    Request::Read(Read::Range(Range {
+        keys: Keys::One(key.into()),
+        limit: 0,
+        revision: 0,
+        sort: None,
+        keys_only: false,
+        count_only: false,
+        min_mod_revision: 0,
+        max_mod_revision: 0,
+        min_create_revision: 0,
+        max_create_revision: 0,
+    }))
+}
+
+fn value(answer: Result<Answer, Failure>) -> Option<String> {
+    match answer.expect("an answer").body {
+        Body::Range(found) => found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()),
+        body => panic!("not what a range is answered: {body:?}"),
+    }
+}
+
+fn leader(world: &mut World, keyspace: &str, members: &[usize]) -> usize {
+    let leads = |w: &World, node: usize| w.nodes[node].up && w.nodes[node].core.leads(keyspace);
+    world.run_until(10_000, "a leader", |w| members.iter().any(|node| leads(w, *node)));
+    *members.iter().find(|node| leads(world, **node)).expect("there is one")
+}
+
+#[test]
+fn any_node_serves_any_client() {
+    let mut world = settled(1, 12);
+    let members = create(&mut world, "orders", 3, &[]);
+    assert_eq!(members.len(), 3);
+    for node in 1..=12 {
+        let (written, _) = answer(&mut world, node, "orders", put(&format!("k{node}"), "v"));
+        written.expect("a write through any node");
+        let next = node % 12 + 1;
+        let (read, took) = answer(&mut world, next, "orders", get(&format!("k{node}")));
+        assert_eq!(value(read).as_deref(), Some("v"), "read on node {next}");
+        assert!(took < 1_500, "{took} ms");
+    }
+}
+
+#[test]
+fn a_dead_leader_costs_a_fraction_of_a_second() {
+    let mut world = settled(2, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    answer(&mut world, outside, "orders", put("k", "before")).0.expect("written");
+    let leads = leader(&mut world, "orders", &members);
+    world.kill(leads);
+    world.run(5);
+    let began = world.now;
+    loop {
+        let (written, _) = answer(&mut world, outside, "orders", put("k", "after"));
+        if written.is_ok() {
+            break;
+        }
+    }
+    let took = world.now - began;
+    // In this world it takes a second to find out that a dead node cannot be dialed.
+    assert!(took <= 1_500, "{took} ms");
+    world.restart(leads);
+    world.run(3_000);
+    let (read, _) = answer(&mut world, leads, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("after"), "through the one that was dead");
+}
+
+#[test]
+fn without_a_majority_the_missing_are_named_in_time() {
+    let mut world = settled(3, 6);
+    let members = create(&mut world, "orders", 3, &[]);
+    let leads = leader(&mut world, "orders", &members);
+    let gone: Vec<usize> = members.iter().copied().filter(|node| *node != leads).collect();
+    for node in &gone {
+        world.kill(*node);
+    }
+    world.run(3_000);
+    let names: Vec<String> = gone.iter().map(|node| world.nodes[*node].record.name.clone()).collect();
+    for node in [leads, (1..=6).find(|node| !members.contains(node)).expect("another node")] {
+        let (read, took) = answer(&mut world, node, "orders", get("k"));
+        let Err(Failure::NoMajority { missing, .. }) = read else { panic!("{read:?}") };
+        assert!(names.iter().all(|name| missing.contains(name)), "{missing:?} of {names:?}");
+        assert!(took <= 5_000, "{took} ms");
+    }
+    world.put(leads, "eventual", "does not notice");
+}
+
+#[test]
+fn a_keyspace_that_is_not_there_is_said_so() {
+    let mut world = settled(4, 4);
+    let (read, _) = answer(&mut world, 2, "nowhere", get("k"));
+    assert_eq!(read, Err(Failure::NoSuchKeyspace("nowhere".into())));
+    let members = create(&mut world, "orders", 3, &[]);
+    let token = world.token();
+    world.input(1, Input::StrongCreate { token, keyspace: "orders".into(), voters: 3, on: Vec::new() });
+    assert_eq!(world.nodes[1].created[&token].clone().err(), Some(CreateError::Exists("orders".into())));
+    let token = world.token();
+    world.input(1, Input::StrongDrop { token, keyspace: "orders".into() });
+    world.run(2_000);
+    assert_eq!(world.nodes[1].managed[&token], Ok(()));
+    assert!(
+        members.iter().all(|node| world.nodes[*node].core.strong().is_some_and(|s| s.groups().count() == 0))
+    );
+    let (read, _) = answer(&mut world, 3, "orders", get("k"));
+    assert!(read.is_err(), "{read:?}");
+}
+
+fn events(world: &World, node: usize, token: u64) -> Vec<Event> {
+    let updates = world.nodes[node].updates.iter().filter(|(of, _)| *of == token);
+    let told = updates.filter_map(|(_, update)| match update {
+        WatchUpdate::Events { events, .. } => Some(events.clone()),
+        _ => None,
+    });
+    told.flatten().collect()
+}
+
+#[test]
+fn a_watch_outlives_the_member_that_serves_it() {
+    let mut world = settled(5, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    let token = world.token();
+    let keys = Keys::Range { from: b"k".to_vec(), to: None };
+    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
+    let input = Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 1_000 };
+    world.input(outside, input);
+    world.run(1_000);
+    for n in 0..30 {
+        if n % 10 == 5 {
+            let victim = members[n / 10];
+            world.kill(victim);
+            world.run(2_000);
+            world.restart(victim);
+        }
+        loop {
+            let (written, _) = answer(&mut world, outside, "orders", put(&format!("k{n:02}"), "v"));
+            if written.is_ok() {
+                break;
+            }
+        }
+    }
+    world.run(5_000);
+    let mut told: Vec<String> = events(&world, outside, token)
+        .iter()
+        .map(|event| String::from_utf8_lossy(&event.kv.key).into_owned())
+        .collect();
+    let revisions: Vec<u64> =
+        events(&world, outside, token).iter().map(|event| event.kv.mod_revision).collect();
+    assert!(revisions.is_sorted_by(|a, b| a < b), "in order, none twice: {revisions:?}");
+    told.dedup();
+    assert_eq!(told, (0..30).map(|n| format!("k{n:02}")).collect::<Vec<_>>());
+    let created =
+        world.nodes[outside].updates.iter().filter(|(_, it)| matches!(it, WatchUpdate::Created { .. }));
+    assert_eq!(created.count(), 1);
+}
+
+#[test]
+fn a_watch_gets_no_more_than_it_asked_for() {
+    let mut world = settled(6, 6);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=6).find(|node| !members.contains(node)).expect("there are more nodes");
+    let token = world.token();
+    let keys = Keys::Range { from: b"k".to_vec(), to: None };
+    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
+    world.input(outside, Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 2 });
+    world.run(1_000);
+    for n in 0..10 {
+        answer(&mut world, 1, "orders", put(&format!("k{n}"), "v")).0.expect("written");
+    }
+    world.run(2_000);
+    assert!(events(&world, outside, token).len() < 10);
+    world.input(outside, Input::StrongMore { token, updates: 100 });
+    world.run(1_000);
+    assert_eq!(events(&world, outside, token).len(), 10);
+}
+
+#[test]
+fn a_hundred_idle_keyspaces_cost_few_frames() {
+    let mut world = settled(7, 5);
+    for n in 0..100 {
+        create(&mut world, &format!("k{n}"), 3, &[]);
+    }
+    world.run(10_000);
+    let before = (world.frames_delivered, world.bytes_delivered);
+    world.run(10_000);
+    let frames = (world.frames_delivered - before.0) / 10;
+    let bytes = (world.bytes_delivered - before.1) / 10;
+    println!("idle: {frames} frames/s, {bytes} bytes/s over 5 nodes");
+    assert!(frames <= 1_000, "{frames} frames/s");
+}
+
+#[test]
+fn nobody_is_asked_to_manage_what_is_not_there() {
+    let mut world = settled(8, 3);
+    let (token, to) = (world.token(), world.nodes[2].record.id);
+    world.input(1, Input::StrongTransfer { token, keyspace: "nowhere".into(), to });
+    world.run(4_000);
+    let expected = Err(ManageError::NoSuchKeyspace("nowhere".into()));
+    assert_eq!(world.nodes[1].managed[&token], expected);
+}
+
+#[test]
+fn leadership_is_handed_over_on_request() {
+    let mut world = settled(9, 5);
+    let members = create(&mut world, "orders", 3, &[]);
+    let leads = leader(&mut world, "orders", &members);
+    let next = *members.iter().find(|node| **node != leads).expect("three members");
+    let (token, to) = (world.token(), world.nodes[next].record.id);
+    world.input(1, Input::StrongTransfer { token, keyspace: "orders".into(), to });
+    world.run_until(3_000, "the other one leads", |w| w.nodes[next].core.leads("orders"));
+    assert_eq!(world.nodes[1].managed[&token], Ok(()));
+}
+
+/// The positions of a keyspace's voters, as node `asked` learns them.
+fn voters(world: &mut World, asked: usize, keyspace: &str) -> Vec<usize> {
+    let token = world.token();
+    world.input(asked, Input::StrongStatus { token, keyspace: keyspace.into() });
+    world.run_until(6_000, "a status", |w| w.nodes[asked].statuses.contains_key(&token));
+    let status = world.nodes[asked].statuses[&token].clone().expect("a status");
+    let voters = status.members.into_iter().filter(|member| !member.learner);
+    let find = |name: &str| world.nodes.iter().position(|node| node.record.name == name);
+    voters.map(|member| find(&member.name).expect("of this world")).collect()
+}
+
+#[test]
+fn a_voter_that_is_gone_for_long_is_replaced_by_itself() {
+    let mut world = settled(10, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    answer(&mut world, 1, "orders", put("k", "v")).0.expect("written");
+    let gone = members[1];
+    let asked = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    world.kill(gone);
+    world.run(40_000);
+    assert!(voters(&mut world, asked, "orders").contains(&gone), "not at once");
+    world.run(60_000);
+    let now = voters(&mut world, asked, "orders");
+    assert!(now.len() == 3 && !now.contains(&gone), "{now:?}, {gone} is gone");
+    let another = *now.iter().find(|node| members.contains(node)).expect("an old one");
+    world.kill(another);
+    world.run(3_000);
+    let (read, _) = answer(&mut world, asked, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("v"), "with two of three");
+    // The one that was gone comes back, and is told.
+    world.restart(gone);
+    world.run(10_000);
+    assert_eq!(world.nodes[gone].core.strong().map(|strong| strong.groups().count()), Some(0));
+}
+
+#[test]
+fn the_last_replica_goes_on_alone_when_told() {
+    let mut world = settled(11, 5);
+    let members = create(&mut world, "orders", 3, &[]);
+    answer(&mut world, 1, "orders", put("k", "v")).0.expect("written");
+    world.run(1_000);
+    let (left, gone) = (members[0], &members[1..]);
+    for node in gone {
+        world.kill(*node);
+    }
+    world.run(2_000);
+    let token = world.token();
+    world.input(left, Input::StrongRecover { token, keyspace: "orders".into() });
+    assert_eq!(world.nodes[left].managed[&token], Ok(()));
+    world.run(3_000);
+    let outside = (1..=5).find(|node| !members.contains(node)).expect("there are more nodes");
+    let (read, _) = answer(&mut world, outside, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("v"));
+    assert_eq!(voters(&mut world, outside, "orders"), [left]);
+}
