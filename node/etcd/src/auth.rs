@@ -1,0 +1,110 @@
+//! Users and roles, as a cluster has them that has none: whoever reaches the door may do everything.
+
+use starling_etcd_proto::etcdserverpb as pb;
+use starling_etcd_proto::etcdserverpb::auth_server::Auth;
+use tonic::{Request, Response, Status};
+
+use crate::failure::unsupported;
+use crate::keyspace::Keyspace;
+
+const NO_USERS: &str = "Starling's etcd door has no users and roles: whoever reaches it may do everything";
+
+/// The service.
+pub struct AuthService(pub Keyspace);
+
+type Unsupported = Result<Response<pb::Unsupported>, Status>;
+
+#[tonic::async_trait]
+impl Auth for AuthService {
+    async fn auth_status(
+        &self,
+        _: Request<pb::AuthStatusRequest>,
+    ) -> Result<Response<pb::AuthStatusResponse>, Status> {
+        let group = self.0.status().await?;
+        // A store of users begins with revision 1, and nothing was ever done to this one.
+        let header = self.0.header(group.revision);
+        Ok(Response::new(pb::AuthStatusResponse { header, enabled: false, auth_revision: 1 }))
+    }
+
+    async fn auth_disable(
+        &self,
+        _: Request<pb::AuthDisableRequest>,
+    ) -> Result<Response<pb::AuthDisableResponse>, Status> {
+        let group = self.0.status().await?;
+        Ok(Response::new(pb::AuthDisableResponse { header: self.0.header(group.revision) }))
+    }
+
+    async fn user_list(
+        &self,
+        _: Request<pb::AuthUserListRequest>,
+    ) -> Result<Response<pb::AuthUserListResponse>, Status> {
+        let group = self.0.status().await?;
+        Ok(Response::new(pb::AuthUserListResponse {
+            header: self.0.header(group.revision),
+            users: Vec::new(),
+        }))
+    }
+
+    async fn role_list(
+        &self,
+        _: Request<pb::AuthRoleListRequest>,
+    ) -> Result<Response<pb::AuthRoleListResponse>, Status> {
+        let group = self.0.status().await?;
+        Ok(Response::new(pb::AuthRoleListResponse {
+            header: self.0.header(group.revision),
+            roles: Vec::new(),
+        }))
+    }
+
+    async fn auth_enable(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(Status::failed_precondition("etcdserver: root user does not exist"))
+    }
+
+    async fn authenticate(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(Status::failed_precondition("etcdserver: authentication is not enabled"))
+    }
+
+    async fn user_get(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(Status::failed_precondition("etcdserver: user name not found"))
+    }
+
+    async fn role_get(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(Status::failed_precondition("etcdserver: role name not found"))
+    }
+
+    async fn user_add(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn user_delete(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn user_change_password(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn user_grant_role(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn user_revoke_role(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn role_add(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn role_delete(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn role_grant_permission(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+
+    async fn role_revoke_permission(&self, _: Request<pb::Unsupported>) -> Unsupported {
+        Err(unsupported(NO_USERS))
+    }
+}

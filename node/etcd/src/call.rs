@@ -1,0 +1,85 @@
+//! What the door asks of the node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+use tokio::sync::{mpsc, oneshot};
+
+/// The way to the node. Bounded: where it is full, requests are refused and watches wait.
+pub type Calls = mpsc::Sender<Call>;
+
+/// Where a watch's updates go; several watches share one. The door keeps it large enough for all that it
+/// has asked for: within a watch's credit there is always room, so the node never waits.
+pub type WatchUpdates = mpsc::Sender<(WatchId, WatchUpdate)>;
+
+/// Names a watch within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(u64);
+
+impl WatchId {
+    /// A name that nobody has had.
+    pub fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The same as a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// One thing asked of the node.
+#[derive(Debug)]
+pub enum Call {
+    /// A read or a write. It is answered within the time that the options give, whatever happens.
+    Request {
+        /// The strong keyspace.
+        keyspace: Arc<str>,
+        /// What is asked.
+        request: Request,
+        /// How to carry it out.
+        options: Options,
+        /// Its other end is dropped by a client that has gone; the request is carried out all the same.
+        reply: oneshot::Sender<Result<Answer, Failure>>,
+    },
+    /// Begins a watch. The first update is `Created`, `Compacted` or `Lost`. The watch ends with
+    /// [`Call::Unwatch`], with the last two, and where `updates` turns out to be closed.
+    Watch {
+        /// The strong keyspace.
+        keyspace: Arc<str>,
+        /// Comes with every update.
+        id: WatchId,
+        /// What to watch.
+        watch: Watch,
+        /// `Events` and `Progress` that may be sent before [`Call::More`]; the others are always welcome.
+        credit: u32,
+        /// Where updates go.
+        updates: WatchUpdates,
+    },
+    /// So many more updates may be sent. Unknown watches have ended, here and below.
+    More {
+        /// The watch.
+        id: WatchId,
+        /// How many.
+        credit: u32,
+    },
+    /// Have this watch say `Progress` after all that it has to tell by now.
+    Progress {
+        /// The watch.
+        id: WatchId,
+    },
+    /// Ends a watch.
+    Unwatch {
+        /// The watch.
+        id: WatchId,
+    },
+    /// How the group of a keyspace stands.
+    Status {
+        /// The strong keyspace.
+        keyspace: Arc<str>,
+        /// Answered from what this node knows, without asking the group.
+        reply: oneshot::Sender<Result<Status, Failure>>,
+    },
+}

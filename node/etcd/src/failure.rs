@@ -1,0 +1,78 @@
+//! Failures as etcd's clients know them: by gRPC code and by the exact text.
+
+use starling_strong::api::{Failure, Refusal};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// Under this name the trailers carry Starling's own words for a failure.
+pub const DETAIL: &str = "starling-detail";
+
+pub const EMPTY_KEY: &str = "etcdserver: key is not provided";
+pub const VALUE_PROVIDED: &str = "etcdserver: value is provided";
+pub const LEASE_PROVIDED: &str = "etcdserver: lease is provided";
+pub const TOO_LARGE: &str = "etcdserver: request is too large";
+pub const LEASE_TTL: &str = "etcdserver: too large lease TTL";
+pub const NO_LEADER: &str = "etcdserver: no leader";
+
+/// The status that tells this failure.
+pub fn status(failure: &Failure) -> Status {
+    let (code, text) = match failure {
+        Failure::Refused(refusal) => refused(refusal),
+        Failure::NoSuchKeyspace(_) | Failure::Ambiguous(_) => (Code::FailedPrecondition, None),
+        Failure::NoMajority { .. } => (Code::Unavailable, Some(NO_LEADER)),
+        Failure::Timeout(_) | Failure::OutcomeUnknown(_) => {
+            (Code::Unavailable, Some("etcdserver: request timed out"))
+        }
+        Failure::Overloaded => (Code::ResourceExhausted, Some("etcdserver: too many requests")),
+        Failure::NoReplica(_) => (Code::Unavailable, None),
+        Failure::Diverged(_) => (Code::DataLoss, Some("etcdserver: corrupt cluster")),
+        Failure::Storage(_) => (Code::Internal, None),
+    };
+    let detail = failure.to_string();
+    let Some(text) = text else { return Status::new(code, detail) };
+    let mut status = Status::new(code, text);
+    // Text that is no header value is left out: the status says enough.
+    if let Ok(value) = MetadataValue::try_from(detail) {
+        status.metadata_mut().insert(DETAIL, value);
+    }
+    status
+}
+
+fn refused(refusal: &Refusal) -> (Code, Option<&'static str>) {
+    match refusal {
+        Refusal::Compacted { .. } => {
+            (Code::OutOfRange, Some("etcdserver: mvcc: required revision has been compacted"))
+        }
+        Refusal::FutureRevision { .. } => {
+            (Code::OutOfRange, Some("etcdserver: mvcc: required revision is a future revision"))
+        }
+        Refusal::LeaseNotFound(_) => (Code::NotFound, Some("etcdserver: requested lease not found")),
+        Refusal::LeaseExists(_) => (Code::FailedPrecondition, Some("etcdserver: lease already exists")),
+        Refusal::LeaseTtl => (Code::OutOfRange, Some(LEASE_TTL)),
+        Refusal::KeyNotFound => (Code::InvalidArgument, Some("etcdserver: key not found")),
+        Refusal::EmptyKey => (Code::InvalidArgument, Some(EMPTY_KEY)),
+        Refusal::DuplicateKey => {
+            (Code::InvalidArgument, Some("etcdserver: duplicate key given in txn request"))
+        }
+        Refusal::TooManyOps { .. } => {
+            (Code::InvalidArgument, Some("etcdserver: too many operations in txn request"))
+        }
+        Refusal::TooLarge { .. } => (Code::InvalidArgument, Some(TOO_LARGE)),
+        Refusal::NoSpace { .. } => {
+            (Code::ResourceExhausted, Some("etcdserver: mvcc: database space exceeded"))
+        }
+        Refusal::TooMany { .. } => (Code::ResourceExhausted, None),
+        Refusal::StaleFence { .. } | Refusal::Forgotten => (Code::FailedPrecondition, None),
+        Refusal::NotARead => (Code::Internal, None),
+    }
+}
+
+/// Something that Starling does not do, and what to do instead.
+pub fn unsupported(text: &'static str) -> Status {
+    Status::unimplemented(text)
+}
+
+/// The node has gone.
+pub fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}

@@ -1,0 +1,216 @@
+//! The strong keyspace behind a door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use starling_etcd_proto::etcdserverpb::ResponseHeader;
+use starling_strong::api::{
+    Answer, Failure, Options, Read, Request, Revision, Status as Group, Watch, Write,
+};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, oneshot};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::call::{Call, Calls, WatchId, WatchUpdates};
+use crate::convert::wire;
+use crate::failure;
+
+/// The longest that a request may wait, in milliseconds: five seconds and twice an election's timeout
+/// of one second, as in etcd.
+pub const REQUEST_MS_MAX: u64 = 7000;
+/// How old the term in an answer's header may be.
+const IDENTITY_AGE: Duration = Duration::from_secs(1);
+
+/// A handle; cloning it is cheap.
+#[derive(Clone)]
+pub struct Keyspace(Arc<Inner>);
+
+struct Inner {
+    name: Arc<str>,
+    calls: Calls,
+    cluster: AtomicU64,
+    member: AtomicU64,
+    term: AtomicU64,
+    /// An answer was given: its header's facts are to be looked up again.
+    answered: Notify,
+}
+
+impl Keyspace {
+    pub fn new(name: Arc<str>, calls: Calls) -> Self {
+        Self(Arc::new(Inner {
+            name,
+            calls,
+            cluster: AtomicU64::new(0),
+            member: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+            answered: Notify::new(),
+        }))
+    }
+
+    /// Carries a request out. Sheds it where the node has too much to do.
+    pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let keyspace = Arc::clone(&self.0.name);
+        let options = Options { timeout_ms: timing.timeout_ms, stale: timing.stale, id: None, fence: None };
+        match self.0.calls.try_send(Call::Request { keyspace, request, options, reply }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(Failure::Overloaded),
+            Err(TrySendError::Closed(_)) => return Err(self.stopped()),
+        }
+        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// A write with the longest time it may take.
+    pub async fn write(&self, write: Write) -> Result<Answer, Failure> {
+        self.ask(Request::Write(write), Timing::default()).await
+    }
+
+    /// A linearizable read with the longest time it may take.
+    pub async fn read(&self, read: Read) -> Result<Answer, Failure> {
+        self.ask(Request::Read(read), Timing::default()).await
+    }
+
+    /// Begins a watch; see [`Call::Watch`].
+    pub async fn watch(
+        &self,
+        id: WatchId,
+        watch: Watch,
+        credit: u32,
+        updates: WatchUpdates,
+    ) -> Result<(), Status> {
+        let keyspace = Arc::clone(&self.0.name);
+        self.tell(Call::Watch { keyspace, id, watch, credit, updates }).await
+    }
+
+    /// Says something that has no answer. Waits for room.
+    pub async fn tell(&self, call: Call) -> Result<(), Status> {
+        self.0.calls.send(call).await.map_err(|_| failure::stopped())
+    }
+
+    /// Says something that is only a hint: it may be lost where the node has too much to do.
+    pub fn hint(&self, call: Call) {
+        drop(self.0.calls.try_send(call));
+    }
+
+    /// Has a write carried out of which nobody waits for the answer. It may be lost like a hint.
+    pub fn order(&self, write: Write) {
+        let (reply, _) = oneshot::channel();
+        let options = Options { timeout_ms: REQUEST_MS_MAX, stale: false, id: None, fence: None };
+        let keyspace = Arc::clone(&self.0.name);
+        self.hint(Call::Request { keyspace, request: Request::Write(write), options, reply });
+    }
+
+    /// How the group stands.
+    pub async fn status(&self) -> Result<Group, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Call::Status { keyspace: Arc::clone(&self.0.name), reply }).await?;
+        let group = answer.await.map_err(|_| failure::stopped())?.map_err(|error| failure::status(&error))?;
+        self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
+        self.0.member.store(group.member, Ordering::Relaxed);
+        self.0.term.store(group.term, Ordering::Relaxed);
+        Ok(group)
+    }
+
+    /// The header of an answer that stands for this revision.
+    #[allow(clippy::unnecessary_wraps, reason = "the field of every message is optional")]
+    pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
+        self.0.answered.notify_one();
+        Some(ResponseHeader {
+            cluster_id: self.0.cluster.load(Ordering::Relaxed),
+            member_id: self.0.member.load(Ordering::Relaxed),
+            revision: wire(revision),
+            raft_term: self.0.term.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Keeps the facts of headers young while there are answers. Ends with the node.
+    pub async fn keep_identity(&self) {
+        loop {
+            // A keyspace that nobody leads has an older term in its headers for a moment.
+            drop(self.status().await);
+            if self.0.calls.is_closed() {
+                return;
+            }
+            tokio::time::sleep(IDENTITY_AGE).await;
+            self.0.answered.notified().await;
+        }
+    }
+
+    fn stopped(&self) -> Failure {
+        Failure::Timeout(self.0.name.to_string())
+    }
+}
+
+/// A group's id as a cluster's: its first eight bytes.
+pub fn cluster_id(group: [u8; 16]) -> u64 {
+    group[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// How long a request may take, and how fresh its answer has to be.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    pub timeout_ms: u64,
+    pub stale: bool,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { timeout_ms: REQUEST_MS_MAX, stale: false }
+    }
+}
+
+impl Timing {
+    /// As the client's deadline wants it.
+    pub fn of(metadata: &MetadataMap) -> Self {
+        let asked = metadata.get("grpc-timeout").and_then(|value| timeout_ms(value.as_bytes()));
+        Self { timeout_ms: asked.unwrap_or(REQUEST_MS_MAX).min(REQUEST_MS_MAX), stale: false }
+    }
+}
+
+/// gRPC over HTTP/2, "Timeout": at most eight digits, and a unit.
+fn timeout_ms(value: &[u8]) -> Option<u64> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let mut count = 0_u64;
+    for digit in digits {
+        count = count * 10 + u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+    }
+    match unit {
+        b'H' => Some(count * 3_600_000),
+        b'M' => Some(count * 60_000),
+        b'S' => Some(count * 1000),
+        b'm' => Some(count),
+        b'u' => Some(count / 1000),
+        b'n' => Some(count / 1_000_000),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cluster_id, timeout_ms};
+
+    #[test]
+    fn deadlines_are_read_in_every_unit() {
+        assert_eq!(timeout_ms(b"1H"), Some(3_600_000));
+        assert_eq!(timeout_ms(b"2M"), Some(120_000));
+        assert_eq!(timeout_ms(b"99999999S"), Some(99_999_999_000));
+        assert_eq!(timeout_ms(b"20m"), Some(20));
+        assert_eq!(timeout_ms(b"4999999u"), Some(4999));
+        assert_eq!(timeout_ms(b"5n"), Some(0));
+        for nonsense in ["", "m", "123456789m", "-1m", "1", "1x", "1 m"] {
+            assert_eq!(timeout_ms(nonsense.as_bytes()), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_its_groups_name() {
+        let mut group = [9; 16];
+        group[..8].copy_from_slice(&0x0102_0304_0506_0708_u64.to_be_bytes());
+        assert_eq!(cluster_id(group), 0x0102_0304_0506_0708);
+    }
+}

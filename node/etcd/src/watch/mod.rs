@@ -1,0 +1,36 @@
+//! Watches: many on one stream.
+
+mod progress;
+mod split;
+mod stream;
+mod watcher;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use starling_etcd_proto::etcdserverpb as pb;
+use starling_etcd_proto::etcdserverpb::watch_server::Watch;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::keyspace::Keyspace;
+
+/// Answers that may wait for a client who is slow to read. A guess: enough to fill a frame.
+const ANSWERS_MAX: usize = 16;
+
+/// The service.
+pub struct WatchService(pub Keyspace);
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<pb::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (client, mut answers) = mpsc::channel(ANSWERS_MAX);
+        tokio::spawn(stream::serve(self.0.clone(), client, request.into_inner()));
+        Ok(Response::new(Box::pin(futures::stream::poll_fn(move |context| answers.poll_recv(context)))))
+    }
+}

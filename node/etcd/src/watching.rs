@@ -1,0 +1,60 @@
+//! One watch of the door's own.
+
+use std::time::Duration;
+
+use starling_strong::api::{Event, Watch, WatchUpdate};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::call::{Call, WatchId};
+use crate::keyspace::Keyspace;
+
+/// Updates asked for at once. They are few: of the keys of one lock or election.
+const CREDIT: u32 = 4;
+/// After a watch was lost, its keyspace is left in peace for so long. A guess: the time of an election.
+const LOST: Duration = Duration::from_millis(200);
+/// Updates that come unasked: that it stands, and that it has ended.
+const UNASKED: usize = 2;
+
+/// Ends when it is dropped.
+pub struct Watching {
+    keyspace: Keyspace,
+    id: WatchId,
+    updates: mpsc::Receiver<(WatchId, WatchUpdate)>,
+}
+
+impl Watching {
+    pub async fn start(keyspace: &Keyspace, watch: Watch) -> Result<Self, Status> {
+        let (sender, updates) = mpsc::channel(CREDIT as usize + UNASKED);
+        let id = WatchId::fresh();
+        keyspace.watch(id, watch, CREDIT, sender).await?;
+        Ok(Self { keyspace: keyspace.clone(), id, updates })
+    }
+
+    /// The next changes. None: the watch has ended, and what it watched has to be read again.
+    pub async fn next(&mut self) -> Option<Vec<Event>> {
+        loop {
+            let events = match self.updates.recv().await {
+                Some((_, WatchUpdate::Created { .. })) => continue,
+                Some((_, WatchUpdate::Progress { .. })) => None,
+                Some((_, WatchUpdate::Events { events, .. })) => Some(events),
+                Some((_, WatchUpdate::Compacted { .. })) => return None,
+                Some((_, WatchUpdate::Lost { .. })) | None => {
+                    tokio::time::sleep(LOST).await;
+                    return None;
+                }
+            };
+            // A node that has gone ends the watch as well.
+            self.keyspace.tell(Call::More { id: self.id, credit: 1 }).await.ok()?;
+            if events.is_some() {
+                return events;
+            }
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.keyspace.hint(Call::Unwatch { id: self.id });
+    }
+}

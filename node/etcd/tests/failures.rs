@@ -1,0 +1,254 @@
+//! What clients are told when the keyspace cannot answer, by a node that follows a script.
+
+use std::time::Duration;
+
+use etcd_client::{Client, Error, GetOptions, WatchStream};
+use starling_etcd::{Call, DETAIL, WatchUpdates};
+use starling_strong::api::{
+    Answer, Body, Event, EventKind, Failure, Found, KeyValue, Options, Request, Status, Watch, WatchUpdate,
+};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tonic::Code;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The node's side of the door, and a client before it.
+struct Stage {
+    calls: mpsc::Receiver<Call>,
+    client: Client,
+    stop: watch::Sender<bool>,
+    door: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+async fn stage() -> Stage {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (sender, calls) = mpsc::channel(1);
+    let (stop, stopped) = watch::channel(false);
+    let door = tokio::spawn(starling_etcd::serve(listener, "orders".into(), sender, stopped));
+    let client = Client::connect([address.to_string()], None).await.expect("connects");
+    let mut stage = Stage { calls, client, stop, door };
+    // The door asks once by itself.
+    stage.status(1).await;
+    stage
+}
+
+impl Stage {
+    async fn call(&mut self) -> Call {
+        timeout(PATIENCE, self.calls.recv()).await.expect("the door asks").expect("it is there")
+    }
+
+    async fn status(&mut self, revision: u64) {
+        let Call::Status { reply, keyspace } = self.call().await else { panic!("another call") };
+        assert_eq!(&*keyspace, "orders");
+        let status = Status {
+            group: [1; 16],
+            member: 1,
+            leader: None,
+            term: 1,
+            members: Vec::new(),
+            revision,
+            log_index: 1,
+            applied_index: 1,
+            bytes: 0,
+        };
+        reply.send(Ok(status)).expect("the door waits");
+    }
+
+    /// Answers a request, and returns it. The door's own looks at the group are answered meanwhile.
+    async fn answer(&mut self, answer: Result<Answer, Failure>) -> (Request, Options) {
+        loop {
+            match self.call().await {
+                Call::Request { request, options, reply, .. } => {
+                    reply.send(answer).expect("the door waits");
+                    return (request, options);
+                }
+                Call::Status { reply, .. } => drop(reply),
+                other => panic!("another call: {other:?}"),
+            }
+        }
+    }
+
+    async fn watch(&mut self) -> (starling_etcd::WatchId, Watch, WatchUpdates) {
+        loop {
+            match self.call().await {
+                Call::Watch { id, watch, updates, .. } => return (id, watch, updates),
+                Call::Status { reply, .. } => drop(reply),
+                other => panic!("another call: {other:?}"),
+            }
+        }
+    }
+}
+
+fn refused<T>(answer: Result<T, Error>) -> tonic::Status {
+    match answer {
+        Err(Error::GRpcStatus(status)) => status,
+        Err(error) => panic!("another error: {error}"),
+        Ok(_) => panic!("it was answered"),
+    }
+}
+
+fn empty() -> Answer {
+    Answer { revision: 9, body: Body::Range(Found::default()) }
+}
+
+#[tokio::test]
+async fn failures_have_etcds_codes_and_words() {
+    let mut stage = stage().await;
+    let keyspace = || "orders".to_owned();
+    let cases = [
+        (
+            Failure::NoMajority { keyspace: keyspace(), missing: vec!["n2".into(), "n3".into()] },
+            (Code::Unavailable, "etcdserver: no leader"),
+        ),
+        (Failure::Timeout(keyspace()), (Code::Unavailable, "etcdserver: request timed out")),
+        (Failure::OutcomeUnknown(keyspace()), (Code::Unavailable, "etcdserver: request timed out")),
+        (Failure::Overloaded, (Code::ResourceExhausted, "etcdserver: too many requests")),
+        (Failure::Diverged("n1".into()), (Code::DataLoss, "etcdserver: corrupt cluster")),
+        (Failure::Storage("a disk".into()), (Code::Internal, "storage failed: a disk")),
+    ];
+    for (failure, (code, message)) in cases {
+        let mut client = stage.client.clone();
+        let words = failure.to_string();
+        let (answer, _) = tokio::join!(client.put("a", "1", None), stage.answer(Err(failure)));
+        let status = refused(answer);
+        assert_eq!((status.code(), status.message()), (code, message));
+        let detail = status.metadata().get(DETAIL).map(|detail| detail.to_str().expect("a text").to_owned());
+        assert!(message == words || detail == Some(words), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_sheds_and_a_closed_one_says_so() {
+    let mut stage = stage().await;
+    let mut waits = stage.client.clone();
+    // The queue holds one call; it is full as soon as this one has come.
+    let first = tokio::spawn(async move { waits.put("a", "1", None).await });
+    let full = async {
+        while stage.calls.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, full).await.expect("a call comes");
+    let status = refused(stage.client.put("a", "2", None).await);
+    assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "etcdserver: too many requests"));
+    let Stage { calls, mut client, .. } = stage;
+    drop(calls);
+    for answer in [first.await.expect("ends"), client.put("a", "3", None).await] {
+        let status = refused(answer);
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: request timed out"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_the_time_that_etcd_gives_it() {
+    let mut stage = stage().await;
+    let mut client = stage.client.clone();
+    let (_, (_, options)) = tokio::join!(client.get("a", None), stage.answer(Ok(empty())));
+    assert_eq!((options.timeout_ms, options.stale), (7000, false));
+}
+
+#[tokio::test]
+async fn a_stale_read_without_a_replica_is_a_fresh_one() {
+    let mut stage = stage().await;
+    let mut client = stage.client.clone();
+    let options = Some(GetOptions::new().with_serializable());
+    let node = async {
+        let (_, first) = stage.answer(Err(Failure::NoReplica("orders".into()))).await;
+        let (_, second) = stage.answer(Ok(empty())).await;
+        (first.stale, second.stale)
+    };
+    let (answer, asked) = tokio::join!(client.get("a", options), node);
+    assert_eq!(asked, (true, false));
+    assert_eq!(answer.expect("gets").header().map(etcd_client::ResponseHeader::revision), Some(9));
+}
+
+async fn next(stream: &mut WatchStream) -> etcd_client::WatchResponse {
+    timeout(PATIENCE, stream.message()).await.expect("says").expect("stands").expect("goes on")
+}
+
+fn event(revision: u64) -> WatchUpdate {
+    let kv = KeyValue { key: b"a".to_vec(), mod_revision: revision, ..KeyValue::default() };
+    WatchUpdate::Events { revision, events: vec![Event { kv, kind: EventKind::Put, prev: None }] }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_lost_goes_on_where_it_was() {
+    let mut stage = stage().await;
+    let mut client = stage.client.clone();
+    let (stream, (id, asked, updates)) = tokio::join!(client.watch("a", None), stage.watch());
+    let mut stream = stream.expect("watches");
+    assert_eq!(asked.from_revision, 0);
+    for update in [WatchUpdate::Created { revision: 4 }, event(6)] {
+        updates.send((id, update)).await.expect("listens");
+    }
+    assert!(next(&mut stream).await.created());
+    assert_eq!(next(&mut stream).await.events().len(), 1);
+    updates.send((id, WatchUpdate::Lost { reason: "a test".into() })).await.expect("listens");
+    let (again, asked, updates) = stage.watch().await;
+    assert_ne!(again, id);
+    assert_eq!(asked.from_revision, 7);
+    // What comes late under the old name is for nobody.
+    updates.send((id, event(6))).await.expect("listens");
+    updates.send((again, WatchUpdate::Created { revision: 8 })).await.expect("listens");
+    updates.send((again, event(7))).await.expect("listens");
+    let told = next(&mut stream).await;
+    assert!(!told.created());
+    assert_eq!(told.events()[0].kv().map(etcd_client::KeyValue::mod_revision), Some(7));
+}
+
+/// One client who does not read holds up its own watch, and at a bounded number of updates.
+#[tokio::test]
+async fn a_watch_is_asked_for_more_only_as_its_client_reads() {
+    let mut stage = stage().await;
+    let mut client = stage.client.clone();
+    let call = async {
+        loop {
+            match stage.call().await {
+                Call::Watch { id, credit, updates, .. } => return (id, credit, updates),
+                Call::Status { reply, .. } => drop(reply),
+                other => panic!("another call: {other:?}"),
+            }
+        }
+    };
+    let (stream, (id, mut credit, updates)) = tokio::join!(client.watch("a", None), call);
+    let mut stream = stream.expect("watches");
+    updates.try_send((id, WatchUpdate::Created { revision: 1 })).expect("room");
+    assert!(next(&mut stream).await.created());
+    for revision in 2..100 {
+        while credit == 0 {
+            match stage.call().await {
+                Call::More { id: more, credit: again } if more == id => credit += again,
+                Call::Status { reply, .. } => drop(reply),
+                other => panic!("another call: {other:?}"),
+            }
+        }
+        credit -= 1;
+        updates.try_send((id, event(revision))).expect("room");
+        assert_eq!(next(&mut stream).await.events().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_stream() {
+    let mut stage = stage().await;
+    let mut client = stage.client.clone();
+    let (stream, (id, _, updates)) = tokio::join!(client.watch("a", None), stage.watch());
+    updates.send((id, WatchUpdate::Created { revision: 4 })).await.expect("listens");
+    drop(stream);
+    match stage.call().await {
+        Call::Unwatch { id: ended } => assert_eq!(ended, id),
+        other => panic!("another call: {other:?}"),
+    }
+    timeout(PATIENCE, updates.closed()).await.expect("the stream ends");
+}
+
+#[tokio::test]
+async fn the_door_closes_when_it_is_told_to() {
+    let stage = stage().await;
+    stage.stop.send(true).expect("the door listens");
+    let closed = timeout(PATIENCE, stage.door).await.expect("it closes").expect("it does not panic");
+    closed.expect("without an error");
+}
