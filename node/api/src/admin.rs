@@ -56,12 +56,18 @@ pub struct Traffic {
     pub rumor: Flow,
     /// Anti-entropy sessions.
     pub sync: Flow,
+    /// Strong keyspaces.
+    #[serde(default)]
+    pub strong: Flow,
 }
 
 impl Traffic {
     /// Bytes of frames of all classes, sent and received.
     pub fn bytes(&self) -> u64 {
-        [self.control, self.rumor, self.sync].iter().map(|flow| flow.bytes_in + flow.bytes_out).sum()
+        [self.control, self.rumor, self.sync, self.strong]
+            .iter()
+            .map(|flow| flow.bytes_in + flow.bytes_out)
+            .sum()
     }
 }
 
@@ -223,6 +229,9 @@ pub struct RunFile {
     pub api: String,
     /// Multiaddresses where peers reach it.
     pub listen: Vec<String>,
+    /// Where etcd clients are served, each as `host:port=keyspace`.
+    #[serde(default)]
+    pub etcd: Vec<String>,
     /// Process id.
     pub pid: u32,
     /// The node's public key in hexadecimal.

@@ -87,6 +87,10 @@ settings! {
         "Where the HTTP API listens. Anything but loopback needs api.token."
     api_token: Option<String> = "api.token", "", None, secret true;
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
+    etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
+        "Where etcd clients are served, each place with its strong keyspace. Loopback only."
+    strong_replace_ms: u64 = "strong.replace_ms", "ms", starling_core::strong::REPLACE_MS;
+        "A voter of a strong keyspace that was silent for so long is replaced by itself. 0: never."
     durability: Durability = "durability", "always, everysec or no", Durability::EverySecond;
         "When a write is on the disk: before its acknowledgement, within a second, or whenever."
     key_bytes_max: u64 = "limits.key_bytes", "bytes", Limits::default().key_bytes_max as u64;

@@ -1,6 +1,7 @@
 //! What a starting node says to whoever started it, on standard output.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 /// What there is to say.
 pub struct Banner<'a> {
@@ -16,6 +17,8 @@ pub struct Banner<'a> {
     pub listen: &'a [String],
     /// Where its API listens, `host:port`.
     pub api: &'a str,
+    /// Where etcd clients are served, and which keyspace.
+    pub etcd: &'a [(SocketAddr, String)],
     /// Its data directory.
     pub data_dir: &'a str,
     /// The join ticket.
@@ -35,6 +38,7 @@ impl Banner<'_> {
             format!("  API     http://{}", self.api),
             format!("  peers   {}", self.listen.join("\n          ")),
         ];
+        lines.extend(self.etcd.iter().map(|(at, keyspace)| format!("  etcd    http://{at} ({keyspace})")));
         if self.is_first_run {
             lines.push(format!("  data    {}\n", self.data_dir));
             lines.push("Another machine joins with this ticket (treat it as a password):".to_owned());
@@ -58,6 +62,7 @@ mod tests {
             id: "0a0b0c0d",
             listen: &listen,
             api: "127.0.0.1:7401",
+            etcd: &[("127.0.0.1:2379".parse().expect("an address"), "orders".into())],
             data_dir: "/data",
             ticket: "starling1xyz",
         };
@@ -65,5 +70,6 @@ mod tests {
         banner.is_first_run = false;
         assert!(!banner.text().contains("starling1xyz"));
         assert!(banner.text().contains("http://127.0.0.1:7401"));
+        assert!(banner.text().contains("http://127.0.0.1:2379 (orders)"));
     }
 }

@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::WriteFailure;
+use starling_etcd::{Call, Calls};
 use starling_kv::{Batch, Change, Outcome};
+use starling_strong::api::{Answer, Failure, Options, Request, Status as GroupStatus};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::strong::{Held, Manage, Managed};
 
 /// Commands that wait for the gossip thread; whoever sends one more waits.
 const COMMANDS_MAX: usize = 1024;
+/// Calls of strong keyspaces that wait for the gossip thread; the doors refuse one more.
+const CALLS_MAX: usize = 4096;
 /// Writes between their arrival and their acknowledgement, syncs included; further ones wait.
 const WRITES_IN_FLIGHT_MAX: usize = 4096;
 
@@ -32,6 +38,10 @@ pub enum Command {
     Crawl(oneshot::Sender<Nodes>),
     /// Addresses where peers may listen.
     Contact(Vec<String>),
+    /// Do something to a strong keyspace.
+    Manage(String, Manage, oneshot::Sender<Managed>),
+    /// Tell the groups on this node.
+    Groups(oneshot::Sender<Vec<Held>>),
     /// Leave the network and stop.
     Leave,
 }
@@ -40,13 +50,16 @@ pub enum Command {
 #[derive(Clone)]
 pub struct Gossip {
     commands: mpsc::Sender<Command>,
+    calls: Calls,
     writes: Arc<Semaphore>,
 }
 
 /// The two ends.
-pub fn channel() -> (Gossip, mpsc::Receiver<Command>) {
-    let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-    (Gossip { commands, writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX)) }, receiver)
+pub fn channel() -> (Gossip, mpsc::Receiver<Command>, mpsc::Receiver<Call>) {
+    let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
+    let (calls, called) = mpsc::channel(CALLS_MAX);
+    let gossip = Gossip { commands, calls, writes: Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX)) };
+    (gossip, commanded, called)
 }
 
 impl Gossip {
@@ -60,6 +73,40 @@ impl Gossip {
     pub async fn write(&self, batch: Batch) -> Option<Written> {
         let _permit = self.writes.acquire().await.ok()?;
         self.ask(|reply| Command::Write(batch, reply)).await
+    }
+
+    /// Asks a strong keyspace.
+    pub async fn request(
+        &self,
+        keyspace: &str,
+        request: Request,
+        options: Options,
+    ) -> Option<Result<Answer, Failure>> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Request { keyspace: keyspace.into(), request, options, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// How a strong keyspace stands.
+    pub async fn group(&self, keyspace: &str) -> Option<Result<GroupStatus, Failure>> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Status { keyspace: keyspace.into(), reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The way of requests to strong keyspaces.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Does something to a strong keyspace.
+    pub async fn manage(&self, keyspace: String, what: Manage) -> Option<Managed> {
+        self.ask(|reply| Command::Manage(keyspace, what, reply)).await
+    }
+
+    /// The groups of strong keyspaces on this node.
+    pub async fn groups(&self) -> Option<Vec<Held>> {
+        self.ask(Command::Groups).await
     }
 
     /// How the node is.

@@ -140,7 +140,13 @@ mod tests {
     fn the_run_file_is_whole_and_goes_with_the_node() {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::open(&temporary.path().join("new/one")).expect("makes it");
-        let run = RunFile { api: "127.0.0.1:1".into(), listen: Vec::new(), pid: 7, id: "ab".into() };
+        let run = RunFile {
+            api: "127.0.0.1:1".into(),
+            listen: Vec::new(),
+            pid: 7,
+            id: "ab".into(),
+            etcd: Vec::new(),
+        };
         dir.write_run_file(&run).expect("writes");
         let text = fs::read_to_string(dir.path().join(RUN_FILE)).expect("reads");
         assert_eq!(serde_json::from_str::<RunFile>(&text).expect("parses"), run);

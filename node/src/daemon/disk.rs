@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use starling_core::WriteFailure;
 use starling_kv::RocksEngine;
 use starling_proto::NodeRecord;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use super::command::Written;
@@ -28,6 +28,8 @@ struct Work {
     acknowledgements: Vec<Acknowledgement>,
     /// Something was written since the last sync.
     dirty: bool,
+    /// Strong keyspaces wait for a sync that begins now; its number.
+    strong: Option<u64>,
     /// Only the latest peers matter.
     remember: Option<Vec<NodeRecord>>,
     stop: bool,
@@ -36,6 +38,8 @@ struct Work {
 }
 
 struct Shared {
+    /// The number of the last sync for strong keyspaces that has finished.
+    synced: watch::Sender<u64>,
     work: Mutex<Work>,
     changed: Condvar,
 }
@@ -56,7 +60,8 @@ pub struct Disk {
 impl Disk {
     /// Starts the thread. `engine` is `None` on a seed.
     pub fn start(durability: Durability, engine: Option<RocksEngine>, dir: DataDir) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { work: Mutex::default(), changed: Condvar::new() });
+        let (synced, _) = watch::channel(0);
+        let shared = Arc::new(Shared { synced, work: Mutex::default(), changed: Condvar::new() });
         let worker = Worker { shared: Arc::clone(&shared), engine, dir };
         let thread = std::thread::Builder::new().name("disk".into()).spawn(move || worker.run())?;
         Ok(Self { shared, durability, thread: Some(thread) })
@@ -76,6 +81,20 @@ impl Disk {
         work.acknowledgements.extend(group);
         work.dirty = true;
         self.shared.changed.notify_one();
+    }
+
+    /// Syncs for strong keyspaces, whatever the durability of the others; [`Disk::synced`] tells when it
+    /// has worked. Where it fails nothing is told: what could not be synced may be lost (Rebello et al.,
+    /// "Can Applications Recover from fsync Failures?", 2020), and a later sync would not say so.
+    pub fn sync_strong(&self, number: u64) {
+        let mut work = self.shared.lock();
+        work.strong = Some(number);
+        self.shared.changed.notify_one();
+    }
+
+    /// Syncs for strong keyspaces that have worked.
+    pub fn synced(&self) -> watch::Receiver<u64> {
+        self.shared.synced.subscribe()
     }
 
     /// Something was written that nobody waits for.
@@ -127,8 +146,8 @@ impl Worker {
     fn run(self) {
         loop {
             let work = self.take_work();
-            if work.dirty {
-                self.sync(work.acknowledgements);
+            if work.dirty || work.strong.is_some() {
+                self.sync(work.acknowledgements, work.strong);
             }
             if let Some(peers) = work.remember {
                 self.dir.save_peers(&peers);
@@ -145,7 +164,11 @@ impl Worker {
         let mut work = self.shared.lock();
         let mut dirty_since = None;
         loop {
-            if work.stop || !work.acknowledgements.is_empty() || work.remember.is_some() {
+            if work.stop
+                || work.strong.is_some()
+                || !work.acknowledgements.is_empty()
+                || work.remember.is_some()
+            {
                 break;
             }
             if !work.dirty {
@@ -164,11 +187,14 @@ impl Worker {
     }
 
     /// All of `group` was written before this sync begins.
-    fn sync(&self, group: Vec<Acknowledgement>) {
+    fn sync(&self, group: Vec<Acknowledgement>, strong: Option<u64>) {
         let Some(engine) = &self.engine else { return };
         let failure = engine.sync().err().map(|e| e.to_string());
         if let Some(reason) = &failure {
             error!(%reason, "the log cannot be synced: what was written may not survive a power loss");
+        }
+        if let (Some(number), None) = (strong, &failure) {
+            self.shared.synced.send_replace(number);
         }
         self.shared.lock().failure.clone_from(&failure);
         match failure {

@@ -64,6 +64,14 @@ pub enum DaemonError {
         /// What the system said.
         reason: io::Error,
     },
+    /// The etcd door cannot listen.
+    #[error("the etcd door cannot listen on {address}: {reason}")]
+    Etcd {
+        /// As configured.
+        address: String,
+        /// What the system said.
+        reason: io::Error,
+    },
     /// The API would be open to the network without authentication.
     #[error("the API would listen on {address}, which other machines can reach, and no token is set")]
     Unprotected {
@@ -102,6 +110,7 @@ impl DaemonError {
             Self::Api { .. } => {
                 "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
             }
+            Self::Etcd { .. } => "name another port: --etcd 127.0.0.1:2479=KEYSPACE".into(),
             Self::Unprotected { .. } => "set api.token, or listen on loopback: --api 127.0.0.1:7401".into(),
             Self::Setting { .. } => "`starling config --reference` lists all settings".into(),
             Self::System(_) => "check the limits of this shell (ulimit -a)".into(),

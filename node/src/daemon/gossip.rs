@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::{Core, Input, Notice, Output, Token};
-use starling_kv::{Batch, Op, RocksEngine, Write};
+use starling_etcd::Call;
+use starling_kv::{Batch, Op, Reader, RocksEngine, Write};
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
 use starling_proto::record::ADDRESSES_MAX;
 use starling_proto::{Class, Message, NodeRecord, Role};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
 use super::clock::Clock;
@@ -20,11 +22,14 @@ use super::contacts::Contacts;
 use super::disk::{Acknowledgement, Disk};
 use super::notices::log;
 use super::report;
+use super::strong::{Names, Strong};
 
 /// Most commands taken before the network has its turn again, so most batches in a group commit.
 const COMMANDS_AT_ONCE_MAX: usize = 512;
 /// A group is committed when its keys and values reach this, bytes: bounds how long peers wait.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Most calls of strong keyspaces, and most messages about them, that are taken together.
+const CALLS_AT_ONCE_MAX: usize = 512;
 /// How long a leaving node waits for its goodbyes to be taken: more than a round trip, and less than
 /// anybody minds; a guess.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,8 +60,18 @@ pub struct GossipLoop {
     pub record: NodeRecord,
     /// From the other threads.
     pub commands: mpsc::Receiver<Command>,
+    /// Calls of strong keyspaces.
+    pub calls: mpsc::Receiver<Call>,
     /// To the disk thread.
     pub disk: Disk,
+    /// Syncs for strong keyspaces that have worked.
+    pub synced: watch::Receiver<u64>,
+    /// Names of strong keyspaces, and where they are looked up; no reader on a seed.
+    pub names: Names,
+    /// The store's snapshots.
+    pub reader: Option<Reader<RocksEngine>>,
+    /// Who asked strong keyspaces.
+    pub strong: Strong,
     /// To the watches.
     pub changes: broadcast::Sender<Arc<ChangeSet>>,
     /// The search for peers.
@@ -89,6 +104,7 @@ impl GossipLoop {
     pub async fn run(&mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         self.carry_out();
+        let mut calls = Vec::new();
         loop {
             let deadline = self.core.poll_timeout().map(|at| self.clock.instant(at));
             let timer = async {
@@ -99,6 +115,14 @@ impl GossipLoop {
             };
             tokio::select! {
                 event = self.driver.next_event() => self.on_event(event),
+                Ok(()) = self.synced.changed() => {
+                    let number = *self.synced.borrow_and_update();
+                    self.feed(Input::Synced(number));
+                }
+                count = self.calls.recv_many(&mut calls, CALLS_AT_ONCE_MAX), if !self.calls.is_closed() => {
+                    debug_assert!(count == calls.len(), "nothing is left of the time before");
+                    self.on_calls(&mut calls);
+                }
                 Some(command) = self.commands.recv() => if !self.on_commands(command) { break },
                 () = timer => self.feed(Input::Timeout),
                 () = &mut stop => break,
@@ -112,7 +136,45 @@ impl GossipLoop {
         self.carry_out();
     }
 
+    /// Takes an event and, where it is a message about strong keyspaces, those that wait behind it.
     fn on_event(&mut self, event: Event) {
+        let mut inputs = Vec::new();
+        let mut next = Some(event);
+        while let Some(event) = next {
+            match event {
+                Event::Message { peer, message: message @ Message::Strong(_) } => {
+                    inputs.push(Input::Message { peer, message });
+                }
+                other => {
+                    self.feed_together(inputs);
+                    return self.on_other_event(other);
+                }
+            }
+            let enough = inputs.len() >= CALLS_AT_ONCE_MAX;
+            next = if enough { None } else { self.driver.next_event().now_or_never() };
+        }
+        self.feed_together(inputs);
+    }
+
+    fn on_calls(&mut self, calls: &mut Vec<Call>) {
+        if self.core.strong().is_none() {
+            // A seed: whoever asks learns that from the reply that is dropped.
+            calls.clear();
+            return;
+        }
+        let inputs = calls.drain(..).filter_map(|call| self.strong.take(call)).collect();
+        self.feed_together(inputs);
+    }
+
+    fn feed_together(&mut self, mut inputs: Vec<Input>) {
+        match inputs.len() {
+            0 => {}
+            1 => inputs.drain(..).for_each(|input| self.feed(input)),
+            _ => self.feed(Input::Batch(inputs)),
+        }
+    }
+
+    fn on_other_event(&mut self, event: Event) {
         match event {
             Event::Connected { peer, record, dialed } => self.feed(Input::Connected { peer, record, dialed }),
             Event::Disconnected { peer, reason } => {
@@ -185,12 +247,34 @@ impl GossipLoop {
                 self.feed(Input::Crawl(token));
             }
             Command::Contact(addresses) => self.feed(Input::Contact(addresses)),
+            Command::Manage(keyspace, what, reply) => {
+                if let Some(input) = self.strong.manage(&self.core, keyspace, what, reply) {
+                    self.feed(input);
+                }
+            }
+            Command::Groups(reply) => {
+                let now = self.clock.now();
+                drop(reply.send(self.strong.held(&mut self.core, now)));
+            }
             Command::Write(..) | Command::Leave => unreachable!("taken by the caller"),
         }
     }
 
     /// Does what the core wants done.
     fn carry_out(&mut self) {
+        // What watches were told may be answered by more inputs, and those by more outputs.
+        loop {
+            let inputs = self.carry_out_once();
+            if inputs.is_empty() {
+                return;
+            }
+            self.core.handle(self.clock.now(), Input::Batch(inputs));
+        }
+    }
+
+    /// The inputs that follow from it.
+    fn carry_out_once(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
         let mut written: Vec<Acknowledgement> = Vec::new();
         while let Some(output) = self.core.poll_output() {
             match output {
@@ -209,6 +293,7 @@ impl GossipLoop {
                     written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));
                 }
                 Output::Changed(changes) => {
+                    self.follow_names(&changes);
                     if self.changes.receiver_count() > 0 {
                         // Whoever listens may have gone meanwhile.
                         let _ = self.changes.send(Arc::new(changes));
@@ -222,10 +307,26 @@ impl GossipLoop {
                     }
                 }
                 Output::Notice(notice) => self.on_notice(&notice),
+                Output::Sync(number) => self.disk.sync_strong(number),
+                Output::StrongAnswer { token, result } => self.strong.answered(token, result),
+                Output::StrongUpdate { token, update } => {
+                    inputs.extend(self.strong.watches.tell(token, update));
+                }
+                Output::StrongCreated { token, result } => self.strong.created(token, result),
+                Output::StrongManaged { token, result } => self.strong.changed(token, result),
+                Output::StrongStatus { token, result } => self.strong.described(token, result),
             }
         }
         if !written.is_empty() {
             self.disk.acknowledge(written);
+        }
+        inputs
+    }
+
+    fn follow_names(&self, changes: &[starling_kv::Change]) {
+        let Some(reader) = &self.reader else { return };
+        if let Err(error) = self.names.follow(reader, changes) {
+            tracing::warn!(%error, "names of strong keyspaces cannot be read");
         }
     }
 
@@ -235,7 +336,7 @@ impl GossipLoop {
             Notice::StorageFailed(reason) if self.asked.storage_error.as_ref() == Some(reason) => return,
             Notice::StorageFailed(reason) => self.asked.storage_error = Some(reason.clone()),
             Notice::NeighborUp(_) => self.contacts.succeeded(),
-            _ => {}
+            notice => self.strong.note(notice),
         }
         log(notice);
     }

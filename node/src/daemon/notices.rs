@@ -1,6 +1,8 @@
 //! What the node noticed, as log lines.
 
 use starling_core::Notice;
+use starling_proto::NodeId;
+use starling_strong::group::Notice as StrongNotice;
 use tracing::{debug, error, info, warn};
 
 /// Logs a notice at the level of what an operator has to do about it.
@@ -22,11 +24,31 @@ pub fn log(notice: &Notice) {
         Notice::IdentityConflict { incarnation } => {
             error!(incarnation, "another process uses this node's identity: was the data directory copied?");
         }
+        Notice::Strong { keyspace, notice } => log_strong(keyspace, notice),
         Notice::ClockOff { offset_ms } => {
             warn!(
                 offset_ms,
                 "this machine's clock disagrees with its peers': nothing is expired here until it is set"
             );
+        }
+    }
+}
+
+fn log_strong(keyspace: &str, notice: &StrongNotice) {
+    match notice {
+        StrongNotice::Leader { term, node: Some(node) } => {
+            info!(keyspace, term, leader = NodeId(*node).short(), "the strong keyspace has a leader");
+        }
+        StrongNotice::Leader { term, node: None } => info!(keyspace, term, "no leader is known"),
+        StrongNotice::Impossible { from, what } => {
+            warn!(keyspace, from = NodeId(*from).short(), what, "a member said what cannot be: ignored");
+        }
+        StrongNotice::ChangeRefused(index) => warn!(keyspace, index, "a change of members was refused"),
+        StrongNotice::NotOpened(reason) => {
+            error!(keyspace, %reason, "the replica here does not open; the other members go on without it");
+        }
+        StrongNotice::Stopped(reason) => {
+            error!(keyspace, %reason, "the replica here has stopped; the other members go on without it");
         }
     }
 }

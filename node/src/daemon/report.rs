@@ -39,7 +39,12 @@ pub fn traffic(found: &starling_p2p::Traffic) -> Traffic {
             bytes_out: sent.bytes.get(),
         }
     };
-    Traffic { control: flow(Class::Control), rumor: flow(Class::Rumor), sync: flow(Class::Sync) }
+    Traffic {
+        control: flow(Class::Control),
+        rumor: flow(Class::Rumor),
+        sync: flow(Class::Sync),
+        strong: flow(Class::Strong),
+    }
 }
 
 /// Every counter by its name, but those that the status has fields for.
@@ -71,6 +76,7 @@ pub fn counters(core: &Counters, stats: Option<&Stats>, driver: &Metrics) -> BTr
         ("shed_control", driver.shed(Class::Control).get()),
         ("shed_rumor", driver.shed(Class::Rumor).get()),
         ("shed_sync", driver.shed(Class::Sync).get()),
+        ("shed_strong", driver.shed(Class::Strong).get()),
     ];
     if let Some(stats) = stats {
         all.extend([

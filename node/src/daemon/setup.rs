@@ -56,6 +56,11 @@ pub fn core(config: &Config) -> Result<CoreConfig, DaemonError> {
     })
 }
 
+/// When silent voters of strong keyspaces are replaced, if ever.
+pub fn replace_ms(config: &Config) -> Option<u64> {
+    Some(config.strong_replace_ms).filter(|after_ms| *after_ms > 0)
+}
+
 /// Bounds on what peers make this node hold.
 pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, DaemonError> {
     Ok(starling_p2p::Limits {

@@ -1,6 +1,7 @@
 //! The life of a node, from its files to its goodbye.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use starling_api::admin::RunFile;
@@ -21,8 +22,10 @@ use super::contacts::Contacts;
 use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::error::DaemonError;
+use super::etcd::EtcdSockets;
 use super::gossip::{Asked, Facts, GossipLoop, public_addresses};
 use super::membership::Membership;
+use super::strong::{Names, Strong};
 use super::{report, setup};
 use crate::config::{Config, Loaded, LogFormat};
 use crate::http::App;
@@ -60,6 +63,8 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
     // The API's port first: a second node on this data directory or port stops here, unnoticed.
     let socket = ApiSocket::bind(&config.api_listen, config.api_token.as_deref())?;
     let api = socket.address()?.to_string();
+    let etcd = EtcdSockets::bind(&config.etcd_listen, role)?;
+    let served = etcd.addresses()?;
     let dir = DataDir::open(&config.data_dir)?;
     let identity = Identity::load_or_create(&dir.identity())?;
     let membership = Membership::load_or_adopt(&dir, &config.join)?;
@@ -70,11 +75,13 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
     let (engine, store) = store.unzip();
     let (driver, record) = listen(role, &config, identity, &membership).await?;
 
-    let (gossip, commands) = channel();
+    let names = store.as_ref().map(|store| Names::load(&store.reader())).transpose()?.unwrap_or_default();
+    let (gossip, commands, calls) = channel();
     let (changes, _) = broadcast::channel(CHANGE_SETS_MAX);
     let app = App {
         gossip: gossip.clone(),
         reader: store.as_ref().map(Store::reader),
+        names: names.clone(),
         changes: changes.clone(),
         settings,
         limits,
@@ -91,22 +98,34 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         ticket: Box::new(membership.ticket_maker()),
         joins_somebody: membership.joins_somebody() || !remembered.is_empty() || config.mdns,
     };
+    let reader = store.as_ref().map(Store::reader);
+    let mut core = Core::new(core_config, record.clone(), store, remembered, rand::random(), clock.now());
+    if let Some(engine) = engine.clone() {
+        core.open_strong(engine, setup::replace_ms(&config), rand::random(), clock.now())?;
+    }
+    let disk = Disk::start(config.durability, engine, dir.clone()).map_err(DaemonError::System)?;
     let mut gossip_loop = GossipLoop {
         clock,
-        core: Core::new(core_config, record.clone(), store, remembered, rand::random(), clock.now()),
+        core,
         driver,
         record,
         commands,
-        disk: Disk::start(config.durability, engine, dir.clone()).map_err(DaemonError::System)?,
+        calls,
+        synced: disk.synced(),
+        disk,
+        names,
+        reader,
+        strong: Strong::default(),
         changes,
         contacts,
         facts,
         asked: Asked::default(),
     };
+    let etcd_thread = etcd.serve(gossip.calls())?;
     let api_thread = socket.serve(Arc::new(app))?;
     // Whoever reads that the node is up may stop it at once.
     let stop = stop_signal().map_err(DaemonError::System)?;
-    announce(&dir, &gossip_loop, &membership, api)?;
+    announce(&dir, &gossip_loop, &membership, api, &served)?;
     if exit_with_parent {
         leave_when_stdin_ends(gossip).map_err(DaemonError::System)?;
     }
@@ -115,6 +134,7 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
         () = search => {}
     }
     gossip_loop.finish();
+    etcd_thread.stop();
     api_thread.stop();
     dir.remove_run_file();
     Ok(())
@@ -177,6 +197,7 @@ fn announce(
     node: &GossipLoop,
     membership: &Membership,
     api: String,
+    etcd: &[(SocketAddr, String)],
 ) -> Result<(), DaemonError> {
     let listen = node.driver.listen_addresses();
     let id = report::hex(&node.record.id.0);
@@ -187,11 +208,13 @@ fn announce(
         id: &node.record.id.short(),
         listen: &listen,
         api: &api,
+        etcd,
         data_dir: &dir.path().display().to_string(),
         ticket: &(node.facts.ticket)(&node.record),
     }
     .print();
-    dir.write_run_file(&RunFile { api, listen, pid: std::process::id(), id })
+    let etcd = etcd.iter().map(|(address, keyspace)| format!("{address}={keyspace}")).collect();
+    dir.write_run_file(&RunFile { api, listen, etcd, pid: std::process::id(), id })
 }
 
 /// SIGINT or SIGTERM.
