@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::{Configuration, Doctor, Nodes, Peers, Status, Ticket};
+use crate::strong::{CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters};
 use crate::{
     BatchRequest, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorBody, ErrorCode, FlagState,
     Increment, Keyspaces, Listing, MapPage, MapUpdate, Members, Register, SIBLINGS_HEADER, SetPage, Watch,
@@ -21,6 +22,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long to wait for the answer to anything but a watch: a full check of a large store is slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for a change of members: a new one fetches everything first.
+const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
 
 /// Speaks to one node. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -244,6 +247,58 @@ impl Client {
         Ok(self.find::<FlagState>(&key_path(keyspace, "flags", key)?).await?.map(|flag| flag.enabled))
     }
 
+    // ---- strong keyspaces
+
+    /// Makes a strong keyspace; says how it stands.
+    pub async fn create_keyspace(&self, create: &CreateKeyspace) -> Result<StrongInfo, Error> {
+        self.call(self.request(Method::POST, "/v1/strong").json(create)).await
+    }
+
+    /// How a strong keyspace stands; `None` if there is none of this name.
+    pub async fn strong_info(&self, keyspace: &str) -> Result<Option<StrongInfo>, Error> {
+        self.find(&strong_path(keyspace, "")).await
+    }
+
+    /// Removes a strong keyspace with all it holds.
+    pub async fn drop_keyspace(&self, keyspace: &str) -> Result<(), Error> {
+        self.send(self.request(Method::DELETE, &strong_path(keyspace, ""))).await.map(drop)
+    }
+
+    /// Makes these nodes the voters of a strong keyspace.
+    pub async fn set_voters(&self, keyspace: &str, voters: &Voters) -> Result<StrongInfo, Error> {
+        let request = self.request(Method::PUT, &strong_path(keyspace, "/voters"));
+        self.call(request.timeout(MANAGE_TIMEOUT).json(voters)).await
+    }
+
+    /// Lets a node lead a strong keyspace.
+    pub async fn transfer_leader(&self, keyspace: &str, to: &Leader) -> Result<StrongInfo, Error> {
+        self.call(self.request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
+    }
+
+    /// The disaster: the node goes on alone with its replica of a strong keyspace.
+    pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
+        self.send(self.request(Method::POST, &strong_path(keyspace, "/recover"))).await.map(drop)
+    }
+
+    /// Asks a strong keyspace.
+    pub async fn ask(&self, keyspace: &str, call: &StrongCall) -> Result<StrongAnswer, Error> {
+        self.call(self.request(Method::POST, &strong_path(keyspace, "/call")).json(call)).await
+    }
+
+    /// Changes in a strong keyspace from a revision on, or (0) from now on. The first event is
+    /// [`StrongEvent::Ready`].
+    pub async fn watch_strong(
+        &self,
+        keyspace: &str,
+        prefix: &[u8],
+        from_revision: u64,
+    ) -> Result<Watch<StrongEvent>, Error> {
+        let path = strong_path(keyspace, "/watch");
+        let url = format!("{}{path}?prefix={}&from_revision={from_revision}", self.base, encoded(prefix));
+        let request = self.http.get(url).header(ACCEPT, "text/event-stream");
+        Ok(Watch::new(self.base.clone(), self.send(self.authorized(request)).await?))
+    }
+
     // ---- the node
 
     /// How the node is.
@@ -394,6 +449,10 @@ fn encoded(bytes: &[u8]) -> String {
 
 fn keyspace_path(keyspace: &str, what: &str) -> String {
     format!("/v1/keyspaces/{}/{what}", utf8_percent_encode(keyspace, SEGMENT))
+}
+
+fn strong_path(keyspace: &str, what: &str) -> String {
+    format!("/v1/strong/{}{what}", utf8_percent_encode(keyspace, SEGMENT))
 }
 
 /// URLs drop the path segments `.` and `..`, however they are written (RFC 3986, 5.2.4).

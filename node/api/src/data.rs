@@ -179,6 +179,9 @@ pub struct Keyspaces {
 pub struct KeyspaceInfo {
     /// Its name.
     pub name: String,
+    /// "eventual", "strong", or "both": it was made on two sides of a partition, and only the strong one
+    /// can be reached by this name.
+    pub kind: String,
 }
 
 #[cfg(test)]

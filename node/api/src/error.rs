@@ -20,6 +20,20 @@ pub enum ErrorCode {
     VersionMismatch,
     /// 409: the key holds another type.
     TypeMismatch,
+    /// 409: the name belongs to a strong keyspace, or to an eventual one.
+    OtherKeyspace,
+    /// 409: two strong keyspaces were made under this name, apart from each other.
+    Ambiguous,
+    /// 409: the state does not allow it: a stale fence, a lease or a keyspace that is there already.
+    Conflict,
+    /// 410: the revision is no longer kept.
+    Compacted,
+    /// 503: most voters of the keyspace do not answer; nothing was changed.
+    NoMajority,
+    /// 503: there was no answer in time; nothing was changed.
+    Timeout,
+    /// 504: there was no answer in time, and the write may or may not have been applied.
+    OutcomeUnknown,
     /// 413: a key, value or body is above its limit.
     TooLarge,
     /// 503: the disk is full; reads go on.
@@ -42,9 +56,15 @@ impl ErrorCode {
             Self::Unauthorized => 401,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::VersionMismatch | Self::TypeMismatch => 409,
+            Self::VersionMismatch
+            | Self::TypeMismatch
+            | Self::OtherKeyspace
+            | Self::Ambiguous
+            | Self::Conflict => 409,
+            Self::Compacted => 410,
             Self::TooLarge => 413,
-            Self::StorageFull | Self::Storage | Self::NotReady => 503,
+            Self::StorageFull | Self::Storage | Self::NotReady | Self::NoMajority | Self::Timeout => 503,
+            Self::OutcomeUnknown => 504,
             Self::NoStore => 501,
             Self::Internal => 500,
         }

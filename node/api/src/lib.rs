@@ -8,6 +8,7 @@ mod blob;
 mod client;
 mod data;
 mod error;
+pub mod strong;
 mod watch;
 mod write;
 

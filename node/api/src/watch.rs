@@ -2,6 +2,7 @@
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -50,21 +51,21 @@ impl WatchEvent {
 }
 
 /// The events of one watch, until the node or the caller ends it.
-pub struct Watch {
+pub struct Watch<E = WatchEvent> {
     url: String,
     body: BoxStream<'static, Result<Vec<u8>, String>>,
     lines: Lines,
-    ready: VecDeque<WatchEvent>,
+    ready: VecDeque<E>,
 }
 
-impl Watch {
+impl<E: DeserializeOwned + Unpin> Watch<E> {
     pub(crate) fn new(url: String, response: reqwest::Response) -> Self {
         let body = response.bytes_stream().map(|chunk| chunk.map(Vec::from).map_err(|e| e.to_string()));
         Self { url, body: body.boxed(), lines: Lines::default(), ready: VecDeque::new() }
     }
 
     /// The next event; `None` when the node has ended the watch.
-    pub async fn next_event(&mut self) -> Option<Result<WatchEvent, Error>> {
+    pub async fn next_event(&mut self) -> Option<Result<E, Error>> {
         self.next().await
     }
 
@@ -79,8 +80,8 @@ impl Watch {
     }
 }
 
-impl Stream for Watch {
-    type Item = Result<WatchEvent, Error>;
+impl<E: DeserializeOwned + Unpin> Stream for Watch<E> {
+    type Item = Result<E, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {

@@ -20,7 +20,8 @@ Exit codes:
   2  the command line is wrong
   3  there is no such key or keyspace
   4  conflict: the version check failed, or the key holds another type
-  5  the node cannot be reached";
+  5  the node cannot be reached
+  6  a write to a strong keyspace may or may not have been applied";
 
 /// Starling: a peer-to-peer key-value store. Every node takes reads and writes; there is no master.
 #[derive(Debug, Parser)]
@@ -74,25 +75,27 @@ pub enum Command {
     /// Set a value
     Put(PutArgs),
     /// Read a key of any type
-    Get {
-        /// The key
-        key: OsString,
-        /// Show all values that were written concurrently
-        #[arg(long)]
-        siblings: bool,
-    },
+    Get(GetArgs),
     /// Delete keys, whatever they hold
     Del(DelArgs),
     /// List keys
     Ls(LsArgs),
     /// Print changes as they happen, until interrupted
-    Watch {
-        /// Only keys that begin with this
-        #[arg(default_value = "")]
-        prefix: OsString,
+    Watch(WatchArgs),
+    /// Carry out a transaction of a strong keyspace: compare, then
+    Txn {
+        /// As JSON: {"compare": [...], "then": [...], "otherwise": [...]}; standard input if left out
+        #[arg(value_name = "@FILE|JSON")]
+        txn: Option<OsString>,
+        /// Under this name a write is applied once, however often it is sent: 1 to 32 hexadecimal digits
+        #[arg(long, value_name = "ID")]
+        request_id: Option<String>,
     },
     /// List keyspaces
     Keyspaces,
+    /// Make and change strong keyspaces: one true order, on 3 or 5 nodes, reached through any
+    #[command(subcommand)]
+    Keyspace(KeyspaceCommand),
 
     /// Add to a counter and print its sum
     Incr {
@@ -214,6 +217,9 @@ pub struct NodeArgs {
     /// How to find the network, once or more
     #[arg(long, value_name = "TICKET|MULTIADDR")]
     pub join: Vec<String>,
+    /// Serve a strong keyspace to etcd clients, once or more
+    #[arg(long, value_name = "ADDRESS=KEYSPACE")]
+    pub etcd: Vec<String>,
     /// Look for peers on the local network, and be found there
     #[arg(long)]
     pub mdns: bool,
@@ -245,6 +251,126 @@ pub struct PutArgs {
     /// Write only if the key has this version; "none": only if it holds nothing
     #[arg(long, value_name = "VERSION|none", value_parser = parse_precondition, default_value = "any", hide_default_value = true)]
     pub if_version: Precondition,
+    /// Write only if the key holds nothing
+    #[arg(long, conflicts_with = "if_version")]
+    pub if_absent: bool,
+    /// Strong keyspaces: the key goes with this lease
+    #[arg(long, value_name = "ID")]
+    pub lease: Option<i64>,
+    /// Strong keyspaces: under this name the write is applied once, however often it is sent (1 to 32
+    /// hexadecimal digits)
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The key
+    pub key: OsString,
+    /// Show all values that were written concurrently
+    #[arg(long)]
+    pub siblings: bool,
+    /// Strong keyspaces: read the replica of the node that is asked, which may be behind
+    #[arg(long)]
+    pub stale: bool,
+    /// Strong keyspaces: read the past
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<u64>,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Only keys that begin with this
+    #[arg(default_value = "")]
+    pub prefix: OsString,
+    /// Strong keyspaces: every change from this revision on
+    #[arg(long, value_name = "REVISION")]
+    pub from_revision: Option<u64>,
+}
+
+/// What to do with keyspaces.
+#[derive(Debug, Subcommand)]
+pub enum KeyspaceCommand {
+    /// Make a strong keyspace
+    Create {
+        /// Its name: 1 to 64 characters of a-z 0-9 _ . -
+        name: String,
+        /// One true order, linearizable; eventual keyspaces need not be made
+        #[arg(long)]
+        strong: bool,
+        /// How many nodes vote: 1, 3, 5 or 7, chosen for spread and uptime
+        #[arg(long, default_value_t = starling_api::strong::VOTERS_DEFAULT, conflicts_with = "on")]
+        voters: u8,
+        /// The nodes, by name or by the first digits of their id
+        #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
+        on: Vec<String>,
+    },
+    /// List keyspaces
+    Ls,
+    /// How a strong keyspace stands
+    Info {
+        /// Its name
+        name: String,
+    },
+    /// Let a node lead a strong keyspace
+    TransferLeader {
+        /// Its name
+        name: String,
+        /// The node, by name or by the first digits of its id
+        node: String,
+    },
+    /// Change who votes in a strong keyspace, which stays available
+    #[command(subcommand)]
+    Voters(VotersCommand),
+    /// Remove a strong keyspace with all it holds
+    Drop {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// After a disaster: go on with one replica of a strong keyspace
+    Recover {
+        /// Its name
+        name: String,
+        /// The node asked goes on alone. What the lost voters had acknowledged and it has not is lost
+        #[arg(long)]
+        force_new_group: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// What to do with voters.
+#[derive(Debug, Subcommand)]
+pub enum VotersCommand {
+    /// One more
+    Add {
+        /// The keyspace
+        name: String,
+        /// The node, by name or by the first digits of its id
+        node: String,
+    },
+    /// One less
+    Remove {
+        /// The keyspace
+        name: String,
+        /// The node, by name or by the first digits of its id
+        node: String,
+    },
+    /// One for another
+    Replace {
+        /// The keyspace
+        name: String,
+        /// The node that goes
+        node: String,
+        /// The node that comes
+        by: String,
+    },
 }
 
 /// Arguments of `del`.
@@ -259,6 +385,10 @@ pub struct DelArgs {
     /// Delete only if the key has this version
     #[arg(long, value_name = "VERSION", value_parser = parse_precondition, default_value = "any", hide_default_value = true)]
     pub if_version: Precondition,
+    /// Strong keyspaces: under this name the write is applied once, however often it is sent (1 to 32
+    /// hexadecimal digits)
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
 }
 
 /// Arguments of `ls`.
@@ -279,6 +409,9 @@ pub struct LsArgs {
     /// Also what they hold
     #[arg(long, short)]
     pub values: bool,
+    /// Strong keyspaces: list the replica of the node that is asked, which may be behind
+    #[arg(long)]
+    pub stale: bool,
 }
 
 /// Arguments of `sadd` and `srem`.

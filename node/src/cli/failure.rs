@@ -15,6 +15,8 @@ const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// Exit code: the version check failed, or the key holds another type.
 const CONFLICT: u8 = 4;
+/// Exit code: a write may or may not have been applied.
+const UNKNOWN: u8 = 6;
 /// Exit code: the node cannot be reached.
 const UNREACHABLE: u8 = 5;
 
@@ -55,6 +57,13 @@ impl Failure {
         Self { error: "not_found".into(), message, hint, exit: NOT_FOUND }
     }
 
+    /// The condition of a write did not hold; nothing was changed.
+    pub fn conflict(key: &str) -> Self {
+        let hint = "read it again, and write with the version that it has now".into();
+        let message = format!("{key} has another version than the write expects: nothing was changed");
+        Self { error: "version_mismatch".into(), message, hint, exit: CONFLICT }
+    }
+
     /// The reader of our output has gone away: nothing to say to anybody.
     pub fn is_broken_pipe(&self) -> bool {
         self.error == "broken_pipe"
@@ -83,7 +92,12 @@ impl From<Error> for Failure {
             Error::Refused(body) => {
                 let exit = match body.error {
                     ErrorCode::NotFound => NOT_FOUND,
-                    ErrorCode::VersionMismatch | ErrorCode::TypeMismatch => CONFLICT,
+                    ErrorCode::VersionMismatch
+                    | ErrorCode::TypeMismatch
+                    | ErrorCode::OtherKeyspace
+                    | ErrorCode::Ambiguous
+                    | ErrorCode::Conflict => CONFLICT,
+                    ErrorCode::OutcomeUnknown => UNKNOWN,
                     _ => ERROR,
                 };
                 let name = serde_json::to_value(body.error).ok();

@@ -1,29 +1,46 @@
 //! Commands on keys of any type: put, get, del, ls, watch, keyspaces.
 
-use std::ffi::OsStr;
-
 use serde_json::json;
-use starling_api::{Blob, Data, Entry, KeyInfo, PAGE_KEYS_MAX, Range, WatchEvent};
+use starling_api::{Blob, Data, Entry, KeyInfo, PAGE_KEYS_MAX, Precondition, Range, WatchEvent};
 
 use super::Session;
-use super::args::{DelArgs, LsArgs, Output, PutArgs};
+use super::args::{DelArgs, GetArgs, LsArgs, Output, PutArgs, WatchArgs};
 use super::failure::Failure;
 use super::print::{self, Result};
 use super::value::{bytes, read_value};
 
 impl Session {
     pub(super) async fn put(&self, args: PutArgs) -> Result {
+        if self.is_strong().await? {
+            return self.put_strong(args).await;
+        }
+        let is_strong_only = args.lease.is_some() || args.request_id.is_some();
+        self.refuse_strong_only(is_strong_only, "--lease and --request-id")?;
+        let condition = if args.if_absent { Precondition::Absent } else { args.if_version };
         let value = read_value(args.value.as_deref())?;
-        let version =
-            self.client.put(&self.keyspace, &bytes(&args.key), value, args.ttl, &args.if_version).await?;
+        let version = self.client.put(&self.keyspace, &bytes(&args.key), value, args.ttl, &condition).await?;
         match self.output {
             Output::Json => print::json(&json!({ "version": version })),
             _ => print::line(version),
         }
     }
 
-    pub(super) async fn get(&self, key: &OsStr, siblings: bool) -> Result {
-        let name = Blob(bytes(key));
+    /// Some flags make sense in strong keyspaces only.
+    fn refuse_strong_only(&self, given: bool, what: &str) -> Result {
+        if !given {
+            return Ok(());
+        }
+        let hint = format!("`starling keyspace create {} --strong` makes one", self.keyspace);
+        Err(Failure::usage(format!("{what} need a strong keyspace, and {} is none", self.keyspace), hint))
+    }
+
+    pub(super) async fn get(&self, args: &GetArgs) -> Result {
+        if self.is_strong().await? {
+            return self.get_strong(args).await;
+        }
+        self.refuse_strong_only(args.stale || args.revision.is_some(), "--stale and --revision")?;
+        let siblings = args.siblings;
+        let name = Blob(bytes(&args.key));
         if self.output == Output::Raw && !siblings {
             let found = self.client.get_raw(&self.keyspace, &name.0).await?;
             return print::raw(&found.ok_or_else(|| Failure::not_found(&name.escaped()))?.bytes);
@@ -37,6 +54,10 @@ impl Session {
     }
 
     pub(super) async fn delete(&self, args: DelArgs) -> Result {
+        if self.is_strong().await? {
+            return self.delete_strong(args).await;
+        }
+        self.refuse_strong_only(args.request_id.is_some(), "named writes")?;
         let mut places = 0;
         let mut missing = None;
         for key in &args.keys {
@@ -59,6 +80,10 @@ impl Session {
     }
 
     pub(super) async fn list(&self, args: LsArgs) -> Result {
+        if self.is_strong().await? {
+            return self.list_strong(args).await;
+        }
+        self.refuse_strong_only(args.stale, "stale reads")?;
         let mut left = args.limit.unwrap_or(usize::MAX);
         let mut range = Range {
             prefix: Blob(bytes(&args.prefix)),
@@ -114,8 +139,12 @@ impl Session {
         }
     }
 
-    pub(super) async fn watch(&self, prefix: &OsStr) -> Result {
-        let mut watch = self.client.watch(&self.keyspace, &bytes(prefix)).await?;
+    pub(super) async fn watch(&self, args: &WatchArgs) -> Result {
+        if self.is_strong().await? {
+            return self.watch_strong(args).await;
+        }
+        self.refuse_strong_only(args.from_revision.is_some(), "watches from a revision")?;
+        let mut watch = self.client.watch(&self.keyspace, &bytes(&args.prefix)).await?;
         while let Some(event) = watch.next_event().await {
             let event = event?;
             if let WatchEvent::Lagged { hint } = &event {

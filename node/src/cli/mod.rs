@@ -7,8 +7,10 @@ mod export;
 mod failure;
 mod import;
 mod keys;
+mod keyspace;
 mod print;
 mod start;
+mod strong;
 mod types;
 mod value;
 
@@ -45,7 +47,7 @@ impl Session {
     fn new(global: &Global, command: &Command) -> Result<Self, Failure> {
         let variable = std::env::var("STARLING_API").ok().filter(|api| !api.is_empty());
         let api = global.api.clone().or(variable).unwrap_or_else(|| API_DEFAULT.into());
-        let one_value = matches!(command, Command::Get { .. } | Command::Hget { .. });
+        let one_value = matches!(command, Command::Get(_) | Command::Hget { .. });
         let default = if one_value && !std::io::stdout().is_terminal() { Output::Raw } else { Output::Table };
         Ok(Self {
             client: Client::new(&api, global.token.clone())?,
@@ -82,10 +84,12 @@ impl Session {
     async fn run(&self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Put(args) => self.put(args).await,
-            Command::Get { key, siblings } => self.get(&key, siblings).await,
+            Command::Get(args) => self.get(&args).await,
             Command::Del(args) => self.delete(args).await,
             Command::Ls(args) => self.list(args).await,
-            Command::Watch { prefix } => self.watch(&prefix).await,
+            Command::Watch(args) => self.watch(&args).await,
+            Command::Txn { txn, request_id } => self.transaction(txn.as_deref(), request_id.as_deref()).await,
+            Command::Keyspace(command) => self.keyspace(command).await,
             Command::Keyspaces => self.keyspaces().await,
             Command::Incr { key, by } => self.increment(&key, by).await,
             Command::Sadd(args) => self.add_members(&args).await,

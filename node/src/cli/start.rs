@@ -54,6 +54,7 @@ fn flags(args: &NodeArgs, api: Option<&str>) -> std::result::Result<Vec<Flag>, F
     add("--listen", "listen", list(&args.listen));
     add("--external", "external", list(&args.external));
     add("--join", "join", list(&args.join));
+    add("--etcd", "etcd.listen", list(&args.etcd));
     add("--mdns", "mdns", args.mdns.then(|| "true".into()));
     add("--api", "api.listen", api.map(|api| api.trim_start_matches("http://").into()));
     add("--durability", "durability", args.durability.clone());

@@ -141,9 +141,9 @@ pub async fn list(
     read::list(app.reader()?, &path.keyspace, &listed).map(Json)
 }
 
-/// Lists the keyspaces that hold a key.
+/// Lists the strong keyspaces, and the eventual ones that hold a key.
 #[utoipa::path(get, path = "/v1/keyspaces", tag = "keys",
     responses((status = 200, body = Keyspaces), (status = "4XX", body = ErrorBody)))]
 pub async fn keyspaces(State(app): State<Arc<App>>) -> Result<Json<Keyspaces>, Problem> {
-    read::keyspaces(app.reader()?).map(Json)
+    read::keyspaces(app.reader()?, &app.names).map(Json)
 }

@@ -15,6 +15,7 @@ use starling_api::admin::{Flow, Status};
 
 use super::App;
 use super::problem::Problem;
+use crate::daemon::Held;
 
 /// Everything the node counts.
 #[utoipa::path(get, path = "/metrics", tag = "node",
@@ -22,12 +23,13 @@ use super::problem::Problem;
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
     let status = app.gossip.status().await.ok_or_else(Problem::stopping)?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], render(status)))
+    let groups = app.gossip.groups().await.ok_or_else(Problem::stopping)?;
+    Ok(([(header::CONTENT_TYPE, content_type)], render(status, groups)))
 }
 
-fn render(status: Status) -> String {
+fn render(status: Status, groups: Vec<Held>) -> String {
     let mut registry = Registry::with_prefix("starling");
-    registry.register_collector(Box::new(Snapshot(status)));
+    registry.register_collector(Box::new(Snapshot(status, groups)));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String does not fail");
     text
@@ -38,7 +40,7 @@ type Directions = fn(&Flow) -> [u64; 2];
 
 /// A node's figures at one instant.
 #[derive(Debug)]
-struct Snapshot(Status);
+struct Snapshot(Status, Vec<Held>);
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -72,7 +74,7 @@ impl Collector for Snapshot {
         let bytes: Directions = |flow| [flow.bytes_in, flow.bytes_out];
         traffic(&mut encoder, status, "frames", "Frames exchanged with peers", frames)?;
         traffic(&mut encoder, status, "frame_bytes", "Bytes of frames, before encryption", bytes)?;
-        Ok(())
+        strong(&mut encoder, &self.1)
     }
 }
 
@@ -107,12 +109,54 @@ fn traffic(
         ("control", &status.traffic.control),
         ("rumor", &status.traffic.rumor),
         ("sync", &status.traffic.sync),
+        ("strong", &status.traffic.strong),
     ];
     let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0u64).metric_type())?;
     for (class, flow) in classes {
         for (direction, value) in ["in", "out"].into_iter().zip(of(flow)) {
             let labels = [("class", class), ("direction", direction)];
             ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// One figure of a strong keyspace's replica here.
+type OfGroup = fn(&Held) -> u64;
+
+fn strong(encoder: &mut DescriptorEncoder<'_>, groups: &[Held]) -> Result<(), std::fmt::Error> {
+    let gauges: [(&str, &str, OfGroup); 5] = [
+        ("strong_leads", "1 if the replica here leads the strong keyspace", |held| {
+            (held.status.leader == Some(held.status.member)).into()
+        }),
+        ("strong_term", "Term of the strong keyspace's group", |held| held.status.term),
+        ("strong_applied", "Last log entry that is applied here", |held| held.status.applied_index),
+        ("strong_lag", "Log entries here that are not applied yet", |held| {
+            held.status.log_index.saturating_sub(held.status.applied_index)
+        }),
+        ("strong_bytes", "Bytes of the strong keyspace, superseded versions included", |held| {
+            held.status.bytes
+        }),
+    ];
+    for (name, help, of) in gauges {
+        let kind = ConstGauge::new(0i64).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for held in groups {
+            let labels = [("keyspace", held.keyspace.as_str())];
+            let value = i64::try_from(of(held)).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let counters: [(&str, &str, OfGroup); 2] = [
+        ("strong_elections", "Leaders seen since the node started", |held| held.elections),
+        ("strong_shed", "Requests refused because too much was under way", |held| held.shed),
+    ];
+    for (name, help, of) in counters {
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for held in groups {
+            let labels = [("keyspace", held.keyspace.as_str())];
+            ConstCounter::new(of(held)).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())
@@ -127,7 +171,7 @@ mod tests {
         let mut status = Status { active: 5, payload_new: 7, ..Status::default() };
         status.traffic.rumor.bytes_out = 42;
         status.counters.insert("grafts".into(), 3);
-        let text = render(status);
+        let text = render(status, Vec::new());
         for line in [
             "starling_active_view 5",
             "starling_payload_new_total 7",

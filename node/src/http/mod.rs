@@ -11,6 +11,7 @@ mod openapi;
 mod problem;
 mod read;
 mod request;
+mod strong;
 mod types;
 mod watch;
 mod write;
@@ -21,13 +22,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use starling_api::ErrorCode;
 use starling_api::admin::Setting;
 use starling_kv::{Limits, Reader, RocksEngine};
 use tokio::sync::broadcast;
 
-use crate::daemon::{ChangeSet, Gossip};
+use crate::daemon::{ChangeSet, Gossip, Names};
 use problem::Problem;
 
 /// What every handler works with.
@@ -36,6 +37,8 @@ pub struct App {
     pub gossip: Gossip,
     /// The store's snapshots; `None` on a seed.
     pub reader: Option<Reader<RocksEngine>>,
+    /// Names of strong keyspaces.
+    pub names: Names,
     /// Keys that changed, for watches.
     pub changes: broadcast::Sender<Arc<ChangeSet>>,
     /// The effective configuration.
@@ -61,9 +64,19 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/sets/{*key}", get(types::members).post(types::update_set))
         .route("/maps/{*key}", get(types::fields).post(types::update_map))
         .route("/flags/{*key}", get(types::flag).put(types::set_flag))
-        .route("/watch", get(watch::watch));
+        .route("/watch", get(watch::watch))
+        .layer(from_fn_with_state(Arc::clone(&app), strong::only_eventual));
+    let strong = Router::new()
+        .route("/", get(strong::info).delete(strong::remove))
+        .route("/voters", put(strong::set_voters))
+        .route("/leader", put(strong::set_leader))
+        .route("/recover", post(strong::recover))
+        .route("/call", post(strong::call))
+        .route("/watch", get(strong::watch));
     Router::new()
         .nest("/v1/keyspaces/{keyspace}", keyspace)
+        .nest("/v1/strong/{keyspace}", strong)
+        .route("/v1/strong", post(strong::create))
         .route("/v1/keyspaces", get(keys::keyspaces))
         .route("/v1/batch", post(write::batch))
         .route("/v1/status", get(admin::status))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{admin, keys, metrics, types, watch, write};
+use super::{admin, keys, metrics, strong, types, watch, write};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,10 +13,13 @@ use super::{admin, keys, metrics, types, watch, write};
         keys::get, keys::put, keys::delete, keys::delete_prefix, keys::list, keys::keyspaces,
         types::counter, types::increment, types::members, types::update_set, types::fields, types::update_map,
         types::flag, types::set_flag, watch::watch, write::batch,
+        strong::create, strong::info, strong::remove, strong::set_voters, strong::set_leader, strong::recover,
+        strong::call, strong::watch,
         admin::status, admin::peers, admin::nodes, admin::doctor, admin::config, admin::ticket, admin::leave,
         admin::healthz, admin::readyz, metrics::metrics,
     ),
     tags((name = "keys", description = "keys of any type"), (name = "types", description = "counters, sets, maps, flags"),
+        (name = "strong", description = "strong keyspaces: one true order, linearizable"),
         (name = "node", description = "the node and its network"))
 )]
 struct Document;

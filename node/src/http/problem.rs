@@ -5,9 +5,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use starling_api::{ErrorBody, ErrorCode};
 use starling_core::WriteFailure;
+use starling_core::strong::{CreateError, ManageError};
 use starling_kv::{Error as StoreError, WriteError};
+use starling_strong::api::{Failure, Refusal};
 
 use crate::advice;
+use crate::daemon::ManageFailure;
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -98,6 +101,103 @@ impl From<WriteFailure> for Problem {
             }
             WriteFailure::Storage(reason) => Self::advised(ErrorCode::Storage, &reason),
         }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let (code, hint) = match &failure {
+            Failure::Refused(refusal) => return refused(refusal),
+            Failure::NoSuchKeyspace(_) => (
+                ErrorCode::NotFound,
+                "`starling keyspace ls` lists them; `keyspace create --strong` makes one",
+            ),
+            Failure::Ambiguous(_) => (ErrorCode::Ambiguous, "`starling keyspace drop` removes one of them"),
+            Failure::NoMajority { .. } => {
+                (ErrorCode::NoMajority, "start the nodes that are missing; nothing was changed")
+            }
+            Failure::Timeout(_) => {
+                (ErrorCode::Timeout, "try again; `starling keyspace info` tells how it stands")
+            }
+            Failure::OutcomeUnknown(_) => (
+                ErrorCode::OutcomeUnknown,
+                "read the key to see, or send the write again with the same request id: it is applied once",
+            ),
+            Failure::Overloaded => (ErrorCode::NotReady, "send fewer requests at a time"),
+            Failure::NoReplica(_) => {
+                (ErrorCode::NoStore, "leave out --stale, or ask a member: `starling keyspace info`")
+            }
+            Failure::Diverged(_) => (
+                ErrorCode::Storage,
+                "replace this voter: `starling keyspace voters replace`; keep its log for a report",
+            ),
+            Failure::Storage(_) => {
+                (ErrorCode::Storage, "look at the disk and the log of the node that answered")
+            }
+        };
+        Self::new(code, failure.to_string(), hint)
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    let (code, hint) = match refusal {
+        Refusal::Compacted { .. } => (ErrorCode::Compacted, "read or watch from the oldest revision on"),
+        Refusal::LeaseNotFound(_) | Refusal::KeyNotFound => {
+            (ErrorCode::NotFound, "it has expired or was removed: make it again")
+        }
+        Refusal::LeaseExists(_) => (ErrorCode::Conflict, "choose another number, or 0 to have one drawn"),
+        Refusal::StaleFence { .. } => (ErrorCode::Conflict, "somebody else holds the lock by now: stop"),
+        Refusal::Forgotten => (ErrorCode::Conflict, "read the key to see what came of it"),
+        Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
+            (ErrorCode::TooLarge, "send less at a time")
+        }
+        Refusal::NoSpace { .. } => (ErrorCode::StorageFull, "delete keys and compact"),
+        Refusal::FutureRevision { .. }
+        | Refusal::LeaseTtl
+        | Refusal::EmptyKey
+        | Refusal::DuplicateKey
+        | Refusal::NotARead => (ErrorCode::Invalid, "see /openapi.json"),
+    };
+    Problem::new(code, refusal.to_string(), hint)
+}
+
+impl From<ManageFailure> for Problem {
+    fn from(failure: ManageFailure) -> Self {
+        let (code, hint) = match &failure {
+            ManageFailure::Node { .. } => (
+                ErrorCode::Invalid,
+                "`starling nodes` lists them; the first digits of an id tell equal names apart",
+            ),
+            ManageFailure::Create(error) => match error {
+                CreateError::Name => (ErrorCode::Invalid, "choose another name"),
+                CreateError::Exists(_) => {
+                    (ErrorCode::Conflict, "`starling keyspace info` tells how it stands")
+                }
+                CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
+                CreateError::TooFewNodes { .. } => {
+                    (ErrorCode::Invalid, "start more nodes, or ask for fewer with --voters")
+                }
+                CreateError::Refused { .. } => {
+                    (ErrorCode::NotReady, "nothing is left of it: try again, or name other nodes with --on")
+                }
+                CreateError::Busy => (ErrorCode::NotReady, "try again in a moment"),
+            },
+            ManageFailure::Manage(error) => match error {
+                ManageError::NoSuchKeyspace(_) => (ErrorCode::NotFound, "`starling keyspace ls` lists them"),
+                ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
+                ManageError::Refused(_) => {
+                    (ErrorCode::Conflict, "`starling keyspace info` tells how it stands")
+                }
+                ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
+                ManageError::Failed(Failure::NoMajority { .. }) => {
+                    (ErrorCode::NoMajority, "start the nodes that are missing")
+                }
+                ManageError::Failed(_) => {
+                    (ErrorCode::Timeout, "`starling keyspace info` tells how it stands")
+                }
+            },
+        };
+        Self::new(code, failure.to_string(), hint)
     }
 }
 

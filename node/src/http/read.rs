@@ -1,5 +1,7 @@
 //! Reads: the store's snapshots as the API shows them.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use starling_api::{
     Blob, Count, Counter, Data, DataType, Entry, Field, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Listing,
@@ -9,7 +11,7 @@ use starling_kv::{Error, Fields, Held, Kind, Range, Reader, RocksEngine};
 
 use super::problem::Problem;
 use super::request::KeyPath;
-use crate::daemon::wall_ms;
+use crate::daemon::{Names, wall_ms};
 
 type Store = Reader<RocksEngine>;
 
@@ -129,11 +131,20 @@ pub fn list(store: &Store, keyspace: &str, listed: &Listed) -> Result<Listing, P
     Ok(Listing { keys: page.items.into_iter().map(info).collect(), next: page.next.map(Blob) })
 }
 
-/// Every keyspace that holds something.
-pub fn keyspaces(store: &Store) -> Result<Keyspaces, Problem> {
-    let mut names = store.keyspaces()?;
-    names.sort_unstable();
-    Ok(Keyspaces { keyspaces: names.into_iter().map(|name| KeyspaceInfo { name }).collect() })
+/// Every strong keyspace that is known, and every eventual one that holds something.
+pub fn keyspaces(store: &Store, strong: &Names) -> Result<Keyspaces, Problem> {
+    let eventual: BTreeSet<String> =
+        store.keyspaces()?.into_iter().filter(|name| !name.starts_with('.')).collect();
+    let strong: BTreeSet<String> = strong.all().into_iter().collect();
+    let info = |name: &String| {
+        let kind = match (eventual.contains(name), strong.contains(name)) {
+            (true, true) => "both",
+            (false, true) => "strong",
+            _ => "eventual",
+        };
+        KeyspaceInfo { name: name.clone(), kind: kind.into() }
+    };
+    Ok(Keyspaces { keyspaces: eventual.union(&strong).map(info).collect() })
 }
 
 /// Why a key has nothing of the wanted type.

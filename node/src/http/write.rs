@@ -26,6 +26,9 @@ pub fn json_bytes_max(limits: &Limits) -> usize {
 impl App {
     /// Several writes, all or nothing.
     pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteResult>, Problem> {
+        for write in &writes {
+            self.check_eventual(&write.keyspace)?;
+        }
         let outcomes = self.gossip.write(Batch { writes }).await.ok_or_else(Problem::stopping)??;
         Ok(outcomes.into_iter().map(result).collect())
     }

@@ -1,0 +1,154 @@
+//! Commands on keyspaces themselves.
+
+use std::io::{IsTerminal, Write, stderr, stdin};
+use std::time::Duration;
+
+use starling_api::KeyspaceInfo;
+use starling_api::strong::{CreateKeyspace, Leader, StrongInfo, StrongMember, Voters};
+
+use super::Session;
+use super::args::{KeyspaceCommand, Output, VotersCommand};
+use super::failure::Failure;
+use super::print::{self, Result, size};
+
+/// A first election takes a few hundred milliseconds: how often to look, and when to stop. Guesses.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOKS_MAX: u32 = 100;
+
+impl Session {
+    pub(super) async fn keyspace(&self, command: KeyspaceCommand) -> Result {
+        match command {
+            KeyspaceCommand::Create { name, strong: false, .. } => {
+                let hint = format!("`starling put -k {name} KEY VALUE` does; --strong makes a strong one");
+                Err(Failure::usage("an eventual keyspace is there as soon as it holds a key", hint))
+            }
+            KeyspaceCommand::Create { name, voters, on, .. } => {
+                let create = CreateKeyspace { name, voters, on };
+                let made = self.client.create_keyspace(&create).await?;
+                self.show_info(&self.first_leader(made).await?)
+            }
+            KeyspaceCommand::Ls => self.list_keyspaces().await,
+            KeyspaceCommand::Info { name } => self.show_info(&self.info(&name).await?),
+            KeyspaceCommand::TransferLeader { name, node } => {
+                self.show_info(&self.client.transfer_leader(&name, &Leader { node }).await?)
+            }
+            KeyspaceCommand::Voters(command) => self.voters(command).await,
+            KeyspaceCommand::Drop { name, yes } => {
+                confirm(&format!("This removes {name} with all it holds, on every node."), &name, yes)?;
+                Ok(self.client.drop_keyspace(&name).await?)
+            }
+            KeyspaceCommand::Recover { name, force_new_group: false, .. } => {
+                let hint = "read what --force-new-group says: `starling keyspace recover --help`";
+                Err(Failure::usage(format!("{name} is recovered by its voters coming back"), hint))
+            }
+            KeyspaceCommand::Recover { name, yes, .. } => {
+                let warning = format!(
+                    "The node asked goes on alone with its replica of {name}. What the lost voters had \
+                     acknowledged and it has not is lost for ever."
+                );
+                confirm(&warning, &name, yes)?;
+                Ok(self.client.recover_keyspace(&name).await?)
+            }
+        }
+    }
+
+    async fn list_keyspaces(&self) -> Result {
+        let found = self.client.keyspaces().await?;
+        match self.output {
+            Output::Json => print::json(&found),
+            Output::Raw => found.keyspaces.iter().try_for_each(|keyspace| print::line(&keyspace.name)),
+            Output::Table => {
+                let row = |it: &KeyspaceInfo| [it.name.clone(), it.kind.clone()];
+                print::table(["NAME", "KIND"], found.keyspaces.iter().map(row))
+            }
+        }
+    }
+
+    /// A new keyspace once it is led, or as it stands after a while.
+    async fn first_leader(&self, mut info: StrongInfo) -> std::result::Result<StrongInfo, Failure> {
+        for _ in 0..LOOKS_MAX {
+            if info.leader.is_some() {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            info = self.info(&info.name).await?;
+        }
+        Ok(info)
+    }
+
+    async fn info(&self, name: &str) -> std::result::Result<StrongInfo, Failure> {
+        self.client.strong_info(name).await?.ok_or_else(|| Failure::no_keyspace(name))
+    }
+
+    async fn voters(&self, command: VotersCommand) -> Result {
+        let (VotersCommand::Add { name, .. }
+        | VotersCommand::Remove { name, .. }
+        | VotersCommand::Replace { name, .. }) = &command;
+        let info = self.info(name).await?;
+        let mut nodes: Vec<String> = Vec::new();
+        let is_called = |member: &StrongMember, node: &str| {
+            member.name == node || (node.len() >= 4 && member.id.starts_with(node))
+        };
+        let gone = match &command {
+            VotersCommand::Add { node, .. } => {
+                nodes.push(node.clone());
+                None
+            }
+            VotersCommand::Remove { node, .. } => Some(node),
+            VotersCommand::Replace { node, by, .. } => {
+                nodes.push(by.clone());
+                Some(node)
+            }
+        };
+        let voters = || info.members.iter().filter(|member| member.role == "voter");
+        if let Some(gone) = gone
+            && voters().filter(|member| is_called(member, gone)).count() != 1
+        {
+            let called: Vec<_> = voters().map(|member| member.name.as_str()).collect();
+            let hint = format!("its voters are {}", called.join(", "));
+            return Err(Failure::usage(format!("no one voter of {name} is called {gone}"), hint));
+        }
+        let stays = |member: &&StrongMember| gone.is_none_or(|gone| !is_called(member, gone));
+        nodes.extend(voters().filter(stays).map(|member| member.id.clone()));
+        self.show_info(&self.client.set_voters(name, &Voters { nodes }).await?)
+    }
+
+    fn show_info(&self, info: &StrongInfo) -> Result {
+        if self.output == Output::Json {
+            return print::json(info);
+        }
+        print::pairs([
+            ("name", info.name.clone()),
+            ("group", info.group.clone()),
+            ("leader", info.leader.clone().unwrap_or_else(|| "- (an election is under way)".into())),
+            ("term", info.term.to_string()),
+            ("revision", info.revision.to_string()),
+            (
+                "log",
+                format!("{} written, {} applied on {}", info.log_index, info.applied_index, info.answered_by),
+            ),
+            ("size", size(info.bytes)),
+        ])?;
+        let row = |member: &StrongMember| {
+            let leads = info.leader.as_ref() == Some(&member.name);
+            let role = if leads { "leader" } else { member.role.as_str() };
+            let address = member.addresses.first().cloned().unwrap_or_default();
+            [member.id.chars().take(8).collect(), member.name.clone(), role.to_owned(), address]
+        };
+        print::table(["ID", "NAME", "ROLE", "ADDRESS"], info.members.iter().map(row))
+    }
+}
+
+/// Asks somebody at a terminal; anybody else has to say so beforehand.
+fn confirm(warning: &str, name: &str, yes: bool) -> Result {
+    if yes {
+        return Ok(());
+    }
+    if !stdin().is_terminal() {
+        return Err(Failure::usage(warning, "say --yes if that is what you want"));
+    }
+    write!(stderr(), "{warning}\nType its name to go on: ")?;
+    let mut typed = String::new();
+    stdin().read_line(&mut typed)?;
+    if typed.trim() == name { Ok(()) } else { Err(Failure::failed("nothing was done", "")) }
+}

@@ -1,0 +1,202 @@
+//! Strong keyspaces: made, changed, asked and watched.
+
+mod convert;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use starling_api::strong::{
+    CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongInfo, StrongMember, TIMEOUT_MS_MAX, Voters,
+};
+use starling_api::{ErrorBody, ErrorCode};
+use starling_strong::api::{Member, Options, Status};
+use starling_strong::machine::limits::WRITE_BYTES_MAX;
+
+use super::App;
+use super::problem::Problem;
+use super::request::{JSON_EXPANSION, KeyPath, read_json};
+use crate::daemon::{Manage, hex};
+pub use watch::{__path_watch, watch};
+
+/// Largest JSON body of a request: the largest write, its keys and values in base64 or escaped.
+const CALL_BYTES_MAX: usize = WRITE_BYTES_MAX * JSON_EXPANSION;
+/// Largest JSON body of what is done to a keyspace itself.
+const MANAGE_BYTES_MAX: usize = 64 << 10;
+
+/// Makes a strong keyspace. Its first leader may not have been elected when this answers; requests wait for it.
+#[utoipa::path(post, path = "/v1/strong", tag = "strong", request_body = CreateKeyspace,
+    responses((status = 200, body = StrongInfo), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Json<StrongInfo>, Problem> {
+    let CreateKeyspace { name, voters, on } = read_json(body, MANAGE_BYTES_MAX).await?;
+    if name.starts_with('.') {
+        return Err(own_name());
+    }
+    if app.reader()?.keyspaces()?.contains(&name) {
+        let hint = "delete its keys first, or choose another name";
+        return Err(Problem::new(
+            ErrorCode::OtherKeyspace,
+            format!("{name} is an eventual keyspace that holds keys"),
+            hint,
+        ));
+    }
+    app.manage(&name, Manage::Create { voters, on }).await?;
+    app.info(name).await.map(Json)
+}
+
+/// How a strong keyspace stands.
+#[utoipa::path(get, path = "/v1/strong/{keyspace}", tag = "strong", params(("keyspace" = String, Path)),
+    responses((status = 200, body = StrongInfo), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn info(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+) -> Result<Json<StrongInfo>, Problem> {
+    app.info(keyspace).await.map(Json)
+}
+
+/// Removes a strong keyspace with all it holds.
+#[utoipa::path(delete, path = "/v1/strong/{keyspace}", tag = "strong", params(("keyspace" = String, Path)),
+    responses((status = 204, description = "it is gone"), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+) -> Result<StatusCode, Problem> {
+    app.manage(&keyspace, Manage::Drop).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes these nodes the voters, one careful step after the other; the keyspace stays available.
+#[utoipa::path(put, path = "/v1/strong/{keyspace}/voters", tag = "strong", params(("keyspace" = String, Path)),
+    request_body = Voters,
+    responses((status = 200, body = StrongInfo), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn set_voters(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+    body: Body,
+) -> Result<Json<StrongInfo>, Problem> {
+    let voters: Voters = read_json(body, MANAGE_BYTES_MAX).await?;
+    app.manage(&keyspace, Manage::Voters(voters.nodes)).await?;
+    app.info(keyspace).await.map(Json)
+}
+
+/// Lets a node lead.
+#[utoipa::path(put, path = "/v1/strong/{keyspace}/leader", tag = "strong", params(("keyspace" = String, Path)),
+    request_body = Leader,
+    responses((status = 200, body = StrongInfo), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn set_leader(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+    body: Body,
+) -> Result<Json<StrongInfo>, Problem> {
+    let leader: Leader = read_json(body, MANAGE_BYTES_MAX).await?;
+    app.manage(&keyspace, Manage::Transfer(leader.node)).await?;
+    app.info(keyspace).await.map(Json)
+}
+
+/// The disaster: this node goes on alone with its replica. What the others had acknowledged and it has
+/// not is lost.
+#[utoipa::path(post, path = "/v1/strong/{keyspace}/recover", tag = "strong", params(("keyspace" = String, Path)),
+    responses((status = 204, description = "it goes on alone"), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn recover(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+) -> Result<StatusCode, Problem> {
+    app.manage(&keyspace, Manage::Recover).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Asks a strong keyspace: reads, writes, transactions, leases.
+#[utoipa::path(post, path = "/v1/strong/{keyspace}/call", tag = "strong", params(("keyspace" = String, Path)),
+    request_body = StrongCall,
+    responses((status = 200, body = StrongAnswer), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn call(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+    body: Body,
+) -> Result<Json<StrongAnswer>, Problem> {
+    app.reader()?;
+    let call: StrongCall = read_json(body, CALL_BYTES_MAX).await?;
+    let options = Options {
+        timeout_ms: call.timeout_ms.min(TIMEOUT_MS_MAX),
+        stale: call.stale,
+        id: call.request_id.as_ref().map(convert::request_id).transpose()?,
+        fence: call.fence.map(convert::fence),
+    };
+    let request = convert::request(call.request);
+    let answer = app.gossip.request(&keyspace, request, options).await.ok_or_else(Problem::stopping)??;
+    convert::answer(answer).map(Json)
+}
+
+/// Whether a path under an eventual keyspace's name is one.
+pub async fn only_eventual(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    request: Request,
+    next: Next,
+) -> Response {
+    match app.check_eventual(&path.keyspace) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl App {
+    /// Refuses names of strong keyspaces, and Starling's own.
+    pub fn check_eventual(&self, keyspace: &str) -> Result<(), Problem> {
+        if keyspace.starts_with('.') {
+            return Err(own_name());
+        }
+        if self.names.contains(keyspace) {
+            let hint = format!("POST /v1/strong/{keyspace}/call (`starling` does so by itself)");
+            return Err(Problem::new(
+                ErrorCode::OtherKeyspace,
+                format!("{keyspace} is a strong keyspace"),
+                hint,
+            ));
+        }
+        Ok(())
+    }
+
+    async fn manage(&self, keyspace: &str, what: Manage) -> Result<(), Problem> {
+        self.reader()?;
+        Ok(self.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(Problem::stopping)??)
+    }
+
+    async fn info(&self, name: String) -> Result<StrongInfo, Problem> {
+        self.reader()?;
+        let status = self.gossip.group(&name).await.ok_or_else(Problem::stopping)??;
+        Ok(describe(name, &status))
+    }
+}
+
+fn own_name() -> Problem {
+    let hint = "choose a name that begins with a letter or a digit";
+    Problem::invalid("names that begin with a dot are Starling's own", hint)
+}
+
+fn describe(name: String, status: &Status) -> StrongInfo {
+    let called = |id: u64| status.members.iter().find(|member| member.id == id).map(|it| it.name.clone());
+    let member = |member: &Member| StrongMember {
+        id: hex(&member.node),
+        name: member.name.clone(),
+        role: if member.learner { "learner" } else { "voter" }.into(),
+        addresses: member.peer_urls.clone(),
+    };
+    StrongInfo {
+        name,
+        group: hex(&status.group),
+        answered_by: called(status.member).unwrap_or_default(),
+        leader: status.leader.and_then(called),
+        term: status.term,
+        members: status.members.iter().map(member).collect(),
+        revision: status.revision,
+        log_index: status.log_index,
+        applied_index: status.applied_index,
+        bytes: status.bytes,
+    }
+}
