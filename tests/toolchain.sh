@@ -17,20 +17,21 @@ choose_target_dir() {
     mkdir -p "$CARGO_TARGET_DIR"
 }
 
+# Debian packages that the caller misses besides are given as arguments.
 prepare_toolchain() {
     choose_target_dir
-    local missing=()
+    local missing=("$@")
     command -v c++ >/dev/null || missing+=(g++)
     command -v make >/dev/null || missing+=(make)
     has_libclang || missing+=(libclang-dev)
     if [ ${#missing[@]} -gt 0 ]; then
         local install="apt-get update && apt-get install -y ${missing[*]}"
         if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-            say "installing what RocksDB's build needs: ${missing[*]}"
+            say "installing what the build needs: ${missing[*]}"
             { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >&2 ||
                 die "could not install ${missing[*]}: run  $install"
         else
-            die "RocksDB's build needs ${missing[*]}: run  sudo sh -c '$install'  and then this again"
+            die "the build needs ${missing[*]}: run  sudo sh -c '$install'  and then this again"
         fi
     fi
     # Chosen once per build directory: a compiler that comes and goes would rebuild RocksDB each time.

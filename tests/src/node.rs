@@ -256,6 +256,13 @@ impl Node {
         &self.process().run.api
     }
 
+    /// Where it serves a keyspace to etcd clients, `host:port`.
+    pub fn etcd(&self, keyspace: &str) -> &str {
+        let served = self.process().run.etcd.iter().filter_map(|entry| entry.split_once('='));
+        let mut found = served.filter(|(_, served)| *served == keyspace).map(|(address, _)| address);
+        found.next().unwrap_or_else(|| panic!("{} serves no keyspace {keyspace:?}", self.name))
+    }
+
     /// What it has said so far in all its lives.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()

@@ -1,0 +1,281 @@
+//! Strong keyspaces on real processes: from any node, through the death, the silence and the loss of
+//! nodes.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use starling_api::ErrorCode;
+use starling_api::strong::{
+    CreateKeyspace, Get, Keys, Put, RequestId, StrongCall, StrongEvent, StrongInfo, StrongRequest,
+    StrongResult,
+};
+use starling_tests::{Node, joined, wait_until};
+
+const KEYSPACE: &str = "orders";
+
+/// Nodes a to d, joined, with a keyspace on a, b and c; d is no member. Each serves it to etcd clients.
+async fn flock() -> Vec<Node> {
+    let served = |name: &str| Node::up(name).set("etcd.listen", "127.0.0.1:0=orders");
+    let mut nodes = vec![served("a").started().await];
+    let ticket = nodes[0].ticket().await.to_string();
+    for name in ["b", "c", "d"] {
+        nodes.push(served(name).join(&ticket).started().await);
+    }
+    joined(&nodes.iter().collect::<Vec<_>>()).await;
+    let create =
+        CreateKeyspace { name: KEYSPACE.into(), voters: 3, on: vec!["a".into(), "b".into(), "c".into()] };
+    wait_until("the keyspace is made", async || match nodes[0].client().create_keyspace(&create).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(ErrorCode::Conflict) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    })
+    .await;
+    for node in &nodes {
+        wait_until(&format!("{} has heard of it", node.name()), async || {
+            let found = node.client().keyspaces().await.map_err(|error| error.to_string())?;
+            let is_it = |name: &str, kind: &str| name == KEYSPACE && kind == "strong";
+            found.keyspaces.iter().any(|it| is_it(&it.name, &it.kind)).then_some(()).ok_or("not yet".into())
+        })
+        .await;
+    }
+    led(&nodes[3]).await;
+    nodes
+}
+
+/// Waits until the keyspace has a leader, as this node sees it.
+async fn led(node: &Node) -> StrongInfo {
+    wait_until("somebody leads", async || {
+        let info = node.client().strong_info(KEYSPACE).await.map_err(|error| error.to_string())?;
+        info.filter(|info| info.leader.is_some()).ok_or_else(|| "nobody leads".into())
+    })
+    .await
+}
+
+async fn put(node: &Node, key: &str, value: &str) -> Result<u64, starling_api::Error> {
+    let put = Put { key: key.into(), value: value.into(), ..Put::default() };
+    Ok(node.client().ask(KEYSPACE, &StrongRequest::Put(put).into()).await?.revision)
+}
+
+async fn get(node: &Node, key: &str) -> Result<Option<String>, starling_api::Error> {
+    let get = StrongRequest::Get(Get::of(Keys::Key(key.into())));
+    match node.client().ask(KEYSPACE, &get.into()).await?.result {
+        StrongResult::Found(mut found) => {
+            Ok(found.kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value.0).into_owned()))
+        }
+        other => panic!("not what was asked for: {other:?}"),
+    }
+}
+
+fn leader(nodes: &[Node], info: &StrongInfo) -> usize {
+    let name = info.leader.as_deref().expect("somebody leads");
+    nodes.iter().position(|node| node.name() == name).expect("one of them")
+}
+
+/// The first node of these that is not `but`.
+fn another(nodes: &[Node], but: usize) -> &Node {
+    &nodes[(but + 1) % 3]
+}
+
+#[tokio::test]
+async fn every_node_serves_it_and_says_the_same() {
+    let nodes = flock().await;
+    for (at, node) in nodes.iter().enumerate() {
+        put(node, "k", &at.to_string()).await.expect("written");
+        for other in &nodes {
+            assert_eq!(get(other, "k").await.expect("read"), Some(at.to_string()), "{}", other.name());
+        }
+    }
+    let (a, d) = (&nodes[0], &nodes[3]);
+    let version = d.run(["put", "-k", KEYSPACE, "cas", "one"]).ok();
+    d.run(["put", "-k", KEYSPACE, "cas", "two", "--if-version", "1"]).exits(4);
+    a.run(["put", "-k", KEYSPACE, "cas", "two", "--if-version", &version]).ok();
+    a.run(["put", "-k", KEYSPACE, "cas", "three", "--if-absent"]).exits(4);
+    assert_eq!(d.run(["get", "-k", KEYSPACE, "cas"]).ok(), "two");
+    d.run(["get", "-k", KEYSPACE, "cas", "--stale"]).exits(1).says("no replica");
+    assert!(a.run(["--output", "raw", "ls", "-k", KEYSPACE]).ok().contains("cas"));
+    assert_eq!(d.run(["del", "-k", KEYSPACE, "cas"]).ok(), "1");
+    d.run(["get", "-k", KEYSPACE, "cas"]).exits(3);
+    assert!(d.run(["keyspace", "ls"]).ok().contains("strong"));
+    assert!(d.run(["keyspace", "info", KEYSPACE]).ok().contains("leader"));
+}
+
+#[tokio::test]
+async fn a_name_is_strong_or_eventual() {
+    let nodes = flock().await;
+    let d = &nodes[3];
+    let refused = d.client().put(KEYSPACE, b"k", b"v".to_vec(), None, &starling_api::Precondition::Any).await;
+    assert_eq!(refused.expect_err("it is strong").code(), Some(ErrorCode::OtherKeyspace));
+    let refused =
+        d.client().put(".strong", b"k", b"v".to_vec(), None, &starling_api::Precondition::Any).await;
+    assert_eq!(refused.expect_err("Starling's own").code(), Some(ErrorCode::Invalid));
+    d.run(["put", "-k", "plain", "k", "v"]).ok();
+    d.run(["keyspace", "create", "plain", "--strong"]).exits(4).says("eventual");
+    d.run(["put", "-k", "plain", "k", "v", "--lease", "1"]).exits(2).says("strong");
+}
+
+#[tokio::test]
+async fn a_named_write_is_applied_once() {
+    let nodes = flock().await;
+    let put = Put { key: "once".into(), value: "v".into(), ..Put::default() };
+    let request_id = Some(RequestId { client: "ab".into(), ..RequestId::default() });
+    let call = StrongCall { request_id, ..StrongRequest::Put(put).into() };
+    let first = nodes[3].client().ask(KEYSPACE, &call).await.expect("written");
+    let second = nodes[0].client().ask(KEYSPACE, &call).await.expect("answered again");
+    assert_eq!(first.revision, second.revision);
+}
+
+#[tokio::test]
+async fn writes_go_on_after_the_leader_was_killed_and_nothing_is_lost() {
+    let mut nodes = flock().await;
+    put(&nodes[3], "before", "1").await.expect("written");
+    let was = leader(&nodes, &led(&nodes[3]).await);
+    nodes[was].kill();
+    let mut tries = 0;
+    wait_until("writes go on", async || {
+        tries += 1;
+        put(&nodes[3], "after", "2").await.map_err(|error| format!("try {tries}: {error}"))
+    })
+    .await;
+    assert_eq!(get(&nodes[3], "before").await.expect("read"), Some("1".into()));
+    let known = nodes[3].address().to_owned();
+    nodes[was].also_join(&known);
+    nodes[was].start().await;
+    wait_until("the one that died has caught up", async || match get_stale(&nodes[was], "after").await {
+        Ok(Some(value)) if value == "2" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+async fn get_stale(node: &Node, key: &str) -> Result<Option<String>, starling_api::Error> {
+    let get = StrongRequest::Get(Get::of(Keys::Key(key.into())));
+    let call = StrongCall { stale: true, ..get.into() };
+    match node.client().ask(KEYSPACE, &call).await?.result {
+        StrongResult::Found(mut found) => {
+            Ok(found.kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value.0).into_owned()))
+        }
+        other => panic!("not what was asked for: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn all_killed_at_once_hold_what_was_acknowledged() {
+    let mut nodes = flock().await;
+    for at in 0..20 {
+        put(&nodes[3], &format!("k{at}"), "v").await.expect("written");
+    }
+    nodes[..3].iter_mut().for_each(Node::kill);
+    // They come back on other ports, and may not have had the time to remember who was there.
+    let known = nodes[3].address().to_owned();
+    for node in &mut nodes[..3] {
+        node.also_join(&known);
+        node.start().await;
+    }
+    for at in 0..20 {
+        wait_until("it is read", async || match get(&nodes[3], &format!("k{at}")).await {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_leader_is_replaced() {
+    let nodes = flock().await;
+    let was = leader(&nodes, &led(&nodes[3]).await);
+    nodes[was].signal(Signal::STOP);
+    let asked = another(&nodes, was);
+    wait_until("writes go on", async || put(asked, "k", "v").await.map_err(|error| error.to_string())).await;
+    nodes[was].signal(Signal::CONT);
+    wait_until("the one that was stopped serves again", async || match get(&nodes[was], "k").await {
+        Ok(Some(_)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_majority_it_says_who_is_missing_and_the_rest_works() {
+    let mut nodes = flock().await;
+    put(&nodes[0], "k", "v").await.expect("written");
+    nodes[1].kill();
+    nodes[2].kill();
+    let error =
+        wait_until("it is said that there is no majority", async || match put(&nodes[0], "k", "w").await {
+            Err(error) if error.code() == Some(ErrorCode::NoMajority) => Ok(error.to_string()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    assert!(error.contains('b') && error.contains('c'), "{error}");
+    nodes[0].run(["put", "-k", "plain", "k", "v"]).ok();
+    assert_eq!(nodes[0].run(["get", "-k", "plain", "k"]).ok(), "v");
+    assert_eq!(nodes[0].run(["get", "-k", KEYSPACE, "k", "--stale"]).ok(), "v");
+}
+
+#[tokio::test]
+async fn a_watch_misses_nothing() {
+    let nodes = flock().await;
+    let first = put(&nodes[0], "w/0", "v").await.expect("written");
+    let mut watch = nodes[3].client().watch_strong(KEYSPACE, b"w/", first).await.expect("watches");
+    for at in 1..10 {
+        put(&nodes[0], &format!("w/{at}"), "v").await.expect("written");
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        match watch.next_event().await.expect("it goes on").expect("it is understood") {
+            StrongEvent::Put { kv } => seen.push(String::from_utf8_lossy(&kv.key.0).into_owned()),
+            StrongEvent::Ready { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, (0..10).map(|at| format!("w/{at}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn members_are_moved_while_it_serves() {
+    let nodes = flock().await;
+    put(&nodes[0], "k", "v").await.expect("written");
+    nodes[3].run(["keyspace", "voters", "replace", KEYSPACE, "c", "d"]).ok();
+    assert_eq!(get(&nodes[2], "k").await.expect("read"), Some("v".into()));
+    wait_until("the new voter has a replica", async || match get_stale(&nodes[3], "k").await {
+        Ok(Some(_)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    nodes[0].run(["keyspace", "transfer-leader", KEYSPACE, "d"]).ok();
+    wait_until("d leads", async || {
+        let info = led(&nodes[0]).await;
+        (info.leader.as_deref() == Some("d")).then_some(()).ok_or_else(|| format!("{info:?}"))
+    })
+    .await;
+    nodes[1].run(["keyspace", "drop", KEYSPACE]).exits(2).says("--yes");
+    nodes[1].run(["keyspace", "drop", KEYSPACE, "--yes"]).ok();
+    wait_until("it is gone", async || match nodes[1].client().strong_info(KEYSPACE).await {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn etcdctl_works_on_every_node() {
+    let nodes = flock().await;
+    let etcdctl = |node: &Node, args: &[&str]| {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints=http://{}", node.etcd(KEYSPACE)))
+            .args(args)
+            .output()
+            .expect("etcdctl is installed (./tests/run does it)");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for node in &nodes {
+        assert_eq!(etcdctl(node, &["put", "e", node.name()]), "OK\n");
+        for other in &nodes {
+            assert_eq!(etcdctl(other, &["get", "--print-value-only", "e"]).trim(), node.name());
+        }
+    }
+    assert_eq!(etcdctl(&nodes[3], &["member", "list"]).lines().count(), 3);
+}
