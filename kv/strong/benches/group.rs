@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use starling_kv::MemoryEngine;
 use starling_strong::api::{Keys, Options, Put, Range, Read, Request, Write};
-use starling_strong::group::{Group, GroupConfig, Input, Output};
+use starling_strong::group::{Group, GroupConfig, Input, Output, TIDY_PAUSE_MS};
 use starling_strong::machine::Config;
 use starling_strong::members::NodeKey;
 
@@ -24,6 +24,9 @@ fn main() {
         net.measure("put", clients, 200_000, put);
         net.measure("linearizable get", clients, 200_000, get);
     }
+    let mut net = Net::new(1);
+    net.measure("put, to be compacted", 64, 100_000, put);
+    net.tidy();
     let mut idle = Net::new(100);
     let started = cpu();
     idle.pass(20_000);
@@ -147,6 +150,34 @@ impl Net {
         let per_second = answered as f64 / started.elapsed().as_secs_f64();
         let micros = cpu().saturating_sub(cpu_before).as_secs_f64() * 1e6 / answered as f64;
         println!("{:<44} {per_second:>10.0} {micros:>12.2}", format!("{name}, {clients} at a time"));
+    }
+}
+
+impl Net {
+    /// Compacts, and removes what it gave up, on the leader.
+    fn tidy(&mut self) {
+        let leader = self.groups[0].iter().position(Group::is_leader).expect("a leader");
+        let group = &mut self.groups[0][leader];
+        let revision = group.machine().revision();
+        let options = Options { timeout_ms: 60_000, stale: false, id: None, fence: None };
+        let request = Request::Write(Write::Compact { revision });
+        group.handle(self.now_ms, Input::Request { token: 0, request, options });
+        self.drain(0);
+        let group = &mut self.groups[0][leader];
+        let (mut portions, mut longest, started) = (0_u32, Duration::ZERO, Instant::now());
+        while group.poll_work().is_some() {
+            let began = Instant::now();
+            group.work();
+            longest = longest.max(began.elapsed());
+            portions += 1;
+        }
+        let each = started.elapsed().as_secs_f64() * 1e3 / f64::from(portions.max(1));
+        println!(
+            "removing {revision} revisions: {portions} portions of {each:.2} ms (longest {:.2} ms), \
+             one in {TIDY_PAUSE_MS} ms: {:.1} % of the loop",
+            longest.as_secs_f64() * 1e3,
+            100.0 * each / (each + TIDY_PAUSE_MS as f64),
+        );
     }
 }
 

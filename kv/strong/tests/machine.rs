@@ -331,3 +331,29 @@ fn a_failed_write_is_not_believed() {
     assert_eq!((machine.applied(), machine.revision()), (1, 2));
     assert!(machine.apply(0, entry(2)).expect("applies")[0].as_ref().is_some_and(Result::is_ok));
 }
+
+#[test]
+fn compaction_removes_rows_bit_by_bit_and_goes_on_after_a_restart() {
+    let engine = MemoryEngine::new();
+    let mut machine = open(&engine);
+    for number in 0..3000 {
+        write(&mut machine, put(&format!("k{}", number % 10), &number.to_string())).expect("puts");
+    }
+    let revision = machine.revision();
+    write(&mut machine, Write::Compact { revision }).expect("compacts");
+    let (hash, rows, mut steps) = (machine.hash(), dump(&engine).len(), 0);
+    while machine.is_untidy() {
+        let before = dump(&engine).len();
+        machine.maintain().expect("maintains");
+        assert!(before - dump(&engine).len() <= 2048, "in bounded steps");
+        steps += 1;
+        if steps == 3 {
+            machine = open(&engine);
+        }
+    }
+    assert!(rows > 6000 && steps > 5, "{rows} rows, {steps} steps");
+    // The keys, the change at the compacted revision, and the state.
+    assert_eq!(dump(&engine).len(), 10 + 1 + 1);
+    assert_eq!((machine.hash(), machine.bytes()), (hash, counted(&engine)));
+    assert_eq!(read(&machine, range(all(), revision)).expect("reads").count, 10);
+}

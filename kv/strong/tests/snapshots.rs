@@ -8,7 +8,7 @@ use common::*;
 use proptest::prelude::*;
 use starling_kv::{Error, MemoryEngine};
 use starling_strong::api::*;
-use starling_strong::machine::{Command, Cursor, Machine, Next, Restore, RestoreError, Snapshot};
+use starling_strong::machine::{Command, Cursor, Leftovers, Machine, Next, Restore, RestoreError, Snapshot};
 
 fn commands(planned: &[Planned]) -> Vec<Command> {
     let command = |planned: &Planned| {
@@ -230,8 +230,12 @@ fn a_dropped_group_leaves_nothing() {
     let config = starling_strong::machine::Config::default();
     let mut other = Machine::open(engine.clone(), neighbour, config).expect("opens");
     write(&mut other, put("k", "v")).expect("puts");
-    let mut steps = 0;
-    while starling_strong::machine::destroy(&engine, &GROUP).expect("removes") {
+    let (mut steps, mut at) = (0, Leftovers::default());
+    while starling_strong::machine::destroy(&engine, &GROUP, &mut at).expect("removes") {
+        if steps == 2 {
+            // As after a restart.
+            at = Leftovers::default();
+        }
         assert_eq!(open(&engine).revision(), 1, "half removed is empty");
         steps += 1;
     }

@@ -12,12 +12,14 @@
 mod apply;
 mod change;
 mod io;
+mod long_reads;
 mod ready;
 mod requests;
 mod snapshot;
 mod status;
 mod timing;
 pub mod wire;
+mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -34,6 +36,7 @@ use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
+use long_reads::LongReads;
 use ready::Unsynced;
 use requests::Requests;
 use snapshot::{CURSOR_BYTES_MAX, Received, Receiving, Sending};
@@ -41,6 +44,7 @@ pub use status::{MemberStatus, Status};
 pub use timing::{LEASE_MS, TICK_MS};
 use timing::{QUORUM_TICKS, Timing};
 use wire::{Kind, RaftMessage};
+pub use work::TIDY_PAUSE_MS;
 
 /// A group's name for ever, drawn at random when it is made.
 pub type GroupId = [u8; 16];
@@ -73,6 +77,7 @@ pub struct Group<E: Engine> {
     /// When members were last heard of, since this process started.
     heard: BTreeMap<MemberId, u64>,
     requests: Requests,
+    long_reads: LongReads,
     unsynced: VecDeque<Unsynced>,
     /// Number of the last write that has to be synced.
     written: u64,
@@ -92,6 +97,8 @@ pub struct Group<E: Engine> {
     leads: bool,
     /// When the leader last proposed to revoke leases.
     revoked_ms: u64,
+    /// Portions of work done.
+    portions: u64,
     /// The last entry at which the replicas' hashes were compared.
     compared: u64,
     stopped: Option<Stop>,
@@ -170,6 +177,7 @@ impl<E: Engine> Group<E> {
         let mut group = Self {
             timing: Timing::new(fork, now_ms),
             requests: Requests::new(rng.next_u64()),
+            long_reads: LongReads::default(),
             config,
             raw,
             machine,
@@ -188,6 +196,7 @@ impl<E: Engine> Group<E> {
             opened_ms: now_ms,
             leads: false,
             revoked_ms: 0,
+            portions: 0,
             compared: applied,
             stopped: None,
             outputs: VecDeque::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{ReadState, StateRole};
-use starling_kv::{Engine, Error};
+use starling_kv::Engine;
 
 use super::{ChangeError, Group, Input, Output, Stop, Token};
 use crate::api::{Answer, Failure, LeaseId, Options, Read, Refusal, Request};
@@ -23,9 +23,9 @@ enum Query {
 
 /// Who waits, and until when.
 #[derive(Clone, Copy)]
-struct Waiter {
-    token: Token,
-    deadline_ms: u64,
+pub struct Waiter {
+    pub token: Token,
+    pub deadline_ms: u64,
 }
 
 /// A write whose entry is in the log.
@@ -96,18 +96,17 @@ impl Requests {
     }
 }
 
-/// A read that failed changed nothing, and the next one may work.
-fn flat(result: Result<Result<Answer, Refusal>, Error>) -> Result<Answer, Failure> {
-    match result {
-        Ok(result) => result.map_err(Failure::from),
-        Err(error) => Err(Failure::Storage(error.to_string())),
-    }
-}
-
 impl<E: Engine> Group<E> {
     pub(super) fn handle_request(&mut self, now_ms: u64, token: Token, request: Request, options: &Options) {
+        let waiter = Waiter { token, deadline_ms: now_ms.saturating_add(options.timeout_ms) };
         if options.stale {
-            self.answer_stale(token, &request);
+            match request {
+                Request::Read(_) if self.waiting() >= WAITING_MAX => {
+                    self.answer(token, Err(Failure::Overloaded));
+                }
+                Request::Read(read) => self.read(waiter, read),
+                _ => self.answer(token, Err(Refusal::NotARead.into())),
+            }
             return;
         }
         if !self.is_leader() {
@@ -115,11 +114,10 @@ impl<E: Engine> Group<E> {
             self.outputs.push_back(Output::Redirect { token, leader });
             return;
         }
-        if self.requests.len() >= WAITING_MAX {
+        if self.waiting() >= WAITING_MAX {
             self.answer(token, Err(Failure::Overloaded));
             return;
         }
-        let waiter = Waiter { token, deadline_ms: now_ms.saturating_add(options.timeout_ms) };
         let query = match request {
             Request::Write(write) => {
                 let command = Command::Write { id: options.id, fence: options.fence.clone(), write };
@@ -136,12 +134,9 @@ impl<E: Engine> Group<E> {
         self.requests.reads.push((waiter, query));
     }
 
-    fn answer_stale(&mut self, token: Token, request: &Request) {
-        let result = match request {
-            Request::Read(read) => self.read(read),
-            _ => Ok(Err(Refusal::NotARead)),
-        };
-        self.answer(token, flat(result));
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.requests.len() + self.long_reads.len()
     }
 
     pub(super) fn answer(&mut self, token: Token, result: Result<Answer, Failure>) {
@@ -246,22 +241,18 @@ impl<E: Engine> Group<E> {
         while self.requests.ready.front().is_some_and(|(index, _)| *index <= applied) {
             let Some((_, batch)) = self.requests.ready.pop_front() else { break };
             for (waiter, query) in batch {
-                let result = self.serve(now_ms, &query);
-                self.answer(waiter.token, flat(result));
+                let result = match query {
+                    Query::Read(read) => {
+                        self.read(waiter, read);
+                        continue;
+                    }
+                    Query::KeepAlive(id) => self.machine.keep_alive(now_ms, id),
+                    Query::TimeToLive(id, keys) => self.machine.time_to_live(now_ms, id, keys),
+                };
+                self.answer(waiter.token, result.map_err(Failure::from));
             }
         }
-    }
-
-    fn serve(&mut self, now_ms: u64, query: &Query) -> Result<Result<Answer, Refusal>, Error> {
-        match query {
-            Query::Read(read) => self.read(read),
-            Query::KeepAlive(id) => Ok(self.machine.keep_alive(now_ms, *id)),
-            Query::TimeToLive(id, keys) => Ok(self.machine.time_to_live(now_ms, *id, *keys)),
-        }
-    }
-
-    fn read(&self, read: &Read) -> Result<Result<Answer, Refusal>, Error> {
-        self.machine.read(read)
+        self.long_reads.end_turn();
     }
 
     /// This member does not lead: reads that are not confirmed have to be asked elsewhere.
@@ -277,6 +268,7 @@ impl<E: Engine> Group<E> {
     pub(super) fn expire_requests(&mut self, now_ms: u64) {
         let mut late = Vec::new();
         Requests::retain(&mut self.requests.reads, now_ms, &mut late);
+        self.long_reads.expire(now_ms, &mut late);
         if let Some((_, batch)) = &mut self.requests.round {
             Requests::retain(batch, now_ms, &mut late);
         }
@@ -311,7 +303,8 @@ impl<E: Engine> Group<E> {
         let ready = std::mem::take(&mut self.requests.ready).into_iter().flat_map(|(_, batch)| batch);
         let asked = std::mem::take(&mut self.requests.reads);
         let waiting = round.into_iter().chain(ready).chain(asked).map(|(waiter, _)| waiter);
-        for waiter in queued.chain(waiting).collect::<Vec<_>>() {
+        let long = self.long_reads.give_up();
+        for waiter in queued.chain(waiting).chain(long).collect::<Vec<_>>() {
             self.answer(waiter.token, Err(failure.clone()));
         }
     }

@@ -71,7 +71,7 @@ impl<E: Engine> Group<E> {
                 .iter()
                 .map(|(id, node)| self.member_status(now_ms, *id, *node))
                 .collect(),
-            waiting: self.requests.len(),
+            waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }
     }

@@ -22,36 +22,47 @@ const FAMILIES: [Family; 4] =
     [Family::StrongNow, Family::StrongPast, Family::StrongChanges, Family::StrongState];
 
 impl<E: Engine> Machine<E> {
-    /// Does one bounded step of housekeeping; whether there is more to do.
+    /// Does one bounded step of housekeeping; whether there is more to do. It changes no state: replicas
+    /// that have removed more and less answer alike, and have the same hash.
     ///
     /// While a [`super::Snapshot`] is read, nothing is removed.
+    ///
+    /// # Errors
+    /// The engine's. Nothing is lost: the step can be done again.
     pub fn maintain(&mut self) -> Result<bool, Error> {
         self.check_sound()?;
-        if Arc::strong_count(&self.pin) > 1 {
+        if !self.is_untidy() {
             return Ok(false);
         }
         // One that was given up leaves its rows.
         if self.restoring.take_if(|restoring| restoring.strong_count() == 0).is_some() {
-            self.has_leftovers = true;
+            self.leftovers = Some(Leftovers::default());
         }
-        if self.has_leftovers {
-            self.has_leftovers = self.remove_leftovers()?;
-            return Ok(true);
-        }
-        if self.state.swept == self.state.compacted {
-            return Ok(false);
+        if let Some(mut at) = self.leftovers.take() {
+            let more = self.remove_leftovers(&mut at);
+            // After an error from the beginning.
+            let again = if more.is_ok() { at } else { Leftovers::default() };
+            self.leftovers = (!matches!(more, Ok(false))).then_some(again);
+            return more.map(|_| self.is_untidy());
         }
         self.sweep()?;
-        Ok(self.state.swept < self.state.compacted)
+        Ok(self.is_untidy())
+    }
+
+    /// Whether [`Machine::maintain`] has something to do now.
+    pub fn is_untidy(&self) -> bool {
+        let was_given_up = || self.restoring.as_ref().is_some_and(|restoring| restoring.strong_count() == 0);
+        let has_work = self.leftovers.is_some() || self.state.swept < self.state.compacted || was_given_up();
+        has_work && !self.has_failed && Arc::strong_count(&self.pin) == 1
     }
 
     /// Removes rows of generations that are neither live nor being restored.
-    fn remove_leftovers(&self) -> Result<bool, Error> {
+    fn remove_leftovers(&self, at: &mut Leftovers) -> Result<bool, Error> {
         let mut kept = vec![self.state.generation];
         if self.restoring.is_some() {
             kept.push(self.state.generation_last);
         }
-        remove_generations(&self.engine, &self.group, &kept)
+        remove_generations(&self.engine, &self.group, &kept, at)
     }
 
     /// Goes on through the changes up to the compacted revision: what one superseded goes, the list
@@ -113,11 +124,19 @@ impl Sweep {
     }
 }
 
+/// Where removing whole generations of rows goes on: rows that were removed are not looked at again.
+#[derive(Clone, Debug, Default)]
+pub struct Leftovers {
+    /// Index into [`FAMILIES`].
+    family: usize,
+    from: Vec<u8>,
+}
+
 /// Removes all rows of a group that was dropped, in bounded steps; whether there is more to do. A
 /// machine opened between two steps is empty.
-pub fn destroy<E: Engine>(engine: &E, group: &GroupId) -> Result<bool, Error> {
+pub fn destroy<E: Engine>(engine: &E, group: &GroupId, at: &mut Leftovers) -> Result<bool, Error> {
     let Some(row) = engine.get(Family::StrongState, group)? else {
-        return remove_generations(engine, group, &[]);
+        return remove_generations(engine, group, &[], at);
     };
     let state = State::decode(&row)?;
     let empty = State::new(state.generation_last.saturating_add(1));
@@ -125,7 +144,7 @@ pub fn destroy<E: Engine>(engine: &E, group: &GroupId) -> Result<bool, Error> {
         engine.write(vec![RowOp::Put(Family::StrongState, group.to_vec(), empty.encode())])?;
         return Ok(true);
     }
-    if remove_generations(engine, group, &[])? {
+    if remove_generations(engine, group, &[], at)? {
         return Ok(true);
     }
     engine.write(vec![RowOp::Delete(Family::StrongState, group.to_vec())])?;
@@ -133,32 +152,45 @@ pub fn destroy<E: Engine>(engine: &E, group: &GroupId) -> Result<bool, Error> {
 }
 
 /// Removes some rows of all generations but those; whether there may be more. `kept` rises.
-fn remove_generations<E: Engine>(engine: &E, group: &GroupId, kept: &[u32]) -> Result<bool, Error> {
+fn remove_generations<E: Engine>(
+    engine: &E,
+    group: &GroupId,
+    kept: &[u32],
+    at: &mut Leftovers,
+) -> Result<bool, Error> {
     let mut ops = Vec::new();
-    let mut from = Prefix::new(group, 0).bytes().to_vec();
-    let ends = kept.iter().map(|generation| Some(Prefix::new(group, *generation)));
-    for kept in ends.chain([None]) {
-        let to = match &kept {
-            Some(prefix) => Some(prefix.bytes().to_vec()),
-            None => prefix_end(group),
-        };
-        for family in FAMILIES {
-            engine.view().scan(family, &from, to.as_deref(), &mut |row_key, _| {
+    while let Some(family) = FAMILIES.get(at.family) {
+        for (from, to) in gaps(group, kept) {
+            let from = from.max(at.from.clone());
+            if to.as_ref().is_some_and(|to| *to <= from) {
+                continue;
+            }
+            engine.view().scan(*family, &from, to.as_deref(), &mut |row_key, _| {
                 if ops.len() == REMOVE_ROWS {
+                    at.from = row_key.to_vec();
                     return Ok(ControlFlow::Break(()));
                 }
-                ops.push(RowOp::Delete(family, row_key.to_vec()));
+                ops.push(RowOp::Delete(*family, row_key.to_vec()));
                 Ok(ControlFlow::Continue(()))
             })?;
+            if ops.len() == REMOVE_ROWS {
+                engine.write(ops)?;
+                return Ok(true);
+            }
         }
-        match kept.and_then(|prefix| prefix.end()) {
-            Some(end) => from = end,
-            None => break,
-        }
+        *at = Leftovers { family: at.family + 1, from: Vec::new() };
     }
-    let is_full = ops.len() == REMOVE_ROWS;
     if !ops.is_empty() {
         engine.write(ops)?;
     }
-    Ok(is_full)
+    Ok(false)
+}
+
+/// Where rows of a group's generations are, but for those that are kept: from, to.
+fn gaps(group: &GroupId, kept: &[u32]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let prefixes = kept.iter().map(|generation| Prefix::new(group, *generation));
+    let ends = prefixes.clone().map(|prefix| Some(prefix.bytes().to_vec())).chain([prefix_end(group)]);
+    let first = Some(Prefix::new(group, 0).bytes().to_vec());
+    let begins = [first].into_iter().chain(prefixes.map(|prefix| prefix.end()));
+    begins.zip(ends).filter_map(|(from, to)| Some((from?, to))).collect()
 }

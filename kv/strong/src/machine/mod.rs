@@ -12,6 +12,7 @@ mod leases;
 pub mod limits;
 mod pops;
 mod range;
+mod reading;
 mod restore;
 mod rows;
 mod sessions;
@@ -32,21 +33,19 @@ use starling_kv::{Engine, Error};
 
 pub use apply::Applied;
 pub use command::Command;
-pub use compact::destroy;
+pub use compact::{Leftovers, destroy};
+pub use reading::Reading;
 pub use restore::{Next, Restore, RestoreError};
 pub use sessions::{ANSWERS_MAX, CLIENTS_MAX, WINDOW};
 pub use snapshot::{Cursor, Snapshot};
 pub use watch::{WATCHES_BYTES_MAX, WATCHES_MAX, WatchId};
 
-use crate::api::{Answer, Body, Read, Refusal, Revision};
+use crate::api::{Refusal, Revision};
 use hashes::Hashes;
 use leases::Leases;
-use limits::ANSWER_BYTES_MAX;
 use pops::Pops;
 use rows::{PREFIX_BYTES, Prefix, corrupt};
 use sessions::Sessions;
-use source::{Last, Source, Staged};
-use stage::Stop;
 use state::State;
 use watch::Watches;
 
@@ -102,8 +101,8 @@ pub struct Machine<E: Engine> {
     pin: Arc<()>,
     /// Held by the restoring under way.
     restoring: Option<Weak<()>>,
-    /// There may be rows of other generations.
-    has_leftovers: bool,
+    /// There may be rows of other generations, from there on.
+    leftovers: Option<Leftovers>,
     /// Memory and rows may differ.
     has_failed: bool,
 }
@@ -135,7 +134,7 @@ impl<E: Engine> Machine<E> {
             hashes,
             pin: Arc::default(),
             restoring: None,
-            has_leftovers: true,
+            leftovers: Some(Leftovers::default()),
             has_failed: false,
         })
     }
@@ -201,38 +200,6 @@ impl<E: Engine> Machine<E> {
             Some(id) => Ok(Command::Refuse { id, refusal }),
             None => Err(refusal),
         }
-    }
-
-    /// Answers a read from what is applied here.
-    ///
-    /// # Errors
-    /// The outer one is the engine's.
-    pub fn read(&self, read: &Read) -> Result<Result<Answer, Refusal>, Error> {
-        self.check_sound()?;
-        let revision = self.state.revision;
-        match self.read_body(read) {
-            Ok(body) => Ok(Ok(Answer { revision, body })),
-            Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
-            Err(Stop::Failed(error)) => Err(error),
-        }
-    }
-
-    fn read_body(&self, read: &Read) -> Result<Body, Stop> {
-        let (staged, last) = (Staged::new(), Last::default());
-        let source = Source { engine: &self.engine, rows: self.rows, staged: &staged, last: &last };
-        let mut budget = ANSWER_BYTES_MAX;
-        Ok(match read {
-            Read::Range(range) => Body::Range(txn::read_range(self, &source, range, &mut budget)?),
-            Read::Txn(read) => {
-                check::txn(read)?;
-                if !check::only_reads(read) {
-                    return Err(Refusal::NotARead.into());
-                }
-                txn::read_txn(self, &source, read, &mut budget)?
-            }
-            Read::Leases => Body::Leases(self.leases.ids().collect()),
-            Read::Hash => Body::Hash { hash: self.state.hash, compacted: self.state.compacted },
-        })
     }
 
     fn state_op(&self) -> RowOp {

@@ -26,12 +26,8 @@ pub(super) fn range<E: Engine>(
     budget: &mut usize,
 ) -> Result<Found, Error> {
     let mut answer = Collected::new(range, *budget);
-    let mut count = 0;
     let mut visit = |key: &[u8], row: &[u8]| {
-        count += 1;
-        if !range.count_only && !answer.is_full() {
-            answer.see(key, Record::decode(row)?);
-        }
+        answer.visit(key, row)?;
         Ok(ControlFlow::Continue(()))
     };
     if range.revision == 0 || range.revision == revision {
@@ -39,10 +35,9 @@ pub(super) fn range<E: Engine>(
     } else {
         source.scan_at(&range.keys, range.revision, &mut visit)?;
     }
-    let more = answer.more;
-    let kvs = answer.finish();
-    *budget = budget.saturating_sub(kvs.iter().map(answer_bytes).sum());
-    Ok(Found { kvs, more, count })
+    let found = answer.finish();
+    *budget = budget.saturating_sub(found.kvs.iter().map(answer_bytes).sum());
+    Ok(found)
 }
 
 /// What keys are ordered by; those that are equal are in the order of their keys.
@@ -59,8 +54,8 @@ enum Field {
 }
 
 /// The first keys in the wanted order, as many as fit.
-struct Collected<'r> {
-    range: &'r Range,
+pub(super) struct Collected {
+    range: Range,
     /// Most keys; most bytes.
     limit: usize,
     budget: usize,
@@ -69,13 +64,25 @@ struct Collected<'r> {
     /// Nothing from here on fits, also if there were room again: what is answered has no holes.
     ceiling: Option<(Place, Vec<u8>)>,
     more: bool,
+    /// Keys there are.
+    count: u64,
 }
 
-impl<'r> Collected<'r> {
-    fn new(range: &'r Range, budget: usize) -> Self {
+impl Collected {
+    pub fn new(range: &Range, budget: usize) -> Self {
         let limit =
             if range.limit == 0 { usize::MAX } else { usize::try_from(range.limit).unwrap_or(usize::MAX) };
-        Self { range, limit, budget, bytes: 0, kvs: BTreeMap::new(), ceiling: None, more: false }
+        let (range, kvs) = (range.clone(), BTreeMap::new());
+        Self { range, limit, budget, bytes: 0, kvs, ceiling: None, more: false, count: 0 }
+    }
+
+    /// The next key of the range.
+    pub fn visit(&mut self, key: &[u8], row: &[u8]) -> Result<(), Error> {
+        self.count += 1;
+        if !self.range.count_only && !self.is_full() {
+            self.see(key, Record::decode(row)?);
+        }
+        Ok(())
     }
 
     /// Whether no later key can be among the first.
@@ -85,7 +92,7 @@ impl<'r> Collected<'r> {
 
     fn wants(&self, record: &Record<'_>) -> bool {
         let Range { min_mod_revision, max_mod_revision, min_create_revision, max_create_revision, .. } =
-            *self.range;
+            self.range;
         let within = |number: u64, min: u64, max: u64| number >= min && (max == 0 || number <= max);
         within(record.modified, min_mod_revision, max_mod_revision)
             && within(record.create, min_create_revision, max_create_revision)
@@ -126,7 +133,7 @@ impl<'r> Collected<'r> {
         }
     }
 
-    fn finish(self) -> Vec<KeyValue> {
-        self.kvs.into_values().collect()
+    pub fn finish(self) -> Found {
+        Found { kvs: self.kvs.into_values().collect(), more: self.more, count: self.count }
     }
 }

@@ -8,7 +8,7 @@ use starling_kv::{Engine, Error};
 use super::rows::{Listed, Prefix, Record, changes_parts, past_parts};
 use super::snapshot::{CHECKSUM_BYTES, Chunk, Cursor, PARTS};
 use super::state::State;
-use super::{GroupId, Machine};
+use super::{GroupId, Leftovers, Machine};
 use crate::codec::Malformed;
 
 /// Why a chunk was not taken in.
@@ -64,7 +64,7 @@ impl<E: Engine> Machine<E> {
         recorded.inspect_err(|_| self.state.generation_last = before)?;
         let alive = Arc::new(());
         self.restoring = Some(Arc::downgrade(&alive));
-        self.has_leftovers = true;
+        self.leftovers = Some(Leftovers::default());
         Ok(Restore::new(self.engine.clone(), &self.group, generation, alive))
     }
 

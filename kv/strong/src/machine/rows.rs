@@ -84,6 +84,11 @@ impl Prefix {
         }
     }
 
+    /// The first row after all of `key`'s in `StrongPast`.
+    pub fn past_after(&self, key: &[u8]) -> Option<Vec<u8>> {
+        prefix_end(&self.past_from(key))
+    }
+
     /// The first row of `key`, or of the next one, in `StrongPast`.
     pub fn past_from(&self, key: &[u8]) -> Vec<u8> {
         self.with_escaped(key, &KEY_END)

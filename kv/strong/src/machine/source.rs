@@ -20,6 +20,10 @@ pub(super) type RowVisitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<(
 const PIECE_ROWS: usize = 1024;
 /// See [`PIECE_ROWS`].
 const PIECE_BYTES: usize = 1 << 20;
+/// Rows looked at for one piece, about, in either place.
+const PIECE_SEEN: usize = 4096;
+/// So many records of one key are passed over one by one; then it is sought beyond them.
+const PASSED_MAX: usize = 16;
 
 /// Where reads find records.
 pub(super) struct Source<'a, E> {
@@ -90,18 +94,32 @@ impl<E: Engine> Source<'_, E> {
 
     /// Visits the rows of a range as of `revision`. What is staged is younger than it.
     pub fn scan_at(&self, keys: &Keys, revision: Revision, visit: &mut RowVisitor<'_>) -> Result<(), Error> {
-        let view = self.engine.view();
         let mut rest = keys.clone();
-        loop {
-            let piece = Piece::collect(&view, self.rows, &rest, revision)?;
-            for (key, row) in &piece.rows {
-                if !row.is_empty() && visit(key, row)?.is_break() {
-                    return Ok(());
-                }
-            }
-            let (Some(from), Keys::Range { to, .. }) = (piece.next, rest) else { return Ok(()) };
-            rest = Keys::Range { from, to };
+        while let Some(next) = self.scan_piece(&rest, revision, &mut { usize::MAX }, visit)? {
+            rest = next;
         }
+        Ok(())
+    }
+
+    /// The first piece of that; what is left of the range. Rows that were looked at are taken from `room`.
+    pub fn scan_piece(
+        &self,
+        keys: &Keys,
+        revision: Revision,
+        room: &mut usize,
+        visit: &mut RowVisitor<'_>,
+    ) -> Result<Option<Keys>, Error> {
+        let piece = Piece::collect(&self.engine.view(), self.rows, keys, revision)?;
+        *room = room.saturating_sub(piece.seen);
+        for (key, row) in &piece.rows {
+            if !row.is_empty() && visit(key, row)?.is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(match (piece.next, keys) {
+            (Some(from), Keys::Range { to, .. }) => Some(Keys::Range { from, to: to.clone() }),
+            _ => None,
+        })
     }
 }
 
@@ -110,49 +128,95 @@ struct Piece {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Where the next piece begins.
     next: Option<Vec<u8>>,
+    /// Rows looked at.
+    seen: usize,
 }
 
 impl Piece {
     fn collect(view: &impl View, rows: Prefix, keys: &Keys, revision: Revision) -> Result<Self, Error> {
-        let mut piece = Self { rows: BTreeMap::new(), next: None };
+        let mut piece = Self { rows: BTreeMap::new(), next: None, seen: 0 };
+        piece.collect_past(view, rows, keys, revision)?;
+        piece.collect_latest(view, rows, keys, revision)?;
+        Ok(piece)
+    }
+
+    /// What was superseded since, or is gone.
+    fn collect_past(
+        &mut self,
+        view: &impl View,
+        rows: Prefix,
+        keys: &Keys,
+        revision: Revision,
+    ) -> Result<(), Error> {
         let mut room = Room { rows: PIECE_ROWS, bytes: PIECE_BYTES };
-        let (from, to) = rows.past_range(keys);
-        // Newest first: the first one that is old enough is the one.
-        view.scan(Family::StrongPast, &from, to.as_deref(), &mut |row_key, row| {
-            let (key, modified) = past_parts(row_key)?;
-            if modified > revision || piece.rows.last_key_value().is_some_and(|(last, _)| *last == key) {
-                return Ok(ControlFlow::Continue(()));
+        let (mut from, to) = rows.past_range(keys);
+        loop {
+            let (mut seek, mut passed) = (None, 0);
+            // Newest first: the first one that is old enough is the one.
+            view.scan(Family::StrongPast, &from, to.as_deref(), &mut |row_key, row| {
+                self.seen += 1;
+                let (key, modified) = past_parts(row_key)?;
+                let is_taken = self.rows.last_key_value().is_some_and(|(last, _)| *last == key);
+                if modified > revision && !is_taken && self.seen > PIECE_SEEN {
+                    self.next = Some(key);
+                    return Ok(ControlFlow::Break(()));
+                }
+                if modified > revision || is_taken {
+                    passed += 1;
+                    if passed < PASSED_MAX {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                    seek = if is_taken { rows.past_after(&key) } else { Some(rows.past(&key, revision)) };
+                    return Ok(ControlFlow::Break(()));
+                }
+                passed = 0;
+                if self.seen > PIECE_SEEN || !room.take(row) {
+                    self.next = Some(key);
+                    return Ok(ControlFlow::Break(()));
+                }
+                self.rows.insert(key, row.to_vec());
+                Ok(ControlFlow::Continue(()))
+            })?;
+            match seek {
+                Some(next) => from = next,
+                None => return Ok(()),
             }
-            if !room.take(row) {
-                piece.next = Some(key);
-                return Ok(ControlFlow::Break(()));
-            }
-            piece.rows.insert(key, row.to_vec());
-            Ok(ControlFlow::Continue(()))
-        })?;
+        }
+    }
+
+    /// What has not been written since.
+    fn collect_latest(
+        &mut self,
+        view: &impl View,
+        rows: Prefix,
+        keys: &Keys,
+        revision: Revision,
+    ) -> Result<(), Error> {
         let mut room = Room { rows: PIECE_ROWS, bytes: PIECE_BYTES };
         let (from, mut to) = rows.now_range(keys);
-        if let Some(next) = &piece.next {
+        if let Some(next) = &self.next {
             to = Some(rows.now(next));
         }
-        let mut full = None;
+        let (mut full, mut seen) = (None, 0);
         view.scan(Family::StrongNow, &from, to.as_deref(), &mut |row_key, row| {
-            if Record::decode(row)?.modified > revision {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let key = row_key[PREFIX_BYTES..].to_vec();
-            if !room.take(row) {
-                full = Some(key);
+            seen += 1;
+            let is_old = Record::decode(row)?.modified <= revision;
+            let key = || row_key[PREFIX_BYTES..].to_vec();
+            if seen > PIECE_SEEN || (is_old && !room.take(row)) {
+                full = Some(key());
                 return Ok(ControlFlow::Break(()));
             }
-            piece.rows.insert(key, row.to_vec());
+            if is_old {
+                self.rows.insert(key(), row.to_vec());
+            }
             Ok(ControlFlow::Continue(()))
         })?;
+        self.seen += seen;
         if let Some(next) = full {
-            drop(piece.rows.split_off(&next));
-            piece.next = Some(next);
+            drop(self.rows.split_off(&next));
+            self.next = Some(next);
         }
-        Ok(piece)
+        Ok(())
     }
 }
 

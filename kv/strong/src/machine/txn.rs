@@ -5,15 +5,15 @@ use std::ops::ControlFlow;
 
 use starling_kv::{Engine, Error};
 
+use super::Machine;
 use super::check::SEQUENTIAL_DIGITS;
 use super::limits::{ANSWER_BYTES_MAX, DELETE_KEYS_MAX, LEASE_KEYS_MAX};
 use super::range::{answer_bytes, range};
 use super::rows::Record;
 use super::source::Source;
 use super::stage::{Stage, Stop};
-use super::{Machine, check};
 use crate::api::{
-    Body, Compare, Delete, Keys, LeaseId, Operand, Put, Range, Refusal, Relation, Revision, Txn, TxnOp,
+    Body, Compare, Delete, Keys, LeaseId, Operand, Put, Refusal, Relation, Revision, Txn, TxnOp,
 };
 
 /// Writes one key.
@@ -157,37 +157,6 @@ fn txn_within<E: Engine>(
     Ok(Body::Txn { succeeded, bodies })
 }
 
-/// A transaction that only reads.
-pub(super) fn read_txn<E: Engine>(
-    machine: &Machine<E>,
-    source: &Source<'_, E>,
-    txn: &Txn,
-    budget: &mut usize,
-) -> Result<Body, Stop> {
-    let succeeded = holds(source, &txn.compare)?;
-    let mut bodies = Vec::new();
-    for op in if succeeded { &txn.then } else { &txn.otherwise } {
-        bodies.push(match op {
-            TxnOp::Range(read) => Body::Range(read_range(machine, source, read, budget)?),
-            TxnOp::Txn(txn) => read_txn(machine, source, txn, budget)?,
-            TxnOp::Put(_) | TxnOp::Delete(_) => return Err(Refusal::NotARead.into()),
-        });
-    }
-    Ok(Body::Txn { succeeded, bodies })
-}
-
-/// A range as of the revision it names.
-pub(super) fn read_range<E: Engine>(
-    machine: &Machine<E>,
-    source: &Source<'_, E>,
-    read: &Range,
-    budget: &mut usize,
-) -> Result<crate::api::Found, Stop> {
-    check::keys(&read.keys)?;
-    machine.check_revision(read.revision)?;
-    Ok(range(source, read, machine.revision(), budget)?)
-}
-
 /// Whether all of `compare` hold.
 fn holds<E: Engine>(source: &Source<'_, E>, compare: &[Compare]) -> Result<bool, Error> {
     for one in compare {
@@ -199,18 +168,34 @@ fn holds<E: Engine>(source: &Source<'_, E>, compare: &[Compare]) -> Result<bool,
 }
 
 fn compare_holds<E: Engine>(source: &Source<'_, E>, compare: &Compare) -> Result<bool, Error> {
-    let (mut is_empty, mut holds) = (true, true);
-    source.scan(&compare.keys, &mut |_, row| {
-        is_empty = false;
-        holds = relates(compare, &Record::decode(row)?);
-        Ok(if holds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
-    if is_empty {
+    let mut holding = Holding::default();
+    source.scan(&compare.keys, &mut |_, row| Ok(holding.see(compare, &Record::decode(row)?)))?;
+    Ok(holding.verdict(compare))
+}
+
+/// Whether a condition holds for the keys seen so far.
+#[derive(Default)]
+pub(super) struct Holding {
+    has_seen: bool,
+    fails: bool,
+}
+
+impl Holding {
+    /// The next key; whether others can still matter.
+    pub fn see(&mut self, compare: &Compare, record: &Record<'_>) -> ControlFlow<()> {
+        self.has_seen = true;
+        self.fails = !relates(compare, record);
+        if self.fails { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    pub fn verdict(&self, compare: &Compare) -> bool {
+        if self.has_seen {
+            return !self.fails;
+        }
         // etcd: an absent key has no value to compare with, and zero for all else.
         let absent = Record { create: 0, modified: 0, version: 0, lease: 0, value: &[] };
-        return Ok(!matches!(compare.to, Operand::Value(_)) && relates(compare, &absent));
+        !matches!(compare.to, Operand::Value(_)) && relates(compare, &absent)
     }
-    Ok(holds)
 }
 
 fn relates(compare: &Compare, record: &Record<'_>) -> bool {

@@ -3,7 +3,6 @@
 use starling_kv::Engine;
 use starling_proto::{Millis, NodeRecord};
 use starling_strong::group::{Group, GroupConfig, GroupId, GroupMessage, Input, Notice, Output};
-use starling_strong::log::Log;
 use starling_strong::machine;
 use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
@@ -36,9 +35,10 @@ impl<E: Engine> Strong<E> {
             let seed = self.seed();
             match Group::open(self.engine.clone(), config, seed, now_ms) {
                 Ok(Some(opened)) => self.host(now_ms, group, keyspace, opened),
-                // Noted, and the process died before there was anything.
-                Ok(None) => registry::forget(&self.engine, &group)?,
+                // Noted, and the process died before there was anything, or while it was removed.
+                Ok(None) => self.begin_removing(now_ms, group, keyspace),
                 Err(error) => {
+                    self.unopened.insert(group, keyspace.clone());
                     let notice = Notice::NotOpened(error.to_string());
                     self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
                 }
@@ -80,6 +80,9 @@ impl<E: Engine> Strong<E> {
         if self.groups.contains_key(&group) || group == [0; 16] {
             return Err("the group exists".into());
         }
+        if self.removing.contains_key(&group) {
+            return Err("it is still removing that group".into());
+        }
         if self.hosted(keyspace).is_some() {
             return Err(format!("it has another keyspace {keyspace:?}"));
         }
@@ -100,13 +103,13 @@ impl<E: Engine> Strong<E> {
         if self.check_room(group, &keyspace).is_err() {
             return;
         }
-        self.learn_all(members);
-        // What is left of an earlier membership, which did not open: it is another member now.
-        if let Err(error) = self.destroy(group) {
-            let notice = Notice::NotOpened(error.to_string());
-            self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
+        // What is left of an earlier membership, which did not open: it is another member now. The leader
+        // invites again until it hears of it.
+        if let Some(keyspace) = self.unopened.remove(&group) {
+            self.begin_removing(now_ms, group, keyspace);
             return;
         }
+        self.learn_all(members);
         let registered = Registered { group, keyspace: keyspace.clone(), member };
         let (config, seed) = (self.group_config(group, &keyspace, member), self.seed());
         let joined =
@@ -133,21 +136,17 @@ impl<E: Engine> Strong<E> {
 
     /// Removes a group from this node with all it holds.
     pub(super) fn forget_group(&mut self, now_ms: u64, group: GroupId) {
-        let Some(hosted) = self.groups.remove(&group) else { return };
+        let keyspace = match self.groups.remove(&group) {
+            Some(hosted) => hosted.keyspace,
+            None => match self.unopened.remove(&group) {
+                Some(keyspace) => keyspace,
+                None => return,
+            },
+        };
         self.timers.cancel(&Timer::Group(group));
         self.dirty.remove(&group);
         self.unserve_group(now_ms, &group);
-        let keyspace = hosted.keyspace;
-        if let Err(error) = self.destroy(group) {
-            let notice = Notice::NotOpened(error.to_string());
-            self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
-        }
-    }
-
-    fn destroy(&self, group: GroupId) -> Result<(), starling_kv::Error> {
-        Log::destroy(&self.engine, group)?;
-        while machine::destroy(&self.engine, &group)? {}
-        registry::forget(&self.engine, &group)
+        self.begin_removing(now_ms, group, keyspace);
     }
 
     pub(super) fn tick(&mut self, now_ms: u64, group: GroupId) {
@@ -193,6 +192,7 @@ impl<E: Engine> Strong<E> {
                 self.on_group_output(now_ms, group, output);
             }
             self.tick_later(now_ms, group);
+            self.look_for_work(now_ms, group);
         }
     }
 

@@ -16,6 +16,7 @@ mod replace;
 mod route;
 mod serve;
 mod watch;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -37,6 +38,7 @@ pub use message::{Hint, Manage, StrongMessage};
 use route::Route;
 use serve::Origin;
 use watch::{Served, Watching};
+use work::Removing;
 
 use crate::Token;
 
@@ -155,6 +157,8 @@ enum Timer {
     Founding(GroupId),
     /// Leaders compare what they published with how it is.
     Publish,
+    /// A portion of the work that is done bit by bit.
+    Work,
 }
 
 /// Strong keyspaces on one node.
@@ -186,6 +190,14 @@ pub struct Strong<E: Engine> {
     /// Groups that may have something to say.
     touched: BTreeSet<GroupId>,
     founding: BTreeMap<GroupId, Founding>,
+    /// Groups that did not open, and their keyspaces.
+    unopened: BTreeMap<GroupId, String>,
+    /// Groups that were dropped and still have rows.
+    removing: BTreeMap<GroupId, Removing>,
+    /// Groups that have work to be done bit by bit.
+    busy: BTreeSet<GroupId>,
+    /// Whose turn was last.
+    worked: GroupId,
     /// Messages of groups, to be sent in one frame per peer.
     bundles: BTreeMap<NodeKey, Vec<(GroupId, GroupMessage)>>,
     /// Groups that wait for a sync, and for which of their writes.
@@ -233,6 +245,10 @@ impl<E: Engine> Strong<E> {
             to_serve: BTreeSet::new(),
             touched: BTreeSet::new(),
             founding: BTreeMap::new(),
+            unopened: BTreeMap::new(),
+            removing: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            worked: GroupId::default(),
             bundles: BTreeMap::new(),
             dirty: BTreeMap::new(),
             syncing: None,
@@ -307,6 +323,7 @@ impl<E: Engine> Strong<E> {
                 Timer::Watch(token) => self.watch_again(now_ms, token),
                 Timer::Founding(group) => self.give_up_founding(now_ms, group),
                 Timer::Publish => self.publish_changes(now_ms),
+                Timer::Work => self.work(now_ms),
             }
         }
     }

@@ -1,11 +1,16 @@
 //! Strong keyspaces: any node serves any client.
 
+use std::ops::ControlFlow;
+
 use crate::world::World;
 use starling_core::Input;
 use starling_core::strong::{CreateError, ManageError};
+use starling_kv::Engine;
+use starling_kv::engine::{Family, View};
 use starling_proto::{NodeId, Role};
 use starling_strong::api::{
-    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, Watch, WatchUpdate, Write,
+    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, Txn, TxnOp, Watch, WatchUpdate,
+    Write,
 };
 
 /// A network of `replicas` behind one seed, settled.
@@ -324,4 +329,52 @@ fn the_last_replica_goes_on_alone_when_told() {
     let (read, _) = answer(&mut world, outside, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("v"));
     assert_eq!(voters(&mut world, outside, "orders"), [left]);
+}
+
+/// Rows that an engine holds of strong keyspaces and their logs.
+fn strong_rows(world: &World, node: usize) -> usize {
+    let mut rows = 0;
+    for family in
+        [Family::Raft, Family::StrongNow, Family::StrongPast, Family::StrongChanges, Family::StrongState]
+    {
+        let mut count = |_: &[u8], _: &[u8]| {
+            rows += 1;
+            Ok(ControlFlow::Continue(()))
+        };
+        world.nodes[node].engine.view().scan(family, &[], None, &mut count).expect("memory");
+    }
+    rows
+}
+
+#[test]
+fn a_dropped_keyspace_is_removed_bit_by_bit_also_after_a_restart() {
+    let mut world = settled(12, 5);
+    let members = create(&mut world, "orders", 3, &[]);
+    let other = create(&mut world, "other", 3, &[]);
+    for first in (0..6_000).step_by(100) {
+        let put = |n: u32| {
+            let (key, value) = (format!("k{n}").into_bytes(), Some(b"v".to_vec()));
+            TxnOp::Put(Put { key, value, lease: Some(0), prev: false })
+        };
+        let then = (first..first + 100).map(put).collect();
+        let txn = Txn { compare: Vec::new(), then, otherwise: Vec::new() };
+        answer(&mut world, 1, "orders", Request::Write(Write::Txn(txn))).0.expect("written");
+    }
+    answer(&mut world, 1, "other", put("k", "v")).0.expect("written");
+    let token = world.token();
+    world.input(1, Input::StrongDrop { token, keyspace: "orders".into() });
+    world.run(25);
+    let node = members[0];
+    assert!(strong_rows(&world, node) > 1_000, "it takes a while");
+    world.kill(node);
+    world.run(100);
+    world.restart(node);
+    let (read, took) = answer(&mut world, 2, "other", get("k"));
+    assert_eq!(value(read).as_deref(), Some("v"), "after {took} ms");
+    world.run(3_000);
+    for node in members {
+        let left = strong_rows(&world, node);
+        let most = if other.contains(&node) { 40 } else { 0 };
+        assert!(left <= most, "node {node} has {left} rows");
+    }
 }

@@ -28,7 +28,7 @@ pub struct SimNode {
     pub created: BTreeMap<u64, Result<Hint, CreateError>>,
     pub statuses: BTreeMap<u64, Result<Status, Failure>>,
     pub managed: BTreeMap<u64, Result<(), ManageError>>,
-    engine: MemoryEngine,
+    pub engine: MemoryEngine,
     timer: Option<Millis>,
 }
 
