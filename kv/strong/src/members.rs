@@ -47,6 +47,11 @@ impl Members {
         self.nodes.iter().find(|(_, at)| *at == node).map(|(id, _)| *id)
     }
 
+    /// Whether this member was removed. Numbers are given once: this one was given, and nobody has it.
+    pub fn is_gone(&self, member: MemberId) -> bool {
+        member < self.next && !self.nodes.contains_key(&member)
+    }
+
     /// Whether a change of voters is under way.
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()

@@ -42,10 +42,11 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
     let others = [
         ("append", GroupMessage::Raft(append)),
         ("snapshot", GroupMessage::Raft(snapshot)),
-        ("gone", GroupMessage::Gone { member: 3 }),
+        ("gone", GroupMessage::Gone { member: 3, voters: vec![[1; 32], [2; 32]] }),
         ("pull", GroupMessage::Pull { index: 70_000, cursor: b"cursor".to_vec() }),
         ("chunk", GroupMessage::Chunk { index: 70_000, bytes: b"bytes".to_vec() }),
         ("no_snapshot", GroupMessage::NoSnapshot { index: 70_000 }),
+        ("belong", GroupMessage::Belong { member: 3 }),
     ];
     plain.chain(others).collect()
 }

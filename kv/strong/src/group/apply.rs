@@ -15,7 +15,6 @@ const KEPT_BYTES: u64 = 32 << 20;
 /// Entries between two comparisons of the replicas' hashes. A guess: a fault is found within a second
 /// under load, and costs nothing.
 const COMPARE_EVERY: u64 = 4096;
-
 impl<E: Engine> Group<E> {
     pub(super) fn apply(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
@@ -87,9 +86,7 @@ impl<E: Engine> Group<E> {
                 // Every member refuses it alike; nothing changes.
                 Err(_) => self.outputs.push_back(Output::Notice(super::Notice::ChangeRefused(index))),
             }
-            if !self.members.nodes.contains_key(&self.config.member) {
-                self.outputs.push_back(Output::Removed);
-            }
+            self.sync_change();
         }
         self.machine.apply(now_ms, vec![(index, None)])?;
         self.settle_write(index, entry.term, None);

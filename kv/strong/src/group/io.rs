@@ -23,6 +23,8 @@ pub enum GroupMessage {
     Gone {
         /// Its place in the group.
         member: MemberId,
+        /// The nodes of the voters now: it may forget the group when most of them say so.
+        voters: Vec<NodeKey>,
     },
     /// "Send me the chunk of this snapshot that begins here."
     Pull {
@@ -43,6 +45,11 @@ pub enum GroupMessage {
         /// The last entry that it contained.
         index: u64,
     },
+    /// "Do I still belong to the group?" Answered only if not, by [`GroupMessage::Gone`].
+    Belong {
+        /// Its place in the group.
+        member: MemberId,
+    },
 }
 
 impl GroupMessage {
@@ -53,7 +60,10 @@ impl GroupMessage {
                 message.entries.iter().map(|entry| ENTRY_BYTES + entry.data.len() + entry.context.len()).sum()
             }
             Self::Chunk { bytes, .. } => bytes.len(),
-            Self::Gone { .. } | Self::Pull { .. } | Self::NoSnapshot { .. } => 0,
+            Self::Gone { .. }
+            | Self::Belong { .. }
+            | Self::Pull { .. }
+            | Self::NoSnapshot { .. } => 0,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! leader could not rely on a lease that its followers may end.
 
 mod apply;
+mod belong;
 mod change;
 mod io;
 mod long_reads;
@@ -33,6 +34,7 @@ use crate::log::{FOUNDED_AT, Log};
 use crate::machine::{Command, Machine};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
+use belong::Belonging;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
@@ -97,6 +99,8 @@ pub struct Group<E: Engine> {
     leads: bool,
     /// When the leader last proposed to revoke leases.
     revoked_ms: u64,
+    /// Whether this member still belongs to the group.
+    belonging: Belonging,
     /// Portions of work done.
     portions: u64,
     /// The last entry at which the replicas' hashes were compared.
@@ -196,6 +200,7 @@ impl<E: Engine> Group<E> {
             opened_ms: now_ms,
             leads: false,
             revoked_ms: 0,
+            belonging: Belonging::new(now_ms),
             portions: 0,
             compared: applied,
             stopped: None,
@@ -303,6 +308,7 @@ impl<E: Engine> Group<E> {
         }
         if is_tick {
             self.expire(now_ms);
+            self.doubt(now_ms);
         }
     }
 
@@ -341,9 +347,8 @@ impl<E: Engine> Group<E> {
             return Ok(());
         }
         if !self.members.nodes.contains_key(&member) {
-            // Numbers are given once: this one was given, and is not a member any more.
-            if member < self.members.next {
-                self.outputs.push_back(Output::Send { to: from, message: GroupMessage::Gone { member } });
+            if self.members.is_gone(member) {
+                self.on_belong(from, member);
                 return Ok(());
             }
             // We are behind: it came after the members we know.
@@ -385,7 +390,8 @@ impl<E: Engine> Group<E> {
     fn on_message(&mut self, now_ms: u64, from: NodeKey, message: GroupMessage) -> Result<(), Stop> {
         match message {
             GroupMessage::Raft(message) => return self.on_raft(now_ms, from, message),
-            GroupMessage::Gone { member } => self.on_gone(from, member),
+            GroupMessage::Gone { member, voters } => self.on_gone(from, member, voters),
+            GroupMessage::Belong { member } => self.on_belong(from, member),
             GroupMessage::Pull { index, cursor } => {
                 if cursor.len() <= CURSOR_BYTES_MAX && self.members.on(&from).is_some() {
                     self.on_pull(now_ms, from, index, &cursor);
@@ -395,13 +401,6 @@ impl<E: Engine> Group<E> {
             GroupMessage::NoSnapshot { index } => self.on_no_snapshot(from, index),
         }
         Ok(())
-    }
-
-    fn on_gone(&mut self, from: NodeKey, member: MemberId) {
-        let is_member = self.members.nodes.values().any(|node| *node == from);
-        if member == self.config.member && is_member {
-            self.outputs.push_back(Output::Removed);
-        }
     }
 
     /// Everything that follows from what was handled.

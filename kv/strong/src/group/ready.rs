@@ -23,6 +23,7 @@ impl<E: Engine> Group<E> {
     pub(super) fn sync_at_start(&mut self) {
         self.written = 1;
         self.outputs.push_back(Output::Sync(self.written));
+        self.sync_change_at_start();
         self.unsynced.push_back(Unsynced { number: 0, write: self.written, messages: Vec::new() });
     }
 
@@ -73,6 +74,7 @@ impl<E: Engine> Group<E> {
     }
 
     pub(super) fn handle_synced(&mut self, write: u64) {
+        self.synced_change(write);
         let mut last = None;
         while self.unsynced.front().is_some_and(|unsynced| unsynced.write <= write) {
             let Some(unsynced) = self.unsynced.pop_front() else { break };

@@ -2,6 +2,8 @@
 //! snapshot; the follower pulls it in chunks, puts it together beside the state it has, and lets Raft
 //! know of it when it is whole. Then state and log are replaced in one write.
 
+use std::collections::BTreeMap;
+
 use raft::{ProgressState, SnapshotStatus};
 use starling_kv::Engine;
 
@@ -9,7 +11,7 @@ use super::wire::{Offer, RaftMessage};
 use super::{Group, GroupMessage, Output, Stop};
 use crate::log::SnapshotPoint;
 use crate::machine::{Cursor, Next, Restore, RestoreError, Snapshot};
-use crate::members::NodeKey;
+use crate::members::{MemberId, NodeKey};
 
 /// Bytes of one chunk, about; one row is sent whatever its size.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -17,6 +19,10 @@ const CHUNK_BYTES: usize = 512 << 10;
 pub(super) const CURSOR_BYTES_MAX: usize = 16 << 10;
 /// A chunk that has not come is asked for again after this, milliseconds.
 const ASK_AGAIN_MS: u64 = 1_000;
+/// A follower that was told of a snapshot and does not pull at it is told again after this, milliseconds:
+/// the message may have been lost, or its word that it has the snapshot. A guess: several round trips, and
+/// what a follower needs to install one of usual size.
+const NAME_AGAIN_MS: u64 = 3_000;
 /// A snapshot that nobody has pulled at for so long is dropped, milliseconds; compaction waits for it.
 const UNUSED_MS: u64 = 15_000;
 
@@ -25,6 +31,8 @@ pub struct Sending<E> {
     offer: Offer,
     snapshot: Snapshot<E>,
     used_ms: u64,
+    /// When each follower was told of it, or pulled last.
+    active_ms: BTreeMap<NodeKey, u64>,
 }
 
 /// A snapshot that is pulled from the leader.
@@ -49,7 +57,7 @@ pub struct Received<E> {
 impl<E: Engine> Group<E> {
     /// Prepares a snapshot, if Raft has asked for one.
     pub(super) fn offer_snapshot(&mut self, now_ms: u64) -> Result<(), Stop> {
-        if !self.raw.mut_store().take_wanted() || !self.is_leader() || self.sending.is_some() {
+        if !self.raw.mut_store().take_wanted() || !self.is_leader() || self.has_snapshot_for_all() {
             return Ok(());
         }
         let snapshot = self.machine.snapshot()?;
@@ -57,8 +65,15 @@ impl<E: Engine> Group<E> {
         let Some(term) = self.raw.store().term_of(index) else { return Ok(()) };
         let offer = Offer { index, term, members: self.members.clone() };
         self.raw.mut_store().offer(Some(offer.snapshot()));
-        self.sending = Some(Sending { offer, snapshot, used_ms: now_ms });
+        self.sending = Some(Sending { offer, snapshot, used_ms: now_ms, active_ms: BTreeMap::new() });
         Ok(())
+    }
+
+    /// Whether the snapshot that is being sent names every member: one that came later refuses it.
+    fn has_snapshot_for_all(&self) -> bool {
+        self.sending.as_ref().is_some_and(|sending| {
+            self.members.nodes.keys().all(|member| sending.offer.members.nodes.contains_key(member))
+        })
     }
 
     /// The snapshot that Raft's message names.
@@ -88,6 +103,8 @@ impl<E: Engine> Group<E> {
             for member in behind {
                 self.raw.report_snapshot(member, SnapshotStatus::Failure);
             }
+        } else {
+            self.name_again(now_ms, &behind);
         }
         if let Some(receiving) = &self.receiving {
             if now_ms >= receiving.moved_ms + UNUSED_MS {
@@ -98,12 +115,26 @@ impl<E: Engine> Group<E> {
         }
     }
 
+    /// Has Raft tell those of the snapshot again who do not pull at it.
+    fn name_again(&mut self, now_ms: u64, behind: &[MemberId]) {
+        let Some(sending) = &mut self.sending else { return };
+        for member in behind {
+            let Some(node) = self.members.nodes.get(member) else { continue };
+            let active_ms = sending.active_ms.entry(*node).or_insert(now_ms);
+            if now_ms >= *active_ms + NAME_AGAIN_MS {
+                *active_ms = now_ms;
+                self.raw.report_snapshot(*member, SnapshotStatus::Failure);
+            }
+        }
+    }
+
     pub(super) fn on_pull(&mut self, now_ms: u64, from: NodeKey, index: u64, cursor: &[u8]) {
         let Ok(cursor) = Cursor::decode(cursor) else { return };
         let sending = self.sending.as_mut().filter(|sending| sending.offer.index == index);
         // A chunk that cannot be read is asked for again, and then there may be another snapshot.
         let bytes = sending.and_then(|sending| {
             sending.used_ms = now_ms;
+            sending.active_ms.insert(from, now_ms);
             sending.snapshot.chunk(&cursor, CHUNK_BYTES).ok()
         });
         let message = match bytes {
@@ -198,6 +229,7 @@ impl<E: Engine> Group<E> {
         self.forget_writes(point.index);
         self.members = point.members;
         self.contacts.clear();
+        self.sync_change();
         self.installed = Some(point.index);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use raft::eraftpb::{Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use starling_kv::Engine;
 use starling_kv::Error;
@@ -80,9 +80,20 @@ impl<E: Engine> Storage for Log<E> {
         Ok(self.tail.last_index)
     }
 
-    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
+    /// A member that a snapshot does not name would refuse it: it needs another one.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let names = |conf: &ConfState| {
+            [conf.get_voters(), conf.get_learners(), conf.get_voters_outgoing(), conf.get_learners_next()]
+                .concat()
+                .contains(&to)
+        };
         match &self.offer {
-            Some(offer) if offer.get_metadata().index >= request_index => Ok(offer.clone()),
+            Some(offer)
+                if offer.get_metadata().index >= request_index
+                    && names(offer.get_metadata().get_conf_state()) =>
+            {
+                Ok(offer.clone())
+            }
             _ => {
                 self.asked.borrow_mut().snapshot = true;
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())

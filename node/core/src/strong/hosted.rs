@@ -54,6 +54,26 @@ impl<E: Engine> Strong<E> {
         self.tick_later(now_ms, id);
     }
 
+    /// Looks up where groups live whose leader was not heard of for long: this node may not belong to them
+    /// any more.
+    pub(super) fn look_for_lonely(&mut self, now_ms: u64) {
+        let lonely = self.groups.values().filter(|hosted| hosted.group.is_lonely(now_ms));
+        for keyspace in lonely.map(|hosted| hosted.keyspace.clone()).collect::<Vec<_>>() {
+            self.outputs.push_back(StrongOutput::Lookup { keyspace });
+        }
+    }
+
+    /// A group is said to live elsewhere by now: its members there know whether this node is still one.
+    pub(super) fn doubt(&mut self, hint: &Hint) {
+        let me = self.me.id;
+        let Some(hosted) = self.groups.get_mut(&hint.group) else { return };
+        let names_me = hint.members.iter().any(|record| record.id == me);
+        if hint.term > hosted.group.term() && !names_me {
+            hosted.group.ask_whether_member(hint.members.iter().map(|record| record.id.0));
+            self.touched.insert(hint.group);
+        }
+    }
+
     /// This node's part of a new group; why not, if not.
     pub(super) fn found_here(
         &mut self,
@@ -100,6 +120,12 @@ impl<E: Engine> Strong<E> {
         member: MemberId,
         members: &[NodeRecord],
     ) {
+        // Numbers only grow: the member that is here was removed, and has not heard of it. When it has, the
+        // next invitation makes the new one.
+        if let Some(hosted) = self.groups.get_mut(&group).filter(|hosted| hosted.group.member() < member) {
+            hosted.group.ask_whether_member(members.iter().map(|record| record.id.0));
+            self.touched.insert(group);
+        }
         if self.check_room(group, &keyspace).is_err() {
             return;
         }
@@ -243,6 +269,7 @@ impl<E: Engine> Strong<E> {
     }
 
     pub(super) fn publish_changes(&mut self, now_ms: u64) {
+        self.look_for_lonely(now_ms);
         let led = self.groups.iter().filter(|(_, hosted)| hosted.group.is_leader());
         for group in led.map(|(group, _)| *group).collect::<Vec<_>>() {
             self.publish(group);

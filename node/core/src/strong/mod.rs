@@ -455,6 +455,7 @@ impl<E: Engine> Strong<E> {
         }
         let is_new = !self.places.contains_key(keyspace);
         if let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) {
+            self.doubt(&hint);
             self.remember(keyspace.into(), hint);
         }
         if is_new {
