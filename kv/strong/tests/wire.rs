@@ -46,6 +46,7 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("pull", GroupMessage::Pull { index: 70_000, cursor: b"cursor".to_vec() }),
         ("chunk", GroupMessage::Chunk { index: 70_000, bytes: b"bytes".to_vec() }),
         ("no_snapshot", GroupMessage::NoSnapshot { index: 70_000 }),
+        ("hash", GroupMessage::Hash { index: 70_000, hash: [0xab; 32] }),
         ("belong", GroupMessage::Belong { member: 3 }),
     ];
     plain.chain(others).collect()

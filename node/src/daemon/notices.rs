@@ -44,6 +44,9 @@ fn log_strong(keyspace: &str, notice: &StrongNotice) {
             warn!(keyspace, from = NodeId(*from).short(), what, "a member said what cannot be: ignored");
         }
         StrongNotice::ChangeRefused(index) => warn!(keyspace, index, "a change of members was refused"),
+        StrongNotice::Disagreement(index) => {
+            error!(keyspace, index, "the replicas differ, and no majority of them agrees");
+        }
         StrongNotice::NotOpened(reason) => {
             error!(keyspace, %reason, "the replica here does not open; the other members go on without it");
         }

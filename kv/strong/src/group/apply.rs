@@ -12,9 +12,6 @@ use crate::machine::Command;
 const KEPT_ENTRIES: u64 = 10_000;
 /// The log is cut when it has so many bytes, however few entries they are.
 const KEPT_BYTES: u64 = 32 << 20;
-/// Entries between two comparisons of the replicas' hashes. A guess: a fault is found within a second
-/// under load, and costs nothing.
-const COMPARE_EVERY: u64 = 4096;
 impl<E: Engine> Group<E> {
     pub(super) fn apply(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
@@ -47,6 +44,8 @@ impl<E: Engine> Group<E> {
             commands.push((entry.index, command));
         }
         let Some((last, _)) = places.last().copied() else { return Ok(()) };
+        let told = commands.iter().filter(|(_, command)| *command == Some(Command::TellHash));
+        let told: Vec<u64> = told.map(|(index, _)| index - 1).collect();
         let results = self.machine.apply(now_ms, commands)?;
         for ((index, term), result) in places.into_iter().zip(results) {
             self.settle_write(index, term, result);
@@ -54,17 +53,11 @@ impl<E: Engine> Group<E> {
         if self.machine.diverged().is_some() {
             return Err(Stop::Diverged);
         }
+        for index in told {
+            self.tell_hash(index);
+        }
         self.compare_hashes(last);
         Ok(())
-    }
-
-    /// Now and then the leader puts its hash into the log, for the others to compare.
-    fn compare_hashes(&mut self, applied: u64) {
-        if self.leads && applied / COMPARE_EVERY != self.compared / COMPARE_EVERY {
-            self.compared = applied;
-            let (index, hash) = (self.machine.applied(), self.machine.hash());
-            self.enqueue(Command::CheckHash { index, hash });
-        }
     }
 
     fn apply_change(&mut self, now_ms: u64, entry: &Entry) -> Result<(), Stop> {

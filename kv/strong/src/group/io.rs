@@ -45,6 +45,13 @@ pub enum GroupMessage {
         /// The last entry that it contained.
         index: u64,
     },
+    /// This member's state hash after an entry, to the leader.
+    Hash {
+        /// The entry.
+        index: u64,
+        /// The hash.
+        hash: [u8; 32],
+    },
     /// "Do I still belong to the group?" Answered only if not, by [`GroupMessage::Gone`].
     Belong {
         /// Its place in the group.
@@ -62,6 +69,7 @@ impl GroupMessage {
             Self::Chunk { bytes, .. } => bytes.len(),
             Self::Gone { .. }
             | Self::Belong { .. }
+            | Self::Hash { .. }
             | Self::Pull { .. }
             | Self::NoSnapshot { .. } => 0,
         }
@@ -176,6 +184,9 @@ pub enum Notice {
     ChangeRefused(u64),
     /// The group could not be opened, made or removed on this node.
     NotOpened(String),
+    /// Members differ in what they hold after this entry, and no majority of them agrees: nobody can say who
+    /// is right.
+    Disagreement(u64),
     /// The group has stopped on this node and serves nothing until it is opened again.
     Stopped(Stop),
 }

@@ -12,6 +12,7 @@
 mod apply;
 mod belong;
 mod change;
+mod compare;
 mod io;
 mod long_reads;
 mod ready;
@@ -37,6 +38,7 @@ use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 use belong::Belonging;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
+use compare::Comparing;
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
 use ready::Unsynced;
@@ -103,8 +105,8 @@ pub struct Group<E: Engine> {
     belonging: Belonging,
     /// Portions of work done.
     portions: u64,
-    /// The last entry at which the replicas' hashes were compared.
-    compared: u64,
+    /// The comparison of the replicas' hashes.
+    comparing: Comparing,
     stopped: Option<Stop>,
     outputs: VecDeque<Output>,
 }
@@ -202,10 +204,14 @@ impl<E: Engine> Group<E> {
             revoked_ms: 0,
             belonging: Belonging::new(now_ms),
             portions: 0,
-            compared: applied,
+            comparing: Comparing::since(applied),
             stopped: None,
             outputs: VecDeque::new(),
         };
+        if group.machine.diverged().is_some() {
+            group.stop(Stop::Diverged);
+            return Ok(group);
+        }
         group.sync_at_start();
         group.settle(now_ms);
         Ok(group)
@@ -392,6 +398,7 @@ impl<E: Engine> Group<E> {
             GroupMessage::Raft(message) => return self.on_raft(now_ms, from, message),
             GroupMessage::Gone { member, voters } => self.on_gone(from, member, voters),
             GroupMessage::Belong { member } => self.on_belong(from, member),
+            GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
             GroupMessage::Pull { index, cursor } => {
                 if cursor.len() <= CURSOR_BYTES_MAX && self.members.on(&from).is_some() {
                     self.on_pull(now_ms, from, index, &cursor);

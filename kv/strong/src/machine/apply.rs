@@ -54,6 +54,11 @@ impl<E: Engine> Stage<'_, E> {
         }
         let applied = match command {
             None => None,
+            // Telling it is the group's matter.
+            Some(Command::TellHash) => {
+                self.machine.hashes.keep(applied);
+                None
+            }
             Some(Command::CheckHash { index: at, hash }) => {
                 self.check_hash(at, hash);
                 None

@@ -29,13 +29,15 @@ pub enum Command {
         /// Why.
         refusal: Refusal,
     },
-    /// The leader's state hash at an entry: a replica that has another one there has diverged.
+    /// The state hash that most voters have after an entry: a replica that has another one has diverged.
     CheckHash {
         /// The entry.
         index: u64,
         /// The rolling hash after it.
         hash: [u8; 32],
     },
+    /// Every member tells the leader its state hash after the entry before this one.
+    TellHash,
 }
 
 impl Command {

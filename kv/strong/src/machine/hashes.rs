@@ -6,21 +6,36 @@ use std::collections::VecDeque;
 /// its hash and the slowest follower's applying that entry.
 const KEPT: usize = 1024;
 
-/// Index of an entry, hash after it; indices rise by one.
+/// Index of an entry, hash after it.
+type Hash = (u64, [u8; 32]);
+
+/// The last hashes; indices rise by one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hashes(VecDeque<(u64, [u8; 32])>);
+pub(super) struct Hashes {
+    last: VecDeque<Hash>,
+    /// The one that was compared last: the verdict on it may take longer than it is among the last.
+    compared: Option<Hash>,
+}
 
 impl Hashes {
     pub fn push(&mut self, index: u64, hash: [u8; 32]) {
-        if self.0.len() == KEPT {
-            self.0.pop_front();
+        if self.last.len() == KEPT {
+            self.last.pop_front();
         }
-        self.0.push_back((index, hash));
+        self.last.push_back((index, hash));
+    }
+
+    /// Keeps the hash of this entry until another one is kept.
+    pub fn keep(&mut self, index: u64) {
+        self.compared = self.at(index).map(|hash| (index, hash));
     }
 
     pub fn at(&self, index: u64) -> Option<[u8; 32]> {
-        let first = self.0.front()?.0;
+        if let Some((_, hash)) = self.compared.filter(|(compared, _)| *compared == index) {
+            return Some(hash);
+        }
+        let first = self.last.front()?.0;
         let at = usize::try_from(index.checked_sub(first)?).ok()?;
-        self.0.get(at).map(|(_, hash)| *hash)
+        self.last.get(at).map(|(_, hash)| *hash)
     }
 }

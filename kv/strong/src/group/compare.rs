@@ -1,0 +1,79 @@
+//! Replicas prove that they are equal: now and then every member tells the leader its state hash after the
+//! same entry. Where they differ, the majority of the voters decides through the log who has diverged; that
+//! may be the leader. The one that differs stops serving.
+
+use std::collections::BTreeMap;
+
+use starling_kv::Engine;
+
+use super::{Group, GroupMessage, Notice, Output};
+use crate::machine::Command;
+use crate::members::{MemberId, NodeKey};
+
+/// Entries between two comparisons. A guess: a fault is found within a second under load, and costs nothing.
+const COMPARE_EVERY: u64 = 4096;
+
+/// One comparison, on the leader.
+pub struct Comparing {
+    /// The last entry at which one was begun.
+    begun_at: u64,
+    /// The entry that is compared, and what members have after it. Words that are lost are not asked for
+    /// again: the next comparison comes.
+    index: u64,
+    hashes: BTreeMap<MemberId, [u8; 32]>,
+    /// Nothing more is to be said of it.
+    is_decided: bool,
+}
+
+impl Comparing {
+    pub fn since(applied: u64) -> Self {
+        Self { begun_at: applied, index: 0, hashes: BTreeMap::new(), is_decided: true }
+    }
+}
+
+impl<E: Engine> Group<E> {
+    /// Begins a comparison, where it is time.
+    pub(super) fn compare_hashes(&mut self, applied: u64) {
+        if self.leads && applied / COMPARE_EVERY != self.comparing.begun_at / COMPARE_EVERY {
+            self.comparing.begun_at = applied;
+            self.enqueue(Command::TellHash);
+        }
+    }
+
+    /// Tells the leader this member's hash after an entry.
+    pub(super) fn tell_hash(&mut self, index: u64) {
+        let Some(hash) = self.machine.hash_at(index) else { return };
+        if self.is_leader() {
+            self.comparing =
+                Comparing { index, hashes: BTreeMap::new(), is_decided: false, ..self.comparing };
+            self.note_hash(self.config.member, hash);
+        } else if let Some(to) = self.leader() {
+            self.outputs.push_back(Output::Send { to, message: GroupMessage::Hash { index, hash } });
+        }
+    }
+
+    pub(super) fn on_hash(&mut self, from: NodeKey, index: u64, hash: [u8; 32]) {
+        let Some(member) = self.members.on(&from) else { return };
+        if self.is_leader() && index == self.comparing.index && !self.comparing.is_decided {
+            self.note_hash(member, hash);
+        }
+    }
+
+    fn note_hash(&mut self, member: MemberId, hash: [u8; 32]) {
+        let comparing = &mut self.comparing;
+        comparing.hashes.insert(member, hash);
+        let has = |member: MemberId, wanted: &[u8; 32]| comparing.hashes.get(&member) == Some(wanted);
+        let agreed = comparing.hashes.values().find(|hash| self.members.has_majority(|id| has(id, hash)));
+        let differ = comparing.hashes.values().any(|other| *other != hash);
+        let are_all = self.members.nodes.keys().all(|member| comparing.hashes.contains_key(member));
+        comparing.is_decided = are_all || (differ && agreed.is_some());
+        let index = comparing.index;
+        match agreed.copied() {
+            Some(hash) if differ => self.enqueue(Command::CheckHash { index, hash }),
+            None if differ && are_all => {
+                self.outputs.push_back(Output::Notice(Notice::Disagreement(index)));
+            }
+            _ => {}
+        }
+    }
+}
