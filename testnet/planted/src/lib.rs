@@ -55,11 +55,39 @@ pub enum Bug {
     CacheUnbounded,
     /// A write is committed and not told to anybody.
     WriteNotTold,
+    /// A member of a group says to have what is not synced yet.
+    AcknowledgedBeforeSync,
+    /// Whom a member voted for is not read again after a restart.
+    VoteForgotten,
+    /// A leader answers reads without asking whether it still leads.
+    ReadWithoutQuorum,
+    /// The last entry that was applied is applied again after a restart.
+    AppliedTwice,
+    /// Voters are changed from one entry to the next, without a majority of both.
+    JointPhaseSkipped,
+    /// Keeping a lease alive does not prolong it.
+    LeaseEndsEarly,
+    /// What a named write was answered is not remembered.
+    SessionForgotten,
+    /// A watch that falls behind goes on after what waited for it.
+    WatchSkips,
 }
 
 impl Bug {
-    /// Every one.
-    pub const ALL: [Self; 23] = [
+    /// Those of strong keyspaces, which their own simulated world has to catch.
+    pub const STRONG: [Self; 8] = [
+        Self::AcknowledgedBeforeSync,
+        Self::VoteForgotten,
+        Self::ReadWithoutQuorum,
+        Self::AppliedTwice,
+        Self::JointPhaseSkipped,
+        Self::LeaseEndsEarly,
+        Self::SessionForgotten,
+        Self::WatchSkips,
+    ];
+
+    /// Those of everything else.
+    pub const EVENTUAL: [Self; 23] = [
         Self::IntervalOffByOne,
         Self::RefusedEntryClaimed,
         Self::DeletionIgnored,

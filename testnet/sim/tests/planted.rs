@@ -57,7 +57,7 @@ fn hunt(bug: Bug) -> Catches {
 #[test]
 fn every_planted_bug_is_caught() {
     println!("{:<26} {:>12} {:>12}  caught by", "bug", "first seed", "caught in");
-    let bugs = Mutex::new(Bug::ALL.into_iter());
+    let bugs = Mutex::new(Bug::EVENTUAL.into_iter());
     let next = || bugs.lock().expect("no run panics").next();
     let found = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -73,7 +73,7 @@ fn every_planted_bug_is_caught() {
         }
     });
     let found = found.into_inner().expect("no run panics");
-    assert_eq!(found.len(), Bug::ALL.len());
+    assert_eq!(found.len(), Bug::EVENTUAL.len());
     let missed: Vec<Bug> = found.iter().filter(|(_, c)| c.count == 0).map(|(bug, _)| *bug).collect();
     assert!(missed.is_empty(), "not noticed within {SEEDS} seeds: {missed:?}");
 }

@@ -1,7 +1,9 @@
 //! What is committed takes effect.
 
 use bincode::config;
-use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, EntryType};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType,
+};
 use starling_kv::Engine;
 
 use super::change::Change;
@@ -65,8 +67,7 @@ impl<E: Engine> Group<E> {
         // An entry that is applied again after a crash has changed the members already.
         if index > self.raw.store().members().1 {
             let change = Change::decode(&entry.context).ok_or(Stop::Unreadable(index))?;
-            let raft_change = raft_change(&change);
-            match self.raw.apply_conf_change(&raft_change) {
+            match self.apply_raft_change(&raft_change(&change)) {
                 Ok(conf) => {
                     for (member, node) in &change.added {
                         self.members.nodes.insert(*member, *node);
@@ -84,6 +85,24 @@ impl<E: Engine> Group<E> {
         self.machine.apply(now_ms, vec![(index, None)])?;
         self.settle_write(index, entry.term, None);
         Ok(())
+    }
+
+    fn apply_raft_change(&mut self, change: &ConfChangeV2) -> raft::Result<ConfState> {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::JointPhaseSkipped) {
+            let one = |change: &ConfChangeSingle| {
+                let mut one = ConfChangeV2::default();
+                one.set_changes(vec![change.clone()].into());
+                one
+            };
+            let steps: Vec<_> = change.get_changes().iter().map(one).collect();
+            return steps
+                .iter()
+                .map(|one| self.raw.apply_conf_change(one))
+                .last()
+                .unwrap_or_else(|| self.raw.apply_conf_change(change));
+        }
+        self.raw.apply_conf_change(change)
     }
 
     /// Cuts the log where the state machine contains it. A follower that is further behind gets a

@@ -228,6 +228,12 @@ impl<E: Engine> Group<E> {
         let may_begin = requests.round.is_none() && !requests.reads.is_empty();
         // Before it has committed an entry of its own term, a leader does not know what is committed.
         let knows = self.raw.raft.state == StateRole::Leader && self.raw.raft.commit_to_current_term();
+        #[cfg(planted)]
+        if may_begin && knows && starling_planted::on(starling_planted::Bug::ReadWithoutQuorum) {
+            let committed = self.raw.raft.raft_log.committed;
+            requests.ready.push_back((committed, std::mem::take(&mut requests.reads)));
+            return;
+        }
         if may_begin && knows {
             requests.next_round = requests.next_round.wrapping_add(1);
             requests.round = Some((requests.next_round, std::mem::take(&mut requests.reads)));

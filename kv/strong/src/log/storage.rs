@@ -38,6 +38,10 @@ impl<E: Engine> Storage for Log<E> {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let mut hard = HardState::default();
         (hard.term, hard.vote) = (self.tail.term, self.tail.vote);
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::VoteForgotten) {
+            hard.vote = 0;
+        }
         // Which entries are committed is learned again; those that are applied certainly are.
         hard.commit = self.applied.max(self.base.index);
         Ok(RaftState::new(hard, self.base.members.conf_state()))

@@ -98,6 +98,10 @@ impl Leases {
         if lease.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
             return None;
         }
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::LeaseEndsEarly) {
+            return Some(lease.ttl_ms);
+        }
         if self.leading {
             let deadline = now_ms.saturating_add(lease.ttl_ms);
             if let Some(before) = lease.deadline_ms.replace(deadline) {

@@ -119,6 +119,8 @@ impl<E: Engine> Machine<E> {
         };
         let rows = Prefix::new(&group, state.generation);
         let (leases, sessions) = (load_leases(&engine, rows)?, load_sessions(&engine, rows)?);
+        #[cfg(planted)]
+        let state = state.planted();
         let mut hashes = Hashes::default();
         hashes.push(state.applied, state.hash);
         Ok(Self {

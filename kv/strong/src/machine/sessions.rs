@@ -126,6 +126,10 @@ impl Sessions {
     /// evicted before its first answer reached it cannot be told from a new one: that takes
     /// [`CLIENTS_MAX`] other clients writing within the time of one request.
     pub fn look(&self, id: &RequestId) -> Known {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::SessionForgotten) {
+            return Known::New;
+        }
         let Some(client) = self.clients.get(&id.client) else {
             return if id.answered_below > 1 { Known::Forgotten } else { Known::New };
         };

@@ -52,7 +52,7 @@ fn run(seed: u64) {
             world.kill(leader, true);
             world.break_links(leader);
             world.run_for(300);
-            world.start(leader, leader as u64 + 1).expect("it opens");
+            world.start(leader);
         }
         let began = world.now_ms;
         let kept = ask(&mut world, &Request::KeepAlive { id: LEASE });

@@ -1,7 +1,11 @@
 //! Groups in virtual time, on machines that crash and a network that fails.
 
+mod compaction;
+mod divergence;
 mod elections;
 mod faults;
 mod leases;
 mod members;
+mod planted;
+mod reads;
 mod world;

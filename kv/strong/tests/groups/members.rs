@@ -2,7 +2,7 @@
 
 use crate::world::{World, clients, key, request};
 use starling_strong::api::{Request, Write};
-use starling_strong::group::{ChangeError, Group, Input};
+use starling_strong::group::{ChangeError, Input};
 
 /// Makes these the voters, asking whoever leads until it is done; panics if it does not come to it.
 fn set_voters(world: &mut World, nodes: &[usize]) {
@@ -115,7 +115,7 @@ fn a_follower_that_missed_too_much_gets_the_state_itself() {
     world.assert_equal();
     // What it got is on its disk.
     world.kill(behind, true);
-    world.start(behind, behind as u64 + 1).expect("it opens");
+    world.start(behind);
     world.run_for(2_000);
     world.assert_equal();
 }
@@ -136,12 +136,11 @@ fn changes_under_faults_are_linearizable() {
             }
             world.run_for(500);
             let node = world.below(5) as usize;
-            let member = world.nodes[node].group.as_ref().map(Group::member);
-            if let Some(member) = member {
+            if world.is_up(node) {
                 world.kill(node, true);
                 let pause = world.below(2_000);
                 world.run_for(pause);
-                world.start(node, member).expect("what was synced is there");
+                world.start(node);
             }
             world.run_for(1_000);
         }

@@ -56,6 +56,10 @@ impl Watcher {
         let bytes = event_bytes(event);
         if bytes > room || self.bytes + bytes > WATCH_BYTES_MAX {
             self.fall_back();
+            #[cfg(planted)]
+            if starling_planted::on(starling_planted::Bug::WatchSkips) {
+                self.next = revision;
+            }
             return false;
         }
         self.waiting.push_back((revision, Arc::clone(event), bytes));

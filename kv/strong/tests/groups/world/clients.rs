@@ -11,8 +11,11 @@ use starling_strong::group::{ChangeError, Input};
 use super::World;
 use super::linear::{Call, Op, is_linearizable};
 
-/// How long a client waits for an answer before it gives up.
-const PATIENCE_MS: u64 = 3_000;
+/// How long a client waits for an answer before it gives up: some do so while a leader that was cut off
+/// still believes to lead.
+fn patience_ms(client: usize) -> u64 {
+    if client.is_multiple_of(2) { 500 } else { 3_000 }
+}
 
 /// What one client is doing.
 #[derive(Clone)]
@@ -88,7 +91,7 @@ pub fn act(world: &mut World, client: usize) {
             world.clients.doing.insert(client, Some(doing));
             send(world, client);
         }
-        Some(doing) if now >= doing.start + PATIENCE_MS => end(world, client, None),
+        Some(doing) if now >= doing.start + patience_ms(client) => end(world, client, None),
         Some(_) => send(world, client),
     }
 }
@@ -109,10 +112,12 @@ fn draw(world: &mut World, client: usize) -> Doing {
         1 => (Op::Read(0), Request::Read(Read::Range(get(key)))),
         _ => (Op::Cas(from, value), Request::Write(Write::Txn(cas(key, from, value)))),
     };
-    // The client's own name for the write: sent again, it is applied once.
+    // The client's own name for the write: sent again, it is applied once. Some have none, and are sent
+    // once.
     let id = RequestId { client: client as u128 + 1, seq: value, answered_below: 0 };
-    let id = matches!(request, Request::Write(_)).then_some(id);
-    let options = Options { timeout_ms: PATIENCE_MS, stale: false, id, fence: None };
+    let is_named = matches!(request, Request::Write(_)) && !value.is_multiple_of(4);
+    let id = is_named.then_some(id);
+    let options = Options { timeout_ms: patience_ms(client), stale: false, id, fence: None };
     Doing { token: 0, key, op, start: world.now_ms, tries: 0, request, options }
 }
 
@@ -158,13 +163,16 @@ fn send(world: &mut World, client: usize) {
         return;
     }
     let any = up[world.below(up.len() as u64) as usize];
-    let node = world.clients.hints.remove(&client).filter(|hint| up.contains(hint)).unwrap_or(any);
+    // Some ask where nobody told them to: perhaps one that does not lead any more.
+    let hint =
+        world.clients.hints.remove(&client).filter(|hint| up.contains(hint) && !client.is_multiple_of(3));
+    let node = hint.unwrap_or(any);
     world.clients.next += 1;
     let token = world.clients.next;
     let Some(Some(doing)) = world.clients.doing.get_mut(&client) else { return };
     doing.token = token;
     doing.tries += 1;
-    let left = (doing.start + PATIENCE_MS).saturating_sub(world.now_ms);
+    let left = (doing.start + patience_ms(client)).saturating_sub(world.now_ms);
     let mut options = doing.options.clone();
     options.timeout_ms = left;
     let request = doing.request.clone();
@@ -194,8 +202,13 @@ pub fn on_answer(world: &mut World, token: u64, result: Result<Answer, Failure>)
     };
     match result {
         Ok(answer) => end(world, client, Some(&answer.body)),
-        // The same write under the same name: it may be in the log, and is applied once.
         Err(failure) => {
+            let is_nameless =
+                |doing: &Doing| doing.options.id.is_none() && matches!(doing.request, Request::Write(_));
+            if world.clients.doing[&client].as_ref().is_some_and(is_nameless) {
+                return end(world, client, None);
+            }
+            // The same write under the same name: it may be in the log, and is applied once.
             *world.clients.failures.entry(format!("{failure:?}")).or_default() += 1;
             let after = 20 + world.below(100);
             world.schedule_client(after, client);

@@ -1,8 +1,9 @@
-//! A disk that loses what was not synced.
+//! A disk that loses what was not synced, tears what it was writing, and now and then fails.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use starling_kv::engine::{Family, RowOp};
+use starling_kv::engine::{Family, RowOp, View, Visitor};
 use starling_kv::{Engine, Error, MemoryEngine};
 
 /// Rows in memory, and the writes since the last sync. Clones share both.
@@ -11,26 +12,32 @@ pub struct Disk {
     live: MemoryEngine,
     durable: MemoryEngine,
     unsynced: Arc<Mutex<Vec<Vec<RowOp>>>>,
+    /// So many more reads and writes work; then one fails, and all that follow.
+    works_for: Arc<Mutex<Option<u64>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Disk {
     pub fn new() -> Self {
-        Self { live: MemoryEngine::new(), durable: MemoryEngine::new(), unsynced: Arc::default() }
+        Self::of(MemoryEngine::new())
     }
 
-    fn unsynced(&self) -> MutexGuard<'_, Vec<Vec<RowOp>>> {
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn of(rows: MemoryEngine) -> Self {
+        Self { live: rows.copy(), durable: rows, unsynced: Arc::default(), works_for: Arc::default() }
     }
 
     /// How many writes a sync that begins now covers.
     pub fn pending(&self) -> usize {
-        self.unsynced().len()
+        lock(&self.unsynced).len()
     }
 
     /// A sync of the first `count` writes ends.
     pub fn synced(&self, count: usize) {
         let count = count.min(self.pending());
-        for ops in self.unsynced().drain(..count) {
+        for ops in lock(&self.unsynced).drain(..count) {
             self.durable.write(ops).expect("memory");
         }
     }
@@ -38,23 +45,126 @@ impl Disk {
     /// The disk after a power cut: of what was not synced, the first `kept` writes are there.
     pub fn after_power_cut(&self, kept: usize) -> Self {
         self.synced(kept);
-        Self { live: self.durable.copy(), durable: self.durable.copy(), unsynced: Arc::default() }
+        Self::of(self.durable.copy())
+    }
+
+    /// The same, and of the write after them, if it is one of the log, a part: its first `ops` rows, and
+    /// half of the next one. `None`: it is none of the log. An engine writes batches whole; the log does
+    /// not have to rely on it.
+    pub fn torn(&self, kept: usize, ops: usize) -> Option<Self> {
+        let batch = lock(&self.unsynced).get(kept).cloned()?;
+        let is_log = |op: &RowOp| {
+            matches!(
+                op,
+                RowOp::Put(Family::Raft, ..)
+                    | RowOp::Delete(Family::Raft, _)
+                    | RowOp::DeleteOnce(Family::Raft, _)
+            )
+        };
+        if !batch.iter().all(is_log) {
+            return None;
+        }
+        let after = self.after_power_cut(kept);
+        let ops = ops % batch.len();
+        let mut written = batch[..ops].to_vec();
+        if let RowOp::Put(family, key, row) = &batch[ops] {
+            written.push(RowOp::Put(*family, key.clone(), row[..row.len() / 2].to_vec()));
+        }
+        after.durable.write(written).expect("memory");
+        Some(Self::of(after.durable))
+    }
+
+    /// After so many more reads and writes nothing works any more, until [`Disk::repair`].
+    pub fn break_after(&self, operations: u64) {
+        *lock(&self.works_for) = Some(operations);
+    }
+
+    pub fn repair(&self) {
+        *lock(&self.works_for) = None;
+    }
+
+    /// Bytes of the rows that a machine accounts for, whatever is broken.
+    pub fn strong_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        for family in [Family::StrongNow, Family::StrongPast, Family::StrongChanges] {
+            let mut count = |key: &[u8], row: &[u8]| {
+                bytes += (key.len() + row.len()) as u64;
+                Ok(ControlFlow::Continue(()))
+            };
+            self.live.view().scan(family, &[], None, &mut count).expect("memory");
+        }
+        bytes
+    }
+
+    /// Counts the writes of a key, whose row ends in it, wrong from now on.
+    pub fn corrupt(&self, key: &[u8]) {
+        let mut rows = Vec::new();
+        let mut find = |row_key: &[u8], row: &[u8]| {
+            if row_key.ends_with(key) {
+                rows.push((row_key.to_vec(), row.to_vec()));
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        self.live.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
+        let (row_key, mut row) = rows.pop().expect("the key is there");
+        // The value's last byte.
+        if let Some(last) = row.last_mut() {
+            *last ^= 1;
+        }
+        self.live.write(vec![RowOp::Put(Family::StrongNow, row_key, row)]).expect("memory");
+    }
+
+    fn operate(&self) -> Result<(), Error> {
+        match &mut *lock(&self.works_for) {
+            None => Ok(()),
+            Some(0) => Err(Error::Storage { reason: "the disk is broken".into() }),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Rows at one instant, on a disk that may fail.
+pub struct DiskView<'a> {
+    rows: <MemoryEngine as Engine>::View<'a>,
+    disk: &'a Disk,
+}
+
+impl View for DiskView<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.disk.operate()?;
+        self.rows.get(family, key)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        self.disk.operate()?;
+        self.rows.scan(family, from, to, visit)
     }
 }
 
 impl Engine for Disk {
-    type View<'a> = <MemoryEngine as Engine>::View<'a>;
+    type View<'a> = DiskView<'a>;
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.operate()?;
         self.live.get(family, key)
     }
 
     fn view(&self) -> Self::View<'_> {
-        self.live.view()
+        DiskView { rows: self.live.view(), disk: self }
     }
 
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
-        self.unsynced().push(ops.clone());
+        self.operate()?;
+        lock(&self.unsynced).push(ops.clone());
         self.live.write(ops)
     }
 }

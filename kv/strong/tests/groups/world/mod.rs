@@ -1,9 +1,17 @@
 //! A small network of groups in virtual time: machines that crash and lose what they had not synced, and
 //! a network that loses, doubles, delays and divides.
 
+pub mod actors;
+mod checks;
 pub mod clients;
 pub mod disk;
 pub mod linear;
+pub mod locks;
+pub mod operator;
+pub mod queue;
+pub mod scribe;
+mod trouble;
+pub mod watchers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +19,17 @@ use bincode::config;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use starling_strong::api::{Options, Request};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Notice, OpenError, Output};
+use starling_strong::group::wire::{Kind, RaftMessage};
+use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Notice, Output, Stop};
 use starling_strong::machine;
 use starling_strong::members::{MemberId, NodeKey};
 
+use actors::Actors;
 use clients::Clients;
 use disk::Disk;
+use operator::Operator;
+use scribe::Scribe;
+use watchers::Watchers;
 
 pub const GROUP: [u8; 16] = [9; 16];
 
@@ -31,38 +44,114 @@ pub struct Weather {
 
 impl Weather {
     pub const FINE: Self = Self { loss: 0, doubling: 0, delay_ms: 1, sync_ms: 1 };
+    pub const SLOW: Self = Self { delay_ms: 120, ..Self::FINE };
+    pub const SLOW_DISKS: Self = Self { sync_ms: 150, ..Self::FINE };
     pub const FOUL: Self = Self { loss: 30, doubling: 30, delay_ms: 60, sync_ms: 30 };
 }
 
-enum Event {
-    Deliver { from: usize, to: usize, message: GroupMessage },
-    Synced { node: usize, life: u64, number: u64, writes: usize },
-    Wake { node: usize },
-    Client { client: usize },
+/// Faults that wait for the worst moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treachery {
+    /// Who has given its vote often dies at once, and comes back before the election is over.
+    Voters,
+    /// When a leader has applied a change of voters, those of before are cut off from the rest.
+    Changes,
+    /// When a client has been answered, everybody sometimes loses power at once.
+    Answers,
 }
 
+enum Event {
+    Deliver {
+        from: usize,
+        to: usize,
+        message: GroupMessage,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+        number: u64,
+        writes: usize,
+    },
+    Wake {
+        node: usize,
+    },
+    Work {
+        node: usize,
+        life: u64,
+    },
+    /// What came while a process stood still.
+    Late {
+        node: usize,
+        life: u64,
+        input: Input,
+    },
+    /// A process that has stopped is started again.
+    Restart {
+        node: usize,
+        life: u64,
+    },
+    PowerCut,
+    /// A partition ends.
+    Unblock,
+    Client {
+        client: usize,
+    },
+    Actor {
+        actor: usize,
+    },
+    Watcher {
+        watcher: usize,
+    },
+    Operator,
+}
+
+#[allow(clippy::struct_excessive_bools, reason = "each says one thing of a machine")]
 pub struct Node {
     pub disk: Disk,
     pub group: Option<Group<Disk>>,
-    is_down: bool,
+    /// Its place in the group, if it has one.
+    pub member: Option<MemberId>,
+    pub is_down: bool,
     /// Which run of the process it is: what was under way when it died is nobody's any more.
-    life: u64,
+    pub life: u64,
     /// Its clock runs so many per mille fast, from a beginning of its own.
     rate: u64,
-    epoch_ms: u64,
+    epoch_ms: i64,
     wake_at: u64,
+    is_working: bool,
+    /// The process stands still until then.
+    paused_until: u64,
+    /// Its log was damaged and did not open: it is a member no more, whoever knows.
+    pub is_lost: bool,
+    was_torn: bool,
+    /// A row was changed behind the back of its replica.
+    is_corrupt: bool,
+    /// Nodes of the voters it knew last.
+    voters: BTreeSet<NodeKey>,
+    is_scribed: bool,
 }
 
 pub struct World {
     pub now_ms: u64,
     pub nodes: Vec<Node>,
     pub clients: Clients,
+    pub actors: Actors,
+    pub watchers: Watchers,
+    pub operator: Operator,
+    pub scribe: Scribe,
     pub weather: Weather,
     pub rng: ChaCha12Rng,
     /// One-way: nothing goes from the first to the second.
     pub blocked: BTreeSet<(usize, usize)>,
+    pub treachery: Option<Treachery>,
     pub leaders: BTreeMap<u64, NodeKey>,
     pub notices: Vec<(usize, Notice)>,
+    /// How often [`Treachery`] struck: voters, changes.
+    betrayed: (u64, u64),
+    /// Term -> who wanted to lead in it.
+    candidates: BTreeMap<u64, BTreeSet<usize>>,
+    /// Logs that were damaged.
+    lost: u64,
     /// Writes are acknowledged without waiting for the disk: a bug, planted.
     pub syncs_lie: bool,
     events: BTreeMap<(u64, u64), Event>,
@@ -85,11 +174,19 @@ impl World {
             now_ms: 0,
             nodes: Vec::new(),
             clients: Clients::default(),
+            actors: Actors::default(),
+            watchers: Watchers::default(),
+            operator: Operator::default(),
+            scribe: Scribe::default(),
             weather: Weather::FINE,
             rng: ChaCha12Rng::seed_from_u64(seed),
             blocked: BTreeSet::new(),
+            treachery: None,
             leaders: BTreeMap::new(),
             notices: Vec::new(),
+            betrayed: (0, 0),
+            candidates: BTreeMap::new(),
+            lost: 0,
             syncs_lie: false,
             events: BTreeMap::new(),
             count: 0,
@@ -98,15 +195,23 @@ impl World {
         let keys: Vec<_> = (0..founders).map(key).collect();
         for node in 0..nodes {
             let disk = Disk::new();
-            let epoch_ms = world.below(5_000);
+            let epoch_ms = world.below(5_000).cast_signed();
             world.nodes.push(Node {
                 disk,
                 group: None,
+                member: (node < founders).then_some(node as u64 + 1),
                 is_down: false,
                 life: 0,
                 rate: 1000,
                 epoch_ms,
                 wake_at: 0,
+                is_working: false,
+                paused_until: 0,
+                is_lost: false,
+                was_torn: false,
+                is_corrupt: false,
+                voters: BTreeSet::new(),
+                is_scribed: false,
             });
             if node < founders {
                 let (config, seed) = (config(node, node as u64 + 1), world.seed());
@@ -132,16 +237,7 @@ impl World {
     /// A node's own clock.
     pub fn clock(&self, node: usize) -> u64 {
         let Node { rate, epoch_ms, .. } = &self.nodes[node];
-        epoch_ms + self.now_ms * rate / 1000
-    }
-
-    /// Lets a node's clock run at so many per mille from now on; it may jump forward, never back.
-    pub fn set_rate(&mut self, node: usize, rate: u64) {
-        let before = self.clock(node);
-        self.nodes[node].rate = rate;
-        let after = self.clock(node);
-        self.nodes[node].epoch_ms += before.saturating_sub(after);
-        self.wake(node);
+        (self.now_ms * rate / 1000).saturating_add_signed(*epoch_ms)
     }
 
     fn schedule(&mut self, at: u64, event: Event) {
@@ -154,6 +250,42 @@ impl World {
         let at = self.now_ms + after_ms;
         self.clients.turns.insert(client, at);
         self.schedule(at, Event::Client { client });
+    }
+
+    pub fn schedule_actor(&mut self, at: u64, actor: usize) {
+        self.schedule(at, Event::Actor { actor });
+    }
+
+    pub fn schedule_watcher(&mut self, after_ms: u64, watcher: usize) {
+        self.schedule(self.now_ms + after_ms, Event::Watcher { watcher });
+    }
+
+    pub fn schedule_operator(&mut self, after_ms: u64) {
+        self.schedule(self.now_ms + after_ms, Event::Operator);
+    }
+
+    /// Has the work done that a group does bit by bit.
+    fn plan_work(&mut self, node: usize) {
+        let Node { group, is_working, life, .. } = &mut self.nodes[node];
+        let Some(pause) = group.as_ref().and_then(Group::poll_work).filter(|_| !*is_working) else { return };
+        *is_working = true;
+        let life = *life;
+        self.schedule(self.now_ms + pause, Event::Work { node, life });
+    }
+
+    fn work(&mut self, node: usize, life: u64) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        if self.is_paused(node) {
+            self.schedule(self.nodes[node].paused_until, Event::Work { node, life });
+            return;
+        }
+        self.nodes[node].is_working = false;
+        if let Some(group) = &mut self.nodes[node].group {
+            group.work();
+            self.carry_out(node);
+        }
     }
 
     fn wake(&mut self, node: usize) {
@@ -184,7 +316,7 @@ impl World {
     pub fn run_till(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let deadline = self.now_ms + 60_000;
         while !holds(self) {
-            assert!(self.now_ms < deadline, "not within a minute: {what}");
+            assert!(self.now_ms < deadline, "not within a minute: {what}\n{}", self.picture());
             self.run_for(10);
         }
     }
@@ -210,16 +342,38 @@ impl World {
                     self.feed(node, Input::Timeout);
                 }
             }
+            Event::Work { node, life } => self.work(node, life),
+            Event::Late { node, life, input } => {
+                if self.nodes[node].life == life {
+                    self.feed(node, input);
+                }
+            }
+            Event::Restart { node, life } => {
+                if self.nodes[node].life == life {
+                    self.kill(node, false);
+                    self.start(node);
+                }
+            }
+            Event::PowerCut => self.cut_power(),
+            Event::Unblock => self.blocked.clear(),
             Event::Client { client } => {
                 if self.clients.turns.get(&client) == Some(&self.now_ms) {
                     self.clients.turns.remove(&client);
                     clients::act(self, client);
                 }
             }
+            Event::Actor { actor } => actors::turn(self, actor),
+            Event::Watcher { watcher } => watchers::turn(self, watcher),
+            Event::Operator => operator::turn(self),
         }
     }
 
     pub fn feed(&mut self, node: usize, input: Input) {
+        if self.is_paused(node) {
+            let (at, life) = (self.nodes[node].paused_until, self.nodes[node].life);
+            self.schedule(at, Event::Late { node, life, input });
+            return;
+        }
         let now = self.clock(node);
         if let Some(group) = &mut self.nodes[node].group {
             group.handle(now, input);
@@ -231,6 +385,7 @@ impl World {
         let now = self.clock(node);
         while let Some(output) = self.nodes[node].group.as_mut().and_then(Group::poll_output) {
             self.trace.update(format!("{} {node} {output:?}", self.now_ms).as_bytes());
+            self.betray_answer(&output);
             match output {
                 Output::Send { to, message } => self.send(node, index(&to), &message),
                 Output::Sync(number) => {
@@ -243,7 +398,13 @@ impl World {
                         self.nodes[node].group.as_mut().expect("it wrote").handle(now, Input::Synced(number));
                     }
                 }
+                Output::Answer { token, result } if actors::owns(token) => {
+                    actors::on_answer(self, token, result);
+                }
                 Output::Answer { token, result } => clients::on_answer(self, token, result),
+                Output::Redirect { token, leader } if actors::owns(token) => {
+                    actors::on_redirect(self, token, leader.as_ref().map(index));
+                }
                 Output::Redirect { token, leader } => {
                     clients::on_redirect(self, token, leader.as_ref().map(index));
                 }
@@ -254,9 +415,16 @@ impl World {
             }
         }
         self.wake(node);
+        self.plan_work(node);
+        self.betray_change(node);
+        scribe::listen(self, node);
     }
 
     fn send(&mut self, from: usize, to: usize, message: &GroupMessage) {
+        self.betray_voter(from, message);
+        if let GroupMessage::Raft(RaftMessage { kind: Kind::Vote, term, .. }) = message {
+            self.candidates.entry(*term).or_default().insert(from);
+        }
         let bytes = bincode::encode_to_vec(message, config::standard()).expect("memory");
         let (message, _): (GroupMessage, _) =
             bincode::decode_from_slice(&bytes, config::standard()).expect("a message comes back");
@@ -277,56 +445,48 @@ impl World {
             let known = *self.leaders.entry(*term).or_insert(*leader);
             assert_eq!(known, *leader, "two leaders in term {term}");
         }
+        if let Notice::Stopped(stop) = &notice {
+            if *stop == Stop::Diverged {
+                assert!(self.nodes[node].is_corrupt, "node {node} is said to have diverged");
+            } else {
+                // Somebody looks after the disk, and starts it again.
+                let (at, life) = (self.now_ms + 500, self.nodes[node].life);
+                self.schedule(at, Event::Restart { node, life });
+            }
+        }
         self.notices.push((node, notice));
     }
 
     fn invite(&mut self, node: usize, member: MemberId) {
-        if self.nodes[node].group.is_none() && !self.nodes[node].is_down {
-            let (config, seed, now) = (config(node, member), self.seed(), self.clock(node));
-            let group = Group::join(self.nodes[node].disk.clone(), config, seed, now);
-            self.nodes[node].group = Some(group.expect("an invited member"));
+        // It was removed, has not heard of it, and is to be a member again.
+        let members = operator::members(self).unwrap_or_default();
+        if let Some(group) = self.nodes[node].group.as_mut().filter(|group| group.member() < member) {
+            group.ask_whether_member(members.into_iter().map(key));
             self.carry_out(node);
         }
+        if self.nodes[node].group.is_none() && !self.nodes[node].is_down {
+            self.nodes[node].disk = Disk::new();
+            let (config, seed, now) = (config(node, member), self.seed(), self.clock(node));
+            let group = Group::join(self.nodes[node].disk.clone(), config, seed, now);
+            self.nodes[node].member = Some(member);
+            (self.nodes[node].is_lost, self.nodes[node].was_torn) = (false, false);
+            self.adopt(node, group.expect("an invited member"));
+        }
+    }
+
+    fn adopt(&mut self, node: usize, group: Group<Disk>) {
+        self.nodes[node].group = Some(group);
+        self.nodes[node].is_scribed = false;
+        self.nodes[node].is_working = false;
+        self.carry_out(node);
     }
 
     /// The member is none any more; its node forgets it.
     fn remove(&mut self, node: usize) {
         self.nodes[node].group = None;
+        self.nodes[node].member = None;
         self.nodes[node].disk = Disk::new();
         self.nodes[node].life += 1;
-    }
-
-    /// Kills the process on a node; with `power_cut`, of what was not synced only a part is left.
-    pub fn kill(&mut self, node: usize, power_cut: bool) {
-        let pending = self.nodes[node].disk.pending() as u64;
-        if power_cut {
-            let kept = if self.syncs_lie { 0 } else { self.below(pending + 1) as usize };
-            let disk = &self.nodes[node].disk;
-            self.nodes[node].disk = disk.after_power_cut(kept);
-        }
-        self.nodes[node].group = None;
-        self.nodes[node].is_down = true;
-        self.nodes[node].life += 1;
-        self.nodes[node].wake_at = 0;
-    }
-
-    /// Tells the others that links to a node broke.
-    pub fn break_links(&mut self, node: usize) {
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            self.feed(other, Input::PeerDown(key(node)));
-        }
-    }
-
-    /// Starts a killed node again.
-    pub fn start(&mut self, node: usize, member: MemberId) -> Result<(), OpenError> {
-        self.nodes[node].is_down = false;
-        let (seed, now) = (self.seed(), self.clock(node));
-        let disk = self.nodes[node].disk.clone();
-        if let Some(group) = Group::open(disk, config(node, member), seed, now)? {
-            self.nodes[node].group = Some(group);
-            self.carry_out(node);
-        }
-        Ok(())
     }
 
     pub fn is_up(&self, node: usize) -> bool {
@@ -337,7 +497,8 @@ impl World {
     pub fn leader(&mut self) -> Option<usize> {
         let terms = self.nodes.iter().enumerate().filter_map(|(node, it)| {
             let group = it.group.as_ref().filter(|group| group.is_leader())?;
-            Some((group.status(0).term, node))
+            let status = group.status(0);
+            status.stopped.is_none().then_some((status.term, node))
         });
         terms.max().map(|(_, node)| node)
     }
@@ -347,11 +508,15 @@ impl World {
         self.leader().expect("there is one")
     }
 
-    /// Cuts these off from all others, both ways.
-    pub fn cut_off(&mut self, some: &[usize]) {
-        for inside in some {
-            for outside in (0..self.nodes.len()).filter(|node| !some.contains(node)) {
-                self.blocked.extend([(*inside, outside), (outside, *inside)]);
+    /// What gossip does: nodes that hear of no leader learn where the group lives.
+    pub fn gossip(&mut self) {
+        let Some(members) = operator::members(self) else { return };
+        for node in 0..self.nodes.len() {
+            let now = self.clock(node);
+            let Some(group) = &mut self.nodes[node].group else { continue };
+            if group.is_lonely(now) && !members.contains(&node) {
+                group.ask_whether_member(members.iter().map(|member| key(*member)));
+                self.carry_out(node);
             }
         }
     }
@@ -359,17 +524,6 @@ impl World {
     /// One word for everything that has happened.
     pub fn trace(&self) -> blake3::Hash {
         self.trace.finalize()
-    }
-
-    /// Every replica that is up has applied the same entries to the same state.
-    pub fn assert_equal(&mut self) {
-        let states: BTreeSet<_> = self
-            .nodes
-            .iter_mut()
-            .filter_map(|node| node.group.as_mut())
-            .map(|group| (group.machine().applied(), group.machine().hash(), group.machine().revision()))
-            .collect();
-        assert_eq!(states.len(), 1, "replicas differ: {states:?}");
     }
 }
 

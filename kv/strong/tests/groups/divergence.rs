@@ -1,0 +1,53 @@
+//! A replica that differs stops serving, whether it leads or follows; the others go on.
+
+use starling_strong::api::{Put, Request, Write};
+
+use crate::world::{World, clients, request};
+
+/// More than one comparison comes in so many entries.
+const WRITES: u64 = 10_000;
+
+/// Rewrites one key, whose value is kept: what it was before shows in the state.
+fn write(world: &mut World, from: u64) {
+    for n in from..from + WRITES {
+        if n % 100 == 0 {
+            world.run_for(30);
+        }
+        let Some(leader) = world.leader() else { continue };
+        let kept = Put { value: None, ..clients::put(1, 0) };
+        world.feed(leader, request(n, Request::Write(Write::Put(kept)), 5_000));
+    }
+    world.run_for(2_000);
+}
+
+fn run(seed: u64, leads: bool) {
+    let mut world = World::new(seed, 3, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    world.feed(leader, request(1, Request::Write(Write::Put(clients::put(1, 7))), 1_000));
+    world.run_for(1_000);
+    let victim = if leads { leader } else { (leader + 1) % 3 };
+    world.corrupt(victim, 1);
+    write(&mut world, 1_000);
+    let diverged: Vec<usize> = (0..3).filter(|node| world.has_diverged(*node)).collect();
+    assert_eq!(diverged, [victim], "who says to have diverged; node {leader} led");
+    world.clients.answers.clear();
+    write(&mut world, 100_000);
+    let answered = world.clients.answers.values().filter(|answer| answer.is_ok()).count();
+    assert!(answered > 9_000, "the others go on: {answered} answers");
+    // It still knows when it is started again.
+    world.kill(victim, false);
+    world.start(victim);
+    world.run_for(2_000);
+    assert!(world.has_diverged(victim) && world.leader() != Some(victim));
+}
+
+#[test]
+fn a_follower_that_differs_stops() {
+    run(1, false);
+}
+
+#[test]
+fn a_leader_that_differs_stops_and_another_one_leads() {
+    run(2, true);
+}

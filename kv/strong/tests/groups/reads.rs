@@ -1,0 +1,53 @@
+//! A read of many keys does not hold up what comes after it.
+
+use starling_strong::api::{Body, Keys, Put, Range, Read, Request, Txn, TxnOp, Write};
+
+use crate::world::{World, clients, request};
+
+const KEYS: u64 = 60_000;
+const LONG: u64 = 1_000_000;
+
+fn fill(world: &mut World, leader: usize) {
+    for first in (0..KEYS).step_by(100) {
+        let put = |n: u64| {
+            let (key, value) = (format!("k{n:06}").into_bytes(), Some(b"v".to_vec()));
+            TxnOp::Put(Put { key, value, lease: Some(0), prev: false })
+        };
+        let then = (first..first + 100).map(put).collect();
+        let txn = Txn { compare: Vec::new(), then, otherwise: Vec::new() };
+        world.feed(leader, request(first, Request::Write(Write::Txn(txn)), 10_000));
+        world.run_for(2);
+    }
+    world.run_for(2_000);
+}
+
+#[test]
+fn puts_and_gets_go_on_while_many_keys_are_counted() {
+    let mut world = World::new(1, 3, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(500);
+    fill(&mut world, leader);
+    world.clients.answers.clear();
+    let all = Keys::Range { from: b"k".to_vec(), to: None };
+    for token in [LONG, LONG + 1] {
+        let count = Range { keys: all.clone(), count_only: true, ..clients::get(0) };
+        world.feed(leader, request(token, Request::Read(Read::Range(count)), 10_000));
+    }
+    let mut meanwhile = 0;
+    while !world.clients.answers.contains_key(&LONG) {
+        meanwhile += 1;
+        assert!(meanwhile < 1_000, "the long read ends");
+        let more = Put { key: format!("k{meanwhile:06}x").into_bytes(), ..clients::put(0, 1) };
+        world.feed(leader, request(2 * LONG + meanwhile, Request::Write(Write::Put(more)), 10_000));
+        world.feed(leader, request(3 * LONG + meanwhile, Request::Read(Read::Range(clients::get(1))), 500));
+        world.run_for(10);
+    }
+    let answered = world.clients.answers.keys().filter(|token| **token > 2 * LONG).count() as u64;
+    assert!(meanwhile > 2 && answered >= 2 * (meanwhile - 2), "{answered} answers in {meanwhile} rounds");
+    world.run_for(1_000);
+    for token in [LONG, LONG + 1] {
+        let answer = world.clients.answers[&token].as_ref().expect("an answer");
+        let Body::Range(found) = &answer.body else { panic!("not what a range is answered: {answer:?}") };
+        assert!(found.count >= KEYS && found.count < KEYS + meanwhile, "{} keys", found.count);
+    }
+}

@@ -1,0 +1,164 @@
+//! What can happen to machines and to the network between them.
+
+use std::collections::BTreeSet;
+
+use starling_strong::group::wire::{Kind, RaftMessage};
+use starling_strong::group::{Group, GroupMessage, Input, OpenError, Output, Stop};
+use starling_strong::log::LogError;
+use starling_strong::members::NodeKey;
+
+use super::{Event, Treachery, World, config, index, key};
+
+impl World {
+    /// Lets a node's clock run at so many per mille from now on. It does not jump: that of a process
+    /// counts the time that passes.
+    pub fn set_rate(&mut self, node: usize, rate: u64) {
+        let before = self.clock(node);
+        self.nodes[node].rate = rate;
+        let after = self.clock(node);
+        self.nodes[node].epoch_ms += before.cast_signed() - after.cast_signed();
+        self.wake(node);
+    }
+
+    /// Lets a process stand still for a while. What is sent to it arrives when it goes on.
+    pub fn pause(&mut self, node: usize, ms: u64) {
+        self.nodes[node].paused_until = self.nodes[node].paused_until.max(self.now_ms + ms);
+    }
+
+    pub(super) fn is_paused(&self, node: usize) -> bool {
+        self.now_ms < self.nodes[node].paused_until
+    }
+
+    /// Kills the process on a node; with `power_cut`, of what was not synced only a part is left.
+    pub fn kill(&mut self, node: usize, power_cut: bool) {
+        let pending = self.nodes[node].disk.pending() as u64;
+        if power_cut {
+            let loses_all = self.syncs_lie || self.below(2) == 0;
+            let kept = if loses_all { 0 } else { self.below(pending + 1) as usize };
+            let disk = &self.nodes[node].disk;
+            self.nodes[node].disk = disk.after_power_cut(kept);
+        }
+        self.put_down(node);
+    }
+
+    /// Cuts the power of a node while its log is written: what comes after the last whole write is torn.
+    pub fn tear(&mut self, node: usize) {
+        let pending = self.nodes[node].disk.pending() as u64;
+        let (kept, ops) = (self.below(pending.max(1)) as usize, self.below(1 << 16) as usize);
+        let torn = self.nodes[node].disk.torn(kept, ops);
+        match torn {
+            Some(disk) => (self.nodes[node].disk, self.nodes[node].was_torn) = (disk, true),
+            None => self.nodes[node].disk = self.nodes[node].disk.after_power_cut(kept),
+        }
+        self.put_down(node);
+    }
+
+    pub(super) fn put_down(&mut self, node: usize) {
+        self.nodes[node].group = None;
+        self.nodes[node].is_down = true;
+        self.nodes[node].life += 1;
+        self.nodes[node].wake_at = 0;
+        self.nodes[node].paused_until = 0;
+        self.nodes[node].disk.repair();
+    }
+
+    /// Changes what a replica holds of a key.
+    pub fn corrupt(&mut self, node: usize, key: u8) {
+        self.nodes[node].is_corrupt = true;
+        self.nodes[node].disk.corrupt(&[key]);
+    }
+
+    /// Whether a node has found that its replica differs from the others.
+    pub fn has_diverged(&self, node: usize) -> bool {
+        let group = self.nodes[node].group.as_ref();
+        group.is_some_and(|group| group.status(0).stopped == Some(Stop::Diverged))
+    }
+
+    /// Tells the others that links to a node broke.
+    pub fn break_links(&mut self, node: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.feed(other, Input::PeerDown(key(node)));
+        }
+    }
+
+    /// Starts a killed node again. A log that was damaged does not open: its node is lost as a member, and
+    /// may be invited as another one.
+    pub fn start(&mut self, node: usize) {
+        self.nodes[node].is_down = false;
+        self.nodes[node].disk.repair();
+        let Some(member) = self.nodes[node].member else { return };
+        let (seed, now) = (self.seed(), self.clock(node));
+        let disk = self.nodes[node].disk.clone();
+        match Group::open(disk, config(node, member), seed, now) {
+            Ok(Some(group)) => self.adopt(node, group),
+            // It was invited and lost its power before it had said anything: it is invited again.
+            Ok(None) => self.nodes[node].member = None,
+            Err(OpenError::Log(LogError::Damaged { .. } | LogError::Truncated { .. }))
+                if self.nodes[node].was_torn =>
+            {
+                self.lost += 1;
+                self.nodes[node].is_lost = true;
+                self.nodes[node].member = None;
+            }
+            Err(error) => panic!("node {node} does not open: {error}"),
+        }
+    }
+
+    /// All lose power at once, and come back.
+    pub fn cut_power(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.is_up(node) {
+                self.kill(node, true);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].is_down {
+                self.start(node);
+            }
+        }
+    }
+
+    /// Cuts these off from all others, both ways.
+    pub fn cut_off(&mut self, some: &[usize]) {
+        for inside in some {
+            for outside in (0..self.nodes.len()).filter(|node| !some.contains(node)) {
+                self.blocked.extend([(*inside, outside), (outside, *inside)]);
+            }
+        }
+    }
+
+    /// See [`Treachery::Answers`].
+    pub(super) fn betray_answer(&mut self, output: &Output) {
+        let is_answer = matches!(output, Output::Answer { result: Ok(_), .. });
+        if self.treachery == Some(Treachery::Answers) && is_answer && self.below(40) == 0 {
+            self.schedule(self.now_ms, Event::PowerCut);
+        }
+    }
+
+    /// See [`Treachery::Changes`].
+    pub(super) fn betray_change(&mut self, node: usize) {
+        let Some(group) = &self.nodes[node].group else { return };
+        let members = group.members();
+        let now: BTreeSet<NodeKey> =
+            members.voters.iter().filter_map(|voter| members.nodes.get(voter)).copied().collect();
+        let is_leader = group.is_leader();
+        let before = std::mem::replace(&mut self.nodes[node].voters, now.clone());
+        if self.treachery == Some(Treachery::Changes) && is_leader && !before.is_empty() && before != now {
+            let left: Vec<usize> = before.iter().map(index).filter(|other| *other != node).collect();
+            self.cut_off(&left);
+            self.betrayed.1 += 1;
+            self.schedule(self.now_ms + 2_500, Event::Unblock);
+        }
+    }
+
+    /// See [`Treachery::Voters`].
+    pub(super) fn betray_voter(&mut self, from: usize, message: &GroupMessage) {
+        let gives_vote =
+            matches!(message, GroupMessage::Raft(RaftMessage { kind: Kind::VoteReply, reject: false, .. }));
+        if self.treachery == Some(Treachery::Voters) && gives_vote && self.below(4) > 0 {
+            let (at, life) = (self.now_ms + 1, self.nodes[from].life);
+            self.betrayed.0 += 1;
+            self.schedule(at, Event::Restart { node: from, life });
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Watchers on any replica: some poll seldom and fall behind, some move from one replica to another. What
+//! they are told has to be what happened: in order, everything, and nothing twice.
+
+use starling_strong::api::{Event, EventKind, Keys, Revision, Watch, WatchUpdate};
+use starling_strong::machine::WatchId;
+
+use super::World;
+
+/// What a watcher was told without a gap: everything after one revision, up to another.
+struct Stretch {
+    after: Revision,
+    to: Revision,
+    events: Vec<Event>,
+}
+
+pub struct Watcher {
+    keys: Keys,
+    only: Option<EventKind>,
+    /// Pauses between two looks, milliseconds, at most.
+    pace_ms: u64,
+    /// Its node, which run of the process it is, and the watch's name there.
+    at: Option<(usize, u64, WatchId)>,
+    told: Vec<Stretch>,
+}
+
+#[derive(Default)]
+pub struct Watchers {
+    pub all: Vec<Watcher>,
+    names: WatchId,
+}
+
+pub fn begin(world: &mut World, keys: Keys, only: Option<EventKind>, pace_ms: u64) {
+    let number = world.watchers.all.len();
+    world.watchers.all.push(Watcher { keys, only, pace_ms, at: None, told: Vec::new() });
+    world.schedule_watcher(1, number);
+}
+
+/// It is a watcher's turn.
+pub fn turn(world: &mut World, number: usize) {
+    let (moves, bytes_max) = (world.below(30) == 0, 1 + world.below(64 << 10) as usize);
+    let polls = 1 + world.below(8);
+    if moves {
+        leave(world, number);
+    }
+    if !is_attached(world, number) {
+        attach(world, number);
+    }
+    for _ in 0..polls {
+        if !poll(world, number, bytes_max) {
+            break;
+        }
+    }
+    let pause = 1 + world.below(world.watchers.all[number].pace_ms);
+    world.schedule_watcher(pause, number);
+}
+
+fn leave(world: &mut World, number: usize) {
+    let is_attached = is_attached(world, number);
+    let Some((node, _, id)) = world.watchers.all[number].at.take().filter(|_| is_attached) else { return };
+    if let Some(group) = &mut world.nodes[node].group {
+        group.machine().unwatch(id);
+    }
+}
+
+fn is_attached(world: &World, number: usize) -> bool {
+    let at = world.watchers.all[number].at;
+    at.is_some_and(|(node, life, _)| world.nodes[node].life == life && world.is_up(node))
+}
+
+fn attach(world: &mut World, number: usize) {
+    let up: Vec<usize> = (0..world.nodes.len()).filter(|node| world.is_up(*node)).collect();
+    if up.is_empty() {
+        return;
+    }
+    let node = up[world.below(up.len() as u64) as usize];
+    world.watchers.names += 1;
+    let id = world.watchers.names;
+    let life = world.nodes[node].life;
+    let watcher = &mut world.watchers.all[number];
+    let from_revision = watcher.told.last().map_or(0, |stretch| stretch.to + 1);
+    let watch = Watch { keys: watcher.keys.clone(), from_revision, prev: false, only: watcher.only };
+    let Some(group) = &mut world.nodes[node].group else { return };
+    group.machine().watch(id, watch).expect("few watches");
+    watcher.at = Some((node, life, id));
+}
+
+/// Whether there may be more.
+fn poll(world: &mut World, number: usize, bytes_max: usize) -> bool {
+    let watcher = &mut world.watchers.all[number];
+    let Some((node, _, id)) = watcher.at else { return false };
+    let Some(group) = &mut world.nodes[node].group else { return false };
+    match group.machine().poll_watch(id, bytes_max) {
+        Ok(Some(WatchUpdate::Created { revision })) => {
+            if watcher.told.is_empty() {
+                watcher.told.push(Stretch { after: revision, to: revision, events: Vec::new() });
+            }
+        }
+        Ok(Some(WatchUpdate::Events { revision, events })) => {
+            let stretch = watcher.told.last_mut().expect("it was created");
+            assert!(revision > stretch.to, "told of {revision} after {}", stretch.to);
+            stretch.to = revision;
+            stretch.events.extend(events);
+        }
+        Ok(Some(WatchUpdate::Compacted { oldest })) => {
+            watcher.at = None;
+            let after = oldest - 1;
+            watcher.told.push(Stretch { after, to: after, events: Vec::new() });
+            return false;
+        }
+        Ok(Some(other)) => panic!("not what a watch is told: {other:?}"),
+        Ok(None) => return false,
+        // Its disk is broken: it goes elsewhere.
+        Err(_) => {
+            watcher.at = None;
+            return false;
+        }
+    }
+    true
+}
+
+fn contains(keys: &Keys, key: &[u8]) -> bool {
+    match keys {
+        Keys::One(one) => one == key,
+        Keys::Range { from, to } => {
+            from.as_slice() <= key && to.as_ref().is_none_or(|to| key < to.as_slice())
+        }
+    }
+}
+
+/// Everybody takes in what is left, and was told what happened.
+pub fn check(world: &mut World) {
+    for number in 0..world.watchers.all.len() {
+        // A step of catching up may come to nothing.
+        for _ in 0..1_000 {
+            if !is_attached(world, number) {
+                attach(world, number);
+            }
+            poll(world, number, usize::MAX);
+        }
+    }
+    let end = world.scribe.last();
+    for (number, watcher) in world.watchers.all.iter().enumerate() {
+        let count = watcher.told.len();
+        for (at, stretch) in watcher.told.iter().enumerate() {
+            let to = if at + 1 == count { end.max(stretch.to) } else { stretch.to };
+            let range = stretch.after + 1..to + 1;
+            let happened = world.scribe.changes.range(range.clone()).flat_map(|(_, (_, events))| events);
+            let wanted = happened.filter(|event| {
+                contains(&watcher.keys, &event.kv.key) && watcher.only.is_none_or(|only| only == event.kind)
+            });
+            let (wanted, told): (Vec<_>, Vec<_>) = (wanted.collect(), stretch.events.iter().collect());
+            let differs = wanted.iter().zip(&told).position(|(wanted, told)| wanted != told);
+            let at = differs.unwrap_or(wanted.len().min(told.len()));
+            assert!(
+                wanted == told,
+                "watcher {number}, revisions {range:?}: {} events of {}; of {:?} it was told {:?}",
+                told.len(),
+                wanted.len(),
+                wanted.get(at).map(|event| (&event.kv.key, event.kv.mod_revision)),
+                told.get(at).map(|event| (&event.kv.key, event.kv.mod_revision)),
+            );
+        }
+    }
+}
+
+/// What they met.
+pub fn reached(world: &World) -> Vec<(&'static str, u64)> {
+    let told: u64 =
+        world.watchers.all.iter().flat_map(|watcher| &watcher.told).map(|it| it.events.len() as u64).sum();
+    let gaps: u64 = world.watchers.all.iter().map(|watcher| watcher.told.len() as u64 - 1).sum();
+    vec![("events told", told), ("watches that were compacted away", gaps)]
+}
