@@ -1,0 +1,234 @@
+//! What nodes say to each other about strong keyspaces, and what they publish, byte for byte, as a file. A
+//! change of any needs a new format version, not a new golden file: what released versions say must stay
+//! readable.
+//!
+//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-core --test golden` writes the file anew.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use starling_core::strong::{Hint, Manage, StrongMessage};
+use starling_proto::message::Payload;
+use starling_proto::{NodeId, NodeRecord, Role};
+use starling_strong::api::{
+    Answer, Body, Event, EventKind, Failure, Fence, KeyValue, Keys, Member, Options, Put, Range, Read,
+    Refusal, Request, RequestId, SortBy, SortOrder, Status, Watch, WatchUpdate, Write,
+};
+use starling_strong::group::{ChangeError, GroupMessage};
+
+const GROUP: [u8; 16] = [9; 16];
+
+fn record(n: u8) -> NodeRecord {
+    NodeRecord {
+        id: NodeId([n; 32]),
+        incarnation: 1_700_000_000_000,
+        revision: 2,
+        role: Role::Replica,
+        name: format!("node-{n}"),
+        addresses: vec!["/ip4/192.0.2.1/tcp/4001".into()],
+        signature: vec![n; 64],
+    }
+}
+
+fn options() -> Options {
+    let id = RequestId { client: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10, seq: 300, answered_below: 7 };
+    let fence = Fence { lock: b"lock".to_vec(), token: 2 };
+    Options { timeout_ms: 5_000, stale: false, id: Some(id), fence: Some(fence) }
+}
+
+fn requests() -> [(&'static str, Request); 4] {
+    let put = Put { key: b"k".to_vec(), value: Some(b"v".to_vec()), lease: Some(7), prev: true };
+    let range = Range {
+        keys: Keys::Range { from: b"a".to_vec(), to: Some(b"b".to_vec()) },
+        limit: 10,
+        revision: 300,
+        sort: Some((SortBy::ModRevision, SortOrder::Descending)),
+        keys_only: true,
+        count_only: false,
+        min_mod_revision: 1,
+        max_mod_revision: 2,
+        min_create_revision: 3,
+        max_create_revision: 4,
+    };
+    [
+        ("ask.write", Request::Write(Write::Put(put))),
+        ("ask.read", Request::Read(Read::Range(range))),
+        ("ask.keep_alive", Request::KeepAlive { id: 7 }),
+        ("ask.time_to_live", Request::TimeToLive { id: -7, keys: true }),
+    ]
+}
+
+fn failures() -> Vec<(&'static str, Failure)> {
+    let keyspace = || String::from("orders");
+    vec![
+        ("answered.refused", Failure::Refused(Refusal::Compacted { asked: 3, oldest: 5 })),
+        ("answered.no_such_keyspace", Failure::NoSuchKeyspace(keyspace())),
+        ("answered.ambiguous", Failure::Ambiguous(keyspace())),
+        (
+            "answered.no_majority",
+            Failure::NoMajority { keyspace: keyspace(), missing: vec!["node-1".into()] },
+        ),
+        ("answered.timeout", Failure::Timeout(keyspace())),
+        ("answered.outcome_unknown", Failure::OutcomeUnknown(keyspace())),
+        ("answered.overloaded", Failure::Overloaded),
+        ("answered.no_replica", Failure::NoReplica(keyspace())),
+        ("answered.diverged", Failure::Diverged(keyspace())),
+        ("answered.storage", Failure::Storage("full".into())),
+    ]
+}
+
+fn updates() -> Vec<(&'static str, WatchUpdate)> {
+    let kv = |value: &[u8]| KeyValue {
+        key: b"k".to_vec(),
+        value: value.to_vec(),
+        create_revision: 2,
+        mod_revision: 300,
+        version: 4,
+        lease: 7,
+    };
+    let events = vec![
+        Event { kv: kv(b"new"), kind: EventKind::Put, prev: Some(kv(b"old")) },
+        Event { kv: kv(b""), kind: EventKind::Delete, prev: None },
+    ];
+    vec![
+        ("update.created", WatchUpdate::Created { revision: 300 }),
+        ("update.events", WatchUpdate::Events { revision: 300, events }),
+        ("update.progress", WatchUpdate::Progress { revision: 300 }),
+        ("update.compacted", WatchUpdate::Compacted { oldest: 200 }),
+        ("update.lost", WatchUpdate::Lost { reason: "gone".into() }),
+    ]
+}
+
+fn status() -> Status {
+    let member = Member {
+        id: 2,
+        node: [2; 32],
+        name: "node-2".into(),
+        learner: true,
+        peer_urls: vec!["/ip4/192.0.2.1/tcp/4001".into()],
+        client_urls: vec!["http://192.0.2.1:2379".into()],
+    };
+    Status {
+        group: GROUP,
+        member: 1,
+        leader: Some(2),
+        term: 300,
+        members: vec![member],
+        revision: 70_000,
+        log_index: 70_001,
+        applied_index: 70_002,
+        bytes: 70_003,
+    }
+}
+
+/// One of every message; of those that carry what clients say, one of each kind.
+fn messages() -> Vec<(&'static str, StrongMessage)> {
+    let (group, id) = (GROUP, 300);
+    let keyspace = || String::from("orders");
+    let answer = Answer { revision: 300, body: Body::LeaseGranted { id: 7, ttl_ms: 5_000 } };
+    let watch = Watch {
+        keys: Keys::Range { from: b"k".to_vec(), to: None },
+        from_revision: 300,
+        prev: true,
+        only: Some(EventKind::Delete),
+    };
+    let mut all = vec![
+        (
+            "groups",
+            StrongMessage::Groups(vec![(group, GroupMessage::Gone { member: 3, voters: vec![[1; 32]] })]),
+        ),
+        ("found", StrongMessage::Found { group, keyspace: keyspace(), founders: vec![record(1), record(2)] }),
+        ("founded", StrongMessage::Founded { group, refusal: None }),
+        ("founded.refused", StrongMessage::Founded { group, refusal: Some("no room".into()) }),
+        (
+            "invite",
+            StrongMessage::Invite { group, keyspace: keyspace(), member: 4, members: vec![record(1)] },
+        ),
+        ("drop", StrongMessage::Drop { group }),
+        ("answered", StrongMessage::Answered { id, result: Ok(answer) }),
+        ("elsewhere", StrongMessage::Elsewhere { id, leader: Some([1; 32]), missing: vec![[2; 32]] }),
+        ("manage.voters", StrongMessage::Manage { id, group, change: Manage::Voters(vec![record(1)]) }),
+        ("manage.transfer", StrongMessage::Manage { id, group, change: Manage::Transfer([1; 32]) }),
+        ("managed", StrongMessage::Managed { id, result: Ok(()) }),
+        ("managed.refused", StrongMessage::Managed { id, result: Err(ChangeError::NoMajority) }),
+        ("describe", StrongMessage::Describe { id, group }),
+        ("described", StrongMessage::Described { id, status: status() }),
+        ("watch", StrongMessage::Watch { id, group, watch, updates: 64 }),
+        ("more", StrongMessage::More { id, updates: 64 }),
+        ("progress", StrongMessage::Progress { id }),
+        ("unwatch", StrongMessage::Unwatch { id }),
+    ];
+    let ask = |request| StrongMessage::Ask { id, group, request, options: options() };
+    all.extend(requests().map(|(name, request)| (name, ask(request))));
+    let answered = |failure| StrongMessage::Answered { id, result: Err(failure) };
+    all.extend(failures().into_iter().map(|(name, failure)| (name, answered(failure))));
+    let update = |update| StrongMessage::Update { id, update };
+    all.extend(updates().into_iter().map(|(name, it)| (name, update(it))));
+    all
+}
+
+fn hint() -> Hint {
+    Hint { group: GROUP, term: 300, members: vec![record(1), record(2)], voters: 3 }
+}
+
+/// Every example by its name, as bytes.
+fn encoded() -> Vec<(&'static str, Vec<u8>)> {
+    let messages = messages().into_iter().map(|(name, message)| (name, message.encode().0.to_vec()));
+    messages.chain([("hint", hint().encode().to_vec())]).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writes to memory");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+    (0..text.len()).step_by(2).map(digits).collect()
+}
+
+fn golden(found: &str) -> String {
+    let path = PathBuf::from("tests/golden/strong.txt");
+    if std::env::var_os("STARLING_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).expect("writes");
+    }
+    std::fs::read_to_string(&path).expect("the golden file is in the repository")
+}
+
+#[test]
+fn messages_and_hints_are_as_they_were() {
+    let found: String =
+        encoded().iter().map(|(name, bytes)| [*name, " ", &hex(bytes), "\n"].concat()).collect();
+    let written = golden(&found);
+    assert_eq!(found, written, "the format changed: it needs a new version");
+    let mut examples = messages().into_iter();
+    for line in written.lines() {
+        let (name, bytes) = line.split_once(' ').expect("a name and bytes");
+        let bytes = unhex(bytes);
+        if name == "hint" {
+            assert_eq!(Hint::decode(&bytes), Ok(hint()));
+        } else {
+            let expected = examples.next().expect("an example for each line");
+            let decoded = StrongMessage::decode(&Payload(bytes.into())).expect("decodes");
+            assert_eq!((name, decoded), expected);
+        }
+    }
+}
+
+#[test]
+fn pieces_and_other_versions_are_refused() {
+    for (name, bytes) in encoded() {
+        let is_refused = |bytes: &[u8]| match name {
+            "hint" => Hint::decode(bytes).is_err(),
+            _ => StrongMessage::decode(&Payload(bytes.to_vec().into())).is_err(),
+        };
+        for end in 0..bytes.len() {
+            assert!(is_refused(&bytes[..end]), "{name} cut at {end}");
+        }
+        let mut newer = bytes;
+        newer[0] += 1;
+        assert!(is_refused(&newer), "{name} of a newer version");
+    }
+}
