@@ -66,11 +66,12 @@ fn with_newcomers(mut scenario: Scenario) -> Scenario {
     scenario
 }
 
-/// A newcomer knows nobody but the seeds. Where any come, there are seeds, and they come back; elsewhere
-/// nodes find each other again without them.
+/// A newcomer knows nobody but the seeds, and where messages are lost it may stay one for long. Where any
+/// come, there are seeds, and they come back; elsewhere nodes find each other again without them.
 fn with_contacts(mut scenario: Scenario) -> Scenario {
     let is_newcomer = |step: &Step| matches!(step.action, Action::Join { .. } | Action::Wipe { .. });
-    if scenario.churn.back.wipe > 0.0 || scenario.step.iter().any(is_newcomer) {
+    let is_late = scenario.seeds > 0 && scenario.links.drop > 0.0;
+    if is_late || scenario.churn.back.wipe > 0.0 || scenario.step.iter().any(is_newcomer) {
         scenario.seeds = scenario.seeds.max(1);
         for step in &mut scenario.step {
             if let Action::Kill { nodes: Selection::Seeds, for_s } = &mut step.action {
