@@ -5,35 +5,17 @@
 //! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-kv --test golden` writes the files anew.
 
 mod common;
+#[path = "golden/text.rs"]
+mod text;
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use common::*;
 use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, MemoryEngine, Op, Options, Store, Write};
-
-fn golden(name: &str, found: &str) -> String {
-    let path = PathBuf::from("tests/golden").join(name);
-    if std::env::var_os("STARLING_UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, found).expect("writes");
-    }
-    std::fs::read_to_string(&path).expect("the golden file is in the repository")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writes to memory");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
-    (0..text.len()).step_by(2).map(digits).collect()
-}
+use text::{golden, hex, unhex};
 
 /// One of everything that is encoded.
 fn sample() -> (MemoryEngine, Store<MemoryEngine>, Vec<Bytes>) {

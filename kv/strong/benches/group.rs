@@ -44,18 +44,7 @@ fn put(n: u64) -> Request {
 }
 
 fn get(n: u64) -> Request {
-    Request::Read(Read::Range(Range {
-        keys: Keys::One(key(n)),
-        limit: 0,
-        revision: 0,
-        sort: None,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }))
+    Request::Read(Read::Range(Range::of(Keys::One(key(n)))))
 }
 
 fn node(at: usize) -> NodeKey {

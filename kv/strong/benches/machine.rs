@@ -170,16 +170,5 @@ fn swap(n: usize) -> Write {
 }
 
 fn get(n: usize) -> Range {
-    Range {
-        keys: Keys::One(key(n)),
-        limit: 0,
-        revision: 0,
-        sort: None,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
+    Range::of(Keys::One(key(n)))
 }

@@ -112,6 +112,24 @@ pub struct Range {
     pub max_create_revision: Revision,
 }
 
+impl Range {
+    /// All of these keys, now, in their order.
+    pub fn of(keys: Keys) -> Self {
+        Self {
+            keys,
+            limit: 0,
+            revision: 0,
+            sort: None,
+            keys_only: false,
+            count_only: false,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum SortBy {
     Key,

@@ -4,8 +4,8 @@
 //!
 //! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-core --test golden` writes the file anew.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+#[path = "../../../kv/tests/golden/text.rs"]
+mod text;
 
 use starling_core::strong::{Hint, Manage, StrongMessage};
 use starling_proto::message::Payload;
@@ -15,6 +15,7 @@ use starling_strong::api::{
     Refusal, Request, RequestId, SortBy, SortOrder, Status, Watch, WatchUpdate, Write,
 };
 use starling_strong::group::{ChangeError, GroupMessage};
+use text::{golden, hex, unhex};
 
 const GROUP: [u8; 16] = [9; 16];
 
@@ -177,31 +178,11 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     messages.chain([("hint", hint().encode().to_vec())]).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writes to memory");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
-    (0..text.len()).step_by(2).map(digits).collect()
-}
-
-fn golden(found: &str) -> String {
-    let path = PathBuf::from("tests/golden/strong.txt");
-    if std::env::var_os("STARLING_UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, found).expect("writes");
-    }
-    std::fs::read_to_string(&path).expect("the golden file is in the repository")
-}
-
 #[test]
 fn messages_and_hints_are_as_they_were() {
     let found: String =
         encoded().iter().map(|(name, bytes)| [*name, " ", &hex(bytes), "\n"].concat()).collect();
-    let written = golden(&found);
+    let written = golden("strong.txt", &found);
     assert_eq!(found, written, "the format changed: it needs a new version");
     let mut examples = messages().into_iter();
     for line in written.lines() {

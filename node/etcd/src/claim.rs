@@ -157,18 +157,7 @@ fn created(key: &[u8], revision: Revision) -> Compare {
 
 /// The first or the last in the order of creation, up to a revision.
 fn one(keys: Keys, order: SortOrder, max_create_revision: Revision) -> Range {
-    Range {
-        keys,
-        limit: 1,
-        revision: 0,
-        sort: Some((SortBy::CreateRevision, order)),
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision,
-    }
+    Range { limit: 1, sort: Some((SortBy::CreateRevision, order)), max_create_revision, ..Range::of(keys) }
 }
 
 /// `prefix` ends with a slash, so that there is a byte string right behind all that begin with it.

@@ -118,18 +118,7 @@ mod tests {
     }
 
     fn range(limit: u64, sort: Option<(SortBy, SortOrder)>) -> Range {
-        Range {
-            keys: Keys::Range { from: b"k".to_vec(), to: None },
-            limit,
-            revision: 0,
-            sort,
-            keys_only: false,
-            count_only: false,
-            min_mod_revision: 0,
-            max_mod_revision: 0,
-            min_create_revision: 0,
-            max_create_revision: 0,
-        }
+        Range { limit, sort, ..Range::of(Keys::Range { from: b"k".to_vec(), to: None }) }
     }
 
     async fn keys(limit: u64, sort: Option<(SortBy, SortOrder)>) -> (String, bool, u64) {

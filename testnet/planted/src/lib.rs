@@ -4,7 +4,11 @@
 //!
 //! Which bug is on belongs to the thread, so that tests on several threads do not disturb each other.
 
+mod hunt;
+
 use std::cell::Cell;
+
+pub use hunt::missed;
 
 /// A mistake somebody could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,18 +63,7 @@ pub fn all() -> Keys {
 
 /// A plain range.
 pub fn range(keys: Keys, revision: Revision) -> Range {
-    Range {
-        keys,
-        limit: 0,
-        revision,
-        sort: None,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
+    Range { revision, ..Range::of(keys) }
 }
 
 pub fn read<E: Engine>(machine: &Machine<E>, range: Range) -> Result<Found, Refusal> {

@@ -3,11 +3,10 @@
 //! prints the table.
 #![cfg(planted)]
 
-use std::collections::BTreeMap;
+use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
 
-use starling_planted::{Bug, plant};
+use starling_planted::{Bug, missed};
 
 use crate::faults::survive;
 
@@ -18,44 +17,8 @@ const CATCHES: usize = 5;
 /// Longest excerpt of what a check says.
 const WORDS_MAX: usize = 44;
 
-/// What the seeds showed of one bug.
-#[derive(Default)]
-struct Catches {
-    by: BTreeMap<String, usize>,
-    count: usize,
-    seeds: usize,
-    first: Option<u64>,
-}
-
-impl Catches {
-    fn line(&self, bug: Bug) -> String {
-        let first = self.first.map_or("-".into(), |seed| seed.to_string());
-        let by: Vec<String> = self.by.iter().map(|(what, count)| format!("{what} ({count})")).collect();
-        let rate = format!("{} of {}", self.count, self.seeds);
-        format!("{:<26} {first:>12} {rate:>12}  {}", format!("{bug:?}"), by.join(", "))
-    }
-}
-
-fn hunt(bug: Bug) -> Catches {
-    plant(Some(bug));
-    let mut catches = Catches::default();
-    for seed in 0..SEEDS {
-        catches.seeds += 1;
-        let run = panic::catch_unwind(AssertUnwindSafe(|| drop(survive(seed, 5, 3))));
-        let Err(said) = run else { continue };
-        *catches.by.entry(words(said.as_ref())).or_default() += 1;
-        catches.count += 1;
-        catches.first.get_or_insert(seed);
-        if catches.count == CATCHES {
-            break;
-        }
-    }
-    plant(None);
-    catches
-}
-
 /// The beginning of what a check said, without numbers.
-fn words(said: &(dyn std::any::Any + Send)) -> String {
+fn words(said: &(dyn Any + Send)) -> String {
     let text = said.downcast_ref::<String>().cloned();
     let text = text.or_else(|| said.downcast_ref::<&str>().map(|text| (*text).into())).unwrap_or_default();
     let text = text.trim_start_matches("assertion `left == right` failed: ");
@@ -65,26 +28,13 @@ fn words(said: &(dyn std::any::Any + Send)) -> String {
 
 #[test]
 fn every_planted_bug_is_caught() {
+    // The checks of this world say what they miss by a panic.
     panic::set_hook(Box::new(|_| ()));
-    println!("{:<26} {:>12} {:>12}  caught by", "bug", "first seed", "caught in");
-    let bugs = Mutex::new(Bug::STRONG.into_iter());
-    let next = || bugs.lock().expect("no run panics here").next();
-    let found = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(bug) = next() {
-                    let catches = hunt(bug);
-                    println!("{}", catches.line(bug));
-                    found.lock().expect("no run panics here").push((bug, catches));
-                }
-            });
-        }
+    let seeds: Vec<u64> = (0..SEEDS).collect();
+    let missed = missed(&Bug::STRONG, &seeds, CATCHES, |seed| {
+        let run = panic::catch_unwind(AssertUnwindSafe(|| drop(survive(seed, 5, 3))));
+        run.err().map(|said| words(said.as_ref()))
     });
     drop(panic::take_hook());
-    let found = found.into_inner().expect("no run panics here");
-    assert_eq!(found.len(), Bug::STRONG.len());
-    let missed: Vec<Bug> = found.iter().filter(|(_, c)| c.count == 0).map(|(bug, _)| *bug).collect();
     assert!(missed.is_empty(), "not noticed within {SEEDS} seeds: {missed:?}");
 }

@@ -62,18 +62,7 @@ fn put(key: &str, value: &str) -> Request {
 }
 
 fn get(key: &str) -> Request {
-    Request::Read(Read::Range(Range {
-        keys: Keys::One(key.into()),
-        limit: 0,
-        revision: 0,
-        sort: None,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }))
+    Request::Read(Read::Range(Range::of(Keys::One(key.into()))))
 }
 
 fn value(answer: Result<Answer, Failure>) -> Option<String> {

@@ -63,18 +63,8 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn range(get: Get) -> api::Range {
-    api::Range {
-        keys: keys(get.keys),
-        limit: get.limit,
-        revision: get.revision,
-        sort: None,
-        keys_only: get.keys_only,
-        count_only: get.count_only,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
+    let Get { limit, revision, keys_only, count_only, .. } = get;
+    api::Range { limit, revision, keys_only, count_only, ..api::Range::of(keys(get.keys)) }
 }
 
 fn put(put: Put) -> api::Put {

@@ -127,18 +127,7 @@ pub fn put(key: u8, value: u64) -> Put {
 }
 
 pub fn get(key: u8) -> Range {
-    Range {
-        keys: Keys::One(vec![key]),
-        limit: 0,
-        revision: 0,
-        sort: None,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
+    Range::of(Keys::One(vec![key]))
 }
 
 fn cas(key: u8, from: u64, to: u64) -> Txn {
