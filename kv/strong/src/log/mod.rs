@@ -13,6 +13,7 @@ mod record;
 mod storage;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use raft::eraftpb::{Entry, HardState, Snapshot};
@@ -31,8 +32,8 @@ use crate::members::{MemberId, Members, NodeKey};
 pub const FOUNDED_AT: u64 = 1;
 /// By so many elections a forced group is ahead of what it came from.
 const FORCED_TERMS: u64 = 1_000_000;
-/// Entries removed in one write. A guess: a few milliseconds of work.
-const REMOVED_MAX: u64 = 4096;
+/// Runs of entries removed in one write. A guess: a few milliseconds of work.
+const REMOVED_MAX: usize = 4096;
 
 /// Why a log does not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +92,8 @@ pub struct Log<E> {
     base: Base,
     terms: Terms,
     recent: Recent,
+    /// The first entries of all runs; there is no gap between runs, and none beyond the last entry.
+    runs: BTreeSet<u64>,
     /// The last entry that the state machine contained when Raft began.
     applied: u64,
     /// Bytes of the entries that are kept.
@@ -136,6 +139,7 @@ impl<E: Engine> Log<E> {
             tail,
             base,
             recent: Recent::default(),
+            runs: BTreeSet::new(),
             applied: 0,
             bytes: 0,
             offer: None,
@@ -165,20 +169,26 @@ impl<E: Engine> Log<E> {
         let mut next = self.base.index + 1;
         let mut term = self.base.term;
         let mut bad = false;
-        let (from, to) = (record::entry_key(&self.group, next), record::entry_key(&self.group, INDEX_MAX));
+        let (from, to) = (record::run_key(&self.group, next), record::run_key(&self.group, INDEX_MAX));
         let (terms, recent, bytes) = (&mut self.terms, &mut self.recent, &mut self.bytes);
+        let runs = &mut self.runs;
         self.engine.view().scan(Family::Raft, &from, Some(&to), &mut |key, row| {
-            let entry = record::open_entry(key, row)
-                .filter(|entry| entry.index == next && term <= entry.term && entry.index <= last);
-            let Some(entry) = entry else {
+            let Some(run) = record::open_run(key, row).filter(|run| run[0].index == next) else {
                 bad = true;
                 return Ok(ControlFlow::Break(()));
             };
-            term = entry.term;
-            terms.set(next, term);
-            *bytes += entry_bytes(&entry) as u64;
-            recent.append(std::slice::from_ref(&entry));
-            next += 1;
+            runs.insert(next);
+            for entry in &run {
+                bad = entry.term < term || entry.index > last;
+                if bad {
+                    return Ok(ControlFlow::Break(()));
+                }
+                term = entry.term;
+                terms.set(next, term);
+                *bytes += entry_bytes(entry) as u64;
+                next += 1;
+            }
+            recent.append(&run);
             Ok(ControlFlow::Continue(()))
         })?;
         if bad {
@@ -202,17 +212,12 @@ impl<E: Engine> Log<E> {
         if let Some(hard) = hard {
             (tail.term, tail.vote) = (hard.term, hard.vote);
         }
-        let mut ops = Vec::with_capacity(entries.len() + 1);
+        let mut ops = Vec::new();
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            for entry in entries {
-                let key = record::entry_key(&self.group, entry.index);
-                let row = record::seal_entry(&key, entry);
-                ops.push(RowOp::Put(Family::Raft, key, row));
-            }
-            let replaced = last.index + 1..=self.tail.last_index;
-            ops.extend(replaced.map(|index| self.removal(index)));
-            (tail.last_index, tail.last_term) = (last.index, last.term);
             debug_assert!(first.index > self.base.index, "what is in the state machine stays");
+            ops = self.replaced(first.index)?;
+            ops.extend(record::runs(entries).map(|run| self.run_row(run)));
+            (tail.last_index, tail.last_term) = (last.index, last.term);
         }
         if ops.is_empty() && tail == self.tail {
             return Ok(());
@@ -220,12 +225,27 @@ impl<E: Engine> Log<E> {
         ops.push(self.tail_row(&tail));
         self.engine.write(ops)?;
         self.tail = tail;
+        if let Some(first) = entries.first() {
+            self.runs.split_off(&first.index);
+            self.runs.extend(record::runs(entries).map(|run| run[0].index));
+        }
         for entry in entries {
             self.terms.set(entry.index, entry.term);
             self.bytes += entry_bytes(entry) as u64;
         }
         self.recent.append(entries);
         Ok(())
+    }
+
+    /// What becomes of the rows of entries that others replace, from `first` on: they go; the run that begins
+    /// before and ends behind `first` is cut, so that runs never overlap.
+    fn replaced(&self, first: u64) -> Result<Vec<RowOp>, Error> {
+        let mut ops: Vec<_> = self.runs.range(first..).map(|run| self.removal(*run)).collect();
+        let before = self.runs.range(..=first).next_back().copied();
+        if let Some(cut) = before.filter(|run| *run < first && first <= self.tail.last_index) {
+            ops.push(self.run_row(&self.read(cut, first, u64::MAX)?));
+        }
+        Ok(ops)
     }
 
     /// Notes who the members are as of entry `index`. To be written before that entry counts as
@@ -250,19 +270,22 @@ impl<E: Engine> Log<E> {
         Ok(())
     }
 
-    /// Removes entries up to `index`, which the state machine contains; a bounded number at a time.
+    /// Removes whole runs of entries up to `index`, which the state machine contains; a bounded number at a
+    /// time.
     pub fn compact(&mut self, index: u64) -> Result<(), Error> {
-        let index = index.min(self.base.index + REMOVED_MAX).min(self.tail.last_index);
+        let starts = self.runs.iter().skip(1).copied().chain([self.tail.last_index + 1]);
+        let ends = starts.map(|next| next - 1).take_while(|end| *end <= index).take(REMOVED_MAX);
+        let (count, index) = ends.fold((0, self.base.index), |(count, _), end| (count + 1, end));
         let Some(term) = self.terms.get(index).filter(|_| index > self.base.index) else { return Ok(()) };
-        let removed = self.base.index + 1..=index;
-        let left = removed.clone().count() as u64;
+        let left = index - self.base.index;
         let total = (self.tail.last_index - self.base.index).max(1);
         let base = Base { index, term, ..self.base.clone() };
-        let mut ops: Vec<_> = removed.map(|index| self.removal(index)).collect();
+        let mut ops: Vec<_> = self.runs.iter().take(count).map(|run| self.removal(*run)).collect();
         ops.push(self.base_row(&base));
         self.engine.write(ops)?;
         self.base = base;
         self.bytes -= self.bytes * left / total;
+        self.runs = self.runs.split_off(&(index + 1));
         self.terms.compact(index);
         self.recent.compact(index);
         Ok(())
@@ -270,8 +293,7 @@ impl<E: Engine> Log<E> {
 
     /// How the whole log is replaced by a snapshot: to be written with the state that it is of.
     pub fn install(&self, point: &SnapshotPoint, hard: Option<&HardState>) -> Install {
-        let mut ops: Vec<_> =
-            (self.base.index + 1..=self.tail.last_index).map(|index| self.removal(index)).collect();
+        let mut ops: Vec<_> = self.runs.iter().map(|run| self.removal(*run)).collect();
         let base = Base {
             index: point.index,
             term: point.term,
@@ -291,13 +313,14 @@ impl<E: Engine> Log<E> {
         self.terms = Terms::since(install.base.index, install.base.term);
         (self.base, self.tail) = (install.base, install.tail);
         self.recent.clear();
+        self.runs.clear();
         self.bytes = 0;
     }
 
     /// Removes every row of a group's log.
     pub fn destroy(engine: &E, group: [u8; 16]) -> Result<(), Error> {
         let mut keys = Vec::new();
-        let end = record::entry_key(&group, u64::MAX);
+        let end = record::run_key(&group, u64::MAX);
         engine.view().scan(Family::Raft, &group, Some(&end), &mut |key, _| {
             keys.push(key.to_vec());
             Ok(ControlFlow::Continue(()))
@@ -305,8 +328,14 @@ impl<E: Engine> Log<E> {
         engine.write(keys.into_iter().map(|key| RowOp::Delete(Family::Raft, key)).collect())
     }
 
-    fn removal(&self, index: u64) -> RowOp {
-        RowOp::Delete(Family::Raft, record::entry_key(&self.group, index))
+    fn removal(&self, run: u64) -> RowOp {
+        RowOp::Delete(Family::Raft, record::run_key(&self.group, run))
+    }
+
+    fn run_row(&self, run: &[Entry]) -> RowOp {
+        let key = record::run_key(&self.group, run[0].index);
+        let row = record::seal_run(&key, run);
+        RowOp::Put(Family::Raft, key, row)
     }
 
     fn tail_row(&self, tail: &Tail) -> RowOp {

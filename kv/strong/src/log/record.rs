@@ -1,9 +1,12 @@
 //! The rows of a group's log.
 //!
 //! ```text
-//! key    group (16 bytes), kind (1 byte), of an entry: index (8 bytes, big endian)
+//! key    group (16 bytes), kind (1 byte), of a run of entries: index of the first (8 bytes, big endian)
 //! value  version (1 byte), checksum (8 bytes), body
 //! ```
+//!
+//! Entries that were appended together are one row, a *run*, up to [`RUN_BYTES`]: a row costs more than the
+//! bytes of a small entry, when it is written and again when it is removed.
 //!
 //! The checksum is the start of blake3 over key, version and body: a row that is damaged, or that lies
 //! under another row's key, does not match it.
@@ -12,6 +15,7 @@ use bincode::config;
 use bincode::{Decode, Encode};
 use raft::eraftpb::{Entry, EntryType};
 
+use super::entry_bytes;
 use crate::members::Members;
 
 /// Version of every row of the log.
@@ -22,7 +26,12 @@ const ROW_MEMORY_MAX: usize = 1 << 20;
 
 const TAIL: u8 = 0;
 const BASE: u8 = 1;
-const ENTRY: u8 = 2;
+const RUN: u8 = 2;
+
+/// Bytes of entries in one row, about; one entry is a row whatever its size.
+const RUN_BYTES: usize = 64 << 10;
+/// Of each entry: type, term, lengths of context and data.
+const ENTRY_HEAD_BYTES: usize = 1 + 8 + 4 + 4;
 
 /// Written with every change of what this member has promised, and with every append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -63,16 +72,17 @@ fn key(group: &[u8; 16], kind: u8) -> Key {
     key
 }
 
-pub fn entry_key(group: &[u8; 16], index: u64) -> Vec<u8> {
+/// Of the run that begins with entry `first`.
+pub fn run_key(group: &[u8; 16], first: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(25);
     key.extend_from_slice(group);
-    key.push(ENTRY);
-    key.extend_from_slice(&index.to_be_bytes());
+    key.push(RUN);
+    key.extend_from_slice(&first.to_be_bytes());
     key
 }
 
-/// The index in an entry's key.
-pub fn index_of(key: &[u8]) -> Option<u64> {
+/// The index in a run's key.
+fn index_of(key: &[u8]) -> Option<u64> {
     key.get(17..)?.try_into().ok().map(u64::from_be_bytes)
 }
 
@@ -112,35 +122,64 @@ fn checksum(key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     sum
 }
 
-/// An entry's row. Body: type (1 byte), term (8 bytes), length of the context (4 bytes), context, data.
-pub fn seal_entry(key: &[u8], entry: &Entry) -> Vec<u8> {
-    let mut row = Vec::with_capacity(1 + CHECKSUM_BYTES + 13 + entry.context.len() + entry.data.len());
+/// Entries without a gap as runs.
+pub fn runs(mut entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let fits = bytes < RUN_BYTES;
+            bytes += ENTRY_HEAD_BYTES + entry_bytes(entry);
+            fits
+        };
+        let (run, rest) = entries.split_at(entries.iter().take_while(fits).count());
+        entries = rest;
+        (!run.is_empty()).then_some(run)
+    })
+}
+
+/// A run's row. Body, for each entry: type (1 byte), term (8 bytes), lengths of context and data (4 bytes
+/// each), context, data.
+pub fn seal_run(key: &[u8], entries: &[Entry]) -> Vec<u8> {
+    let bytes: usize = entries.iter().map(|entry| ENTRY_HEAD_BYTES + entry_bytes(entry)).sum();
+    let mut row = Vec::with_capacity(1 + CHECKSUM_BYTES + bytes);
     row.resize(1 + CHECKSUM_BYTES, 0);
-    row.push(match entry.get_entry_type() {
-        EntryType::EntryNormal => 0,
-        EntryType::EntryConfChange => 1,
-        EntryType::EntryConfChangeV2 => 2,
-    });
-    row.extend_from_slice(&entry.term.to_le_bytes());
-    row.extend_from_slice(&(entry.context.len() as u32).to_le_bytes());
-    row.extend_from_slice(&entry.context);
-    row.extend_from_slice(&entry.data);
+    for entry in entries {
+        row.push(match entry.get_entry_type() {
+            EntryType::EntryNormal => 0,
+            EntryType::EntryConfChange => 1,
+            EntryType::EntryConfChangeV2 => 2,
+        });
+        row.extend_from_slice(&entry.term.to_le_bytes());
+        row.extend_from_slice(&(entry.context.len() as u32).to_le_bytes());
+        row.extend_from_slice(&(entry.data.len() as u32).to_le_bytes());
+        row.extend_from_slice(&entry.context);
+        row.extend_from_slice(&entry.data);
+    }
     close(key, row)
 }
 
-/// What [`seal_entry`] wrote under `key`; `None`: damaged.
-pub fn open_entry(key: &[u8], row: &[u8]) -> Option<Entry> {
-    let (&kind, rest) = checked(key, row)?.split_first()?;
-    let (term, rest) = rest.split_first_chunk::<8>()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (context, data) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let mut entry = Entry::default();
-    entry.set_entry_type(entry_type(kind)?);
-    entry.term = u64::from_le_bytes(*term);
-    entry.index = index_of(key)?;
-    entry.context = context.to_vec().into();
-    entry.data = data.to_vec().into();
-    Some(entry)
+/// What [`seal_run`] wrote under `key`, at least one entry; `None`: damaged.
+pub fn open_run(key: &[u8], row: &[u8]) -> Option<Vec<Entry>> {
+    let mut rest = checked(key, row)?;
+    let first = index_of(key)?;
+    let mut entries = Vec::new();
+    while entries.is_empty() || !rest.is_empty() {
+        let (&kind, after) = rest.split_first()?;
+        let (term, after) = after.split_first_chunk::<8>()?;
+        let (context, after) = after.split_first_chunk::<4>()?;
+        let (data, after) = after.split_first_chunk::<4>()?;
+        let (context, after) = after.split_at_checked(u32::from_le_bytes(*context) as usize)?;
+        let (data, after) = after.split_at_checked(u32::from_le_bytes(*data) as usize)?;
+        let mut entry = Entry::default();
+        entry.set_entry_type(entry_type(kind)?);
+        entry.term = u64::from_le_bytes(*term);
+        entry.index = first.checked_add(entries.len() as u64)?;
+        entry.context = context.to_vec().into();
+        entry.data = data.to_vec().into();
+        entries.push(entry);
+        rest = after;
+    }
+    Some(entries)
 }
 
 /// The type of an entry by its number.
@@ -159,10 +198,10 @@ mod tests {
 
     const GROUP: [u8; 16] = [7; 16];
 
-    fn entry() -> Entry {
+    fn entry(index: u64) -> Entry {
         Entry {
             term: 5,
-            index: 9,
+            index,
             data: b"data".to_vec().into(),
             context: b"context".to_vec().into(),
             ..Entry::default()
@@ -170,17 +209,26 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_comes_back_and_no_flipped_bit_does() {
-        let key = entry_key(&GROUP, 9);
-        let row = seal_entry(&key, &entry());
-        assert_eq!(open_entry(&key, &row), Some(entry()));
-        assert_eq!(open_entry(&entry_key(&GROUP, 10), &row), None, "under another key");
+    fn a_run_comes_back_and_no_flipped_bit_does() {
+        let (key, run) = (run_key(&GROUP, 9), [entry(9), entry(10)]);
+        let row = seal_run(&key, &run);
+        assert_eq!(open_run(&key, &row).as_deref(), Some(&run[..]));
+        assert_eq!(open_run(&run_key(&GROUP, 10), &row), None, "under another key");
         for at in 0..row.len() {
             let mut bad = row.clone();
             bad[at] ^= 1;
-            assert_eq!(open_entry(&key, &bad), None, "byte {at}");
-            assert_eq!(open_entry(&key, &row[..at]), None, "cut at {at}");
+            assert_eq!(open_run(&key, &bad), None, "byte {at}");
+            assert_eq!(open_run(&key, &row[..at]), None, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn runs_are_of_bounded_size() {
+        let sized = |index, bytes| Entry { index, data: vec![0; bytes].into(), ..Entry::default() };
+        let entries = [sized(1, RUN_BYTES - 100), sized(2, 99), sized(3, 5 * RUN_BYTES), sized(4, 1)];
+        let lengths: Vec<usize> = runs(&entries).map(<[Entry]>::len).collect();
+        assert_eq!(lengths, [2, 1, 1]);
+        assert_eq!(runs(&[]).count(), 0);
     }
 
     /// The bytes on disk, as of version 1.
@@ -191,8 +239,8 @@ mod tests {
         let row = seal(&key, &tail);
         assert_eq!(row[9..], [3, 2, 251, 44, 1, 3]);
         assert_eq!(open::<Tail>(&key, &row), Some(tail));
-        let row = seal_entry(&entry_key(&GROUP, 9), &entry());
-        assert_eq!(row[9..], *b"\0\x05\0\0\0\0\0\0\0\x07\0\0\0contextdata");
-        assert_eq!(row[..9], [0x01, 0xca, 0xf3, 0xc2, 0xad, 0xa8, 0xc0, 0x00, 0xdd]);
+        let row = seal_run(&run_key(&GROUP, 9), &[entry(9)]);
+        assert_eq!(row[9..], *b"\0\x05\0\0\0\0\0\0\0\x07\0\0\0\x04\0\0\0contextdata");
+        assert_eq!(row[..9], [0x01, 0x91, 0x62, 0xa1, 0x9b, 0x74, 0xd0, 0xf1, 0xb8]);
     }
 }

@@ -12,19 +12,23 @@ use super::{Log, entry_bytes, record};
 
 impl<E: Engine> Log<E> {
     /// Entries from the engine; what does not fit `bytes_max` is left out, one at least is there.
-    fn read(&self, low: u64, high: u64, bytes_max: u64) -> Result<Vec<Entry>, Error> {
+    pub(super) fn read(&self, low: u64, high: u64, bytes_max: u64) -> Result<Vec<Entry>, Error> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
-        let (from, to) = (record::entry_key(&self.group, low), record::entry_key(&self.group, high));
+        let first = self.runs.range(..=low).next_back().copied().unwrap_or(low);
+        let mut next = first;
+        let (from, to) = (record::run_key(&self.group, first), record::run_key(&self.group, high));
         self.engine.view().scan(Family::Raft, &from, Some(&to), &mut |key, row| {
-            let next = low + entries.len() as u64;
-            let entry = record::open_entry(key, row).filter(|entry| entry.index == next);
-            let entry = entry.ok_or_else(|| Error::Corrupt { reason: format!("entry {next} of a log") })?;
-            bytes += entry_bytes(&entry) as u64;
-            if bytes > bytes_max && !entries.is_empty() {
-                return Ok(ControlFlow::Break(()));
+            let run = record::open_run(key, row).filter(|run| run[0].index == next);
+            let run = run.ok_or_else(|| Error::Corrupt { reason: format!("entry {next} of a log") })?;
+            next += run.len() as u64;
+            for entry in run.into_iter().filter(|entry| (low..high).contains(&entry.index)) {
+                bytes += entry_bytes(&entry) as u64;
+                if bytes > bytes_max && !entries.is_empty() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                entries.push(entry);
             }
-            entries.push(entry);
             Ok(ControlFlow::Continue(()))
         })?;
         if entries.is_empty() {

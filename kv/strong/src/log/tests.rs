@@ -21,8 +21,9 @@ fn hard(term: u64, vote: u64) -> HardState {
 
 fn log(engine: &MemoryEngine, last: u64) -> Log<MemoryEngine> {
     let mut log = Log::create(engine.clone(), GROUP, members()).expect("memory");
-    let entries: Vec<_> = (2..=last).map(|index| entry(index, 2)).collect();
-    log.append(&entries, Some(&hard(2, 3))).expect("memory");
+    for index in 2..=last {
+        log.append(&[entry(index, 2)], Some(&hard(2, 3))).expect("memory");
+    }
     log
 }
 
@@ -67,7 +68,7 @@ fn the_end_is_replaced_by_what_a_new_leader_says() {
 fn a_log_that_lost_its_end_does_not_open() {
     let engine = MemoryEngine::new();
     log(&engine, 5);
-    engine.write(vec![RowOp::Delete(Family::Raft, record::entry_key(&GROUP, 5))]).expect("memory");
+    engine.write(vec![RowOp::Delete(Family::Raft, record::run_key(&GROUP, 5))]).expect("memory");
     assert_eq!(refusal(&engine), LogError::Truncated { found: 4, last: 5 });
 }
 
@@ -75,7 +76,7 @@ fn a_log_that_lost_its_end_does_not_open() {
 fn a_log_with_a_hole_or_a_flipped_bit_does_not_open() {
     let engine = MemoryEngine::new();
     log(&engine, 5);
-    let key = record::entry_key(&GROUP, 3);
+    let key = record::run_key(&GROUP, 3);
     let mut row = engine.get(Family::Raft, &key).expect("memory").expect("memory");
     *row.last_mut().expect("a row") ^= 1;
     let torn = engine.copy();
@@ -127,7 +128,7 @@ fn a_read_that_fails_is_said_and_does_not_panic() {
     log(&engine, 5);
     let mut log = reopened(&engine).expect("memory");
     log.recent.clear();
-    engine.write(vec![RowOp::Delete(Family::Raft, record::entry_key(&GROUP, 3))]).expect("memory");
+    engine.write(vec![RowOp::Delete(Family::Raft, record::run_key(&GROUP, 3))]).expect("memory");
     let read = log.entries(3, 6, None, raft::GetEntriesContext::empty(false)).expect("memory");
     assert!(read.is_empty());
     assert!(matches!(log.failure(), Some(Error::Corrupt { .. })));
@@ -142,4 +143,51 @@ fn a_destroyed_log_is_gone_and_another_stays() {
     Log::destroy(&engine, GROUP).expect("memory");
     assert!(Log::open(engine.clone(), GROUP).expect("memory").is_none());
     assert!(Log::open(engine, [8; 16]).is_ok_and(|log| log.is_some()));
+}
+
+/// What is appended together is one row: replaced ends and cut beginnings fall within rows.
+mod runs {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Goes back by so many entries, in a later term if it does, and appends so many; then cuts so many
+    /// off the beginning.
+    fn steps() -> impl Strategy<Value = Vec<(u64, u64, u64)>> {
+        prop::collection::vec((0u64..6, 1u64..8, 0u64..6), 1..20)
+    }
+
+    fn read(log: &Log<MemoryEngine>) -> Vec<(u64, u64)> {
+        let (low, high) = (log.base_index() + 1, log.last_index() + 1);
+        let entries = if low < high { log.read(low, high, u64::MAX).expect("memory") } else { Vec::new() };
+        entries.iter().map(|entry| (entry.index, entry.term)).collect()
+    }
+
+    proptest! {
+        /// Against a plain list, from the engine as from a log opened anew.
+        #[test]
+        fn a_log_of_runs_is_a_list(steps in steps()) {
+            let engine = MemoryEngine::new();
+            let mut log = Log::create(engine.clone(), GROUP, members()).expect("memory");
+            let mut list: Vec<(u64, u64)> = Vec::new();
+            let mut term = 1;
+            for (back, count, cut) in steps {
+                let back = back.min(log.last_index() - log.base_index());
+                term += back.min(1);
+                let first = log.last_index() + 1 - back;
+                list.truncate(list.len() - back as usize);
+                let entries: Vec<_> = (first..first + count).map(|index| entry(index, term)).collect();
+                list.extend(entries.iter().map(|entry| (entry.index, entry.term)));
+                log.append(&entries, Some(&hard(term, 0))).expect("memory");
+                let wanted = log.base_index() + cut;
+                log.compact(wanted).expect("memory");
+                prop_assert!(log.base_index() <= wanted, "not more than was asked for");
+                list.retain(|(index, _)| *index > log.base_index());
+                prop_assert_eq!(&read(&log), &list);
+                let opened = reopened(&engine).expect("whole");
+                prop_assert_eq!(&read(&opened), &list);
+                prop_assert_eq!(&opened.runs, &log.runs);
+            }
+        }
+    }
 }
