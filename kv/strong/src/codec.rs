@@ -31,7 +31,14 @@ pub struct Malformed {
 
 /// The encoding of `value`.
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    bincode::encode_to_vec(value, CONFIG).expect("memory takes what plain data encodes to")
+    let mut bytes = Vec::new();
+    encode_into(value, &mut bytes);
+    bytes
+}
+
+/// The same, behind what `bytes` hold.
+pub fn encode_into<T: Encode>(value: &T, bytes: &mut Vec<u8>) {
+    bincode::encode_into_std_write(value, bytes, CONFIG).expect("memory takes what plain data encodes to");
 }
 
 /// What `bytes` encode, all of them; `what` names it where it is malformed.

@@ -115,10 +115,10 @@ impl<E: Engine> Core<E> {
 
     fn on_strong_output(&mut self, now: Now, output: StrongOutput) {
         match output {
-            StrongOutput::Send { to, message } => {
+            StrongOutput::Send { to, frame } => {
                 let elsewhere = self.younger(&to);
                 let to = elsewhere.as_ref().unwrap_or(&to);
-                self.send_or_dial(now, to, Message::Strong(message.encode()));
+                self.send_or_dial(now, to, Message::Strong(frame));
             }
             StrongOutput::Sync(number) => self.outputs.push_back(Output::Sync(number)),
             StrongOutput::Answer { token, result } => {

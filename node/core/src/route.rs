@@ -38,9 +38,7 @@ impl<E: Engine> Core<E> {
             }
             Message::Rumor(message) => self.rumor(now, RumorInput::Message { from: peer, message }),
             Message::Sync(message) => self.sync(now, SyncInput::Message { from: peer, message }),
-            Message::Strong(payload) => {
-                self.strong_input(now, StrongInput::Message { from: peer, payload });
-            }
+            Message::Strong(frame) => self.strong_input(now, StrongInput::Frame { from: peer, frame }),
             Message::Crawl(CrawlMessage::Describe) => {
                 let description = Box::new(self.describe(now));
                 self.send(now, peer, Message::Crawl(CrawlMessage::Description(description)));

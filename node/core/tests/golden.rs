@@ -7,7 +7,7 @@
 #[path = "../../../kv/tests/golden/text.rs"]
 mod text;
 
-use starling_core::strong::{Hint, Manage, StrongMessage};
+use starling_core::strong::{Hint, Manage, StrongMessage, decode_frame, encode_frames};
 use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord, Role};
 use starling_strong::api::{
@@ -174,7 +174,8 @@ fn hint() -> Hint {
 
 /// Every example by its name, as bytes.
 fn encoded() -> Vec<(&'static str, Vec<u8>)> {
-    let messages = messages().into_iter().map(|(name, message)| (name, message.encode().0.to_vec()));
+    let frame = |message| encode_frames(&[message]).remove(0).0.to_vec();
+    let messages = messages().into_iter().map(|(name, message)| (name, frame(message)));
     messages.chain([("hint", hint().encode().to_vec())]).collect()
 }
 
@@ -192,8 +193,8 @@ fn messages_and_hints_are_as_they_were() {
             assert_eq!(Hint::decode(&bytes), Ok(hint()));
         } else {
             let expected = examples.next().expect("an example for each line");
-            let decoded = StrongMessage::decode(&Payload(bytes.into())).expect("decodes");
-            assert_eq!((name, decoded), expected);
+            let decoded = decode_frame(&Payload(bytes.into())).expect("decodes");
+            assert_eq!((name, decoded), (expected.0, vec![expected.1]));
         }
     }
 }
@@ -203,7 +204,7 @@ fn pieces_and_other_versions_are_refused() {
     for (name, bytes) in encoded() {
         let is_refused = |bytes: &[u8]| match name {
             "hint" => Hint::decode(bytes).is_err(),
-            _ => StrongMessage::decode(&Payload(bytes.to_vec().into())).is_err(),
+            _ => decode_frame(&Payload(bytes.to_vec().into())).is_err(),
         };
         for end in 0..bytes.len() {
             assert!(is_refused(&bytes[..end]), "{name} cut at {end}");
@@ -212,4 +213,19 @@ fn pieces_and_other_versions_are_refused() {
         newer[0] += 1;
         assert!(is_refused(&newer), "{name} of a newer version");
     }
+}
+
+#[test]
+fn what_is_said_at_one_instant_shares_frames_of_bounded_size() {
+    let all: Vec<StrongMessage> = messages().into_iter().map(|(_, message)| message).collect();
+    let frames = encode_frames(&all);
+    assert_eq!(frames.len(), 1);
+    assert_eq!(decode_frame(&frames[0]), Ok(all));
+    let large = StrongMessage::Answered { id: 1, result: Err(Failure::Storage("x".repeat(400 << 10))) };
+    let many = [vec![large; 7], vec![StrongMessage::Progress { id: 2 }; 5000]].concat();
+    let frames = encode_frames(&many);
+    assert_eq!(frames.len(), 4, "three with large ones, of which the last has small ones too, and one more");
+    let decoded: Vec<_> = frames.iter().flat_map(|frame| decode_frame(frame).expect("decodes")).collect();
+    assert_eq!(decoded, many);
+    assert!(encode_frames(&[]).is_empty());
 }

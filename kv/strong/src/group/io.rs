@@ -52,6 +52,18 @@ pub enum GroupMessage {
         /// The hash.
         hash: [u8; 32],
     },
+    /// "Once you know that you still lead: what is committed?" From a follower that has reads to serve.
+    AskIndex {
+        /// Its name for them.
+        name: u64,
+    },
+    /// The answer: reads may be served once this entry is applied.
+    Index {
+        /// The follower's name for them.
+        name: u64,
+        /// The entry.
+        index: u64,
+    },
     /// "Do I still belong to the group?" Answered only if not, by [`GroupMessage::Gone`].
     Belong {
         /// Its place in the group.
@@ -70,6 +82,8 @@ impl GroupMessage {
             Self::Gone { .. }
             | Self::Belong { .. }
             | Self::Hash { .. }
+            | Self::AskIndex { .. }
+            | Self::Index { .. }
             | Self::Pull { .. }
             | Self::NoSnapshot { .. } => 0,
         }

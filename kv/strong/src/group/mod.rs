@@ -5,7 +5,8 @@
 //! comes back at [`Group::poll_timeout`]. What promises durability is held back until the caller has
 //! synced the engine and said so.
 //!
-//! Reads are confirmed by a majority, many at a time (Raft's `ReadIndex`). There are no lease reads: a
+//! Reads are confirmed by a majority, many at a time (Raft's `ReadIndex`), and served by the member that was
+//! asked: a follower asks the leader only how far it has to be. There are no lease reads: a
 //! member gives up its leader as soon as the link to it breaks, which is what makes failover fast, and a
 //! leader could not rely on a lease that its followers may end.
 
@@ -266,7 +267,8 @@ impl<E: Engine> Group<E> {
 
     /// When to come back with [`Input::Timeout`], milliseconds.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.stopped.is_none().then(|| self.timing.next(self.is_leader()))
+        let next = self.timing.next(self.is_leader());
+        self.stopped.is_none().then(|| self.gathered_at().map_or(next, |at| at.min(next)))
     }
 
     /// The state machine, for reads that need no leader, and for watches.
@@ -343,6 +345,7 @@ impl<E: Engine> Group<E> {
         } else if self.raw.raft.leader_id == member {
             self.timing.hint(now_ms);
             self.raw.raft.election_elapsed = QUORUM_TICKS;
+            self.redirect_reads();
         }
     }
 
@@ -399,6 +402,8 @@ impl<E: Engine> Group<E> {
             GroupMessage::Gone { member, voters } => self.on_gone(from, member, voters),
             GroupMessage::Belong { member } => self.on_belong(from, member),
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
+            GroupMessage::AskIndex { name } => self.on_ask_index(from, name),
+            GroupMessage::Index { name, index } => self.on_index(from, name, index),
             GroupMessage::Pull { index, cursor } => {
                 if cursor.len() <= CURSOR_BYTES_MAX && self.members.on(&from).is_some() {
                     self.on_pull(now_ms, from, index, &cursor);
@@ -420,18 +425,21 @@ impl<E: Engine> Group<E> {
     fn run(&mut self, now_ms: u64) -> Result<(), Stop> {
         self.offer_snapshot(now_ms)?;
         self.drive_target();
-        self.propose();
-        self.confirm_reads();
-        while self.raw.has_ready() {
-            self.process_ready(now_ms)?;
-            self.confirm_reads();
+        loop {
+            self.propose(now_ms);
+            self.confirm_reads(now_ms);
+            while self.raw.has_ready() {
+                self.process_ready(now_ms)?;
+                self.confirm_reads(now_ms);
+            }
+            if let Some(error) = self.raw.store().failure() {
+                return Err(error.into());
+            }
+            self.note_leader(now_ms);
+            if !self.serve_reads(now_ms) {
+                return Ok(());
+            }
         }
-        if let Some(error) = self.raw.store().failure() {
-            return Err(error.into());
-        }
-        self.note_leader(now_ms);
-        self.serve_reads(now_ms);
-        Ok(())
     }
 
     /// Tells who leads, and what follows from it.
@@ -442,6 +450,7 @@ impl<E: Engine> Group<E> {
                 self.timing.settled(now_ms);
             }
             self.led = led;
+            self.redirect_reads();
             let node = self.leader();
             self.outputs.push_back(Output::Notice(Notice::Leader { term: led.0, node }));
         }
@@ -451,7 +460,6 @@ impl<E: Engine> Group<E> {
             if leads { self.machine.lead(now_ms) } else { self.machine.follow() }
         }
         if !self.is_leader() {
-            self.redirect_reads();
             self.abandon_target();
         }
     }
@@ -459,6 +467,7 @@ impl<E: Engine> Group<E> {
     /// What is due now and then.
     fn expire(&mut self, now_ms: u64) {
         self.expire_requests(now_ms);
+        self.expire_rounds(now_ms);
         self.expire_snapshots(now_ms);
         if !self.leads {
             return;

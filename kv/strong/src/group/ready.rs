@@ -42,7 +42,7 @@ impl<E: Engine> Group<E> {
             self.outputs.push_back(Output::Sync(self.written));
         }
         self.hold(ready.number(), ready.must_sync(), ready.take_persisted_messages());
-        self.requests.confirmed(ready.take_read_states());
+        self.confirmed(ready.take_read_states());
         let committed = ready.take_committed_entries();
         let number = ready.number();
         self.raw.advance_append_async(ready);

@@ -1,5 +1,6 @@
-//! Clients that wait: writes until their entry is applied, reads until a majority has confirmed that this
-//! member still leads.
+//! Clients that wait: writes until their entry is applied, reads until a majority has confirmed that the
+//! leader still leads, and what it had committed by then is applied here. A follower asks its leader to
+//! confirm that, and serves the read itself.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,16 +8,37 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{ReadState, StateRole};
 use starling_kv::Engine;
 
-use super::{ChangeError, Group, Input, Output, Stop, Token};
-use crate::api::{Answer, Failure, LeaseId, Options, Read, Refusal, Request};
+use super::timing::TICK_MS;
+use super::{ChangeError, Group, GroupMessage, Input, Output, Stop, Token};
+use crate::api::{Answer, Body, Failure, LeaseId, Options, Read, Refusal, Request, Write};
 use crate::machine::Command;
+use crate::members::NodeKey;
 
 /// Most requests that wait in a group; beyond, they are refused.
 const WAITING_MAX: usize = 8192;
 
+/// While earlier writes are on their way to the followers and the disks, new ones gather for so long at most,
+/// milliseconds: fewer and larger writes, syncs and messages cost less. Longer than a round on one site takes;
+/// where a round takes longer, several are under way.
+const GATHER_MS: u64 = 2;
+/// So many do not wait for more. A guess: several are one message's worth.
+const GATHERED_MAX: usize = 512;
+/// A follower whose leader has not confirmed its reads for so long sends them elsewhere, milliseconds. Two
+/// ticks: a question or its answer was lost.
+const CONFIRMED_MS: u64 = 2 * TICK_MS;
+/// So many entries that a follower has yet to receive are waited for; a read that needs more is the leader's.
+const BEHIND_MAX: u64 = 1024;
+
+/// Rounds that confirm reads and are under way at the same time: a read does not wait for one that began before
+/// it came.
+const ROUNDS_MAX: usize = 4;
+
 /// A read, or what is answered like one.
 enum Query {
     Read(Read),
+    /// A transaction whose conditions do not hold, and the read that answers it so: whoever comes too late
+    /// costs no entry of the log.
+    Lost(Read, Command),
     KeepAlive(LeaseId),
     TimeToLive(LeaseId, bool),
 }
@@ -35,19 +57,32 @@ struct Proposed {
     waiter: Option<Waiter>,
 }
 
-/// Reads that are confirmed together.
+/// Reads that wait for the same.
 type Batch = Vec<(Waiter, Query)>;
+
+/// Reads that are confirmed together.
+struct Round {
+    name: u64,
+    began_ms: u64,
+    batch: Batch,
+    /// Followers that asked, and how they name the last of their rounds that it is for.
+    followers: BTreeMap<NodeKey, u64>,
+}
 
 /// Everybody who waits.
 pub struct Requests {
     /// Commands to be proposed in one go.
     queue: Vec<(Option<Waiter>, Command)>,
+    /// Since when the first of them has waited for those before.
+    gathering_since: Option<u64>,
     /// Index of the entry -> its writer.
     proposed: BTreeMap<u64, Proposed>,
     /// Reads for the next round.
     reads: Batch,
-    /// The round that is under way, by its name.
-    round: Option<(u64, Batch)>,
+    /// Followers that want to know in the next round what is committed, and for the last of which of theirs.
+    followers: BTreeMap<NodeKey, u64>,
+    /// The rounds that are under way; one that is confirmed confirms those before it.
+    rounds: VecDeque<Round>,
     /// Names the next round.
     next_round: u64,
     /// Confirmed, to be served once this entry is applied.
@@ -58,9 +93,11 @@ impl Requests {
     pub fn new(first_round: u64) -> Self {
         Self {
             queue: Vec::new(),
+            gathering_since: None,
             proposed: BTreeMap::new(),
             reads: Vec::new(),
-            round: None,
+            followers: BTreeMap::new(),
+            rounds: VecDeque::new(),
             next_round: first_round,
             ready: VecDeque::new(),
         }
@@ -68,21 +105,22 @@ impl Requests {
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        let round = self.round.as_ref().map_or(0, |(_, batch)| batch.len());
+        let rounds: usize = self.rounds.iter().map(|round| round.batch.len()).sum();
         let ready: usize = self.ready.iter().map(|(_, batch)| batch.len()).sum();
-        self.queue.len() + self.proposed.len() + self.reads.len() + round + ready
+        self.queue.len() + self.proposed.len() + self.reads.len() + rounds + ready
     }
 
-    /// Raft says that this member led when these rounds began.
-    pub fn confirmed(&mut self, states: Vec<ReadState>) {
-        for state in states {
-            let Some((name, batch)) = self.round.take() else { continue };
-            if state.request_ctx == name.to_be_bytes() {
-                self.ready.push_back((state.index, batch));
-            } else {
-                self.round = Some((name, batch));
-            }
-        }
+    /// The round of this name, after those before it.
+    fn take_rounds(&mut self, name: u64) -> Vec<Round> {
+        let count = self.rounds.iter().position(|round| round.name == name).map_or(0, |at| at + 1);
+        self.rounds.drain(..count).collect()
+    }
+
+    /// All reads that wait to be confirmed.
+    fn take_reads(&mut self) -> Batch {
+        let mut reads: Batch = self.rounds.drain(..).flat_map(|round| round.batch).collect();
+        reads.append(&mut self.reads);
+        reads
     }
 
     fn retain(batch: &mut Batch, now_ms: u64, late: &mut Vec<Token>) {
@@ -109,8 +147,9 @@ impl<E: Engine> Group<E> {
             }
             return;
         }
-        if !self.is_leader() {
-            let leader = self.leader();
+        let leader = self.leader();
+        let is_served = self.is_leader() || (leader.is_some() && matches!(request, Request::Read(_)));
+        if !is_served {
             self.outputs.push_back(Output::Redirect { token, leader });
             return;
         }
@@ -119,19 +158,28 @@ impl<E: Engine> Group<E> {
             return;
         }
         let query = match request {
-            Request::Write(write) => {
-                let command = Command::Write { id: options.id, fence: options.fence.clone(), write };
-                match self.machine.admit(command) {
-                    Ok(command) => self.requests.queue.push((Some(waiter), command)),
-                    Err(refusal) => self.answer(token, Err(refusal.into())),
-                }
-                return;
-            }
+            Request::Write(write) => return self.admit(waiter, write, options),
             Request::Read(read) => Query::Read(read),
             Request::KeepAlive { id } => Query::KeepAlive(id),
             Request::TimeToLive { id, keys } => Query::TimeToLive(id, keys),
         };
         self.requests.reads.push((waiter, query));
+    }
+
+    fn admit(&mut self, waiter: Waiter, write: Write, options: &Options) {
+        let is_plain = options.id.is_none() && options.fence.is_none();
+        let lost = match &write {
+            Write::Txn(txn) if is_plain => self.machine.lost(txn),
+            _ => None,
+        };
+        let command = Command::Write { id: options.id, fence: options.fence.clone(), write };
+        match self.machine.admit(command) {
+            Ok(command) => match lost {
+                Some(read) => self.requests.reads.push((waiter, Query::Lost(read, command))),
+                None => self.requests.queue.push((Some(waiter), command)),
+            },
+            Err(refusal) => self.answer(waiter.token, Err(refusal.into())),
+        }
     }
 
     /// How many requests wait.
@@ -148,12 +196,26 @@ impl<E: Engine> Group<E> {
         self.requests.queue.push((None, command));
     }
 
+    /// Whether commands wait for those before them, so that more of them go into the log together.
+    fn gathers(&mut self, now_ms: u64) -> bool {
+        let since = *self.requests.gathering_since.get_or_insert(now_ms);
+        let may_wait = self.requests.queue.len() < GATHERED_MAX && now_ms < since + GATHER_MS;
+        let log = &self.raw.raft.raft_log;
+        may_wait && self.is_leader() && log.committed < log.last_index()
+    }
+
+    /// When they have waited long enough.
+    pub(super) fn gathered_at(&self) -> Option<u64> {
+        self.requests.gathering_since.map(|since| since + GATHER_MS)
+    }
+
     /// Everything that was asked since the last time goes into the log in one go.
-    pub(super) fn propose(&mut self) {
-        let queue = std::mem::take(&mut self.requests.queue);
-        if queue.is_empty() {
+    pub(super) fn propose(&mut self, now_ms: u64) {
+        if self.requests.queue.is_empty() || self.gathers(now_ms) {
             return;
         }
+        self.requests.gathering_since = None;
+        let queue = std::mem::take(&mut self.requests.queue);
         let entries: Vec<_> = queue
             .iter()
             .map(|(_, command)| {
@@ -222,36 +284,102 @@ impl<E: Engine> Group<E> {
         self.answer(token, Err(Failure::OutcomeUnknown(keyspace)));
     }
 
-    /// Begins a round for the reads that wait, unless one is under way.
-    pub(super) fn confirm_reads(&mut self) {
+    /// Begins a round for the reads that wait, unless enough are under way.
+    pub(super) fn confirm_reads(&mut self, now_ms: u64) {
         let requests = &mut self.requests;
-        let may_begin = requests.round.is_none() && !requests.reads.is_empty();
+        let is_wanted = !requests.reads.is_empty() || !requests.followers.is_empty();
+        if !is_wanted || requests.rounds.len() >= ROUNDS_MAX {
+            return;
+        }
         // Before it has committed an entry of its own term, a leader does not know what is committed.
-        let knows = self.raw.raft.state == StateRole::Leader && self.raw.raft.commit_to_current_term();
+        let leads = self.raw.raft.state == StateRole::Leader;
+        if leads && !self.raw.raft.commit_to_current_term() {
+            return;
+        }
         #[cfg(planted)]
-        if may_begin && knows && starling_planted::on(starling_planted::Bug::ReadWithoutQuorum) {
+        if leads && starling_planted::on(starling_planted::Bug::ReadWithoutQuorum) {
             let committed = self.raw.raft.raft_log.committed;
             requests.ready.push_back((committed, std::mem::take(&mut requests.reads)));
             return;
         }
-        if may_begin && knows {
-            requests.next_round = requests.next_round.wrapping_add(1);
-            requests.round = Some((requests.next_round, std::mem::take(&mut requests.reads)));
-            self.raw.read_index(requests.next_round.to_be_bytes().to_vec());
+        requests.next_round = requests.next_round.wrapping_add(1);
+        let name = requests.next_round;
+        requests.rounds.push_back(Round {
+            name,
+            began_ms: now_ms,
+            batch: std::mem::take(&mut requests.reads),
+            followers: std::mem::take(&mut requests.followers),
+        });
+        if leads {
+            self.raw.read_index(name.to_be_bytes().to_vec());
+        } else if let Some(to) = self.leader() {
+            self.outputs.push_back(Output::Send { to, message: GroupMessage::AskIndex { name } });
         }
     }
 
-    /// Answers the reads whose entry is applied.
-    pub(super) fn serve_reads(&mut self, now_ms: u64) {
+    /// Raft says that this member led when these rounds began.
+    pub(super) fn confirmed(&mut self, states: Vec<ReadState>) {
+        for state in states {
+            let Ok(name) = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else { continue };
+            for round in self.requests.take_rounds(name) {
+                for (to, name) in round.followers {
+                    let message = GroupMessage::Index { name, index: state.index };
+                    self.outputs.push_back(Output::Send { to, message });
+                }
+                self.requests.ready.push_back((state.index, round.batch));
+            }
+        }
+    }
+
+    /// A follower wants to know what is committed.
+    pub(super) fn on_ask_index(&mut self, from: NodeKey, name: u64) {
+        if self.is_leader() && self.members.on(&from).is_some() {
+            self.requests.followers.insert(from, name);
+        }
+    }
+
+    /// The leader led after it was asked, and had committed as much.
+    pub(super) fn on_index(&mut self, from: NodeKey, name: u64, index: u64) {
+        if self.leader() != Some(from) || self.is_leader() {
+            return;
+        }
+        for round in self.requests.take_rounds(name) {
+            if index > self.raw.raft.raft_log.last_index() + BEHIND_MAX {
+                self.redirect(round.batch);
+            } else {
+                self.requests.ready.push_back((index, round.batch));
+            }
+        }
+    }
+
+    /// Answers the reads whose entry is applied; whether transactions among them have to be carried out.
+    pub(super) fn serve_reads(&mut self, now_ms: u64) -> bool {
         let applied = self.raw.raft.raft_log.applied;
-        while self.requests.ready.front().is_some_and(|(index, _)| *index <= applied) {
-            let Some((_, batch)) = self.requests.ready.pop_front() else { break };
+        let before = self.requests.queue.len();
+        for (index, batch) in std::mem::take(&mut self.requests.ready) {
+            // Another leader may have told of an earlier one later.
+            if index > applied {
+                self.requests.ready.push_back((index, batch));
+                continue;
+            }
             for (waiter, query) in batch {
                 let result = match query {
                     Query::Read(read) => {
                         self.read(waiter, read);
                         continue;
                     }
+                    Query::Lost(read, command) => match self.machine.read(&read) {
+                        // By now it would not be.
+                        Ok(Ok(Answer { body: Body::Txn { succeeded: true, .. }, .. })) => {
+                            self.requests.queue.push((Some(waiter), command));
+                            continue;
+                        }
+                        Ok(result) => result,
+                        Err(error) => {
+                            self.answer(waiter.token, Err(Failure::Storage(error.to_string())));
+                            continue;
+                        }
+                    },
                     Query::KeepAlive(id) => self.machine.keep_alive(now_ms, id),
                     Query::TimeToLive(id, keys) => self.machine.time_to_live(now_ms, id, keys),
                 };
@@ -259,14 +387,34 @@ impl<E: Engine> Group<E> {
             }
         }
         self.long_reads.end_turn();
+        self.requests.queue.len() > before
     }
 
-    /// This member does not lead: reads that are not confirmed have to be asked elsewhere.
+    /// Whoever was to confirm reads may not lead any more: they have to be asked again, of this member if it
+    /// leads now.
     pub(super) fn redirect_reads(&mut self) {
+        let reads = self.requests.take_reads();
+        self.requests.followers.clear();
+        if self.is_leader() {
+            self.requests.reads = reads;
+        } else {
+            self.redirect(reads);
+        }
+    }
+
+    fn redirect(&mut self, batch: Batch) {
         let leader = self.leader();
-        let round = self.requests.round.take().map(|(_, batch)| batch).unwrap_or_default();
-        for (waiter, _) in round.into_iter().chain(std::mem::take(&mut self.requests.reads)) {
+        for (waiter, _) in batch {
             self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
+        }
+    }
+
+    /// Gives up the rounds of a follower that its leader does not answer.
+    pub(super) fn expire_rounds(&mut self, now_ms: u64) {
+        let is_late = |round: &Round| round.began_ms + CONFIRMED_MS <= now_ms;
+        while !self.is_leader() && self.requests.rounds.front().is_some_and(is_late) {
+            let late = self.requests.rounds.pop_front();
+            self.redirect(late.map(|round| round.batch).unwrap_or_default());
         }
     }
 
@@ -275,8 +423,8 @@ impl<E: Engine> Group<E> {
         let mut late = Vec::new();
         Requests::retain(&mut self.requests.reads, now_ms, &mut late);
         self.long_reads.expire(now_ms, &mut late);
-        if let Some((_, batch)) = &mut self.requests.round {
-            Requests::retain(batch, now_ms, &mut late);
+        for round in &mut self.requests.rounds {
+            Requests::retain(&mut round.batch, now_ms, &mut late);
         }
         for (_, batch) in &mut self.requests.ready {
             Requests::retain(batch, now_ms, &mut late);
@@ -305,10 +453,9 @@ impl<E: Engine> Group<E> {
         }
         let queue = std::mem::take(&mut self.requests.queue);
         let queued = queue.into_iter().filter_map(|(waiter, _)| waiter);
-        let round = self.requests.round.take().map(|(_, batch)| batch).unwrap_or_default();
         let ready = std::mem::take(&mut self.requests.ready).into_iter().flat_map(|(_, batch)| batch);
-        let asked = std::mem::take(&mut self.requests.reads);
-        let waiting = round.into_iter().chain(ready).chain(asked).map(|(waiter, _)| waiter);
+        let asked = self.requests.take_reads();
+        let waiting = ready.chain(asked).map(|(waiter, _)| waiter);
         let long = self.long_reads.give_up();
         for waiter in queued.chain(waiting).chain(long).collect::<Vec<_>>() {
             self.answer(waiter.token, Err(failure.clone()));

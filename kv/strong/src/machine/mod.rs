@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod compact;
 mod hashes;
+mod hot;
 mod leases;
 pub mod limits;
 mod pops;
@@ -42,6 +43,7 @@ pub use watch::{WATCHES_BYTES_MAX, WATCHES_MAX, WatchId};
 
 use crate::api::{Refusal, Revision};
 use hashes::Hashes;
+use hot::Hot;
 use leases::Leases;
 use pops::Pops;
 use rows::{PREFIX_BYTES, Prefix, corrupt};
@@ -97,6 +99,7 @@ pub struct Machine<E: Engine> {
     watches: Watches,
     pops: Pops,
     hashes: Hashes,
+    hot: Hot,
     /// Held by snapshots that are being read.
     pin: Arc<()>,
     /// Held by the restoring under way.
@@ -134,6 +137,7 @@ impl<E: Engine> Machine<E> {
             watches: Watches::default(),
             pops: Pops::default(),
             hashes,
+            hot: Hot::default(),
             pin: Arc::default(),
             restoring: None,
             leftovers: Some(Leftovers::default()),

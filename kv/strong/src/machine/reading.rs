@@ -282,7 +282,7 @@ impl<E: Engine> Walk<'_, E> {
     ) -> Result<Option<Keys>, Error> {
         let (staged, last) = (Staged::new(), Last::default());
         let machine = self.machine;
-        let source = Source { engine: &machine.engine, rows: machine.rows, staged: &staged, last: &last };
+        let source = machine.source(&staged, &last);
         if revision == machine.state.revision {
             return scan_latest(&source, keys, self.room, visit);
         }

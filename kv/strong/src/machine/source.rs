@@ -7,6 +7,8 @@ use std::ops::{Bound, ControlFlow};
 use starling_kv::engine::{Family, View};
 use starling_kv::{Engine, Error};
 
+use super::Machine;
+use super::hot::Hot;
 use super::rows::{PREFIX_BYTES, Prefix, Record, past_parts};
 use crate::api::{Keys, Revision};
 
@@ -29,6 +31,8 @@ const PASSED_MAX: usize = 16;
 pub(super) struct Source<'a, E> {
     pub engine: &'a E,
     pub rows: Prefix,
+    /// What the engine holds of some keys.
+    pub hot: &'a Hot,
     /// What is written, but not in the engine yet.
     pub staged: &'a Staged,
     pub last: &'a Last,
@@ -36,6 +40,13 @@ pub(super) struct Source<'a, E> {
 
 /// The row of the engine that was read last, by its key: what an entry compares it mostly writes.
 pub(super) type Last = RefCell<Option<(Vec<u8>, Option<Vec<u8>>)>>;
+
+impl<E: Engine> Machine<E> {
+    /// The keyspace as it is in the engine, with what is not there yet.
+    pub(super) fn source<'a>(&'a self, staged: &'a Staged, last: &'a Last) -> Source<'a, E> {
+        Source { engine: &self.engine, rows: self.rows, hot: &self.hot, staged, last }
+    }
+}
 
 impl<E: Engine> Source<'_, E> {
     /// The latest row of a key.
@@ -46,7 +57,10 @@ impl<E: Engine> Source<'_, E> {
         }
         match self.last.take() {
             Some((last, row)) if last == row_key => Ok(row),
-            _ => self.engine.get(Family::StrongNow, &row_key),
+            _ => match self.hot.get(&row_key) {
+                Some(row) => Ok(row.clone()),
+                None => self.engine.get(Family::StrongNow, &row_key),
+            },
         }
     }
 

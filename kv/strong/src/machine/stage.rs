@@ -81,12 +81,7 @@ impl<'m, E: Engine> Stage<'m, E> {
 
     /// The keyspace as the entry in progress finds it.
     pub fn source(&self) -> Source<'_, E> {
-        Source {
-            engine: &self.machine.engine,
-            rows: self.machine.rows,
-            staged: &self.staged,
-            last: &self.last,
-        }
+        self.machine.source(&self.staged, &self.last)
     }
 
     /// The revision of what the entry in progress changes.
@@ -290,6 +285,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         self.last.take();
         let mut ops = std::mem::take(&mut self.ops);
         for (row_key, row) in std::mem::take(&mut self.staged) {
+            self.machine.hot.put(&row_key, row.as_deref());
             ops.push(match row {
                 Some(row) => RowOp::Put(Family::StrongNow, row_key, row),
                 None => RowOp::Delete(Family::StrongNow, row_key),

@@ -10,10 +10,10 @@ use super::check::SEQUENTIAL_DIGITS;
 use super::limits::{ANSWER_BYTES_MAX, DELETE_KEYS_MAX, LEASE_KEYS_MAX};
 use super::range::{answer_bytes, range};
 use super::rows::Record;
-use super::source::Source;
+use super::source::{Last, Source, Staged};
 use super::stage::{Stage, Stop};
 use crate::api::{
-    Body, Compare, Delete, Keys, LeaseId, Operand, Put, Refusal, Relation, Revision, Txn, TxnOp,
+    Body, Compare, Delete, Keys, LeaseId, Operand, Put, Range, Read, Refusal, Relation, Revision, Txn, TxnOp,
 };
 
 /// Writes one key.
@@ -214,7 +214,28 @@ fn relates(compare: &Compare, record: &Record<'_>) -> bool {
     }
 }
 
+/// Conditions and reads of a transaction that is looked at before it goes into the log, at most.
+const LOST_OPS_MAX: usize = 16;
+
 impl<E: Engine> Machine<E> {
+    /// The read that answers a transaction whose conditions do not hold as things are, if it then only reads:
+    /// it need not go into the log. Only for small ones on single keys; of others, and where the engine fails,
+    /// nothing is said.
+    pub fn lost(&self, txn: &Txn) -> Option<Read> {
+        let is_small = |range: &Range| matches!(range.keys, Keys::One(_)) && range.revision == 0;
+        let reads = txn.otherwise.iter().all(|op| matches!(op, TxnOp::Range(range) if is_small(range)));
+        let on_keys = txn.compare.iter().all(|one| matches!(one.keys, Keys::One(_)));
+        if !reads || !on_keys || txn.compare.len() + txn.otherwise.len() > LOST_OPS_MAX {
+            return None;
+        }
+        let (staged, last) = (Staged::new(), Last::default());
+        let holds = holds(&self.source(&staged, &last), &txn.compare).unwrap_or(true);
+        (!holds).then(|| {
+            let Txn { compare, otherwise, .. } = txn.clone();
+            Read::Txn(Txn { compare, then: Vec::new(), otherwise })
+        })
+    }
+
     /// Whether `revision` (0: the latest) can be read.
     pub(super) fn check_revision(&self, revision: Revision) -> Result<(), Refusal> {
         if revision > self.state.revision {

@@ -20,12 +20,22 @@ fn write(world: &mut World, from: u64) {
     world.run_for(2_000);
 }
 
+/// Writes so much of other keys that what is damaged next is read from the disk.
+fn write_others(world: &mut World, leader: usize) {
+    for n in 0..12 {
+        let large = Put { value: Some(vec![n; 900_000]), ..clients::put(100 + n, 0) };
+        world.feed(leader, request(u64::from(n) + 2, Request::Write(Write::Put(large)), 5_000));
+        world.run_for(200);
+    }
+}
+
 fn run(seed: u64, leads: bool) {
     let mut world = World::new(seed, 3, 3);
     let leader = world.wait_for_leader();
     world.run_for(1_000);
     world.feed(leader, request(1, Request::Write(Write::Put(clients::put(1, 7))), 1_000));
     world.run_for(1_000);
+    write_others(&mut world, leader);
     let victim = if leads { leader } else { (leader + 1) % 3 };
     world.corrupt(victim, 1);
     write(&mut world, 1_000);

@@ -51,3 +51,55 @@ fn puts_and_gets_go_on_while_many_keys_are_counted() {
         assert!(found.count >= KEYS && found.count < KEYS + meanwhile, "{} keys", found.count);
     }
 }
+
+fn put(key: u8, value: u64) -> Request {
+    Request::Write(Write::Put(clients::put(key, value)))
+}
+
+/// A read that names who is asked, and what it found.
+fn get_at(world: &mut World, node: usize, token: u64) -> Option<Vec<u8>> {
+    world.feed(node, request(token, Request::Read(Read::Range(clients::get(1))), 5_000));
+    world.run_till("an answer", |world| world.clients.answers.contains_key(&token));
+    let answer = world.clients.answers[&token].as_ref().expect("an answer");
+    let Body::Range(found) = &answer.body else { panic!("not what a range is answered: {answer:?}") };
+    found.kvs.first().map(|kv| kv.value.clone())
+}
+
+#[test]
+fn a_follower_serves_what_was_committed_before_it_was_asked() {
+    let mut world = World::new(2, 3, 3);
+    let leader = world.wait_for_leader();
+    for round in 0..20 {
+        world.feed(leader, request(2 * round, put(1, round), 5_000));
+        world.run_till("an answer", |world| world.clients.answers.contains_key(&(2 * round)));
+        let expected = clients::put(1, round).value;
+        let follower = (leader + 1 + round as usize % 2) % 3;
+        assert_eq!(get_at(&mut world, follower, 2 * round + 1), expected, "round {round} at {follower}");
+    }
+}
+
+#[test]
+fn who_comes_too_late_costs_no_entry_of_the_log() {
+    let mut world = World::new(3, 3, 3);
+    let leader = world.wait_for_leader();
+    world.feed(leader, request(0, put(1, 7), 5_000));
+    world.run_till("an answer", |world| world.clients.answers.contains_key(&0));
+    let last = |world: &World| world.nodes[leader].group.as_ref().expect("it leads").status(0).last_index;
+    let before = last(&world);
+    let swap = |from| Request::Write(Write::Txn(clients::cas(1, from, 8)));
+    for token in 1..=50 {
+        world.feed(leader, request(token, swap(6), 5_000));
+    }
+    // One entry that frees the way for the last one, though the way was closed when it was asked.
+    world.feed(leader, request(51, put(1, 9), 5_000));
+    world.feed(leader, request(52, swap(9), 5_000));
+    world.run_till("all answers", |world| (1..=52).all(|token| world.clients.answers.contains_key(&token)));
+    let succeeded = |token| {
+        let answer = world.clients.answers[&token].as_ref().expect("an answer");
+        matches!(answer.body, Body::Txn { succeeded: true, .. })
+    };
+    assert!(!(1..=50).any(succeeded), "the value is 7 or 9, and never 6");
+    // It may have been looked at before the put or after it, and is told what holds there.
+    let swapped = u64::from(succeeded(52));
+    assert_eq!(last(&world) - before, 1 + swapped);
+}

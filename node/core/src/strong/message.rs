@@ -9,12 +9,18 @@ use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage};
 use starling_strong::members::{MemberId, NodeKey};
 
-/// First byte of every message.
+/// First byte of every frame and hint.
 const FORMAT: u8 = 1;
-/// Most messages of groups in one frame.
-pub const BUNDLE_MAX: usize = 1024;
+/// Most messages in one frame.
+const MESSAGES_MAX: usize = 4096;
 /// Bytes of them in one frame, about; one message is sent whatever its size.
-const BUNDLE_BYTES: usize = 1 << 20;
+const FRAME_BYTES: usize = 1 << 20;
+/// Before each message of a frame: its length, little endian.
+const LENGTH_BYTES: usize = 4;
+/// Most messages of groups in one [`StrongMessage::Groups`].
+pub const BUNDLE_MAX: usize = 1024;
+/// Bytes of them, about; one is sent whatever its size.
+const BUNDLE_BYTES: usize = FRAME_BYTES;
 /// Most records of nodes in one message: the members of a group.
 const RECORDS_MAX: usize = starling_strong::members::MEMBERS_MAX;
 
@@ -81,15 +87,8 @@ pub struct Hint {
 }
 
 impl StrongMessage {
-    /// For the wire.
-    pub fn encode(&self) -> Payload {
-        Payload(encode(self))
-    }
-
-    /// What a peer sent.
-    pub fn decode(payload: &Payload) -> Result<Self, Malformed> {
-        let message: Self = decode(&payload.0, "message about strong keyspaces")?;
-        let is_bounded = match &message {
+    fn is_bounded(&self) -> bool {
+        match self {
             Self::Groups(bundle) => bundle.len() <= BUNDLE_MAX,
             Self::Found { founders: records, keyspace, .. }
             | Self::Invite { members: records, keyspace, .. } => {
@@ -98,29 +97,74 @@ impl StrongMessage {
             Self::Manage { change: Manage::Voters(records), .. } => are_bounded(records),
             Self::Elsewhere { missing, .. } => missing.len() <= RECORDS_MAX,
             _ => true,
-        };
-        if is_bounded { Ok(message) } else { Err(Malformed { what: "message out of bounds" }) }
+        }
     }
 }
 
-/// Messages of groups in frames that are not too large.
+/// Messages to one peer, in order, in frames that are not too large: what is said at one instant costs one
+/// encryption and one system call.
+pub fn encode_frames(messages: &[StrongMessage]) -> Vec<Payload> {
+    let (mut frames, mut frame, mut count) = (Vec::new(), Vec::new(), 0);
+    for message in messages {
+        if count == MESSAGES_MAX || frame.len() >= FRAME_BYTES {
+            frames.push(Payload(std::mem::take(&mut frame).into()));
+            count = 0;
+        }
+        if count == 0 {
+            frame.push(FORMAT);
+        }
+        let start = frame.len() + LENGTH_BYTES;
+        frame.resize(start, 0);
+        codec::encode_into(message, &mut frame);
+        let length = (frame.len() - start) as u32;
+        frame[start - LENGTH_BYTES..start].copy_from_slice(&length.to_le_bytes());
+        count += 1;
+    }
+    if count > 0 {
+        frames.push(Payload(frame.into()));
+    }
+    frames
+}
+
+/// What a peer sent: at least one message, or all of it is malformed.
+pub fn decode_frame(frame: &Payload) -> Result<Vec<StrongMessage>, Malformed> {
+    let malformed = Malformed { what: "message about strong keyspaces" };
+    let mut rest = match frame.0.split_first() {
+        Some((&FORMAT, rest)) if !rest.is_empty() => rest,
+        _ => return Err(malformed),
+    };
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk::<LENGTH_BYTES>().ok_or(malformed)?;
+        let (message, after) =
+            after.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(malformed)?;
+        let message: StrongMessage = codec::decode(message, malformed.what)?;
+        if messages.len() == MESSAGES_MAX || !message.is_bounded() {
+            return Err(Malformed { what: "message out of bounds" });
+        }
+        messages.push(message);
+        rest = after;
+    }
+    Ok(messages)
+}
+
+/// Messages of groups in bundles that are not too large.
 pub fn split(bundle: Vec<(GroupId, GroupMessage)>) -> Vec<Vec<(GroupId, GroupMessage)>> {
-    let mut frames = vec![Vec::new()];
+    let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for (group, message) in bundle {
         let more = message.payload_bytes();
-        let is_full =
-            |frame: &Vec<_>| frame.len() == BUNDLE_MAX || (bytes + more > BUNDLE_BYTES && bytes > 0);
-        if frames.last().is_some_and(is_full) {
-            frames.push(Vec::new());
+        let is_full = |part: &Vec<_>| part.len() == BUNDLE_MAX || (bytes + more > BUNDLE_BYTES && bytes > 0);
+        if parts.last().is_some_and(is_full) {
+            parts.push(Vec::new());
             bytes = 0;
         }
         bytes += more;
-        if let Some(frame) = frames.last_mut() {
-            frame.push((group, message));
+        if let Some(part) = parts.last_mut() {
+            part.push((group, message));
         }
     }
-    frames
+    parts
 }
 
 fn are_bounded(records: &[NodeRecord]) -> bool {
@@ -130,25 +174,17 @@ fn are_bounded(records: &[NodeRecord]) -> bool {
 impl Hint {
     /// For the reserved keyspace.
     pub fn encode(&self) -> Bytes {
-        encode(self)
+        let mut bytes = vec![FORMAT];
+        codec::encode_into(self, &mut bytes);
+        bytes.into()
     }
 
     /// What was found there.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let hint: Self = decode(bytes, "hint")?;
+        let hint: Self = match bytes.split_first() {
+            Some((&FORMAT, rest)) => codec::decode(rest, "hint")?,
+            _ => return Err(Malformed { what: "hint" }),
+        };
         if are_bounded(&hint.members) { Ok(hint) } else { Err(Malformed { what: "hint out of bounds" }) }
-    }
-}
-
-fn encode<T: Encode>(value: &T) -> Bytes {
-    let mut bytes = vec![FORMAT];
-    bytes.extend(codec::encode(value));
-    bytes.into()
-}
-
-fn decode<T: Decode<Nesting>>(bytes: &[u8], what: &'static str) -> Result<T, Malformed> {
-    match bytes.split_first() {
-        Some((&FORMAT, rest)) => codec::decode(rest, what),
-        _ => Err(Malformed { what }),
     }
 }

@@ -34,7 +34,7 @@ use breaker::Breaker;
 pub use found::CreateError;
 use found::Founding;
 use hosted::Hosted;
-pub use message::{Hint, Manage, StrongMessage};
+pub use message::{Hint, Manage, StrongMessage, decode_frame, encode_frames};
 use route::Route;
 use serve::Origin;
 use watch::{Served, Watching};
@@ -77,7 +77,7 @@ pub enum StrongInput {
     /// Change who belongs to a keyspace.
     Manage { token: Token, keyspace: String, change: Manage },
     /// A peer says.
-    Message { from: NodeId, payload: Payload },
+    Frame { from: NodeId, frame: Payload },
     /// A link is up.
     Up(NodeRecord),
     /// A link is gone: what was sent may have arrived.
@@ -101,7 +101,7 @@ pub enum StrongInput {
 #[derive(Debug)]
 pub enum StrongOutput {
     /// Send, dialing if need be.
-    Send { to: Box<NodeRecord>, message: Box<StrongMessage> },
+    Send { to: Box<NodeRecord>, frame: Payload },
     /// Sync the engine, and say so with this number. One at a time.
     Sync(u64),
     /// A client's request is answered.
@@ -198,7 +198,8 @@ pub struct Strong<E: Engine> {
     busy: BTreeSet<GroupId>,
     /// Whose turn was last.
     worked: GroupId,
-    /// Messages of groups, to be sent in one frame per peer.
+    /// To be sent in one frame per peer, with the messages of groups in `bundles` behind them.
+    outbox: BTreeMap<NodeKey, Vec<StrongMessage>>,
     bundles: BTreeMap<NodeKey, Vec<(GroupId, GroupMessage)>>,
     /// Groups that wait for a sync, and for which of their writes.
     dirty: BTreeMap<GroupId, u64>,
@@ -249,6 +250,7 @@ impl<E: Engine> Strong<E> {
             removing: BTreeMap::new(),
             busy: BTreeSet::new(),
             worked: GroupId::default(),
+            outbox: BTreeMap::new(),
             bundles: BTreeMap::new(),
             dirty: BTreeMap::new(),
             syncing: None,
@@ -285,7 +287,7 @@ impl<E: Engine> Strong<E> {
             StrongInput::Status { token, keyspace } => self.handle_status(now_ms, token, keyspace),
             StrongInput::Recover { token, keyspace } => self.handle_recover(now_ms, token, &keyspace),
             StrongInput::Nodes { group, nodes } => self.replace_lost(now_ms, group, nodes),
-            StrongInput::Message { from, payload } => self.on_message(now_ms, from.0, &payload),
+            StrongInput::Frame { from, frame } => self.on_frame(now_ms, from.0, &frame),
             StrongInput::Up(record) => self.learn(record),
             StrongInput::Down(peer) => self.handle_down(now_ms, peer.0, true),
             StrongInput::Unreachable(peer) => self.handle_down(now_ms, peer.0, false),
@@ -328,10 +330,16 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    fn on_message(&mut self, now_ms: u64, from: NodeKey, payload: &Payload) {
+    fn on_frame(&mut self, now_ms: u64, from: NodeKey, frame: &Payload) {
         // What cannot be decoded is dropped, as if it had been lost.
-        let Ok(message) = StrongMessage::decode(payload) else { return };
+        let Ok(messages) = decode_frame(frame) else { return };
         self.breaker.works(&from);
+        for message in messages {
+            self.on_message(now_ms, from, message);
+        }
+    }
+
+    fn on_message(&mut self, now_ms: u64, from: NodeKey, message: StrongMessage) {
         match message {
             StrongMessage::Groups(bundle) => self.on_groups(now_ms, from, bundle),
             StrongMessage::Found { group, keyspace, founders } => {
@@ -419,10 +427,22 @@ impl<E: Engine> Strong<E> {
         self.record(node).map_or_else(|| NodeId(*node).short(), |record| record.name)
     }
 
+    /// Goes out with all else that is said to that node at this instant.
     fn send(&mut self, to: &NodeKey, message: StrongMessage) {
-        if let Some(to) = self.record(to) {
-            let (to, message) = (Box::new(to), Box::new(message));
-            self.outputs.push_back(StrongOutput::Send { to, message });
+        self.outbox.entry(*to).or_default().push(message);
+    }
+
+    fn flush(&mut self) {
+        for (to, bundle) in std::mem::take(&mut self.bundles) {
+            for part in message::split(bundle) {
+                self.send(&to, StrongMessage::Groups(part));
+            }
+        }
+        for (to, messages) in std::mem::take(&mut self.outbox) {
+            let Some(record) = self.record(&to) else { continue };
+            for frame in encode_frames(&messages) {
+                self.outputs.push_back(StrongOutput::Send { to: Box::new(record.clone()), frame });
+            }
         }
     }
 
@@ -487,11 +507,7 @@ impl<E: Engine> Strong<E> {
             self.drain_groups(now_ms);
         }
         self.serve_watches(now_ms);
-        for (to, bundle) in std::mem::take(&mut self.bundles) {
-            for part in message::split(bundle) {
-                self.send(&to, StrongMessage::Groups(part));
-            }
-        }
+        self.flush();
         self.begin_sync();
     }
 }

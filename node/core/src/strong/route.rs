@@ -195,7 +195,10 @@ impl<E: Engine> Strong<E> {
         let named = route.hint.take();
         let (attempts, keyspace) = (route.attempts as usize, route.keyspace.clone());
         let is_local = match &route.what {
-            What::Request(_, options) => options.stale,
+            // Every member serves reads, unless it has said otherwise.
+            What::Request(request, options) => {
+                options.stale || (matches!(request, Request::Read(_)) && route.attempts == 0)
+            }
             What::Status => true,
             What::Manage(_) => false,
         };

@@ -130,7 +130,7 @@ pub fn get(key: u8) -> Range {
     Range::of(Keys::One(vec![key]))
 }
 
-fn cas(key: u8, from: u64, to: u64) -> Txn {
+pub fn cas(key: u8, from: u64, to: u64) -> Txn {
     let operand = if from == 0 { Operand::Version(0) } else { Operand::Value(from.to_string().into_bytes()) };
     let compare = Compare { keys: Keys::One(vec![key]), is: Relation::Equal, to: operand };
     Txn {
