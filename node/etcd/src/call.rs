@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 /// The way to the node. Bounded: where it is full, requests are refused and watches wait.
@@ -12,6 +13,40 @@ pub type Calls = mpsc::Sender<Call>;
 /// Where a watch's updates go; several watches share one. The door keeps it large enough for all that it
 /// has asked for: within a watch's credit there is always room, so the node never waits.
 pub type WatchUpdates = mpsc::Sender<(WatchId, WatchUpdate)>;
+
+/// What came of a request.
+pub type Answered = Result<Answer, Failure>;
+
+/// Answers on their way to a door, and who waits for each.
+pub type Answers = mpsc::Sender<(oneshot::Sender<Answered>, Answered)>;
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub struct Reply {
+    waiter: oneshot::Sender<Answered>,
+    answers: Option<Answers>,
+}
+
+impl Reply {
+    /// The way of an answer. To wake a task of another thread takes a system call: with `answers`, what is
+    /// answered at one instant takes one.
+    pub fn new(answers: Option<Answers>) -> (Self, oneshot::Receiver<Answered>) {
+        let (waiter, answer) = oneshot::channel();
+        (Self { waiter, answers }, answer)
+    }
+
+    /// Answers. Whoever has gone away does not want to know.
+    pub fn send(self, answer: Answered) {
+        let sent = match self.answers {
+            Some(answers) => answers.try_send((self.waiter, answer)).map_err(TrySendError::into_inner),
+            None => Err((self.waiter, answer)),
+        };
+        // Nobody passes it on, or there is no room.
+        if let Err((waiter, answer)) = sent {
+            drop(waiter.send(answer));
+        }
+    }
+}
 
 /// Names a watch within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,8 +76,8 @@ pub enum Call {
         request: Request,
         /// How to carry it out.
         options: Options,
-        /// Its other end is dropped by a client that has gone; the request is carried out all the same.
-        reply: oneshot::Sender<Result<Answer, Failure>>,
+        /// A request whose client has gone is carried out all the same.
+        reply: Reply,
     },
     /// Begins a watch. The first update is `Created`, `Compacted` or `Lost`. The watch ends with
     /// [`Call::Unwatch`], with the last two, and where `updates` turns out to be closed.

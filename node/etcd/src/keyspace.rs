@@ -9,17 +9,19 @@ use starling_strong::api::{
     Answer, Failure, Options, Read, Request, Revision, Status as Group, Watch, Write,
 };
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::call::{Call, Calls, WatchId, WatchUpdates};
+use crate::call::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
 use crate::convert::wire;
 use crate::failure;
 
 /// The longest that a request may wait, in milliseconds: five seconds and twice an election's timeout
 /// of one second, as in etcd.
 pub const REQUEST_MS_MAX: u64 = 7000;
+/// Answers that wait to be passed on, at most; beyond, each takes its own way.
+const ANSWERS_MAX: usize = 4096;
 /// How old the term in an answer's header may be.
 const IDENTITY_AGE: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,7 @@ pub struct Keyspace(Arc<Inner>);
 struct Inner {
     name: Arc<str>,
     calls: Calls,
+    answers: Answers,
     cluster: AtomicU64,
     member: AtomicU64,
     term: AtomicU64,
@@ -38,20 +41,24 @@ struct Inner {
 }
 
 impl Keyspace {
-    pub fn new(name: Arc<str>, calls: Calls) -> Self {
-        Self(Arc::new(Inner {
+    /// With the answers that [`pass_on`] is for.
+    pub fn new(name: Arc<str>, calls: Calls) -> (Self, Answering) {
+        let (answers, answering) = mpsc::channel(ANSWERS_MAX);
+        let keyspace = Self(Arc::new(Inner {
             name,
             calls,
+            answers,
             cluster: AtomicU64::new(0),
             member: AtomicU64::new(0),
             term: AtomicU64::new(0),
             answered: Notify::new(),
-        }))
+        }));
+        (keyspace, answering)
     }
 
     /// Carries a request out. Sheds it where the node has too much to do.
     pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, Failure> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::new(Some(self.0.answers.clone()));
         let keyspace = Arc::clone(&self.0.name);
         let options = Options { timeout_ms: timing.timeout_ms, stale: timing.stale, id: None, fence: None };
         match self.0.calls.try_send(Call::Request { keyspace, request, options, reply }) {
@@ -96,7 +103,7 @@ impl Keyspace {
 
     /// Has a write carried out of which nobody waits for the answer. It may be lost like a hint.
     pub fn order(&self, write: Write) {
-        let (reply, _) = oneshot::channel();
+        let (reply, _) = Reply::new(None);
         let options = Options { timeout_ms: REQUEST_MS_MAX, stale: false, id: None, fence: None };
         let keyspace = Arc::clone(&self.0.name);
         self.hint(Call::Request { keyspace, request: Request::Write(write), options, reply });
@@ -140,6 +147,19 @@ impl Keyspace {
 
     fn stopped(&self) -> Failure {
         Failure::Timeout(self.0.name.to_string())
+    }
+}
+
+/// Answers as they come from the node.
+pub type Answering = mpsc::Receiver<(oneshot::Sender<Answered>, Answered)>;
+
+/// Passes answers on to the tasks that wait for them, on their own thread.
+pub async fn pass_on(answering: &mut Answering) {
+    let mut taken = Vec::new();
+    while answering.recv_many(&mut taken, ANSWERS_MAX).await > 0 {
+        for (waiter, answer) in taken.drain(..) {
+            drop(waiter.send(answer));
+        }
     }
 }
 

@@ -21,7 +21,7 @@ mod serve;
 mod watch;
 mod watching;
 
-pub use call::{Call, Calls, WatchId, WatchUpdates};
+pub use call::{Call, Calls, Reply, WatchId, WatchUpdates};
 pub use failure::DETAIL;
 pub use maintenance::API_VERSION;
 pub use serve::serve;

@@ -28,7 +28,7 @@ use crate::auth::AuthService;
 use crate::call::Calls;
 use crate::cluster::ClusterService;
 use crate::election::ElectionService;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, pass_on};
 use crate::kv::KvService;
 use crate::lease::LeaseService;
 use crate::lock::LockService;
@@ -64,7 +64,7 @@ pub async fn serve(
     calls: Calls,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let keyspace = Keyspace::new(keyspace, calls);
+    let (keyspace, mut answering) = Keyspace::new(keyspace, calls);
     let services = Services::new(&keyspace);
     let mut connections = JoinSet::new();
     connections.spawn(identity(keyspace, stop.clone()));
@@ -72,6 +72,7 @@ pub async fn serve(
         let accepted = tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
             Some(_) = connections.join_next() => continue,
+            () = pass_on(&mut answering) => continue,
             () = stopped(&mut stop) => break,
         };
         match accepted {
@@ -85,7 +86,13 @@ pub async fn serve(
     }
     drop(listener);
     // A connection that does not finish is cut off when the set is dropped.
-    drop(tokio::time::timeout(CLOSING, async { while connections.join_next().await.is_some() {} }).await);
+    let closed = async {
+        tokio::select! {
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            () = pass_on(&mut answering) => {}
+        }
+    };
+    drop(tokio::time::timeout(CLOSING, closed).await);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::WriteFailure;
-use starling_etcd::{Call, Calls};
+use starling_etcd::{Call, Calls, Reply};
 use starling_kv::{Batch, Change, Outcome};
 use starling_strong::api::{Answer, Failure, Options, Request, Status as GroupStatus};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -82,7 +82,7 @@ impl Gossip {
         request: Request,
         options: Options,
     ) -> Option<Result<Answer, Failure>> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::new(None);
         self.calls.send(Call::Request { keyspace: keyspace.into(), request, options, reply }).await.ok()?;
         answer.await.ok()
     }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use starling_etcd::{Call, WatchId, WatchUpdates};
+use starling_etcd::{Call, Reply, WatchId, WatchUpdates};
 use starling_kv::MemoryEngine;
-use starling_strong::api::{Answer, Failure, Member, Request, Status, WatchUpdate, Write};
+use starling_strong::api::{Failure, Member, Request, Status, WatchUpdate, Write};
 use starling_strong::machine::{Command, Config, Machine};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// The one keyspace that there is.
@@ -20,8 +20,6 @@ const BATCH: usize = 256;
 const UPDATE_BYTES: usize = 1 << 20;
 /// Leases that are revoked at once.
 const EXPIRED: usize = 64;
-
-type Reply = oneshot::Sender<Result<Answer, Failure>>;
 
 struct Watching {
     id: WatchId,
@@ -77,7 +75,7 @@ impl Backend {
     fn take(&mut self, call: Call) {
         match call {
             Call::Request { keyspace, reply, .. } if &*keyspace != KEYSPACE => {
-                drop(reply.send(Err(Failure::NoSuchKeyspace(keyspace.to_string()))));
+                reply.send(Err(Failure::NoSuchKeyspace(keyspace.to_string())));
             }
             Call::Request { request: Request::Write(write), reply, .. } => {
                 match self.machine.admit(Command::Write { id: None, fence: None, write }) {
@@ -85,7 +83,7 @@ impl Backend {
                         self.writes.push(command);
                         self.replies.push(Some(reply));
                     }
-                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
+                    Err(refusal) => reply.send(Err(refusal.into())),
                 }
             }
             Call::Request { request, reply, .. } => {
@@ -96,7 +94,7 @@ impl Backend {
                     Request::TimeToLive { id, keys } => self.machine.time_to_live(self.now(), id, keys),
                     Request::Write(_) => unreachable!("taken above"),
                 };
-                drop(reply.send(answer.map_err(Failure::Refused)));
+                reply.send(answer.map_err(Failure::Refused));
             }
             Call::Watch { id, watch, updates, credit, .. } => {
                 self.apply();
@@ -138,7 +136,7 @@ impl Backend {
         let answers = self.machine.apply(self.now(), entries).expect("an engine in memory");
         for (answer, reply) in answers.into_iter().zip(self.replies.drain(..)) {
             if let (Some(answer), Some(reply)) = (answer, reply) {
-                drop(reply.send(answer.map_err(Failure::Refused)));
+                reply.send(answer.map_err(Failure::Refused));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use starling_core::strong::{CreateError, Hint, ManageError};
 use starling_core::{Core, Input, Notice, Now, Token};
-use starling_etcd::Call;
+use starling_etcd::{Call, Reply};
 use starling_kv::RocksEngine;
 use starling_proto::NodeId;
 use starling_strong::api::{Answer, Failure, Status};
@@ -80,7 +80,7 @@ struct Counts {
 /// One request of a client.
 struct Asked {
     keyspace: std::sync::Arc<str>,
-    reply: oneshot::Sender<Result<Answer, Failure>>,
+    reply: Reply,
 }
 
 /// Requests that the core has been given and not answered. The core bounds them.
@@ -170,7 +170,7 @@ impl Strong {
         if matches!(result, Err(Failure::Overloaded)) {
             self.counts.entry(keyspace.to_string()).or_default().shed += 1;
         }
-        drop(reply.send(result));
+        reply.send(result);
     }
 
     /// How a keyspace stands.
