@@ -147,6 +147,11 @@ impl Network {
         (0..self.nodes.len()).filter(|index| self.nodes[*index].is_running()).collect()
     }
 
+    /// Process ids of the running replicas, in the order of [`Self::live`].
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|node| node.running.as_ref()).map(|it| it.process.pid()).collect()
+    }
+
     /// The folder of all data directories.
     pub fn root(&self) -> &Path {
         &self.factory.root.path

@@ -13,6 +13,8 @@ pub struct Traffic {
     pub rumor_bytes: u64,
     /// Received in anti-entropy sessions.
     pub sync_bytes: u64,
+    /// Received about strong keyspaces.
+    pub strong_bytes: u64,
     /// Frames received in anti-entropy sessions.
     pub sync_frames: u64,
     /// Anti-entropy sessions begun.
@@ -32,6 +34,7 @@ impl Traffic {
                 control_bytes: sum.control_bytes + bytes(status.traffic.control),
                 rumor_bytes: sum.rumor_bytes + bytes(status.traffic.rumor),
                 sync_bytes: sum.sync_bytes + bytes(status.traffic.sync),
+                strong_bytes: sum.strong_bytes + bytes(status.traffic.strong),
                 sync_frames: sum.sync_frames + status.traffic.sync.frames_in,
                 sessions: sum.sessions + status.counters.get("sessions").copied().unwrap_or_default(),
                 payload_new: sum.payload_new + status.payload_new,
@@ -47,6 +50,7 @@ impl Traffic {
             control_bytes: self.control_bytes.saturating_sub(earlier.control_bytes),
             rumor_bytes: self.rumor_bytes.saturating_sub(earlier.rumor_bytes),
             sync_bytes: self.sync_bytes.saturating_sub(earlier.sync_bytes),
+            strong_bytes: self.strong_bytes.saturating_sub(earlier.strong_bytes),
             sync_frames: self.sync_frames.saturating_sub(earlier.sync_frames),
             sessions: self.sessions.saturating_sub(earlier.sessions),
             payload_new: self.payload_new.saturating_sub(earlier.payload_new),
@@ -56,7 +60,7 @@ impl Traffic {
 
     /// Bytes of all classes.
     pub fn bytes(self) -> u64 {
-        self.control_bytes + self.rumor_bytes + self.sync_bytes
+        self.control_bytes + self.rumor_bytes + self.sync_bytes + self.strong_bytes
     }
 
     /// Full rumors received for each new one: 1 is perfect. The design's redundancy is this minus 1.

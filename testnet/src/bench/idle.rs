@@ -1,22 +1,18 @@
 //! A network that does nothing: what being there costs.
 
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
-
-use crate::error::{Error, Result};
-use crate::progress::Phase;
-use crate::show::start;
-use crate::states::{statuses, views_whole};
-use crate::traffic::Traffic;
-use crate::usage::{Memory, cpu_time, loopback, memory};
-use crate::{Common, variable};
 use starling_report::{Report, bytes, number};
 
-/// Set in the run that has a network namespace of its own.
-const IN_NAMESPACE: &str = "STARLING_TESTNET_NAMESPACE";
+use super::namespace;
+use super::window::Window;
+use crate::error::Result;
+use crate::progress::Phase;
+use crate::show::start;
+use crate::states::views_whole;
+use crate::usage::memory;
+use crate::{Common, variable};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -57,33 +53,12 @@ struct Idle {
 
 /// Runs the measurement. Begins by running this program again in a network namespace of its own.
 pub async fn run(common: &Common, options: &Options) -> Result<Report> {
-    if std::env::var_os(IN_NAMESPACE).is_none() {
-        return Err(enter_namespace());
-    }
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-    if !up.is_ok_and(|status| status.success()) {
-        return Err(Error::Unsupported("`ip link set lo up` failed: install iproute2".into()));
-    }
+    namespace::enter()?;
     let mut networks = Vec::new();
     for detect_ms in &options.detect_ms {
         networks.push(measure(common, options, *detect_ms).await?);
     }
     Ok(report(&networks))
-}
-
-/// Replaces this process; returns only if that failed.
-fn enter_namespace() -> Error {
-    let Ok(own) = std::env::current_exe() else {
-        return Error::Unsupported("cannot find this program's own file".into());
-    };
-    let failure = Command::new("unshare")
-        .arg("--net")
-        .arg("--")
-        .arg(own)
-        .args(std::env::args_os().skip(1))
-        .env(IN_NAMESPACE, "1")
-        .exec();
-    Error::Unsupported(format!("`unshare --net` failed ({failure}): run as root with util-linux installed"))
 }
 
 async fn measure(common: &Common, options: &Options, detect_ms: u64) -> Result<Idle> {
@@ -94,35 +69,21 @@ async fn measure(common: &Common, options: &Options, detect_ms: u64) -> Result<I
     let phase = Phase::begin(format!("idle, detecting in {detect_ms} ms"), 0);
     tokio::time::sleep(Duration::from_secs(options.settle)).await;
     views_whole(&network).await?;
-    let pids =
-        network.live().iter().map(|i| Ok(network.node(*i).process()?.pid())).collect::<Result<Vec<_>>>()?;
-    let cpu = || pids.iter().map(|pid| cpu_time(*pid)).sum::<Result<Duration>>();
-
-    let frames = Traffic::received(&statuses(&network).await?);
-    // The answers above are read, their last packets are acknowledged.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (began, net_before, cpu_before) = (Instant::now(), loopback()?, cpu()?);
-    tokio::time::sleep(Duration::from_secs(options.seconds)).await;
-    let (seconds, net_after, cpu_after) = (began.elapsed().as_secs_f64(), loopback()?, cpu()?);
-    let frames = Traffic::received(&statuses(&network).await?).since(frames);
-    let memories = pids.iter().map(|pid| memory(*pid)).collect::<Result<Vec<_>>>()?;
-
-    let nodes = pids.len();
-    let mean = |of: fn(&Memory) -> u64| memories.iter().map(of).sum::<u64>() / nodes.max(1) as u64;
-    let per_node_second = |amount: f64| amount / nodes as f64 / seconds;
+    let window = Window::watch(&network, options.seconds).await?;
+    let each = |amount: u64| window.per_node_second(amount as f64);
     let idle = Idle {
         detect_ms,
-        nodes,
-        seconds,
-        interface_bytes_per_s: per_node_second(net_after.bytes.saturating_sub(net_before.bytes) as f64),
-        packets_per_s: per_node_second(net_after.packets.saturating_sub(net_before.packets) as f64),
-        control_bytes_per_s: per_node_second(frames.control_bytes as f64),
-        sync_bytes_per_s: per_node_second(frames.sync_bytes as f64),
-        cpu_percent: 100.0 * per_node_second(cpu_after.saturating_sub(cpu_before).as_secs_f64()),
-        pss_bytes: mean(|m| m.pss_bytes),
-        pss_anonymous_bytes: mean(|m| m.pss_anonymous_bytes),
-        pss_file_bytes: mean(|m| m.pss_file_bytes),
-        rss_bytes: mean(|m| m.rss_bytes),
+        nodes: window.nodes,
+        seconds: window.seconds,
+        interface_bytes_per_s: each(window.interface_bytes),
+        packets_per_s: each(window.packets),
+        control_bytes_per_s: each(window.received.control_bytes),
+        sync_bytes_per_s: each(window.received.sync_bytes),
+        cpu_percent: window.cpu_percent() / window.nodes.max(1) as f64,
+        pss_bytes: window.mean(|m| m.pss_bytes),
+        pss_anonymous_bytes: window.mean(|m| m.pss_anonymous_bytes),
+        pss_file_bytes: window.mean(|m| m.pss_file_bytes),
+        rss_bytes: window.mean(|m| m.rss_bytes),
         seed_pss_bytes: memory(network.bootstrap().process()?.pid())?.pss_bytes,
     };
     phase.done(format!("{} B/s per node", number(idle.interface_bytes_per_s)));

@@ -8,6 +8,8 @@ mod equal;
 mod idle;
 mod latency;
 mod million;
+mod namespace;
+mod window;
 
 use clap::Subcommand;
 
@@ -45,7 +47,29 @@ impl Bench {
             Self::Equal(options) => equal::run(common, &options).await,
             Self::Million(options) => million::run(common, &options).await,
         }?;
-        common.output.print(&report);
+        common.output.print(&report.line(again(std::env::args().skip(1))));
         Ok(())
+    }
+}
+
+/// How to measure the same again.
+fn again(arguments: impl Iterator<Item = String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,".contains(c);
+    let quoted = arguments.map(|argument| {
+        let is_plain = !argument.is_empty() && argument.chars().all(plain);
+        if is_plain { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
+    });
+    format!("again with: ./testnet/run {}", quoted.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_repeats_a_measurement_can_be_pasted() {
+        let given = ["bench", "etcd", "--dir", "/tmp/a b", "--set", "name=it's"].map(str::to_string);
+        let expected = r"again with: ./testnet/run bench etcd --dir '/tmp/a b' --set 'name=it'\''s'";
+        assert_eq!(again(given.into_iter()), expected);
     }
 }
