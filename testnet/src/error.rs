@@ -68,6 +68,9 @@ pub enum Error {
     /// A scenario cannot be run.
     #[error(transparent)]
     Scenario(starling_sim::scenario::Error),
+    /// A load could not be run.
+    #[error("the load: {0}")]
+    Load(starling_load::Error),
     /// The network did what it must not do.
     #[error("{0}")]
     Broken(String),

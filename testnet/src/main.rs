@@ -15,6 +15,7 @@ mod report;
 mod show;
 mod sim;
 mod states;
+mod strong;
 mod swarm;
 mod traffic;
 mod usage;
@@ -119,6 +120,7 @@ impl Common {
             dir: self.dir.clone(),
             keep: self.keep,
             environment: self.set.iter().map(|(key, value)| (variable(key), value.clone())).collect(),
+            etcd: None,
             relay: None,
         })
     }

@@ -1,5 +1,6 @@
 //! A network of node processes on this machine, to be written to, broken and repaired.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub struct Plan {
     pub keep: bool,
     /// Configuration of every node by environment variables.
     pub environment: Vec<(String, String)>,
+    /// The strong keyspace that every replica serves to etcd clients, on a port that the system chooses.
+    pub etcd: Option<String>,
     /// What all connections pass through, if anything: the bootstrap node is its member 0, replicas follow.
     pub relay: Option<Arc<Relay>>,
 }
@@ -213,6 +216,9 @@ impl Factory {
         };
         self.made += 1;
         let mut environment = self.plan.environment.clone();
+        if let Some(keyspace) = self.plan.etcd.as_ref().filter(|_| command == "up") {
+            environment.push((variable("etcd.listen"), format!("127.0.0.1:0={keyspace}")));
+        }
         let mut relay = None;
         if let Some(through) = &self.plan.relay {
             let (member, at) = through.add()?;
@@ -261,6 +267,12 @@ impl Node {
     /// Its process.
     pub fn process(&self) -> Result<&Process> {
         self.running.as_ref().map(|running| &running.process).ok_or_else(|| self.down())
+    }
+
+    /// Where it serves [`Plan::etcd`].
+    pub fn etcd(&self) -> Result<SocketAddr> {
+        let served = self.process()?.etcd;
+        served.ok_or_else(|| Error::Broken(format!("node {} serves no etcd clients", self.launch.name)))
     }
 
     /// kill -9.

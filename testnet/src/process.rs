@@ -54,6 +54,8 @@ pub struct Process {
     pub api: String,
     /// Where it listens for peers, over TCP.
     pub listens: SocketAddr,
+    /// Where it serves a strong keyspace to etcd clients, if it was told to.
+    pub etcd: Option<SocketAddr>,
     /// From `exec` until its API was listening.
     pub started_in: Duration,
 }
@@ -88,6 +90,7 @@ impl Process {
                     child,
                     pid,
                     log,
+                    etcd: run.etcd.iter().find_map(|served| served.split_once('=')?.0.parse().ok()),
                     api: run.api,
                     listens,
                     started_in: began.elapsed(),
@@ -187,7 +190,8 @@ fn read_run_file(path: &Path) -> Option<RunFile> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-fn ended(name: &str, status: ExitStatus, log: &Path) -> Error {
+/// A process that ended by itself, with the end of its log.
+pub fn ended(name: &str, status: ExitStatus, log: &Path) -> Error {
     Error::NodeEnded { name: name.into(), status: status.to_string(), log: tail(log).unwrap_or_default() }
 }
 
@@ -225,6 +229,14 @@ mod tests {
 
     fn is_running(pid: u32) -> bool {
         Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[tokio::test]
+    async fn where_a_node_serves_etcd_clients_is_known() {
+        let served = LISTENS.replace(r#"\"pid"#, r#"\"etcd\":[\"127.0.0.1:3=orders\"],\"pid"#);
+        let (_folder, launch) = launch(&format!("{served}; cat >/dev/null"));
+        let process = Process::start(&launch).await.expect("it starts");
+        assert_eq!(process.etcd.map(|served| served.port()), Some(3));
     }
 
     #[tokio::test]

@@ -50,6 +50,37 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// How the cores of this machine have spent their time since it was started, in ticks of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineTime {
+    idle: u64,
+    all: u64,
+}
+
+/// Reads `/proc/stat`.
+pub fn machine_time() -> Result<MachineTime> {
+    let path = Path::new("/proc/stat");
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    MachineTime::parse(&text).ok_or_else(|| Error::Unsupported("/proc/stat has no line for the cores".into()))
+}
+
+impl MachineTime {
+    /// user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of the first two.
+    fn parse(text: &str) -> Option<Self> {
+        let fields = text.lines().find_map(|line| line.strip_prefix("cpu "))?.split_whitespace();
+        let ticks: Vec<u64> = fields.take(8).map_while(|field| field.parse().ok()).collect();
+        let (idle, iowait) = (ticks.get(3)?, ticks.get(4)?);
+        Some(Self { idle: idle + iowait, all: ticks.iter().sum() })
+    }
+
+    /// The share of the time since then in which somebody used a core, per cent.
+    pub fn busy_percent_since(self, earlier: Self) -> f64 {
+        let all = self.all.saturating_sub(earlier.all);
+        let idle = self.idle.saturating_sub(earlier.idle);
+        100.0 * all.saturating_sub(idle) as f64 / all.max(1) as f64
+    }
+}
+
 /// What a network interface has received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Received {
@@ -94,6 +125,16 @@ mod tests {
         let memory = memory(pid).expect("our own");
         assert!(memory.rss_bytes >= memory.pss_bytes && memory.pss_bytes > 0);
         assert!(cpu_time(pid).expect("our own") > Duration::ZERO);
+    }
+
+    #[test]
+    fn waiting_for_the_disk_is_not_work() {
+        let time = |text| MachineTime::parse(text).expect("a line for the cores");
+        let earlier = time("cpu  10 0 10 70 10 0 0 0 5 0\ncpu0 1 1 1 1 1\n");
+        let later = time("cpu  40 0 20 90 50 0 0 0 9 0\n");
+        assert!((later.busy_percent_since(earlier) - 40.0).abs() < 1e-9);
+        assert_eq!(MachineTime::parse("intr 1 2 3"), None);
+        assert!(machine_time().expect("Linux").all > 0);
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod connection;
 mod histogram;
 mod plan;
 mod report;
+mod servers;
 mod usage;
 mod watch;
 mod work;
 
 pub use plan::{Plan, Work};
 pub use report::{Error, Report};
+pub use servers::{lay, leader};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +35,9 @@ pub async fn run(plan: &Plan) -> Result<Report, Error> {
     for at in 0..plan.connections.clamp(1, plan.clients) {
         connections.push(Connection::open(plan.endpoints[at % plan.endpoints.len()]).await?);
     }
-    work::prepare(&connections[0], plan.work).await?;
+    if let Work::Get { value_bytes, keys } = plan.work {
+        work::lay(&connections[0], keys, value_bytes).await?;
+    }
     let phase = Arc::new(Phase::default());
     // Everybody and this task, so that the clock starts when all have begun.
     let begun = Arc::new(Barrier::new(plan.clients + 1));

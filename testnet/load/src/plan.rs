@@ -32,7 +32,7 @@ pub enum Work {
         /// How many keys there are.
         keys: u64,
     },
-    /// Linearizable gets of such keys.
+    /// Linearizable gets of such keys, which are laid out before.
     Get {
         /// Length of the values.
         value_bytes: usize,

@@ -65,7 +65,7 @@ impl Tally {
 }
 
 /// A load, measured. Times run from the request to its answer, in microseconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Requests that succeeded.
     pub operations: u64,

@@ -9,12 +9,11 @@ use crate::connection::Connection;
 use crate::report::{Error, Tally};
 use crate::{Phase, Work};
 
-/// Puts there at once while keys are laid out for gets.
+/// Puts under way at once while keys are laid out.
 const LAYING: u64 = 64;
 
-/// What has to be there before the load begins: the keys that are read.
-pub async fn prepare(connection: &Connection, work: Work) -> Result<(), Error> {
-    let Work::Get { value_bytes, keys } = work else { return Ok(()) };
+/// Puts every key that loads of so many keys write and read.
+pub async fn lay(connection: &Connection, keys: u64, value_bytes: usize) -> Result<(), Error> {
     let mut tasks = Vec::new();
     for part in 0..LAYING.min(keys) {
         let connection = connection.clone();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::format::number;
 use crate::model::{Bar, Limit};
 use crate::stats::Summary;
 use crate::table::{BARS, bar_row, table};
@@ -14,13 +15,28 @@ pub struct Report {
     values: Value,
     parts: Vec<String>,
     bars: Vec<Bar>,
+    /// Those that a table of [`Report::side_by_side`] shows.
+    compared: Vec<Bar>,
+}
+
+/// One load that two systems were put under.
+#[derive(Debug)]
+pub struct SideBySide {
+    /// Which.
+    pub load: String,
+    /// What the one did, and what the other did if it was there.
+    pub did: [Option<String>; 2],
+    /// How many times better the one was.
+    pub ratio: Option<f64>,
+    /// How many times better it has to be, if that is said.
+    pub at_least: Option<f64>,
 }
 
 impl Report {
     /// Starts a report; `values` is what its JSON form shows under `results`.
     pub fn new(title: impl Into<String>, values: &impl Serialize) -> Self {
         let values = serde_json::to_value(values).unwrap_or_else(|e| json!({ "error": e.to_string() }));
-        Self { title: title.into(), values, parts: Vec::new(), bars: Vec::new() }
+        Self { title: title.into(), values, parts: Vec::new(), bars: Vec::new(), compared: Vec::new() }
     }
 
     /// Adds a line of text.
@@ -58,9 +74,32 @@ impl Report {
         self
     }
 
+    /// Adds a table of two systems under the same loads, with the bars for their ratios.
+    #[must_use]
+    pub fn side_by_side(mut self, names: [&str; 2], rows: impl IntoIterator<Item = SideBySide>) -> Self {
+        let mut lines = Vec::new();
+        for row in rows {
+            let bar = row.ratio.zip(row.at_least).map(|(ratio, least)| {
+                let figure = format!("{}: {} / {}", row.load, names[0], names[1]);
+                Bar::new(figure, ratio, "x", Limit::AtLeast(least))
+            });
+            let judged = bar.as_ref().map(|bar| {
+                let [.., least, met] = bar_row(bar);
+                format!("{least}: {met}")
+            });
+            self.compared.extend(bar);
+            let absent = || "-".to_string();
+            let [one, other] = row.did.map(|did| did.unwrap_or_else(absent));
+            let ratio = row.ratio.map_or_else(absent, |ratio| format!("{} x", number(ratio)));
+            lines.push([row.load, one, other, ratio, judged.unwrap_or_default()]);
+        }
+        self.table(["load", names[0], names[1], "ratio", "bar"], lines)
+    }
+
     /// The form for programs: `title`, `results` and `bars`.
     pub fn json(&self) -> String {
-        json!({ "title": self.title, "results": self.values, "bars": self.bars }).to_string()
+        let bars: Vec<_> = self.compared.iter().chain(&self.bars).collect();
+        json!({ "title": self.title, "results": self.values, "bars": bars }).to_string()
     }
 
     /// The form for people.
@@ -86,6 +125,21 @@ mod tests {
         assert!(text.contains("812.0 B/s") && text.contains("<= 800.0 B/s") && text.contains("NO"), "{text}");
         let json = report.json();
         assert!(json.contains("\"at_most\":800.0") && json.contains("\"met\":false"), "{json}");
+    }
+
+    #[test]
+    fn a_comparison_states_its_bar_once() {
+        let row = |at_least| SideBySide {
+            load: "put".into(),
+            did: [Some("12/s".into()), Some("6/s".into())],
+            ratio: Some(2.0),
+            at_least,
+        };
+        let alone = SideBySide { did: [Some("7/s".into()), None], ratio: None, ..row(Some(5.0)) };
+        let report = Report::new("t", &()).side_by_side(["a", "b"], [row(Some(5.0)), row(None), alone]);
+        let (text, json) = (report.text(), report.json());
+        assert!(text.contains("2.00 x") && text.matches("NO").count() == 1, "{text}");
+        assert!(json.contains("\"put: a / b\"") && json.matches("at_least").count() == 1, "{json}");
     }
 
     #[test]

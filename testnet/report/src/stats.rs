@@ -43,6 +43,18 @@ pub fn rank(sorted: &[Duration], percent: usize) -> Option<Duration> {
     sorted.get(index).copied()
 }
 
+/// The median of a sample in any order; of an even number of values the mean of the two in the middle.
+/// 0 for an empty sample.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let (below, above) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
+    match (sorted.get(below), sorted.get(above)) {
+        (Some(below), Some(above)) => f64::midpoint(*below, *above),
+        _ => 0.0,
+    }
+}
+
 /// How one write spread: when each live node answered a local read with it.
 #[derive(Clone, Debug)]
 pub struct Spread {
@@ -142,6 +154,14 @@ mod tests {
         let summary = Summary::of(&ms(&[40, 10, 30, 20]));
         assert_eq!(summary, Summary { count: 4, p50_ms: 20.0, p90_ms: 40.0, p99_ms: 40.0, max_ms: 40.0 });
         assert_eq!(Summary::of(&[]), Summary::default());
+    }
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        for (values, expected) in [(vec![], 0.0), (vec![3.0], 3.0), (vec![9.0, 1.0, 2.0], 2.0)] {
+            assert!((median(values) - expected).abs() < 1e-9);
+        }
+        assert!((median([4.0, 1.0, 2.0, 100.0]) - 3.0).abs() < 1e-9);
     }
 
     #[test]

@@ -5,10 +5,14 @@ mod burst;
 mod catchup;
 mod detect;
 mod equal;
+mod etcd;
+mod failover;
+mod forward;
 mod idle;
 mod latency;
 mod million;
 mod namespace;
+mod strong_idle;
 mod window;
 
 use clap::Subcommand;
@@ -33,6 +37,14 @@ pub enum Bench {
     Equal(equal::Options),
     /// Memory, disk and start-up time of one node with a large store
     Million(million::Options),
+    /// A strong keyspace of three nodes beside etcd of three servers, under the same loads in turn
+    Etcd(etcd::Options),
+    /// How soon clients of a strong keyspace write again after its leader was killed or stopped
+    Failover(failover::Options),
+    /// What a client of a strong keyspace waits for more at a node outside of its group
+    Forward(forward::Options),
+    /// What 100 strong keyspaces cost that nobody uses (needs root, `unshare` and `ip`)
+    StrongIdle(strong_idle::Options),
 }
 
 impl Bench {
@@ -46,6 +58,10 @@ impl Bench {
             Self::Catchup(options) => catchup::run(common, &options).await,
             Self::Equal(options) => equal::run(common, &options).await,
             Self::Million(options) => million::run(common, &options).await,
+            Self::Etcd(options) => etcd::run(common, &options).await,
+            Self::Failover(options) => failover::run(common, &options).await,
+            Self::Forward(options) => forward::run(common, &options).await,
+            Self::StrongIdle(options) => strong_idle::run(common, &options).await,
         }?;
         common.output.print(&report.line(again(std::env::args().skip(1))));
         Ok(())
