@@ -1,8 +1,8 @@
 //! The engine of simulations and tests: ordered maps in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{Engine, Family, RowOp, View, Visitor};
 use crate::Error;
@@ -14,6 +14,16 @@ type Families = [Rows; Family::ALL.len()];
 #[derive(Clone, Debug, Default)]
 pub struct MemoryEngine {
     families: Arc<RwLock<Families>>,
+    /// Of one that knows what was synced.
+    journal: Option<Arc<Mutex<Journal>>>,
+}
+
+/// What a power cut leaves, and what it may take.
+#[derive(Debug, Default)]
+struct Journal {
+    durable: Families,
+    /// Writes since then, in order; without a bound, so whoever keeps a journal has to sync.
+    unsynced: VecDeque<Vec<RowOp>>,
 }
 
 impl MemoryEngine {
@@ -22,10 +32,50 @@ impl MemoryEngine {
         Self::default()
     }
 
+    /// An empty store that knows what was synced: a disk that can lose its power.
+    pub fn with_journal() -> Self {
+        Self { journal: Some(Arc::default()), ..Self::default() }
+    }
+
     /// An independent copy of the state at this instant, as a backup or a copied directory is.
     #[must_use]
     pub fn copy(&self) -> Self {
-        Self { families: Arc::new(RwLock::new(self.read().clone())) }
+        Self { families: Arc::new(RwLock::new(self.read().clone())), journal: None }
+    }
+
+    fn journal(&self) -> Option<MutexGuard<'_, Journal>> {
+        self.journal.as_ref().map(|journal| journal.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many writes a sync that begins now covers; 0 without a journal.
+    pub fn pending(&self) -> usize {
+        self.journal().map_or(0, |journal| journal.unsynced.len())
+    }
+
+    /// The write so many after the last one synced.
+    pub fn unsynced(&self, number: usize) -> Option<Vec<RowOp>> {
+        self.journal()?.unsynced.get(number).cloned()
+    }
+
+    /// A sync of the first `count` writes ends.
+    pub fn synced(&self, count: usize) {
+        let Some(mut journal) = self.journal() else { return };
+        let count = count.min(journal.unsynced.len());
+        let Journal { durable, unsynced } = &mut *journal;
+        for ops in unsynced.drain(..count) {
+            apply(durable, ops);
+        }
+    }
+
+    /// The disk after a power cut: what was synced, and the first `kept` writes of the rest. Without a
+    /// journal everything is there.
+    #[must_use]
+    pub fn after_power_cut(&self, kept: usize) -> Self {
+        self.synced(kept);
+        let Some(journal) = self.journal() else { return self.copy() };
+        let durable = journal.durable.clone();
+        let families = Arc::new(RwLock::new(durable.clone()));
+        Self { families, journal: Some(Arc::new(Mutex::new(Journal { durable, unsynced: VecDeque::new() }))) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Families> {
@@ -46,18 +96,24 @@ impl Engine for MemoryEngine {
     }
 
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
-        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        for op in ops {
-            match op {
-                RowOp::Put(family, key, value) => {
-                    families[family as usize].insert(key, value);
-                }
-                RowOp::Delete(family, key) | RowOp::DeleteOnce(family, key) => {
-                    families[family as usize].remove(&key);
-                }
+        if let Some(mut journal) = self.journal() {
+            journal.unsynced.push_back(ops.clone());
+        }
+        apply(&mut self.families.write().unwrap_or_else(PoisonError::into_inner), ops);
+        Ok(())
+    }
+}
+
+fn apply(families: &mut Families, ops: Vec<RowOp>) {
+    for op in ops {
+        match op {
+            RowOp::Put(family, key, value) => {
+                families[family as usize].insert(key, value);
+            }
+            RowOp::Delete(family, key) | RowOp::DeleteOnce(family, key) => {
+                families[family as usize].remove(&key);
             }
         }
-        Ok(())
     }
 }
 
@@ -83,5 +139,35 @@ impl View for RwLockReadGuard<'_, Families> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: u8) -> Vec<RowOp> {
+        vec![RowOp::Put(Family::Raft, vec![key], vec![key])]
+    }
+
+    fn keys(engine: &MemoryEngine) -> Vec<u8> {
+        (0..9).filter(|key| engine.get(Family::Raft, &[*key]).expect("memory").is_some()).collect()
+    }
+
+    #[test]
+    fn a_power_cut_takes_what_was_not_synced() {
+        let disk = MemoryEngine::with_journal();
+        for key in 0..3 {
+            disk.write(put(key)).expect("memory");
+        }
+        let count = disk.pending();
+        disk.write(put(3)).expect("memory");
+        disk.synced(count);
+        assert_eq!((count, disk.pending(), disk.unsynced(0)), (3, 1, Some(put(3))));
+        disk.write(put(4)).expect("memory");
+        let after = disk.after_power_cut(1);
+        assert_eq!((keys(&disk), keys(&after)), (vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3]));
+        after.write(put(5)).expect("memory");
+        assert_eq!(keys(&after.after_power_cut(0)), [0, 1, 2, 3]);
     }
 }

@@ -9,9 +9,7 @@ use starling_kv::{Engine, Error, MemoryEngine};
 /// Rows in memory, and the writes since the last sync. Clones share both.
 #[derive(Clone)]
 pub struct Disk {
-    live: MemoryEngine,
-    durable: MemoryEngine,
-    unsynced: Arc<Mutex<Vec<Vec<RowOp>>>>,
+    rows: MemoryEngine,
     /// So many more reads and writes work; then one fails, and all that follow.
     works_for: Arc<Mutex<Option<u64>>>,
 }
@@ -22,37 +20,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Disk {
     pub fn new() -> Self {
-        Self::of(MemoryEngine::new())
+        Self::of(MemoryEngine::with_journal())
     }
 
     fn of(rows: MemoryEngine) -> Self {
-        Self { live: rows.copy(), durable: rows, unsynced: Arc::default(), works_for: Arc::default() }
+        Self { rows, works_for: Arc::default() }
     }
 
     /// How many writes a sync that begins now covers.
     pub fn pending(&self) -> usize {
-        lock(&self.unsynced).len()
+        self.rows.pending()
     }
 
     /// A sync of the first `count` writes ends.
     pub fn synced(&self, count: usize) {
-        let count = count.min(self.pending());
-        for ops in lock(&self.unsynced).drain(..count) {
-            self.durable.write(ops).expect("memory");
-        }
+        self.rows.synced(count);
     }
 
     /// The disk after a power cut: of what was not synced, the first `kept` writes are there.
     pub fn after_power_cut(&self, kept: usize) -> Self {
-        self.synced(kept);
-        Self::of(self.durable.copy())
+        Self::of(self.rows.after_power_cut(kept))
     }
 
     /// The same, and of the write after them, if it is one of the log, a part: its first `ops` rows, and
     /// half of the next one. `None`: it is none of the log. An engine writes batches whole; the log does
     /// not have to rely on it.
     pub fn torn(&self, kept: usize, ops: usize) -> Option<Self> {
-        let batch = lock(&self.unsynced).get(kept).cloned()?;
+        let batch = self.rows.unsynced(kept)?;
         let is_log = |op: &RowOp| {
             matches!(
                 op,
@@ -70,8 +64,8 @@ impl Disk {
         if let RowOp::Put(family, key, row) = &batch[ops] {
             written.push(RowOp::Put(*family, key.clone(), row[..row.len() / 2].to_vec()));
         }
-        after.durable.write(written).expect("memory");
-        Some(Self::of(after.durable))
+        after.rows.write(written).expect("memory");
+        Some(Self::of(after.rows.after_power_cut(1)))
     }
 
     /// After so many more reads and writes nothing works any more, until [`Disk::repair`].
@@ -91,7 +85,7 @@ impl Disk {
                 bytes += (key.len() + row.len()) as u64;
                 Ok(ControlFlow::Continue(()))
             };
-            self.live.view().scan(family, &[], None, &mut count).expect("memory");
+            self.rows.view().scan(family, &[], None, &mut count).expect("memory");
         }
         bytes
     }
@@ -105,13 +99,13 @@ impl Disk {
             }
             Ok(ControlFlow::Continue(()))
         };
-        self.live.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
+        self.rows.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
         let (row_key, mut row) = rows.pop().expect("the key is there");
         // The value's last byte.
         if let Some(last) = row.last_mut() {
             *last ^= 1;
         }
-        self.live.write(vec![RowOp::Put(Family::StrongNow, row_key, row)]).expect("memory");
+        self.rows.write(vec![RowOp::Put(Family::StrongNow, row_key, row)]).expect("memory");
     }
 
     fn operate(&self) -> Result<(), Error> {
@@ -155,16 +149,15 @@ impl Engine for Disk {
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.operate()?;
-        self.live.get(family, key)
+        self.rows.get(family, key)
     }
 
     fn view(&self) -> Self::View<'_> {
-        DiskView { rows: self.live.view(), disk: self }
+        DiskView { rows: self.rows.view(), disk: self }
     }
 
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
         self.operate()?;
-        lock(&self.unsynced).push(ops.clone());
-        self.live.write(ops)
+        self.rows.write(ops)
     }
 }
