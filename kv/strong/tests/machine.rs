@@ -357,3 +357,42 @@ fn compaction_removes_rows_bit_by_bit_and_goes_on_after_a_restart() {
     assert_eq!((machine.hash(), machine.bytes()), (hash, counted(&engine)));
     assert_eq!(read(&machine, range(all(), revision)).expect("reads").count, 10);
 }
+
+#[test]
+fn a_write_looks_at_a_bounded_number_of_keys() {
+    let max = limits::WRITE_KEYS_MAX;
+    let key = |n: usize| format!("k{n:06}").into_bytes();
+    let put = |n| TxnOp::Put(Put { key: key(n), value: Some(Vec::new()), lease: Some(0), prev: false });
+    let txn =
+        |compare: Vec<Compare>, then: Vec<TxnOp>| Write::Txn(Txn { compare, then, otherwise: Vec::new() });
+    let mut machine = fresh();
+    let numbers: Vec<usize> = (0..=max).collect();
+    let puts = numbers.chunks(limits::TXN_OPS_MAX).map(|chunk| chunk.iter().map(|n| put(*n)).collect());
+    apply_all(&mut machine, puts.map(|then| command(txn(Vec::new(), then))).collect());
+    let before = machine.revision();
+
+    let between = |from: usize, to: usize| Keys::Range { from: key(from), to: Some(key(to)) };
+    let look = |keys: Keys| TxnOp::Range(Range { count_only: true, ..Range::of(keys) });
+    let remove = |keys: Keys| TxnOp::Delete(Delete { keys, prev: false });
+    let exist = |keys: Keys| Compare { keys, is: Relation::Greater, to: Operand::Version(0) };
+    let half = max / 2;
+    let past = TxnOp::Range(Range { revision: before - 1, ..Range::of(all()) });
+    for (compare, then) in [
+        (vec![], vec![put(0), look(all())]),
+        (vec![], vec![put(0), past]),
+        (vec![], vec![remove(between(0, half)), remove(between(half, max + 1))]),
+        (vec![], vec![remove(all())]),
+        (vec![exist(all())], vec![put(0)]),
+        (vec![exist(between(0, half))], vec![put(0), look(between(0, half + 2))]),
+    ] {
+        let refused = write(&mut machine, txn(compare, then));
+        assert!(matches!(refused, Err(Refusal::TooMany { .. })), "{refused:?}");
+        assert_eq!(machine.revision(), before, "nothing was changed");
+    }
+    // By itself, a read is answered whatever it looks at.
+    let counted = Range { count_only: true, ..range(all(), 0) };
+    assert_eq!(read(&machine, counted).expect("reads").count, max as u64 + 1);
+    let fits = txn(vec![exist(between(0, half))], vec![remove(between(half, max))]);
+    write(&mut machine, fits).expect("as many as are allowed");
+    assert_eq!(read(&machine, range(all(), 0)).expect("reads").count, half as u64 + 1);
+}

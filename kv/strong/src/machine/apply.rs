@@ -4,7 +4,8 @@ use starling_kv::{Engine, Error};
 
 use super::check;
 use super::command::Command;
-use super::limits::{ANSWER_BYTES_MAX, LEASES_MAX};
+use super::limits::LEASES_MAX;
+use super::range::Budget;
 use super::sessions::{Known, Remembered};
 use super::stage::{Stage, Stop};
 use super::{Machine, txn};
@@ -138,7 +139,7 @@ impl<E: Engine> Stage<'_, E> {
         match write {
             Write::Put(put) => txn::put(self, put),
             Write::PutSequential { prefix, value, lease } => txn::put_sequential(self, prefix, &value, lease),
-            Write::Delete(delete) => txn::delete(self, &delete, &mut { ANSWER_BYTES_MAX }),
+            Write::Delete(delete) => txn::delete(self, &delete, &mut Budget::new()),
             Write::PopFirst { keys } => txn::pop_first(self, &keys),
             Write::Txn(txn) => {
                 if check::reads_past(&txn) {

@@ -12,6 +12,9 @@ pub const TXN_OPS_MAX: usize = 128;
 pub const TXN_OPS_ALL_MAX: usize = 1024;
 /// Keys that one write deletes, at most: a revision is told to watchers in one piece. A guess.
 pub const DELETE_KEYS_MAX: usize = 100_000;
+/// Keys that one write looks at, at most, with all its conditions, ranges and deletions: it is carried out in one
+/// go, and holds up what comes after it. A read by itself has no such bound: it goes bit by bit.
+pub const WRITE_KEYS_MAX: usize = DELETE_KEYS_MAX;
 /// Keys that one lease holds, at most: all of them are deleted at one revision.
 pub const LEASE_KEYS_MAX: usize = DELETE_KEYS_MAX;
 /// Leases of a keyspace, at most. A guess.

@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 
 use starling_kv::{Engine, Error};
 
+use super::limits::{ANSWER_BYTES_MAX, WRITE_KEYS_MAX};
 use super::rows::Record;
 use super::source::Source;
-use crate::api::{Found, KeyValue, Range, SortBy, SortOrder};
+use super::stage::Stop;
+use crate::api::{Found, KeyValue, Range, Refusal, SortBy, SortOrder};
 
 /// What a key costs in an answer beside its key and its value (encoded, rounded up).
 const KEY_VALUE_BYTES: usize = 48;
@@ -17,26 +19,65 @@ pub(super) fn answer_bytes(kv: &KeyValue) -> usize {
     kv.key.len() + kv.value.len() + KEY_VALUE_BYTES
 }
 
-/// Answers a range whose revision has been checked, with at most `budget` bytes (or one key), which
+/// What one write may still do, which is carried out in one go.
+pub(super) struct Budget {
+    /// Bytes that it answers.
+    pub bytes: usize,
+    /// Keys that it looks at.
+    keys: usize,
+}
+
+impl Budget {
+    /// Of a write that begins.
+    pub fn new() -> Self {
+        Self { bytes: ANSWER_BYTES_MAX, keys: WRITE_KEYS_MAX }
+    }
+
+    /// So many keys, if there is room for them.
+    pub fn look_at(&mut self, keys: usize) -> Result<(), Refusal> {
+        let max = WRITE_KEYS_MAX as u64;
+        let left = self.keys.checked_sub(keys);
+        self.keys = left.ok_or_else(|| Refusal::TooMany { what: "keys in one write".into(), max })?;
+        Ok(())
+    }
+
+    /// Whether there is room for so many keys; a scan goes on while there is, and one key beyond.
+    pub fn has_room(&self, keys: usize) -> ControlFlow<()> {
+        if keys <= self.keys { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// Answers a range whose revision has been checked, with at most the budget's bytes (or one key), which
 /// are taken from it. `revision` is that of the state that `source` shows.
 pub(super) fn range<E: Engine>(
     source: &Source<'_, E>,
     range: &Range,
     revision: u64,
-    budget: &mut usize,
-) -> Result<Found, Error> {
-    let mut answer = Collected::new(range, *budget);
+    budget: &mut Budget,
+) -> Result<Found, Stop> {
+    let mut answer = Collected::new(range, budget.bytes);
+    let mut seen = 0;
     let mut visit = |key: &[u8], row: &[u8]| {
+        seen += 1;
         answer.visit(key, row)?;
-        Ok(ControlFlow::Continue(()))
+        Ok(budget.has_room(seen))
     };
     if range.revision == 0 || range.revision == revision {
         source.scan(&range.keys, &mut visit)?;
+        budget.look_at(seen)?;
     } else {
-        source.scan_at(&range.keys, range.revision, &mut visit)?;
+        let mut rest = Some(range.keys.clone());
+        while let Some(keys) = rest {
+            let mut room = usize::MAX;
+            rest = source.scan_piece(&keys, range.revision, &mut room, &mut |key, row| {
+                answer.visit(key, row)?;
+                Ok(ControlFlow::Continue(()))
+            })?;
+            budget.look_at(usize::MAX - room)?;
+        }
     }
     let found = answer.finish();
-    *budget = budget.saturating_sub(found.kvs.iter().map(answer_bytes).sum());
+    budget.bytes = budget.bytes.saturating_sub(found.kvs.iter().map(answer_bytes).sum());
     Ok(found)
 }
 

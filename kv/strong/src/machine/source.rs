@@ -106,16 +106,8 @@ impl<E: Engine> Source<'_, E> {
         Ok(())
     }
 
-    /// Visits the rows of a range as of `revision`. What is staged is younger than it.
-    pub fn scan_at(&self, keys: &Keys, revision: Revision, visit: &mut RowVisitor<'_>) -> Result<(), Error> {
-        let mut rest = keys.clone();
-        while let Some(next) = self.scan_piece(&rest, revision, &mut { usize::MAX }, visit)? {
-            rest = next;
-        }
-        Ok(())
-    }
-
-    /// The first piece of that; what is left of the range. Rows that were looked at are taken from `room`.
+    /// Visits the rows of the first piece of a range as of `revision`, and answers what is left of it. What is
+    /// staged is younger. Rows that were looked at are taken from `room`.
     pub fn scan_piece(
         &self,
         keys: &Keys,

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use starling_kv::{Engine, Error};
+use starling_kv::Engine;
 
 use super::Machine;
 use super::check::SEQUENTIAL_DIGITS;
 use super::limits::{ANSWER_BYTES_MAX, DELETE_KEYS_MAX, LEASE_KEYS_MAX};
-use super::range::{answer_bytes, range};
+use super::range::{Budget, answer_bytes, range};
 use super::rows::Record;
 use super::source::{Last, Source, Staged};
 use super::stage::{Stage, Stop};
@@ -62,22 +62,23 @@ pub(super) fn put_sequential<E: Engine>(
     Ok(Body::Sequential { key })
 }
 
-/// Deletes a range; what it answers takes from `budget`.
+/// Deletes a range.
 pub(super) fn delete<E: Engine>(
     stage: &mut Stage<'_, E>,
     delete: &Delete,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Body, Stop> {
     let Some(rows) = stage.rows(&delete.keys, DELETE_KEYS_MAX)? else {
         let max = DELETE_KEYS_MAX as u64;
         return Err(Refusal::TooMany { what: "keys to delete at once".into(), max }.into());
     };
+    budget.look_at(rows.len())?;
     let deleted = rows.len() as u64;
     let mut prev = Vec::new();
     for (key, row) in rows {
         if delete.prev {
             let kv = Record::decode(&row)?.key_value(&key);
-            *budget = budget.checked_sub(answer_bytes(&kv)).ok_or_else(|| too_large("answer"))?;
+            budget.bytes = budget.bytes.checked_sub(answer_bytes(&kv)).ok_or_else(|| too_large("answer"))?;
             prev.push(kv);
         }
         stage.delete(key, row)?;
@@ -108,19 +109,23 @@ pub(super) fn pop_first<E: Engine>(stage: &mut Stage<'_, E>, keys: &Keys) -> Res
 /// Carries out a transaction. The conditions of all that is nested in it are judged before anything is
 /// done, as in etcd: none depends on what the transaction itself writes.
 pub(super) fn txn<E: Engine>(stage: &mut Stage<'_, E>, txn: Txn) -> Result<Body, Stop> {
-    let mut verdicts = VecDeque::new();
-    judge(&stage.source(), &txn, &mut verdicts)?;
-    let mut budget = ANSWER_BYTES_MAX;
+    let (mut verdicts, mut budget) = (VecDeque::new(), Budget::new());
+    judge(&stage.source(), &txn, &mut verdicts, &mut budget)?;
     txn_within(stage, txn, &mut verdicts, &mut budget)
 }
 
 /// Whether each transaction that will be reached succeeds, in the order in which it is reached.
-fn judge<E: Engine>(source: &Source<'_, E>, txn: &Txn, verdicts: &mut VecDeque<bool>) -> Result<(), Error> {
-    let succeeds = holds(source, &txn.compare)?;
+fn judge<E: Engine>(
+    source: &Source<'_, E>,
+    txn: &Txn,
+    verdicts: &mut VecDeque<bool>,
+    budget: &mut Budget,
+) -> Result<(), Stop> {
+    let succeeds = holds(source, &txn.compare, budget)?;
     verdicts.push_back(succeeds);
     for op in if succeeds { &txn.then } else { &txn.otherwise } {
         if let TxnOp::Txn(txn) = op {
-            judge(source, txn, verdicts)?;
+            judge(source, txn, verdicts, budget)?;
         }
     }
     Ok(())
@@ -130,7 +135,7 @@ fn txn_within<E: Engine>(
     stage: &mut Stage<'_, E>,
     txn: Txn,
     verdicts: &mut VecDeque<bool>,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Body, Stop> {
     let succeeded = verdicts.pop_front().expect("one for each that is reached");
     let ops = if succeeded { txn.then } else { txn.otherwise };
@@ -146,7 +151,8 @@ fn txn_within<E: Engine>(
             TxnOp::Put(put) => {
                 let body = self::put(stage, put)?;
                 if let Body::Put { prev: Some(prev) } = &body {
-                    *budget = budget.checked_sub(answer_bytes(prev)).ok_or_else(|| too_large("answer"))?;
+                    let left = budget.bytes.checked_sub(answer_bytes(prev));
+                    budget.bytes = left.ok_or_else(|| too_large("answer"))?;
                 }
                 body
             }
@@ -158,18 +164,27 @@ fn txn_within<E: Engine>(
 }
 
 /// Whether all of `compare` hold.
-fn holds<E: Engine>(source: &Source<'_, E>, compare: &[Compare]) -> Result<bool, Error> {
+fn holds<E: Engine>(source: &Source<'_, E>, compare: &[Compare], budget: &mut Budget) -> Result<bool, Stop> {
     for one in compare {
-        if !compare_holds(source, one)? {
+        if !compare_holds(source, one, budget)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn compare_holds<E: Engine>(source: &Source<'_, E>, compare: &Compare) -> Result<bool, Error> {
-    let mut holding = Holding::default();
-    source.scan(&compare.keys, &mut |_, row| Ok(holding.see(compare, &Record::decode(row)?)))?;
+fn compare_holds<E: Engine>(
+    source: &Source<'_, E>,
+    compare: &Compare,
+    budget: &mut Budget,
+) -> Result<bool, Stop> {
+    let (mut holding, mut seen) = (Holding::default(), 0);
+    source.scan(&compare.keys, &mut |_, row| {
+        seen += 1;
+        let goes_on = holding.see(compare, &Record::decode(row)?);
+        Ok(if goes_on.is_break() { goes_on } else { budget.has_room(seen) })
+    })?;
+    budget.look_at(seen)?;
     Ok(holding.verdict(compare))
 }
 
