@@ -78,10 +78,10 @@ impl Trial {
             faults.extend(std::iter::repeat_n(fault, often));
         }
         let mut pause_ms = [150, 800, 1_500, 3_000][world.below(4) as usize];
-        let treachery = match world.below(6) {
-            0 => Some(Treachery::Voters),
-            1 => Some(Treachery::Changes),
-            2 => Some(Treachery::Answers),
+        let treachery = match world.below(7) {
+            0 | 1 => Some(Treachery::Voters),
+            2 => Some(Treachery::Changes),
+            3 => Some(Treachery::Answers),
             _ => None,
         };
         match treachery {
@@ -264,6 +264,11 @@ fn members_on_five_machines_survive_faults_and_changes() {
 #[test]
 fn three_of_six_machines_survive_faults_and_changes() {
     survive_all(6, 3);
+}
+
+#[test]
+fn five_of_seven_machines_survive_faults_and_changes() {
+    survive_all(7, 5);
 }
 
 /// The faults do what they are for: locks change hands, tokens go stale, watches fall behind, disks break,

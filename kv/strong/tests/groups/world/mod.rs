@@ -52,7 +52,8 @@ impl Weather {
 /// Faults that wait for the worst moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treachery {
-    /// Who has given its vote often dies at once, and comes back before the election is over.
+    /// Who has given its vote often dies at once, and comes back before the election is over. Sometimes the
+    /// candidate is cut off too, so that there is another one in the same term.
     Voters,
     /// When a leader has applied a change of voters, those of before are cut off from the rest.
     Changes,
@@ -421,7 +422,7 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, message: &GroupMessage) {
-        self.betray_voter(from, message);
+        self.betray_voter(from, to, message);
         if let GroupMessage::Raft(RaftMessage { kind: Kind::Vote, term, .. }) = message {
             self.candidates.entry(*term).or_default().insert(from);
         }

@@ -152,13 +152,30 @@ impl World {
     }
 
     /// See [`Treachery::Voters`].
-    pub(super) fn betray_voter(&mut self, from: usize, message: &GroupMessage) {
+    pub(super) fn betray_voter(&mut self, from: usize, to: usize, message: &GroupMessage) {
         let gives_vote =
             matches!(message, GroupMessage::Raft(RaftMessage { kind: Kind::VoteReply, reject: false, .. }));
         if self.treachery == Some(Treachery::Voters) && gives_vote && self.below(4) > 0 {
             let (at, life) = (self.now_ms + 1, self.nodes[from].life);
             self.betrayed.0 += 1;
             self.schedule(at, Event::Restart { node: from, life });
+            if self.below(2) == 0 {
+                self.hide_candidate(to, from);
+            }
         }
+    }
+
+    /// A candidate hears its vote, and is heard by nobody: others stand in the same term, and ask the voter.
+    fn hide_candidate(&mut self, candidate: usize, voter: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != candidate) {
+            self.blocked.insert((candidate, other));
+            if other != voter {
+                self.blocked.insert((other, candidate));
+            }
+            if other != voter && self.nodes[other].is_down {
+                self.start(other);
+            }
+        }
+        self.schedule(self.now_ms + 2_500, Event::Unblock);
     }
 }
