@@ -1,12 +1,17 @@
 //! The strong side of the node: what it needs of the rest, and what the rest needs of it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use starling_kv::{Batch, Engine, Op, Write};
+use starling_kv::{Batch, Change, Engine, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
+use starling_strong::group::GroupId;
 
 use crate::strong::{HINTS, Hint, Manage, Strong, StrongInput, StrongOutput};
 use crate::{Core, Notice, Now, Output, Token};
 
+/// Groups of one name that are looked at.
+const GROUPS_MAX: usize = 16;
 /// Tokens of the node's own writes; clients' are counted from below.
 const OWN_TOKEN: Token = Token::MAX;
 
@@ -143,7 +148,9 @@ impl<E: Engine> Core<E> {
                 self.strong_input(now, StrongInput::Nodes { group, nodes });
             }
             StrongOutput::Lookup { keyspace } => self.lookup(now, keyspace),
-            StrongOutput::Publish { keyspace, hint } => self.publish_hint(now, &keyspace, hint),
+            StrongOutput::Publish { keyspace, group, hint } => {
+                self.publish_hint(now, &keyspace, group, hint);
+            }
             StrongOutput::Notice { keyspace, notice } => {
                 self.outputs.push_back(Output::Notice(Notice::Strong { keyspace, notice }));
             }
@@ -162,23 +169,39 @@ impl<E: Engine> Core<E> {
     /// What the reserved keyspace says of a strong one.
     fn lookup(&mut self, now: Now, keyspace: String) {
         let Some(store) = &self.store else { return };
-        let register = store.reader().register(now.wall_ms, HINTS, keyspace.as_bytes());
-        let values: Vec<Bytes> = match register {
-            Ok(Some(register)) => {
-                let others = register.siblings.iter().map(|sibling| sibling.value.clone());
-                others.chain([register.value]).collect()
-            }
-            Ok(None) => Vec::new(),
+        let found = store.reader().map_entries(now.wall_ms, HINTS, keyspace.as_bytes(), None, GROUPS_MAX);
+        let groups = match found {
+            Ok(found) => found.items,
             Err(error) => return self.storage_failed(error.to_string()),
         };
-        let hints: Vec<Hint> = values.iter().filter_map(|value| Hint::decode(value).ok()).collect();
-        if !hints.is_empty() {
+        let values = groups.iter().flat_map(|(_, register)| {
+            register.siblings.iter().map(|sibling| &sibling.value).chain([&register.value])
+        });
+        let hints: Vec<Hint> = values.filter_map(|value| Hint::decode(value).ok()).collect();
+        if !hints.is_empty() || self.strong.as_ref().is_some_and(|strong| strong.is_ambiguous(&keyspace)) {
             self.strong_input(now, StrongInput::Hints { keyspace, hints });
         }
     }
 
-    fn publish_hint(&mut self, now: Now, keyspace: &str, hint: Option<Hint>) {
-        let op = hint.map_or(Op::Delete, |hint| Op::Put(hint.encode()));
+    /// Looks those keyspaces up again of which something was said elsewhere, if this node has to do with them.
+    pub(crate) fn follow_hints(&mut self, now: Now, changes: &[Change]) {
+        let said: BTreeSet<&[u8]> =
+            changes.iter().filter(|it| it.keyspace == HINTS).map(|change| change.key.as_ref()).collect();
+        let names = said.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
+        let known = |name: &&str| self.strong.as_ref().is_some_and(|strong| strong.knows(name));
+        for keyspace in names.filter(known).map(str::to_owned).collect::<Vec<_>>() {
+            self.lookup(now, keyspace);
+        }
+    }
+
+    fn publish_hint(&mut self, now: Now, keyspace: &str, group: GroupId, hint: Option<Hint>) {
+        // Each group has a field of its own: who says where one is, or that it is gone, says nothing of another
+        // that was made under the same name.
+        let field = Bytes::copy_from_slice(&group);
+        let op = match hint {
+            Some(hint) => Op::MapPut(vec![(field, hint.encode())]),
+            None => Op::MapDelete(vec![field]),
+        };
         let write = Write { keyspace: HINTS.into(), key: keyspace.into(), op, ttl_ms: None, check: None };
         self.handle_writes(now, vec![(OWN_TOKEN, Batch { writes: vec![write] })]);
         self.outputs.retain(|output| !matches!(output, Output::Written { token: OWN_TOKEN, .. }));

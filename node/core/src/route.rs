@@ -85,7 +85,7 @@ impl<E: Engine> Core<E> {
             let before = starling_proto::DotRange { actor: id.actor, first: 1, last: id.first - 1 };
             !store.contains(&to_kv(&before))
         };
-        self.changed(changes);
+        self.changed(now, changes);
         match joined {
             Ok(report) => {
                 if gap {
@@ -104,7 +104,8 @@ impl<E: Engine> Core<E> {
         self.close(now, from, "sent a delta that cannot be decoded");
     }
 
-    fn changed(&mut self, changes: Vec<starling_kv::Change>) {
+    pub(crate) fn changed(&mut self, now: Now, changes: Vec<starling_kv::Change>) {
+        self.follow_hints(now, &changes);
         if !changes.is_empty() {
             self.outputs.push_back(Output::Changed(changes));
         }
@@ -127,7 +128,7 @@ impl<E: Engine> Core<E> {
         let mut replica = StoreReplica::new(store, now.wall_ms);
         self.sessions.handle(now.mono, input, &mut replica);
         let (changes, failure) = (replica.changes, replica.failure);
-        self.changed(changes);
+        self.changed(now, changes);
         if let Some(failure) = failure {
             self.storage_failed(failure);
         }

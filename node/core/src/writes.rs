@@ -27,9 +27,7 @@ impl<E: Engine> Core<E> {
                     self.outputs
                         .push_back(Output::Written { token, result: result.map_err(WriteFailure::from) });
                 }
-                if !committed.changes.is_empty() {
-                    self.outputs.push_back(Output::Changed(committed.changes));
-                }
+                self.changed(now, committed.changes);
                 for (dots, payload) in committed.rumors {
                     #[cfg(planted)]
                     if starling_planted::on(starling_planted::Bug::WriteNotTold) {

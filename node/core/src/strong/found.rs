@@ -149,7 +149,7 @@ impl<E: Engine> Strong<E> {
             let voters = founders.len() as u8;
             let hint = Hint { group, term: 0, members: founders, voters };
             self.remember(keyspace.clone(), hint.clone());
-            self.outputs.push_back(StrongOutput::Publish { keyspace, hint: Some(hint.clone()) });
+            self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint: Some(hint.clone()) });
             self.outputs.push_back(StrongOutput::Created { token, result: Ok(hint) });
         }
     }
@@ -180,18 +180,27 @@ impl<E: Engine> Strong<E> {
     }
 
     /// Every member that can be reached forgets the keyspace; one that cannot keeps its part until its
-    /// operator removes it, and can do nothing with it: it has no majority.
+    /// operator removes it, and can do nothing with it: it has no majority. Of a keyspace that was made twice a
+    /// member says which one is meant.
     pub(super) fn handle_drop(&mut self, now_ms: u64, token: Token, keyspace: &str) {
         let here = self.hosted(keyspace);
         let hint = here.and_then(|group| self.hint_of(group)).or_else(|| self.places.get(keyspace).cloned());
-        let Some(hint) = hint else {
-            let result = Err(ManageError::NoSuchKeyspace(keyspace.into()));
+        let refusal = match hint {
+            None => Some(ManageError::NoSuchKeyspace(keyspace.into())),
+            Some(_) if here.is_none() && self.ambiguous.contains(keyspace) => {
+                Some(ManageError::NoReplica(keyspace.into()))
+            }
+            Some(_) => None,
+        };
+        let (None, Some(hint)) = (&refusal, hint) else {
+            let result = refusal.map_or(Ok(()), Err);
             self.outputs.push_back(StrongOutput::Managed { token, result });
             return;
         };
         self.tell_to_forget(now_ms, hint.group, hint.members.iter().map(|record| record.id.0).collect());
         self.places.remove(keyspace);
-        self.outputs.push_back(StrongOutput::Publish { keyspace: keyspace.into(), hint: None });
+        let (keyspace, group) = (keyspace.into(), hint.group);
+        self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint: None });
         self.outputs.push_back(StrongOutput::Managed { token, result: Ok(()) });
     }
 }

@@ -156,8 +156,10 @@ impl<E: Engine> Strong<E> {
     pub(super) fn unpublish(&mut self, group: GroupId) {
         let published = self.groups.get(&group).filter(|hosted| hosted.published.is_some());
         let Some(keyspace) = published.map(|hosted| hosted.keyspace.clone()) else { return };
-        self.places.remove(&keyspace);
-        self.outputs.push_back(StrongOutput::Publish { keyspace, hint: None });
+        if self.places.get(&keyspace).is_some_and(|hint| hint.group == group) {
+            self.places.remove(&keyspace);
+        }
+        self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint: None });
     }
 
     /// Removes a group from this node with all it holds.
@@ -287,7 +289,7 @@ impl<E: Engine> Strong<E> {
             if let Some(hint) = hint.clone() {
                 self.remember(keyspace.clone(), hint);
             }
-            self.outputs.push_back(StrongOutput::Publish { keyspace, hint });
+            self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint });
         }
     }
 

@@ -42,7 +42,8 @@ use work::Removing;
 
 use crate::Token;
 
-/// The eventual keyspace where leaders say where their groups live: keyspace -> [`Hint`].
+/// The eventual keyspace where leaders say where their groups live: keyspace -> map of groups -> [`Hint`]. Of
+/// a keyspace that was made once the map has one field.
 pub const HINTS: &str = ".strong";
 /// Longest name of a keyspace, bytes: as of eventual ones.
 pub const KEYSPACE_BYTES_MAX: usize = 64;
@@ -118,8 +119,8 @@ pub enum StrongOutput {
     WantNodes { group: GroupId },
     /// Look a keyspace up in the reserved keyspace, and say what is there.
     Lookup { keyspace: String },
-    /// Write the hint there; `None`: remove it.
-    Publish { keyspace: String, hint: Option<Hint> },
+    /// Write the hint of a group there; `None`: remove it.
+    Publish { keyspace: String, group: GroupId, hint: Option<Hint> },
     /// For the log.
     Notice { keyspace: String, notice: Notice },
 }
@@ -311,6 +312,16 @@ impl<E: Engine> Strong<E> {
         self.groups.iter().map(|(group, hosted)| (group, hosted.keyspace.as_str()))
     }
 
+    /// Whether this node has a replica of a keyspace, or knows where it is.
+    pub(crate) fn knows(&self, keyspace: &str) -> bool {
+        self.places.contains_key(keyspace) || self.hosted(keyspace).is_some() || self.is_ambiguous(keyspace)
+    }
+
+    /// Whether a keyspace was made more than once, as far as this node has heard.
+    pub(crate) fn is_ambiguous(&self, keyspace: &str) -> bool {
+        self.ambiguous.contains(keyspace)
+    }
+
     /// Whether this node leads a keyspace's group.
     pub fn leads(&self, keyspace: &str) -> bool {
         let hosted = self.hosted(keyspace).and_then(|group| self.groups.get(&group));
@@ -473,7 +484,7 @@ impl<E: Engine> Strong<E> {
         } else {
             self.ambiguous.remove(keyspace);
         }
-        let is_new = !self.places.contains_key(keyspace);
+        let is_new = !hints.is_empty() && !self.places.contains_key(keyspace);
         if let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) {
             self.doubt(&hint);
             self.remember(keyspace.into(), hint);

@@ -28,11 +28,15 @@ fn settled(seed: u64, replicas: usize) -> World {
 
 /// Makes a keyspace through node 1; returns its members, as positions in the world.
 fn create(world: &mut World, keyspace: &str, voters: u8, on: &[usize]) -> Vec<usize> {
+    create_through(world, 1, keyspace, voters, on)
+}
+
+fn create_through(world: &mut World, node: usize, keyspace: &str, voters: u8, on: &[usize]) -> Vec<usize> {
     let token = world.token();
     let on: Vec<NodeId> = on.iter().map(|node| world.nodes[*node].record.id).collect();
-    world.input(1, Input::StrongCreate { token, keyspace: keyspace.into(), voters, on });
-    world.run_until(15_000, "the keyspace is made", |w| w.nodes[1].created.contains_key(&token));
-    let hint = world.nodes[1].created[&token].clone().expect("it is made");
+    world.input(node, Input::StrongCreate { token, keyspace: keyspace.into(), voters, on });
+    world.run_until(15_000, "the keyspace is made", |w| w.nodes[node].created.contains_key(&token));
+    let hint = world.nodes[node].created[&token].clone().expect("it is made");
     let find = |id: NodeId| world.nodes.iter().position(|node| node.record.id == id).expect("of this world");
     hint.members.iter().map(|record| find(record.id)).collect()
 }
@@ -365,5 +369,53 @@ fn a_dropped_keyspace_is_removed_bit_by_bit_also_after_a_restart() {
         let left = strong_rows(&world, node);
         let most = if other.contains(&node) { 40 } else { 0 };
         assert!(left <= most, "node {node} has {left} rows");
+    }
+}
+
+fn drop_keyspace(world: &mut World, node: usize, keyspace: &str) -> Result<(), ManageError> {
+    let token = world.token();
+    world.input(node, Input::StrongDrop { token, keyspace: keyspace.into() });
+    world.run_until(5_000, "an answer", |w| w.nodes[node].managed.contains_key(&token));
+    world.nodes[node].managed[&token].clone()
+}
+
+#[test]
+fn of_a_keyspace_made_on_both_sides_of_a_split_one_goes_and_the_other_stays() {
+    let mut world = settled(8, 10);
+    world.groups = (6..=10).map(|node| (node, 1)).collect();
+    world.run(15_000);
+    let ours = create_through(&mut world, 1, "orders", 3, &[1, 2, 3]);
+    let theirs = create_through(&mut world, 6, "orders", 3, &[6, 7, 8]);
+    answer(&mut world, 4, "orders", put("whose", "ours")).0.expect("written on one side");
+    answer(&mut world, 9, "orders", put("whose", "theirs")).0.expect("written on the other side");
+    world.groups.clear();
+    world.run_until(60_000, "replicas are equal", World::equal);
+    let is_refused = |world: &mut World, node| {
+        matches!(answer(world, node, "orders", get("whose")).0, Err(Failure::Ambiguous(_)))
+    };
+    for node in 1..=10 {
+        assert!(is_refused(&mut world, node), "node {node} knows of both");
+    }
+    // Leaders come and go, and say where they are: that hides neither.
+    for members in [&ours, &theirs] {
+        let leads = leader(&mut world, "orders", members);
+        world.kill(leads);
+        world.run(10_000);
+        world.restart(leads);
+        world.run(10_000);
+    }
+    for node in 1..=10 {
+        assert!(is_refused(&mut world, node), "node {node} still knows of both");
+    }
+    let refused = drop_keyspace(&mut world, 4, "orders");
+    assert_eq!(refused, Err(ManageError::NoReplica("orders".into())), "which one is not said");
+    drop_keyspace(&mut world, ours[1], "orders").expect("dropped");
+    world.run(20_000);
+    for node in 1..=10 {
+        let (found, _) = answer(&mut world, node, "orders", get("whose"));
+        assert_eq!(value(found).as_deref(), Some("theirs"), "through node {node}");
+    }
+    for node in ours {
+        assert_eq!(strong_rows(&world, node), 0, "nothing is left on node {node}");
     }
 }

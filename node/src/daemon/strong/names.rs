@@ -51,7 +51,7 @@ impl Names {
     pub fn follow(&self, reader: &Reader<RocksEngine>, changes: &[Change]) -> Result<(), Error> {
         for change in changes.iter().filter(|change| change.keyspace == HINTS) {
             let Ok(name) = std::str::from_utf8(&change.key) else { continue };
-            let is_there = reader.register(wall_ms(), HINTS, &change.key)?.is_some();
+            let is_there = !reader.map_entries(wall_ms(), HINTS, &change.key, None, 1)?.items.is_empty();
             let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
             if is_there {
                 names.insert(name.to_owned())
