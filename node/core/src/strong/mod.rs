@@ -275,7 +275,7 @@ impl<E: Engine> Strong<E> {
             StrongInput::Watch { token, keyspace, watch, updates } => {
                 self.handle_watch(now_ms, token, keyspace, watch, updates);
             }
-            StrongInput::More { token, updates } => self.handle_more(token, updates),
+            StrongInput::More { token, updates } => self.handle_more(now_ms, token, updates),
             StrongInput::Progress { token } => self.handle_progress(token),
             StrongInput::Unwatch { token } => self.handle_unwatch(token),
             StrongInput::Create { token, keyspace, voters, nodes, named } => {

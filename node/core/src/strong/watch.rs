@@ -79,9 +79,15 @@ impl<E: Engine> Strong<E> {
 
     /// Finds a member that serves the watch.
     fn begin_watch(&mut self, now_ms: u64, token: Token) {
-        let Some(watching) = self.watching.get(&token).filter(|watching| watching.served.is_none()) else {
+        let Some(watching) = self.watching.get_mut(&token).filter(|watching| watching.served.is_none())
+        else {
             return;
         };
+        // Nobody would answer: it is begun when the client wants to be told something.
+        if watching.updates == 0 {
+            watching.lonely_since = None;
+            return;
+        }
         let keyspace = watching.keyspace.clone();
         let (spec, updates, attempts) = (watching.spec.clone(), watching.updates, watching.attempts as usize);
         if let Some(group) = self.hosted(&keyspace) {
@@ -152,13 +158,13 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    pub(super) fn handle_more(&mut self, token: Token, updates: u32) {
+    pub(super) fn handle_more(&mut self, now_ms: u64, token: Token, updates: u32) {
         let Some(watching) = self.watching.get_mut(&token) else { return };
         watching.updates = watching.updates.saturating_add(updates);
         match watching.served {
             Some((id, node)) if node == self.me.id.0 => self.grant(id, updates),
             Some((id, node)) => self.send(&node, StrongMessage::More { id, updates }),
-            None => {}
+            None => self.begin_watch(now_ms, token),
         }
     }
 

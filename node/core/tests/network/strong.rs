@@ -232,6 +232,33 @@ fn a_watch_gets_no_more_than_it_asked_for() {
 }
 
 #[test]
+fn a_watch_whose_client_is_slow_outlives_the_member_that_serves_it_too() {
+    let mut world = settled(6, 6);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=6).find(|node| !members.contains(node)).expect("there are more nodes");
+    let token = world.token();
+    let keys = Keys::Range { from: b"k".to_vec(), to: None };
+    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
+    world.input(outside, Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 1 });
+    world.run(1_000);
+    for n in 0..10 {
+        answer(&mut world, 1, "orders", put(&format!("k{n}"), "v")).0.expect("written");
+    }
+    world.run(2_000);
+    for member in members {
+        world.kill(member);
+        world.run(5_000);
+        world.restart(member);
+        world.run(45_000);
+    }
+    world.input(outside, Input::StrongMore { token, updates: 100 });
+    world.run(3_000);
+    assert_eq!(events(&world, outside, token).len(), 10);
+    let is_lost = |(_, update): &(u64, WatchUpdate)| matches!(update, WatchUpdate::Lost { .. });
+    assert!(!world.nodes[outside].updates.iter().any(is_lost), "its client was told that it has ended");
+}
+
+#[test]
 fn a_hundred_idle_keyspaces_cost_few_frames() {
     let mut world = settled(7, 5);
     for n in 0..100 {
