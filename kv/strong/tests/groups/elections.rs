@@ -20,7 +20,7 @@ fn what_is_written_is_read_everywhere() {
     world.clients.stop = true;
     world.run_for(5_000);
     assert!(world.clients.acknowledged > 500, "{}", world.clients.acknowledged);
-    world.clients.assert_linearizable();
+    world.assert_linearizable();
     world.assert_equal();
 }
 
@@ -30,7 +30,7 @@ fn a_group_of_one_works() {
     clients::begin(&mut world, 3, 2);
     world.run_for(10_000);
     assert!(world.clients.acknowledged > 100, "{}", world.clients.acknowledged);
-    world.clients.assert_linearizable();
+    world.assert_linearizable();
 }
 
 /// Time from the death of the leader to the next acknowledged write, milliseconds.

@@ -6,9 +6,8 @@
 
 use starling_strong::api::{EventKind, Keys};
 
-use crate::world::actors::{self, Role};
-use crate::world::locks::Locker;
-use crate::world::queue::{Janitor, Queuer};
+use crate::world::actors;
+use crate::world::roles::{janitor, locker, queuer};
 use crate::world::{Treachery, Weather, World, clients, operator, watchers};
 
 /// How long faults go on, milliseconds of virtual time.
@@ -172,12 +171,12 @@ fn bridge(world: &mut World, node: usize) {
 fn begin(world: &mut World) {
     clients::begin(world, 10, 3);
     for number in 1..=3 {
-        actors::begin(world, Role::Locker(Locker::new(number)));
+        actors::begin(world, locker(number));
     }
     for number in 1..=2 {
-        actors::begin(world, Role::Queuer(Queuer::new(number)));
+        actors::begin(world, queuer(number));
     }
-    actors::begin(world, Role::Janitor(Janitor::new()));
+    actors::begin(world, janitor());
     let all = Keys::Range { from: Vec::new(), to: None };
     watchers::begin(world, all.clone(), None, 50);
     watchers::begin(world, all, None, 8_000);
@@ -228,7 +227,7 @@ fn heal(world: &mut World) {
 fn check(world: &mut World) {
     world.assert_equal();
     world.assert_tidy();
-    world.clients.assert_linearizable();
+    world.assert_linearizable();
     actors::check(world);
     watchers::check(world);
 }
@@ -300,7 +299,7 @@ fn a_lying_disk_is_caught() {
             world.cut_power();
         }
         heal(&mut world);
-        world.clients.is_linearizable()
+        world.is_linearizable()
     };
     let is_caught = |seed| !std::panic::catch_unwind(|| survives(seed)).unwrap_or(false);
     let caught = (0..10).filter(|seed| is_caught(*seed)).count();

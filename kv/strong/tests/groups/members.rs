@@ -52,7 +52,7 @@ fn a_group_grows_shrinks_and_moves_away_while_it_works() {
     world.clients.stop = true;
     world.run_for(5_000);
     assert!(world.clients.acknowledged > 300, "{}", world.clients.acknowledged);
-    world.clients.assert_linearizable();
+    world.assert_linearizable();
     world.assert_equal();
 }
 
@@ -71,7 +71,7 @@ fn a_voter_lost_for_good_is_replaced() {
     let leader = world.wait_for_leader();
     world.kill(leader, true);
     world.run_till("writes with two of three", |world| world.clients.acknowledged > before + 20);
-    world.clients.assert_linearizable();
+    world.assert_linearizable();
 }
 
 #[test]
@@ -149,6 +149,6 @@ fn changes_under_faults_are_linearizable() {
         world.run_till("writes after everything healed", |world| world.clients.acknowledged > before + 20);
         world.clients.stop = true;
         world.run_for(10_000);
-        world.clients.assert_linearizable();
+        world.assert_linearizable();
     }
 }

@@ -1,12 +1,12 @@
 //! Clients that do one thing each, over and over: hold a lock, push and pop a queue, compact. Each request
 //! goes to whoever is thought to lead, and is sent again under its name until it is answered.
 
+use starling_history::{check_locks, check_queue};
 use starling_strong::api::{Answer, Failure, Fence, Options, Refusal, Request, RequestId};
 use starling_strong::group::Input;
 
 use super::World;
-use super::locks::Locker;
-use super::queue::{Janitor, Queuer};
+use super::roles::Role;
 
 /// Tokens of their requests are above this.
 const TOKENS: u64 = 1 << 40;
@@ -24,12 +24,6 @@ pub struct Outcome {
     pub start: u64,
     /// `None`: nobody knows.
     pub result: Option<Result<Answer, Refusal>>,
-}
-
-pub enum Role {
-    Locker(Locker),
-    Queuer(Queuer),
-    Janitor(Janitor),
 }
 
 struct Asking {
@@ -84,14 +78,9 @@ pub fn turn(world: &mut World, number: usize) {
 
 fn next(world: &mut World, number: usize) {
     let (now, draw) = (world.now_ms, world.below(u64::MAX));
-    let last = world.scribe.last();
+    let last = world.log.last();
     let actor = &mut world.actors.all[number];
-    let step = match &mut actor.role {
-        Role::Locker(locker) => locker.next(now, draw),
-        Role::Queuer(queuer) => queuer.next(draw),
-        Role::Janitor(janitor) => janitor.next(last),
-    };
-    match step {
+    match actor.role.next(now, draw, last) {
         Step::Wait(ms) => schedule(world, number, ms),
         Step::Ask { request, fence } => {
             actor.seq += 1;
@@ -163,12 +152,7 @@ fn end(world: &mut World, number: usize, result: Option<Result<Answer, Refusal>>
     let (now, pause) = (world.now_ms, world.below(60));
     let actor = &mut world.actors.all[number];
     let Some(asking) = actor.asking.take() else { return };
-    let outcome = Outcome { start: asking.start, result };
-    match &mut actor.role {
-        Role::Locker(locker) => locker.learn(now, &outcome),
-        Role::Queuer(queuer) => queuer.learn(outcome),
-        Role::Janitor(_) => {}
-    }
+    actor.role.learn(now, Outcome { start: asking.start, result });
     schedule(world, number, pause);
 }
 
@@ -178,12 +162,13 @@ pub fn check(world: &World) {
         Role::Locker(locker) => Some(locker),
         _ => None,
     });
-    super::locks::check(world, &lockers.collect::<Vec<_>>());
     let queuers = world.actors.all.iter().filter_map(|actor| match &actor.role {
         Role::Queuer(queuer) => Some(queuer),
         _ => None,
     });
-    super::queue::check(world, &queuers.collect::<Vec<_>>());
+    check_locks(&world.log, lockers)
+        .and_then(|()| check_queue(&world.log, queuers))
+        .unwrap_or_else(|it| panic!("{it}"));
 }
 
 /// What they met.
@@ -192,11 +177,12 @@ pub fn reached(world: &World) -> Vec<(&'static str, u64)> {
     for actor in &world.actors.all {
         match &actor.role {
             Role::Locker(locker) => {
-                held += locker.held.len() as u64;
-                writes += locker.writes;
-                late_writes += locker.late_writes;
+                let (holds, under_it, late) = locker.counts();
+                held += holds;
+                writes += under_it;
+                late_writes += late;
             }
-            Role::Queuer(queuer) => popped += queuer.popped.len() as u64,
+            Role::Queuer(queuer) => popped += queuer.popped(),
             Role::Janitor(_) => {}
         }
     }

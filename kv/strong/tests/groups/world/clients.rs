@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use starling_history::{Call, Op, Outcome, Register, Verdict, check_answers, check_linearizable};
 use starling_strong::api::{
     Answer, Body, Compare, Failure, KeyValue, Keys, Operand, Options, Put, Range, Read, Relation, Request,
     RequestId, Txn, TxnOp, Write,
@@ -9,7 +10,6 @@ use starling_strong::api::{
 use starling_strong::group::{ChangeError, Input};
 
 use super::World;
-use super::linear::{Call, Op, is_linearizable};
 
 /// How long a client waits for an answer before it gives up: some do so while a leader that was cut off
 /// still believes to lead.
@@ -38,7 +38,9 @@ pub struct Clients {
     hints: BTreeMap<usize, usize>,
     next: u64,
     pub keys: u8,
-    pub history: BTreeMap<u8, Vec<Call>>,
+    history: Vec<Call>,
+    /// What each key held when it was last heard of.
+    last: BTreeMap<u8, u64>,
     pub acknowledged: u64,
     pub failures: BTreeMap<String, u64>,
     /// What nobody of them had asked for.
@@ -48,25 +50,36 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// What was done to each key, also what has not been answered yet.
-    fn calls(&self) -> BTreeMap<u8, Vec<Call>> {
-        let mut calls = self.history.clone();
-        for doing in self.doing.values().flatten() {
-            let call = Call { op: doing.op, start: doing.start, end: None };
-            calls.entry(doing.key).or_default().push(call);
-        }
-        calls
+    /// What was done to the keys, also what has not been answered yet.
+    fn calls(&self) -> Vec<Call> {
+        let doing = self.doing.iter().filter_map(|(client, doing)| Some((*client, doing.as_ref()?)));
+        let open = doing.map(|(client, doing)| call(client, doing.op.clone(), doing.start, Outcome::Unknown));
+        self.history.iter().cloned().chain(open).collect()
     }
+}
 
-    /// Every key's history is linearizable.
+fn call(client: usize, op: Op, start: u64, outcome: Outcome) -> Call {
+    Call { client: client as u32, op, start, outcome }
+}
+
+impl World {
+    /// Every key's history is linearizable, and every answer agrees with what happened.
     pub fn assert_linearizable(&self) {
-        for (key, calls) in self.calls() {
-            assert!(is_linearizable(&calls), "key {key} is not linearizable: {calls:#?}");
+        let calls = self.clients.calls();
+        match check_linearizable(&calls) {
+            Verdict::Linearizable { .. } => {}
+            Verdict::Violated(calls) => {
+                let lines: Vec<_> = calls.iter().map(ToString::to_string).collect();
+                panic!("not linearizable:\n{}", lines.join("\n"));
+            }
+            Verdict::Undecided { calls } => panic!("whether {calls} calls are linearizable is not decided"),
         }
+        let key = |key: &[u8]| <[u8; 1]>::try_from(key).ok().map(|[key]| Register::from(key));
+        check_answers(&calls, &self.log, key).unwrap_or_else(|violation| panic!("{violation}"));
     }
 
     pub fn is_linearizable(&self) -> bool {
-        self.calls().values().all(|calls| is_linearizable(calls))
+        matches!(check_linearizable(&self.clients.calls()), Verdict::Linearizable { .. })
     }
 }
 
@@ -101,16 +114,11 @@ fn draw(world: &mut World, client: usize) -> Doing {
     let value = world.clients.next;
     let key = world.below(u64::from(world.clients.keys)) as u8;
     let kind = world.below(3);
-    let last = world.clients.history.get(&key).and_then(|calls| {
-        calls.last().map(|call| match call.op {
-            Op::Write(value) | Op::Read(value) | Op::Cas(_, value) => value,
-        })
-    });
-    let from = last.unwrap_or(0);
+    let from = world.clients.last.get(&key).copied().unwrap_or_default();
     let (op, request) = match kind {
-        0 => (Op::Write(value), Request::Write(Write::Put(put(key, value)))),
-        1 => (Op::Read(0), Request::Read(Read::Range(get(key)))),
-        _ => (Op::Cas(from, value), Request::Write(Write::Txn(cas(key, from, value)))),
+        0 => (Op::write(key.into(), value), Request::Write(Write::Put(put(key, value)))),
+        1 => (Op::read(key.into(), 0), Request::Read(Read::Range(get(key)))),
+        _ => (Op::swap(key.into(), from, value), Request::Write(Write::Txn(cas(key, from, value)))),
     };
     // The client's own name for the write: sent again, it is applied once. Some have none, and are sent
     // once.
@@ -190,12 +198,18 @@ pub fn on_answer(world: &mut World, token: u64, result: Result<Answer, Failure>)
         return;
     };
     match result {
-        Ok(answer) => end(world, client, Some(&answer.body)),
+        Ok(answer) => {
+            let answer = answered(world, client, &answer);
+            end(world, client, answer);
+        }
         Err(failure) => {
             let is_nameless =
                 |doing: &Doing| doing.options.id.is_none() && matches!(doing.request, Request::Write(_));
             if world.clients.doing[&client].as_ref().is_some_and(is_nameless) {
-                return end(world, client, None);
+                let changed_nothing =
+                    matches!(failure, Failure::Timeout(_) | Failure::NoMajority { .. } | Failure::Overloaded);
+                let outcome = if changed_nothing { Outcome::Failed } else { Outcome::Unknown };
+                return end(world, client, Some((None, outcome)));
             }
             // The same write under the same name: it may be in the log, and is applied once.
             *world.clients.failures.entry(format!("{failure:?}")).or_default() += 1;
@@ -205,20 +219,31 @@ pub fn on_answer(world: &mut World, token: u64, result: Result<Answer, Failure>)
     }
 }
 
-fn end(world: &mut World, client: usize, body: Option<&Body>) {
-    let Some(Some(doing)) = world.clients.doing.insert(client, None) else { return };
-    let op = match (&doing.op, body) {
-        (Op::Read(_), Some(Body::Range(found))) => Op::Read(value(found.kvs.first())),
-        (Op::Cas(..), Some(Body::Txn { succeeded: false, bodies })) => match bodies.first() {
-            Some(Body::Range(found)) => Op::Read(value(found.kvs.first())),
+/// What a client was answered to what it is doing: what was done after all, if it was something else.
+fn answered(world: &World, client: usize, answer: &Answer) -> Option<(Option<Op>, Outcome)> {
+    let doing = world.clients.doing.get(&client)?.as_ref()?;
+    let key = doing.key.into();
+    let op = match &answer.body {
+        Body::Range(found) => Some(Op::read(key, value(found.kvs.first()))),
+        Body::Txn { succeeded: false, bodies } => match bodies.first() {
+            Some(Body::Range(found)) => Some(Op::read(key, value(found.kvs.first()))),
             other => panic!("not what the transaction reads: {other:?}"),
         },
-        (op, _) => *op,
+        _ => None,
     };
-    let end = body.is_some().then_some(world.now_ms);
-    world.clients.acknowledged += u64::from(end.is_some());
-    let call = Call { op, start: doing.start, end };
-    world.clients.history.entry(doing.key).or_default().push(call);
+    Some((op, Outcome::Answered { end: world.now_ms, revision: answer.revision }))
+}
+
+/// A client's call is over; `None`: it has given up.
+fn end(world: &mut World, client: usize, answer: Option<(Option<Op>, Outcome)>) {
+    let Some(Some(doing)) = world.clients.doing.insert(client, None) else { return };
+    let (op, outcome) = answer.unwrap_or((None, Outcome::Unknown));
+    let op = op.unwrap_or(doing.op);
+    if let Some((_, value)) = op.written.first().or(op.seen.first()) {
+        world.clients.last.insert(doing.key, *value);
+    }
+    world.clients.acknowledged += u64::from(matches!(outcome, Outcome::Answered { .. }));
+    world.clients.history.push(call(client, op, doing.start, outcome));
     let after = 1 + world.below(100);
     world.schedule_client(after, client);
 }

@@ -5,11 +5,9 @@ pub mod actors;
 mod checks;
 pub mod clients;
 pub mod disk;
-pub mod linear;
-pub mod locks;
 pub mod operator;
-pub mod queue;
-pub mod scribe;
+pub mod roles;
+mod scribe;
 mod trouble;
 pub mod watchers;
 
@@ -18,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::config;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use starling_history::Log;
 use starling_strong::api::{Options, Request};
 use starling_strong::group::wire::{Kind, RaftMessage};
 use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Notice, Output, Stop};
@@ -28,7 +27,6 @@ use actors::Actors;
 use clients::Clients;
 use disk::Disk;
 use operator::Operator;
-use scribe::Scribe;
 use watchers::Watchers;
 
 pub const GROUP: [u8; 16] = [9; 16];
@@ -139,7 +137,8 @@ pub struct World {
     pub actors: Actors,
     pub watchers: Watchers,
     pub operator: Operator,
-    pub scribe: Scribe,
+    /// Everything that was ever applied anywhere.
+    pub log: Log,
     pub weather: Weather,
     pub rng: ChaCha12Rng,
     /// One-way: nothing goes from the first to the second.
@@ -178,7 +177,7 @@ impl World {
             actors: Actors::default(),
             watchers: Watchers::default(),
             operator: Operator::default(),
-            scribe: Scribe::default(),
+            log: Log::default(),
             weather: Weather::FINE,
             rng: ChaCha12Rng::seed_from_u64(seed),
             blocked: BTreeSet::new(),

@@ -1,17 +1,12 @@
 //! Watchers on any replica: some poll seldom and fall behind, some move from one replica to another. What
 //! they are told has to be what happened: in order, everything, and nothing twice.
 
-use starling_strong::api::{Event, EventKind, Keys, Revision, Watch, WatchUpdate};
+use starling_history::{Change, Told};
+use starling_strong::api::{EventKind, Keys, Watch, WatchUpdate};
 use starling_strong::machine::WatchId;
 
 use super::World;
-
-/// What a watcher was told without a gap: everything after one revision, up to another.
-struct Stretch {
-    after: Revision,
-    to: Revision,
-    events: Vec<Event>,
-}
+use super::scribe::change;
 
 pub struct Watcher {
     keys: Keys,
@@ -20,7 +15,7 @@ pub struct Watcher {
     pace_ms: u64,
     /// Its node, which run of the process it is, and the watch's name there.
     at: Option<(usize, u64, WatchId)>,
-    told: Vec<Stretch>,
+    told: Told,
 }
 
 #[derive(Default)]
@@ -31,7 +26,7 @@ pub struct Watchers {
 
 pub fn begin(world: &mut World, keys: Keys, only: Option<EventKind>, pace_ms: u64) {
     let number = world.watchers.all.len();
-    world.watchers.all.push(Watcher { keys, only, pace_ms, at: None, told: Vec::new() });
+    world.watchers.all.push(Watcher { keys, only, pace_ms, at: None, told: Told::default() });
     world.schedule_watcher(1, number);
 }
 
@@ -77,7 +72,7 @@ fn attach(world: &mut World, number: usize) {
     let id = world.watchers.names;
     let life = world.nodes[node].life;
     let watcher = &mut world.watchers.all[number];
-    let from_revision = watcher.told.last().map_or(0, |stretch| stretch.to + 1);
+    let from_revision = watcher.told.resumes_from();
     let watch = Watch { keys: watcher.keys.clone(), from_revision, prev: false, only: watcher.only };
     let Some(group) = &mut world.nodes[node].group else { return };
     group.machine().watch(id, watch).expect("few watches");
@@ -90,21 +85,16 @@ fn poll(world: &mut World, number: usize, bytes_max: usize) -> bool {
     let Some((node, _, id)) = watcher.at else { return false };
     let Some(group) = &mut world.nodes[node].group else { return false };
     match group.machine().poll_watch(id, bytes_max) {
-        Ok(Some(WatchUpdate::Created { revision })) => {
-            if watcher.told.is_empty() {
-                watcher.told.push(Stretch { after: revision, to: revision, events: Vec::new() });
-            }
-        }
+        Ok(Some(WatchUpdate::Created { revision })) => watcher.told.ready(revision),
         Ok(Some(WatchUpdate::Events { revision, events })) => {
-            let stretch = watcher.told.last_mut().expect("it was created");
-            assert!(revision > stretch.to, "told of {revision} after {}", stretch.to);
-            stretch.to = revision;
-            stretch.events.extend(events);
+            for event in events {
+                watcher.told.change(change(event)).unwrap_or_else(|it| panic!("watcher {number}: {it}"));
+            }
+            watcher.told.up_to(revision);
         }
         Ok(Some(WatchUpdate::Compacted { oldest })) => {
             watcher.at = None;
-            let after = oldest - 1;
-            watcher.told.push(Stretch { after, to: after, events: Vec::new() });
+            watcher.told.compacted(oldest);
             return false;
         }
         Ok(Some(other)) => panic!("not what a watch is told: {other:?}"),
@@ -138,35 +128,19 @@ pub fn check(world: &mut World) {
             poll(world, number, usize::MAX);
         }
     }
-    let end = world.scribe.last();
     for (number, watcher) in world.watchers.all.iter().enumerate() {
-        let count = watcher.told.len();
-        for (at, stretch) in watcher.told.iter().enumerate() {
-            let to = if at + 1 == count { end.max(stretch.to) } else { stretch.to };
-            let range = stretch.after + 1..to + 1;
-            let happened = world.scribe.changes.range(range.clone()).flat_map(|(_, (_, events))| events);
-            let wanted = happened.filter(|event| {
-                contains(&watcher.keys, &event.kv.key) && watcher.only.is_none_or(|only| only == event.kind)
-            });
-            let (wanted, told): (Vec<_>, Vec<_>) = (wanted.collect(), stretch.events.iter().collect());
-            let differs = wanted.iter().zip(&told).position(|(wanted, told)| wanted != told);
-            let at = differs.unwrap_or(wanted.len().min(told.len()));
-            assert!(
-                wanted == told,
-                "watcher {number}, revisions {range:?}: {} events of {}; of {:?} it was told {:?}",
-                told.len(),
-                wanted.len(),
-                wanted.get(at).map(|event| (&event.kv.key, event.kv.mod_revision)),
-                told.get(at).map(|event| (&event.kv.key, event.kv.mod_revision)),
-            );
-        }
+        let is_watched = |change: &Change| {
+            let kind = if change.value.is_some() { EventKind::Put } else { EventKind::Delete };
+            contains(&watcher.keys, &change.key) && watcher.only.is_none_or(|only| only == kind)
+        };
+        let checked = watcher.told.check(&format!("watcher {number}"), &world.log, is_watched);
+        checked.unwrap_or_else(|violation| panic!("{violation}"));
     }
 }
 
 /// What they met.
 pub fn reached(world: &World) -> Vec<(&'static str, u64)> {
-    let told: u64 =
-        world.watchers.all.iter().flat_map(|watcher| &watcher.told).map(|it| it.events.len() as u64).sum();
-    let gaps: u64 = world.watchers.all.iter().map(|watcher| watcher.told.len() as u64 - 1).sum();
+    let counts = || world.watchers.all.iter().map(|watcher| watcher.told.counts());
+    let (told, gaps) = (counts().map(|(told, _)| told).sum(), counts().map(|(_, gaps)| gaps).sum());
     vec![("events told", told), ("watches that were compacted away", gaps)]
 }
