@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use starling_strong::group::{Input, MemberStatus};
+use starling_strong::group::{Group, Input, MemberStatus};
 
+use super::disk::Disk;
 use super::{World, key};
 
 /// Tokens of its requests are above this.
@@ -24,14 +25,17 @@ pub fn begin(world: &mut World, voters_max: usize) {
     world.schedule_operator(1_000);
 }
 
-/// Whether one member can be lost now, and replaced: there are three voters at least, all of them there.
+/// Whether one member can be lost now, and replaced: there are three voters at least, all of them there,
+/// whichever member is asked. A leader that has just been elected may not have applied yet who the others are.
 pub fn can_spare_one(world: &mut World) -> bool {
-    let Some(leader) = world.leader() else { return false };
-    let Some(group) = &world.nodes[leader].group else { return false };
-    let status = group.status(0);
+    let has_leader = world.leader().is_some();
     let are_there = |it: &MemberStatus| world.is_up(usize::from(it.node[0]) - 1);
-    let voters = status.members.iter().filter(|it| it.is_voter);
-    !status.is_changing && voters.count() >= 3 && status.members.iter().all(are_there)
+    let can_spare = |group: &Group<Disk>| {
+        let status = group.status(0);
+        let voters = status.members.iter().filter(|it| it.is_voter);
+        !status.is_changing && voters.count() >= 3 && status.members.iter().all(are_there)
+    };
+    has_leader && world.nodes.iter().filter_map(|node| node.group.as_ref()).all(can_spare)
 }
 
 /// The nodes of the members, as the leader sees them.
