@@ -163,7 +163,7 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
     all.extend(requests().map(|(name, request)| (name, ask(request))));
     let answered = |failure| StrongMessage::Answered { id, result: Err(failure) };
     all.extend(failures().into_iter().map(|(name, failure)| (name, answered(failure))));
-    let update = |update| StrongMessage::Update { id, update };
+    let update = |update| StrongMessage::Update { id, number: 7, update };
     all.extend(updates().into_iter().map(|(name, it)| (name, update(it))));
     all
 }

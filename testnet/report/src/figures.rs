@@ -80,6 +80,8 @@ pub fn sections(run: &Run) -> Vec<Section> {
         Section { title: "Views", about: VIEWS, rows: views(&run.views) },
         Section { title: "Failure detection", about: DETECTION, rows: detection(&run.detection) },
         Section { title: "Healing", about: HEALING, rows: run.healing.iter().map(healing).collect() },
+        Section { title: "Strong keyspace", about: STRONG, rows: strong(run) },
+        Section { title: "Strong keyspace, counted", about: COUNTED, rows: counted(run) },
         Section { title: "Cost of the simulation", about: COST, rows: cost(run) },
     ];
     parts.into_iter().filter(|section| !section.rows.is_empty()).collect()
@@ -99,6 +101,10 @@ const DETECTION: &str = "Noticed: from the death or stop of a node until its las
     positive: a live, running, reachable node given up.";
 const HEALING: &str = "From the end of a fault until the live nodes were one component, and until they were \
     equal.";
+const STRONG: &str = "From a client's first attempt to its answer, with every attempt between. Next write: from \
+    the loss of the leader until a write was acknowledged that was sent later.";
+const COUNTED: &str = "Failed attempts: most were tried again under the same name. Elections: terms that had a \
+    leader. Stale tokens: writes under a lock that came too late, and were refused.";
 const COST: &str = "On this machine, one thread.";
 
 fn quantiles(s: Summary) -> [(&'static str, Value); 5] {
@@ -212,6 +218,37 @@ fn healing(healing: &Healing) -> Row {
         ("equal after", after(healing.equal_ms)),
     ];
     Row::new(&healing.what, cells)
+}
+
+fn strong(run: &Run) -> Vec<Row> {
+    let Some(strong) = &run.strong else { return Vec::new() };
+    let rows = [
+        ("write through a member", strong.write_member),
+        ("write through another node", strong.write_outsider),
+        ("read through a member", strong.read_member),
+        ("read through another node", strong.read_outsider),
+        ("next write after the leader was lost", strong.next_write),
+    ];
+    let measured = rows.into_iter().filter(|(_, summary)| summary.count > 0);
+    measured.map(|(name, summary)| Row::new(name, quantiles(summary))).collect()
+}
+
+fn counted(run: &Run) -> Vec<Row> {
+    let row = |strong: &crate::model::Strong| {
+        let cells = [
+            ("revisions", strong.revision),
+            ("failed attempts", strong.failures),
+            ("elections", strong.elections),
+            ("leaders lost", strong.leaders_lost),
+            ("locks held", strong.locks_held),
+            ("stale tokens", strong.stale_refused),
+            ("items popped", strong.items_popped),
+            ("changes told", strong.changes_told),
+            ("violations", strong.violations.len() as u64),
+        ];
+        Row::new("", cells.map(|(name, count)| (name, Value::Count(count))))
+    };
+    run.strong.iter().map(row).collect()
 }
 
 fn cost(run: &Run) -> Vec<Row> {

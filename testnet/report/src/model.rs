@@ -47,6 +47,9 @@ pub struct Run {
     pub distributions: Vec<Distribution>,
     /// The overlay at the end, for a drawing; of the largest networks a sample.
     pub topology: Topology,
+    /// The strong keyspace, if there was one; simulator only.
+    #[serde(default)]
+    pub strong: Option<Strong>,
     /// What the run itself cost; simulator only.
     pub cost: Option<Cost>,
     /// Figures with the bars that the scenario sets for them.
@@ -209,6 +212,43 @@ pub struct Healing {
     pub one_component_ms: Option<u64>,
     /// From there until they were equal too.
     pub equal_ms: Option<u64>,
+}
+
+/// A strong keyspace under its clients.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Strong {
+    /// Voters it was made with.
+    pub voters: u64,
+    /// Clients that asked, without watches.
+    pub clients: u64,
+    /// The last revision.
+    pub revision: u64,
+    /// Requests that were not answered at the first attempt; most were tried again.
+    pub failures: u64,
+    /// Terms that had a leader.
+    pub elections: u64,
+    /// Leaders that faults took away.
+    pub leaders_lost: u64,
+    /// How often a client held the lock.
+    pub locks_held: u64,
+    /// Writes under a lock that came too late, and were refused.
+    pub stale_refused: u64,
+    /// Items of the queue that were popped.
+    pub items_popped: u64,
+    /// Changes that watches were told.
+    pub changes_told: u64,
+    /// From the loss of a leader until a write was acknowledged that was sent later.
+    pub next_write: Summary,
+    /// From sending a write through a member until its acknowledgement, with all attempts.
+    pub write_member: Summary,
+    /// The same, through a node that is none.
+    pub write_outsider: Summary,
+    /// Linearizable reads and signs of life through a member.
+    pub read_member: Summary,
+    /// The same, through a node that is none.
+    pub read_outsider: Summary,
+    /// Invariants that did not hold: the name, and what was seen.
+    pub violations: Vec<String>,
 }
 
 /// A quantity over time.
@@ -384,6 +424,16 @@ pub(crate) mod example {
                 Distribution::of("hops", "", vec![1.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0, 5.0, 9.0]),
             ],
             topology: topology(1),
+            strong: Some(Strong {
+                voters: 3,
+                clients: 12,
+                revision: 4_000,
+                elections: 7,
+                next_write: summary(300.0 * factor),
+                write_member: summary(60.0 * factor),
+                write_outsider: summary(90.0 * factor),
+                ..Strong::default()
+            }),
             cost: Some(Cost {
                 wall_s: 0.4,
                 events: 812_000,

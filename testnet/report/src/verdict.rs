@@ -29,6 +29,11 @@ impl Verdict {
                 clauses.push(format!("{count} of {} faults not healed by the end", run.healing.len()));
             }
         }
+        let broken = run.strong.iter().flat_map(|strong| &strong.violations);
+        for violation in broken {
+            good = false;
+            clauses.push(format!("the strong keyspace broke a promise: {violation}"));
+        }
         let missed = run.bars.iter().filter(|bar| !bar.met).count();
         if missed > 0 {
             good = false;
@@ -99,6 +104,10 @@ mod tests {
             (|run| run.writes.resurrected = 1, "1 deleted writes came back"),
             (|run| run.views.components = 2, "the overlay is in 2 parts"),
             (|run| run.healing.push(Healing::default()), "1 of 1 faults not healed by the end"),
+            (
+                |run| run.strong.get_or_insert_default().violations.push("once: twice".into()),
+                "the strong keyspace broke a promise: once: twice",
+            ),
             (|run| run.bars[0].met = false, "1 of 2 bars missed"),
         ] {
             let verdict = of(change);

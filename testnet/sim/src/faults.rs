@@ -5,8 +5,9 @@ use rand::seq::SliceRandom;
 use starling_proto::Role;
 
 use crate::churn::{self, Comeback, End, Traced};
-use crate::scenario::{Action, ChurnModel, Selection};
+use crate::scenario::{Action, ChurnModel, STRONG_KEYSPACE, Selection};
 use crate::simulation::{Simulation, Task, us};
+use crate::strong::Strong;
 use crate::world::World;
 
 /// A disk without power keeps what was written up to so long before, seconds: `everysec`, the default
@@ -37,6 +38,21 @@ impl Simulation {
                 candidates.retain(|&node| self.world.nodes[node].region == region);
                 candidates
             }
+            Selection::Leader | Selection::Voters(_) | Selection::Followers(_) => {
+                let leader = self.world.leader(STRONG_KEYSPACE);
+                let (_, voters) = self.world.members(STRONG_KEYSPACE);
+                candidates.retain(|node| match selection {
+                    Selection::Leader => leader == Some(*node),
+                    Selection::Followers(_) => leader != Some(*node) && voters.contains(node),
+                    _ => voters.contains(node),
+                });
+                match selection {
+                    Selection::Voters(Some(wanted)) | Selection::Followers(wanted) => {
+                        self.draw(candidates, *wanted)
+                    }
+                    _ => candidates,
+                }
+            }
         }
     }
 
@@ -57,6 +73,7 @@ impl Simulation {
         if !self.is_active() {
             return;
         }
+        self.with_strong(Strong::before_fault);
         match task {
             Task::Step(index) => self.perform_step(index),
             Task::Mend(number, what) => {
@@ -80,6 +97,7 @@ impl Simulation {
             Task::Traced(node, what) => self.perform_traced(node, what),
             _ => unreachable!("not a fault"),
         }
+        self.with_strong(Strong::after_fault);
     }
 
     fn perform_step(&mut self, index: usize) {
@@ -144,10 +162,19 @@ impl Simulation {
                     self.world.skew(node, skew_ms, drift_ppm);
                 }
             }
-            Action::Links { loss, drop } => {
+            Action::Drift { nodes, permille } => {
+                for node in self.live(nodes) {
+                    let gain_ppm = self.rng.random_range(-permille * 1e3..=permille * 1e3) as i64;
+                    self.world.gain(node, gain_ppm);
+                }
+            }
+            Action::ReplaceVoter => self.with_strong(Strong::replace_voter),
+            Action::TransferLeader => self.with_strong(Strong::transfer_leader),
+            Action::Links { loss, drop, duplicate } => {
                 let links = &mut self.world.links;
                 links.loss = loss.unwrap_or(links.loss);
                 links.drop = drop.unwrap_or(links.drop);
+                links.duplicate = duplicate.unwrap_or(links.duplicate);
             }
             Action::RollingRestart { nodes, gap_s, for_s } => {
                 let left = self.live(nodes).into_iter().rev().collect();

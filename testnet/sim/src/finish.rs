@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use starling_report::{Bar, Cost, Distribution, Limit, Run, SCHEMA, Source, Writes};
 
+use crate::invariants::judge_strong;
 use crate::measure::{Outcome, topology, views};
 use crate::scenario::{ChurnModel, Figure, Latency, Scenario};
 use crate::simulation::Simulation;
 
 /// Fills in everything but the command, which whoever was given one knows.
 pub(crate) fn run(simulation: Simulation, outcome: Outcome, took: Duration) -> Run {
-    let Simulation { world, scenario, healings, timeline, begin_us, .. } = simulation;
+    let Simulation { world, scenario, healings, timeline, strong, begin_us, .. } = simulation;
     let tracker = &world.recorder.writes;
     let (sent, acknowledged, failed) = tracker.counts();
     let node_seconds = world.recorder.node_seconds(world.now_us());
     let mut distributions = tracker.distributions();
     let noticed_ms = world.recorder.detections.noticed_ms();
     distributions.push(Distribution::of("time until a failure was noticed", "ms", noticed_ms));
+    distributions.extend(strong.iter().flat_map(|strong| strong.distributions()));
     distributions.retain(|distribution| !distribution.points.is_empty());
     let mut run = Run {
         schema: SCHEMA,
@@ -40,9 +42,14 @@ pub(crate) fn run(simulation: Simulation, outcome: Outcome, took: Duration) -> R
         views: views(&world),
         detection: world.recorder.detections.report(node_seconds),
         healing: healings.report(begin_us),
-        series: timeline.report(),
+        series: timeline.report().into_iter().chain(strong.as_ref().map(|strong| strong.series())).collect(),
         distributions,
         topology: topology(&world, &scenario.regions),
+        strong: strong.map(|strong| {
+            let broken = judge_strong(&strong);
+            strong
+                .report(broken.into_iter().map(|(invariant, what)| format!("{invariant}: {what}")).collect())
+        }),
         cost: Some(cost(world.events(), world.now_us(), world.nodes.len(), took)),
         ..Run::default()
     };
@@ -111,6 +118,9 @@ pub fn settings(scenario: &Scenario) -> Vec<(String, String)> {
         Some(("writes".into(), format!("{}/s", scenario.workload.writes_s))),
         Some(("keys".into(), scenario.workload.keys.to_string())),
         Some(("value".into(), format!("{} bytes", scenario.workload.value_bytes))),
+        scenario.strong.as_ref().map(|strong| {
+            ("strong keyspace".into(), format!("{} voters, {} clients", strong.voters, strong.clients))
+        }),
         churn.map(|churn| ("churn".into(), churn)),
         optional("stable nodes", scenario.churn.stable, percent(scenario.churn.stable)),
     ]
@@ -132,6 +142,7 @@ pub fn bar(figure: Figure, at_most: f64, run: &Run, all_ms: &[f64]) -> Bar {
         let times = run.healing.iter().map(|healing| of(healing).map_or(f64::INFINITY, |ms| ms as f64 / 1e3));
         times.fold(0.0, f64::max)
     };
+    let strong = |of: fn(&starling_report::Strong) -> f64| run.strong.as_ref().map_or(f64::INFINITY, of);
     let (name, measured, unit) = match figure {
         Figure::Rmr => ("redundancy (RMR)", run.dissemination.rmr, ""),
         Figure::LastHop => ("hops to the last node, mean", run.dissemination.last_hop_mean, ""),
@@ -142,6 +153,15 @@ pub fn bar(figure: Figure, at_most: f64, run: &Run, all_ms: &[f64]) -> Bar {
         Figure::Lost => ("writes lost", run.writes.lost as f64, ""),
         Figure::Resurrected => ("deletes undone", run.writes.resurrected as f64, ""),
         Figure::OneComponentS => ("slowest healing to one component", slowest(|h| h.one_component_ms), "s"),
+        Figure::NextWriteMedianMs => {
+            ("next write after the leader was lost, median", strong(|it| it.next_write.p50_ms), "ms")
+        }
+        Figure::NextWriteMaxMs => {
+            ("next write after the leader was lost, longest", strong(|it| it.next_write.max_ms), "ms")
+        }
+        Figure::StrongViolations => {
+            ("violations of the strong keyspace", strong(|it| it.violations.len() as f64), "")
+        }
         Figure::EqualS => ("slowest healing to equality", slowest(|h| h.equal_ms), "s"),
     };
     Bar::new(name, measured, unit, Limit::AtMost(at_most))

@@ -18,6 +18,7 @@ mod clients;
 mod faults;
 mod finish;
 mod simulation;
+pub mod strong;
 mod varied;
 
 pub use finish::{bar, cost, settings};

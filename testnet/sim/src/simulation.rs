@@ -13,10 +13,13 @@ use crate::clients::Clients;
 use crate::finish;
 use crate::measure::{Healings, Outcome, Timeline};
 use crate::scenario::{ChurnModel, Error, Scenario};
-use crate::world::World;
+use crate::strong::{Strong, Turn};
+use crate::world::{HEARD, World};
 
 /// Share of the warm-up in which the nodes start, one after the other.
 const STARTING_SHARE: f64 = 0.4;
+/// When the strong keyspace is made, as a share of the warm-up.
+const STRONG_SHARE: f64 = 0.6;
 /// Least time between two looks at a healing, microseconds; larger networks are looked at less often.
 const CHECK_US: u64 = 50_000;
 /// Nodes per [`CHECK_US`].
@@ -63,6 +66,8 @@ pub(crate) enum Task {
     RegionFails,
     /// Churn: what the trace says.
     Traced(usize, Traced),
+    /// Somebody's turn of those who use the strong keyspace.
+    Strong(Turn),
 }
 
 /// How far a run is.
@@ -99,6 +104,8 @@ pub struct Simulation {
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// Churn from a file.
     pub(crate) traced: Vec<(u64, usize, Traced)>,
+    /// Those who use the strong keyspace, if there is one.
+    pub(crate) strong: Option<Box<Strong>>,
     phase: Phase,
     check_planned: bool,
 }
@@ -125,6 +132,7 @@ impl Simulation {
             _ => Vec::new(),
         };
         let clients = Clients::new(&scenario.workload, scenario.nodes, world.fork_rng());
+        let strong = Strong::new(&scenario, || world.fork_rng()).map(Box::new);
         let regions = scenario.regions.len();
         for index in 0..scenario.nodes {
             world.add(Role::Replica, (regions > 0).then(|| index % regions));
@@ -144,6 +152,7 @@ impl Simulation {
             begin_us: us(scenario.warmup_s),
             faults: BTreeMap::new(),
             traced,
+            strong,
             phase: Phase::WarmUp,
             check_planned: false,
             scenario,
@@ -163,6 +172,9 @@ impl Simulation {
         }
         self.plan(starting_us, Task::Write);
         self.plan(starting_us, Task::Burst);
+        if self.strong.is_some() {
+            self.plan(us(warmup_s * STRONG_SHARE), Task::Strong(Turn::Make));
+        }
         self.plan(self.begin_us, Task::Begin);
         self.plan(self.begin_us + us(measure_s), Task::End);
     }
@@ -192,10 +204,12 @@ impl Simulation {
             self.phase = Phase::Over;
             return false;
         };
-        if let Some(task) = self.tasks.remove(&number) {
+        if number == HEARD {
+            self.with_strong(Strong::listen);
+        } else if let Some(task) = self.tasks.remove(&number) {
             self.perform(task);
         }
-        if self.phase == Phase::Settling && !self.healings.are_under_way() {
+        if self.phase == Phase::Settling && !self.healings.are_under_way() && self.is_strong_settled() {
             self.phase = Phase::Over;
         }
         self.phase != Phase::Over
@@ -244,6 +258,7 @@ impl Simulation {
             Task::End => self.end(),
             Task::Check => self.check(),
             Task::Heals(what) => self.heals(what),
+            Task::Strong(turn) => self.with_strong(|strong, world| strong.turn(world, turn)),
             task => self.perform_fault(task),
         }
     }
@@ -264,6 +279,7 @@ impl Simulation {
 
     fn begin(&mut self) {
         self.phase = Phase::Measured;
+        self.with_strong(Strong::begin_measuring);
         self.world.recorder.begin(self.world.now_us());
         self.plan_in(0.0, Task::Second);
         for (index, step) in self.scenario.step.clone().into_iter().enumerate() {
@@ -289,15 +305,32 @@ impl Simulation {
         self.world.mend(None);
         self.world.links = self.scenario.links.clone();
         self.world.end_stalls();
-        for task in std::mem::take(&mut self.tasks).into_values() {
+        for (number, task) in std::mem::take(&mut self.tasks) {
             match task {
                 Task::Start(node) => self.world.start(node),
                 Task::Replace(node) => self.replace(node),
+                Task::Strong(turn) => drop(self.tasks.insert(number, Task::Strong(turn))),
                 _ => {}
             }
         }
+        self.with_strong(Strong::end_faults);
         self.check_planned = false;
         self.heals("the end of writes and faults".into());
+    }
+
+    /// Lets those act who use the strong keyspace, and plans their next turns.
+    pub(crate) fn with_strong(&mut self, act: impl FnOnce(&mut Strong, &mut World)) {
+        let Some(mut strong) = self.strong.take() else { return };
+        act(&mut strong, &mut self.world);
+        for (at_us, turn) in strong.planned() {
+            self.plan(at_us, Task::Strong(turn));
+        }
+        self.strong = Some(strong);
+    }
+
+    /// Whether those who use the strong keyspace are done with it, if there is one.
+    pub fn is_strong_settled(&self) -> bool {
+        self.strong.as_ref().is_none_or(|strong| strong.is_settled())
     }
 
     /// A healing begins, and is looked at until it is over.

@@ -44,10 +44,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// An error if real processes cannot do what the scenario asks for.
 pub fn check(scenario: &Scenario) -> Result<()> {
+    if scenario.strong.is_some() {
+        return Err(Error::Unsupported(
+            "clients of a strong keyspace are simulated only here. Run it with  testnet sim".into(),
+        ));
+    }
     let unsuitable = scenario.step.iter().enumerate().find_map(|(index, step)| match &step.action {
         Action::PowerOff { .. } => Some((index, NO_POWER_OFF)),
-        Action::Skew { .. } => Some((index, "all processes share this machine's clock")),
-        Action::Links { drop: Some(drop), .. } if *drop > 0.0 => Some((index, "TCP drops no message")),
+        Action::Skew { .. } | Action::Drift { .. } => {
+            Some((index, "all processes share this machine's clock"))
+        }
+        Action::Links { drop: Some(share), .. } | Action::Links { duplicate: Some(share), .. }
+            if *share > 0.0 =>
+        {
+            Some((index, "TCP drops and doubles no message"))
+        }
         _ => None,
     });
     match unsuitable {
@@ -186,7 +197,11 @@ impl<'s> Faults<'s> {
                     });
                 future::try_join_all(visits).await.map(drop)
             }
-            Action::PowerOff { .. } | Action::Skew { .. } => Ok(()),
+            Action::PowerOff { .. }
+            | Action::Skew { .. }
+            | Action::Drift { .. }
+            | Action::ReplaceVoter
+            | Action::TransferLeader => Ok(()),
         }
     }
 
@@ -281,6 +296,8 @@ impl<'s> Faults<'s> {
             Selection::Count(count) => drawn(*count),
             Selection::Node(index) => (*index < replicas).then_some(index + 1).into_iter().collect(),
             Selection::First(part) => (1..=share(*part)).collect(),
+            // There is no strong keyspace.
+            Selection::Leader | Selection::Voters(_) | Selection::Followers(_) => Vec::new(),
             Selection::Region(name) => {
                 let region = |member: &Member| region(self.scenario, *member).as_ref() == Some(name);
                 all.retain(region);

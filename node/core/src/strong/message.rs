@@ -58,8 +58,8 @@ pub enum StrongMessage {
     More { id: u64, updates: u32 },
     /// "Say how far this watch has come."
     Progress { id: u64 },
-    /// One update of a watch.
-    Update { id: u64, update: WatchUpdate },
+    /// One update of a watch, and how many came before it: what is shed on the way is noticed.
+    Update { id: u64, number: u64, update: WatchUpdate },
     /// The watch has ended.
     Unwatch { id: u64 },
 }

@@ -380,7 +380,9 @@ impl<E: Engine> Strong<E> {
             }
             StrongMessage::More { id, updates } => self.on_more(from, id, updates),
             StrongMessage::Progress { id } => self.on_progress(from, id),
-            StrongMessage::Update { id, update } => self.on_update(now_ms, from, id, update),
+            StrongMessage::Update { id, number, update } => {
+                self.on_update(now_ms, from, id, number, update);
+            }
             StrongMessage::Unwatch { id } => self.on_unwatch(from, id),
         }
     }

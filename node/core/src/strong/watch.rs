@@ -1,6 +1,8 @@
 //! Watches of clients here, served by a member here or elsewhere. A member that goes away is replaced by
 //! another one, from the revision after the last one told: the client notices nothing.
 
+use std::cmp::Ordering;
+
 use starling_kv::Engine;
 use starling_proto::Millis;
 use starling_strong::api::{Revision, Watch, WatchUpdate};
@@ -30,6 +32,8 @@ pub struct Watching {
     updates: u32,
     /// The name under which it is served, and where.
     served: Option<(u64, NodeKey)>,
+    /// Updates that came from there.
+    heard: u64,
     /// The client knows that it stands.
     was_created: bool,
     attempts: u32,
@@ -41,6 +45,8 @@ pub struct Served {
     group: GroupId,
     to: Watcher,
     updates: u32,
+    /// Updates that were sent.
+    told: u64,
 }
 
 /// Whom a watch is for.
@@ -69,6 +75,7 @@ impl<E: Engine> Strong<E> {
             spec,
             updates,
             served: None,
+            heard: 0,
             was_created: false,
             attempts: 0,
             lonely_since: None,
@@ -113,6 +120,7 @@ impl<E: Engine> Strong<E> {
     fn attach(&mut self, token: Token, id: u64, node: NodeKey) {
         let Some(watching) = self.watching.get_mut(&token) else { return };
         watching.attempts += 1;
+        watching.heard = 0;
         if let Some((before, _)) = watching.served.replace((id, node)) {
             self.watch_ids.remove(&before);
         }
@@ -204,13 +212,33 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// A peer's update for a client here.
-    pub(super) fn on_update(&mut self, now_ms: u64, from: NodeKey, id: u64, update: WatchUpdate) {
-        let is_it = |watching: &Watching| watching.served == Some((id, from));
-        let token = self.watch_ids.get(&id).filter(|token| self.watching.get(token).is_some_and(is_it));
-        match token.copied() {
-            Some(token) => self.tell_watch(now_ms, token, update),
-            None => self.send(&from, StrongMessage::Unwatch { id }),
+    /// A peer's update for a client here. One that came twice is told once; where one is missing the watch is
+    /// begun again.
+    pub(super) fn on_update(
+        &mut self,
+        now_ms: u64,
+        from: NodeKey,
+        id: u64,
+        number: u64,
+        update: WatchUpdate,
+    ) {
+        let token = self.watch_ids.get(&id).copied();
+        let watching = token.and_then(|token| self.watching.get_mut(&token));
+        let watching = watching.filter(|watching| watching.served == Some((id, from)));
+        let (Some(token), Some(watching)) = (token, watching) else {
+            self.send(&from, StrongMessage::Unwatch { id });
+            return;
+        };
+        match number.cmp(&watching.heard) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                watching.heard += 1;
+                self.tell_watch(now_ms, token, update);
+            }
+            Ordering::Greater => {
+                self.send(&from, StrongMessage::Unwatch { id });
+                self.watch_later(now_ms, token);
+            }
         }
     }
 
@@ -252,6 +280,10 @@ impl<E: Engine> Strong<E> {
         watch: Watch,
         updates: u32,
     ) {
+        // Asked twice: it is served.
+        if self.served_for.contains_key(&(from, id)) {
+            return;
+        }
         let own = self.fresh();
         self.serve(now_ms, own, group, Watcher::Peer(from, id), watch, updates);
     }
@@ -259,17 +291,17 @@ impl<E: Engine> Strong<E> {
     fn serve(&mut self, now_ms: u64, id: u64, group: GroupId, to: Watcher, spec: Watch, updates: u32) {
         let full = self.served.len() >= SERVED_MAX;
         let Some(hosted) = self.groups.get_mut(&group).filter(|_| !full) else {
-            self.tell_watcher(now_ms, to, WatchUpdate::Lost { reason: "not served here".into() });
+            self.tell_watcher(now_ms, to, 0, WatchUpdate::Lost { reason: "not served here".into() });
             return;
         };
         if let Err(refusal) = hosted.group.machine().watch(id, spec) {
-            self.tell_watcher(now_ms, to, WatchUpdate::Lost { reason: refusal.to_string() });
+            self.tell_watcher(now_ms, to, 0, WatchUpdate::Lost { reason: refusal.to_string() });
             return;
         }
         if let Watcher::Peer(peer, theirs) = to {
             self.served_for.insert((peer, theirs), id);
         }
-        self.served.insert(id, Served { group, to, updates });
+        self.served.insert(id, Served { group, to, updates, told: 0 });
         self.to_serve.insert(id);
     }
 
@@ -307,14 +339,11 @@ impl<E: Engine> Strong<E> {
         let gone: Vec<u64> =
             self.served.iter().filter(|(_, it)| it.group == *group).map(|(id, _)| *id).collect();
         for id in gone {
-            let to = self.served.get(&id).map(|served| served.to);
+            let served = self.served.get(&id).map(|served| (served.to, served.told));
             self.unserve(id);
-            if let Some(to) = to {
-                self.tell_watcher(
-                    now_ms,
-                    to,
-                    WatchUpdate::Lost { reason: "not served here any more".into() },
-                );
+            if let Some((to, told)) = served {
+                let update = WatchUpdate::Lost { reason: "not served here any more".into() };
+                self.tell_watcher(now_ms, to, told, update);
             }
         }
     }
@@ -341,18 +370,19 @@ impl<E: Engine> Strong<E> {
             if !matches!(update, WatchUpdate::Created { .. }) {
                 served.updates -= 1;
             }
-            let to = served.to;
+            let (to, number) = (served.to, served.told);
+            served.told += 1;
             if matches!(update, WatchUpdate::Compacted { .. } | WatchUpdate::Lost { .. }) {
                 self.unserve(id);
             }
-            self.tell_watcher(now_ms, to, update);
+            self.tell_watcher(now_ms, to, number, update);
         }
     }
 
-    fn tell_watcher(&mut self, now_ms: u64, to: Watcher, update: WatchUpdate) {
+    fn tell_watcher(&mut self, now_ms: u64, to: Watcher, number: u64, update: WatchUpdate) {
         match to {
             Watcher::Here(token) => self.tell_watch(now_ms, token, update),
-            Watcher::Peer(peer, id) => self.send(&peer, StrongMessage::Update { id, update }),
+            Watcher::Peer(peer, id) => self.send(&peer, StrongMessage::Update { id, number, update }),
         }
     }
 }

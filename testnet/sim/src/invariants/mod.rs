@@ -10,13 +10,18 @@ mod convergence;
 mod counters;
 mod dissemination;
 mod dots;
+mod exclusion;
 mod history;
 mod killed;
+mod linearizable;
 mod minted;
+mod once;
 mod resurrection;
 mod state;
+mod strong;
 mod timestamps;
 mod views;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +34,9 @@ pub use dissemination::CALM_S;
 pub use dots::Dots;
 pub use history::History;
 pub use state::{Entry, State};
+pub use strong::judge as judge_strong;
 
+use crate::strong::Strong;
 use crate::world::{EPOCH_MS, World};
 
 /// An invariant that does not hold.
@@ -307,6 +314,13 @@ impl Witness {
         ];
         for (invariant, verdict) in verdicts {
             self.judge(invariant, None, at_us, verdict);
+        }
+    }
+
+    /// The strong keyspace, once those who use it are done.
+    pub fn look_at_strong(&mut self, strong: &Strong, at_us: u64) {
+        for (invariant, what) in judge_strong(strong) {
+            self.judge(invariant, None, at_us, Err(what));
         }
     }
 

@@ -123,6 +123,9 @@ fn check(scenario: &Scenario) -> Result<(), String> {
     scenario.links.check()?;
     scenario.workload.check()?;
     scenario.churn.check()?;
+    if let Some(strong) = &scenario.strong {
+        strong.check(scenario.nodes)?;
+    }
     for (index, step) in scenario.step.iter().enumerate() {
         step.check().map_err(|reason| format!("step {index} ({}): {reason}", step.action.name()))?;
         for selection in selections(&step.action) {
@@ -130,6 +133,9 @@ fn check(scenario: &Scenario) -> Result<(), String> {
                 && !scenario.regions.contains(region)
             {
                 return Err(format!("step {index}: there is no region {region}; name it under `regions`"));
+            }
+            if selection.is_of_strong() && scenario.strong.is_none() {
+                return Err(format!("step {index}: there is no strong keyspace; set it under `[strong]`"));
             }
         }
     }
@@ -146,7 +152,12 @@ fn selections(action: &Action) -> Vec<&Selection> {
         | Action::Restart { nodes }
         | Action::Stall { nodes, .. }
         | Action::Skew { nodes, .. }
+        | Action::Drift { nodes, .. }
         | Action::RollingRestart { nodes, .. } => vec![nodes],
-        Action::Heal | Action::Join { .. } | Action::Links { .. } => Vec::new(),
+        Action::Heal
+        | Action::Join { .. }
+        | Action::Links { .. }
+        | Action::ReplaceVoter
+        | Action::TransferLeader => Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ mod file;
 mod links;
 mod select;
 mod step;
+mod strong;
 mod workload;
 
 pub use churn::{Away, Churn, ChurnModel, Return};
@@ -13,6 +14,7 @@ pub use file::{Error, load, parse};
 pub use links::{Clog, Geography, Latency, Links};
 pub use select::Selection;
 pub use step::{Action, Repeat, Step};
+pub use strong::{GAIN_PERMILLE_MAX, KEYSPACE as STRONG_KEYSPACE, StrongLoad};
 pub use workload::{Burst, Keys, Mix, Workload};
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,9 @@ pub struct Scenario {
     pub links: Links,
     /// What clients do.
     pub workload: Workload,
+    /// A strong keyspace with its clients, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strong: Option<StrongLoad>,
     /// How nodes come and go by themselves.
     pub churn: Churn,
     /// What is done to the network, and when.
@@ -71,6 +76,7 @@ impl Default for Scenario {
             node: NodeSettings::default(),
             links: Links::default(),
             workload: Workload::default(),
+            strong: None,
             churn: Churn::default(),
             step: Vec::new(),
             bar: Vec::new(),
@@ -131,4 +137,11 @@ pub enum Figure {
     OneComponentS,
     /// From the end of the last fault until all live nodes were equal, seconds.
     EqualS,
+    /// Of the strong keyspace: from the loss of its leader until a write that was sent later was
+    /// acknowledged, median, milliseconds.
+    NextWriteMedianMs,
+    /// The same, the longest, milliseconds.
+    NextWriteMaxMs,
+    /// Of the strong keyspace: invariants that were seen not to hold.
+    StrongViolations,
 }

@@ -22,6 +22,19 @@ pub enum Selection {
     Node(usize),
     /// `first:10%`: so many replicas from the first on, not drawn; a share, 0 to 1.
     First(f64),
+    /// `leader`: the node that leads the strong keyspace.
+    Leader,
+    /// `voters`: all voters of the strong keyspace; `voters:2`: so many of them, drawn.
+    Voters(Option<usize>),
+    /// `followers:1`: so many voters of the strong keyspace that do not lead, drawn.
+    Followers(usize),
+}
+
+impl Selection {
+    /// Whether it is about the strong keyspace.
+    pub(super) fn is_of_strong(&self) -> bool {
+        matches!(self, Self::Leader | Self::Voters(_) | Self::Followers(_))
+    }
 }
 
 impl TryFrom<String> for Selection {
@@ -35,16 +48,23 @@ impl TryFrom<String> for Selection {
         let parsed = match text.as_str() {
             "all" => Some(Self::All),
             "seeds" => Some(Self::Seeds),
+            "leader" => Some(Self::Leader),
+            "voters" => Some(Self::Voters(None)),
             other => match other.split_once(':') {
                 Some(("region", name)) => Some(Self::Region(name.to_string())),
                 Some(("node", index)) => index.parse().ok().map(Self::Node),
                 Some(("first", rest)) => share(rest).map(Self::First),
+                Some(("voters", count)) => count.parse().ok().map(|count| Self::Voters(Some(count))),
+                Some(("followers", count)) => count.parse().ok().map(Self::Followers),
                 Some(_) => None,
                 None => share(other).map(Self::Share).or_else(|| other.parse().ok().map(Self::Count)),
             },
         };
         parsed.ok_or_else(|| {
-            format!("`{text}` names no nodes: write all, seeds, 30%, 5, region:NAME, node:INDEX or first:30%")
+            format!(
+                "`{text}` names no nodes: write all, seeds, 30%, 5, region:NAME, node:INDEX, first:30%, leader, \
+                 voters, voters:2 or followers:1"
+            )
         })
     }
 }
@@ -59,6 +79,10 @@ impl fmt::Display for Selection {
             Self::Region(name) => write!(f, "region:{name}"),
             Self::Node(index) => write!(f, "node:{index}"),
             Self::First(share) => write!(f, "first:{}%", 100.0 * share),
+            Self::Leader => f.write_str("leader"),
+            Self::Voters(None) => f.write_str("voters"),
+            Self::Voters(Some(count)) => write!(f, "voters:{count}"),
+            Self::Followers(count) => write!(f, "followers:{count}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Selection;
+use super::{GAIN_PERMILLE_MAX, Selection};
 
 /// One thing done to the network, once or again and again.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -96,13 +96,26 @@ pub enum Action {
         /// And run fast or slow by up to this; parts per million.
         drift_ppm: f64,
     },
+    /// The clocks that count the time that passes gain or lose from now on.
+    Drift {
+        /// Which nodes.
+        nodes: Selection,
+        /// By up to this, drawn for each node; per mille.
+        permille: f64,
+    },
     /// Links become worse, or good again.
     Links {
         /// New share of packets lost.
         loss: Option<f64>,
         /// New share of messages gone.
         drop: Option<f64>,
+        /// New share of messages that come twice.
+        duplicate: Option<f64>,
     },
+    /// One voter of the strong keyspace that does not lead makes room for a node that is none.
+    ReplaceVoter,
+    /// A voter of the strong keyspace hands over to another one.
+    TransferLeader,
     /// One node after the other is restarted; each is down for `for_s`.
     RollingRestart {
         /// Which nodes.
@@ -128,7 +141,10 @@ impl Action {
             Self::Stall { .. } => "stall",
             Self::Join { .. } => "join",
             Self::Skew { .. } => "skew",
+            Self::Drift { .. } => "drift",
             Self::Links { .. } => "links",
+            Self::ReplaceVoter => "replace_voter",
+            Self::TransferLeader => "transfer_leader",
             Self::RollingRestart { .. } => "rolling_restart",
         }
     }
@@ -156,9 +172,13 @@ struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     drift_ppm: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    permille: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gap_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,7 +226,7 @@ impl From<Step> for Table {
             Action::Partition { nodes, to, one_way, for_s } => {
                 Self { nodes: Some(nodes), to, one_way: Some(one_way), for_s: one(for_s), ..table }
             }
-            Action::Heal => table,
+            Action::Heal | Action::ReplaceVoter | Action::TransferLeader => table,
             Action::Kill { nodes, for_s }
             | Action::PowerOff { nodes, for_s }
             | Action::Leave { nodes, for_s } => Self { nodes: Some(nodes), for_s: one(for_s), ..table },
@@ -219,7 +239,10 @@ impl From<Step> for Table {
             Action::Skew { nodes, skew_ms, drift_ppm } => {
                 Self { nodes: Some(nodes), skew_ms: Some(skew_ms), drift_ppm: Some(drift_ppm), ..table }
             }
-            Action::Links { loss, drop } => Self { loss, drop, ..table },
+            Action::Drift { nodes, permille } => {
+                Self { nodes: Some(nodes), permille: Some(permille), ..table }
+            }
+            Action::Links { loss, drop, duplicate } => Self { loss, drop, duplicate, ..table },
             Action::RollingRestart { nodes, gap_s, for_s } => {
                 Self { nodes: Some(nodes), gap_s: Some(gap_s), for_s: one(Some(for_s)), ..table }
             }
@@ -260,7 +283,17 @@ impl Table {
                 skew_ms: self.skew_ms.take().unwrap_or(0.0),
                 drift_ppm: self.drift_ppm.take().unwrap_or(0.0),
             },
-            "links" => Action::Links { loss: self.loss.take(), drop: self.drop.take() },
+            "drift" => {
+                let permille = self.permille.take().ok_or(missing("permille"))?;
+                Action::Drift { nodes: self.nodes()?, permille }
+            }
+            "links" => Action::Links {
+                loss: self.loss.take(),
+                drop: self.drop.take(),
+                duplicate: self.duplicate.take(),
+            },
+            "replace_voter" => Action::ReplaceVoter,
+            "transfer_leader" => Action::TransferLeader,
             "rolling_restart" => Action::RollingRestart {
                 nodes: self.nodes()?,
                 gap_s: self.gap_s.take().ok_or(missing("gap_s"))?,
@@ -269,7 +302,7 @@ impl Table {
             other => {
                 return Err(format!(
                     "do = \"{other}\" is none of partition, heal, kill, power_off, wipe, leave, restart, \
-                     stall, join, skew, links, rolling_restart"
+                     stall, join, skew, drift, links, replace_voter, transfer_leader, rolling_restart"
                 ));
             }
         })
@@ -297,8 +330,10 @@ impl Table {
             ("count", self.count.is_some()),
             ("skew_ms", self.skew_ms.is_some()),
             ("drift_ppm", self.drift_ppm.is_some()),
+            ("permille", self.permille.is_some()),
             ("loss", self.loss.is_some()),
             ("drop", self.drop.is_some()),
+            ("duplicate", self.duplicate.is_some()),
             ("gap_s", self.gap_s.is_some()),
         ];
         keys.into_iter().find_map(|(key, is_left)| is_left.then_some(key))
@@ -318,18 +353,25 @@ impl Step {
             Action::Wipe { for_s, .. } => numbers.push(*for_s),
             Action::Stall { for_s: [low, high], .. } => numbers.extend([*low, *high, high - low]),
             Action::Skew { skew_ms, drift_ppm, .. } => numbers.extend([*skew_ms, *drift_ppm]),
-            Action::Links { loss, drop } => {
-                let shares = loss.iter().chain(drop);
+            Action::Drift { permille, .. } => numbers.extend([*permille, GAIN_PERMILLE_MAX - permille]),
+            Action::Links { loss, drop, duplicate } => {
+                let shares = loss.iter().chain(drop).chain(duplicate);
                 numbers.extend(shares.map(|share| if *share < 0.95 { *share } else { f64::NAN }));
             }
             Action::RollingRestart { gap_s, for_s, .. } => numbers.extend([*gap_s, *for_s]),
-            Action::Heal | Action::Restart { .. } | Action::Join { .. } => {}
+            Action::Heal
+            | Action::Restart { .. }
+            | Action::Join { .. }
+            | Action::ReplaceVoter
+            | Action::TransferLeader => {}
         }
         if self.repeat.is_some_and(|repeat| repeat.every_s.is_nan() || repeat.every_s < 0.01) {
             return Err("every_s has to be 0.01 or more".into());
         }
         let fits = numbers.iter().all(|number| number.is_finite() && *number >= 0.0);
-        fits.then_some(())
-            .ok_or("its numbers have to be 0 or more, ranges ascending, shares below 0.95".into())
+        fits.then_some(()).ok_or(
+            "its numbers have to be 0 or more, ranges ascending, shares below 0.95, drifts 100 at most"
+                .into(),
+        )
     }
 }

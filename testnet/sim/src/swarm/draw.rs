@@ -222,7 +222,7 @@ impl Draw {
             8 => Action::Stall { nodes: self.some(), for_s: [0.1, self.between(0.2, 15.0)] },
             9 => Action::Join { count: self.rng.random_range(1..=15) },
             10 => Action::Skew { nodes: self.share(1.0), skew_ms: SKEW_MS, drift_ppm: 200.0 },
-            11 => Action::Links { loss: Some(self.between(0.0, 0.4)), drop: None },
+            11 => Action::Links { loss: Some(self.between(0.0, 0.4)), drop: None, duplicate: None },
             12 => Action::Kill { nodes: Selection::Seeds, for_s: self.happens(0.5).then_some(for_s) },
             _ => Action::RollingRestart {
                 nodes: self.share(0.8),

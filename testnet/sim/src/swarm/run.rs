@@ -66,13 +66,20 @@ pub fn run(scenario: &Scenario) -> Result<Finding, Error> {
             let Links { latency, jitter_ms, bandwidth_bytes_s, .. } = scenario.links.clone();
             simulation.world.links = Links { latency, jitter_ms, bandwidth_bytes_s, ..Links::default() };
         }
-        let has_healed = is_over && are_equal(&simulation.world) && components(&simulation.world) <= 1;
+        let has_healed = is_over
+            && are_equal(&simulation.world)
+            && components(&simulation.world) <= 1
+            && simulation.is_strong_settled();
         if has_healed || has_failed(&simulation.world) {
             break;
         }
     }
     let faults = std::mem::take(&mut simulation.faults);
     let mut world = simulation.world;
+    let now_us = world.now_us();
+    if let (Some(witness), Some(strong)) = (&mut world.witness, &simulation.strong) {
+        witness.look_at_strong(strong, now_us);
+    }
     if !has_failed(&world) {
         calm(&mut world, scenario);
     }

@@ -48,6 +48,15 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
         add(&|s| s.step[index].repeat = None);
     }
     add(&|s| s.churn = Churn::default());
+    add(&|s| s.strong = None);
+    for number in 0..4 {
+        add(&|s| {
+            let Some(strong) = &mut s.strong else { return };
+            let counts =
+                [&mut strong.clients, &mut strong.lockers, &mut strong.queuers, &mut strong.watchers];
+            counts.into_iter().skip(number).take(1).for_each(|count| *count /= 2);
+        });
+    }
     add(&|s| s.nodes = (s.nodes / 2).max(2));
     add(&|s| s.nodes = (s.nodes - 1).max(2));
     add(&|s| s.measure_s = (s.measure_s / 2.0).round().max(1.0));

@@ -7,7 +7,7 @@ use starling_proto::Role;
 
 use super::link::Item;
 use super::node::Node;
-use super::{Event, World};
+use super::{Event, Heard, World};
 
 impl World {
     /// Adds a node, which is down; answers its index.
@@ -29,6 +29,8 @@ impl World {
         let node = &mut self.nodes[index];
         let (is_new, was_off) = (node.remembered.is_empty(), node.is_off);
         node.start(&self.config, self.now_us, seeds);
+        self.open_strong(index);
+        let node = &self.nodes[index];
         self.recorder.started(index, node.is_replica(), self.now_us);
         if let Some(store) = node.store().filter(|_| was_off) {
             self.recorder.writes.fell_back(index, store);
@@ -50,6 +52,7 @@ impl World {
     /// Power loss: nobody is told, and the disk falls back to what was synced.
     pub fn power_off(&mut self, index: usize, synced: MemoryEngine) {
         self.end(index, true);
+        self.cut_strong_power(index);
         let node = &mut self.nodes[index];
         (node.is_off, node.engine) = (true, synced);
         if let Some(witness) = &mut self.witness {
@@ -100,6 +103,13 @@ impl World {
         }
     }
 
+    /// The clock of the node that counts the time that passes gains so many millionths from now on.
+    pub fn gain(&mut self, index: usize, gain_ppm: i64) {
+        self.nodes[index].gain(self.now_us, gain_ppm);
+        self.nodes[index].scheduled_us = None;
+        self.schedule(index);
+    }
+
     fn end(&mut self, index: usize, silently: bool) {
         if !self.nodes[index].is_up() {
             return;
@@ -114,6 +124,7 @@ impl World {
         let connections = std::mem::take(&mut node.connections);
         let is_replica = node.is_replica();
         self.recorder.died(index, is_replica, self.now_us, &neighbours);
+        self.hear(index, Heard::Down);
         for (_, slot) in connections {
             let Some(connection) = self.connections.get(slot) else { continue };
             let side = connection.side_of(index);

@@ -15,6 +15,8 @@ use crate::scenario::Links;
 
 /// Least retransmission timeout, microseconds: Linux' `TCP_RTO_MIN`.
 pub const RTO_MIN_US: u64 = 200_000;
+/// Classes of messages, each with a queue of its own.
+pub const CLASSES: usize = Class::ALL.len();
 /// Payload bytes of a packet: an Ethernet frame less its headers.
 const PACKET_BYTES: usize = 1_400;
 /// Packets after a lost one whose acknowledgements have it sent again at once (RFC 5681, section 3.2).
@@ -80,9 +82,9 @@ pub struct Direction {
     /// Arrival of the last item in order.
     arrived_us: u64,
     /// When the sender has put on the wire what waits, by class. Urgent classes go first.
-    busy_us: [u64; 3],
+    busy_us: [u64; CLASSES],
     /// Bytes that wait, by class: of those held, or for bandwidth.
-    waiting: [usize; 3],
+    waiting: [usize; CLASSES],
     departures: VecDeque<(u64, Class, usize)>,
     /// The next time it stands still: from, to.
     clog: Option<(u64, u64)>,
@@ -99,7 +101,7 @@ pub struct Wire<'w> {
     /// Nothing passes.
     pub is_cut: bool,
     /// Most bytes that wait, by class.
-    pub queue_bytes_max: [usize; 3],
+    pub queue_bytes_max: [usize; CLASSES],
 }
 
 impl Wire<'_> {
@@ -170,7 +172,7 @@ impl Direction {
             return vec![Sent::Held(again_us)];
         }
         self.release_us = None;
-        self.waiting = [0; 3];
+        self.waiting = [0; CLASSES];
         let arrives_us = wire.now_us + wire.delay_us + wire.jitter_us(rng);
         std::mem::take(&mut self.held).into_iter().map(|item| self.fly(arrives_us, item)).collect()
     }
@@ -199,7 +201,7 @@ impl Direction {
         let class = item.class() as usize;
         if self.held.is_empty() {
             self.held_since_us = wire.now_us;
-            self.waiting = [0; 3];
+            self.waiting = [0; CLASSES];
             self.departures.clear();
         }
         if self.waiting[class] > 0 && self.waiting[class] + item.bytes() > wire.queue_bytes_max[class] {
@@ -290,12 +292,12 @@ mod tests {
     const DELAY_US: u64 = 20_000;
 
     fn wire(now_us: u64, links: &Links) -> Wire<'_> {
-        Wire { now_us, delay_us: DELAY_US, links, is_cut: false, queue_bytes_max: [1 << 20; 3] }
+        Wire { now_us, delay_us: DELAY_US, links, is_cut: false, queue_bytes_max: [1 << 20; CLASSES] }
     }
 
     /// With room for ten messages.
     fn short(now_us: u64, links: &Links) -> Wire<'_> {
-        Wire { queue_bytes_max: [1_000; 3], ..wire(now_us, links) }
+        Wire { queue_bytes_max: [1_000; CLASSES], ..wire(now_us, links) }
     }
 
     /// The n-th message; the number travels as its clock.

@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod outputs;
 mod queue;
+mod strong;
 mod trace;
 
 use rand::{Rng, SeedableRng};
@@ -20,6 +21,7 @@ use starling_proto::Role;
 
 pub use latency::Delays;
 pub use node::{EPOCH_MS, Node, index_of};
+pub use strong::{HEARD, Heard};
 
 use crate::invariants::Witness;
 use crate::measure::Recorder;
@@ -28,6 +30,7 @@ use connection::Connections;
 use network::{Cut, Dial};
 use node::Waiting;
 use queue::Queue;
+use strong::Strong;
 use trace::Trace;
 
 /// Time from a node's asking for contacts until it has their addresses, microseconds: what a seed list
@@ -51,6 +54,8 @@ enum Event {
     Wake { node: u32 },
     /// Contacts have been found.
     Contacts { node: u32 },
+    /// The disk of this run of a node has synced.
+    Synced { node: u32, life: u32 },
     /// Whoever runs the world has something to do.
     Task { task: u32 },
 }
@@ -79,6 +84,8 @@ pub struct World {
     events: u64,
     /// Every message passes through the wire codec.
     through_codec: bool,
+    /// Nodes have strong keyspaces.
+    strong: Option<Strong>,
 }
 
 impl World {
@@ -104,6 +111,7 @@ impl World {
             trace: Trace::new(),
             events: 0,
             through_codec: false,
+            strong: scenario.strong.as_ref().map(Strong::new),
         })
     }
 
@@ -172,6 +180,7 @@ impl World {
             Event::Dialed { dial } => self.on_dialed(dial),
             Event::Wake { node } => self.on_wake(node as usize),
             Event::Contacts { node } => self.on_contacts(node as usize),
+            Event::Synced { node, life } => self.on_synced(node as usize, life),
             Event::Task { .. } => unreachable!("taken by the caller"),
         }
     }
@@ -185,7 +194,8 @@ impl World {
             return;
         }
         let Some(core) = &node.core else { return };
-        if core.poll_timeout().is_some_and(|due| due.0 * 1000 <= self.now_us) {
+        let now = node.now(self.now_us).mono;
+        if core.poll_timeout().is_some_and(|due| due <= now) {
             self.trace.add(1, self.now_us, index as u64);
             self.give(index, Input::Timeout);
         } else {
@@ -197,7 +207,7 @@ impl World {
     fn schedule(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let Some(due) = node.core.as_ref().and_then(|core| core.poll_timeout()) else { return };
-        let due_us = due.0.saturating_mul(1000).max(self.now_us);
+        let due_us = node.when_us(due).max(self.now_us);
         if node.scheduled_us.is_none_or(|scheduled| due_us < scheduled) {
             node.scheduled_us = Some(due_us);
             self.queue.push(due_us, Event::Timer { node: index as u32 });

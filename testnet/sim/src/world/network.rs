@@ -4,7 +4,7 @@ use rand::RngExt;
 use starling_core::Input;
 use starling_proto::{Class, Message, NodeId, wire};
 
-use super::link::{Item, RTO_MIN_US, Sent, Wire};
+use super::link::{CLASSES, Item, RTO_MIN_US, Sent, Wire};
 use super::{Event, World, index_of};
 
 /// A dial that nobody answers is given up after this, microseconds: what the driver allows a connection
@@ -13,7 +13,7 @@ const DIAL_TIMEOUT_US: u64 = 5_000_000;
 /// A lost SYN is sent again after this, microseconds (RFC 6298, section 2.1).
 const SYN_RTO_US: u64 = 1_000_000;
 /// Most bytes that wait for a peer, by class: the driver's defaults.
-const QUEUE_BYTES_MAX: [usize; 3] = [256 << 10, 8 << 20, 4 << 20];
+const QUEUE_BYTES_MAX: [usize; CLASSES] = [256 << 10, 8 << 20, 4 << 20, 32 << 20];
 
 /// A dial in progress.
 pub(super) struct Dial {

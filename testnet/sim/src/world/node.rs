@@ -24,6 +24,12 @@ pub struct Node {
     pub region: Option<usize>,
     /// Its disk.
     pub(super) engine: MemoryEngine,
+    /// The part of it that strong keyspaces are on, which knows what was synced.
+    pub(super) strong: MemoryEngine,
+    /// The sync under way: its number, and the writes that it covers.
+    pub(super) syncing: Option<(u64, usize)>,
+    /// Which run of the process it is.
+    pub(super) life: u32,
     /// Peers on its disk.
     pub(super) remembered: Vec<NodeRecord>,
     /// The machine is off, not only the process.
@@ -35,6 +41,10 @@ pub struct Node {
     /// Error of its wall clock, milliseconds, and parts per million.
     pub(super) skew_ms: i64,
     pub(super) drift_ppm: f64,
+    /// The clock that counts the time that passes gains so many millionths, since it showed the second of
+    /// these at the first, microseconds.
+    gain_ppm: i64,
+    since_us: (u64, u64),
     /// The earliest timer event in the queue.
     pub(super) scheduled_us: Option<u64>,
     /// Its connections: other end, slot.
@@ -65,12 +75,17 @@ impl Node {
             record,
             region,
             engine: MemoryEngine::new(),
+            strong: MemoryEngine::with_journal(),
+            syncing: None,
+            life: 0,
             remembered: Vec::new(),
             is_off: false,
             stalled_until_us: 0,
             backlog: VecDeque::new(),
             skew_ms: 0,
             drift_ppm: 0.0,
+            gain_ppm: 0,
+            since_us: (0, 0),
             scheduled_us: None,
             connections: Vec::new(),
         }
@@ -96,7 +111,26 @@ impl Node {
         let ms = now_us / 1000;
         let drift_ms = (ms as f64 * self.drift_ppm / 1e6) as i64;
         let wall_ms = (EPOCH_MS + ms).saturating_add_signed(self.skew_ms + drift_ms);
-        Now { mono: Millis(ms), wall_ms }
+        Now { mono: Millis(self.passed_us(now_us) / 1000), wall_ms }
+    }
+
+    /// What the clock shows that counts the time that passes, microseconds.
+    fn passed_us(&self, now_us: u64) -> u64 {
+        let (then_us, shown_us) = self.since_us;
+        shown_us + scaled(now_us - then_us, 1_000_000 + self.gain_ppm, 1_000_000)
+    }
+
+    /// When it shows this, microseconds.
+    pub(super) fn when_us(&self, shown: Millis) -> u64 {
+        let (then_us, shown_us) = self.since_us;
+        let left_us = shown.0.saturating_mul(1000).saturating_sub(shown_us);
+        then_us.saturating_add(scaled(left_us, 1_000_000, 1_000_000 + self.gain_ppm))
+    }
+
+    /// It gains so many millionths from now on.
+    pub(super) fn gain(&mut self, now_us: u64, gain_ppm: i64) {
+        self.since_us = (now_us, self.passed_us(now_us));
+        self.gain_ppm = gain_ppm;
     }
 
     /// Starts the process on what is on the disk.
@@ -113,7 +147,15 @@ impl Node {
         self.is_off = false;
         self.stalled_until_us = 0;
         self.scheduled_us = None;
+        self.syncing = None;
+        self.life += 1;
     }
+}
+
+/// `value * of / by`, rounded up; a clock gains less than the whole.
+fn scaled(value: u64, of: i64, by: i64) -> u64 {
+    let (of, by) = (i128::from(of).unsigned_abs(), i128::from(by).unsigned_abs());
+    u64::try_from((u128::from(value) * of).div_ceil(by)).unwrap_or(u64::MAX)
 }
 
 /// The settings that a scenario's nodes run with.
@@ -152,6 +194,21 @@ pub(super) fn index_at(address: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_gains_shows_what_it_wakes_for() {
+        let mut node = Node::new(0, [0; 32], Role::Replica, None);
+        for (now_us, gain_ppm) in [(0, 0), (1_234_567, 150_000), (9_000_001, -150_000), (20_000_000, 0)] {
+            node.gain(now_us, gain_ppm);
+            for ahead_ms in [0, 1, 7, 500, 60_000] {
+                let shown = Millis(node.now(now_us).mono.0 + ahead_ms);
+                let at_us = node.when_us(shown).max(now_us);
+                assert!(node.now(at_us).mono >= shown, "{gain_ppm} {ahead_ms}");
+                let early_us = at_us.saturating_sub(2_000).max(now_us);
+                assert!(ahead_ms < 7 || node.now(early_us).mono < shown, "{gain_ppm} {ahead_ms}");
+            }
+        }
+    }
 
     #[test]
     fn identities_and_addresses_say_whose_they_are() {

@@ -6,7 +6,7 @@ use starling_proto::message::{RumorMessage, SyncMessage};
 use starling_proto::{Message, NodeId, wire};
 
 use super::node::index_at;
-use super::{Event, FIND_CONTACTS_US, World, index_of};
+use super::{Event, FIND_CONTACTS_US, Heard, World, index_of};
 use crate::measure::{Arrival, Kind};
 
 impl World {
@@ -56,12 +56,14 @@ impl World {
                     self.queue.push(self.now_us + FIND_CONTACTS_US, Event::Contacts { node: index as u32 });
                 }
                 Output::Notice(notice) => self.on_notice(index, &notice),
-                // Simulated nodes have no strong keyspaces.
-                Output::Sync(_)
-                | Output::StrongAnswer { .. }
-                | Output::StrongUpdate { .. }
-                | Output::StrongCreated { .. }
-                | Output::StrongManaged { .. }
+                Output::Sync(number) => self.sync(index, number),
+                Output::StrongAnswer { token, result } => self.hear(index, Heard::Answer { token, result }),
+                Output::StrongUpdate { token, update } => self.hear(index, Heard::Update { token, update }),
+                Output::StrongCreated { token, result } => {
+                    self.hear(index, Heard::Created { token, result: result.map(drop) });
+                }
+                // Nobody here asks for these, or waits for what comes of a change of voters.
+                Output::StrongManaged { .. }
                 | Output::StrongStatus { .. }
                 | Output::Changed(_)
                 | Output::Crawled { .. } => {}
@@ -82,6 +84,7 @@ impl World {
 
     fn on_notice(&mut self, index: usize, notice: &Notice) {
         match notice {
+            Notice::Strong { notice, .. } => self.on_strong_notice(index, notice),
             Notice::NeighborDown(peer, _) => self.recorder.gave_up(index, index_of(peer), self.now_us),
             Notice::Suspected { peer, .. } => {
                 let other = index_of(peer);

@@ -1,0 +1,188 @@
+//! Strong keyspaces on the nodes: what their disks have synced, and what they tell their clients.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use rand::RngExt;
+use starling_core::Input;
+use starling_core::strong::CreateError;
+use starling_strong::api::{Answer, Failure, Member, WatchUpdate};
+use starling_strong::group::{GroupId, Notice};
+
+use super::{Event, World, index_of};
+use crate::scenario::StrongLoad;
+
+/// The task that [`World::advance`] comes back with when there is something to [`World::listen`] to.
+pub const HEARD: u32 = 0;
+
+/// What a node says to those who use its strong keyspaces, or of itself.
+#[allow(missing_docs, reason = "each variant's docs explain its fields")]
+#[derive(Debug)]
+pub enum Heard {
+    /// A request is answered.
+    Answer { token: u64, result: Result<Answer, Failure> },
+    /// A watch is told something.
+    Update { token: u64, update: WatchUpdate },
+    /// A keyspace is made, or not.
+    Created { token: u64, result: Result<(), CreateError> },
+    /// Somebody leads from this term on.
+    Leader { term: u64 },
+    /// Something is wrong with its part of a group that nothing here does to it.
+    Unsound(Notice),
+    /// Its process has ended.
+    Down,
+}
+
+/// How the nodes' strong sides run.
+pub(super) struct Strong {
+    replace_ms: u64,
+    /// How long a sync takes: between these two, microseconds.
+    sync_us: [u64; 2],
+    heard: VecDeque<(usize, Heard)>,
+}
+
+impl Strong {
+    pub(super) fn new(load: &StrongLoad) -> Self {
+        let us = |ms: f64| (ms * 1000.0) as u64;
+        Self {
+            replace_ms: (load.replace_s * 1000.0) as u64,
+            sync_us: load.sync_ms.map(us),
+            heard: VecDeque::new(),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn open_strong(&mut self, index: usize) {
+        let Some(Strong { replace_ms, .. }) = self.strong else { return };
+        if !self.nodes[index].is_replica() {
+            return;
+        }
+        let seed = self.draw_seed();
+        let node = &mut self.nodes[index];
+        let (engine, now) = (node.strong.clone(), node.now(self.now_us));
+        if let Some(core) = &mut node.core {
+            core.open_strong(engine, Some(replace_ms), seed, now).expect("a memory engine opens");
+        }
+    }
+
+    /// Of what was not synced a part is left, or nothing.
+    pub(super) fn cut_strong_power(&mut self, index: usize) {
+        if self.strong.is_none() {
+            return;
+        }
+        let pending = self.nodes[index].strong.pending();
+        let kept = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(0..=pending) };
+        self.nodes[index].strong = self.nodes[index].strong.after_power_cut(kept);
+    }
+
+    /// The disk begins to sync what was written by now.
+    pub(super) fn sync(&mut self, index: usize, number: u64) {
+        let Some(Strong { sync_us: [least, most], .. }) = self.strong else { return };
+        let at_us = self.now_us + self.rng.random_range(least..=most);
+        let node = &mut self.nodes[index];
+        node.syncing = Some((number, node.strong.pending()));
+        self.queue.push(at_us, Event::Synced { node: index as u32, life: node.life });
+    }
+
+    pub(super) fn on_synced(&mut self, index: usize, life: u32) {
+        let node = &mut self.nodes[index];
+        // A power cut takes what is under way.
+        if node.life != life || node.core.is_none() {
+            return;
+        }
+        if let Some((number, writes)) = node.syncing.take() {
+            node.strong.synced(writes);
+            self.trace.add(11, self.now_us, index as u64);
+            self.give(index, Input::Synced(number));
+        }
+    }
+
+    /// Notes what a node said, and has it listened to.
+    pub(super) fn hear(&mut self, index: usize, what: Heard) {
+        let Some(strong) = &mut self.strong else { return };
+        if strong.heard.is_empty() {
+            self.queue.push(self.now_us, Event::Task { task: HEARD });
+        }
+        strong.heard.push_back((index, what));
+    }
+
+    pub(super) fn on_strong_notice(&mut self, index: usize, notice: &Notice) {
+        match notice {
+            Notice::Leader { term, node: Some(_) } => self.hear(index, Heard::Leader { term: *term }),
+            // What was said to a leader that has lost its power since, with the end of its log, is ignored.
+            Notice::Leader { node: None, .. } | Notice::Impossible { .. } => {}
+            notice => self.hear(index, Heard::Unsound(notice.clone())),
+        }
+    }
+
+    /// The next thing that a node said, in order.
+    pub fn listen(&mut self) -> Option<(usize, Heard)> {
+        self.strong.as_mut()?.heard.pop_front()
+    }
+
+    /// A client's input; `false`: the node is down.
+    pub fn ask(&mut self, index: usize, input: Input) -> bool {
+        let is_up = self.nodes[index].is_up();
+        if is_up {
+            self.trace.add(12, self.now_us, index as u64);
+            self.give(index, input);
+        }
+        is_up
+    }
+
+    /// The node that leads a keyspace's group in the newest term, among those whose process runs.
+    pub fn leader(&mut self, keyspace: &str) -> Option<usize> {
+        let leads = |world: &Self, node: usize| {
+            world.nodes[node].core.as_ref().is_some_and(|core| core.leads(keyspace))
+        };
+        let leaders: Vec<usize> = (0..self.nodes.len()).filter(|node| leads(self, *node)).collect();
+        leaders.into_iter().max_by_key(|node| self.standing(*node, keyspace).map(|(term, ..)| term))
+    }
+
+    /// Whether a node is a member of a keyspace's group.
+    pub fn is_member(&self, index: usize, keyspace: &str) -> bool {
+        self.group_of(index, keyspace).is_some()
+    }
+
+    fn group_of(&self, index: usize, keyspace: &str) -> Option<GroupId> {
+        let strong = self.nodes[index].core.as_ref()?.strong()?;
+        strong.groups().find(|(_, name)| *name == keyspace).map(|(group, _)| *group)
+    }
+
+    /// Term, applied entries and members, as the member on a node knows them.
+    fn standing(&mut self, index: usize, keyspace: &str) -> Option<(u64, u64, Vec<Member>)> {
+        let group = self.group_of(index, keyspace)?;
+        let node = &mut self.nodes[index];
+        let now_ms = node.now(self.now_us).mono.0;
+        let status = node.core.as_mut()?.strong_mut()?.status_of(now_ms, group)?;
+        Some((status.term, status.applied_index, status.members))
+    }
+
+    /// The nodes of all members and of the voters among them, as the live member knows them that has applied
+    /// the most.
+    pub fn members(&mut self, keyspace: &str) -> (BTreeSet<usize>, BTreeSet<usize>) {
+        let standings = (0..self.nodes.len()).filter_map(|node| self.standing(node, keyspace));
+        let newest = standings.max_by_key(|(term, applied, _)| (*applied, *term));
+        let members = newest.map(|(.., members)| members).unwrap_or_default();
+        let node = |member: &Member| index_of(&starling_proto::NodeId(member.node));
+        (
+            members.iter().map(node).collect(),
+            members.iter().filter(|member| !member.learner).map(node).collect(),
+        )
+    }
+
+    /// Whether a node runs and reaches most of these, both ways.
+    pub fn reaches_most(&self, index: usize, nodes: &BTreeSet<usize>) -> bool {
+        let runs = |node: usize| self.nodes[node].is_up() && self.nodes[node].stalled_until_us <= self.now_us;
+        let is_reached = |other: &&usize| {
+            runs(**other)
+                && (**other == index || !(self.is_cut(index, **other) || self.is_cut(**other, index)))
+        };
+        runs(index) && 2 * nodes.iter().filter(is_reached).count() > nodes.len()
+    }
+
+    /// Whether a node's process runs.
+    pub fn is_up(&self, index: usize) -> bool {
+        self.nodes[index].is_up()
+    }
+}
