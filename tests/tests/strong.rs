@@ -100,6 +100,31 @@ async fn every_node_serves_it_and_says_the_same() {
 }
 
 #[tokio::test]
+async fn replicas_tell_the_same_hash_and_another_one_after_a_write() {
+    let nodes = flock().await;
+    let mut before = String::new();
+    for value in ["1", "2"] {
+        put(&nodes[3], "k", value).await.expect("written");
+        before = wait_until("three replicas tell one hash, a new one", async || {
+            let call = StrongCall { stale: true, ..StrongRequest::Hash.into() };
+            let mut told = Vec::new();
+            for node in &nodes[..3] {
+                match node.client().ask(KEYSPACE, &call).await.map(|answer| answer.result) {
+                    Ok(StrongResult::Hash { hash }) => told.push(hash),
+                    other => return Err(format!("{other:?}")),
+                }
+            }
+            let is_one = told.iter().all(|hash| *hash == told[0] && *hash != before);
+            is_one.then(|| told.remove(0)).ok_or_else(|| format!("{told:?}"))
+        })
+        .await;
+    }
+    let call = StrongCall { stale: true, ..StrongRequest::Hash.into() };
+    let refused = nodes[3].client().ask(KEYSPACE, &call).await.expect_err("it has no replica");
+    assert_eq!(refused.code(), Some(ErrorCode::NoStore));
+}
+
+#[tokio::test]
 async fn a_name_is_strong_or_eventual() {
     let nodes = flock().await;
     let d = &nodes[3];

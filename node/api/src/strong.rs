@@ -288,6 +288,9 @@ pub enum StrongRequest {
     },
     /// All leases.
     Leases,
+    /// What a replica makes of its log, in short: replicas that have applied the same say the same. Asked with
+    /// `stale`, this node's replica answers, otherwise the leader's.
+    Hash,
 }
 
 /// One request to a strong keyspace.
@@ -443,6 +446,11 @@ pub enum StrongResult {
     Leases {
         /// Their names.
         leases: Vec<i64>,
+    },
+    /// What a replica makes of its log.
+    Hash {
+        /// In hexadecimal.
+        hash: String,
     },
 }
 

@@ -8,12 +8,14 @@ use starling_api::strong::{
 use starling_strong::api;
 
 use super::Problem;
+use crate::daemon::hex;
 
 /// What a client asks.
 pub fn request(request: StrongRequest) -> api::Request {
     let write = match request {
         StrongRequest::Get(get) => return api::Request::Read(api::Read::Range(range(get))),
         StrongRequest::Leases => return api::Request::Read(api::Read::Leases),
+        StrongRequest::Hash => return api::Request::Read(api::Read::Hash),
         StrongRequest::KeepAlive { id } => return api::Request::KeepAlive { id },
         StrongRequest::TimeToLive { id } => return api::Request::TimeToLive { id, keys: true },
         StrongRequest::Txn(txn) if !txn.writes() => {
@@ -109,12 +111,12 @@ fn compare(compare: Compare) -> api::Compare {
 }
 
 /// What a client is answered.
-pub fn answer(answer: api::Answer) -> Result<StrongAnswer, Problem> {
-    Ok(StrongAnswer { revision: answer.revision, result: result(answer.body)? })
+pub fn answer(answer: api::Answer) -> StrongAnswer {
+    StrongAnswer { revision: answer.revision, result: result(answer.body) }
 }
 
-fn result(body: api::Body) -> Result<StrongResult, Problem> {
-    Ok(match body {
+fn result(body: api::Body) -> StrongResult {
+    match body {
         api::Body::Range(found) => StrongResult::Found(Found {
             kvs: found.kvs.into_iter().map(kv).collect(),
             more: found.more,
@@ -126,10 +128,9 @@ fn result(body: api::Body) -> Result<StrongResult, Problem> {
             StrongResult::Deleted { deleted, prev: prev.into_iter().map(kv).collect() }
         }
         api::Body::Popped(first) => StrongResult::Popped { first: first.map(kv) },
-        api::Body::Txn { succeeded, bodies } => StrongResult::Txn {
-            succeeded,
-            results: bodies.into_iter().map(result).collect::<Result<_, _>>()?,
-        },
+        api::Body::Txn { succeeded, bodies } => {
+            StrongResult::Txn { succeeded, results: bodies.into_iter().map(result).collect() }
+        }
         api::Body::Compacted => StrongResult::Compacted,
         api::Body::LeaseGranted { id, ttl_ms } => StrongResult::LeaseGranted { id, ttl_ms },
         api::Body::LeaseRevoked => StrongResult::LeaseRevoked,
@@ -139,8 +140,8 @@ fn result(body: api::Body) -> Result<StrongResult, Problem> {
             StrongResult::TimeToLive { id, granted_ms, left_ms, keys }
         }
         api::Body::Leases(leases) => StrongResult::Leases { leases },
-        api::Body::Hash { .. } => return Err(Problem::stopping()),
-    })
+        api::Body::Hash { hash, .. } => StrongResult::Hash { hash: hex(&hash) },
+    }
 }
 
 /// A key as it is.

@@ -129,7 +129,7 @@ pub async fn call(
     };
     let request = convert::request(call.request);
     let answer = app.gossip.request(&keyspace, request, options).await.ok_or_else(Problem::stopping)??;
-    convert::answer(answer).map(Json)
+    Ok(Json(convert::answer(answer)))
 }
 
 /// Whether a path under an eventual keyspace's name is one.
