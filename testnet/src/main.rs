@@ -104,6 +104,8 @@ enum Command {
     },
     /// Run a scenario on real processes: killed, stopped, wiped, cut off, and measured
     Churn(churn::Options),
+    /// Kill and stop the voters of a strong keyspace while clients do everything, and check every answer
+    Strong(strong::Options),
     /// Show results again that were written as JSON: as tables, as a page, several side by side
     Report(report::Options),
 }
@@ -206,6 +208,9 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
         return bench.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Churn(options)) = &cli.command {
+        return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Strong(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Report(options)) = &cli.command {

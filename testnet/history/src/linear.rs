@@ -144,6 +144,7 @@ fn ends(calls: &[Call]) -> Vec<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::Op;
 
     fn call(op: Op, start: u64, end: u64) -> Call {
         Call { client: 1, op, start, outcome: Outcome::Answered { end, revision: 0 } }
@@ -152,8 +153,6 @@ mod tests {
     fn unknown(op: Op, start: u64) -> Call {
         Call { client: 2, op, start, outcome: Outcome::Unknown }
     }
-
-    use crate::calls::Op;
 
     /// Reads two registers and writes both.
     fn pair(seen: [u64; 2], written: [u64; 2]) -> Op {
