@@ -22,8 +22,8 @@ async fn flock() -> Vec<Node> {
         nodes.push(served(name).join(&ticket).started().await);
     }
     joined(&nodes.iter().collect::<Vec<_>>()).await;
-    let create =
-        CreateKeyspace { name: KEYSPACE.into(), voters: 3, on: vec!["a".into(), "b".into(), "c".into()] };
+    let on = vec!["a".into(), "b".into(), "c".into()];
+    let create = CreateKeyspace { name: KEYSPACE.into(), voters: 3, on, manual: false };
     wait_until("the keyspace is made", async || match nodes[0].client().create_keyspace(&create).await {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(ErrorCode::Conflict) => Ok(()),

@@ -428,8 +428,18 @@ pub struct Status {
     /// The last entry of its log, and the last one that its state machine has applied.
     pub log_index: u64,
     pub applied_index: u64,
+    /// The last entry that the member knows most voters to have.
+    pub commit_index: u64,
+    /// Entries that its log keeps, and what they take on disk, about.
+    pub log_entries: u64,
+    pub log_bytes: u64,
     /// What the keyspace takes on disk, superseded versions included.
     pub bytes: u64,
+    /// Milliseconds since the member heard of its leader; of a leader, since it heard of a majority.
+    /// None: not since its process started.
+    pub heard_ms: Option<u64>,
+    /// Voters that are lost are not replaced by themselves.
+    pub manual: bool,
 }
 
 /// One member of a group.
@@ -442,6 +452,13 @@ pub struct Member {
     pub name: String,
     /// It follows, and has no vote.
     pub learner: bool,
+    /// Entries of the leader's log that it does not have. None: whoever answers is not the leader.
+    pub behind: Option<u64>,
+    /// It is being sent a snapshot; only the leader knows.
+    pub restoring: bool,
+    /// Milliseconds since it was heard of. None: not since the answering process started, or it is one
+    /// follower of another.
+    pub silent_ms: Option<u64>,
     /// Addresses of its node, as URLs: for nodes, and for clients.
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod codec;
 pub mod group;
+pub mod line;
 pub mod log;
 pub mod machine;
 pub mod members;

@@ -23,6 +23,8 @@ pub struct Registered {
     pub keyspace: String,
     /// This node's place in it.
     pub member: MemberId,
+    /// Voters that are lost are not replaced by themselves.
+    pub manual: bool,
 }
 
 fn key(group: &GroupId) -> Vec<u8> {
@@ -68,7 +70,10 @@ mod tests {
     #[test]
     fn groups_are_found_again() {
         let engine = MemoryEngine::new();
-        let noted = |n: u8| Registered { group: [n; 16], keyspace: format!("k{n}"), member: u64::from(n) };
+        let noted = |n: u8| {
+            let (group, keyspace) = ([n; 16], format!("k{n}"));
+            Registered { group, keyspace, member: u64::from(n), manual: n == 3 }
+        };
         for n in [3, 1, 2] {
             register(&engine, &noted(n)).expect("memory");
         }

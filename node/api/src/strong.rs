@@ -24,6 +24,9 @@ pub struct CreateKeyspace {
     /// The nodes instead, by name or by the first digits of their id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
+    /// A voter that is lost is not replaced by itself.
+    #[serde(default)]
+    pub manual: bool,
 }
 
 fn voters_default() -> u8 {
@@ -67,8 +70,19 @@ pub struct StrongInfo {
     pub log_index: u64,
     /// The last entry that it has applied.
     pub applied_index: u64,
+    /// The last entry that it knows most voters to have.
+    pub commit_index: u64,
+    /// Entries that its log keeps.
+    pub log_entries: u64,
+    /// What they take on its disk, about.
+    pub log_bytes: u64,
     /// What the keyspace takes on its disk, superseded versions included.
     pub bytes: u64,
+    /// Milliseconds since it heard of the leader, or, if it leads, of a majority; absent: not since it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
+    /// A voter that is lost is not replaced by itself.
+    pub manual: bool,
 }
 
 /// One member of a strong keyspace.
@@ -82,6 +96,16 @@ pub struct StrongMember {
     pub role: String,
     /// Its node's multiaddresses.
     pub addresses: Vec<String>,
+    /// Entries of the leader's log that it does not have; absent if the leader could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
+    /// It is being sent a snapshot, as far as the leader knows.
+    #[serde(default)]
+    pub restoring: bool,
+    /// Milliseconds since it was heard of by the member that answered; absent: not since that one started, or
+    /// it is one follower of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
 }
 
 /// One key, those with a prefix, or a range.
@@ -102,7 +126,7 @@ pub enum Keys {
     },
 }
 
-/// Keys and values at one revision, in order of the keys.
+/// Keys and values at one revision, in order of the keys unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Get {
     /// Which.
@@ -113,6 +137,12 @@ pub struct Get {
     /// Read the past; 0: now.
     #[serde(default)]
     pub revision: u64,
+    /// The order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<Sort>,
+    /// Only those that came into being up to this revision; 0: all.
+    #[serde(default)]
+    pub max_create_revision: u64,
     /// No values.
     #[serde(default)]
     pub keys_only: bool,
@@ -124,8 +154,42 @@ pub struct Get {
 impl Get {
     /// What these keys hold now.
     pub fn of(keys: Keys) -> Self {
-        Self { keys, limit: 0, revision: 0, keys_only: false, count_only: false }
+        Self {
+            keys,
+            limit: 0,
+            revision: 0,
+            sort: None,
+            max_create_revision: 0,
+            keys_only: false,
+            count_only: false,
+        }
     }
+}
+
+/// An order of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sort {
+    /// By what.
+    pub by: SortBy,
+    /// The greatest first.
+    #[serde(default)]
+    pub descending: bool,
+}
+
+/// What keys are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SortBy {
+    /// Their bytes.
+    Key,
+    /// How often they were written.
+    Version,
+    /// When they came into being.
+    CreateRevision,
+    /// When they were last written.
+    ModRevision,
+    /// What they hold.
+    Value,
 }
 
 /// Sets a key.
@@ -369,9 +433,25 @@ pub struct KeyValue {
 pub struct StrongAnswer {
     /// The keyspace's revision when it was answered: that of the write, if it changed anything.
     pub revision: u64,
+    /// How old what a stale read has read may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Staleness>,
     /// What came of it.
     #[serde(flatten)]
     pub result: StrongResult,
+}
+
+/// How old what a replica holds may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Staleness {
+    /// Milliseconds since the replica heard of its leader, or, if it leads, of a majority; absent: not since
+    /// its node started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
+    /// The last entry of the log that it has applied.
+    pub applied_index: u64,
+    /// The last one that it knows most voters to have.
+    pub commit_index: u64,
 }
 
 /// What came of a request.

@@ -174,8 +174,9 @@ impl<E: Engine> Core<E> {
                 self.record = record.clone();
                 self.views.handle(now.mono, ViewInput::RecordChanged(record));
             }
-            Input::StrongCreate { token, keyspace, voters, on } => {
-                self.handle_strong_create(now, token, keyspace, voters, &on);
+            Input::StrongCreate { token, keyspace, voters, on, manual } => {
+                let wanted = self.wanted(keyspace, voters, &on, manual);
+                self.handle_strong_create(now, token, wanted);
             }
             Input::StrongVoters { token, keyspace, nodes } => {
                 self.handle_strong_voters(now, token, keyspace, &nodes);
@@ -198,8 +199,8 @@ impl<E: Engine> Core<E> {
                 let change = Manage::Transfer(to.0);
                 self.strong_input(now, StrongInput::Manage { token, keyspace, change });
             }
-            Input::StrongStatus { token, keyspace } => {
-                self.strong_input(now, StrongInput::Status { token, keyspace });
+            Input::StrongStatus { token, keyspace, of_leader } => {
+                self.strong_input(now, StrongInput::Status { token, keyspace, of_leader });
             }
             Input::StrongRecover { token, keyspace } => {
                 self.strong_input(now, StrongInput::Recover { token, keyspace });

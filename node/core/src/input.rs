@@ -118,6 +118,8 @@ pub enum Input {
         voters: u8,
         /// The nodes, if they are not to be chosen.
         on: Vec<NodeId>,
+        /// Voters that are lost are replaced by hand only.
+        manual: bool,
     },
     /// Remove a strong keyspace with all it holds.
     StrongDrop {
@@ -150,6 +152,8 @@ pub enum Input {
         token: Token,
         /// Which.
         keyspace: String,
+        /// As its leader sees it, if that one can be asked: it knows more than the others.
+        of_leader: bool,
     },
     /// The disaster: this node goes on alone with its replica of a strong keyspace. What the others had
     /// acknowledged and it has not is lost.

@@ -7,7 +7,7 @@ use starling_kv::{Batch, Change, Engine, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
-use crate::strong::{HINTS, Hint, Manage, Strong, StrongInput, StrongOutput};
+use crate::strong::{HINTS, Hint, Manage, Strong, StrongInput, StrongOutput, Wanted};
 use crate::{Core, Notice, Now, Output, Token};
 
 /// Groups of one name that are looked at.
@@ -61,22 +61,19 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Makes a keyspace on the nodes named, or on some of those that are known.
-    pub(crate) fn handle_strong_create(
-        &mut self,
-        now: Now,
-        token: Token,
-        keyspace: String,
-        voters: u8,
-        on: &[NodeId],
-    ) {
+    /// A keyspace on the nodes named, or on some of those that are known.
+    pub(crate) fn wanted(&self, keyspace: String, voters: u8, on: &[NodeId], manual: bool) -> Wanted {
         let known = self.replicas();
         let named = !on.is_empty();
         let nodes =
             if named { known.into_iter().filter(|record| on.contains(&record.id)).collect() } else { known };
+        Wanted { keyspace, voters, nodes, named, manual }
+    }
+
+    pub(crate) fn handle_strong_create(&mut self, now: Now, token: Token, wanted: Wanted) {
         // Somebody may have made it who has never been asked here.
-        self.lookup(now, keyspace.clone());
-        self.strong_input(now, StrongInput::Create { token, keyspace, voters, nodes, named });
+        self.lookup(now, wanted.keyspace.clone());
+        self.strong_input(now, StrongInput::Create { token, wanted });
     }
 
     /// Makes these nodes the voters.

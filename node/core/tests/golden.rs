@@ -106,6 +106,9 @@ fn status() -> Status {
         node: [2; 32],
         name: "node-2".into(),
         learner: true,
+        behind: Some(300),
+        restoring: true,
+        silent_ms: Some(70_004),
         peer_urls: vec!["/ip4/192.0.2.1/tcp/4001".into()],
         client_urls: vec!["http://192.0.2.1:2379".into()],
     };
@@ -118,7 +121,12 @@ fn status() -> Status {
         revision: 70_000,
         log_index: 70_001,
         applied_index: 70_002,
+        commit_index: 70_005,
+        log_entries: 70_006,
+        log_bytes: 70_007,
         bytes: 70_003,
+        heard_ms: Some(70_008),
+        manual: true,
     }
 }
 
@@ -138,12 +146,26 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
             "groups",
             StrongMessage::Groups(vec![(group, GroupMessage::Gone { member: 3, voters: vec![[1; 32]] })]),
         ),
-        ("found", StrongMessage::Found { group, keyspace: keyspace(), founders: vec![record(1), record(2)] }),
+        (
+            "found",
+            StrongMessage::Found {
+                group,
+                keyspace: keyspace(),
+                founders: vec![record(1), record(2)],
+                manual: true,
+            },
+        ),
         ("founded", StrongMessage::Founded { group, refusal: None }),
         ("founded.refused", StrongMessage::Founded { group, refusal: Some("no room".into()) }),
         (
             "invite",
-            StrongMessage::Invite { group, keyspace: keyspace(), member: 4, members: vec![record(1)] },
+            StrongMessage::Invite {
+                group,
+                keyspace: keyspace(),
+                member: 4,
+                members: vec![record(1)],
+                manual: false,
+            },
         ),
         ("drop", StrongMessage::Drop { group }),
         ("answered", StrongMessage::Answered { id, result: Ok(answer) }),

@@ -114,7 +114,10 @@ pub enum Call {
     Status {
         /// The strong keyspace.
         keyspace: Arc<str>,
-        /// Answered from what this node knows, without asking the group.
+        /// As its leader sees it, if that one can be asked: it knows more than the others. Otherwise as the
+        /// member here does, or any.
+        of_leader: bool,
+        /// Where the answer goes.
         reply: oneshot::Sender<Result<Status, Failure>>,
     },
 }

@@ -1,11 +1,11 @@
-//! Waiting in line, as etcd's own locks and elections do it (its package `concurrency`): everybody puts
-//! a key `name/<lease in hex>`, and it is the turn of the one that was created first. Everybody waits
-//! for the deletion of the key before their own, so that one departure wakes one.
+//! Waiting in line, as etcd's own locks and elections do it ([`starling_strong::line`]). Everybody waits for
+//! the deletion of the key before their own, so that one departure wakes one.
 
 use starling_strong::api::{
     Answer, Body, Compare, Delete, EventKind, Failure, KeyValue, Keys, LeaseId, Operand, Put, Range, Read,
     Relation, Request, Revision, SortBy, SortOrder, Txn, TxnOp, Watch, Write,
 };
+use starling_strong::line;
 use tonic::Status;
 
 use crate::convert::unexpected;
@@ -40,8 +40,7 @@ impl Claim {
         value: Vec<u8>,
     ) -> Result<Self, Status> {
         let lease = if lease == 0 { grant(keyspace).await? } else { lease };
-        let prefix = [name, b"/"].concat();
-        let key = [prefix.as_slice(), hex(lease).as_bytes()].concat();
+        let (prefix, key) = (line::prefix(name), line::key(name, lease));
         let put = Put { key: key.clone(), value: Some(value), lease: Some(lease), prev: false };
         let txn = Txn {
             compare: vec![created(&key, 0)],
@@ -128,12 +127,12 @@ pub async fn succeeded(keyspace: &Keyspace, txn: Txn, timing: Timing) -> Result<
 
 /// Who is first in the line of this name, and the revision at which that was so.
 pub async fn holder(keyspace: &Keyspace, name: &[u8]) -> Result<(Revision, Option<KeyValue>), Status> {
-    first(keyspace, one(line(name), SortOrder::Ascending, 0)).await
+    first(keyspace, one(everybody(name), SortOrder::Ascending, 0)).await
 }
 
 /// The keys of all who wait in the line of this name.
-pub fn line(name: &[u8]) -> Keys {
-    prefixed(&[name, b"/"].concat())
+pub fn everybody(name: &[u8]) -> Keys {
+    prefixed(&line::prefix(name))
 }
 
 async fn first(keyspace: &Keyspace, range: Range) -> Result<(Revision, Option<KeyValue>), Status> {
@@ -167,22 +166,4 @@ fn prefixed(prefix: &[u8]) -> Keys {
         *last += 1;
     }
     Keys::Range { from: prefix.to_vec(), to: Some(to) }
-}
-
-/// As Go prints it, sign and all: other clients build the same key.
-fn hex(lease: LeaseId) -> String {
-    let sign = if lease < 0 { "-" } else { "" };
-    format!("{sign}{:x}", lease.unsigned_abs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hex;
-
-    #[test]
-    fn a_lease_is_printed_as_go_does() {
-        assert_eq!(hex(0x1234_abcd), "1234abcd");
-        assert_eq!(hex(-0x1f), "-1f");
-        assert_eq!(hex(i64::MIN), "-8000000000000000");
-    }
 }

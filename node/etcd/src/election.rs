@@ -166,7 +166,7 @@ impl Observing {
     /// Waits until somebody leads.
     async fn vacancy(&mut self, name: &[u8], seen: Revision) -> Result<Result<(), Gone>, Status> {
         let watch = Watch {
-            keys: claim::line(name),
+            keys: claim::everybody(name),
             from_revision: seen + 1,
             prev: false,
             only: Some(EventKind::Put),

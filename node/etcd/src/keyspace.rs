@@ -112,7 +112,8 @@ impl Keyspace {
     /// How the group stands.
     pub async fn status(&self) -> Result<Group, Status> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Call::Status { keyspace: Arc::clone(&self.0.name), reply }).await?;
+        let keyspace = Arc::clone(&self.0.name);
+        self.tell(Call::Status { keyspace, of_leader: false, reply }).await?;
         let group = answer.await.map_err(|_| failure::stopped())?.map_err(|error| failure::status(&error))?;
         self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
         self.0.member.store(group.member, Ordering::Relaxed);

@@ -41,7 +41,7 @@ impl Stage {
     }
 
     async fn status(&mut self, revision: u64) {
-        let Call::Status { reply, keyspace } = self.call().await else { panic!("another call") };
+        let Call::Status { reply, keyspace, .. } = self.call().await else { panic!("another call") };
         assert_eq!(&*keyspace, "orders");
         let status = Status {
             group: [1; 16],
@@ -52,7 +52,12 @@ impl Stage {
             revision,
             log_index: 1,
             applied_index: 1,
+            commit_index: 1,
+            log_entries: 1,
+            log_bytes: 0,
             bytes: 0,
+            heard_ms: None,
+            manual: false,
         };
         reply.send(Ok(status)).expect("the door waits");
     }

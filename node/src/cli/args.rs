@@ -306,6 +306,9 @@ pub enum KeyspaceCommand {
         /// The nodes, by name or by the first digits of their id
         #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
         on: Vec<String>,
+        /// A voter that is lost stays one until somebody replaces it (`keyspace voters replace`)
+        #[arg(long)]
+        manual: bool,
     },
     /// List keyspaces
     Ls,

@@ -22,8 +22,8 @@ impl Session {
                 let hint = format!("`starling put -k {name} KEY VALUE` does; --strong makes a strong one");
                 Err(Failure::usage("an eventual keyspace is there as soon as it holds a key", hint))
             }
-            KeyspaceCommand::Create { name, voters, on, .. } => {
-                let create = CreateKeyspace { name, voters, on };
+            KeyspaceCommand::Create { name, voters, on, manual, .. } => {
+                let create = CreateKeyspace { name, voters, on, manual };
                 let made = self.client.create_keyspace(&create).await?;
                 self.show_info(&self.first_leader(made).await?)
             }
@@ -117,25 +117,40 @@ impl Session {
         if self.output == Output::Json {
             return print::json(info);
         }
+        let unknown = || String::from("-");
+        let since = |ms: Option<u64>| ms.map_or_else(unknown, |ms| format!("{ms} ms ago"));
+        let leads = info.leader.as_ref() == Some(&info.answered_by);
+        let heard = if leads { "most heard" } else { "leader heard" };
+        let log = format!(
+            "{} written, {} committed, {} applied on {}",
+            info.log_index, info.commit_index, info.applied_index, info.answered_by
+        );
         print::pairs([
             ("name", info.name.clone()),
             ("group", info.group.clone()),
             ("leader", info.leader.clone().unwrap_or_else(|| "- (an election is under way)".into())),
+            (heard, since(info.heard_ms)),
             ("term", info.term.to_string()),
             ("revision", info.revision.to_string()),
-            (
-                "log",
-                format!("{} written, {} applied on {}", info.log_index, info.applied_index, info.answered_by),
-            ),
+            ("log", log),
+            ("log size", format!("{} entries, {}", info.log_entries, size(info.log_bytes))),
             ("size", size(info.bytes)),
+            ("lost voters", if info.manual { "replaced by hand" } else { "replaced by themselves" }.into()),
         ])?;
         let row = |member: &StrongMember| {
             let leads = info.leader.as_ref() == Some(&member.name);
             let role = if leads { "leader" } else { member.role.as_str() };
             let address = member.addresses.first().cloned().unwrap_or_default();
-            [member.id.chars().take(8).collect(), member.name.clone(), role.to_owned(), address]
+            let behind = match member.behind {
+                Some(behind) if member.restoring => format!("{behind}, being sent a snapshot"),
+                Some(behind) => behind.to_string(),
+                None => unknown(),
+            };
+            let id = member.id.chars().take(8).collect();
+            [id, member.name.clone(), role.to_owned(), behind, since(member.silent_ms), address]
         };
-        print::table(["ID", "NAME", "ROLE", "ADDRESS"], info.members.iter().map(row))
+        let header = ["ID", "NAME", "ROLE", "BEHIND", "HEARD", "ADDRESS"];
+        print::table(header, info.members.iter().map(row))
     }
 }
 

@@ -87,10 +87,10 @@ impl Gossip {
         answer.await.ok()
     }
 
-    /// How a strong keyspace stands.
-    pub async fn group(&self, keyspace: &str) -> Option<Result<GroupStatus, Failure>> {
+    /// How a strong keyspace stands, as its leader sees it if it can be asked, or as any member does.
+    pub async fn group(&self, keyspace: &str, of_leader: bool) -> Option<Result<GroupStatus, Failure>> {
         let (reply, answer) = oneshot::channel();
-        self.calls.send(Call::Status { keyspace: keyspace.into(), reply }).await.ok()?;
+        self.calls.send(Call::Status { keyspace: keyspace.into(), of_leader, reply }).await.ok()?;
         answer.await.ok()
     }
 

@@ -146,7 +146,9 @@ fn refused(refusal: &Refusal) -> Problem {
             (ErrorCode::NotFound, "it has expired or was removed: make it again")
         }
         Refusal::LeaseExists(_) => (ErrorCode::Conflict, "choose another number, or 0 to have one drawn"),
-        Refusal::StaleFence { .. } => (ErrorCode::Conflict, "somebody else holds the lock by now: stop"),
+        Refusal::StaleFence { .. } => {
+            (ErrorCode::Conflict, "it was given up, or somebody else has it by now: stop, and lock again")
+        }
         Refusal::Forgotten => (ErrorCode::Conflict, "read the key to see what came of it"),
         Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
             (ErrorCode::TooLarge, "send less at a time")

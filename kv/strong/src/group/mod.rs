@@ -94,6 +94,8 @@ pub struct Group<E: Engine> {
     received: Option<Received<E>>,
     /// A snapshot that took effect and is not durable yet.
     installed: Option<u64>,
+    /// When this member last heard of the leader that it follows, since this process started.
+    led_at_ms: Option<u64>,
     /// The last term and leader that were told.
     led: (u64, MemberId),
     /// When this process opened the group.
@@ -199,6 +201,7 @@ impl<E: Engine> Group<E> {
             receiving: None,
             received: None,
             installed: None,
+            led_at_ms: None,
             led: (0, 0),
             opened_ms: now_ms,
             leads: false,
@@ -381,6 +384,9 @@ impl<E: Engine> Group<E> {
             return Ok(());
         }
         self.step(now_ms, message);
+        if member == self.raw.raft.leader_id {
+            self.led_at_ms = Some(now_ms);
+        }
         Ok(())
     }
 

@@ -23,6 +23,9 @@ pub struct Status {
     pub base_index: u64,
     /// Bytes of the log, about.
     pub log_bytes: u64,
+    /// Milliseconds since this member heard of its leader; of a leader, since it heard of a majority.
+    /// `None`: not since this process started.
+    pub heard_ms: Option<u64>,
     /// Whether voters are being changed.
     pub is_changing: bool,
     /// Everybody.
@@ -64,6 +67,7 @@ impl<E: Engine> Group<E> {
             applied_index: self.machine.applied(),
             base_index: log.base_index(),
             log_bytes: log.bytes(),
+            heard_ms: self.heard_ms(now_ms),
             is_changing: self.target.is_some() || self.members.is_joint(),
             members: self
                 .members
@@ -74,6 +78,21 @@ impl<E: Engine> Group<E> {
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }
+    }
+
+    fn heard_ms(&self, now_ms: u64) -> Option<u64> {
+        if !self.is_leader() {
+            return self.led_at_ms.map(|at| now_ms.saturating_sub(at));
+        }
+        let silent_ms = |member: MemberId| match self.heard.get(&member) {
+            _ if member == self.config.member => Some(0),
+            heard => heard.map(|at| now_ms.saturating_sub(*at)),
+        };
+        let mut all: Vec<u64> = self.members.nodes.keys().filter_map(|id| silent_ms(*id)).collect();
+        all.sort_unstable();
+        let is_heard =
+            |limit: &u64| self.members.has_majority(|id| silent_ms(id).is_some_and(|ms| ms <= *limit));
+        all.into_iter().find(is_heard)
     }
 
     fn member_status(&self, now_ms: u64, member: MemberId, node: NodeKey) -> MemberStatus {

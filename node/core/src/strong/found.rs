@@ -50,6 +50,21 @@ pub enum CreateError {
     Busy,
 }
 
+/// A keyspace that is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its name.
+    pub keyspace: String,
+    /// How many vote, unless nodes are named.
+    pub voters: u8,
+    /// Nodes to choose from.
+    pub nodes: Vec<NodeRecord>,
+    /// They are not to be chosen from: exactly these.
+    pub named: bool,
+    /// Voters that are lost are not replaced by themselves.
+    pub manual: bool,
+}
+
 /// A keyspace that is being made.
 pub struct Founding {
     token: Token,
@@ -59,28 +74,17 @@ pub struct Founding {
 }
 
 impl<E: Engine> Strong<E> {
-    pub(super) fn handle_create(
-        &mut self,
-        now_ms: u64,
-        token: Token,
-        keyspace: &str,
-        voters: u8,
-        nodes: Vec<NodeRecord>,
-        named: bool,
-    ) {
-        match self.plan(keyspace, voters, nodes, named) {
-            Ok(founders) => self.found(now_ms, token, keyspace, &founders),
+    pub(super) fn handle_create(&mut self, now_ms: u64, token: Token, wanted: Wanted) {
+        let (keyspace, manual) = (wanted.keyspace.clone(), wanted.manual);
+        match self.plan(wanted) {
+            Ok(founders) => self.found(now_ms, token, &keyspace, &founders, manual),
             Err(error) => self.outputs.push_back(StrongOutput::Created { token, result: Err(error) }),
         }
     }
 
-    fn plan(
-        &self,
-        keyspace: &str,
-        voters: u8,
-        nodes: Vec<NodeRecord>,
-        named: bool,
-    ) -> Result<Vec<NodeRecord>, CreateError> {
+    fn plan(&self, wanted: Wanted) -> Result<Vec<NodeRecord>, CreateError> {
+        let Wanted { keyspace, voters, nodes, named, .. } = wanted;
+        let keyspace = keyspace.as_str();
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
         if keyspace.is_empty() || keyspace.len() > KEYSPACE_BYTES_MAX || !keyspace.bytes().all(allowed) {
             return Err(CreateError::Name);
@@ -100,7 +104,7 @@ impl<E: Engine> Strong<E> {
         place::choose(nodes, wanted).ok_or(CreateError::TooFewNodes { wanted, known })
     }
 
-    fn found(&mut self, now_ms: u64, token: Token, keyspace: &str, founders: &[NodeRecord]) {
+    fn found(&mut self, now_ms: u64, token: Token, keyspace: &str, founders: &[NodeRecord], manual: bool) {
         let mut group = GroupId::default();
         self.rng.fill_bytes(&mut group);
         self.learn_all(founders);
@@ -110,11 +114,11 @@ impl<E: Engine> Strong<E> {
         self.timers.set(Timer::Founding(group), Millis(now_ms + FOUNDING_MS));
         for founder in founders.iter().map(|record| record.id.0) {
             if founder == self.me.id.0 {
-                let refusal = self.found_here(now_ms, group, keyspace, founders).err();
+                let refusal = self.found_here(now_ms, group, keyspace, founders, manual).err();
                 self.on_founded(now_ms, founder, group, refusal);
             } else {
                 let (keyspace, founders) = (keyspace.into(), founders.to_vec());
-                self.send(&founder, StrongMessage::Found { group, keyspace, founders });
+                self.send(&founder, StrongMessage::Found { group, keyspace, founders, manual });
             }
         }
     }
@@ -126,11 +130,12 @@ impl<E: Engine> Strong<E> {
         group: GroupId,
         keyspace: &str,
         founders: &[NodeRecord],
+        manual: bool,
     ) {
         // Asked twice: it has been done.
         let refusal = match self.groups.get(&group) {
             Some(hosted) if hosted.keyspace == keyspace => None,
-            _ => self.found_here(now_ms, group, keyspace, founders).err(),
+            _ => self.found_here(now_ms, group, keyspace, founders, manual).err(),
         };
         self.send(&from, StrongMessage::Founded { group, refusal });
     }

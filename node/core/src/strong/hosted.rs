@@ -19,6 +19,8 @@ const GROUPS_MAX: usize = 1024;
 pub struct Hosted<E: Engine> {
     pub keyspace: String,
     pub group: Group<E>,
+    /// Its voters are replaced by hand only.
+    pub manual: bool,
     /// What was published last: the term, and the members' nodes with the revisions of their records.
     published: Option<Hint>,
 }
@@ -30,11 +32,11 @@ impl<E: Engine> Strong<E> {
     }
 
     pub(super) fn open_groups(&mut self, now_ms: u64) -> Result<(), starling_kv::Error> {
-        for Registered { group, keyspace, member } in registry::registered(&self.engine)? {
+        for Registered { group, keyspace, member, manual } in registry::registered(&self.engine)? {
             let config = self.group_config(group, &keyspace, member);
             let seed = self.seed();
             match Group::open(self.engine.clone(), config, seed, now_ms) {
-                Ok(Some(opened)) => self.host(now_ms, group, keyspace, opened),
+                Ok(Some(opened)) => self.host(now_ms, group, keyspace, opened, manual),
                 // Noted, and the process died before there was anything, or while it was removed.
                 Ok(None) => self.begin_removing(now_ms, group, keyspace),
                 Err(error) => {
@@ -48,8 +50,8 @@ impl<E: Engine> Strong<E> {
         Ok(())
     }
 
-    pub(super) fn host(&mut self, now_ms: u64, id: GroupId, keyspace: String, group: Group<E>) {
-        self.groups.insert(id, Hosted { keyspace, group, published: None });
+    pub(super) fn host(&mut self, now_ms: u64, id: GroupId, keyspace: String, group: Group<E>, manual: bool) {
+        self.groups.insert(id, Hosted { keyspace, group, manual, published: None });
         self.touched.insert(id);
         self.tick_later(now_ms, id);
     }
@@ -81,18 +83,19 @@ impl<E: Engine> Strong<E> {
         group: GroupId,
         keyspace: &str,
         founders: &[NodeRecord],
+        manual: bool,
     ) -> Result<(), String> {
         self.check_room(group, keyspace)?;
         let keys: Vec<NodeKey> = founders.iter().map(|record| record.id.0).collect();
         let member = keys.iter().position(|key| *key == self.me.id.0).ok_or("not one of the founders")?;
         let member = member as MemberId + 1;
         self.learn_all(founders);
-        registry::register(&self.engine, &Registered { group, keyspace: keyspace.into(), member })
-            .map_err(|error| error.to_string())?;
+        let registered = Registered { group, keyspace: keyspace.into(), member, manual };
+        registry::register(&self.engine, &registered).map_err(|error| error.to_string())?;
         let (config, seed) = (self.group_config(group, keyspace, member), self.seed());
         let founded = Group::found(self.engine.clone(), config, &keys, seed, now_ms);
         let founded = founded.map_err(|error| error.to_string())?;
-        self.host(now_ms, group, keyspace.into(), founded);
+        self.host(now_ms, group, keyspace.into(), founded, manual);
         Ok(())
     }
 
@@ -112,21 +115,15 @@ impl<E: Engine> Strong<E> {
         Ok(())
     }
 
-    pub(super) fn on_invite(
-        &mut self,
-        now_ms: u64,
-        group: GroupId,
-        keyspace: String,
-        member: MemberId,
-        members: &[NodeRecord],
-    ) {
+    pub(super) fn on_invite(&mut self, now_ms: u64, invited: Registered, members: &[NodeRecord]) {
+        let (group, member) = (invited.group, invited.member);
         // Numbers only grow: the member that is here was removed, and has not heard of it. When it has, the
         // next invitation makes the new one.
         if let Some(hosted) = self.groups.get_mut(&group).filter(|hosted| hosted.group.member() < member) {
             hosted.group.ask_whether_member(members.iter().map(|record| record.id.0));
             self.touched.insert(group);
         }
-        if self.check_room(group, &keyspace).is_err() {
+        if self.check_room(group, &invited.keyspace).is_err() {
             return;
         }
         // What is left of an earlier membership, which did not open: it is another member now. The leader
@@ -136,14 +133,14 @@ impl<E: Engine> Strong<E> {
             return;
         }
         self.learn_all(members);
-        let registered = Registered { group, keyspace: keyspace.clone(), member };
-        let (config, seed) = (self.group_config(group, &keyspace, member), self.seed());
+        let (config, seed) = (self.group_config(group, &invited.keyspace, member), self.seed());
         let joined =
-            registry::register(&self.engine, &registered).map_err(|error| error.to_string()).and_then(|()| {
+            registry::register(&self.engine, &invited).map_err(|error| error.to_string()).and_then(|()| {
                 Group::join(self.engine.clone(), config, seed, now_ms).map_err(|error| error.to_string())
             });
+        let Registered { keyspace, manual, .. } = invited;
         match joined {
-            Ok(joined) => self.host(now_ms, group, keyspace, joined),
+            Ok(joined) => self.host(now_ms, group, keyspace, joined, manual),
             Err(error) => {
                 let notice = Notice::NotOpened(error);
                 self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
@@ -235,9 +232,9 @@ impl<E: Engine> Strong<E> {
             Output::Changed { token, result } => self.on_group_changed(now_ms, token, result),
             Output::Invite { node, member } => {
                 let Some(hosted) = self.groups.get(&group) else { return };
-                let keyspace = hosted.keyspace.clone();
+                let (keyspace, manual) = (hosted.keyspace.clone(), hosted.manual);
                 let members = self.member_records(group);
-                self.send(&node, StrongMessage::Invite { group, keyspace, member, members });
+                self.send(&node, StrongMessage::Invite { group, keyspace, member, members, manual });
             }
             Output::Removed => self.forget_group(now_ms, group),
             Output::Notice(notice) => self.on_group_notice(group, notice),

@@ -31,11 +31,11 @@ pub enum StrongMessage {
     /// Members of groups to each other.
     Groups(Vec<(GroupId, GroupMessage)>),
     /// "Found this group with us", to every founder.
-    Found { group: GroupId, keyspace: String, founders: Vec<NodeRecord> },
+    Found { group: GroupId, keyspace: String, founders: Vec<NodeRecord>, manual: bool },
     /// The answer: why not, if not.
     Founded { group: GroupId, refusal: Option<String> },
     /// "You are a member of this group now."
-    Invite { group: GroupId, keyspace: String, member: MemberId, members: Vec<NodeRecord> },
+    Invite { group: GroupId, keyspace: String, member: MemberId, members: Vec<NodeRecord>, manual: bool },
     /// "Forget this group": its keyspace was dropped, or never came to be.
     Drop { group: GroupId },
     /// A client's request, to a member.

@@ -29,10 +29,11 @@ use starling_proto::{Millis, NodeId, NodeRecord};
 use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Notice, VOTERS_MAX};
 use starling_strong::members::NodeKey;
+use starling_strong::registry::Registered;
 
 use breaker::Breaker;
-pub use found::CreateError;
 use found::Founding;
+pub use found::{CreateError, Wanted};
 use hosted::Hosted;
 pub use message::{Hint, Manage, StrongMessage, decode_frame, encode_frames};
 use route::Route;
@@ -71,8 +72,8 @@ pub enum StrongInput {
     Progress { token: Token },
     /// The client has gone.
     Unwatch { token: Token },
-    /// Make a keyspace, on nodes chosen among these; `named`: on exactly these.
-    Create { token: Token, keyspace: String, voters: u8, nodes: Vec<NodeRecord>, named: bool },
+    /// Make a keyspace.
+    Create { token: Token, wanted: Wanted },
     /// Remove a keyspace with all it holds.
     Drop { token: Token, keyspace: String },
     /// Change who belongs to a keyspace.
@@ -85,8 +86,8 @@ pub enum StrongInput {
     Down(NodeId),
     /// A node could not be reached: nothing arrived.
     Unreachable(NodeId),
-    /// How does a keyspace stand?
-    Status { token: Token, keyspace: String },
+    /// How does a keyspace stand? `of_leader`: as its leader sees it, if that one can be asked.
+    Status { token: Token, keyspace: String, of_leader: bool },
     /// Go on alone with a keyspace whose majority is lost for good.
     Recover { token: Token, keyspace: String },
     /// Replicas that are known, for a voter that was lost.
@@ -278,14 +279,14 @@ impl<E: Engine> Strong<E> {
             StrongInput::More { token, updates } => self.handle_more(now_ms, token, updates),
             StrongInput::Progress { token } => self.handle_progress(token),
             StrongInput::Unwatch { token } => self.handle_unwatch(token),
-            StrongInput::Create { token, keyspace, voters, nodes, named } => {
-                self.handle_create(now_ms, token, &keyspace, voters, nodes, named);
-            }
+            StrongInput::Create { token, wanted } => self.handle_create(now_ms, token, wanted),
             StrongInput::Drop { token, keyspace } => self.handle_drop(now_ms, token, &keyspace),
             StrongInput::Manage { token, keyspace, change } => {
                 self.handle_manage(now_ms, token, keyspace, change);
             }
-            StrongInput::Status { token, keyspace } => self.handle_status(now_ms, token, keyspace),
+            StrongInput::Status { token, keyspace, of_leader } => {
+                self.handle_status(now_ms, token, keyspace, of_leader);
+            }
             StrongInput::Recover { token, keyspace } => self.handle_recover(now_ms, token, &keyspace),
             StrongInput::Nodes { group, nodes } => self.replace_lost(now_ms, group, nodes),
             StrongInput::Frame { from, frame } => self.on_frame(now_ms, from.0, &frame),
@@ -353,12 +354,13 @@ impl<E: Engine> Strong<E> {
     fn on_message(&mut self, now_ms: u64, from: NodeKey, message: StrongMessage) {
         match message {
             StrongMessage::Groups(bundle) => self.on_groups(now_ms, from, bundle),
-            StrongMessage::Found { group, keyspace, founders } => {
-                self.on_found(now_ms, from, group, &keyspace, &founders);
+            StrongMessage::Found { group, keyspace, founders, manual } => {
+                self.on_found(now_ms, from, group, &keyspace, &founders, manual);
             }
             StrongMessage::Founded { group, refusal } => self.on_founded(now_ms, from, group, refusal),
-            StrongMessage::Invite { group, keyspace, member, members } => {
-                self.on_invite(now_ms, group, keyspace, member, &members);
+            StrongMessage::Invite { group, keyspace, member, members, manual } => {
+                let registered = Registered { group, keyspace, member, manual };
+                self.on_invite(now_ms, registered, &members);
             }
             StrongMessage::Drop { group } => {
                 self.unpublish(group);
@@ -374,7 +376,7 @@ impl<E: Engine> Strong<E> {
             StrongMessage::Manage { id, group, change } => self.on_manage(now_ms, from, id, group, change),
             StrongMessage::Managed { id, result } => self.on_managed(now_ms, id, result),
             StrongMessage::Describe { id, group } => self.on_describe(now_ms, from, id, group),
-            StrongMessage::Described { id, status } => self.on_described(id, status),
+            StrongMessage::Described { id, status } => self.on_described(now_ms, id, status),
             StrongMessage::Watch { id, group, watch, updates } => {
                 self.on_watch(now_ms, from, id, group, watch, updates);
             }

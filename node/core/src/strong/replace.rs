@@ -17,7 +17,7 @@ impl<E: Engine> Strong<E> {
     /// Asks for nodes if a voter of a group that this node leads is gone for too long.
     pub(super) fn look_for_lost(&mut self, now_ms: u64, group: GroupId) {
         let (Some(after_ms), Some(hosted)) = (self.replace_ms, self.groups.get(&group)) else { return };
-        if !hosted.group.lost(now_ms, after_ms).is_empty() {
+        if !hosted.manual && !hosted.group.lost(now_ms, after_ms).is_empty() {
             self.outputs.push_back(StrongOutput::WantNodes { group });
         }
     }
@@ -51,14 +51,14 @@ impl<E: Engine> Strong<E> {
 
     fn recover(&mut self, now_ms: u64, group: GroupId, keyspace: &str) -> Result<(), ManageError> {
         let Some(hosted) = self.groups.remove(&group) else { return Ok(()) };
-        let member = hosted.group.member();
+        let (member, manual) = (hosted.group.member(), hosted.manual);
         drop(hosted);
         self.dirty.remove(&group);
         self.unserve_group(now_ms, &group);
         let (config, seed) = (self.group_config(group, keyspace, member), self.seed());
         match Group::force_alone(self.engine.clone(), config, seed, now_ms) {
             Ok(Some(forced)) => {
-                self.host(now_ms, group, keyspace.into(), forced);
+                self.host(now_ms, group, keyspace.into(), forced, manual);
                 Ok(())
             }
             Ok(None) => Err(ManageError::NoReplica(keyspace.into())),
@@ -78,13 +78,16 @@ impl<E: Engine> Strong<E> {
     pub fn status_of(&mut self, now_ms: u64, group: GroupId) -> Option<Status> {
         let hosted = self.groups.get_mut(&group)?;
         let (revision, bytes) = (hosted.group.machine().revision(), hosted.group.machine().bytes());
-        let (member, status) = (hosted.group.member(), hosted.group.status(now_ms));
+        let (member, status, manual) = (hosted.group.member(), hosted.group.status(now_ms), hosted.manual);
         let leader = status.members.iter().find(|it| Some(it.node) == status.leader).map(|it| it.member);
         let members = status.members.iter().map(|it| Member {
             id: it.member,
             node: it.node,
             name: self.name(&it.node),
             learner: !it.is_voter,
+            behind: it.matched.map(|matched| status.last_index.saturating_sub(matched)),
+            restoring: it.is_restoring,
+            silent_ms: it.silent_ms,
             peer_urls: self.record(&it.node).map(|record| record.addresses).unwrap_or_default(),
             client_urls: Vec::new(),
         });
@@ -97,7 +100,12 @@ impl<E: Engine> Strong<E> {
             revision,
             log_index: status.last_index,
             applied_index: status.applied_index,
+            commit_index: status.commit_index,
+            log_entries: status.last_index.saturating_sub(status.base_index),
+            log_bytes: status.log_bytes,
             bytes,
+            heard_ms: status.heard_ms,
+            manual,
         })
     }
 }

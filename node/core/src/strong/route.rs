@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use starling_kv::Engine;
 use starling_proto::Millis;
-use starling_strong::api::{Answer, Failure, Options, Request, Status};
+use starling_strong::api::{Answer, Failure, Member, Options, Request, Status};
 use starling_strong::group::ChangeError;
 use starling_strong::members::NodeKey;
 
@@ -33,7 +33,11 @@ const UNHEARD_MS: u64 = 2_000;
 enum What {
     Request(Request, Options),
     Manage(Manage),
-    Status,
+    /// `of_leader`: the leader's answer is wanted. `seen`: another member's, which will do without it.
+    Status {
+        of_leader: bool,
+        seen: Option<Box<Status>>,
+    },
 }
 
 /// One request under way.
@@ -61,7 +65,7 @@ impl Route {
     fn may_repeat(&self) -> bool {
         match &self.what {
             What::Request(Request::Write(_), options) => options.id.is_some(),
-            What::Request(..) | What::Manage(_) | What::Status => true,
+            What::Request(..) | What::Manage(_) | What::Status { .. } => true,
         }
     }
 
@@ -88,17 +92,40 @@ impl<E: Engine> Strong<E> {
         self.begin_route(now_ms, token, keyspace, What::Request(request, options), deadline_ms);
     }
 
-    pub(super) fn handle_status(&mut self, now_ms: u64, token: Token, keyspace: String) {
+    pub(super) fn handle_status(&mut self, now_ms: u64, token: Token, keyspace: String, of_leader: bool) {
         /// As long as a client waits for a request.
         const STATUS_MS: u64 = 5_000;
-        self.begin_route(now_ms, token, keyspace, What::Status, now_ms + STATUS_MS);
+        let what = What::Status { of_leader, seen: None };
+        self.begin_route(now_ms, token, keyspace, what, now_ms + STATUS_MS);
     }
 
-    pub(super) fn on_described(&mut self, id: u64, status: Status) {
-        let Some(route) = self.routes.get(&id).filter(|route| matches!(route.what, What::Status)) else {
+    pub(super) fn on_described(&mut self, now_ms: u64, id: u64, status: Status) {
+        let Some(route) = self.routes.get_mut(&id) else { return };
+        let What::Status { of_leader, seen } = &mut route.what else { return };
+        let led_by = |member: &&Member| Some(member.id) == status.leader && member.id != status.member;
+        let leader = status.members.iter().find(led_by).map(|member| member.node);
+        if let Some(leader) = leader.filter(|_| *of_leader && seen.is_none()) {
+            *seen = Some(Box::new(status));
+            route.hint = Some(leader);
+            self.attempt(now_ms, id);
             return;
+        }
+        self.finish_status(id, status);
+    }
+
+    /// Whoever leads cannot be asked: what another member said has to do. Whether there is such an answer.
+    fn describe_without_leader(&mut self, id: u64) -> bool {
+        let Some(What::Status { seen: Some(seen), .. }) = self.routes.get(&id).map(|route| &route.what)
+        else {
+            return false;
         };
-        let token = route.token;
+        let status = Status::clone(seen);
+        self.finish_status(id, status);
+        true
+    }
+
+    fn finish_status(&mut self, id: u64, status: Status) {
+        let Some(token) = self.routes.get(&id).map(|route| route.token) else { return };
         self.routes.remove(&id);
         self.timers.cancel(&Timer::Route(id));
         self.outputs.push_back(StrongOutput::Status { token, result: Ok(status) });
@@ -159,7 +186,7 @@ impl<E: Engine> Strong<E> {
         let again_at = if route.may_repeat() { now_ms + ASK_MS } else { route.deadline_ms };
         let again_at = match route.what {
             What::Manage(_) => route.deadline_ms,
-            What::Request(..) | What::Status => again_at.min(route.deadline_ms),
+            What::Request(..) | What::Status { .. } => again_at.min(route.deadline_ms),
         };
         let what = route.what.clone();
         self.timers.set(Timer::Route(id), Millis(again_at));
@@ -170,9 +197,9 @@ impl<E: Engine> Strong<E> {
                     self.ask_group(now_ms, group, Origin::Here(id), request, &options);
                 }
                 What::Manage(change) => self.manage_group(now_ms, group, Origin::Here(id), change),
-                What::Status => {
+                What::Status { .. } => {
                     if let Some(status) = self.status_of(now_ms, group) {
-                        self.on_described(id, status);
+                        self.on_described(now_ms, id, status);
                     }
                 }
             }
@@ -184,7 +211,7 @@ impl<E: Engine> Strong<E> {
                 StrongMessage::Ask { id, group, request, options }
             }
             What::Manage(change) => StrongMessage::Manage { id, group, change },
-            What::Status => StrongMessage::Describe { id, group },
+            What::Status { .. } => StrongMessage::Describe { id, group },
         };
         self.send(&target, message);
     }
@@ -199,7 +226,7 @@ impl<E: Engine> Strong<E> {
             What::Request(request, options) => {
                 options.stale || (matches!(request, Request::Read(_)) && route.attempts == 0)
             }
-            What::Status => true,
+            What::Status { .. } => true,
             What::Manage(_) => false,
         };
         if named.is_some() {
@@ -227,6 +254,9 @@ impl<E: Engine> Strong<E> {
 
     /// Tries again later, longer each time; the keyspace may be somewhere else by then.
     fn pause(&mut self, now_ms: u64, id: u64) {
+        if self.describe_without_leader(id) {
+            return;
+        }
         let Some(route) = self.routes.get_mut(&id) else { return };
         route.asked = None;
         route.attempts += 1;
@@ -245,7 +275,7 @@ impl<E: Engine> Strong<E> {
             route.hopeless_since.get_or_insert(now_ms);
             self.breaker.failed(silent, now_ms);
         }
-        if !self.give_up(now_ms, id) {
+        if !self.describe_without_leader(id) && !self.give_up(now_ms, id) {
             self.attempt(now_ms, id);
         }
     }
@@ -328,7 +358,7 @@ impl<E: Engine> Strong<E> {
     fn tell(&mut self, token: Token, what: &What, result: Result<Answer, Failure>) {
         let output = match what {
             What::Request(..) => StrongOutput::Answer { token, result },
-            What::Status => {
+            What::Status { .. } => {
                 let failure = result.err().unwrap_or(Failure::Overloaded);
                 StrongOutput::Status { token, result: Err(failure) }
             }

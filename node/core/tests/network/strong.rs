@@ -9,8 +9,8 @@ use starling_kv::Engine;
 use starling_kv::engine::{Family, View};
 use starling_proto::{NodeId, Role};
 use starling_strong::api::{
-    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, Txn, TxnOp, Watch, WatchUpdate,
-    Write,
+    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, Status, Txn, TxnOp, Watch,
+    WatchUpdate, Write,
 };
 
 /// A network of `replicas` behind one seed, settled.
@@ -32,9 +32,20 @@ fn create(world: &mut World, keyspace: &str, voters: u8, on: &[usize]) -> Vec<us
 }
 
 fn create_through(world: &mut World, node: usize, keyspace: &str, voters: u8, on: &[usize]) -> Vec<usize> {
+    create_with(world, node, keyspace, voters, on, false)
+}
+
+fn create_with(
+    world: &mut World,
+    node: usize,
+    keyspace: &str,
+    voters: u8,
+    on: &[usize],
+    manual: bool,
+) -> Vec<usize> {
     let token = world.token();
     let on: Vec<NodeId> = on.iter().map(|node| world.nodes[*node].record.id).collect();
-    world.input(node, Input::StrongCreate { token, keyspace: keyspace.into(), voters, on });
+    world.input(node, Input::StrongCreate { token, keyspace: keyspace.into(), voters, on, manual });
     world.run_until(15_000, "the keyspace is made", |w| w.nodes[node].created.contains_key(&token));
     let hint = world.nodes[node].created[&token].clone().expect("it is made");
     let find = |id: NodeId| world.nodes.iter().position(|node| node.record.id == id).expect("of this world");
@@ -149,7 +160,8 @@ fn a_keyspace_that_is_not_there_is_said_so() {
     assert_eq!(read, Err(Failure::NoSuchKeyspace("nowhere".into())));
     let members = create(&mut world, "orders", 3, &[]);
     let token = world.token();
-    world.input(1, Input::StrongCreate { token, keyspace: "orders".into(), voters: 3, on: Vec::new() });
+    let (keyspace, on) = ("orders".into(), Vec::new());
+    world.input(1, Input::StrongCreate { token, keyspace, voters: 3, on, manual: false });
     assert_eq!(world.nodes[1].created[&token].clone().err(), Some(CreateError::Exists("orders".into())));
     let token = world.token();
     world.input(1, Input::StrongDrop { token, keyspace: "orders".into() });
@@ -295,12 +307,16 @@ fn leadership_is_handed_over_on_request() {
     assert_eq!(world.nodes[1].managed[&token], Ok(()));
 }
 
+fn status(world: &mut World, asked: usize, keyspace: &str, of_leader: bool) -> Status {
+    let token = world.token();
+    world.input(asked, Input::StrongStatus { token, keyspace: keyspace.into(), of_leader });
+    world.run_until(6_000, "a status", |w| w.nodes[asked].statuses.contains_key(&token));
+    world.nodes[asked].statuses[&token].clone().expect("a status")
+}
+
 /// The positions of a keyspace's voters, as node `asked` learns them.
 fn voters(world: &mut World, asked: usize, keyspace: &str) -> Vec<usize> {
-    let token = world.token();
-    world.input(asked, Input::StrongStatus { token, keyspace: keyspace.into() });
-    world.run_until(6_000, "a status", |w| w.nodes[asked].statuses.contains_key(&token));
-    let status = world.nodes[asked].statuses[&token].clone().expect("a status");
+    let status = status(world, asked, keyspace, false);
     let voters = status.members.into_iter().filter(|member| !member.learner);
     let find = |name: &str| world.nodes.iter().position(|node| node.record.name == name);
     voters.map(|member| find(&member.name).expect("of this world")).collect()
@@ -445,4 +461,49 @@ fn of_a_keyspace_made_on_both_sides_of_a_split_one_goes_and_the_other_stays() {
     for node in ours {
         assert_eq!(strong_rows(&world, node), 0, "nothing is left on node {node}");
     }
+}
+
+#[test]
+fn a_keyspace_made_so_keeps_its_lost_voters_until_somebody_replaces_them() {
+    let mut world = settled(11, 8);
+    let members = create_with(&mut world, 1, "orders", 3, &[], true);
+    let gone = members[1];
+    // It is known after a restart too.
+    for node in &members {
+        world.kill(*node);
+        world.restart(*node);
+    }
+    world.run(3_000);
+    world.kill(gone);
+    world.run(120_000);
+    let asked = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    let now = voters(&mut world, asked, "orders");
+    assert!(now.contains(&gone), "{now:?}");
+    assert!(status(&mut world, asked, "orders", true).manual);
+}
+
+#[test]
+fn the_leader_says_who_is_behind_and_another_member_does_without_it() {
+    let mut world = settled(12, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let leads = leader(&mut world, "orders", &members);
+    let lagging = *members.iter().find(|node| **node != leads).expect("three members");
+    world.kill(lagging);
+    for at in 0..5 {
+        answer(&mut world, 1, "orders", put(&format!("k{at}"), "v")).0.expect("written");
+    }
+    let rest = *members.iter().find(|node| ![leads, lagging].contains(node)).expect("three members");
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    for asked in [leads, rest, outside] {
+        let status = status(&mut world, asked, "orders", true);
+        assert_eq!(Some(status.member), status.leader, "asked {asked}");
+        let name = world.nodes[lagging].record.name.clone();
+        let it = status.members.iter().find(|member| member.name == name).expect("a member");
+        assert!(it.behind.is_some_and(|behind| behind >= 5), "{it:?}");
+        assert_eq!(status.commit_index, status.applied_index);
+        assert!(status.heard_ms.is_some_and(|ms| ms < 1_000), "{status:?}");
+    }
+    world.kill(leads);
+    let status = status(&mut world, rest, "orders", true);
+    assert!(status.members.iter().all(|member| member.behind.is_none()), "{status:?}");
 }

@@ -173,6 +173,9 @@ impl Backend {
             node: [7; 32],
             name: "alone".into(),
             learner: false,
+            behind: Some(0),
+            restoring: false,
+            silent_ms: Some(0),
             peer_urls: Vec::new(),
             client_urls,
         };
@@ -185,7 +188,12 @@ impl Backend {
             revision: self.machine.revision(),
             log_index: self.machine.applied(),
             applied_index: self.machine.applied(),
+            commit_index: self.machine.applied(),
+            log_entries: 0,
+            log_bytes: 0,
             bytes: self.machine.bytes(),
+            heard_ms: Some(0),
+            manual: false,
         }
     }
 }

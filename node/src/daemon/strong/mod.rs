@@ -25,6 +25,8 @@ pub enum Manage {
         voters: u8,
         /// The nodes, by name or by the first digits of their id.
         on: Vec<String>,
+        /// Lost voters are replaced by hand only.
+        manual: bool,
     },
     /// Remove it with all it holds.
     Drop,
@@ -110,10 +112,10 @@ impl Strong {
                 self.asked.insert(token, Asked { keyspace, reply });
                 Some(Input::Strong { token, keyspace: name, request, options })
             }
-            Call::Status { keyspace, reply } => {
+            Call::Status { keyspace, of_leader, reply } => {
                 let token = self.token();
                 self.statuses.insert(token, reply);
-                Some(Input::StrongStatus { token, keyspace: keyspace.to_string() })
+                Some(Input::StrongStatus { token, keyspace: keyspace.to_string(), of_leader })
             }
             Call::Watch { keyspace, id, watch, credit, updates } => {
                 let token = self.token();
@@ -142,8 +144,8 @@ impl Strong {
             names.iter().map(|name| find(core, name)).collect()
         };
         let input = match what {
-            Manage::Create { voters, on } => {
-                nodes(&on).map(|on| Input::StrongCreate { token, keyspace, voters, on })
+            Manage::Create { voters, on, manual } => {
+                nodes(&on).map(|on| Input::StrongCreate { token, keyspace, voters, on, manual })
             }
             Manage::Drop => Ok(Input::StrongDrop { token, keyspace }),
             Manage::Voters(voters) => {

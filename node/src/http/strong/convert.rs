@@ -2,8 +2,8 @@
 
 use starling_api::Blob;
 use starling_api::strong::{
-    Compare, Delete, Fence, Found, Get, KeyValue, Keys, Operand, Put, Relation, RequestId, StrongAnswer,
-    StrongRequest, StrongResult, Txn, TxnOp,
+    Compare, Delete, Fence, Found, Get, KeyValue, Keys, Operand, Put, Relation, RequestId, SortBy, Staleness,
+    StrongAnswer, StrongRequest, StrongResult, Txn, TxnOp,
 };
 use starling_strong::api;
 
@@ -65,8 +65,23 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn range(get: Get) -> api::Range {
-    let Get { limit, revision, keys_only, count_only, .. } = get;
-    api::Range { limit, revision, keys_only, count_only, ..api::Range::of(keys(get.keys)) }
+    let Get { limit, revision, sort, max_create_revision, keys_only, count_only, .. } = get;
+    let sort = sort.map(|sort| {
+        let order = if sort.descending { api::SortOrder::Descending } else { api::SortOrder::Ascending };
+        (sort_by(sort.by), order)
+    });
+    let all = api::Range::of(keys(get.keys));
+    api::Range { limit, revision, sort, max_create_revision, keys_only, count_only, ..all }
+}
+
+fn sort_by(by: SortBy) -> api::SortBy {
+    match by {
+        SortBy::Key => api::SortBy::Key,
+        SortBy::Version => api::SortBy::Version,
+        SortBy::CreateRevision => api::SortBy::CreateRevision,
+        SortBy::ModRevision => api::SortBy::ModRevision,
+        SortBy::Value => api::SortBy::Value,
+    }
 }
 
 fn put(put: Put) -> api::Put {
@@ -111,8 +126,8 @@ fn compare(compare: Compare) -> api::Compare {
 }
 
 /// What a client is answered.
-pub fn answer(answer: api::Answer) -> StrongAnswer {
-    StrongAnswer { revision: answer.revision, result: result(answer.body) }
+pub fn answer(answer: api::Answer, stale: Option<Staleness>) -> StrongAnswer {
+    StrongAnswer { revision: answer.revision, stale, result: result(answer.body) }
 }
 
 fn result(body: api::Body) -> StrongResult {

@@ -4,6 +4,7 @@ mod convert;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
@@ -12,10 +13,11 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use starling_api::strong::{
-    CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongInfo, StrongMember, TIMEOUT_MS_MAX, Voters,
+    CreateKeyspace, Leader, Staleness, StrongAnswer, StrongCall, StrongInfo, StrongMember, TIMEOUT_MS_MAX,
+    Voters,
 };
 use starling_api::{ErrorBody, ErrorCode};
-use starling_strong::api::{Member, Options, Status};
+use starling_strong::api::{self, Member, Options, Status};
 use starling_strong::machine::limits::WRITE_BYTES_MAX;
 
 use super::App;
@@ -33,7 +35,7 @@ const MANAGE_BYTES_MAX: usize = 64 << 10;
 #[utoipa::path(post, path = "/v1/strong", tag = "strong", request_body = CreateKeyspace,
     responses((status = 200, body = StrongInfo), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Json<StrongInfo>, Problem> {
-    let CreateKeyspace { name, voters, on } = read_json(body, MANAGE_BYTES_MAX).await?;
+    let CreateKeyspace { name, voters, on, manual } = read_json(body, MANAGE_BYTES_MAX).await?;
     if name.starts_with('.') {
         return Err(own_name());
     }
@@ -45,7 +47,7 @@ pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Json<Stro
             hint,
         ));
     }
-    app.manage(&name, Manage::Create { voters, on }).await?;
+    app.manage(&name, Manage::Create { voters, on, manual }).await?;
     app.info(name).await.map(Json)
 }
 
@@ -128,8 +130,11 @@ pub async fn call(
         fence: call.fence.map(convert::fence),
     };
     let request = convert::request(call.request);
+    if call.stale {
+        return app.ask_stale(&keyspace, request, options).await.map(Json);
+    }
     let answer = app.gossip.request(&keyspace, request, options).await.ok_or_else(Problem::stopping)??;
-    Ok(Json(convert::answer(answer)))
+    Ok(Json(convert::answer(answer, None)))
 }
 
 /// Whether a path under an eventual keyspace's name is one.
@@ -167,9 +172,31 @@ impl App {
         Ok(self.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(Problem::stopping)??)
     }
 
+    /// Reads the replica here, and says how old that is. How it stands is asked first: what is read then is
+    /// no older.
+    async fn ask_stale(
+        &self,
+        keyspace: &str,
+        request: api::Request,
+        options: Options,
+    ) -> Result<StrongAnswer, Problem> {
+        let began = Instant::now();
+        let standing = self.gossip.group(keyspace, false);
+        let (status, answer) = tokio::join!(standing, self.gossip.request(keyspace, request, options));
+        let answer = answer.ok_or_else(Problem::stopping)??;
+        let status = status.ok_or_else(Problem::stopping)??;
+        let since_ms = began.elapsed().as_millis() as u64;
+        let stale = Staleness {
+            heard_ms: status.heard_ms.map(|ms| ms.saturating_add(since_ms)),
+            applied_index: status.applied_index,
+            commit_index: status.commit_index,
+        };
+        Ok(convert::answer(answer, Some(stale)))
+    }
+
     async fn info(&self, name: String) -> Result<StrongInfo, Problem> {
         self.reader()?;
-        let status = self.gossip.group(&name).await.ok_or_else(Problem::stopping)??;
+        let status = self.gossip.group(&name, true).await.ok_or_else(Problem::stopping)??;
         Ok(describe(name, &status))
     }
 }
@@ -186,6 +213,9 @@ fn describe(name: String, status: &Status) -> StrongInfo {
         name: member.name.clone(),
         role: if member.learner { "learner" } else { "voter" }.into(),
         addresses: member.peer_urls.clone(),
+        behind: member.behind,
+        restoring: member.restoring,
+        silent_ms: member.silent_ms,
     };
     StrongInfo {
         name,
@@ -197,6 +227,11 @@ fn describe(name: String, status: &Status) -> StrongInfo {
         revision: status.revision,
         log_index: status.log_index,
         applied_index: status.applied_index,
+        commit_index: status.commit_index,
+        log_entries: status.log_entries,
+        log_bytes: status.log_bytes,
         bytes: status.bytes,
+        heard_ms: status.heard_ms,
+        manual: status.manual,
     }
 }

@@ -42,7 +42,7 @@ pub async fn watch(
     let from_revision = query.number("from_revision")?.unwrap_or(0);
     query.finish()?;
     // Whether there is such a keyspace is said at once, and not by a watch that is lost later.
-    app.gossip.group(&keyspace).await.ok_or_else(Problem::stopping)??;
+    app.gossip.group(&keyspace, false).await.ok_or_else(Problem::stopping)??;
     let (sender, updates) = mpsc::channel(UPDATES_MAX);
     let (id, calls) = (WatchId::fresh(), app.gossip.calls().clone());
     let watch = Watch { keys, from_revision, prev: false, only: None };

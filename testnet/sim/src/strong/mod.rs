@@ -167,7 +167,7 @@ impl Strong {
             let token = self.token();
             self.making = Some(token);
             let (keyspace, voters) = (STRONG_KEYSPACE.into(), self.load.voters);
-            world.ask(node, Input::StrongCreate { token, keyspace, voters, on: Vec::new() });
+            world.ask(node, Input::StrongCreate { token, keyspace, voters, on: Vec::new(), manual: false });
         } else {
             self.plan(world.now_us() + MAKE_AGAIN_US, Turn::Make);
         }
