@@ -5,11 +5,15 @@
 //! test's, and is killed when its [`Node`] is dropped. Ports are chosen by the system.
 
 mod command;
+mod flock;
 mod network;
 mod node;
+mod running;
 mod wait;
 
 pub use command::{Answer, command, run, testnet};
+pub use flock::{KEYSPACE, etcdctl, flock, heard_of, leader, led};
 pub use network::{equal, joined, meet, pair, strangers};
 pub use node::Node;
+pub use running::Running;
 pub use wait::{DEADLINE, wait_until};

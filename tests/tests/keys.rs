@@ -1,14 +1,12 @@
 //! Every command on keys, end to end over two nodes, with its exit codes.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 use starling_api::Entry;
-use starling_tests::{Node, command, equal, meet, pair, run, strangers, wait_until};
+use starling_tests::{Node, equal, meet, pair, run, strangers, wait_until};
 
 #[tokio::test]
 async fn every_type_is_written_here_and_read_there() {
@@ -213,30 +211,11 @@ async fn exit_codes_and_errors_are_for_programs_too() {
     assert_eq!(answer.error(), "unreachable");
 }
 
-/// A command that goes on until it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_watch_prints_changes_made_elsewhere() {
     let (a, b) = pair().await;
-    let mut watch = command();
-    watch
-        .args(["--api", b.api(), "--output", "json", "watch", "seen/"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut watch = Running(watch.spawn().expect("the binary runs"));
-    let mut lines = BufReader::new(watch.0.stdout.take().expect("piped")).lines();
-    let mut next = || -> Value {
-        let line = lines.next().expect("the watch goes on").expect("text");
-        serde_json::from_str(&line).expect("JSON")
-    };
+    let mut watch = b.begin(["--output", "json", "watch", "seen/"]);
+    let mut next = || -> Value { serde_json::from_str(&watch.next_line()).expect("JSON") };
     assert_eq!(next()["event"], "ready");
     a.run(["put", "unseen", "0"]).ok();
     a.run(["put", "seen/1", "one"]).ok();

@@ -1,55 +1,10 @@
 //! Strong keyspaces on real processes: from any node, through the death, the silence and the loss of
 //! nodes.
 
-use std::process::Command;
-
 use rustix::process::Signal;
 use starling_api::ErrorCode;
-use starling_api::strong::{
-    CreateKeyspace, Get, Keys, Put, RequestId, StrongCall, StrongEvent, StrongInfo, StrongRequest,
-    StrongResult,
-};
-use starling_tests::{Node, joined, wait_until};
-
-const KEYSPACE: &str = "orders";
-
-/// Nodes a to d, joined, with a keyspace on a, b and c; d is no member. Each serves it to etcd clients.
-async fn flock() -> Vec<Node> {
-    let served = |name: &str| Node::up(name).set("etcd.listen", "127.0.0.1:0=orders");
-    let mut nodes = vec![served("a").started().await];
-    let ticket = nodes[0].ticket().await.to_string();
-    for name in ["b", "c", "d"] {
-        nodes.push(served(name).join(&ticket).started().await);
-    }
-    joined(&nodes.iter().collect::<Vec<_>>()).await;
-    let on = vec!["a".into(), "b".into(), "c".into()];
-    let create = CreateKeyspace { name: KEYSPACE.into(), voters: 3, on, manual: false };
-    wait_until("the keyspace is made", async || match nodes[0].client().create_keyspace(&create).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(ErrorCode::Conflict) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    })
-    .await;
-    for node in &nodes {
-        wait_until(&format!("{} has heard of it", node.name()), async || {
-            let found = node.client().keyspaces().await.map_err(|error| error.to_string())?;
-            let is_it = |name: &str, kind: &str| name == KEYSPACE && kind == "strong";
-            found.keyspaces.iter().any(|it| is_it(&it.name, &it.kind)).then_some(()).ok_or("not yet".into())
-        })
-        .await;
-    }
-    led(&nodes[3]).await;
-    nodes
-}
-
-/// Waits until the keyspace has a leader, as this node sees it.
-async fn led(node: &Node) -> StrongInfo {
-    wait_until("somebody leads", async || {
-        let info = node.client().strong_info(KEYSPACE).await.map_err(|error| error.to_string())?;
-        info.filter(|info| info.leader.is_some()).ok_or_else(|| "nobody leads".into())
-    })
-    .await
-}
+use starling_api::strong::{Get, Keys, Put, RequestId, StrongCall, StrongEvent, StrongRequest, StrongResult};
+use starling_tests::{KEYSPACE, Node, etcdctl, flock, leader, led, wait_until};
 
 async fn put(node: &Node, key: &str, value: &str) -> Result<u64, starling_api::Error> {
     let put = Put { key: key.into(), value: value.into(), ..Put::default() };
@@ -64,11 +19,6 @@ async fn get(node: &Node, key: &str) -> Result<Option<String>, starling_api::Err
         }
         other => panic!("not what was asked for: {other:?}"),
     }
-}
-
-fn leader(nodes: &[Node], info: &StrongInfo) -> usize {
-    let name = info.leader.as_deref().expect("somebody leads");
-    nodes.iter().position(|node| node.name() == name).expect("one of them")
 }
 
 /// The first node of these that is not `but`.
@@ -286,21 +236,16 @@ async fn members_are_moved_while_it_serves() {
 #[tokio::test]
 async fn etcdctl_works_on_every_node() {
     let nodes = flock().await;
-    let etcdctl = |node: &Node, args: &[&str]| {
-        let output = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints=http://{}", node.etcd(KEYSPACE)))
-            .args(args)
-            .output()
-            .expect("etcdctl is installed (./tests/run does it)");
+    let said = |node: &Node, args: &[&str]| {
+        let output = etcdctl(node, args).output().expect("etcdctl is installed (./tests/run does it)");
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     for node in &nodes {
-        assert_eq!(etcdctl(node, &["put", "e", node.name()]), "OK\n");
+        assert_eq!(said(node, &["put", "e", node.name()]), "OK\n");
         for other in &nodes {
-            assert_eq!(etcdctl(other, &["get", "--print-value-only", "e"]).trim(), node.name());
+            assert_eq!(said(other, &["get", "--print-value-only", "e"]).trim(), node.name());
         }
     }
-    assert_eq!(etcdctl(&nodes[3], &["member", "list"]).lines().count(), 3);
+    assert_eq!(said(&nodes[3], &["member", "list"]).lines().count(), 3);
 }

@@ -24,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for a change of members: a new one fetches everything first.
 const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
+/// How long to wait for the answer of a strong keyspace beyond the time that it may take; a guess.
+const CALL_SLACK: Duration = Duration::from_secs(5);
 
 /// Speaks to one node. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -282,7 +284,9 @@ impl Client {
 
     /// Asks a strong keyspace.
     pub async fn ask(&self, keyspace: &str, call: &StrongCall) -> Result<StrongAnswer, Error> {
-        self.call(self.request(Method::POST, &strong_path(keyspace, "/call")).json(call)).await
+        let request = self.request(Method::POST, &strong_path(keyspace, "/call"));
+        let longest = Duration::from_millis(call.timeout_ms) + CALL_SLACK;
+        self.call(request.timeout(longest).json(call)).await
     }
 
     /// Changes in a strong keyspace from a revision on, or (0) from now on. The first event is

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
 use super::value::{parse_duration_ms, parse_precondition};
 use starling_api::Precondition;
 
@@ -19,9 +20,11 @@ Exit codes:
   1  error
   2  the command line is wrong
   3  there is no such key or keyspace
-  4  conflict: the version check failed, or the key holds another type
+  4  conflict: the version check failed, the key holds another type, a lock is somebody else's
   5  the node cannot be reached
-  6  a write to a strong keyspace may or may not have been applied";
+  6  a write to a strong keyspace may or may not have been applied
+  7  a lock, a leadership, a session or a lease was lost: what ran under it was stopped
+Commands that run another one exit with its code.";
 
 /// Starling: a peer-to-peer key-value store. Every node takes reads and writes; there is no master.
 #[derive(Debug, Parser)]
@@ -48,7 +51,7 @@ pub struct Global {
     /// Keyspace [default: "default"]
     #[arg(short, long, global = true, value_name = "NAME", env = "STARLING_KEYSPACE")]
     pub keyspace: Option<String>,
-    /// How to print [default: table; raw where `get` and `hget` do not write to a terminal]
+    /// How to print [default: table; raw where one value is printed, and not to a terminal]
     #[arg(long, global = true, value_enum, value_name = "FORM")]
     pub output: Option<Output>,
 }
@@ -87,15 +90,27 @@ pub enum Command {
         /// As JSON: {"compare": [...], "then": [...], "otherwise": [...]}; standard input if left out
         #[arg(value_name = "@FILE|JSON")]
         txn: Option<OsString>,
-        /// Under this name a write is applied once, however often it is sent: 1 to 32 hexadecimal digits
-        #[arg(long, value_name = "ID")]
-        request_id: Option<String>,
+        /// How it is written.
+        #[command(flatten)]
+        write: WriteArgs,
     },
     /// List keyspaces
     Keyspaces,
     /// Make and change strong keyspaces: one true order, on 3 or 5 nodes, reached through any
     #[command(subcommand)]
     Keyspace(KeyspaceCommand),
+
+    /// Hold a lock of a strong keyspace while a command runs, or until interrupted
+    Lock(LockArgs),
+    /// Elections in a strong keyspace: one of many leads
+    #[command(subcommand)]
+    Elect(ElectCommand),
+    /// Queues in a strong keyspace: each item is taken once
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Leases of a strong keyspace: keys that end with whoever keeps them alive
+    #[command(subcommand)]
+    Lease(LeaseCommand),
 
     /// Add to a counter and print its sum
     Incr {
@@ -245,7 +260,8 @@ pub struct PutArgs {
     /// The value; standard input if left out
     #[arg(allow_negative_numbers = true)]
     pub value: Option<OsString>,
-    /// How long it lives, like 500ms, 10s, 5m, 2h, 7d
+    /// How long it lives, like 500ms, 10s, 5m, 2h, 7d; with --ephemeral, how long without a sign of life
+    /// [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub ttl: Option<u64>,
     /// Write only if the key has this version; "none": only if it holds nothing
@@ -254,13 +270,25 @@ pub struct PutArgs {
     /// Write only if the key holds nothing
     #[arg(long, conflicts_with = "if_version")]
     pub if_absent: bool,
-    /// Strong keyspaces: the key goes with this lease
-    #[arg(long, value_name = "ID")]
+    /// Strong keyspaces: the key goes with this lease, in hexadecimal (`starling lease grant` prints it)
+    #[arg(long, value_name = "ID", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<i64>,
-    /// Strong keyspaces: under this name the write is applied once, however often it is sent (1 to 32
-    /// hexadecimal digits)
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
+    /// Strong keyspaces: KEY is only how the key begins; 20 digits follow that grow with every write. Prints
+    /// the key
+    #[arg(long, conflicts_with_all = ["if_version", "if_absent"])]
+    pub sequential: bool,
+    /// Strong keyspaces: hold the key while COMMAND runs, or until interrupted; it is gone with this process
+    #[arg(long, conflicts_with = "lease", requires = "value")]
+    pub ephemeral: bool,
+    /// With --ephemeral: when the session is lost (exit code 7), COMMAND has so long to end
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, default_value = "5s")]
+    pub grace: u64,
+    /// How it is written.
+    #[command(flatten)]
+    pub write: WriteArgs,
+    /// With --ephemeral: run while the key is held, with `STARLING_KEY` and `STARLING_LEASE` in its environment
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, requires = "ephemeral")]
+    pub command: Vec<OsString>,
 }
 
 /// Arguments of `get`.
@@ -271,7 +299,8 @@ pub struct GetArgs {
     /// Show all values that were written concurrently
     #[arg(long)]
     pub siblings: bool,
-    /// Strong keyspaces: read the replica of the node that is asked, which may be behind
+    /// Strong keyspaces: read the replica of the node that is asked, which may be behind, and say how old that
+    /// is
     #[arg(long)]
     pub stale: bool,
     /// Strong keyspaces: read the past
@@ -388,10 +417,9 @@ pub struct DelArgs {
     /// Delete only if the key has this version
     #[arg(long, value_name = "VERSION", value_parser = parse_precondition, default_value = "any", hide_default_value = true)]
     pub if_version: Precondition,
-    /// Strong keyspaces: under this name the write is applied once, however often it is sent (1 to 32
-    /// hexadecimal digits)
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
+    /// How it is written.
+    #[command(flatten)]
+    pub write: WriteArgs,
 }
 
 /// Arguments of `ls`.

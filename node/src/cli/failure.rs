@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use rustix::process::Signal;
 use serde::Serialize;
 use starling_api::{Error, ErrorCode};
 
@@ -19,6 +20,13 @@ const CONFLICT: u8 = 4;
 const UNKNOWN: u8 = 6;
 /// Exit code: the node cannot be reached.
 const UNREACHABLE: u8 = 5;
+/// Exit code: a lock, a leadership, a session or a lease was lost.
+const LOST: u8 = 7;
+/// What shells add to a signal's number.
+const SIGNALLED: u8 = 128;
+
+/// Nothing is to be said of it.
+const SILENT: &str = "silent";
 
 /// Why a command failed.
 #[derive(Debug, Serialize)]
@@ -64,6 +72,62 @@ impl Failure {
         Self { error: "version_mismatch".into(), message, hint, exit: CONFLICT }
     }
 
+    /// There is nothing of what was asked for.
+    pub fn nothing(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: "not_found".into(), message: message.into(), hint: hint.into(), exit: NOT_FOUND }
+    }
+
+    /// Somebody else has it.
+    pub fn held(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: "held".into(), message: message.into(), hint: hint.into(), exit: CONFLICT }
+    }
+
+    /// What was held is held no more.
+    pub fn lost(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: "lost".into(), message: message.into(), hint: hint.into(), exit: LOST }
+    }
+
+    /// Something on this machine went wrong, which has an exit code of its own.
+    pub fn exits(exit: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { exit, ..Self::failed(message, hint) }
+    }
+
+    /// A command that was run has ended so, and has said itself why.
+    pub fn silent(exit: u8) -> Self {
+        Self { error: SILENT.into(), exit, ..Self::failed("", "") }
+    }
+
+    /// A signal asked to end.
+    pub fn signalled(signal: Signal) -> Self {
+        Self::silent(SIGNALLED.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(0)))
+    }
+
+    /// The same, of a write that was sent under this name and may have been applied.
+    #[must_use]
+    pub fn of_unknown_outcome(mut self, name: &str) -> Self {
+        if self.exit != UNREACHABLE {
+            self.exit = UNKNOWN;
+        }
+        self.hint = format!(
+            "the write may or may not have been applied; the same command with --request-id {name} \
+             applies it once at most, and tells"
+        );
+        self
+    }
+
+    /// Whether the same may work a moment later.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.error.as_str(),
+            "unreachable" | "no_majority" | "timeout" | "outcome_unknown" | "not_ready"
+        )
+    }
+
+    /// Whether there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.exit == NOT_FOUND
+    }
+
     /// The reader of our output has gone away: nothing to say to anybody.
     pub fn is_broken_pipe(&self) -> bool {
         self.error == "broken_pipe"
@@ -71,6 +135,9 @@ impl Failure {
 
     /// Prints it to standard error and gives the exit code.
     pub fn report(&self, output: Option<Output>) -> ExitCode {
+        if self.error == SILENT {
+            return ExitCode::from(self.exit);
+        }
         if output == Some(Output::Json) {
             eprintln!("{}", serde_json::to_string(self).expect("strings serialize"));
         } else {

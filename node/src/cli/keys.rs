@@ -14,8 +14,12 @@ impl Session {
         if self.is_strong().await? {
             return self.put_strong(args).await;
         }
-        let is_strong_only = args.lease.is_some() || args.request_id.is_some();
-        self.refuse_strong_only(is_strong_only, "--lease and --request-id")?;
+        let is_strong_only =
+            args.lease.is_some() || args.write.is_given() || args.sequential || args.ephemeral;
+        self.refuse_strong_only(
+            is_strong_only,
+            "--lease, --sequential, --ephemeral, --fence and --request-id",
+        )?;
         let condition = if args.if_absent { Precondition::Absent } else { args.if_version };
         let value = read_value(args.value.as_deref())?;
         let version = self.client.put(&self.keyspace, &bytes(&args.key), value, args.ttl, &condition).await?;
@@ -26,11 +30,15 @@ impl Session {
     }
 
     /// Some flags make sense in strong keyspaces only.
-    fn refuse_strong_only(&self, given: bool, what: &str) -> Result {
+    pub(super) fn refuse_strong_only(&self, given: bool, what: &str) -> Result {
         if !given {
             return Ok(());
         }
-        let hint = format!("`starling keyspace create {} --strong` makes one", self.keyspace);
+        let hint = if self.keyspace_given {
+            format!("`starling keyspace create {} --strong` makes one", self.keyspace)
+        } else {
+            "name one with -k; `starling keyspace create NAME --strong` makes one".into()
+        };
         Err(Failure::usage(format!("{what} need a strong keyspace, and {} is none", self.keyspace), hint))
     }
 
@@ -57,7 +65,7 @@ impl Session {
         if self.is_strong().await? {
             return self.delete_strong(args).await;
         }
-        self.refuse_strong_only(args.request_id.is_some(), "named writes")?;
+        self.refuse_strong_only(args.write.is_given(), "named and fenced writes")?;
         let mut places = 0;
         let mut missing = None;
         for key in &args.keys {

@@ -3,6 +3,7 @@
 
 mod admin;
 mod args;
+mod coordinate;
 mod export;
 mod failure;
 mod import;
@@ -21,6 +22,7 @@ use clap::{CommandFactory, Parser};
 use starling_api::{API_DEFAULT, Client, DEFAULT_KEYSPACE};
 
 use args::{Cli, Command, Global, Output};
+use coordinate::args::{ElectCommand, QueueCommand};
 use failure::Failure;
 
 /// Runs the command line of this process.
@@ -47,7 +49,13 @@ impl Session {
     fn new(global: &Global, command: &Command) -> Result<Self, Failure> {
         let variable = std::env::var("STARLING_API").ok().filter(|api| !api.is_empty());
         let api = global.api.clone().or(variable).unwrap_or_else(|| API_DEFAULT.into());
-        let one_value = matches!(command, Command::Get(_) | Command::Hget { .. });
+        let one_value = matches!(
+            command,
+            Command::Get(_)
+                | Command::Hget { .. }
+                | Command::Queue(QueueCommand::Pop(_))
+                | Command::Elect(ElectCommand::Leader { .. })
+        );
         let default = if one_value && !std::io::stdout().is_terminal() { Output::Raw } else { Output::Table };
         Ok(Self {
             client: Client::new(&api, global.token.clone())?,
@@ -88,7 +96,11 @@ impl Session {
             Command::Del(args) => self.delete(args).await,
             Command::Ls(args) => self.list(args).await,
             Command::Watch(args) => self.watch(&args).await,
-            Command::Txn { txn, request_id } => self.transaction(txn.as_deref(), request_id.as_deref()).await,
+            Command::Txn { txn, write } => self.transaction(txn.as_deref(), &write).await,
+            Command::Lock(args) => self.lock(&args).await,
+            Command::Elect(command) => self.elect(command).await,
+            Command::Queue(command) => self.queue(command).await,
+            Command::Lease(command) => self.lease(command).await,
             Command::Keyspace(command) => self.keyspace(command).await,
             Command::Keyspaces => self.keyspaces().await,
             Command::Incr { key, by } => self.increment(&key, by).await,

@@ -1,21 +1,65 @@
 //! Commands on the keys of strong keyspaces.
 
 use std::ffi::OsStr;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use starling_api::strong::{
-    Compare, Delete, Found, Get, KeyValue, Keys, Operand, Put, Relation, RequestId, StrongAnswer, StrongCall,
-    StrongEvent, StrongRequest, StrongResult, Txn, TxnOp,
+    Compare, Delete, Fence, Get, KeyValue, Keys, Operand, Put, Relation, RequestId, Staleness, StrongAnswer,
+    StrongCall, StrongEvent, StrongRequest, StrongResult, Txn, TxnOp,
 };
 use starling_api::{Blob, Error, ErrorCode, Precondition};
+use tokio::time::sleep;
 
 use super::Session;
 use super::args::{DelArgs, GetArgs, LsArgs, Output, PutArgs, WatchArgs};
+use super::coordinate::args::WriteArgs;
 use super::failure::Failure;
 use super::print::{self, Result};
 use super::value::{bytes, read_value};
 
 type Answered = std::result::Result<StrongResult, Failure>;
+
+/// Pause before a write is sent again.
+const SEND_AGAIN: Duration = Duration::from_millis(200);
+
+/// How a write is sent.
+#[derive(Clone, Debug, Default)]
+pub struct How<'a> {
+    /// Its name; none: one is drawn.
+    pub name: Option<&'a str>,
+    pub fence: Option<&'a Fence>,
+    /// For how long it is sent again, under its name, where nothing is known of it.
+    pub patience: Duration,
+}
+
+impl<'a> How<'a> {
+    /// As the command line says.
+    pub fn of(args: &'a WriteArgs) -> Self {
+        Self { name: args.request_id.as_deref(), fence: args.fence.as_ref(), patience: Duration::ZERO }
+    }
+}
+
+/// What a put has made.
+pub struct Made {
+    pub key: Blob,
+    /// Its version.
+    pub revision: u64,
+    /// The keyspace has chosen the key's end.
+    is_chosen: bool,
+}
+
+/// Which keys to list.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    pub prefix: Blob,
+    pub start: Option<Blob>,
+    pub end: Option<Blob>,
+    /// `None`: all.
+    pub limit: Option<u64>,
+    pub values: bool,
+    pub stale: bool,
+}
 
 impl Session {
     /// Whether the keyspace is a strong one. The one that is not named is eventual.
@@ -34,72 +78,116 @@ impl Session {
         }
     }
 
+    /// Says that a keyspace has to be strong, unless it is.
+    pub(super) async fn need_strong(&self, what: &str) -> Result {
+        let is_strong = self.is_strong().await?;
+        self.refuse_strong_only(!is_strong, what)
+    }
+
     /// A write, named, so that it can be sent again without being applied twice.
-    async fn write(
+    pub(super) async fn write(
         &self,
         request: StrongRequest,
-        name: Option<&str>,
+        how: &How<'_>,
     ) -> std::result::Result<StrongAnswer, Failure> {
-        let client = name.map_or_else(|| format!("{:032x}", rand::random::<u128>()), ToOwned::to_owned);
+        let client = how.name.map_or_else(|| format!("{:032x}", rand::random::<u128>()), ToOwned::to_owned);
         let request_id = Some(RequestId { client: client.clone(), ..RequestId::default() });
-        let call = StrongCall { request_id, ..request.into() };
-        self.client.ask(&self.keyspace, &call).await.map_err(|error| {
-            let is_unknown = match &error {
+        let call = StrongCall { request_id, fence: how.fence.cloned(), ..request.into() };
+        let began = Instant::now();
+        let mut is_unknown = false;
+        loop {
+            let error = match self.client.ask(&self.keyspace, &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            is_unknown |= match &error {
                 Error::Unreachable { .. } => true,
                 error => error.code() == Some(ErrorCode::OutcomeUnknown),
             };
-            let mut failure = Failure::from(error);
-            if is_unknown {
-                failure.hint = format!(
-                    "the write may or may not have been applied; the same command with --request-id {client} \
-                     applies it once at most, and tells"
-                );
+            let failure = Failure::from(error);
+            if failure.is_passing() && began.elapsed() < how.patience {
+                sleep(SEND_AGAIN).await;
+                continue;
             }
-            failure
-        })
+            return Err(if is_unknown { failure.of_unknown_outcome(&client) } else { failure });
+        }
     }
 
-    async fn read(&self, get: Get, stale: bool) -> std::result::Result<Found, Failure> {
-        let call = StrongCall { stale, ..StrongRequest::Get(get).into() };
-        match self.client.ask(&self.keyspace, &call).await?.result {
-            StrongResult::Found(found) => Ok(found),
+    /// One put, under a lease (0: none).
+    pub(super) async fn put_once(&self, args: PutArgs, lease: i64) -> std::result::Result<Made, Failure> {
+        let (key, how) = (Blob(bytes(&args.key)), How::of(&args.write));
+        let value = Blob(read_value(args.value.as_deref())?);
+        if args.sequential {
+            return self.write_sequential(key, value, lease, &how).await;
+        }
+        let put = Put { key: key.clone(), value, lease, prev: false };
+        let condition = if args.if_absent { Precondition::Absent } else { args.if_version };
+        let request = match compare(&key, &condition)? {
+            None => StrongRequest::Put(put),
+            Some(compare) => conditional(compare, TxnOp::Put(put)),
+        };
+        let answer = self.write(request, &how).await?;
+        held(answer.result, &key.escaped())?;
+        Ok(Made { key, revision: answer.revision, is_chosen: false })
+    }
+
+    /// Writes a key that begins with `prefix` and comes after all that were written so before.
+    pub(super) async fn write_sequential(
+        &self,
+        prefix: Blob,
+        value: Blob,
+        lease: i64,
+        how: &How<'_>,
+    ) -> std::result::Result<Made, Failure> {
+        let answer = self.write(StrongRequest::PutSequential { prefix, value, lease }, how).await?;
+        match answer.result {
+            StrongResult::Sequential { key } => Ok(Made { key, revision: answer.revision, is_chosen: true }),
             other => Err(unexpected(&other)),
         }
     }
 
+    pub(super) fn show_made(&self, made: &Made) -> Result {
+        let version = made.revision.to_string();
+        match (self.output, made.is_chosen) {
+            (Output::Json, true) => print::json(&json!({ "key": made.key, "version": version })),
+            (Output::Json, false) => print::json(&json!({ "version": version })),
+            (Output::Raw, true) => print::raw_line(&made.key.0),
+            (Output::Table, true) => print::line(made.key.escaped()),
+            (_, false) => print::line(version),
+        }
+    }
+
     pub(super) async fn put_strong(&self, args: PutArgs) -> Result {
+        if args.ephemeral {
+            return self.put_ephemeral(args).await;
+        }
         if args.ttl.is_some() {
-            let hint = "make a lease (POST /v1/strong/NAME/call, op lease_grant), and give it with --lease";
+            let hint = "--ephemeral holds one while a process lives; or `starling lease grant`, and --lease";
             return Err(Failure::usage("keys of strong keyspaces live as long as their lease", hint));
         }
-        let put = Put {
-            key: Blob(bytes(&args.key)),
-            value: Blob(read_value(args.value.as_deref())?),
-            lease: args.lease.unwrap_or(0),
-            prev: false,
-        };
-        let condition = if args.if_absent { Precondition::Absent } else { args.if_version };
-        let request = match compare(&put.key, &condition)? {
-            None => StrongRequest::Put(put),
-            Some(compare) => conditional(compare, TxnOp::Put(put)),
-        };
-        let answer = self.write(request, args.request_id.as_deref()).await?;
-        let revision = answer.revision;
-        held(answer.result, &args.key.to_string_lossy())?;
-        match self.output {
-            Output::Json => print::json(&json!({ "version": revision.to_string() })),
-            _ => print::line(revision.to_string()),
-        }
+        let lease = args.lease.unwrap_or(0);
+        self.show_made(&self.put_once(args, lease).await?)
     }
 
     pub(super) async fn get_strong(&self, args: &GetArgs) -> Result {
         let name = Blob(bytes(&args.key));
         let get = Get { revision: args.revision.unwrap_or(0), ..Get::of(Keys::Key(name.clone())) };
-        let found = self.read(get, args.stale).await?.kvs.pop();
-        let kv = found.ok_or_else(|| Failure::not_found(&name.escaped()))?;
-        match self.output {
-            Output::Json => print::json(&kv),
-            output => print::value(output, &kv.value),
+        let call = StrongCall { stale: args.stale, ..StrongRequest::Get(get).into() };
+        let answer = self.client.ask(&self.keyspace, &call).await?;
+        let StrongResult::Found(mut found) = answer.result else { return Err(unexpected(&answer.result)) };
+        if self.output != Output::Json {
+            note_age(answer.stale.as_ref(), answer.revision);
+        }
+        let kv = found.kvs.pop().ok_or_else(|| Failure::not_found(&name.escaped()))?;
+        match (self.output, answer.stale) {
+            (Output::Json, Some(stale)) => {
+                let (mut kv, mut stale) = (json!(kv), json!(stale));
+                stale["revision"] = answer.revision.into();
+                kv["stale"] = stale;
+                print::json(&kv)
+            }
+            (Output::Json, None) => print::json(&kv),
+            (output, _) => print::value(output, &kv.value),
         }
     }
 
@@ -114,7 +202,7 @@ impl Session {
                 None => StrongRequest::Delete(delete),
                 Some(compare) => conditional(compare, TxnOp::Delete(delete)),
             };
-            let answer = self.write(request, args.request_id.as_deref()).await?;
+            let answer = self.write(request, &How::of(&args.write)).await?;
             let deleted = match held(answer.result, &key.escaped())? {
                 StrongResult::Deleted { deleted, .. } => deleted,
                 other => return Err(unexpected(&other)),
@@ -131,39 +219,76 @@ impl Session {
         missing.map_or(Ok(()), |key| Err(Failure::not_found(&key)))
     }
 
-    /// Page after page at one revision: what is listed was there together.
     pub(super) async fn list_strong(&self, args: LsArgs) -> Result {
-        let prefix = Blob(bytes(&args.prefix));
-        let mut keys = match (&args.start, &args.end) {
+        let listed = Listed {
+            prefix: Blob(bytes(&args.prefix)),
+            start: args.start.as_deref().map(|key| Blob(bytes(key))),
+            end: args.end.as_deref().map(|key| Blob(bytes(key))),
+            limit: args.limit.map(|limit| limit as u64),
+            values: args.values,
+            stale: args.stale,
+        };
+        let (revision, stale) = self.each_page(&listed, |kvs| self.show_kvs(&kvs, args.values)).await?;
+        note_age(stale.as_ref(), revision);
+        Ok(())
+    }
+
+    /// Page after page at one revision: what is listed was there together. Says which revision that was, and
+    /// how old it was when the listing began, if it is a stale one.
+    pub(super) async fn each_page(
+        &self,
+        listed: &Listed,
+        mut show: impl FnMut(Vec<KeyValue>) -> Result,
+    ) -> std::result::Result<(u64, Option<Staleness>), Failure> {
+        let prefix = &listed.prefix;
+        let mut keys = match (&listed.start, &listed.end) {
             (None, None) => Keys::Prefix(prefix.clone()),
             (start, end) => {
-                let from = start.as_deref().map(bytes).unwrap_or_default().max(prefix.0.clone());
-                Keys::Range { from: Blob(from), to: end.as_deref().map(|end| Blob(bytes(end))) }
+                let from = start.clone().unwrap_or_default().max(prefix.clone());
+                Keys::Range { from, to: end.clone() }
             }
         };
-        let mut left = args.limit.map_or(u64::MAX, |limit| limit as u64);
-        let mut revision = 0;
+        let mut left = listed.limit.unwrap_or(u64::MAX);
+        let (mut revision, mut stale) = (0, None);
         while left > 0 {
             let limit = if left == u64::MAX { 0 } else { left };
-            let get = Get { limit, revision, keys_only: !args.values, ..Get::of(keys.clone()) };
-            let call = StrongCall { stale: args.stale, ..StrongRequest::Get(get).into() };
+            let get = Get { limit, revision, keys_only: !listed.values, ..Get::of(keys.clone()) };
+            let call = StrongCall { stale: listed.stale, ..StrongRequest::Get(get).into() };
             let answer = self.client.ask(&self.keyspace, &call).await?;
             let StrongResult::Found(found) = answer.result else { return Err(unexpected(&answer.result)) };
-            revision = answer.revision;
+            if revision == 0 {
+                (revision, stale) = (answer.revision, answer.stale);
+            }
             let wanted = |kv: &KeyValue| kv.key.0.starts_with(&prefix.0);
             let kvs: Vec<_> = found.kvs.into_iter().filter(wanted).collect();
-            self.show_kvs(&kvs, args.values)?;
-            let Some(last) = kvs.last().filter(|_| found.more) else { break };
             left = left.saturating_sub(kvs.len() as u64);
             // The first key behind the last one.
-            let from = Blob([&last.key.0[..], &[0]].concat());
+            let from = kvs.last().filter(|_| found.more).map(|last| Blob([&last.key.0[..], &[0]].concat()));
+            show(kvs)?;
+            let Some(from) = from else { break };
             keys = match keys {
                 Keys::Range { to, .. } => Keys::Range { from, to },
                 // Where the prefix ends, the filter above stops.
                 Keys::Key(_) | Keys::Prefix(_) => Keys::Range { from, to: None },
             };
         }
-        Ok(())
+        Ok((revision, stale))
+    }
+
+    /// Everything that begins with `prefix`, and the revision at which it was there.
+    pub(super) async fn everything(
+        &self,
+        prefix: &[u8],
+    ) -> std::result::Result<(u64, Vec<KeyValue>), Failure> {
+        let listed = Listed { prefix: prefix.into(), values: true, ..Listed::default() };
+        let mut all = Vec::new();
+        let (revision, _) = self
+            .each_page(&listed, |kvs| {
+                all.extend(kvs);
+                Ok(())
+            })
+            .await?;
+        Ok((revision, all))
     }
 
     fn show_kvs(&self, kvs: &[KeyValue], values: bool) -> Result {
@@ -225,7 +350,7 @@ impl Session {
     }
 
     /// A transaction as JSON.
-    pub(super) async fn transaction(&self, file: Option<&OsStr>, request_id: Option<&str>) -> Result {
+    pub(super) async fn transaction(&self, file: Option<&OsStr>, write: &WriteArgs) -> Result {
         let text = read_value(file)?;
         let txn: Txn = serde_json::from_slice(&text).map_err(|error| {
             let hint =
@@ -233,7 +358,10 @@ impl Session {
             Failure::usage(format!("this is no transaction: {error}"), format!("write it like {hint}"))
         })?;
         let answer = if txn.writes() {
-            self.write(StrongRequest::Txn(txn), request_id).await?
+            self.write(StrongRequest::Txn(txn), &How::of(write)).await?
+        } else if write.fence.is_some() {
+            let hint = "leave --fence out: what is read is current in any case";
+            return Err(Failure::usage("a transaction that only reads is not fenced", hint));
         } else {
             self.client.ask(&self.keyspace, &StrongRequest::Txn(txn).into()).await?
         };
@@ -267,7 +395,21 @@ fn held(result: StrongResult, key: &str) -> Answered {
     }
 }
 
-fn unexpected(result: &StrongResult) -> Failure {
+/// Says how old a stale read is, beside what was read.
+fn note_age(stale: Option<&Staleness>, revision: u64) {
+    let Some(Staleness { heard_ms, applied_index, commit_index }) = stale else { return };
+    let heard = heard_ms.map_or_else(
+        || "no leader was heard of since the node started".into(),
+        |ms| format!("the leader was last heard of {ms} ms ago"),
+    );
+    let behind = commit_index.saturating_sub(*applied_index);
+    eprintln!(
+        "note: stale, at revision {revision}: {heard}; entry {applied_index} is applied, {behind} more are known"
+    );
+}
+
+/// Something else than what was asked for.
+pub fn unexpected(result: &StrongResult) -> Failure {
     Failure::failed(
         format!("this is not what was asked for: {result:?}"),
         "update the older of the two: `starling version`",

@@ -244,7 +244,8 @@ impl<E: Engine> Machine<E> {
             return None;
         }
         let (staged, last) = (Staged::new(), Last::default());
-        let holds = holds(&self.source(&staged, &last), &txn.compare).unwrap_or(true);
+        let source = self.source(&staged, &last);
+        let holds = holds(&source, &txn.compare, &mut Budget::new()).unwrap_or(true);
         (!holds).then(|| {
             let Txn { compare, otherwise, .. } = txn.clone();
             Read::Txn(Txn { compare, then: Vec::new(), otherwise })

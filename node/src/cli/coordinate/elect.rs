@@ -1,0 +1,204 @@
+//! Elections.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
+use serde_json::json;
+use starling_api::Blob;
+use starling_api::strong::{
+    Delete, Get, KeyValue, Keys, Sort, SortBy, StrongEvent, StrongRequest, StrongResult,
+};
+use starling_strong::line as layout;
+use tokio::time::sleep;
+
+use super::args::{CampaignArgs, ElectCommand, ResignArgs};
+use super::line::Wanted;
+use super::tenure::AGAIN;
+use crate::cli::Session;
+use crate::cli::args::Output;
+use crate::cli::failure::Failure;
+use crate::cli::print::{self, Result};
+use crate::cli::strong::{How, unexpected};
+use crate::cli::value::bytes;
+
+/// Everybody who stands for election, as a watch tells it.
+#[derive(Default)]
+struct Candidates(BTreeMap<Blob, KeyValue>);
+
+/// Who leads, and the revision at which they said so: what is seen twice is told once.
+#[derive(PartialEq, Eq)]
+enum Leading {
+    Nobody,
+    Candidate { key: Blob, said: u64 },
+}
+
+impl Candidates {
+    fn tell(&mut self, event: StrongEvent) {
+        match event {
+            StrongEvent::Put { kv } => drop(self.0.insert(kv.key.clone(), kv)),
+            StrongEvent::Delete { key, .. } => drop(self.0.remove(&key)),
+            StrongEvent::Ready { .. } | StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => {}
+        }
+    }
+
+    /// The one who came first.
+    fn leader(&self) -> Option<&KeyValue> {
+        self.0.values().min_by_key(|kv| kv.create_revision)
+    }
+}
+
+impl Session {
+    pub(in crate::cli) async fn elect(&self, command: ElectCommand) -> Result {
+        self.need_strong("elections").await?;
+        match command {
+            ElectCommand::Campaign(args) => self.campaign(&args).await,
+            ElectCommand::Observe { name } => self.observe(&name).await,
+            ElectCommand::Leader { name } => self.show_leader(&name).await,
+            ElectCommand::Resign(args) => self.resign(&args).await,
+        }
+    }
+
+    async fn campaign(&self, args: &CampaignArgs) -> Result {
+        let wanted = Wanted {
+            what: "leadership",
+            variables: "STARLING_ELECTION",
+            name: Blob(bytes(&args.name)),
+            value: Blob(bytes(&args.value)),
+            hold: &args.hold,
+        };
+        self.hold(&wanted).await
+    }
+
+    /// Tells every change, however often the watch has to begin again: what is told is who leads now.
+    async fn observe(&self, name: &OsStr) -> Result {
+        let prefix = layout::prefix(&bytes(name));
+        let mut told = None;
+        loop {
+            match self.follow(&prefix, &mut told).await {
+                Ok(()) => {}
+                Err(failure) if failure.is_passing() => {
+                    eprintln!("note: {}; trying again", failure.message);
+                    sleep(AGAIN).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Until the watch ends. `told` last, if anything was.
+    async fn follow(&self, prefix: &[u8], told: &mut Option<Leading>) -> Result {
+        let (revision, kvs) = self.everything(prefix).await?;
+        let mut all = Candidates(kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect());
+        self.tell_leader(&all, told)?;
+        let mut watch = self.client.watch_strong(&self.keyspace, prefix, revision + 1).await?;
+        while let Some(event) = watch.next_event().await {
+            all.tell(event?);
+            self.tell_leader(&all, told)?;
+        }
+        // The node may be stopping: not at once again.
+        sleep(AGAIN).await;
+        Ok(())
+    }
+
+    fn tell_leader(&self, all: &Candidates, told: &mut Option<Leading>) -> Result {
+        let leader = all.leader();
+        let now = match leader {
+            None => Leading::Nobody,
+            Some(kv) => Leading::Candidate { key: kv.key.clone(), said: kv.mod_revision },
+        };
+        if told.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        *told = Some(now);
+        match (self.output, leader) {
+            (Output::Json, leader) => print::json(&json!({ "leader": leader })),
+            (Output::Raw, Some(kv)) => print::raw_line(&kv.value.0),
+            (Output::Raw, None) => Ok(()),
+            (Output::Table, Some(kv)) => print::line(format!(
+                "leads   {}  {}  {}",
+                kv.mod_revision,
+                kv.key.escaped(),
+                kv.value.escaped()
+            )),
+            (Output::Table, None) => print::line("nobody leads"),
+        }
+    }
+
+    async fn show_leader(&self, name: &OsStr) -> Result {
+        let name = Blob(bytes(name));
+        let get = Get {
+            limit: 1,
+            sort: Some(Sort { by: SortBy::CreateRevision, descending: false }),
+            ..Get::of(Keys::Prefix(Blob(layout::prefix(&name.0))))
+        };
+        let answer = self.client.ask(&self.keyspace, &StrongRequest::Get(get).into()).await?;
+        let StrongResult::Found(found) = answer.result else { return Err(unexpected(&answer.result)) };
+        let Some(kv) = found.kvs.first() else {
+            let hint = format!(
+                "`starling elect observe {0}` waits for somebody, `elect campaign {0}` stands",
+                name.escaped()
+            );
+            return Err(Failure::nothing(format!("nobody leads {}", name.escaped()), hint));
+        };
+        match self.output {
+            Output::Json => print::json(kv),
+            Output::Raw => print::raw(&kv.value.0),
+            Output::Table => print::pairs([
+                ("value", kv.value.escaped()),
+                ("key", kv.key.escaped()),
+                ("token", kv.create_revision.to_string()),
+                ("lease", layout::hex(kv.lease)),
+            ]),
+        }
+    }
+
+    async fn resign(&self, args: &ResignArgs) -> Result {
+        let name = bytes(&args.name);
+        let key = match (&args.key, args.lease) {
+            (Some(key), _) => bytes(key),
+            (None, lease) => layout::key(&name, lease.unwrap_or(0)),
+        };
+        let key = Blob(key);
+        if !key.0.starts_with(&layout::prefix(&name)) {
+            let what = format!("{} does not stand in the election {}", key.escaped(), Blob(name).escaped());
+            return Err(Failure::usage(what, "the key begins with the election's name and a slash"));
+        }
+        let delete = Delete { keys: Keys::Key(key.clone()), prev: false };
+        match self.write(StrongRequest::Delete(delete), &How::default()).await?.result {
+            StrongResult::Deleted { deleted: 0, .. } => {
+                let hint = "`starling elect leader` tells who leads, with the key";
+                Err(Failure::nothing(format!("nobody stands there with the key {}", key.escaped()), hint))
+            }
+            StrongResult::Deleted { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, create_revision: u64, mod_revision: u64) -> StrongEvent {
+        let kv = KeyValue { key: key.into(), create_revision, mod_revision, ..KeyValue::default() };
+        StrongEvent::Put { kv }
+    }
+
+    #[test]
+    fn the_first_candidate_leads_until_it_goes() {
+        let mut all = Candidates::default();
+        let leader = |all: &Candidates| all.leader().map(|kv| (kv.key.escaped(), kv.mod_revision));
+        assert_eq!(leader(&all), None);
+        all.tell(put("e/b", 5, 5));
+        all.tell(put("e/a", 7, 7));
+        assert_eq!(leader(&all), Some(("e/b".into(), 5)));
+        // It says something else, and leads as before.
+        all.tell(put("e/b", 5, 8));
+        assert_eq!(leader(&all), Some(("e/b".into(), 8)));
+        all.tell(StrongEvent::Delete { key: "e/b".into(), revision: 9 });
+        assert_eq!(leader(&all), Some(("e/a".into(), 7)));
+        // It comes back, and stands behind.
+        all.tell(put("e/b", 10, 10));
+        assert_eq!(leader(&all), Some(("e/a".into(), 7)));
+    }
+}

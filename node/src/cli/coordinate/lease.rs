@@ -1,0 +1,107 @@
+//! Leases by themselves.
+
+use std::time::Duration;
+
+use serde_json::json;
+use starling_api::strong::{StrongRequest, StrongResult};
+use starling_strong::line;
+
+use super::args::LeaseCommand;
+use super::child::Ended;
+use super::expiry::{Expiry, now};
+use super::signals::Signals;
+use super::tenure::Tenure;
+use crate::cli::Session;
+use crate::cli::args::Output;
+use crate::cli::print::{self, Result};
+use crate::cli::strong::{How, unexpected};
+
+impl Session {
+    pub(in crate::cli) async fn lease(&self, command: LeaseCommand) -> Result {
+        self.need_strong("leases").await?;
+        match command {
+            LeaseCommand::Grant { ttl } => self.grant_lease(ttl).await,
+            LeaseCommand::Revoke { id } => {
+                self.write(StrongRequest::LeaseRevoke { id }, &How::default()).await.map(drop)
+            }
+            LeaseCommand::KeepAlive { id, once } => self.keep_lease(id, once).await,
+            LeaseCommand::Info { id } => self.show_lease(id).await,
+            LeaseCommand::Ls => self.list_leases().await,
+        }
+    }
+
+    async fn grant_lease(&self, ttl_ms: u64) -> Result {
+        let grant = StrongRequest::LeaseGrant { id: 0, ttl_ms };
+        match self.write(grant, &How::default()).await?.result {
+            StrongResult::LeaseGranted { id, ttl_ms } => match self.output {
+                Output::Json => print::json(&json!({ "lease": line::hex(id), "ttl_ms": ttl_ms })),
+                Output::Table | Output::Raw => print::line(line::hex(id)),
+            },
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn keep_lease(&self, id: i64, once: bool) -> Result {
+        let mut signals = Signals::watch()?;
+        let sent = now();
+        let request = StrongRequest::KeepAlive { id };
+        let ttl_ms = match self.client.ask(&self.keyspace, &request.into()).await?.result {
+            StrongResult::KeptAlive { ttl_ms, .. } => ttl_ms,
+            other => return Err(unexpected(&other)),
+        };
+        match self.output {
+            Output::Json => print::json(&json!({ "lease": line::hex(id), "ttl_ms": ttl_ms }))?,
+            Output::Raw => print::line(ttl_ms.to_string())?,
+            Output::Table => print::line(format!("{} lasts {}", line::hex(id), seconds(ttl_ms)))?,
+        }
+        if once {
+            return Ok(());
+        }
+        let mut tenure = Tenure::keep(self, id, Expiry::new(sent, Duration::from_millis(ttl_ms)));
+        let ended = tokio::select! {
+            biased;
+            lost = tenure.lost() => Ended::Lost(lost),
+            _ = signals.end() => Ended::Exited(0),
+        };
+        ended.result(&format!("lease {}", line::hex(id)))
+    }
+
+    async fn show_lease(&self, id: i64) -> Result {
+        let answer = self.client.ask(&self.keyspace, &StrongRequest::TimeToLive { id }.into()).await?;
+        let StrongResult::TimeToLive { granted_ms, left_ms, keys, .. } = answer.result else {
+            return Err(unexpected(&answer.result));
+        };
+        match self.output {
+            Output::Json => print::json(
+                &json!({ "lease": line::hex(id), "granted_ms": granted_ms, "left_ms": left_ms, "keys": keys }),
+            ),
+            Output::Raw => print::line(left_ms.to_string()),
+            Output::Table => {
+                let keys: Vec<_> = keys.iter().map(starling_api::Blob::escaped).collect();
+                print::pairs([
+                    ("lease", line::hex(id)),
+                    ("lasts", seconds(granted_ms)),
+                    ("left", seconds(left_ms)),
+                    ("keys", keys.join(", ")),
+                ])
+            }
+        }
+    }
+
+    async fn list_leases(&self) -> Result {
+        let leases = match self.client.ask(&self.keyspace, &StrongRequest::Leases.into()).await?.result {
+            StrongResult::Leases { leases } => leases,
+            other => return Err(unexpected(&other)),
+        };
+        let leases: Vec<String> = leases.into_iter().map(line::hex).collect();
+        match self.output {
+            Output::Json => print::json(&json!({ "leases": leases })),
+            Output::Table | Output::Raw => leases.iter().try_for_each(print::line),
+        }
+    }
+}
+
+/// A lease's time for people.
+pub fn seconds(ms: u64) -> String {
+    format!("{:.1}s", ms as f64 / 1000.0)
+}
