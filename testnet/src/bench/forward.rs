@@ -7,11 +7,11 @@ use starling_load::Work;
 use starling_report::{Report, median, number};
 
 use crate::Common;
+use crate::bench::keyspace::{create, led, served};
 use crate::error::{Error, Result};
 use crate::network::{Network, Plan};
 use crate::progress::Phase;
 use crate::show::start;
-use crate::strong::{create, led, served};
 
 /// The keyspace, and who has it.
 const KEYSPACE: &str = "orders";

@@ -9,6 +9,7 @@ mod etcd;
 mod failover;
 mod forward;
 mod idle;
+mod keyspace;
 mod latency;
 mod million;
 mod namespace;

@@ -8,11 +8,11 @@ use starling_report::{Report, bytes, number};
 use super::namespace;
 use super::window::Window;
 use crate::Common;
+use crate::bench::keyspace::{create, served};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::progress::Phase;
 use crate::show::start;
-use crate::strong::{create, served};
 
 /// Voters of each keyspace.
 const VOTERS: usize = 3;

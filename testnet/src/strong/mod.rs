@@ -137,7 +137,7 @@ async fn create(members: &Members) -> Result<()> {
     let phase =
         Phase::begin(format!("a strong keyspace on {} of {} nodes", members.voters(), members.count()), 0);
     let on = (0..members.voters()).map(|voter| members.name(voter)).collect();
-    let create = CreateKeyspace { name: KEYSPACE.into(), voters: members.voters() as u8, on };
+    let create = CreateKeyspace { name: KEYSPACE.into(), voters: members.voters() as u8, on, manual: false };
     let outsider = members.count() - 1;
     let client = settle::client(members, outsider)?;
     // It has to have heard of the others.

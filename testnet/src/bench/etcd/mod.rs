@@ -13,11 +13,11 @@ use serde::Serialize;
 use starling_report::{Report, median, number};
 
 use crate::Common;
+use crate::bench::keyspace::{create, served};
 use crate::error::{Error, Result};
 use crate::network::{Network, Plan};
 use crate::progress::Phase;
 use crate::show::start;
-use crate::strong::{create, served};
 
 use cluster::Cluster;
 use loads::{LOADS, VALUE_BYTES};

@@ -8,11 +8,11 @@ use starling_load::Work;
 use starling_report::{Report, number};
 
 use super::{KEYSPACE, MEMBERS, OUTSIDER};
+use crate::bench::keyspace::led;
 use crate::error::{Error, Result};
 use crate::load::VALUE_BYTES;
 use crate::network::Network;
 use crate::progress::Phase;
-use crate::strong::led;
 use crate::usage::machine_time;
 
 /// Clients, and the connections that they share.

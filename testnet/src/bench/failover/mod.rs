@@ -11,11 +11,11 @@ use serde::Serialize;
 use starling_report::{Report, Summary, millis, number};
 
 use crate::Common;
+use crate::bench::keyspace::{create, served};
 use crate::error::Result;
 use crate::network::{Network, Plan, generator};
 use crate::progress::Phase;
 use crate::show::start;
-use crate::strong::{create, served};
 
 use elections::Loaded;
 use trial::{Fault, Trial};

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use super::writer::Writer;
 use super::{KEYSPACE, MEMBERS, OUTSIDER};
+use crate::bench::keyspace::{caught_up, led, served};
 use crate::error::{Error, Result};
 use crate::network::{Network, Stopped};
-use crate::strong::{caught_up, led, served};
 
 /// Writes before the fault: it meets a client that is at work.
 const LEAD_WRITES: u32 = 20;

@@ -28,9 +28,10 @@ pub struct Led {
 
 /// Makes a keyspace on these replicas.
 pub async fn create(network: &Network, keyspace: &str, on: &[usize]) -> Result<()> {
-    let names = on.iter().map(|index| network.node(*index).name().to_string());
-    let create = CreateKeyspace { name: keyspace.into(), voters: on.len() as u8, on: names.collect() };
     let first = network.node(*on.first().ok_or_else(|| Error::Broken("a keyspace on no node".into()))?);
+    let voters = on.len() as u8;
+    let on = on.iter().map(|index| network.node(*index).name().to_string()).collect();
+    let create = CreateKeyspace { name: keyspace.into(), voters, on, manual: false };
     // Whoever makes it may not have heard of the others yet.
     wait_until(&format!("the keyspace {keyspace} is made"), DEADLINE, POLL, async || {
         match first.client()?.create_keyspace(&create).await {
