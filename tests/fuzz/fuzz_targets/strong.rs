@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use starling_core::strong::{Hint, Strong, StrongInput, StrongMessage, StrongOutput};
+use starling_core::strong::{
+    Hint, Strong, StrongInput, StrongMessage, StrongOutput, decode_frame, encode_frames,
+};
 use starling_kv::MemoryEngine;
 use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord, Role};
@@ -38,9 +40,10 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(hint) = Hint::decode(bytes) {
         assert_eq!(Hint::decode(&hint.encode()), Ok(hint));
     }
-    let payload = Payload(bytes.to_vec().into());
-    let Ok(message) = StrongMessage::decode(&payload) else { return };
-    assert_eq!(StrongMessage::decode(&message.encode()), Ok(message));
+    let frame = Payload(bytes.to_vec().into());
+    let Ok(messages) = decode_frame(&frame) else { return };
+    let again = encode_frames(&messages).iter().flat_map(decode_frame).flatten().collect::<Vec<_>>();
+    assert_eq!(again, messages);
 
     let engine = MemoryEngine::new();
     let mut strong = Strong::open(engine, record(1), None, [7; 32], 0).expect("a memory engine opens");
@@ -48,9 +51,11 @@ fuzz_target!(|bytes: &[u8]| {
     let found = StrongMessage::Found { group: GROUP, keyspace: "orders".into(), founders };
     let from = NodeId([2; 32]);
     strong.handle(0, StrongInput::Up(record(2)));
-    strong.handle(0, StrongInput::Message { from, payload: found.encode() });
+    for frame in encode_frames(&[found]) {
+        strong.handle(0, StrongInput::Frame { from, frame });
+    }
     (1..=20).for_each(|turn| pass(&mut strong, turn * 100));
     assert!(strong.leads("orders"), "alone it leads");
-    strong.handle(2_100, StrongInput::Message { from, payload });
+    strong.handle(2_100, StrongInput::Frame { from, frame });
     (22..=40).for_each(|turn| pass(&mut strong, turn * 100));
 });
