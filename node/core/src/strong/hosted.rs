@@ -237,15 +237,18 @@ impl<E: Engine> Strong<E> {
                 self.send(&node, StrongMessage::Invite { group, keyspace, member, members, manual });
             }
             Output::Removed => self.forget_group(now_ms, group),
-            Output::Notice(notice) => self.on_group_notice(group, notice),
+            Output::Notice(notice) => self.on_group_notice(now_ms, group, notice),
         }
     }
 
-    fn on_group_notice(&mut self, group: GroupId, notice: Notice) {
+    fn on_group_notice(&mut self, now_ms: u64, group: GroupId, notice: Notice) {
         let Some(hosted) = self.groups.get(&group) else { return };
         let keyspace = hosted.keyspace.clone();
-        if matches!(notice, Notice::Leader { node: Some(node), .. } if node == self.me.id.0) {
-            self.publish(group);
+        if let Notice::Leader { node: Some(node), .. } = notice {
+            if node == self.me.id.0 {
+                self.publish(group);
+            }
+            self.led_by(now_ms, &keyspace, node);
         }
         self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
     }

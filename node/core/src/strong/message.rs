@@ -172,6 +172,11 @@ fn are_bounded(records: &[NodeRecord]) -> bool {
 }
 
 impl Hint {
+    /// Who led then.
+    pub fn leader(&self) -> Option<NodeKey> {
+        self.members.first().map(|record| record.id.0)
+    }
+
     /// For the reserved keyspace.
     pub fn encode(&self) -> Bytes {
         let mut bytes = vec![FORMAT];

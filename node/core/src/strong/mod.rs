@@ -315,7 +315,10 @@ impl<E: Engine> Strong<E> {
 
     /// Whether this node has a replica of a keyspace, or knows where it is.
     pub(crate) fn knows(&self, keyspace: &str) -> bool {
-        self.places.contains_key(keyspace) || self.hosted(keyspace).is_some() || self.is_ambiguous(keyspace)
+        self.places.contains_key(keyspace)
+            || self.hosted(keyspace).is_some()
+            || self.is_ambiguous(keyspace)
+            || self.is_asked(keyspace)
     }
 
     /// Whether a keyspace was made more than once, as far as this node has heard.
@@ -488,13 +491,14 @@ impl<E: Engine> Strong<E> {
         } else {
             self.ambiguous.remove(keyspace);
         }
-        let is_new = !hints.is_empty() && !self.places.contains_key(keyspace);
-        if let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) {
-            self.doubt(&hint);
-            self.remember(keyspace.into(), hint);
-        }
-        if is_new {
-            self.attempt_waiting(now_ms, keyspace);
+        let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) else { return };
+        self.doubt(&hint);
+        let known = self.places.get(keyspace);
+        let is_new = known.is_none_or(|known| known.group != hint.group || known.term < hint.term);
+        let leader = hint.leader();
+        self.remember(keyspace.into(), hint);
+        if let Some(leader) = leader.filter(|_| is_new) {
+            self.led_by(now_ms, keyspace, leader);
         }
     }
 

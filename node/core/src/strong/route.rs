@@ -243,13 +243,34 @@ impl<E: Engine> Strong<E> {
         order.find(|node| self.breaker.allows(node, now_ms))
     }
 
-    /// It has come out where a keyspace is.
-    pub(super) fn attempt_waiting(&mut self, now_ms: u64, keyspace: &str) {
-        let waits = |route: &Route| route.keyspace == keyspace && route.asked.is_none();
-        let waiting = self.routes.iter().filter(|(_, route)| waits(route));
-        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+    /// It has come out who leads a keyspace. Requests that wait are asked there at once, and so are those that
+    /// another node was asked and has not answered, if they may be asked twice: it may have stopped.
+    pub(super) fn led_by(&mut self, now_ms: u64, keyspace: &str, leader: NodeKey) {
+        let me = self.me.id.0;
+        let is_elsewhere = |route: &Route| match route.asked {
+            None => true,
+            // A group here redirects what it does not answer.
+            Some(asked) => {
+                asked != leader
+                    && asked != me
+                    && route.may_repeat()
+                    && matches!(&route.what, What::Request(_, options) if !options.stale)
+            }
+        };
+        let routes =
+            self.routes.iter().filter(|(_, route)| route.keyspace == keyspace && is_elsewhere(route));
+        for id in routes.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(route) = self.routes.get_mut(&id) else { continue };
+            route.asked = None;
+            route.hint = Some(leader);
+            route.hopeless_since = None;
             self.attempt(now_ms, id);
         }
+    }
+
+    /// Whether a request for a keyspace is under way.
+    pub(super) fn is_asked(&self, keyspace: &str) -> bool {
+        self.routes.values().any(|route| route.keyspace == keyspace)
     }
 
     /// Tries again later, longer each time; the keyspace may be somewhere else by then.

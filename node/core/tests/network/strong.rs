@@ -1,5 +1,6 @@
 //! Strong keyspaces: any node serves any client.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::world::World;
@@ -9,8 +10,8 @@ use starling_kv::Engine;
 use starling_kv::engine::{Family, View};
 use starling_proto::{NodeId, Role};
 use starling_strong::api::{
-    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, Status, Txn, TxnOp, Watch,
-    WatchUpdate, Write,
+    Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, RequestId, Status, Txn, TxnOp,
+    Watch, WatchUpdate, Write,
 };
 
 /// A network of `replicas` behind one seed, settled.
@@ -131,6 +132,28 @@ fn a_dead_leader_costs_a_fraction_of_a_second() {
     world.run(3_000);
     let (read, _) = answer(&mut world, leads, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("after"), "through the one that was dead");
+}
+
+#[test]
+fn who_waits_for_a_silent_leader_is_sent_to_the_next_one() {
+    let mut world = settled(3, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    answer(&mut world, outside, "orders", put("k", "before")).0.expect("written");
+    let leads = leader(&mut world, "orders", &members);
+    // Its links stay: it has stopped, and nobody is told.
+    world.groups = BTreeMap::from([(leads, 1)]);
+    let token = world.token();
+    let id = Some(RequestId { client: 7, seq: 1, answered_below: 1 });
+    let options = Options { timeout_ms: 5_000, stale: false, id, fence: None };
+    let (keyspace, request) = ("orders".into(), put("k", "after"));
+    world.input(outside, Input::Strong { token, keyspace, request, options });
+    let read = ask(&mut world, outside, "orders", get("k"), 5_000);
+    // An election takes 500 to 900 ms; a node that is asked and silent is given up after 1,500 ms.
+    let answered = |w: &World| [token, read].iter().all(|token| w.nodes[outside].answers.contains_key(token));
+    world.run_until(1_200, "both are answered", answered);
+    world.nodes[outside].answers[&token].clone().expect("written");
+    world.nodes[outside].answers[&read].clone().expect("read");
 }
 
 #[test]
