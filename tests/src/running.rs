@@ -10,7 +10,8 @@ use crate::command::{Answer, command};
 use crate::node::Node;
 use crate::wait::wait_until;
 
-/// A process that is killed when it is dropped, and its output.
+/// A process that is killed when it is dropped, and its output. Its standard input ends then too: what it has
+/// started in its turn reads that, and ends with it.
 pub struct Running {
     line: String,
     child: Child,
@@ -21,7 +22,7 @@ impl Running {
     /// Starts a command.
     pub fn start(mut command: Command) -> Self {
         let line = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         Self { line, child, lines }

@@ -97,16 +97,15 @@ async fn a_holder_that_is_paused_loses_the_lock_and_its_command_is_killed() {
     let nodes = flock().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| dir.path().join(name);
-    // The command does not end when it is told to, nor does what it has started.
-    let script = "trap '' TERM; sleep 1000 & echo \"$! $STARLING_LOCK_TOKEN\" >\"$1/first\"; \
-                  while :; do sleep 1; done";
+    // The command does not end when it is told to, nor does what it has started: only with this test.
+    let script = "trap '' TERM; exec 3<&0; cat <&3 & echo \"$! $STARLING_LOCK_TOKEN\" >\"$1/first\"; cat <&3";
     let dir_name = dir.path().to_str().expect("text");
     let args = ["lock", "job", "--ttl", "1s", "--grace", "500ms", "--", "sh", "-c", script, "sh", dir_name];
     let mut paused = nodes[0].begin(of(&args));
     let first = written(&path("first")).await;
     let (child, stale) = first.split_once(' ').expect("two words");
     paused.signal(Signal::STOP);
-    let script = "echo $STARLING_LOCK_TOKEN >\"$1/second\"; sleep 1000";
+    let script = "echo $STARLING_LOCK_TOKEN >\"$1/second\"; cat";
     let mut second = nodes[1].begin(of(&["lock", "job", "--", "sh", "-c", script, "sh", dir_name]));
     let fresh = written(&path("second")).await;
     assert!(fresh.parse::<u64>().expect("a number") > stale.parse().expect("a number"));
@@ -147,7 +146,7 @@ async fn a_lock_outlives_the_death_of_the_leader() {
 #[tokio::test]
 async fn signals_reach_the_command_and_the_lock_is_given_back() {
     let nodes = flock().await;
-    let script = "trap 'exit 33' USR1; echo ready; while :; do sleep 0.02; done";
+    let script = "trap 'exit 33' USR1; echo ready; while kill -0 $PPID; do sleep 0.02; done";
     let mut holder = nodes[0].begin(of(&["lock", "job", "--", "sh", "-c", script]));
     assert_eq!(holder.next_line(), "ready");
     let mut waiter = nodes[1].begin(of(&["lock", "job", "--", "true"]));
@@ -193,7 +192,7 @@ async fn observers_see_who_leads_and_a_leader_can_be_made_to_resign() {
     let mut anna = nodes[0].begin(of(&["--output", "json", "elect", "campaign", "boss", "anna"]));
     let won: Value = serde_json::from_str(&anna.next_line()).expect("JSON");
     assert_eq!(seen()["leader"]["value"], "anna");
-    let mut bert = nodes[1].begin(of(&["elect", "campaign", "boss", "bert", "--", "sleep", "1000"]));
+    let mut bert = nodes[1].begin(of(&["elect", "campaign", "boss", "bert", "--", "cat"]));
     wait_until("bert stands", async || {
         let listed = nodes[3].run(of(&["--output", "raw", "ls", "boss/"])).ok();
         if listed.lines().count() == 2 { Ok(()) } else { Err(listed) }
@@ -220,7 +219,7 @@ async fn observers_see_who_leads_and_a_leader_can_be_made_to_resign() {
 
 /// Takes items until there are none; each under a name, asked for again while it is not known what came of it.
 fn take_all(node: &Node, taker: usize) -> Vec<String> {
-    let mut taken = Vec::new();
+    let mut items = Vec::new();
     for count in 1u32.. {
         let id = format!("{taker:x}{count:08x}");
         let pop = || node.run(of(&["queue", "pop", "jobs", "--request-id", &id]));
@@ -235,9 +234,9 @@ fn take_all(node: &Node, taker: usize) -> Vec<String> {
         if answer.code == 3 {
             break;
         }
-        taken.push(answer.ok());
+        items.push(answer.ok());
     }
-    taken
+    items
 }
 
 #[tokio::test]
