@@ -100,12 +100,12 @@ pub fn decide(calls: &[Call]) -> Decided {
         places.entry(register).or_insert(next);
     }
     let mut decided = Decided { calls: Vec::new(), erasures: vec![Vec::new(); places.len()] };
-    let placed = |pairs: &[(Register, u64)]| {
+    let numbered = |pairs: &[(Register, u64)]| {
         pairs.iter().map(|(register, value)| (places[register], *value)).collect()
     };
     for (call, end) in calls.iter().zip(ends) {
         if let Some(end) = end {
-            let (seen, written) = (placed(&call.op.seen), placed(&call.op.written));
+            let (seen, written) = (numbered(&call.op.seen), numbered(&call.op.written));
             decided.calls.push(Done { seen, written, start: call.start, end });
         } else if call.outcome == Outcome::Unknown {
             for (register, _) in call.op.written.iter().filter(|(_, value)| *value == 0) {

@@ -58,7 +58,8 @@ impl Log {
 
     /// Changes after one revision, up to another, in order.
     pub(crate) fn between(&self, after: u64, to: u64) -> impl Iterator<Item = &Change> {
-        self.changes.range(after + 1..to.max(after) + 1).flat_map(|(_, changes)| changes)
+        let later = self.changes.range(after + 1..);
+        later.take_while(move |(revision, _)| **revision <= to).flat_map(|(_, changes)| changes)
     }
 
     /// The keys there are in the end, each with its last change.
@@ -103,16 +104,13 @@ pub mod tests {
         let mut created = BTreeMap::new();
         for (at, (key, value)) in changes.iter().enumerate() {
             let revision = at as u64 + 2;
-            let change = match value {
-                Some(value) => {
-                    let (create_revision, version) = created.entry(*key).or_insert((revision, 0));
-                    *version += 1;
-                    change(key, Some(value), revision, *create_revision, *version)
-                }
-                None => {
-                    created.remove(key);
-                    change(key, None, revision, 0, 0)
-                }
+            let change = if let Some(value) = value {
+                let (create_revision, version) = created.entry(*key).or_insert((revision, 0));
+                *version += 1;
+                change(key, Some(value), revision, *create_revision, *version)
+            } else {
+                created.remove(key);
+                change(key, None, revision, 0, 0)
             };
             log.note("a test", revision, vec![change]).expect("in order");
         }

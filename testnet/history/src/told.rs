@@ -141,7 +141,9 @@ mod tests {
         watcher.broken();
         assert_eq!(watcher.resumes_from(), 3);
         for (_, changes) in log.revisions().skip(1) {
-            changes.iter().for_each(|change| watcher.change(change.clone()).expect("in order"));
+            for change in changes {
+                watcher.change(change.clone()).expect("in order");
+            }
         }
         watcher.check("w", &log, |_| true).expect("everything once");
         watcher.compacted(4);

@@ -31,12 +31,12 @@ pub type Verdicts = Vec<(&'static str, Checked)>;
 
 /// Checks everything; what was noted while clients ran is a violation too.
 pub fn judge(histories: &Histories, notes: &[String]) -> Verdicts {
-    let noted = match notes {
+    let meanwhile = match notes {
         [] => Ok(()),
         notes => Err(Violation(notes.join("\n"))),
     };
     let mut verdicts = vec![
-        ("answers as they must be, and no lease ended early", noted),
+        ("answers as they must be, and no lease ended early", meanwhile),
         ("linearizable, searched key by key", linearizable(&histories.calls)),
     ];
     let log = match log(&histories.watchers) {

@@ -66,7 +66,7 @@ impl RegisterClient {
             let (op, outcome) = match fate {
                 Fate::Done(answer) => {
                     let revision = answer.revision;
-                    (self.understand(op, &answer), Outcome::Answered { end, revision })
+                    (self.understand(&op, &answer), Outcome::Answered { end, revision })
                 }
                 Fate::Failed => (op, Outcome::Failed),
                 Fate::Unknown => (op, Outcome::Unknown),
@@ -148,20 +148,20 @@ impl RegisterClient {
     }
 
     /// What was done, as the answer says.
-    fn understand(&mut self, op: Op, answer: &StrongAnswer) -> Op {
+    fn understand(&mut self, op: &Op, answer: &StrongAnswer) -> Op {
         let op = match &answer.result {
-            StrongResult::Found(found) => self.seen(&op, &[found]).map(|seen| Op { seen, ..op.clone() }),
+            StrongResult::Found(found) => self.seen(op, &[found]).map(|seen| Op { seen, ..op.clone() }),
             StrongResult::Put { prev: Some(prev) } => {
-                number_of(prev).map(|seen| Op { seen: seen_of(&op, seen), ..op.clone() })
+                number_of(prev).map(|seen| Op { seen: seen_of(op, seen), ..op.clone() })
             }
             StrongResult::Put { prev: None } => Some(op.clone()),
             StrongResult::Deleted { deleted: 0, .. } => {
-                Some(Op { seen: seen_of(&op, 0), written: Vec::new() })
+                Some(Op { seen: seen_of(op, 0), written: Vec::new() })
             }
             StrongResult::Deleted { prev, .. } if prev.len() == 1 => {
-                number_of(&prev[0]).map(|seen| Op { seen: seen_of(&op, seen), ..op.clone() })
+                number_of(&prev[0]).map(|seen| Op { seen: seen_of(op, seen), ..op.clone() })
             }
-            StrongResult::Txn { succeeded, results } => self.transaction(&op, *succeeded, results),
+            StrongResult::Txn { succeeded, results } => self.transaction(op, *succeeded, results),
             _ => None,
         };
         let op = op.unwrap_or_else(|| {
@@ -200,7 +200,7 @@ impl RegisterClient {
         let mut seen = Vec::new();
         for (register, found) in registers.into_iter().zip(found) {
             let kv = found.kvs.first();
-            let value = kv.map_or(Some(0), |kv| number_of(kv))?;
+            let value = kv.map_or(Some(0), number_of)?;
             self.known.insert(register, (value, kv.map_or(0, |kv| kv.mod_revision)));
             seen.push((register, value));
         }

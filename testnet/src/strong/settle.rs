@@ -88,14 +88,14 @@ pub async fn states(members: &Members) -> Result<Vec<(String, Vec<Change>)>> {
 
 /// Everything, page by page. Nobody writes meanwhile.
 async fn read_all(client: &Client, stale: bool) -> std::result::Result<Vec<Change>, starling_api::Error> {
-    let (mut state, mut from) = (Vec::<Change>::new(), Blob(Vec::new()));
+    let (mut kept, mut from) = (Vec::<Change>::new(), Blob(Vec::new()));
     loop {
         let get = Get::of(Keys::Range { from, to: None });
         let call = StrongCall { stale, ..StrongRequest::Get(get).into() };
         let answer = client.ask(KEYSPACE, &call).await?;
-        let StrongResult::Found(found) = answer.result else { return Ok(state) };
-        state.extend(found.kvs.into_iter().map(put));
-        let Some(last) = state.last().filter(|_| found.more) else { return Ok(state) };
+        let StrongResult::Found(found) = answer.result else { return Ok(kept) };
+        kept.extend(found.kvs.into_iter().map(put));
+        let Some(last) = kept.last().filter(|_| found.more) else { return Ok(kept) };
         from = Blob([&last.key[..], &[0]].concat());
     }
 }

@@ -93,18 +93,17 @@ impl Watcher {
                 () = &mut stay => break,
                 _ = end.changed() => continue,
             };
-            match event {
-                Some(Ok(event)) => {
-                    if matches!(self.hear(event), Heard::Ended) {
-                        self.tally.count(|counts| counts.watches_lost += 1);
-                        return;
-                    }
+            let is_over = match event {
+                Some(Ok(event)) => matches!(self.hear(event), Heard::Ended).then_some(true),
+                // Its node is gone, perhaps in the middle of a revision.
+                Some(Err(_)) | None => Some(false),
+            };
+            if let Some(is_whole) = is_over {
+                self.tally.count(|counts| counts.watches_lost += 1);
+                if is_whole {
+                    return;
                 }
-                // Its node is gone.
-                Some(Err(_)) | None => {
-                    self.tally.count(|counts| counts.watches_lost += 1);
-                    break;
-                }
+                break;
             }
         }
         // It may have been told only a part of its last revision.
