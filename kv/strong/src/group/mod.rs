@@ -31,7 +31,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use starling_kv::Engine;
 
-use crate::api::{Options, Request, Write};
+use crate::api::Write;
 use crate::log::{FOUNDED_AT, Log};
 use crate::machine::{Command, Machine};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
@@ -223,6 +223,13 @@ impl<E: Engine> Group<E> {
 
     /// Takes one input. Never fails: a group that cannot go on stops, and says so.
     pub fn handle(&mut self, now_ms: u64, input: Input) {
+        self.take(now_ms, input);
+        self.follow(now_ms);
+    }
+
+    /// The same for one of several inputs that come together: what follows from them follows together, at
+    /// [`Group::follow`].
+    pub fn take(&mut self, now_ms: u64, input: Input) {
         if self.stopped.is_some() {
             self.refuse(&input);
             return;
@@ -234,7 +241,7 @@ impl<E: Engine> Group<E> {
             }
             Input::Message { from, message } => {
                 if let Err(stop) = self.on_message(now_ms, from, message) {
-                    return self.stop(stop);
+                    self.stop(stop);
                 }
             }
             Input::PeerDown(node) => self.handle_peer_down(now_ms, &node),
@@ -242,21 +249,9 @@ impl<E: Engine> Group<E> {
             Input::SetVoters { token, nodes } => self.handle_set_voters(now_ms, token, nodes),
             Input::Transfer { token, to } => self.handle_transfer(token, &to),
         }
-        self.settle(now_ms);
     }
 
-    /// Takes a request like [`Input::Request`], one of several: what follows from them follows together,
-    /// at [`Group::follow`].
-    pub fn ask(&mut self, now_ms: u64, token: Token, request: Request, options: &Options) {
-        if self.stopped.is_some() {
-            let options = options.clone();
-            self.refuse(&Input::Request { token, request, options });
-        } else {
-            self.handle_request(now_ms, token, request, options);
-        }
-    }
-
-    /// Everything that follows from [`Group::ask`].
+    /// Everything that follows from [`Group::take`].
     pub fn follow(&mut self, now_ms: u64) {
         if self.stopped.is_none() {
             self.settle(now_ms);

@@ -174,9 +174,9 @@ impl<E: Engine> Strong<E> {
         self.begin_removing(now_ms, group, keyspace);
     }
 
+    /// When the next tick is due is known once everything has followed from this one.
     pub(super) fn tick(&mut self, now_ms: u64, group: GroupId) {
         self.feed(now_ms, group, Input::Timeout);
-        self.tick_later(now_ms, group);
     }
 
     fn tick_later(&mut self, now_ms: u64, group: GroupId) {
@@ -188,7 +188,7 @@ impl<E: Engine> Strong<E> {
 
     pub(super) fn feed(&mut self, now_ms: u64, group: GroupId, input: Input) {
         if let Some(hosted) = self.groups.get_mut(&group) {
-            hosted.group.handle(now_ms, input);
+            hosted.group.take(now_ms, input);
             self.touched.insert(group);
         }
     }

@@ -370,7 +370,7 @@ impl<E: Engine> Strong<E> {
                 self.forget_group(now_ms, group);
             }
             StrongMessage::Ask { id, group, request, options } => {
-                self.on_ask(now_ms, from, id, group, request, &options);
+                self.on_ask(now_ms, from, id, group, request, options);
             }
             StrongMessage::Answered { id, result } => self.finish(id, result),
             StrongMessage::Elsewhere { id, leader, missing } => {

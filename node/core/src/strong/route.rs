@@ -194,7 +194,7 @@ impl<E: Engine> Strong<E> {
             match what {
                 What::Request(request, options) => {
                     let options = Options { timeout_ms: left_ms, ..options };
-                    self.ask_group(now_ms, group, Origin::Here(id), request, &options);
+                    self.ask_group(now_ms, group, Origin::Here(id), request, options);
                 }
                 What::Manage(change) => self.manage_group(now_ms, group, Origin::Here(id), change),
                 What::Status { .. } => {

@@ -28,7 +28,7 @@ impl<E: Engine> Strong<E> {
         id: u64,
         group: GroupId,
         request: Request,
-        options: &Options,
+        options: Options,
     ) {
         if !self.groups.contains_key(&group) {
             self.send(&from, StrongMessage::Elsewhere { id, leader: None, missing: Vec::new() });
@@ -45,14 +45,11 @@ impl<E: Engine> Strong<E> {
         group: GroupId,
         origin: Origin,
         request: Request,
-        options: &Options,
+        options: Options,
     ) {
         let token = self.fresh();
         self.origins.insert(token, origin);
-        if let Some(hosted) = self.groups.get_mut(&group) {
-            hosted.group.ask(now_ms, token, request, options);
-            self.touched.insert(group);
-        }
+        self.feed(now_ms, group, Input::Request { token, request, options });
     }
 
     pub(super) fn on_group_answer(&mut self, token: u64, result: Result<Answer, Failure>) {
