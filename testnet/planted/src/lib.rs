@@ -65,6 +65,8 @@ pub enum Bug {
     VoteForgotten,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutQuorum,
+    /// A follower answers reads without asking its leader what is committed.
+    FollowerDoesNotAsk,
     /// The last entry that was applied is applied again after a restart.
     AppliedTwice,
     /// Voters are changed from one entry to the next, without a majority of both.
@@ -79,10 +81,11 @@ pub enum Bug {
 
 impl Bug {
     /// Those of strong keyspaces, which their own simulated world has to catch.
-    pub const STRONG: [Self; 8] = [
+    pub const STRONG: [Self; 9] = [
         Self::AcknowledgedBeforeSync,
         Self::VoteForgotten,
         Self::ReadWithoutQuorum,
+        Self::FollowerDoesNotAsk,
         Self::AppliedTwice,
         Self::JointPhaseSkipped,
         Self::LeaseEndsEarly,

@@ -302,6 +302,12 @@ impl<E: Engine> Group<E> {
             requests.ready.push_back((committed, std::mem::take(&mut requests.reads)));
             return;
         }
+        #[cfg(planted)]
+        if !leads && starling_planted::on(starling_planted::Bug::FollowerDoesNotAsk) {
+            let committed = self.raw.raft.raft_log.committed;
+            requests.ready.push_back((committed, std::mem::take(&mut requests.reads)));
+            return;
+        }
         requests.next_round = requests.next_round.wrapping_add(1);
         let name = requests.next_round;
         requests.rounds.push_back(Round {
