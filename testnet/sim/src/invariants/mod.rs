@@ -26,6 +26,7 @@ mod watches;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use starling_core::strong::HINTS;
 use starling_kv::{Batch, Dot, MemoryEngine, Root, Store, delta};
 use starling_proto::Message;
 use starling_proto::message::{RumorMessage, SyncMessage};
@@ -200,6 +201,39 @@ impl Witness {
             memory.told_dead.add(dot);
         }
         memory.has_moved = true;
+    }
+
+    /// A node has handled something, and may have written by itself where its strong keyspaces are.
+    pub fn wrote_itself(&mut self, node: usize, store: &Store<MemoryEngine>, at_us: u64) {
+        // What clients write is looked at when it is committed.
+        let Some(last) = store.minted().filter(|_| self.commit.is_none()) else { return };
+        let first = self.memory(node).offered.last(last.actor) + 1;
+        if first > last.seq {
+            return;
+        }
+        let after = self.read(store);
+        for dot in (first..=last.seq).map(|seq| Dot { actor: last.actor, seq }) {
+            let verdict = minted::check_new(&self.history, dot);
+            self.judge("minted", Some(node), at_us, verdict);
+            self.history
+                .operations
+                .insert(dot, history::Minted { node, entry: after.live.get(&dot).cloned() });
+            let memory = &mut self.memories[node];
+            memory.offered.add(dot);
+            memory.held.add(dot);
+            if !after.alive.contains(dot) {
+                self.history.killed.add(dot);
+                memory.told_dead.add(dot);
+            }
+        }
+        // Whatever was said of these keyspaces before may have been superseded by it.
+        for dot in after.seen.minus(&after.alive) {
+            if self.history.entry(dot).is_some_and(|entry| entry.is_in(HINTS)) {
+                self.history.killed.add(dot);
+                self.memories[node].told_dead.add(dot);
+            }
+        }
+        self.memories[node].has_moved = true;
     }
 
     /// A message is about to be handled by a node.

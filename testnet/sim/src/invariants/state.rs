@@ -44,6 +44,11 @@ impl Entry {
         &self.place[1 + usize::from(self.place[0])..self.key_end()]
     }
 
+    /// Whether it is of this keyspace.
+    pub fn is_in(&self, keyspace: &str) -> bool {
+        self.place[1..].starts_with(keyspace.as_bytes()) && usize::from(self.place[0]) == keyspace.len()
+    }
+
     /// The tag of its data type.
     pub fn kind(&self) -> u8 {
         self.place[self.key_end() + 2]

@@ -224,6 +224,7 @@ impl World {
         let now = node.now(self.now_us);
         if let Some(core) = &mut node.core {
             core.handle(now, input);
+            self.note_own_writes(index);
             self.carry_out(index);
         }
     }

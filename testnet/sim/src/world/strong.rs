@@ -97,6 +97,16 @@ impl World {
         }
     }
 
+    /// Shows the witness what a node wrote without being asked, before others hear of it.
+    pub(super) fn note_own_writes(&mut self, index: usize) {
+        if self.strong.is_none() {
+            return;
+        }
+        if let (Some(witness), Some(store)) = (&mut self.witness, self.nodes[index].store()) {
+            witness.wrote_itself(index, store, self.now_us);
+        }
+    }
+
     /// Notes what a node said, and has it listened to.
     pub(super) fn hear(&mut self, index: usize, what: Heard) {
         let Some(strong) = &mut self.strong else { return };
