@@ -48,6 +48,8 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("no_snapshot", GroupMessage::NoSnapshot { index: 70_000 }),
         ("hash", GroupMessage::Hash { index: 70_000, hash: [0xab; 32] }),
         ("belong", GroupMessage::Belong { member: 3 }),
+        ("ask_index", GroupMessage::AskIndex { name: 70_000 }),
+        ("index", GroupMessage::Index { name: 70_000, index: 70_001 }),
     ];
     plain.chain(others).collect()
 }

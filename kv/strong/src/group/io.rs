@@ -52,6 +52,11 @@ pub enum GroupMessage {
         /// The hash.
         hash: [u8; 32],
     },
+    /// "Do I still belong to the group?" Answered only if not, by [`GroupMessage::Gone`].
+    Belong {
+        /// Its place in the group.
+        member: MemberId,
+    },
     /// "Once you know that you still lead: what is committed?" From a follower that has reads to serve.
     AskIndex {
         /// Its name for them.
@@ -63,11 +68,6 @@ pub enum GroupMessage {
         name: u64,
         /// The entry.
         index: u64,
-    },
-    /// "Do I still belong to the group?" Answered only if not, by [`GroupMessage::Gone`].
-    Belong {
-        /// Its place in the group.
-        member: MemberId,
     },
 }
 

@@ -9,10 +9,10 @@ use rand_chacha::ChaCha12Rng;
 
 /// Between two ticks, and between two heartbeats of a leader, milliseconds. All groups of a node tick at
 /// the same instants, so what they say to one peer travels in one frame.
-pub const TICK_MS: u64 = 100;
+pub const TICK_MS: u64 = 125;
 /// A leader that has not heard of a majority for so many ticks steps down.
 pub const QUORUM_TICKS: usize = 10;
-/// Without a word of the leader for so long, a member lets others be elected, milliseconds. Five
+/// Without a word of the leader for so long, a member lets others be elected, milliseconds. Four
 /// heartbeats: a stall of a busy machine is shorter.
 pub const LEASE_MS: u64 = 500;
 /// It then waits as long again as drawn from this many milliseconds, and campaigns. The first of two
