@@ -180,6 +180,8 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
         ("more", StrongMessage::More { id, updates: 64 }),
         ("progress", StrongMessage::Progress { id }),
         ("unwatch", StrongMessage::Unwatch { id }),
+        ("check", StrongMessage::Check { id, heard: 301, updates: 64 }),
+        ("checked", StrongMessage::Checked { id, told: 301 }),
     ];
     let ask = |request| StrongMessage::Ask { id, group, request, options: options() };
     all.extend(requests().map(|(name, request)| (name, ask(request))));

@@ -62,6 +62,10 @@ pub enum StrongMessage {
     Update { id: u64, number: u64, update: WatchUpdate },
     /// The watch has ended.
     Unwatch { id: u64 },
+    /// A watch that was told nothing for a while: so many updates have come, and so many more may.
+    Check { id: u64, heard: u64, updates: u32 },
+    /// So many updates were sent, all of them before this.
+    Checked { id: u64, told: u64 },
 }
 
 /// A change of who belongs to a group.

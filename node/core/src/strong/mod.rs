@@ -389,6 +389,8 @@ impl<E: Engine> Strong<E> {
                 self.on_update(now_ms, from, id, number, update);
             }
             StrongMessage::Unwatch { id } => self.on_unwatch(from, id),
+            StrongMessage::Check { id, heard, updates } => self.on_check(from, id, heard, updates),
+            StrongMessage::Checked { id, told } => self.on_checked(now_ms, from, id, told),
         }
     }
 

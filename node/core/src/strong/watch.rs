@@ -1,5 +1,6 @@
 //! Watches of clients here, served by a member here or elsewhere. A member that goes away is replaced by
-//! another one, from the revision after the last one told: the client notices nothing.
+//! another one, from the revision after the last one told: the client notices nothing. Where the last update
+//! was lost, no later one tells: a watch that has heard nothing for a while asks its member whether all has come.
 
 use std::cmp::Ordering;
 
@@ -21,6 +22,11 @@ const SERVED_MAX: usize = 65_536;
 const UPDATE_BYTES: usize = 256 << 10;
 /// Before a watch is begun again, milliseconds, and as long again at random.
 const AGAIN_MS: u64 = 100;
+/// A watch that another node serves and that was told nothing for so long is checked, milliseconds. A guess: as
+/// long as a watch may stand still where its last update was lost, and two small messages in that time else.
+const CHECK_MS: u64 = 15_000;
+/// Who does not answer that for so long is given up, milliseconds.
+const CHECKED_MS: u64 = 3_000;
 /// A watch that finds nobody for so long has ended, milliseconds.
 const LOST_MS: u64 = 30_000;
 
@@ -34,6 +40,8 @@ pub struct Watching {
     served: Option<(u64, NodeKey)>,
     /// Updates that came from there.
     heard: u64,
+    /// Whoever serves it was asked whether all has come, and has not answered.
+    checking: bool,
     /// The client knows that it stands.
     was_created: bool,
     attempts: u32,
@@ -76,6 +84,7 @@ impl<E: Engine> Strong<E> {
             updates,
             served: None,
             heard: 0,
+            checking: false,
             was_created: false,
             attempts: 0,
             lonely_since: None,
@@ -120,20 +129,59 @@ impl<E: Engine> Strong<E> {
     fn attach(&mut self, token: Token, id: u64, node: NodeKey) {
         let Some(watching) = self.watching.get_mut(&token) else { return };
         watching.attempts += 1;
-        watching.heard = 0;
+        (watching.heard, watching.checking) = (0, false);
         if let Some((before, _)) = watching.served.replace((id, node)) {
             self.watch_ids.remove(&before);
         }
         self.watch_ids.insert(id, token);
     }
 
-    /// The pause is over, or who was asked has not answered.
+    /// The pause is over, or nothing was told for a while, or who was asked has not answered.
     pub(super) fn watch_again(&mut self, now_ms: u64, token: Token) {
-        match self.watching.get(&token).map(|watching| watching.served.is_some()) {
-            Some(true) => self.watch_later(now_ms, token),
-            Some(false) => self.begin_watch(now_ms, token),
-            None => {}
+        let Some(watching) = self.watching.get_mut(&token) else { return };
+        match watching.served {
+            Some((id, node)) if watching.heard > 0 && !watching.checking => {
+                watching.checking = true;
+                let (heard, updates) = (watching.heard, watching.updates);
+                self.send(&node, StrongMessage::Check { id, heard, updates });
+                self.timers.set(Timer::Watch(token), Millis(now_ms + CHECKED_MS));
+            }
+            Some(_) => self.watch_later(now_ms, token),
+            None => self.begin_watch(now_ms, token),
         }
+    }
+
+    /// What came of it: nothing is on its way any more.
+    pub(super) fn on_checked(&mut self, now_ms: u64, from: NodeKey, id: u64, told: u64) {
+        let Some(token) = self.watch_ids.get(&id).copied() else { return };
+        let Some(watching) = self.watching.get_mut(&token) else { return };
+        if watching.served != Some((id, from)) {
+            return;
+        }
+        watching.checking = false;
+        if watching.heard < told {
+            self.send(&from, StrongMessage::Unwatch { id });
+            self.watch_later(now_ms, token);
+        } else {
+            self.timers.set(Timer::Watch(token), Millis(now_ms + CHECK_MS));
+        }
+    }
+
+    /// A watcher says how far it has come. What it may be told is set right: a message that granted more may have
+    /// been lost.
+    pub(super) fn on_check(&mut self, from: NodeKey, id: u64, heard: u64, updates: u32) {
+        let own = self.served_for.get(&(from, id)).copied();
+        let Some((own, served)) = own.and_then(|own| Some((own, self.served.get_mut(&own)?))) else {
+            let update = WatchUpdate::Lost { reason: "not served here any more".into() };
+            self.send(&from, StrongMessage::Update { id, number: heard, update });
+            return;
+        };
+        let told = served.told;
+        if told == heard {
+            served.updates = updates;
+            self.to_serve.insert(own);
+        }
+        self.send(&from, StrongMessage::Checked { id, told });
     }
 
     fn watch_later(&mut self, now_ms: u64, token: Token) {
@@ -244,8 +292,13 @@ impl<E: Engine> Strong<E> {
 
     fn tell_watch(&mut self, now_ms: u64, token: Token, update: WatchUpdate) {
         let Some(watching) = self.watching.get_mut(&token) else { return };
-        self.timers.cancel(&Timer::Watch(token));
-        watching.lonely_since = None;
+        let is_elsewhere = watching.served.is_some_and(|(_, node)| node != self.me.id.0);
+        if is_elsewhere {
+            self.timers.set(Timer::Watch(token), Millis(now_ms + CHECK_MS));
+        } else {
+            self.timers.cancel(&Timer::Watch(token));
+        }
+        (watching.lonely_since, watching.checking) = (None, false);
         let mut is_news = true;
         match &update {
             WatchUpdate::Created { revision } => {
@@ -259,6 +312,7 @@ impl<E: Engine> Strong<E> {
             }
             WatchUpdate::Compacted { .. } => {
                 self.watching.remove(&token);
+                self.timers.cancel(&Timer::Watch(token));
             }
             // The member is none any more, or has too much to do.
             WatchUpdate::Lost { .. } => {

@@ -247,6 +247,28 @@ fn a_watch_outlives_the_member_that_serves_it() {
 }
 
 #[test]
+fn a_watch_whose_last_update_was_lost_finds_out() {
+    let mut world = settled(6, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    let token = world.token();
+    let keys = Keys::Range { from: b"k".to_vec(), to: None };
+    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
+    let input = Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 1_000 };
+    world.input(outside, input);
+    world.run(1_000);
+    // Too short for anybody to find the watcher silent: its links stay.
+    world.groups = BTreeMap::from([(outside, 1)]);
+    answer(&mut world, members[0], "orders", put("k", "v")).0.expect("written");
+    world.run(200);
+    world.groups.clear();
+    // Nothing is written any more.
+    world.run_until(20_000, "the change is told", |w| !events(w, outside, token).is_empty());
+    world.run(20_000);
+    assert_eq!(events(&world, outside, token).len(), 1, "told once");
+}
+
+#[test]
 fn a_watch_gets_no_more_than_it_asked_for() {
     let mut world = settled(6, 6);
     let members = create(&mut world, "orders", 3, &[]);
