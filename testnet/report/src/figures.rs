@@ -237,13 +237,13 @@ fn counted(run: &Run) -> Vec<Row> {
     let row = |strong: &crate::model::Strong| {
         let cells = [
             ("revisions", strong.revision),
-            ("failed attempts", strong.failures),
+            ("failed", strong.failures),
             ("elections", strong.elections),
             ("leaders lost", strong.leaders_lost),
-            ("locks held", strong.locks_held),
+            ("locks", strong.locks_held),
             ("stale tokens", strong.stale_refused),
-            ("items popped", strong.items_popped),
-            ("changes told", strong.changes_told),
+            ("popped", strong.items_popped),
+            ("told", strong.changes_told),
             ("violations", strong.violations.len() as u64),
         ];
         Row::new("", cells.map(|(name, count)| (name, Value::Count(count))))
