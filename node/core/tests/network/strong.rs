@@ -206,16 +206,21 @@ fn events(world: &World, node: usize, token: u64) -> Vec<Event> {
     told.flatten().collect()
 }
 
+/// Watches all keys from `k` on; so many updates may come.
+fn watch(world: &mut World, node: usize, updates: u32) -> u64 {
+    let token = world.token();
+    let keys = Keys::Range { from: b"k".to_vec(), to: None };
+    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
+    world.input(node, Input::StrongWatch { token, keyspace: "orders".into(), watch, updates });
+    token
+}
+
 #[test]
 fn a_watch_outlives_the_member_that_serves_it() {
     let mut world = settled(5, 8);
     let members = create(&mut world, "orders", 3, &[]);
     let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
-    let token = world.token();
-    let keys = Keys::Range { from: b"k".to_vec(), to: None };
-    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
-    let input = Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 1_000 };
-    world.input(outside, input);
+    let token = watch(&mut world, outside, 1_000);
     world.run(1_000);
     for n in 0..30 {
         if n % 10 == 5 {
@@ -251,11 +256,7 @@ fn a_watch_whose_last_update_was_lost_finds_out() {
     let mut world = settled(6, 8);
     let members = create(&mut world, "orders", 3, &[]);
     let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
-    let token = world.token();
-    let keys = Keys::Range { from: b"k".to_vec(), to: None };
-    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
-    let input = Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 1_000 };
-    world.input(outside, input);
+    let token = watch(&mut world, outside, 1_000);
     world.run(1_000);
     // Too short for anybody to find the watcher silent: its links stay.
     world.groups = BTreeMap::from([(outside, 1)]);
@@ -273,10 +274,7 @@ fn a_watch_gets_no_more_than_it_asked_for() {
     let mut world = settled(6, 6);
     let members = create(&mut world, "orders", 3, &[]);
     let outside = (1..=6).find(|node| !members.contains(node)).expect("there are more nodes");
-    let token = world.token();
-    let keys = Keys::Range { from: b"k".to_vec(), to: None };
-    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
-    world.input(outside, Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 2 });
+    let token = watch(&mut world, outside, 2);
     world.run(1_000);
     for n in 0..10 {
         answer(&mut world, 1, "orders", put(&format!("k{n}"), "v")).0.expect("written");
@@ -293,10 +291,7 @@ fn a_watch_whose_client_is_slow_outlives_the_member_that_serves_it_too() {
     let mut world = settled(6, 6);
     let members = create(&mut world, "orders", 3, &[]);
     let outside = (1..=6).find(|node| !members.contains(node)).expect("there are more nodes");
-    let token = world.token();
-    let keys = Keys::Range { from: b"k".to_vec(), to: None };
-    let watch = Watch { keys, from_revision: 0, prev: false, only: None };
-    world.input(outside, Input::StrongWatch { token, keyspace: "orders".into(), watch, updates: 1 });
+    let token = watch(&mut world, outside, 1);
     world.run(1_000);
     for n in 0..10 {
         answer(&mut world, 1, "orders", put(&format!("k{n}"), "v")).0.expect("written");
