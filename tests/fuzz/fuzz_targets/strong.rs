@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
     let engine = MemoryEngine::new();
     let mut strong = Strong::open(engine, record(1), None, [7; 32], 0).expect("a memory engine opens");
     let founders = vec![record(1)];
-    let found = StrongMessage::Found { group: GROUP, keyspace: "orders".into(), founders };
+    let found = StrongMessage::Found { group: GROUP, keyspace: "orders".into(), founders, manual: false };
     let from = NodeId([2; 32]);
     strong.handle(0, StrongInput::Up(record(2)));
     for frame in encode_frames(&[found]) {
