@@ -108,7 +108,7 @@ impl Members {
         let decides = |ids: &BTreeSet<MemberId>| {
             ids.is_empty() || ids.iter().filter(|id| alive(**id)).count() > ids.len() / 2
         };
-        decides(&self.voters) && decides(&self.outgoing)
+        !self.voters.is_empty() && decides(&self.voters) && decides(&self.outgoing)
     }
 }
 
@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(members.next, 4);
         assert!(members.has_majority(|id| id != 3));
         assert!(!members.has_majority(|id| id == 3));
+        assert!(!Members::default().has_majority(|_| true), "who knows of no voters knows of no majority");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Which groups a node has, written beside their logs: what a process finds when it starts.
+//! Which groups a node has, and which were dropped, written beside their logs: what a process finds when it starts.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bincode::{Decode, Encode, config};
@@ -11,6 +12,10 @@ use crate::members::MemberId;
 
 /// Rows of the registry are under the group that is none.
 const NONE: GroupId = [0; 16];
+/// Those of groups that were dropped are under this one.
+const DROPPED: GroupId = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// The first group that may be one.
+const FIRST: GroupId = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 /// Version of every row.
 const VERSION: u8 = 1;
 
@@ -31,6 +36,11 @@ fn key(group: &GroupId) -> Vec<u8> {
     [NONE, *group].concat()
 }
 
+/// Whether no group can have this name: rows of its log would be among those here.
+pub fn is_reserved(group: &GroupId) -> bool {
+    *group < FIRST
+}
+
 /// Notes a group.
 pub fn register<E: Engine>(engine: &E, registered: &Registered) -> Result<(), Error> {
     let mut row = vec![VERSION];
@@ -47,15 +57,41 @@ pub fn forget<E: Engine>(engine: &E, group: &GroupId) -> Result<(), Error> {
 /// Every group that was noted.
 pub fn registered<E: Engine>(engine: &E) -> Result<Vec<Registered>, Error> {
     let mut all = Vec::new();
-    let mut end = NONE;
-    end[15] = 1;
-    engine.view().scan(Family::Raft, &NONE, Some(&end), &mut |key, row| {
+    engine.view().scan(Family::Raft, &NONE, Some(&DROPPED), &mut |key, row| {
         let decode = |body| bincode::decode_from_slice(body, config::standard().with_limit::<4096>()).ok();
         let known = row.split_first().filter(|(version, _)| **version == VERSION);
         let decoded: Option<(Registered, usize)> = known.and_then(|(_, body)| decode(body));
         let (registered, _) =
             decoded.ok_or_else(|| Error::Corrupt { reason: format!("the note of a group at {key:?}") })?;
         all.push(registered);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(all)
+}
+
+/// Notes for good that a group was dropped; of many, the one with the lowest number may be forgotten with it.
+pub fn note_dropped<E: Engine>(
+    engine: &E,
+    group: &GroupId,
+    number: u64,
+    forgotten: Option<&GroupId>,
+) -> Result<(), Error> {
+    let key = |group: &GroupId| [DROPPED, *group].concat();
+    let row = [&[VERSION], &number.to_be_bytes()[..]].concat();
+    let removed = forgotten.map(|group| RowOp::Delete(Family::Raft, key(group)));
+    engine.write([RowOp::Put(Family::Raft, key(group), row)].into_iter().chain(removed).collect())
+}
+
+/// The groups that were dropped, each with its number.
+pub fn dropped<E: Engine>(engine: &E) -> Result<BTreeMap<GroupId, u64>, Error> {
+    let mut all = BTreeMap::new();
+    engine.view().scan(Family::Raft, &DROPPED, Some(&FIRST), &mut |key, row| {
+        let number = row.strip_prefix(&[VERSION]).and_then(|number| number.try_into().ok());
+        let group = key.strip_prefix(&DROPPED).and_then(|group| group.try_into().ok());
+        let (Some(group), Some(number)) = (group, number) else {
+            return Err(Error::Corrupt { reason: format!("the note of a dropped group at {key:?}") });
+        };
+        all.insert(group, u64::from_be_bytes(number));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(all)
@@ -79,5 +115,18 @@ mod tests {
         }
         forget(&engine, &[2; 16]).expect("memory");
         assert_eq!(registered(&engine), Ok(vec![noted(1), noted(3)]));
+    }
+    #[test]
+    fn what_was_dropped_is_kept_apart() {
+        let engine = MemoryEngine::new();
+        let first = Registered { group: FIRST, keyspace: "k".into(), member: 1, manual: false };
+        register(&engine, &first).expect("memory");
+        note_dropped(&engine, &[0xff; 16], 7, None).expect("memory");
+        note_dropped(&engine, &[1; 16], 8, None).expect("memory");
+        assert_eq!(dropped(&engine), Ok([([1; 16], 8), ([0xff; 16], 7)].into()));
+        note_dropped(&engine, &[2; 16], 9, Some(&[0xff; 16])).expect("memory");
+        assert_eq!(dropped(&engine), Ok([([1; 16], 8), ([2; 16], 9)].into()));
+        assert_eq!(registered(&engine), Ok(vec![first]));
+        assert!(is_reserved(&NONE) && is_reserved(&DROPPED) && !is_reserved(&FIRST));
     }
 }

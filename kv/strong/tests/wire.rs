@@ -43,13 +43,15 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("append", GroupMessage::Raft(append)),
         ("snapshot", GroupMessage::Raft(snapshot)),
         ("gone", GroupMessage::Gone { member: 3, voters: vec![[1; 32], [2; 32]] }),
-        ("pull", GroupMessage::Pull { index: 70_000, cursor: b"cursor".to_vec() }),
+        ("pull", GroupMessage::Pull { index: 70_000, cursor: b"cursor".to_vec(), bytes: 65_536 }),
         ("chunk", GroupMessage::Chunk { index: 70_000, bytes: b"bytes".to_vec() }),
         ("no_snapshot", GroupMessage::NoSnapshot { index: 70_000 }),
         ("hash", GroupMessage::Hash { index: 70_000, hash: [0xab; 32] }),
         ("belong", GroupMessage::Belong { member: 3 }),
         ("ask_index", GroupMessage::AskIndex { name: 70_000 }),
         ("index", GroupMessage::Index { name: 70_000, index: 70_001 }),
+        ("ask_tail", GroupMessage::AskTail { name: 70_000 }),
+        ("tail", GroupMessage::Tail { name: 70_000, member: 3, index: 70_001 }),
     ];
     plain.chain(others).collect()
 }

@@ -14,7 +14,7 @@ use starling_strong::api::{
     Answer, Body, Event, EventKind, Failure, Fence, KeyValue, Keys, Member, Options, Put, Range, Read,
     Refusal, Request, RequestId, SortBy, SortOrder, Status, Watch, WatchUpdate, Write,
 };
-use starling_strong::group::{ChangeError, GroupMessage};
+use starling_strong::group::{ChangeError, Found, GroupMessage, Probed};
 use text::{golden, hex, unhex};
 
 const GROUP: [u8; 16] = [9; 16];
@@ -183,6 +183,19 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
         ("check", StrongMessage::Check { id, heard: 301, updates: 64 }),
         ("checked", StrongMessage::Checked { id, told: 301 }),
     ];
+    let read = Read::Range(Range::of(Keys::One(b"k".to_vec())));
+    all.push(("probe", StrongMessage::Probe { id, group, read: Some(read) }));
+    all.push(("probe.tail", StrongMessage::Probe { id, group, read: None }));
+    let found = Found {
+        applied: 70_000,
+        voters: [1, 2, 4].into(),
+        outgoing: [1, 2, 3].into(),
+        result: Err(Refusal::Compacted { asked: 3, oldest: 5 }),
+    };
+    let probed =
+        |found| StrongMessage::Probed { id, probed: Some(Probed { member: 2, last: 70_001, found }) };
+    all.extend([("probed", probed(Some(found))), ("probed.tail", probed(None))]);
+    all.push(("probed.no_member", StrongMessage::Probed { id, probed: None }));
     let ask = |request| StrongMessage::Ask { id, group, request, options: options() };
     all.extend(requests().map(|(name, request)| (name, ask(request))));
     let answered = |failure| StrongMessage::Answered { id, result: Err(failure) };
@@ -245,7 +258,7 @@ fn what_is_said_at_one_instant_shares_frames_of_bounded_size() {
     let frames = encode_frames(&all);
     assert_eq!(frames.len(), 1);
     assert_eq!(decode_frame(&frames[0]), Ok(all));
-    let large = StrongMessage::Answered { id: 1, result: Err(Failure::Storage("x".repeat(400 << 10))) };
+    let large = StrongMessage::Answered { id: 1, result: Err(Failure::Storage("x".repeat(30 << 10))) };
     let many = [vec![large; 7], vec![StrongMessage::Progress { id: 2 }; 5000]].concat();
     let frames = encode_frames(&many);
     assert_eq!(frames.len(), 4, "three with large ones, of which the last has small ones too, and one more");

@@ -67,6 +67,8 @@ pub enum Bug {
     ReadWithoutQuorum,
     /// A follower answers reads without asking its leader what is committed.
     FollowerDoesNotAsk,
+    /// A read counts the log of one member as if it were those of most.
+    TailsOfTooFew,
     /// The last entry that was applied is applied again after a restart.
     AppliedTwice,
     /// Voters are changed from one entry to the next, without a majority of both.
@@ -81,11 +83,12 @@ pub enum Bug {
 
 impl Bug {
     /// Those of strong keyspaces, which their own simulated world has to catch.
-    pub const STRONG: [Self; 9] = [
+    pub const STRONG: [Self; 10] = [
         Self::AcknowledgedBeforeSync,
         Self::VoteForgotten,
         Self::ReadWithoutQuorum,
         Self::FollowerDoesNotAsk,
+        Self::TailsOfTooFew,
         Self::AppliedTwice,
         Self::JointPhaseSkipped,
         Self::LeaseEndsEarly,

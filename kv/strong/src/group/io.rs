@@ -32,6 +32,8 @@ pub enum GroupMessage {
         index: u64,
         /// Where the state machine's own format says the chunk begins.
         cursor: Vec<u8>,
+        /// How large it should be, about.
+        bytes: u32,
     },
     /// The chunk.
     Chunk {
@@ -69,6 +71,20 @@ pub enum GroupMessage {
         /// The entry.
         index: u64,
     },
+    /// "How far does your log reach?" From a follower that has reads to serve.
+    AskTail {
+        /// Its name for them.
+        name: u64,
+    },
+    /// The answer.
+    Tail {
+        /// The follower's name for them.
+        name: u64,
+        /// Whose log.
+        member: MemberId,
+        /// Its last entry.
+        index: u64,
+    },
 }
 
 impl GroupMessage {
@@ -84,6 +100,8 @@ impl GroupMessage {
             | Self::Hash { .. }
             | Self::AskIndex { .. }
             | Self::Index { .. }
+            | Self::AskTail { .. }
+            | Self::Tail { .. }
             | Self::Pull { .. }
             | Self::NoSnapshot { .. } => 0,
         }

@@ -6,7 +6,8 @@
 //! synced the engine and said so.
 //!
 //! Reads are confirmed by a majority, many at a time (Raft's `ReadIndex`), and served by the member that was
-//! asked: a follower asks the leader only how far it has to be. There are no lease reads: a
+//! asked: a follower asks the leader only how far it has to be, or, where nothing is written, all voters how
+//! far their logs reach (see `quorum`). There are no lease reads: a
 //! member gives up its leader as soon as the link to it breaks, which is what makes failover fast, and a
 //! leader could not rely on a lease that its followers may end.
 
@@ -16,6 +17,7 @@ mod change;
 mod compare;
 mod io;
 mod long_reads;
+mod quorum;
 mod ready;
 mod requests;
 mod snapshot;
@@ -42,6 +44,7 @@ pub use change::{ChangeError, VOTERS_MAX};
 use compare::Comparing;
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
+pub use quorum::{Found, Probed, Tails, is_probe};
 use ready::Unsynced;
 use requests::Requests;
 use snapshot::{CURSOR_BYTES_MAX, Received, Receiving, Sending};
@@ -92,8 +95,6 @@ pub struct Group<E: Engine> {
     sending: Option<Sending<E>>,
     receiving: Option<Receiving<E>>,
     received: Option<Received<E>>,
-    /// A snapshot that took effect and is not durable yet.
-    installed: Option<u64>,
     /// When this member last heard of the leader that it follows, since this process started.
     led_at_ms: Option<u64>,
     /// The last term and leader that were told.
@@ -200,7 +201,6 @@ impl<E: Engine> Group<E> {
             sending: None,
             receiving: None,
             received: None,
-            installed: None,
             led_at_ms: None,
             led: (0, 0),
             opened_ms: now_ms,
@@ -277,6 +277,11 @@ impl<E: Engine> Group<E> {
     /// Who belongs to the group, as far as this member has applied its log.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// Whether this member knows the group: one that was invited does with its first snapshot.
+    pub fn is_informed(&self) -> bool {
+        !self.members.voters.is_empty()
     }
 
     /// This node's place in the group.
@@ -405,9 +410,11 @@ impl<E: Engine> Group<E> {
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
             GroupMessage::AskIndex { name } => self.on_ask_index(from, name),
             GroupMessage::Index { name, index } => self.on_index(from, name, index),
-            GroupMessage::Pull { index, cursor } => {
+            GroupMessage::AskTail { name } => self.on_ask_tail(from, name),
+            GroupMessage::Tail { name, member, index } => self.on_tail(from, name, member, index),
+            GroupMessage::Pull { index, cursor, bytes } => {
                 if cursor.len() <= CURSOR_BYTES_MAX && self.members.on(&from).is_some() {
-                    self.on_pull(now_ms, from, index, &cursor);
+                    self.on_pull(now_ms, from, index, &cursor, bytes);
                 }
             }
             GroupMessage::Chunk { index, bytes } => return self.on_chunk(now_ms, from, index, &bytes),

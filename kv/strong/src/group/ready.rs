@@ -16,6 +16,8 @@ pub struct Unsynced {
     write: u64,
     /// To be sent then.
     messages: Vec<Message>,
+    /// The last entry of the snapshot that took effect with it.
+    installed: Option<u64>,
 }
 
 impl<E: Engine> Group<E> {
@@ -24,7 +26,8 @@ impl<E: Engine> Group<E> {
         self.written = 1;
         self.outputs.push_back(Output::Sync(self.written));
         self.sync_change_at_start();
-        self.unsynced.push_back(Unsynced { number: 0, write: self.written, messages: Vec::new() });
+        let (write, messages) = (self.written, Vec::new());
+        self.unsynced.push_back(Unsynced { number: 0, write, messages, installed: None });
     }
 
     pub(super) fn process_ready(&mut self, now_ms: u64) -> Result<(), Stop> {
@@ -33,15 +36,20 @@ impl<E: Engine> Group<E> {
         let hard = ready.hs().cloned();
         let entries = ready.take_entries();
         // Which entries are committed is learned again after a restart: that alone is not written.
+        let mut installed = None;
         if !ready.snapshot().is_empty() {
-            self.install_snapshot(hard.as_ref())?;
+            installed = Some(self.install_snapshot(hard.as_ref())?);
         }
         if ready.must_sync() {
             self.raw.mut_store().append(&entries, hard.as_ref())?;
             self.written += 1;
             self.outputs.push_back(Output::Sync(self.written));
         }
-        self.hold(ready.number(), ready.must_sync(), ready.take_persisted_messages());
+        let messages = ready.take_persisted_messages();
+        self.hold(
+            ready.must_sync(),
+            Unsynced { number: ready.number(), write: self.written, messages, installed },
+        );
         self.confirmed(ready.take_read_states());
         let committed = ready.take_committed_entries();
         let number = ready.number();
@@ -53,9 +61,12 @@ impl<E: Engine> Group<E> {
     }
 
     /// Sends what promises nothing new; the rest waits for the disk.
-    fn hold(&mut self, number: u64, must_sync: bool, messages: Vec<Message>) {
+    fn hold(&mut self, must_sync: bool, mut unsynced: Unsynced) {
         #[cfg(planted)]
-        let must_sync = must_sync && !starling_planted::on(starling_planted::Bug::AcknowledgedBeforeSync);
+        let must_sync = must_sync
+            && (unsynced.installed.is_some()
+                || !starling_planted::on(starling_planted::Bug::AcknowledgedBeforeSync));
+        let messages = std::mem::take(&mut unsynced.messages);
         if !must_sync && self.unsynced.is_empty() {
             self.send_all(messages);
             return;
@@ -66,27 +77,28 @@ impl<E: Engine> Group<E> {
             .into_iter()
             .partition(|message| !must_sync && message.get_msg_type() == MessageType::MsgHeartbeatResponse);
         let is_term_durable = at_once.iter().all(|message| message.term == self.synced_term);
-        let messages = if is_term_durable {
+        unsynced.messages = if is_term_durable {
             self.send_all(at_once);
             held
         } else {
             at_once.into_iter().chain(held).collect()
         };
-        self.unsynced.push_back(Unsynced { number, write: self.written, messages });
+        self.unsynced.push_back(unsynced);
     }
 
     pub(super) fn handle_synced(&mut self, write: u64) {
         self.synced_change(write);
-        let mut last = None;
+        let (mut last, mut installed) = (None, None);
         while self.unsynced.front().is_some_and(|unsynced| unsynced.write <= write) {
             let Some(unsynced) = self.unsynced.pop_front() else { break };
             last = Some(unsynced.number);
+            installed = unsynced.installed.or(installed);
             self.send_all(unsynced.messages);
         }
         if let Some(number) = last {
             self.raw.on_persist_ready(number);
         }
-        if let Some(index) = self.installed.take_if(|_| last.is_some()) {
+        if let Some(index) = installed {
             self.raw.advance_apply_to(index);
         }
         if self.unsynced.is_empty() {

@@ -1,6 +1,7 @@
 //! Clients that wait: writes until their entry is applied, reads until a majority has confirmed that the
 //! leader still leads, and what it had committed by then is applied here. A follower asks its leader to
-//! confirm that, and serves the read itself.
+//! confirm that, or all voters how far their logs reach, and serves the read itself. So it does with a
+//! transaction that only reads because its conditions do not hold.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,10 +10,10 @@ use raft::{ReadState, StateRole};
 use starling_kv::Engine;
 
 use super::timing::TICK_MS;
-use super::{ChangeError, Group, GroupMessage, Input, Output, Stop, Token};
+use super::{ChangeError, Group, GroupMessage, Input, Output, Stop, Tails, Token};
 use crate::api::{Answer, Body, Failure, LeaseId, Options, Read, Refusal, Request, Write};
 use crate::machine::Command;
-use crate::members::NodeKey;
+use crate::members::{MemberId, NodeKey};
 
 /// Most requests that wait in a group; beyond, they are refused.
 const WAITING_MAX: usize = 8192;
@@ -67,6 +68,8 @@ struct Round {
     batch: Batch,
     /// Followers that asked, and how they name the last of their rounds that it is for.
     followers: BTreeMap<NodeKey, u64>,
+    /// Of a follower's that is confirmed by how far logs reach.
+    tails: Option<Tails>,
 }
 
 /// Everybody who waits.
@@ -116,6 +119,23 @@ impl Requests {
         self.rounds.drain(..count).collect()
     }
 
+    /// A member's log ends with entry `index`, it said to the round of this name.
+    pub fn note_tail(&mut self, name: u64, member: MemberId, index: u64) {
+        let round = self.rounds.iter_mut().find(|round| round.name == name);
+        if let Some(tails) = round.and_then(|round| round.tails.as_mut()) {
+            tails.note(member, index);
+        }
+    }
+
+    /// Rounds that are confirmed now may be served from the state after this entry.
+    pub fn confirm_if(&mut self, applied: u64, are_confirmed: impl Fn(&Tails) -> bool) {
+        let is_confirmed = |round: &Round| round.tails.as_ref().is_some_and(&are_confirmed);
+        if let Some(last) = self.rounds.iter().rposition(is_confirmed) {
+            let batch = self.rounds.drain(..=last).flat_map(|round| round.batch).collect();
+            self.ready.push_back((applied, batch));
+        }
+    }
+
     /// All reads that wait to be confirmed.
     fn take_reads(&mut self) -> Batch {
         let mut reads: Batch = self.rounds.drain(..).flat_map(|round| round.batch).collect();
@@ -148,8 +168,9 @@ impl<E: Engine> Group<E> {
             return;
         }
         let leader = self.leader();
-        let is_served = self.is_leader() || (leader.is_some() && matches!(request, Request::Read(_)));
-        if !is_served {
+        let may_follower =
+            self.is_informed() && matches!(request, Request::Read(_) | Request::Write(Write::Txn(_)));
+        if !self.is_leader() && (leader.is_none() || !may_follower) {
             self.outputs.push_back(Output::Redirect { token, leader });
             return;
         }
@@ -172,6 +193,11 @@ impl<E: Engine> Group<E> {
             Write::Txn(txn) if is_plain => self.machine.lost(txn),
             _ => None,
         };
+        if lost.is_none() && !self.is_leader() {
+            let leader = self.leader();
+            self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
+            return;
+        }
         let command = Command::Write { id: options.id, fence: options.fence.clone(), write };
         match self.machine.admit(command) {
             Ok(command) => match lost {
@@ -310,17 +336,19 @@ impl<E: Engine> Group<E> {
         }
         requests.next_round = requests.next_round.wrapping_add(1);
         let name = requests.next_round;
-        requests.rounds.push_back(Round {
-            name,
-            began_ms: now_ms,
-            batch: std::mem::take(&mut requests.reads),
-            followers: std::mem::take(&mut requests.followers),
-        });
+        let (batch, followers) =
+            (std::mem::take(&mut requests.reads), std::mem::take(&mut requests.followers));
+        let mut round = Round { name, began_ms: now_ms, batch, followers, tails: None };
+        // Where writes are under way, logs reach further than what is committed.
+        let is_quiet = self.raw.raft.raft_log.last_index() == self.machine.applied();
         if leads {
             self.raw.read_index(name.to_be_bytes().to_vec());
+        } else if is_quiet {
+            round.tails = Some(self.ask_tails(name));
         } else if let Some(to) = self.leader() {
             self.outputs.push_back(Output::Send { to, message: GroupMessage::AskIndex { name } });
         }
+        self.requests.rounds.push_back(round);
     }
 
     /// Raft says that this member led when these rounds began.
@@ -360,6 +388,7 @@ impl<E: Engine> Group<E> {
 
     /// Answers the reads whose entry is applied; whether transactions among them have to be carried out.
     pub(super) fn serve_reads(&mut self, now_ms: u64) -> bool {
+        self.confirm_by_tails();
         let applied = self.raw.raft.raft_log.applied;
         let before = self.requests.queue.len();
         for (index, batch) in std::mem::take(&mut self.requests.ready) {
@@ -377,7 +406,12 @@ impl<E: Engine> Group<E> {
                     Query::Lost(read, command) => match self.machine.read(&read) {
                         // By now it would not be.
                         Ok(Ok(Answer { body: Body::Txn { succeeded: true, .. }, .. })) => {
-                            self.requests.queue.push((Some(waiter), command));
+                            if self.is_leader() {
+                                self.requests.queue.push((Some(waiter), command));
+                            } else {
+                                let leader = self.leader();
+                                self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
+                            }
                             continue;
                         }
                         Ok(result) => result,

@@ -3,6 +3,7 @@
 //! know of it when it is whole. Then state and log are replaced in one write.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use raft::{ProgressState, SnapshotStatus};
 use starling_kv::Engine;
@@ -13,18 +14,23 @@ use crate::log::SnapshotPoint;
 use crate::machine::{Cursor, Next, Restore, RestoreError, Snapshot};
 use crate::members::{MemberId, NodeKey};
 
-/// Bytes of one chunk, about; one row is sent whatever its size.
-const CHUNK_BYTES: usize = 512 << 10;
+/// Bytes of one chunk, about, at first and at most; one row is sent whatever its size.
+const CHUNK_BYTES: RangeInclusive<usize> = 16 << 10..=512 << 10;
+/// A chunk is to take less than this, milliseconds: on a narrow link everything else waits behind it. Where it
+/// takes less than a fourth the next one is twice as large.
+const CHUNK_MS: u64 = 400;
 /// Longest cursor, bytes: a key and what belongs to it.
 pub(super) const CURSOR_BYTES_MAX: usize = 16 << 10;
-/// A chunk that has not come is asked for again after this, milliseconds.
+/// A chunk that has not come is asked for again after this, milliseconds; twice as late each time, and not
+/// before twice the time that the one before has taken. On a narrow link it is still on its way.
 const ASK_AGAIN_MS: u64 = 1_000;
+const ASK_AGAIN_MS_MAX: u64 = 30_000;
 /// A follower that was told of a snapshot and does not pull at it is told again after this, milliseconds:
 /// the message may have been lost, or its word that it has the snapshot. A guess: several round trips, and
 /// what a follower needs to install one of usual size.
 const NAME_AGAIN_MS: u64 = 3_000;
 /// A snapshot that nobody has pulled at for so long is dropped, milliseconds; compaction waits for it.
-const UNUSED_MS: u64 = 15_000;
+const UNUSED_MS: u64 = 60_000;
 
 /// A snapshot that followers pull from here.
 pub struct Sending<E> {
@@ -43,7 +49,11 @@ pub struct Receiving<E> {
     offer: Offer,
     restore: Restore<E>,
     cursor: Cursor,
+    /// Bytes of the next chunk.
+    chunk_bytes: usize,
+    /// When the chunk was asked for last, and how long it is waited for.
     asked_ms: u64,
+    patience_ms: u64,
     /// When the last chunk came.
     moved_ms: u64,
 }
@@ -52,6 +62,21 @@ pub struct Receiving<E> {
 pub struct Received<E> {
     point: SnapshotPoint,
     restore: Restore<E>,
+}
+
+impl<E> Receiving<E> {
+    /// A chunk has come; the next one begins there.
+    fn moved(&mut self, now_ms: u64, cursor: Cursor) {
+        let took_ms = now_ms - self.moved_ms;
+        let bytes = match took_ms {
+            _ if 4 * took_ms < CHUNK_MS => 2 * self.chunk_bytes,
+            _ if took_ms > CHUNK_MS => self.chunk_bytes / 2,
+            _ => self.chunk_bytes,
+        };
+        self.chunk_bytes = bytes.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+        self.patience_ms = (2 * took_ms).clamp(ASK_AGAIN_MS, ASK_AGAIN_MS_MAX);
+        (self.cursor, self.moved_ms) = (cursor, now_ms);
+    }
 }
 
 impl<E: Engine> Group<E> {
@@ -106,10 +131,11 @@ impl<E: Engine> Group<E> {
         } else {
             self.name_again(now_ms, &behind);
         }
-        if let Some(receiving) = &self.receiving {
+        if let Some(receiving) = &mut self.receiving {
             if now_ms >= receiving.moved_ms + UNUSED_MS {
                 self.receiving = None;
-            } else if now_ms >= receiving.asked_ms + ASK_AGAIN_MS {
+            } else if now_ms >= receiving.asked_ms + receiving.patience_ms {
+                receiving.patience_ms = (2 * receiving.patience_ms).min(ASK_AGAIN_MS_MAX);
                 self.pull(now_ms);
             }
         }
@@ -128,14 +154,15 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    pub(super) fn on_pull(&mut self, now_ms: u64, from: NodeKey, index: u64, cursor: &[u8]) {
+    pub(super) fn on_pull(&mut self, now_ms: u64, from: NodeKey, index: u64, cursor: &[u8], bytes: u32) {
         let Ok(cursor) = Cursor::decode(cursor) else { return };
         let sending = self.sending.as_mut().filter(|sending| sending.offer.index == index);
         // A chunk that cannot be read is asked for again, and then there may be another snapshot.
         let bytes = sending.and_then(|sending| {
             sending.used_ms = now_ms;
             sending.active_ms.insert(from, now_ms);
-            sending.snapshot.chunk(&cursor, CHUNK_BYTES).ok()
+            let bytes = (bytes as usize).clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end());
+            sending.snapshot.chunk(&cursor, bytes).ok()
         });
         let message = match bytes {
             Some(bytes) => GroupMessage::Chunk { index, bytes },
@@ -161,9 +188,17 @@ impl<E: Engine> Group<E> {
         let is_same = |receiving: &Receiving<E>| receiving.offer == offer && receiving.from == from;
         if !self.receiving.as_ref().is_some_and(is_same) {
             let restore = self.machine.restore()?;
-            let (asked_ms, moved_ms) = (now_ms, now_ms);
-            let cursor = Cursor::default();
-            self.receiving = Some(Receiving { from, message, offer, restore, cursor, asked_ms, moved_ms });
+            self.receiving = Some(Receiving {
+                from,
+                message,
+                offer,
+                restore,
+                cursor: Cursor::default(),
+                chunk_bytes: *CHUNK_BYTES.start(),
+                asked_ms: now_ms,
+                patience_ms: ASK_AGAIN_MS,
+                moved_ms: now_ms,
+            });
             self.pull(now_ms);
         }
         Ok(true)
@@ -173,7 +208,7 @@ impl<E: Engine> Group<E> {
         let Some(receiving) = &mut self.receiving else { return };
         receiving.asked_ms = now_ms;
         let (index, cursor) = (receiving.offer.index, receiving.cursor.encode());
-        let message = GroupMessage::Pull { index, cursor };
+        let message = GroupMessage::Pull { index, cursor, bytes: receiving.chunk_bytes as u32 };
         self.outputs.push_back(Output::Send { to: receiving.from, message });
     }
 
@@ -192,7 +227,7 @@ impl<E: Engine> Group<E> {
         let Some(receiving) = self.receiving.as_mut().filter(is_it) else { return Ok(()) };
         match receiving.restore.push(bytes) {
             Ok(Next::Chunk(cursor)) => {
-                (receiving.cursor, receiving.moved_ms) = (cursor, now_ms);
+                receiving.moved(now_ms, cursor);
                 self.pull(now_ms);
                 Ok(())
             }
@@ -218,8 +253,8 @@ impl<E: Engine> Group<E> {
         self.received.take_if(|_| pending != Some(index));
     }
 
-    /// Replaces state and log, in one write.
-    pub(super) fn install_snapshot(&mut self, hard: Option<&raft::eraftpb::HardState>) -> Result<(), Stop> {
+    /// Replaces state and log, in one write; the last entry that they contain now.
+    pub(super) fn install_snapshot(&mut self, hard: Option<&raft::eraftpb::HardState>) -> Result<u64, Stop> {
         let Some(Received { point, restore }) = self.received.take() else {
             return Err(Stop::NoSnapshot);
         };
@@ -230,7 +265,6 @@ impl<E: Engine> Group<E> {
         self.members = point.members;
         self.contacts.clear();
         self.sync_change();
-        self.installed = Some(point.index);
-        Ok(())
+        Ok(point.index)
     }
 }

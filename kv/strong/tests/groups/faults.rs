@@ -275,7 +275,7 @@ fn five_of_seven_machines_survive_faults_and_changes() {
 #[test]
 fn faults_reach_what_they_are_aimed_at() {
     let mut reached = std::collections::BTreeMap::<&str, u64>::new();
-    for seed in 0..20 {
+    for seed in 0..40 {
         let world = survive(seed, 6, 3);
         for (what, count) in world.reached() {
             *reached.entry(what).or_default() += count;

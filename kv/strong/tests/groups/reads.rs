@@ -79,6 +79,23 @@ fn a_follower_serves_what_was_committed_before_it_was_asked() {
 }
 
 #[test]
+fn where_nothing_is_written_a_follower_reads_without_the_leader() {
+    let mut world = World::new(4, 3, 3);
+    let leader = world.wait_for_leader();
+    world.feed(leader, request(0, put(1, 7), 5_000));
+    world.run_till("an answer", |world| world.clients.answers.contains_key(&0));
+    world.run_for(500);
+    let elections = world.leaders.len();
+    world.kill(leader, false);
+    let began = world.now_ms;
+    for (token, follower) in (1..).zip((0..3).filter(|node| *node != leader)) {
+        assert_eq!(get_at(&mut world, follower, token), clients::put(1, 7).value, "at {follower}");
+    }
+    assert!(world.now_ms <= began + 20, "looked at every 10 ms, twice");
+    assert_eq!(world.leaders.len(), elections, "nobody was elected meanwhile");
+}
+
+#[test]
 fn who_comes_too_late_costs_no_entry_of_the_log() {
     let mut world = World::new(3, 3, 3);
     let leader = world.wait_for_leader();

@@ -177,16 +177,25 @@ impl<E: Engine> Strong<E> {
     fn tell_to_forget(&mut self, now_ms: u64, group: GroupId, nodes: Vec<NodeKey>) {
         for node in nodes {
             if node == self.me.id.0 {
-                self.forget_group(now_ms, group);
+                self.drop_here(now_ms, group);
             } else {
                 self.send(&node, StrongMessage::Drop { group });
             }
         }
     }
 
-    /// Every member that can be reached forgets the keyspace; one that cannot keeps its part until its
-    /// operator removes it, and can do nothing with it: it has no majority. Of a keyspace that was made twice a
-    /// member says which one is meant.
+    /// Removes a group from this node because it was dropped, and keeps in mind that it was.
+    pub(super) fn drop_here(&mut self, now_ms: u64, group: GroupId) {
+        if let Err(error) = self.dropped.add(&self.engine, group) {
+            let keyspace = self.groups.get(&group).map(|hosted| hosted.keyspace.clone()).unwrap_or_default();
+            self.not_removed(keyspace, &error);
+        }
+        self.places.retain(|_, hint| hint.group != group);
+        self.forget_group(now_ms, group);
+    }
+
+    /// Every member that can be reached forgets the keyspace; one that cannot is told by the others when it is
+    /// back. Of a keyspace that was made twice a member says which one is meant.
     pub(super) fn handle_drop(&mut self, now_ms: u64, token: Token, keyspace: &str) {
         let here = self.hosted(keyspace);
         let hint = here.and_then(|group| self.hint_of(group)).or_else(|| self.places.get(keyspace).cloned());

@@ -1,5 +1,7 @@
 //! The groups on this node: their ticks, their messages, one sync for all of them.
 
+use std::collections::BTreeSet;
+
 use starling_kv::Engine;
 use starling_proto::{Millis, NodeRecord};
 use starling_strong::group::{Group, GroupConfig, GroupId, GroupMessage, Input, Notice, Output};
@@ -100,8 +102,11 @@ impl<E: Engine> Strong<E> {
     }
 
     fn check_room(&self, group: GroupId, keyspace: &str) -> Result<(), String> {
-        if self.groups.contains_key(&group) || group == [0; 16] {
+        if self.groups.contains_key(&group) || registry::is_reserved(&group) {
             return Err("the group exists".into());
+        }
+        if self.dropped.contains(&group) {
+            return Err("the group was dropped".into());
         }
         if self.removing.contains_key(&group) {
             return Err("it is still removing that group".into());
@@ -194,8 +199,13 @@ impl<E: Engine> Strong<E> {
     }
 
     pub(super) fn on_groups(&mut self, now_ms: u64, from: NodeKey, bundle: Vec<(GroupId, GroupMessage)>) {
+        let mut dropped = BTreeSet::new();
         for (group, message) in bundle {
+            dropped.extend(self.dropped.contains(&group).then_some(group));
             self.feed(now_ms, group, Input::Message { from, message });
+        }
+        for group in dropped {
+            self.send(&from, StrongMessage::Drop { group });
         }
     }
 

@@ -4,17 +4,18 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use starling_proto::{NodeRecord, message::Payload};
-use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+use starling_strong::api::{Answer, Failure, Options, Read, Request, Status, Watch, WatchUpdate};
 use starling_strong::codec::{self, Malformed, Nesting};
-use starling_strong::group::{ChangeError, GroupId, GroupMessage};
+use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
 use starling_strong::members::{MemberId, NodeKey};
 
 /// First byte of every frame and hint.
 const FORMAT: u8 = 1;
 /// Most messages in one frame.
 const MESSAGES_MAX: usize = 4096;
-/// Bytes of them in one frame, about; one message is sent whatever its size.
-const FRAME_BYTES: usize = 1 << 20;
+/// Bytes of them in one frame, about; one message is sent whatever its size. A frame is of use when all of it has
+/// come, which on a narrow link takes its time.
+const FRAME_BYTES: usize = 64 << 10;
 /// Before each message of a frame: its length, little endian.
 const LENGTH_BYTES: usize = 4;
 /// Most messages of groups in one [`StrongMessage::Groups`].
@@ -66,6 +67,10 @@ pub enum StrongMessage {
     Check { id: u64, heard: u64, updates: u32 },
     /// So many updates were sent, all of them before this.
     Checked { id: u64, told: u64 },
+    /// "How far does your log reach?", and of the leader: "what do you find?"
+    Probe { id: u64, group: GroupId, read: Option<Read> },
+    /// The answer; `None`: ask as ever.
+    Probed { id: u64, probed: Option<Probed> },
 }
 
 /// A change of who belongs to a group.
@@ -100,6 +105,7 @@ impl StrongMessage {
             }
             Self::Manage { change: Manage::Voters(records), .. } => are_bounded(records),
             Self::Elsewhere { missing, .. } => missing.len() <= RECORDS_MAX,
+            Self::Probed { probed: Some(Probed { found: Some(found), .. }), .. } => found.is_bounded(),
             _ => true,
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! Any node serves any client. A request goes to the group's leader: straight away where this node leads,
 //! otherwise over the link to the leader, found by a hint that leaders write into a reserved eventual
-//! keyspace ([`HINTS`]). A wrong hint costs a redirection, and heals with the next one.
+//! keyspace ([`HINTS`]). A wrong hint costs a redirection, and heals with the next one. A read of one key is
+//! asked of all members at once, which saves the leader's own question to them.
 //!
 //! Groups do not sleep: all groups of a node tick at the same instants and what they say to one peer
 //! travels in one frame, so a hundred idle groups cost as many frames as one.
 
 mod breaker;
+mod dropped;
 mod found;
 mod hosted;
 mod message;
 mod place;
+mod probe;
 mod replace;
 mod route;
 mod serve;
@@ -32,10 +35,12 @@ use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
 use breaker::Breaker;
+use dropped::Dropped;
 use found::Founding;
 pub use found::{CreateError, Wanted};
 use hosted::Hosted;
 pub use message::{Hint, Manage, StrongMessage, decode_frame, encode_frames};
+use probe::Probes;
 use route::Route;
 use serve::Origin;
 use watch::{Served, Watching};
@@ -181,6 +186,7 @@ pub struct Strong<E: Engine> {
     /// Names the next route or origin.
     next: u64,
     breaker: Breaker,
+    probes: Probes,
     watching: BTreeMap<Token, Watching>,
     /// The names under which watches of clients here are served.
     watch_ids: BTreeMap<u64, Token>,
@@ -194,7 +200,9 @@ pub struct Strong<E: Engine> {
     founding: BTreeMap<GroupId, Founding>,
     /// Groups that did not open, and their keyspaces.
     unopened: BTreeMap<GroupId, String>,
-    /// Groups that were dropped and still have rows.
+    /// Groups that were dropped.
+    dropped: Dropped,
+    /// Those, and ones that this node was removed from, that still have rows.
     removing: BTreeMap<GroupId, Removing>,
     /// Groups that have work to be done bit by bit.
     busy: BTreeSet<GroupId>,
@@ -228,6 +236,7 @@ impl<E: Engine> Strong<E> {
         let mut rng = ChaCha12Rng::from_seed(seed);
         // Names of requests must not be those of an earlier run: its answers may still be on their way.
         let next = rng.next_u64() >> 1;
+        let dropped = Dropped::load(&engine)?;
         let mut strong = Self {
             engine,
             me,
@@ -241,6 +250,7 @@ impl<E: Engine> Strong<E> {
             origins: BTreeMap::new(),
             next,
             breaker: Breaker::default(),
+            probes: Probes::default(),
             watching: BTreeMap::new(),
             watch_ids: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -249,6 +259,7 @@ impl<E: Engine> Strong<E> {
             touched: BTreeSet::new(),
             founding: BTreeMap::new(),
             unopened: BTreeMap::new(),
+            dropped,
             removing: BTreeMap::new(),
             busy: BTreeSet::new(),
             worked: GroupId::default(),
@@ -367,7 +378,7 @@ impl<E: Engine> Strong<E> {
             }
             StrongMessage::Drop { group } => {
                 self.unpublish(group);
-                self.forget_group(now_ms, group);
+                self.drop_here(now_ms, group);
             }
             StrongMessage::Ask { id, group, request, options } => {
                 self.on_ask(now_ms, from, id, group, request, options);
@@ -391,6 +402,8 @@ impl<E: Engine> Strong<E> {
             StrongMessage::Unwatch { id } => self.on_unwatch(from, id),
             StrongMessage::Check { id, heard, updates } => self.on_check(from, id, heard, updates),
             StrongMessage::Checked { id, told } => self.on_checked(now_ms, from, id, told),
+            StrongMessage::Probe { id, group, read } => self.on_probe(from, id, group, read.as_ref()),
+            StrongMessage::Probed { id, probed } => self.on_probed(now_ms, from, id, probed),
         }
     }
 
@@ -400,6 +413,7 @@ impl<E: Engine> Strong<E> {
         }
         self.breaker.failed(peer, now_ms);
         self.routes_down(now_ms, peer, was_connected);
+        self.probes_down(now_ms, peer);
         self.watches_down(now_ms, peer);
     }
 
@@ -493,7 +507,11 @@ impl<E: Engine> Strong<E> {
         } else {
             self.ambiguous.remove(keyspace);
         }
-        let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) else { return };
+        let Some(hint) = hints.into_iter().max_by_key(|hint| hint.term) else {
+            // It was dropped. Where this node is a member, the others say so.
+            self.places.remove(keyspace);
+            return;
+        };
         self.doubt(&hint);
         let known = self.places.get(keyspace);
         let is_new = known.is_none_or(|known| known.group != hint.group || known.term < hint.term);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use starling_kv::Engine;
 use starling_proto::Millis;
-use starling_strong::api::{Answer, Failure, Member, Options, Request, Status};
+use starling_strong::api::{Answer, Failure, Member, Options, Request, Status, Write};
 use starling_strong::group::ChangeError;
 use starling_strong::members::NodeKey;
 
@@ -161,7 +161,23 @@ impl<E: Engine> Strong<E> {
         self.attempt(now_ms, id);
     }
 
+    /// Who was asked has answered, and others have not.
+    pub(super) fn was_answered(&mut self, id: u64) {
+        if let Some(route) = self.routes.get_mut(&id) {
+            route.asked = None;
+        }
+    }
+
+    /// Asks this node, without a pause.
+    pub(super) fn ask_again(&mut self, now_ms: u64, id: u64, node: NodeKey) {
+        if let Some(route) = self.routes.get_mut(&id) {
+            route.hint = Some(node);
+            self.attempt(now_ms, id);
+        }
+    }
+
     fn attempt(&mut self, now_ms: u64, id: u64) {
+        self.probes.end(id);
         let Some(route) = self.routes.get(&id) else { return };
         let keyspace = route.keyspace.clone();
         if self.ambiguous.contains(&keyspace) {
@@ -179,6 +195,7 @@ impl<E: Engine> Strong<E> {
         };
         let group = hosted.or_else(|| self.places.get(&keyspace).map(|hint| hint.group));
         let (Some(group), Some(route)) = (group, self.routes.get_mut(&id)) else { return };
+        let may_probe = hosted.is_none() && route.attempts == 0;
         route.attempts += 1;
         route.asked = Some(target);
         route.was_sent = true;
@@ -206,6 +223,7 @@ impl<E: Engine> Strong<E> {
             return;
         }
         let message = match what {
+            What::Request(request, _) if may_probe && self.probe(now_ms, id, &keyspace, &request) => return,
             What::Request(request, options) => {
                 let options = Options { timeout_ms: left_ms, ..options };
                 StrongMessage::Ask { id, group, request, options }
@@ -222,9 +240,11 @@ impl<E: Engine> Strong<E> {
         let named = route.hint.take();
         let (attempts, keyspace) = (route.attempts as usize, route.keyspace.clone());
         let is_local = match &route.what {
-            // Every member serves reads, unless it has said otherwise.
+            // Every member serves reads, and knows which transactions may turn out to be ones, unless it has said
+            // otherwise.
             What::Request(request, options) => {
-                options.stale || (matches!(request, Request::Read(_)) && route.attempts == 0)
+                let may_read = matches!(request, Request::Read(_) | Request::Write(Write::Txn(_)));
+                options.stale || (may_read && route.attempts == 0)
             }
             What::Status { .. } => true,
             What::Manage(_) => false,
@@ -278,6 +298,7 @@ impl<E: Engine> Strong<E> {
         if self.describe_without_leader(id) {
             return;
         }
+        self.probes.end(id);
         let Some(route) = self.routes.get_mut(&id) else { return };
         route.asked = None;
         route.attempts += 1;
@@ -370,6 +391,7 @@ impl<E: Engine> Strong<E> {
     }
 
     pub(super) fn finish(&mut self, id: u64, result: Result<Answer, Failure>) {
+        self.probes.end(id);
         if let Some(route) = self.routes.remove(&id) {
             self.timers.cancel(&Timer::Route(id));
             self.tell(route.token, &route.what, result);

@@ -10,6 +10,7 @@ use starling_strong::api::{Revision, Watch, WatchUpdate};
 use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
+use super::hosted::Hosted;
 use super::message::StrongMessage;
 use super::{Strong, StrongOutput, Timer};
 use crate::Token;
@@ -18,8 +19,11 @@ use crate::Token;
 const WATCHING_MAX: usize = 16_384;
 /// Most watches served here.
 const SERVED_MAX: usize = 65_536;
-/// Bytes of events in one update, about.
-const UPDATE_BYTES: usize = 256 << 10;
+/// Bytes of events in one update, about: on a narrow link an update is a sign of life.
+const UPDATE_BYTES: usize = 32 << 10;
+/// A member that was asked for a watch has so long to answer, milliseconds; twice as long after each attempt
+/// that came to nothing, three times at most: it may be the link that is slow.
+const ANSWERED_MS: u64 = 1_000;
 /// Before a watch is begun again, milliseconds, and as long again at random.
 const AGAIN_MS: u64 = 100;
 /// A watch that another node serves and that was told nothing for so long is checked, milliseconds. A guess: as
@@ -45,6 +49,8 @@ pub struct Watching {
     /// The client knows that it stands.
     was_created: bool,
     attempts: u32,
+    /// Attempts since it was told something.
+    unanswered: u32,
     lonely_since: Option<u64>,
 }
 
@@ -87,6 +93,7 @@ impl<E: Engine> Strong<E> {
             checking: false,
             was_created: false,
             attempts: 0,
+            unanswered: 0,
             lonely_since: None,
         };
         self.watching.insert(token, watching);
@@ -105,30 +112,40 @@ impl<E: Engine> Strong<E> {
             return;
         }
         let keyspace = watching.keyspace.clone();
-        let (spec, updates, attempts) = (watching.spec.clone(), watching.updates, watching.attempts as usize);
-        if let Some(group) = self.hosted(&keyspace) {
+        let (spec, updates) = (watching.spec.clone(), watching.updates);
+        let (attempts, unanswered) = (watching.attempts as usize, watching.unanswered);
+        if let Some(group) = self.hosted(&keyspace).filter(|group| self.is_informed(group)) {
             let id = self.fresh();
             self.attach(token, id, self.me.id.0);
             self.serve(now_ms, id, group, Watcher::Here(token), spec, updates);
             return;
         }
-        let place = self.places.get(&keyspace).filter(|place| !place.members.is_empty());
-        let Some(place) = place else {
+        let me = self.me.id;
+        let place = self.places.get(&keyspace).map(|place| {
+            let others = place.members.iter().map(|record| record.id).filter(|member| *member != me);
+            (place.group, others.collect::<Vec<_>>())
+        });
+        let Some((group, others)) = place.filter(|(_, others)| !others.is_empty()) else {
             self.outputs.push_back(StrongOutput::Lookup { keyspace });
             self.watch_later(now_ms, token);
             return;
         };
-        let (group, node) = (place.group, place.members[attempts % place.members.len()].id.0);
+        let node = others[attempts % others.len()].0;
         let id = self.fresh();
         self.attach(token, id, node);
         self.send(&node, StrongMessage::Watch { id, group, watch: spec, updates });
         // If nobody answers, another one is asked.
-        self.timers.set(Timer::Watch(token), Millis(now_ms + 10 * AGAIN_MS));
+        self.timers.set(Timer::Watch(token), Millis(now_ms + (ANSWERED_MS << unanswered.min(3))));
+    }
+
+    fn is_informed(&self, group: &GroupId) -> bool {
+        self.groups.get(group).is_some_and(|hosted| hosted.group.is_informed())
     }
 
     fn attach(&mut self, token: Token, id: u64, node: NodeKey) {
         let Some(watching) = self.watching.get_mut(&token) else { return };
         watching.attempts += 1;
+        watching.unanswered += 1;
         (watching.heard, watching.checking) = (0, false);
         if let Some((before, _)) = watching.served.replace((id, node)) {
             self.watch_ids.remove(&before);
@@ -298,7 +315,7 @@ impl<E: Engine> Strong<E> {
         } else {
             self.timers.cancel(&Timer::Watch(token));
         }
-        (watching.lonely_since, watching.checking) = (None, false);
+        (watching.lonely_since, watching.checking, watching.unanswered) = (None, false, 0);
         let mut is_news = true;
         match &update {
             WatchUpdate::Created { revision } => {
@@ -344,7 +361,8 @@ impl<E: Engine> Strong<E> {
 
     fn serve(&mut self, now_ms: u64, id: u64, group: GroupId, to: Watcher, spec: Watch, updates: u32) {
         let full = self.served.len() >= SERVED_MAX;
-        let Some(hosted) = self.groups.get_mut(&group).filter(|_| !full) else {
+        let serves = |hosted: &&mut Hosted<E>| !full && hosted.group.is_informed();
+        let Some(hosted) = self.groups.get_mut(&group).filter(serves) else {
             self.tell_watcher(now_ms, to, 0, WatchUpdate::Lost { reason: "not served here".into() });
             return;
         };

@@ -87,7 +87,7 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    fn not_removed(&mut self, keyspace: String, error: &starling_kv::Error) {
+    pub(super) fn not_removed(&mut self, keyspace: String, error: &starling_kv::Error) {
         let reason = format!("what it held is not removed before the next start: {error}");
         self.outputs.push_back(StrongOutput::Notice { keyspace, notice: Notice::NotOpened(reason) });
     }

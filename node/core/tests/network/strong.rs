@@ -13,6 +13,7 @@ use starling_strong::api::{
     Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, RequestId, Status, Txn, TxnOp,
     Watch, WatchUpdate, Write,
 };
+use starling_strong::registry;
 
 /// A network of `replicas` behind one seed, settled.
 fn settled(seed: u64, replicas: usize) -> World {
@@ -106,6 +107,54 @@ fn any_node_serves_any_client() {
         let (read, took) = answer(&mut world, next, "orders", get(&format!("k{node}")));
         assert_eq!(value(read).as_deref(), Some("v"), "read on node {next}");
         assert!(took < 1_500, "{took} ms");
+    }
+}
+
+#[test]
+fn a_read_from_outside_takes_one_round_trip() {
+    let mut world = settled(4, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    answer(&mut world, outside, "orders", put("k", "v")).0.expect("written");
+    // Links to all members are there after the first read.
+    answer(&mut world, outside, "orders", get("k")).0.expect("read");
+    for _ in 0..30 {
+        world.run(50);
+        let (read, took) = answer(&mut world, outside, "orders", get("k"));
+        assert_eq!(value(read).as_deref(), Some("v"));
+        // A message takes 10 ms at most here, and answers are looked for every 5 ms. Where the leader had to ask
+        // its followers, many a read would take longer.
+        assert!(took <= 25, "{took} ms");
+    }
+}
+
+#[test]
+fn a_read_from_outside_sees_what_was_written_at_the_leader_before() {
+    let mut world = settled(5, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    for round in 0..50 {
+        let written = format!("v{round}");
+        let writer = members[round % members.len()];
+        answer(&mut world, writer, "orders", put("k", &written)).0.expect("written");
+        let (read, _) = answer(&mut world, outside, "orders", get("k"));
+        assert_eq!(value(read), Some(written));
+    }
+}
+
+#[test]
+fn a_read_from_outside_does_without_a_member_that_is_gone() {
+    let mut world = settled(6, 8);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
+    answer(&mut world, outside, "orders", put("k", "v")).0.expect("written");
+    let leads = leader(&mut world, "orders", &members);
+    let gone = members.iter().find(|node| **node != leads).expect("a follower");
+    world.kill(*gone);
+    for _ in 0..10 {
+        let (read, took) = answer(&mut world, outside, "orders", get("k"));
+        assert_eq!(value(read).as_deref(), Some("v"));
+        assert!(took <= 50, "{took} ms: nobody waits for the one that is gone");
     }
 }
 
@@ -419,7 +468,8 @@ fn strong_rows(world: &World, node: usize) -> usize {
         };
         world.nodes[node].engine.view().scan(family, &[], None, &mut count).expect("memory");
     }
-    rows
+    // That something was dropped stays.
+    rows - registry::dropped(&world.nodes[node].engine).expect("memory").len()
 }
 
 #[test]
@@ -460,6 +510,30 @@ fn drop_keyspace(world: &mut World, node: usize, keyspace: &str) -> Result<(), M
     world.input(node, Input::StrongDrop { token, keyspace: keyspace.into() });
     world.run_until(5_000, "an answer", |w| w.nodes[node].managed.contains_key(&token));
     world.nodes[node].managed[&token].clone()
+}
+
+#[test]
+fn who_was_away_when_a_keyspace_was_dropped_forgets_it_too() {
+    let mut world = settled(7, 6);
+    let members = create(&mut world, "orders", 3, &[]);
+    let leads = leader(&mut world, "orders", &members);
+    let away = *members.iter().find(|node| **node != leads).expect("a follower");
+    world.kill(away);
+    let token = world.token();
+    world.input(leads, Input::StrongDrop { token, keyspace: "orders".into() });
+    world.run_until(5_000, "it is dropped", |w| w.nodes[leads].managed.contains_key(&token));
+    // The others are started again meanwhile, and know it all the same.
+    for node in members.iter().filter(|node| **node != away) {
+        world.kill(*node);
+        world.restart(*node);
+    }
+    world.restart(away);
+    let has_group =
+        |w: &World, node: usize| w.nodes[node].core.strong().is_some_and(|s| s.groups().count() > 0);
+    world.run_until(30_000, "it has heard of it", |w| !members.iter().any(|node| has_group(w, *node)));
+    world.run(2_000);
+    let again = create_through(&mut world, away, "orders", 3, &members);
+    assert_eq!(again.len(), 3, "its name is free");
 }
 
 #[test]

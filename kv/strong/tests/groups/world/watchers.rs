@@ -133,7 +133,8 @@ pub fn check(world: &mut World) {
             let kind = if change.value.is_some() { EventKind::Put } else { EventKind::Delete };
             contains(&watcher.keys, &change.key) && watcher.only.is_none_or(|only| only == kind)
         };
-        let checked = watcher.told.check(&format!("watcher {number}"), &world.log, is_watched);
+        let checked =
+            watcher.told.check(&format!("watcher {number}"), &world.log, world.log.last(), is_watched);
         checked.unwrap_or_else(|violation| panic!("{violation}"));
     }
 }

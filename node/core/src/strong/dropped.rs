@@ -1,0 +1,62 @@
+//! Groups that were dropped, kept on disk: a member that was away meanwhile, or was made a founder of what then was
+//! not made, is told so when it speaks of the group, and forgets it too.
+
+use std::collections::BTreeMap;
+
+use starling_kv::{Engine, Error};
+use starling_strong::group::GroupId;
+use starling_strong::registry;
+
+/// Most of them; the one that was dropped first is forgotten for another. A guess: years of them.
+const DROPPED_MAX: usize = 1024;
+
+/// See the module. Each has a number that grows.
+pub struct Dropped(BTreeMap<GroupId, u64>);
+
+impl Dropped {
+    /// Those on the disk.
+    pub fn load<E: Engine>(engine: &E) -> Result<Self, Error> {
+        registry::dropped(engine).map(Self)
+    }
+
+    /// Whether this one was.
+    pub fn contains(&self, group: &GroupId) -> bool {
+        self.0.contains_key(group)
+    }
+
+    /// This one is.
+    pub fn add<E: Engine>(&mut self, engine: &E, group: GroupId) -> Result<(), Error> {
+        if self.contains(&group) {
+            return Ok(());
+        }
+        let first = self.0.iter().min_by_key(|(_, number)| **number).map(|(group, _)| *group);
+        let forgotten = first.filter(|_| self.0.len() >= DROPPED_MAX);
+        let number = self.0.values().max().map_or(0, |number| number + 1);
+        registry::note_dropped(engine, &group, number, forgotten.as_ref())?;
+        forgotten.map(|group| self.0.remove(&group));
+        self.0.insert(group, number);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_kv::MemoryEngine;
+
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_kept_on_disk_too() {
+        let engine = MemoryEngine::new();
+        let mut dropped = Dropped::load(&engine).expect("memory");
+        let group = |n: usize| (n as u128 + 1).to_be_bytes().map(|byte| byte ^ 0x80);
+        for n in 0..=DROPPED_MAX {
+            dropped.add(&engine, group(n)).expect("memory");
+            dropped.add(&engine, group(n)).expect("memory");
+        }
+        for dropped in [dropped, Dropped::load(&engine).expect("memory")] {
+            assert_eq!(dropped.0.len(), DROPPED_MAX);
+            assert!(!dropped.contains(&group(0)) && dropped.contains(&group(1)));
+        }
+    }
+}
