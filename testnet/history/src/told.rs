@@ -76,11 +76,12 @@ impl Told {
         self.stretches.iter().flat_map(|stretch| &stretch.changes)
     }
 
-    /// What `who` was told is what happened to the keys that it watched. It has taken in everything.
-    pub fn check(&self, who: &str, log: &Log, is_watched: impl Fn(&Change) -> bool) -> Checked {
+    /// What `who` was told is what happened to the keys that it watched, up to revision `all` at least: by then
+    /// it had the time to take everything in.
+    pub fn check(&self, who: &str, log: &Log, all: u64, is_watched: impl Fn(&Change) -> bool) -> Checked {
         let count = self.stretches.len();
         for (at, stretch) in self.stretches.iter().enumerate() {
-            let to = if at + 1 == count { log.last().max(stretch.to) } else { stretch.to };
+            let to = if at + 1 == count { all.max(stretch.to) } else { stretch.to };
             let wanted: Vec<&Change> =
                 log.between(stretch.after, to).filter(|change| is_watched(change)).collect();
             let told: Vec<&Change> = stretch.changes.iter().collect();
@@ -123,14 +124,17 @@ mod tests {
     #[test]
     fn skipped_doubled_and_reordered_changes_are_found() {
         let log = log_of(&[("a", Some("1")), ("b", Some("2")), ("a", None), ("b", Some("3"))]);
-        let check = |revisions: &[u64]| told(&log, revisions).and_then(|it| it.check("w", &log, |_| true));
+        let check = |revisions: &[u64]| {
+            told(&log, revisions).and_then(|it| it.check("w", &log, log.last(), |_| true))
+        };
         check(&[2, 3, 4, 5]).expect("everything");
         check(&[2, 3, 5]).expect_err("skipped");
         check(&[2, 3, 4]).expect_err("the end is missing");
+        told(&log, &[2, 3, 4]).and_then(|it| it.check("w", &log, 4, |_| true)).expect("it is not asked for");
         check(&[2, 3, 3, 4, 5]).expect_err("doubled");
         check(&[2, 4, 3, 5]).expect_err("reordered");
         let some = told(&log, &[2, 4]).expect("in order");
-        some.check("w", &log, |change| change.key == b"a").expect("all of one key");
+        some.check("w", &log, log.last(), |change| change.key == b"a").expect("all of one key");
     }
 
     #[test]
@@ -145,10 +149,10 @@ mod tests {
                 watcher.change(change.clone()).expect("in order");
             }
         }
-        watcher.check("w", &log, |_| true).expect("everything once");
+        watcher.check("w", &log, log.last(), |_| true).expect("everything once");
         watcher.compacted(4);
         watcher.compacted(5);
         assert_eq!((watcher.resumes_from(), watcher.counts()), (5, (3, 2)));
-        watcher.check("w", &log, |_| true).expect("what was compacted away was not to be told");
+        watcher.check("w", &log, log.last(), |_| true).expect("what was compacted away was not to be told");
     }
 }

@@ -11,7 +11,7 @@ use starling_report::Run;
 use crate::churn::{self, Traced};
 use crate::clients::Clients;
 use crate::finish;
-use crate::measure::{Healings, Outcome, Timeline};
+use crate::measure::{Healings, Outcome, Timeline, are_equal};
 use crate::scenario::{ChurnModel, Error, Scenario};
 use crate::strong::{Strong, Turn};
 use crate::world::{HEARD, World};
@@ -209,7 +209,10 @@ impl Simulation {
         } else if let Some(task) = self.tasks.remove(&number) {
             self.perform(task);
         }
-        if self.phase == Phase::Settling && !self.healings.are_under_way() && self.is_strong_settled() {
+        let has_settled =
+            self.phase == Phase::Settling && !self.healings.are_under_way() && self.is_strong_settled();
+        // Where a strong keyspace is may just have been written.
+        if has_settled && (self.strong.is_none() || are_equal(&self.world)) {
             self.phase = Phase::Over;
         }
         self.phase != Phase::Over

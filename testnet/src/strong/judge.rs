@@ -47,7 +47,7 @@ pub fn judge(histories: &Histories, notes: &[String]) -> Verdicts {
         }
     };
     let watched = histories.watchers.iter().try_for_each(|watcher| {
-        watcher.told.check(&watcher.name, &log, |change| change.key.starts_with(watcher.prefix))
+        watcher.told.check(&watcher.name, &log, log.last(), |change| change.key.starts_with(watcher.prefix))
     });
     verdicts.extend([
         ("watches told everything in order and once", watched),

@@ -13,7 +13,7 @@ pub fn judge(strong: &Strong) -> Vec<(&'static str, String)> {
         ("linearizable", linearizable::check(&strong.calls(), strong.log())),
         ("exclusion", exclusion::check(strong.lockers(), strong.log())),
         ("once", once::check(strong.queuers(), strong.log())),
-        ("watches", watches::check(strong.watchers(), strong.log())),
+        ("watches", watches::check(strong.watchers(), strong.log(), strong.told())),
     ];
     // Without the whole log it is not known what happened.
     let knows_all = strong.has_whole_log();

@@ -5,9 +5,9 @@ use starling_history::{Checked, Log};
 
 use crate::strong::Watcher;
 
-/// Every watcher, once it has been told all.
-pub fn check(watchers: &[Watcher], log: &Log) -> Checked {
+/// Every watcher; up to revision `all` they were waited for.
+pub fn check(watchers: &[Watcher], log: &Log, all: u64) -> Checked {
     watchers.iter().enumerate().try_for_each(|(number, watcher)| {
-        watcher.told.check(&format!("watcher {number}"), log, |change| watcher.is_watched(change))
+        watcher.told.check(&format!("watcher {number}"), log, all, |change| watcher.is_watched(change))
     })
 }

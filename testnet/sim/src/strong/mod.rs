@@ -86,6 +86,8 @@ pub struct Strong {
     answered_in_the_end: u64,
     /// The latest revision that anybody was told.
     revision: u64,
+    /// Up to there all watchers were waited for.
+    told: u64,
     planned: Vec<(u64, Turn)>,
     /// What was seen not to hold while it went on: the invariant, and what.
     broken: Vec<(&'static str, String)>,
@@ -110,6 +112,7 @@ impl Strong {
             making: None,
             answered_in_the_end: 0,
             revision: 1,
+            told: 0,
             planned: Vec::new(),
             broken: Vec::new(),
         })
@@ -264,6 +267,12 @@ impl Strong {
         self.log.last() >= self.revision
     }
 
+    /// Up to there all watchers were told everything; not beyond, where the keyspace has lost its majority, or
+    /// leases went on to end.
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
     /// All watchers.
     pub fn watchers(&self) -> &[Watcher] {
         &self.watchers
@@ -328,7 +337,7 @@ impl Strong {
             self.phase = Phase::Closing(now_us);
             self.plan(now_us, Turn::Look);
         } else {
-            self.phase = Phase::Over;
+            (self.phase, self.told) = (Phase::Over, self.revision);
         }
     }
 

@@ -5,11 +5,15 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::scenario::{
     Action, Away, Burst, Churn, ChurnModel, Clog, Keys, Latency, Links, Mix, NodeSettings, Repeat, Return,
-    Scenario, Selection, Step, Workload,
+    Scenario, Selection, Step, StrongLoad, Workload,
 };
 
 /// Tells this generator apart from the one that the world draws from the same seed.
 const STREAM: u64 = 0x5741_524D;
+/// And this one, so that the rest of a seed's scenario is the same with a strong keyspace and without.
+const STRONG_STREAM: u64 = 0x5354_524F;
+/// How many scenarios have one, if they can.
+const STRONG_SHARE: f64 = 0.4;
 /// Time after the end of the faults within which all live replicas have to be equal and whole, seconds.
 /// Nearly always it takes less than a minute. The bound is what two components need that have forgotten
 /// each other's neighbours, with every seed gone: a peer counts as silent after an hour, and one remembered
@@ -54,7 +58,35 @@ pub fn draw(seed: u64) -> Scenario {
         step: draw.steps(),
         ..Scenario::default()
     };
-    with_contacts(with_newcomers(scenario))
+    with_strong(with_contacts(with_newcomers(scenario)))
+}
+
+/// A strong keyspace with its clients, and what is done to it, in some of the scenarios.
+fn with_strong(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(STRONG_STREAM);
+    let voters = [1, 3, 3, 3, 5, 5, 7][rng.random_range(0..7)];
+    if usize::from(voters) > scenario.nodes || !rng.random_bool(STRONG_SHARE) {
+        return scenario;
+    }
+    let mut draw = Draw { rng, measure_s: scenario.measure_s };
+    scenario.strong = Some(StrongLoad {
+        voters,
+        clients: draw.rng.random_range(4..=12),
+        keys: draw.rng.random_range(1..=6),
+        lockers: draw.rng.random_range(0..=4),
+        queuers: draw.rng.random_range(0..=3),
+        watchers: 4,
+        pause_ms: draw.between(20.0, 400.0),
+        sync_ms: [0.5, draw.between(0.5, 40.0)],
+        replace_s: draw.between(5.0, 30.0),
+    });
+    for _ in 0..draw.rng.random_range(0..=6) {
+        let step = draw.strong_step();
+        scenario.step.push(step);
+    }
+    scenario.step.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    scenario
 }
 
 /// A state that does not fit one delta is of interest when somebody needs it as a whole.
@@ -179,6 +211,37 @@ impl Draw {
             away: Away { kill: weight() + 0.1, stop: weight(), leave: weight() },
             back: Return { restart: weight() + 0.1, wipe: weight(), never: 0.0 },
         }
+    }
+
+    /// A fault that is aimed at the strong keyspace.
+    fn strong_step(&mut self) -> Step {
+        let at_s = self.between(0.0, 0.9 * self.measure_s);
+        let for_s = self.between(0.2, 8.0);
+        let followers = Selection::Followers(self.rng.random_range(1..=3));
+        let some = match self.rng.random_range(0..4) {
+            0..2 => Selection::Leader,
+            2 => Selection::Voters(self.happens(0.7).then(|| self.rng.random_range(1..=3))),
+            _ => followers.clone(),
+        };
+        let action = match self.rng.random_range(0..10) {
+            0 => Action::Kill { nodes: some, for_s: Some(for_s) },
+            1 => Action::PowerOff { nodes: some, for_s: Some(for_s) },
+            2 => Action::Stall { nodes: some, for_s: [0.1, for_s] },
+            3..5 => Action::Partition {
+                nodes: some,
+                // The rest is a bridge.
+                to: self.happens(0.6).then_some(followers),
+                one_way: self.happens(0.4),
+                for_s: Some(for_s),
+            },
+            5 => Action::Drift { nodes: Selection::All, permille: 100.0 },
+            6 => Action::Links { loss: None, drop: Some(0.02), duplicate: Some(0.05) },
+            7 => Action::TransferLeader,
+            _ => Action::ReplaceVoter,
+        };
+        let repeat =
+            self.happens(0.6).then(|| Repeat { every_s: self.between(1.0, 10.0), until_s: self.measure_s });
+        Step { at_s, action, repeat }
     }
 
     fn steps(&mut self) -> Vec<Step> {
