@@ -12,8 +12,10 @@ pub enum ErrorCode {
     Invalid,
     /// 401: a token is configured and the request carries none, or another one.
     Unauthorized,
-    /// 404: there is no such key, keyspace or path.
+    /// 404: there is no such key, lease, keyspace or path.
     NotFound,
+    /// 404: this node has heard of no strong keyspace of this name; of one that was just made it may yet hear.
+    NoSuchKeyspace,
     /// 405: the path does not take this method.
     MethodNotAllowed,
     /// 409: `if_version` names another version than the key has.
@@ -54,7 +56,7 @@ impl ErrorCode {
         match self {
             Self::Invalid => 400,
             Self::Unauthorized => 401,
-            Self::NotFound => 404,
+            Self::NotFound | Self::NoSuchKeyspace => 404,
             Self::MethodNotAllowed => 405,
             Self::VersionMismatch
             | Self::TypeMismatch

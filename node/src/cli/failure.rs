@@ -158,7 +158,7 @@ impl From<Error> for Failure {
             Error::NotUnderstood { .. } => ("failed".into(), ERROR),
             Error::Refused(body) => {
                 let exit = match body.error {
-                    ErrorCode::NotFound => NOT_FOUND,
+                    ErrorCode::NotFound | ErrorCode::NoSuchKeyspace => NOT_FOUND,
                     ErrorCode::VersionMismatch
                     | ErrorCode::TypeMismatch
                     | ErrorCode::OtherKeyspace
@@ -197,6 +197,7 @@ mod tests {
     #[test]
     fn exit_codes_mean_what_the_help_says() {
         assert_eq!(exit(ErrorCode::NotFound), 3);
+        assert_eq!(exit(ErrorCode::NoSuchKeyspace), 3);
         assert_eq!(exit(ErrorCode::VersionMismatch), 4);
         assert_eq!(exit(ErrorCode::TypeMismatch), 4);
         assert_eq!(exit(ErrorCode::StorageFull), 1);

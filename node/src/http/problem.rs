@@ -109,7 +109,7 @@ impl From<Failure> for Problem {
         let (code, hint) = match &failure {
             Failure::Refused(refusal) => return refused(refusal),
             Failure::NoSuchKeyspace(_) => (
-                ErrorCode::NotFound,
+                ErrorCode::NoSuchKeyspace,
                 "`starling keyspace ls` lists them; `keyspace create --strong` makes one",
             ),
             Failure::Ambiguous(_) => (ErrorCode::Ambiguous, "`starling keyspace drop` removes one of them"),
@@ -185,7 +185,9 @@ impl From<ManageFailure> for Problem {
                 CreateError::Busy => (ErrorCode::NotReady, "try again in a moment"),
             },
             ManageFailure::Manage(error) => match error {
-                ManageError::NoSuchKeyspace(_) => (ErrorCode::NotFound, "`starling keyspace ls` lists them"),
+                ManageError::NoSuchKeyspace(_) => {
+                    (ErrorCode::NoSuchKeyspace, "`starling keyspace ls` lists them")
+                }
                 ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
                 ManageError::Refused(_) => {
                     (ErrorCode::Conflict, "`starling keyspace info` tells how it stands")

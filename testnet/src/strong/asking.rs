@@ -162,12 +162,9 @@ impl Asker {
     }
 
     fn refused(&self, body: ErrorBody) -> Attempt {
-        // A lease that does not exist is not found either.
-        let is_unheard = body.message.starts_with("there is no strong keyspace");
         match body.error {
-            ErrorCode::NotFound if is_unheard => Attempt::ChangedNothing,
             ErrorCode::NotFound | ErrorCode::Conflict => Attempt::Refused(body),
-            ErrorCode::NoMajority | ErrorCode::Timeout => Attempt::ChangedNothing,
+            ErrorCode::NoSuchKeyspace | ErrorCode::NoMajority | ErrorCode::Timeout => Attempt::ChangedNothing,
             ErrorCode::OutcomeUnknown | ErrorCode::NotReady => Attempt::Unknown,
             _ => {
                 self.tally.note(format!("{}: {body}", self.members.name(self.node)));
