@@ -136,10 +136,13 @@ impl Requests {
         }
     }
 
-    /// All reads that wait to be confirmed.
-    fn take_reads(&mut self) -> Batch {
+    /// All reads that wait to be confirmed, or for an entry that is not applied yet.
+    fn take_reads(&mut self, applied: u64) -> Batch {
         let mut reads: Batch = self.rounds.drain(..).flat_map(|round| round.batch).collect();
         reads.append(&mut self.reads);
+        for (index, batch) in std::mem::take(&mut self.ready) {
+            if index > applied { reads.extend(batch) } else { self.ready.push_back((index, batch)) }
+        }
         reads
     }
 
@@ -368,7 +371,11 @@ impl<E: Engine> Group<E> {
     /// A follower wants to know what is committed.
     pub(super) fn on_ask_index(&mut self, from: NodeKey, name: u64) {
         if self.is_leader() && self.members.on(&from).is_some() {
-            self.requests.followers.insert(from, name);
+            let last = self.requests.followers.entry(from).or_insert(name);
+            // A question that comes late does not stand for the one after it.
+            if name.wrapping_sub(*last).cast_signed() > 0 {
+                *last = name;
+            }
         }
     }
 
@@ -433,7 +440,7 @@ impl<E: Engine> Group<E> {
     /// Whoever was to confirm reads may not lead any more: they have to be asked again, of this member if it
     /// leads now.
     pub(super) fn redirect_reads(&mut self) {
-        let reads = self.requests.take_reads();
+        let reads = self.requests.take_reads(self.raw.raft.raft_log.applied);
         self.requests.followers.clear();
         if self.is_leader() {
             self.requests.reads = reads;
@@ -494,7 +501,7 @@ impl<E: Engine> Group<E> {
         let queue = std::mem::take(&mut self.requests.queue);
         let queued = queue.into_iter().filter_map(|(waiter, _)| waiter);
         let ready = std::mem::take(&mut self.requests.ready).into_iter().flat_map(|(_, batch)| batch);
-        let asked = self.requests.take_reads();
+        let asked = self.requests.take_reads(0);
         let waiting = ready.chain(asked).map(|(waiter, _)| waiter);
         let long = self.long_reads.give_up();
         for waiter in queued.chain(waiting).chain(long).collect::<Vec<_>>() {
