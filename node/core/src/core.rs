@@ -278,6 +278,10 @@ impl<E: Engine> Core<E> {
     }
 
     fn handle_unreachable(&mut self, now: Now, peer: NodeId) {
+        // The peer's own dial came up before this one failed: what waited has been sent, and may have arrived.
+        if self.links.record(&peer).is_some() {
+            return;
+        }
         self.links.unreachable(&peer);
         self.strong_input(now, StrongInput::Unreachable(peer));
         self.views.handle(now.mono, ViewInput::Unreachable(peer));
