@@ -46,6 +46,11 @@ pub enum Error {
         "the store belongs to another network: choose another data directory, or delete this one to start anew"
     )]
     OtherNetwork,
+    /// The directory was last written by an older version, and is open for reading only.
+    #[error(
+        "the store was last written by an older starling: start the node once with this one, then look again"
+    )]
+    Older,
     /// The engine was opened read-only.
     #[error("the store is open for reading only")]
     ReadOnly,

@@ -2,8 +2,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
 use common::*;
 use proptest::prelude::*;
+use starling_kv::engine::Family;
 use starling_kv::{Engine, Error, MemoryEngine, Options, RocksEngine, RocksOptions, Store};
 use tempfile::TempDir;
 
@@ -104,22 +108,80 @@ fn the_doctor_works_beside_a_running_node_and_writes_nothing() {
 }
 
 #[test]
+fn a_store_of_before_strong_keyspaces_gets_their_families_when_it_is_opened() {
+    let dir = TempDir::new().expect("a directory");
+    let mut store = open(rocks(&dir), 1);
+    commit(&mut store, NOW, vec![put("k", "v")]);
+    let root = store.root();
+    drop(store);
+    let (options, families) = (rocksdb::Options::default(), Family::ALL.map(Family::name));
+    let (kept, newer): (Vec<&str>, Vec<&str>) =
+        families.into_iter().partition(|name| !name.starts_with("strong") && *name != Family::Raft.name());
+    assert!(!kept.is_empty() && newer.len() > 1, "{kept:?} {newer:?}");
+    let all = kept.iter().chain(&newer).copied();
+    let mut before = rocksdb::DB::open_cf(&options, dir.path(), all).expect("opens");
+    newer.iter().for_each(|name| before.drop_cf(name).expect("drops"));
+    drop(before);
+    let looked = RocksEngine::open_read_only(dir.path(), &RocksOptions::default());
+    assert_eq!(looked.err(), Some(Error::Older), "whoever only looks changes nothing");
+    let store = open(rocks(&dir), 2);
+    assert_eq!(store.root(), root);
+    drop(store);
+    RocksEngine::open_read_only(dir.path(), &RocksOptions::default()).expect("it has all families now");
+}
+
+/// The names and lengths of a directory's files.
+fn listed(dir: &TempDir) -> BTreeMap<OsString, u64> {
+    let entries = std::fs::read_dir(dir.path()).expect("reads");
+    let listed = entries.filter_map(|entry| {
+        let entry = entry.expect("reads");
+        // It may just have been removed.
+        Some((entry.file_name(), entry.metadata().ok()?.len()))
+    });
+    listed.filter(|(name, _)| name != "LOCK").collect()
+}
+
+/// The files under a running process, as a crash of the machine would leave them: all of one moment, while the
+/// engine neither makes nor removes any.
+fn copied(dir: &TempDir) -> TempDir {
+    loop {
+        let (copy, before) = (TempDir::new().expect("a directory"), listed(dir));
+        let of = |name| std::fs::copy(dir.path().join(name), copy.path().join(name));
+        if before.keys().all(|name| of(name).is_ok()) && listed(dir) == before {
+            return copy;
+        }
+    }
+}
+
+#[test]
 fn what_was_synced_survives_a_copy_of_the_files_as_they_are() {
     let dir = TempDir::new().expect("a directory");
     let engine = rocks(&dir);
     let mut store = open(engine.clone(), 1);
     commit(&mut store, NOW, vec![put("k", "v")]);
     engine.sync().expect("syncs");
-    // The files under a running process, as a crash of the machine would leave them.
-    let copy = TempDir::new().expect("a directory");
-    for entry in std::fs::read_dir(dir.path()).expect("reads") {
-        let path = entry.expect("reads").path();
-        let name = path.file_name().expect("has a name").to_owned();
-        if name != "LOCK" {
-            std::fs::copy(&path, copy.path().join(name)).expect("copies");
-        }
-    }
+    let copy = copied(&dir);
     let survived = open(rocks(&copy), 2);
     assert_eq!(survived.root(), store.root());
     assert_sound(&survived);
+}
+
+/// Logs are written over: behind what was written last, a file has what it had before.
+#[test]
+fn what_was_synced_survives_also_in_a_log_that_had_another_content() {
+    let dir = TempDir::new().expect("a directory");
+    let engine = rocks(&dir);
+    let mut store = open(engine.clone(), 1);
+    let value = "v".repeat(100 << 10);
+    // Several times what fits into the buffers, so that logs come to their end and are used again.
+    for round in 0..12 {
+        for number in 0..100 {
+            commit(&mut store, NOW, vec![put(&format!("k{round}.{number}"), &value)]);
+        }
+        commit(&mut store, NOW, vec![put("last", &round.to_string())]);
+        engine.sync().expect("syncs");
+        let copy = copied(&dir);
+        let survived = open(rocks(&copy), 2);
+        assert_eq!(survived.root(), store.root(), "round {round}");
+    }
 }

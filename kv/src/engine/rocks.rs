@@ -68,9 +68,16 @@ impl RocksEngine {
 
     /// Opens an existing database for reading, also one that another process has open: then what it
     /// wrote lately may be missing. Every write fails.
+    ///
+    /// # Errors
+    /// [`Error::Older`] if it has yet to get families that this version knows; those of [`RocksEngine::open`].
     pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
-        let db =
-            DB::open_cf_descriptors_read_only(&rocksdb::Options::default(), path, families(*options), false);
+        let plain = rocksdb::Options::default();
+        let there = DB::list_cf(&plain, path).map_err(|error| open_error(&error, path))?;
+        if !Family::ALL.iter().all(|family| there.iter().any(|name| name == family.name())) {
+            return Err(Error::Older);
+        }
+        let db = DB::open_cf_descriptors_read_only(&plain, path, families(*options), false);
         Ok(Self::new(db.map_err(|error| open_error(&error, path))?, true))
     }
 
