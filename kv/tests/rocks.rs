@@ -120,7 +120,9 @@ fn a_store_of_before_strong_keyspaces_gets_their_families_when_it_is_opened() {
     assert!(!kept.is_empty() && newer.len() > 1, "{kept:?} {newer:?}");
     let all = kept.iter().chain(&newer).copied();
     let mut before = rocksdb::DB::open_cf(&options, dir.path(), all).expect("opens");
-    newer.iter().for_each(|name| before.drop_cf(name).expect("drops"));
+    for name in newer {
+        before.drop_cf(name).expect("drops");
+    }
     drop(before);
     let looked = RocksEngine::open_read_only(dir.path(), &RocksOptions::default());
     assert_eq!(looked.err(), Some(Error::Older), "whoever only looks changes nothing");
