@@ -497,7 +497,9 @@ fn version_of(headers: &HeaderMap) -> String {
 fn found(result: Result<Response, Error>) -> Result<Option<Response>, Error> {
     match result {
         Ok(response) => Ok(Some(response)),
-        Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(None),
+        Err(error) if matches!(error.code(), Some(ErrorCode::NotFound | ErrorCode::NoSuchKeyspace)) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
