@@ -116,6 +116,7 @@ mod tests {
         forget(&engine, &[2; 16]).expect("memory");
         assert_eq!(registered(&engine), Ok(vec![noted(1), noted(3)]));
     }
+
     #[test]
     fn what_was_dropped_is_kept_apart() {
         let engine = MemoryEngine::new();

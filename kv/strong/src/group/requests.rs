@@ -170,11 +170,11 @@ impl<E: Engine> Group<E> {
             }
             return;
         }
-        let leader = self.leader();
-        let may_follower =
-            self.is_informed() && matches!(request, Request::Read(_) | Request::Write(Write::Txn(_)));
-        if !self.is_leader() && (leader.is_none() || !may_follower) {
-            self.outputs.push_back(Output::Redirect { token, leader });
+        let may_follower = self.is_informed()
+            && self.leader().is_some()
+            && matches!(request, Request::Read(_) | Request::Write(Write::Txn(_)));
+        if !self.is_leader() && !may_follower {
+            self.send_elsewhere(token);
             return;
         }
         if self.waiting() >= WAITING_MAX {
@@ -197,8 +197,7 @@ impl<E: Engine> Group<E> {
             _ => None,
         };
         if lost.is_none() && !self.is_leader() {
-            let leader = self.leader();
-            self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
+            self.send_elsewhere(waiter.token);
             return;
         }
         let command = Command::Write { id: options.id, fence: options.fence.clone(), write };
@@ -277,8 +276,7 @@ impl<E: Engine> Group<E> {
         if self.is_leader() && self.raw.raft.lead_transferee.is_none() {
             self.answer(token, Err(Failure::Overloaded));
         } else {
-            let leader = self.leader().filter(|_| !self.is_leader());
-            self.outputs.push_back(Output::Redirect { token, leader });
+            self.send_elsewhere(token);
         }
     }
 
@@ -291,10 +289,7 @@ impl<E: Engine> Group<E> {
         match result {
             Some(result) if proposed == term => self.answer(waiter.token, result.map_err(Failure::from)),
             // Another entry came to stand there: this one never will be applied.
-            _ => {
-                let leader = self.leader().filter(|_| !self.is_leader());
-                self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
-            }
+            _ => self.send_elsewhere(waiter.token),
         }
     }
 
@@ -416,8 +411,7 @@ impl<E: Engine> Group<E> {
                             if self.is_leader() {
                                 self.requests.queue.push((Some(waiter), command));
                             } else {
-                                let leader = self.leader();
-                                self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
+                                self.send_elsewhere(waiter.token);
                             }
                             continue;
                         }
@@ -450,10 +444,15 @@ impl<E: Engine> Group<E> {
     }
 
     fn redirect(&mut self, batch: Batch) {
-        let leader = self.leader();
         for (waiter, _) in batch {
-            self.outputs.push_back(Output::Redirect { token: waiter.token, leader });
+            self.send_elsewhere(waiter.token);
         }
+    }
+
+    /// This request was not carried out, and changed nothing: it is for whoever leads, if that is another.
+    fn send_elsewhere(&mut self, token: Token) {
+        let leader = self.leader().filter(|_| !self.is_leader());
+        self.outputs.push_back(Output::Redirect { token, leader });
     }
 
     /// Gives up the rounds of a follower that its leader does not answer.

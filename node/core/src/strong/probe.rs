@@ -64,9 +64,10 @@ impl<E: Engine> Strong<E> {
     /// Asks all members at once; whether it did. The leader is the one that the route has chosen.
     pub(super) fn probe(&mut self, now_ms: u64, route: u64, keyspace: &str, request: &Request) -> bool {
         let Request::Read(read) = request else { return false };
-        let Some((group, nodes)) = self.probed(now_ms, keyspace).filter(|_| is_probe(read)) else {
+        if !is_probe(read) {
             return false;
-        };
+        }
+        let Some((group, nodes)) = self.probed(now_ms, keyspace) else { return false };
         let leader = nodes[0];
         for node in &nodes {
             let read = (*node == leader).then(|| read.clone());

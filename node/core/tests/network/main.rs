@@ -1,5 +1,6 @@
 //! The composed node in small networks in virtual time.
 
 mod eventual;
+mod probes;
 mod strong;
 mod world;
