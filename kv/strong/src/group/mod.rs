@@ -14,6 +14,7 @@
 mod apply;
 mod belong;
 mod change;
+mod commits;
 mod compare;
 mod io;
 mod long_reads;
@@ -41,6 +42,7 @@ use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 use belong::Belonging;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
+use commits::Commits;
 use compare::Comparing;
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
@@ -86,6 +88,7 @@ pub struct Group<E: Engine> {
     heard: BTreeMap<MemberId, u64>,
     requests: Requests,
     long_reads: LongReads,
+    commits: Commits,
     unsynced: VecDeque<Unsynced>,
     /// Number of the last write that has to be synced.
     written: u64,
@@ -188,6 +191,7 @@ impl<E: Engine> Group<E> {
             timing: Timing::new(fork, now_ms),
             requests: Requests::new(rng.next_u64()),
             long_reads: LongReads::default(),
+            commits: Commits::default(),
             config,
             raw,
             machine,
@@ -266,7 +270,8 @@ impl<E: Engine> Group<E> {
     /// When to come back with [`Input::Timeout`], milliseconds.
     pub fn poll_timeout(&self) -> Option<u64> {
         let next = self.timing.next(self.is_leader());
-        self.stopped.is_none().then(|| self.gathered_at().map_or(next, |at| at.min(next)))
+        let due = [self.gathered_at(), self.commits_at()].into_iter().flatten().fold(next, u64::min);
+        self.stopped.is_none().then_some(due)
     }
 
     /// The state machine, for reads that need no leader, and for watches.
@@ -369,6 +374,7 @@ impl<E: Engine> Group<E> {
             }
             self.contacts.insert(member, from);
         }
+        self.note_hurried(&message);
         let named = (message.kind == Kind::Snapshot).then(|| message.clone());
         let message = match message.into_raft(self.raw.store().last_index()) {
             Ok(message) => message,
@@ -408,7 +414,7 @@ impl<E: Engine> Group<E> {
             GroupMessage::Gone { member, voters } => self.on_gone(from, member, voters),
             GroupMessage::Belong { member } => self.on_belong(from, member),
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
-            GroupMessage::AskIndex { name } => self.on_ask_index(from, name),
+            GroupMessage::AskIndex { name } => self.on_ask_index(now_ms, from, name),
             GroupMessage::Index { name, index } => self.on_index(from, name, index),
             GroupMessage::AskTail { name } => self.on_ask_tail(from, name),
             GroupMessage::Tail { name, member, index } => self.on_tail(from, name, member, index),
@@ -436,9 +442,11 @@ impl<E: Engine> Group<E> {
         loop {
             self.propose(now_ms);
             self.confirm_reads(now_ms);
+            self.tell_commits(now_ms);
             while self.raw.has_ready() {
                 self.process_ready(now_ms)?;
                 self.confirm_reads(now_ms);
+                self.tell_commits(now_ms);
             }
             if let Some(error) = self.raw.store().failure() {
                 return Err(error.into());
@@ -517,6 +525,8 @@ fn raft_config(member: MemberId, applied: u64) -> Config {
         max_committed_size_per_ready: APPLIED_BYTES,
         check_quorum: true,
         pre_vote: true,
+        // See `commits`.
+        skip_bcast_commit: true,
         ..Config::default()
     }
 }

@@ -114,6 +114,11 @@ impl Requests {
     }
 
     /// The round of this name, after those before it.
+    /// Whether reads wait until an entry is applied.
+    pub fn wait_for_entries(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     fn take_rounds(&mut self, name: u64) -> Vec<Round> {
         let count = self.rounds.iter().position(|round| round.name == name).map_or(0, |at| at + 1);
         self.rounds.drain(..count).collect()
@@ -364,8 +369,9 @@ impl<E: Engine> Group<E> {
     }
 
     /// A follower wants to know what is committed.
-    pub(super) fn on_ask_index(&mut self, from: NodeKey, name: u64) {
+    pub(super) fn on_ask_index(&mut self, now_ms: u64, from: NodeKey, name: u64) {
         if self.is_leader() && self.members.on(&from).is_some() {
+            self.hurry(now_ms);
             let last = self.requests.followers.entry(from).or_insert(name);
             // A question that comes late does not stand for the one after it.
             if name.wrapping_sub(*last).cast_signed() > 0 {

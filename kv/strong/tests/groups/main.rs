@@ -1,5 +1,6 @@
 //! Groups in virtual time, on machines that crash and a network that fails.
 
+mod commits;
 mod compaction;
 mod divergence;
 mod elections;

@@ -132,6 +132,11 @@ impl<E: Engine> Machine<E> {
         Ok(())
     }
 
+    /// Whether somebody watches.
+    pub fn is_watched(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
     /// Ends a watch.
     pub fn unwatch(&mut self, id: WatchId) {
         self.watches.remove(id);

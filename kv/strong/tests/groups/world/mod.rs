@@ -127,7 +127,8 @@ pub struct Node {
     is_corrupt: bool,
     /// Nodes of the voters it knew last.
     voters: BTreeSet<NodeKey>,
-    is_scribed: bool,
+    /// The first revision that is not taken down yet; 0: it begins where the log is.
+    scribed: u64,
 }
 
 pub struct World {
@@ -139,6 +140,8 @@ pub struct World {
     pub operator: Operator,
     /// Everything that was ever applied anywhere.
     pub log: Log,
+    /// See `scribe`.
+    scribe_stays: bool,
     pub weather: Weather,
     pub rng: ChaCha12Rng,
     /// One-way: nothing goes from the first to the second.
@@ -150,6 +153,8 @@ pub struct World {
     betrayed: (u64, u64),
     /// Term -> who wanted to lead in it.
     candidates: BTreeMap<u64, BTreeSet<usize>>,
+    /// Messages that members have sent.
+    pub sent: u64,
     /// Logs that were damaged.
     lost: u64,
     /// Writes are acknowledged without waiting for the disk: a bug, planted.
@@ -178,6 +183,7 @@ impl World {
             watchers: Watchers::default(),
             operator: Operator::default(),
             log: Log::default(),
+            scribe_stays: !seed.is_multiple_of(2),
             weather: Weather::FINE,
             rng: ChaCha12Rng::seed_from_u64(seed),
             blocked: BTreeSet::new(),
@@ -186,6 +192,7 @@ impl World {
             notices: Vec::new(),
             betrayed: (0, 0),
             candidates: BTreeMap::new(),
+            sent: 0,
             lost: 0,
             syncs_lie: false,
             events: BTreeMap::new(),
@@ -211,7 +218,7 @@ impl World {
                 was_torn: false,
                 is_corrupt: false,
                 voters: BTreeSet::new(),
-                is_scribed: false,
+                scribed: 0,
             });
             if node < founders {
                 let (config, seed) = (config(node, node as u64 + 1), world.seed());
@@ -422,6 +429,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize, message: &GroupMessage) {
         self.betray_voter(from, to, message);
+        self.sent += 1;
         if let GroupMessage::Raft(RaftMessage { kind: Kind::Vote, term, .. }) = message {
             self.candidates.entry(*term).or_default().insert(from);
         }
@@ -476,7 +484,7 @@ impl World {
 
     fn adopt(&mut self, node: usize, group: Group<Disk>) {
         self.nodes[node].group = Some(group);
-        self.nodes[node].is_scribed = false;
+        self.nodes[node].scribed = 0;
         self.nodes[node].is_working = false;
         self.carry_out(node);
     }

@@ -1,5 +1,6 @@
 //! What happened, revision by revision: every replica that is up is watched from where it is, and what it
-//! says has to be what all others said of the same revision.
+//! says has to be what all others said of the same revision. In half of the worlds the watch ends as soon as it
+//! was told everything: what is committed then is told to followers later.
 
 use std::collections::BTreeMap;
 
@@ -30,26 +31,33 @@ pub fn change(Event { kv, kind, .. }: Event) -> Change {
 
 /// Takes down what a replica has applied since the last time.
 pub fn listen(world: &mut World, node: usize) {
-    let World { nodes, log, .. } = world;
-    let Node { group: Some(group), is_scribed, is_corrupt: false, .. } = &mut nodes[node] else { return };
-    if !std::mem::replace(is_scribed, true) {
-        group.machine().watch(SCRIBE, watch(log.last() + 1)).expect("one watch more");
+    let World { nodes, log, scribe_stays, .. } = world;
+    let Node { group: Some(group), scribed, is_corrupt: false, .. } = &mut nodes[node] else { return };
+    if !*scribe_stays || *scribed == 0 {
+        let from = if *scribed == 0 { log.last() + 1 } else { *scribed };
+        group.machine().watch(SCRIBE, watch(from)).expect("one watch more");
+        *scribed = from;
     }
     loop {
         match group.machine().poll_watch(SCRIBE, usize::MAX) {
             Ok(Some(WatchUpdate::Events { events, .. })) => {
                 for (revision, changes) in by_revision(events) {
+                    *scribed = revision + 1;
                     log.note(&format!("node {node}"), revision, changes).unwrap_or_else(|it| panic!("{it}"));
                 }
             }
             // It was restored from a snapshot that begins later.
             Ok(Some(WatchUpdate::Compacted { .. })) => {
-                group.machine().watch(SCRIBE, watch(log.last() + 1)).expect("one watch more");
+                *scribed = log.last() + 1;
+                group.machine().watch(SCRIBE, watch(*scribed)).expect("one watch more");
             }
             Ok(Some(_)) => {}
             // An error: its disk is broken, and it is asked again when it is not.
-            Ok(None) | Err(_) => return,
+            Ok(None) | Err(_) => break,
         }
+    }
+    if !*scribe_stays {
+        group.machine().unwatch(SCRIBE);
     }
 }
 
