@@ -263,6 +263,7 @@ impl<E: Engine> Core<E> {
         for message in self.links.up(now.mono, record.clone()) {
             self.send(now, peer, message);
         }
+        self.views.handle(now.mono, ViewInput::LinkUp(record.clone()));
         if was_contact {
             self.views.handle(now.mono, ViewInput::Contact(record));
         }

@@ -22,6 +22,8 @@ pub enum ViewInput {
         /// What.
         message: ViewMessage,
     },
+    /// There is a link to this peer, whoever made it.
+    LinkUp(NodeRecord),
     /// The link to this peer is gone.
     LinkLost(NodeId),
     /// The peer could not be reached when something was to be sent to it.

@@ -16,6 +16,9 @@ use crate::{Millis, NodeId, NodeRecord, Role};
 /// only while many nodes join. Beyond it the peer goes to the passive view.
 pub(super) const ASKED_MAX: usize = 16;
 
+/// Most peers remembered that may still believe to be neighbours. A guess: more than are lost in one cut.
+const UNTOLD_MAX: usize = 64;
+
 /// An open question.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
@@ -157,9 +160,21 @@ impl Views {
             self.no_neighbor_won(now);
         }
         if self.deactivate(now, &peer, reason) {
+            if self.untold.len() == UNTOLD_MAX {
+                self.untold.pop_first();
+            }
+            self.untold.insert(peer);
             self.counters.failed += 1;
             self.passive.remove(&peer);
             self.hurry_shuffle(now);
+        }
+    }
+
+    /// A link is up. For a peer that did not see the one before it end, that one goes on, and so does being a
+    /// neighbour.
+    pub(super) fn handle_link(&mut self, record: &NodeRecord) {
+        if self.untold.remove(&record.id) {
+            self.correct_stranger(record);
         }
     }
 
@@ -171,6 +186,7 @@ impl Views {
         if self.active.len() >= self.config.active_max {
             self.evict(now, &record, kind);
         }
+        self.untold.remove(&record.id);
         self.passive.remove(&record.id);
         self.passive.forgive(&record.id);
         self.active.insert(record.id, record.clone());

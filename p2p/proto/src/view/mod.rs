@@ -21,7 +21,7 @@ mod repair;
 mod seed;
 mod walks;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -52,6 +52,8 @@ pub struct Views {
     last_joiner: Option<NodeId>,
     /// Peers asked to become neighbours that have not answered. At most [`links::ASKED_MAX`].
     asked: BTreeMap<NodeId, Ask>,
+    /// Peers given up as neighbours that may not have heard of it; bounded.
+    untold: BTreeSet<NodeId>,
     passive: Passive,
     visitors: Visitors,
     timers: Timers<Timer>,
@@ -94,6 +96,7 @@ impl Views {
             active: BTreeMap::new(),
             last_joiner: None,
             asked: BTreeMap::new(),
+            untold: BTreeSet::new(),
             visitors: Visitors::default(),
             timers,
             outputs: VecDeque::new(),
@@ -140,6 +143,7 @@ impl Views {
             ViewInput::Contact(record) => self.handle_contact(now, record),
             ViewInput::Known(records) => self.learn(now, records),
             ViewInput::Merge(record) => self.handle_merge(now, record),
+            ViewInput::LinkUp(record) => self.handle_link(&record),
             ViewInput::LinkLost(peer) => self.handle_loss(now, peer, DownReason::LinkLost),
             ViewInput::Suspected(peer) => self.handle_loss(now, peer, DownReason::Suspected),
             ViewInput::Unreachable(peer) => {

@@ -93,3 +93,40 @@ fn a_node_whose_every_neighbour_died_comes_back() {
     }
     network.run_until(5_000, "one overlay", |n| connected(n, 3));
 }
+
+/// The end of a link is not seen on both sides: cut off, one gives the other up, and the next link takes the
+/// place of the first.
+#[test]
+fn a_peer_that_was_given_up_hears_of_it_over_the_next_link() {
+    use starling_proto::view::{ViewConfig, ViewInput, ViewOutput, Views};
+    let now = starling_proto::Millis(1_000);
+    let [a, b] = [0, 1].map(local);
+    let mut views = [&a, &b].map(|me| Views::new(ViewConfig::default(), me.clone(), [7; 32], now));
+    views[0].handle(now, ViewInput::Contact(b.clone()));
+    let exchange = |views: &mut [Views; 2]| {
+        let mut count = 0;
+        while let Some((from, message)) = (0..2).find_map(|from| {
+            std::iter::from_fn(|| views[from].poll_output()).find_map(|output| match output {
+                ViewOutput::Send { message, .. } => Some((from, message)),
+                _ => None,
+            })
+        }) {
+            count += 1;
+            let record = [&a, &b][from].clone();
+            views[1 - from].handle(now, ViewInput::Message { from: record, message });
+        }
+        count
+    };
+    exchange(&mut views);
+    assert!(views[0].is_active(&b.id) && views[1].is_active(&a.id));
+    views[1].handle(now, ViewInput::LinkUp(a.clone()));
+    assert_eq!(exchange(&mut views), 0, "neighbours have nothing to say");
+    views[1].handle(now, ViewInput::Suspected(a.id));
+    exchange(&mut views);
+    assert!(views[0].is_active(&b.id) && !views[1].is_active(&a.id), "it was not told");
+    views[1].handle(now, ViewInput::LinkUp(a.clone()));
+    exchange(&mut views);
+    assert!(!views[0].is_active(&b.id));
+    views[1].handle(now, ViewInput::LinkUp(a.clone()));
+    assert_eq!(exchange(&mut views), 0, "once is enough");
+}
