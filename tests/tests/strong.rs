@@ -174,6 +174,12 @@ async fn a_stopped_leader_is_replaced() {
 async fn without_a_majority_it_says_who_is_missing_and_the_rest_works() {
     let mut nodes = flock().await;
     put(&nodes[0], "k", "v").await.expect("written");
+    // Whoever does not lead learns a moment later that it is committed.
+    wait_until("it is applied here, too", async || {
+        let stale = nodes[0].run(["get", "-k", KEYSPACE, "k", "--stale"]);
+        if stale.stdout.starts_with(b"v") { Ok(()) } else { Err(stale.stderr) }
+    })
+    .await;
     nodes[1].kill();
     nodes[2].kill();
     let error =
