@@ -19,7 +19,7 @@ const HURRIED: &[u8] = b"h";
 /// What the followers have been told.
 #[derive(Debug, Default)]
 pub struct Commits {
-    /// The last entry that a message said to be committed.
+    /// The last entry that all were told to be committed. Who missed it hears of it with the next heartbeat.
     told: u64,
     /// When to say of later ones at the latest.
     tell_at: Option<u64>,
@@ -29,7 +29,7 @@ pub struct Commits {
 
 impl<E: Engine> Group<E> {
     /// Says beside an acknowledgement whether somebody waits here.
-    pub(super) fn mark_hurried(&mut self, message: &mut RaftMessage) {
+    pub(super) fn mark_hurried(&self, message: &mut RaftMessage) {
         if message.kind == Kind::AppendReply
             && (self.machine.is_watched() || self.requests.wait_for_entries())
         {
@@ -48,9 +48,9 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// A message with entries, or none, says that those up to `commit` are committed.
-    pub(super) fn told_commits(&mut self, commit: u64) {
-        self.commits.told = self.commits.told.max(commit);
+    /// All followers are being sent entries, or none, and with them what is committed.
+    pub(super) fn told_commits(&mut self) {
+        self.commits.told = self.raw.raft.raft_log.committed;
     }
 
     /// Somebody has to know now.
@@ -70,8 +70,8 @@ impl<E: Engine> Group<E> {
         let at = *self.commits.tell_at.get_or_insert(now_ms + TELL_MS);
         if at <= now_ms || self.commits.hurried.iter().any(|member| self.members.nodes.contains_key(member)) {
             self.commits.tell_at = None;
-            self.commits.told = self.raw.raft.raft_log.committed;
             self.raw.raft.bcast_append();
+            self.told_commits();
         }
     }
 

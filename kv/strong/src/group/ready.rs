@@ -110,9 +110,6 @@ impl<E: Engine> Group<E> {
         for message in messages {
             let Some(to) = self.node_of(message.to) else { continue };
             let offer = self.offer_named(message.get_snapshot().get_metadata().index);
-            if message.get_msg_type() == MessageType::MsgAppend {
-                self.told_commits(message.commit);
-            }
             if let Some(mut message) = RaftMessage::from_raft(&message, offer) {
                 self.mark_hurried(&mut message);
                 self.outputs.push_back(Output::Send { to, message: GroupMessage::Raft(message) });

@@ -263,6 +263,9 @@ impl<E: Engine> Group<E> {
         message.set_entries(entries.into());
         // Raft refuses while it hands over leadership, without it, and when too much is uncommitted.
         let is_taken = self.is_leader() && self.raw.raft.step(message).is_ok();
+        if is_taken {
+            self.told_commits();
+        }
         let term = self.raw.raft.term;
         for (index, (waiter, _)) in (first..).zip(queue) {
             if is_taken {

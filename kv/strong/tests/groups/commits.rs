@@ -1,15 +1,13 @@
 //! Followers learn what is committed without messages of its own, and at once where somebody waits for it.
 
-use starling_strong::api::{Keys, Request, Watch, Write};
+use starling_strong::api::{Request, Write};
 
-use crate::world::{World, clients, request};
+use crate::world::{World, clients, request, scribe};
 
 fn put(world: &mut World, node: usize, token: u64) {
     let write = Request::Write(Write::Put(clients::put(1, token)));
     world.feed(node, request(token, write, 5_000));
-    while !world.clients.answers.contains_key(&token) {
-        world.run_for(1);
-    }
+    world.run_till_by(1, "an answer", |world| world.clients.answers.contains_key(&token));
 }
 
 fn applied(world: &mut World, node: usize) -> u64 {
@@ -20,9 +18,7 @@ fn applied(world: &mut World, node: usize) -> u64 {
 fn behind(world: &mut World, leader: usize, follower: usize, token: u64) -> u64 {
     put(world, leader, token);
     let (began, entry) = (world.now_ms, applied(world, leader));
-    while applied(world, follower) < entry {
-        world.run_for(1);
-    }
+    world.run_till_by(1, "it is applied", |world| applied(world, follower) >= entry);
     world.now_ms - began
 }
 
@@ -50,9 +46,8 @@ fn a_follower_is_told_soon_and_at_once_where_somebody_watches() {
         assert!((2..=6).contains(&behind), "{behind} ms, and nobody waits");
         world.run_for(50);
     }
-    let watch =
-        Watch { keys: Keys::Range { from: Vec::new(), to: None }, from_revision: 0, prev: false, only: None };
-    world.nodes[watched].group.as_mut().expect("it runs").machine().watch(1, watch).expect("there is room");
+    let group = world.nodes[watched].group.as_mut().expect("it runs");
+    group.machine().watch(1, scribe::watch(0)).expect("there is room");
     for token in 20..40 {
         let follower = if token % 2 == 0 { watched } else { other };
         assert_eq!(behind(&mut world, leader, follower, token), 1, "the time of one message");

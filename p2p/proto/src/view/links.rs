@@ -4,7 +4,7 @@
 //! Whoever wants it asks (`Join` or `Neighbor`) and counts the peer as a neighbour only when the
 //! answer says so; each question gets exactly one answer, and messages between two nodes keep their
 //! order. If both ask at once, both have agreed. An answer that nobody waits for any more is undone
-//! with `Disconnect`.
+//! with `Disconnect`. A link whose end only one side saw is the exception: that side says so over the next one.
 
 use rand::seq::IteratorRandom;
 

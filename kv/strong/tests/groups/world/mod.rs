@@ -7,7 +7,7 @@ pub mod clients;
 pub mod disk;
 pub mod operator;
 pub mod roles;
-mod scribe;
+pub mod scribe;
 mod trouble;
 pub mod watchers;
 
@@ -320,11 +320,16 @@ impl World {
     }
 
     /// Runs until it holds; panics with `what` if it does not within a minute.
-    pub fn run_till(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+    pub fn run_till(&mut self, what: &str, holds: impl FnMut(&mut Self) -> bool) {
+        self.run_till_by(10, what, holds);
+    }
+
+    /// The same, looked at every `step_ms`.
+    pub fn run_till_by(&mut self, step_ms: u64, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let deadline = self.now_ms + 60_000;
         while !holds(self) {
             assert!(self.now_ms < deadline, "not within a minute: {what}\n{}", self.picture());
-            self.run_for(10);
+            self.run_for(step_ms);
         }
     }
 

@@ -13,7 +13,8 @@ use super::{Node, World};
 /// The scribe's watch on every replica.
 const SCRIBE: WatchId = u64::MAX;
 
-fn watch(from_revision: Revision) -> Watch {
+/// Of everything.
+pub fn watch(from_revision: Revision) -> Watch {
     Watch { keys: Keys::Range { from: Vec::new(), to: None }, from_revision, prev: false, only: None }
 }
 
