@@ -5,11 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use raft::eraftpb::ConfState;
 
+use crate::limits::INDEX_MAX;
+
 /// A node's public key. This crate only compares it.
 pub type NodeKey = [u8; 32];
 /// A place in a group, given once and never again: a node that comes back without its data gets
 /// another one, so that nobody takes it for the voter that it was.
 pub type MemberId = u64;
+
+/// Whether a member can have this number: Raft stops the process where one has none.
+pub fn is_member_id(id: MemberId) -> bool {
+    id != 0 && id < INDEX_MAX
+}
 
 /// Most members of a group, leaving and arriving ones included. Five voters, five that replace them,
 /// and room for learners.
@@ -76,7 +83,7 @@ impl Members {
             && distinct.len() == self.nodes.len()
             && listed.iter().all(|id| **id != 0 && self.nodes.contains_key(*id))
             && self.nodes.keys().all(|id| *id < self.next)
-            && self.next <= super::limits::INDEX_MAX
+            && self.next <= INDEX_MAX
     }
 
     /// In Raft's own vocabulary.

@@ -8,7 +8,7 @@ use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, Error};
 
 use crate::group::GroupId;
-use crate::members::MemberId;
+use crate::members::{MemberId, is_member_id};
 
 /// Rows of the registry are under the group that is none.
 const NONE: GroupId = [0; 16];
@@ -61,8 +61,9 @@ pub fn registered<E: Engine>(engine: &E) -> Result<Vec<Registered>, Error> {
         let decode = |body| bincode::decode_from_slice(body, config::standard().with_limit::<4096>()).ok();
         let known = row.split_first().filter(|(version, _)| **version == VERSION);
         let decoded: Option<(Registered, usize)> = known.and_then(|(_, body)| decode(body));
-        let (registered, _) =
-            decoded.ok_or_else(|| Error::Corrupt { reason: format!("the note of a group at {key:?}") })?;
+        let (registered, _) = decoded
+            .filter(|(registered, _)| is_member_id(registered.member))
+            .ok_or_else(|| Error::Corrupt { reason: format!("the note of a group at {key:?}") })?;
         all.push(registered);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -115,6 +116,8 @@ mod tests {
         }
         forget(&engine, &[2; 16]).expect("memory");
         assert_eq!(registered(&engine), Ok(vec![noted(1), noted(3)]));
+        register(&engine, &Registered { member: 0, ..noted(4) }).expect("memory");
+        assert!(matches!(registered(&engine), Err(Error::Corrupt { .. })), "no member has this number");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use starling_kv::Engine;
 use super::apply::raft_change;
 use super::timing::LEASE_MS;
 use super::{Group, Output, Token};
-use crate::members::{MEMBERS_MAX, MemberId, NodeKey};
+use crate::members::{MEMBERS_MAX, MemberId, NodeKey, is_member_id};
 
 /// Most voters of a group.
 pub const VOTERS_MAX: usize = 7;
@@ -35,10 +35,9 @@ impl Change {
     pub(super) fn is_bounded(&self) -> bool {
         let lists = [&self.learners, &self.voters, &self.removed];
         let ids = lists.into_iter().flatten().copied().chain(self.added.iter().map(|(member, _)| *member));
-        let bounded = |id: u64| id != 0 && id < crate::limits::INDEX_MAX;
         lists.iter().all(|list| list.len() <= MEMBERS_MAX)
             && self.added.len() <= MEMBERS_MAX
-            && ids.into_iter().all(bounded)
+            && ids.into_iter().all(is_member_id)
     }
 }
 

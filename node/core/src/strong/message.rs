@@ -7,7 +7,7 @@ use starling_proto::{NodeRecord, message::Payload};
 use starling_strong::api::{Answer, Failure, Options, Read, Request, Status, Watch, WatchUpdate};
 use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
-use starling_strong::members::{MemberId, NodeKey};
+use starling_strong::members::{MemberId, NodeKey, is_member_id};
 
 /// First byte of every frame and hint.
 const FORMAT: u8 = 1;
@@ -99,9 +99,9 @@ impl StrongMessage {
     fn is_bounded(&self) -> bool {
         match self {
             Self::Groups(bundle) => bundle.len() <= BUNDLE_MAX,
-            Self::Found { founders: records, keyspace, .. }
-            | Self::Invite { members: records, keyspace, .. } => {
-                are_bounded(records) && keyspace.len() <= super::KEYSPACE_BYTES_MAX
+            Self::Found { founders: records, keyspace, .. } => are_bounded_in(records, keyspace),
+            Self::Invite { members: records, keyspace, member, .. } => {
+                are_bounded_in(records, keyspace) && is_member_id(*member)
             }
             Self::Manage { change: Manage::Voters(records), .. } => are_bounded(records),
             Self::Elsewhere { missing, .. } => missing.len() <= RECORDS_MAX,
@@ -181,6 +181,10 @@ fn are_bounded(records: &[NodeRecord]) -> bool {
     records.len() <= RECORDS_MAX && records.iter().all(NodeRecord::is_bounded)
 }
 
+fn are_bounded_in(records: &[NodeRecord], keyspace: &str) -> bool {
+    are_bounded(records) && keyspace.len() <= super::KEYSPACE_BYTES_MAX
+}
+
 impl Hint {
     /// Who led then.
     pub fn leader(&self) -> Option<NodeKey> {
@@ -201,5 +205,24 @@ impl Hint {
             _ => return Err(Malformed { what: "hint" }),
         };
         if are_bounded(&hint.members) { Ok(hint) } else { Err(Malformed { what: "hint out of bounds" }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_to_a_place_that_nobody_can_have_is_malformed() {
+        let decoded = |member| {
+            let (group, keyspace) = ([7; 16], "k".to_owned());
+            let invite =
+                StrongMessage::Invite { group, keyspace, member, members: Vec::new(), manual: false };
+            decode_frame(&encode_frames(&[invite])[0])
+        };
+        assert!(decoded(1).is_ok());
+        for member in [0, u64::MAX] {
+            assert!(decoded(member).is_err(), "{member}");
+        }
     }
 }
