@@ -374,6 +374,10 @@ impl<E: Engine> Group<E> {
             }
             self.contacts.insert(member, from);
         }
+        // Who hands leadership over knows that we have promised everything; see `wait_for_leader`.
+        if message.kind == Kind::TimeoutNow && !self.unsynced.is_empty() {
+            return Ok(());
+        }
         self.note_hurried(&message);
         let named = (message.kind == Kind::Snapshot).then(|| message.clone());
         let message = match message.into_raft(self.raw.store().last_index()) {

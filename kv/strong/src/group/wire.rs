@@ -131,11 +131,15 @@ impl RaftMessage {
         require(numbers.iter().all(|number| *number <= INDEX_MAX), "a number")?;
         require(self.reject_hint <= INDEX_MAX, "a number")?;
         require(self.from != 0 && self.to != 0 && self.term != 0, "a number that is not given")?;
+        require(self.from != self.to, "a message to itself")?;
         require(self.context.len() <= CONTEXT_BYTES_MAX, "length of a context")?;
         require(self.entries.len() <= ENTRIES_MAX, "number of entries")?;
         require(self.entries.is_empty() || self.kind == Kind::Append, "entries")?;
         require(self.snapshot.is_some() == (self.kind == Kind::Snapshot), "a snapshot")?;
-        let mut term = self.log_term;
+        // Only where no log begins is there no term. Raft takes it for the term of what it does not have.
+        let begins = self.index == 0 && self.log_term == 0;
+        require(self.kind != Kind::Append || self.log_term != 0 || begins, "an entry without a term")?;
+        let mut term = self.log_term.max(1);
         for entry in &self.entries {
             require(term <= entry.term && entry.term <= self.term, "order of terms")?;
             term = entry.term;
@@ -239,13 +243,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_kept_from_raft() {
-        let old = WireEntry { kind: 0, term: 2, context: Vec::new(), data: Vec::new() };
+        let entry = |term| WireEntry { kind: 0, term, context: Vec::new(), data: Vec::new() };
         let beyond = RaftMessage { kind: Kind::AppendReply, entries: Vec::new(), ..append() };
         let wrong = [
             RaftMessage { term: 0, ..append() },
             RaftMessage { from: 0, ..append() },
+            RaftMessage { to: 1, ..append() },
+            RaftMessage { log_term: 0, ..append() },
+            RaftMessage { log_term: 0, index: 0, entries: vec![entry(0)], ..append() },
             RaftMessage { index: u64::MAX, ..append() },
-            RaftMessage { entries: vec![old], ..append() },
+            RaftMessage { entries: vec![entry(2)], ..append() },
             RaftMessage { kind: Kind::Heartbeat, ..append() },
             RaftMessage { kind: Kind::Heartbeat, entries: Vec::new(), ..append() },
             RaftMessage { kind: Kind::Snapshot, entries: Vec::new(), ..append() },
