@@ -48,6 +48,12 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Gives the thread something to do. It is woken once it can have the lock.
+    fn add(&self, work: impl FnOnce(&mut Work)) {
+        work(&mut self.lock());
+        self.changed.notify_one();
+    }
 }
 
 /// The gossip thread's end.
@@ -77,19 +83,17 @@ impl Disk {
             }
             return;
         }
-        let mut work = self.shared.lock();
-        work.acknowledgements.extend(group);
-        work.dirty = true;
-        self.shared.changed.notify_one();
+        self.shared.add(|work| {
+            work.acknowledgements.extend(group);
+            work.dirty = true;
+        });
     }
 
     /// Syncs for strong keyspaces, whatever the durability of the others; [`Disk::synced`] tells when it
     /// has worked. Where it fails nothing is told: what could not be synced may be lost (Rebello et al.,
     /// "Can Applications Recover from fsync Failures?", 2020), and a later sync would not say so.
     pub fn sync_strong(&self, number: u64) {
-        let mut work = self.shared.lock();
-        work.strong = Some(number);
-        self.shared.changed.notify_one();
+        self.shared.add(|work| work.strong = Some(number));
     }
 
     /// Syncs for strong keyspaces that have worked.
@@ -99,17 +103,14 @@ impl Disk {
 
     /// Something was written that nobody waits for.
     pub fn wrote(&self) {
-        let mut work = self.shared.lock();
-        if self.durability != Durability::No && !work.dirty {
-            work.dirty = true;
-            self.shared.changed.notify_one();
+        if self.durability != Durability::No && !self.shared.lock().dirty {
+            self.shared.add(|work| work.dirty = true);
         }
     }
 
     /// Keeps these peers for the next start.
     pub fn remember(&self, peers: Vec<NodeRecord>) {
-        self.shared.lock().remember = Some(peers);
-        self.shared.changed.notify_one();
+        self.shared.add(|work| work.remember = Some(peers));
     }
 
     /// What the last sync said, if it failed.
@@ -119,8 +120,7 @@ impl Disk {
 
     /// Does what is left, syncs, and ends the thread.
     pub fn stop(&mut self) {
-        self.shared.lock().stop = true;
-        self.shared.changed.notify_one();
+        self.shared.add(|work| work.stop = true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -14,7 +14,7 @@ use starling_proto::message::SyncMessage;
 use starling_proto::record::ADDRESSES_MAX;
 use starling_proto::{Class, Message, NodeRecord, Role};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
 use super::command::{ChangeSet, Command, Written};
@@ -102,17 +102,19 @@ impl Asked {
 impl GossipLoop {
     /// Runs until `stop`, or until a command says to leave; then leaves.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) {
-        tokio::pin!(stop);
+        let alarm = sleep(Duration::ZERO);
+        tokio::pin!(stop, alarm);
         self.carry_out();
         let mut calls = Vec::new();
         loop {
-            let deadline = self.core.poll_timeout().map(|at| self.clock.instant(at));
-            let timer = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let due = self.core.poll_timeout().map(|at| self.clock.instant(at));
+            // To set an alarm earlier takes a system call. Busy groups put theirs off and off again: one that is
+            // early is set anew when it rings.
+            if let Some(due) = due
+                && (due < alarm.deadline() || alarm.is_elapsed())
+            {
+                alarm.as_mut().reset(due);
+            }
             tokio::select! {
                 event = self.driver.next_event() => self.on_event(event),
                 Ok(()) = self.synced.changed() => {
@@ -124,7 +126,7 @@ impl GossipLoop {
                     self.on_calls(&mut calls);
                 }
                 Some(command) = self.commands.recv() => if !self.on_commands(command) { break },
-                () = timer => self.feed(Input::Timeout),
+                () = &mut alarm, if due.is_some() => self.feed(Input::Timeout),
                 () = &mut stop => break,
             }
         }
