@@ -346,6 +346,7 @@ async fn killed_under_load(durability: &str) {
     let after: Doctor = node.run(["--output", "json", "doctor"]).json();
     assert!(after.healthy, "{after:?}");
     assert_eq!(actors(after), before + 1, "a new run of the process is a new actor");
+    doctor_offline(&node).exits(1).says("in use by another process");
     node.stop().await;
     assert!(doctor_offline(&node).ok().contains("healthy"));
 }

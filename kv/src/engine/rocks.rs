@@ -68,8 +68,8 @@ impl RocksEngine {
         Ok(Self::new(db.map_err(|error| open_error(&error, path))?, false))
     }
 
-    /// Opens an existing database for reading, also one that another process has open: then what it
-    /// wrote lately may be missing. Every write fails.
+    /// Opens an existing database for reading. Every write fails. The caller makes sure that no other process has
+    /// it open: RocksDB does not, and what another one writes meanwhile may look like damage.
     ///
     /// # Errors
     /// [`Error::Older`] if it has yet to get families that this version knows; those of [`RocksEngine::open`].

@@ -8,7 +8,7 @@ use super::Session;
 use super::args::Output;
 use super::failure::Failure;
 use super::print::{self, Result, size, span};
-use crate::daemon::examine;
+use crate::daemon::{DaemonError, examine};
 
 impl Session {
     pub(super) async fn status(&self) -> Result {
@@ -90,7 +90,15 @@ impl Session {
 
 /// Checks the store of a stopped node.
 pub fn doctor_offline(data_dir: &Path, output: Option<Output>) -> Result {
-    let report = examine(data_dir).map_err(|error| Failure::failed(error.to_string(), error.hint()))?;
+    let report = examine(data_dir).map_err(|error| {
+        let hint = match error {
+            DaemonError::Store(starling_kv::Error::Locked { .. }) => {
+                "without --data-dir the running node is asked".into()
+            }
+            _ => error.hint(),
+        };
+        Failure::failed(error.to_string(), hint)
+    })?;
     show_doctor(&report, output.unwrap_or(Output::Table))
 }
 

@@ -1,8 +1,11 @@
 //! Checks of the whole store, off the gossip thread.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use starling_api::admin::{Doctor, Finding};
 use starling_kv::check::doctor as check;
 use starling_kv::{Error, Reader, Report, RocksEngine, RocksOptions};
@@ -15,14 +18,26 @@ pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
     reader.doctor().map(describe)
 }
 
-/// Checks the store of a node that is not running. Nothing is written.
+/// Checks the store of a node that is not running. Nothing is written, and no node can start on it meanwhile.
 pub fn examine(data_dir: &Path) -> Result<Doctor, DaemonError> {
-    if !data_dir.join(STORE_DIR).is_dir() {
+    let store = data_dir.join(STORE_DIR);
+    if !store.is_dir() {
         let reason = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store in it");
         return Err(DaemonError::DataDir { path: data_dir.to_owned(), reason });
     }
-    let engine = RocksEngine::open_read_only(&data_dir.join(STORE_DIR), &RocksOptions::default())?;
+    let _lock = lock(&store)?;
+    let engine = RocksEngine::open_read_only(&store, &RocksOptions::default())?;
     Ok(describe(check(&engine, None)?))
+}
+
+/// Takes the storage engine's own lock of a store: one that a node is opening or writing looks damaged. A copy without the
+/// file, and a medium that cannot be written, have no node.
+fn lock(store: &Path) -> Result<Option<File>, Error> {
+    let Ok(file) = File::options().write(true).open(store.join("LOCK")) else { return Ok(None) };
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(Error::Locked { path: store.to_owned() }),
+        _ => Ok(Some(file)),
+    }
 }
 
 fn describe(report: Report) -> Doctor {
