@@ -129,19 +129,11 @@ async fn live(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), 
     if exit_with_parent {
         leave_when_stdin_ends(gossip).map_err(DaemonError::System)?;
     }
-    // What runs on the same thread wakes a task without a system call, and the runtime's own future with one.
-    let mut running = tokio::spawn(async move {
-        gossip_loop.run(stop).await;
-        gossip_loop
-    });
-    let ended = tokio::select! {
-        ended = &mut running => ended,
-        () = search => running.await,
-    };
-    match ended {
-        Ok(gossip_loop) => gossip_loop.finish(),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    tokio::select! {
+        () = gossip_loop.run(stop) => {}
+        () = search => {}
     }
+    gossip_loop.finish();
     etcd_thread.stop();
     api_thread.stop();
     dir.remove_run_file();
