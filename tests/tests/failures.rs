@@ -42,6 +42,9 @@ async fn one_directory_has_one_node() {
     let answer = Node::up("second").data_in(first.data_dir()).refused();
     answer.exits(1);
     answer.says("in use by another process");
+    let answer = doctor_offline(&first);
+    answer.exits(1).says("in use by another process");
+    answer.says("without --data-dir");
     assert_eq!(first.run(["get", "k"]).ok(), "v");
     assert!(first.data_dir().join("run.json").exists(), "the first one's");
 }
@@ -346,7 +349,6 @@ async fn killed_under_load(durability: &str) {
     let after: Doctor = node.run(["--output", "json", "doctor"]).json();
     assert!(after.healthy, "{after:?}");
     assert_eq!(actors(after), before + 1, "a new run of the process is a new actor");
-    doctor_offline(&node).exits(1).says("in use by another process");
     node.stop().await;
     assert!(doctor_offline(&node).ok().contains("healthy"));
 }

@@ -30,11 +30,11 @@ pub fn examine(data_dir: &Path) -> Result<Doctor, DaemonError> {
     Ok(describe(check(&engine, None)?))
 }
 
-/// Takes the storage engine's own lock of a store: one that a node is opening or writing looks damaged. A copy without the
-/// file, and a medium that cannot be written, have no node.
+/// Shares the storage engine's own lock of a store: one that a node is opening or writing looks damaged. A copy
+/// without the file has no node.
 fn lock(store: &Path) -> Result<Option<File>, Error> {
-    let Ok(file) = File::options().write(true).open(store.join("LOCK")) else { return Ok(None) };
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let Ok(file) = File::open(store.join("LOCK")) else { return Ok(None) };
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {
         Err(Errno::AGAIN | Errno::ACCESS) => Err(Error::Locked { path: store.to_owned() }),
         _ => Ok(Some(file)),
     }

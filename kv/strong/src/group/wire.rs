@@ -137,8 +137,8 @@ impl RaftMessage {
         require(self.entries.is_empty() || self.kind == Kind::Append, "entries")?;
         require(self.snapshot.is_some() == (self.kind == Kind::Snapshot), "a snapshot")?;
         // Only where no log begins is there no term. Raft takes it for the term of what it does not have.
-        let begins = self.index == 0 && self.log_term == 0;
-        require(self.kind != Kind::Append || self.log_term != 0 || begins, "an entry without a term")?;
+        let has_term = self.log_term != 0 || self.index == 0;
+        require(self.kind != Kind::Append || has_term, "an entry without a term")?;
         let mut term = self.log_term.max(1);
         for entry in &self.entries {
             require(term <= entry.term && entry.term <= self.term, "order of terms")?;
