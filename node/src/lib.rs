@@ -1,7 +1,5 @@
-//! A Starling node: the daemon, its command line, its HTTP API, its configuration and metrics.
+//! The `starling` program: its command line, its configuration, and a node with its servers as a process.
 
-mod advice;
 pub mod cli;
 pub mod config;
-pub mod daemon;
-pub mod http;
+mod process;

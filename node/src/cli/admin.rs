@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use starling_api::admin::{Configuration, Doctor, Nodes, Status};
+use starling_service::{DaemonError, examine};
 
 use super::Session;
 use super::args::Output;
 use super::failure::Failure;
 use super::print::{self, Result, size, span};
-use crate::daemon::{DaemonError, examine};
 
 impl Session {
     pub(super) async fn status(&self) -> Result {

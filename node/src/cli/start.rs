@@ -1,13 +1,14 @@
 //! `starling up`, `starling bootstrap` and `starling config`: from arguments to a configuration.
 
 use starling_api::admin::Configuration;
+use starling_service::Role;
 
 use super::admin::show_config;
 use super::args::{Global, NodeArgs, Output};
 use super::failure::Failure;
 use super::print::{self, Result};
 use crate::config::{ConfigError, Flag, Loaded, load, reference};
-use crate::daemon::{self, Role};
+use crate::process;
 
 /// Runs a node until it is told to stop.
 pub fn up(args: &NodeArgs, api: Option<&str>) -> Result {
@@ -21,7 +22,7 @@ pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
 
 fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
     let loaded = configuration(args, api)?;
-    daemon::run(role, loaded, args.exit_with_parent)
+    process::run(role, loaded, args.exit_with_parent)
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))
 }
 

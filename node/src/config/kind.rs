@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use starling_service::Durability;
 use toml::Value;
 
 /// A type of a setting's value.
@@ -108,28 +109,6 @@ impl Kind for Vec<String> {
 
     fn show(&self) -> String {
         Value::Array(self.iter().cloned().map(Value::String).collect()).to_string()
-    }
-}
-
-/// When a write is on the disk, as Redis users know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Before it is acknowledged; concurrent writes share one sync.
-    Always,
-    /// At most a second after.
-    EverySecond,
-    /// When the system gets round to it.
-    No,
-}
-
-impl Durability {
-    /// Its name in the configuration and in the status.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::EverySecond => "everysec",
-            Self::No => "no",
-        }
     }
 }
 

@@ -3,9 +3,10 @@
 mod kind;
 mod load;
 mod reference;
+mod service;
 mod table;
 
-pub use kind::{Durability, LogFormat};
+pub use kind::LogFormat;
 pub use load::{ConfigError, FILE_NAME, Flag, Loaded, load};
 pub use reference::reference;
 pub use table::{Config, SETTINGS};

@@ -3,12 +3,9 @@
 
 use std::path::PathBuf;
 
-use starling_kv::Limits;
-use starling_proto::detector::DetectorConfig;
-use starling_proto::sync::SyncConfig;
-use starling_proto::view::ViewConfig;
+use starling_service::Durability;
 
-use super::kind::{Durability, Kind, LogFormat};
+use super::kind::{Kind, LogFormat};
 use super::load::{ConfigError, Layers};
 
 /// One row of the table.
@@ -75,7 +72,7 @@ settings! {
         "Where the node keeps its identity, its network's secret, its peers and its data."
     name: String = "name", "", host_name(), shown "the machine's host name";
         "Name shown to people; at most 64 bytes; trusted by nobody."
-    listen: Vec<String> = "listen", "multiaddresses", listen_everywhere();
+    listen: Vec<String> = "listen", "multiaddresses", node().listen;
         "Where peers connect. Port 0 lets the system choose."
     external: Vec<String> = "external", "multiaddresses", Vec::new();
         "Addresses to tell peers instead of the listening ones: behind a port forwarding, say."
@@ -89,33 +86,33 @@ settings! {
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
         "Where etcd clients are served, each place with its strong keyspace. Loopback only."
-    strong_replace_ms: u64 = "strong.replace_ms", "ms", starling_core::strong::REPLACE_MS;
+    strong_replace_ms: u64 = "strong.replace_ms", "ms", node().strong_replace_ms;
         "A voter of a strong keyspace that was silent for so long is replaced by itself. 0: never."
-    durability: Durability = "durability", "always, everysec or no", Durability::EverySecond;
+    durability: Durability = "durability", "always, everysec or no", node().durability;
         "When a write is on the disk: before its acknowledgement, within a second, or whenever."
-    key_bytes_max: u64 = "limits.key_bytes", "bytes", Limits::default().key_bytes_max as u64;
+    key_bytes_max: u64 = "limits.key_bytes", "bytes", node().key_bytes_max;
         "Longest key, at most 65536."
-    value_bytes_max: u64 = "limits.value_bytes", "bytes", Limits::default().value_bytes_max as u64;
+    value_bytes_max: u64 = "limits.value_bytes", "bytes", node().value_bytes_max;
         "Largest value of a register or of a map's field, at most 1048576."
-    field_bytes_max: u64 = "limits.field_bytes", "bytes", Limits::default().field_bytes_max as u64;
+    field_bytes_max: u64 = "limits.field_bytes", "bytes", node().field_bytes_max;
         "Longest member of a set and longest name of a map's field, at most 65536."
-    batch_bytes_max: u64 = "limits.batch_bytes", "bytes", Limits::default().batch_bytes_max as u64;
+    batch_bytes_max: u64 = "limits.batch_bytes", "bytes", node().batch_bytes_max;
         "Largest batch, at most 2097152."
-    active_view: u64 = "gossip.active_view", "peers", ViewConfig::default().active_max as u64;
+    active_view: u64 = "gossip.active_view", "peers", node().active_view;
         "Neighbours a node holds connections to."
-    passive_view: u64 = "gossip.passive_view", "peers", ViewConfig::default().passive_max as u64;
+    passive_view: u64 = "gossip.passive_view", "peers", node().passive_view;
         "Peers remembered as replacements."
-    shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", ViewConfig::default().shuffle_ms;
+    shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", node().shuffle_interval_ms;
         "Time between two exchanges of samples of the views of a settled node."
-    detect_ms: u64 = "detector.detect_ms", "ms", DetectorConfig::default().detect_ms;
+    detect_ms: u64 = "detector.detect_ms", "ms", node().detect_ms;
         "A neighbour that stopped without closing its connections is noticed within this time."
-    sync_interval_ms: u64 = "sync.interval_ms", "ms", SyncConfig::default().interval_ms;
+    sync_interval_ms: u64 = "sync.interval_ms", "ms", node().sync_interval_ms;
         "Time between two anti-entropy sessions with a random neighbour."
-    connections_max: u64 = "connections_max", "connections", starling_p2p::Limits::default().connections_max.into();
+    connections_max: u64 = "connections_max", "connections", node().connections_max;
         "Most connections with peers."
-    queue_bytes: u64 = "queue_bytes", "bytes", starling_p2p::Limits::default().rumor_queue_bytes_max as u64;
+    queue_bytes: u64 = "queue_bytes", "bytes", node().queue_bytes;
         "Bound of the queue of full rumors to one peer; the newest gives way."
-    cache_bytes: u64 = "store.cache_bytes", "bytes", starling_kv::RocksOptions::default().cache_bytes as u64;
+    cache_bytes: u64 = "store.cache_bytes", "bytes", node().cache_bytes;
         "Block cache of the storage engine."
     log_filter: String = "log.filter", "", "warn,starling=info".to_owned();
         "What is logged, as the `EnvFilter` of tracing-subscriber reads it."
@@ -123,8 +120,9 @@ settings! {
         "How log lines look."
 }
 
-fn listen_everywhere() -> Vec<String> {
-    vec!["/ip4/0.0.0.0/tcp/7400".into(), "/ip4/0.0.0.0/udp/7400/quic-v1".into()]
+/// The node's own defaults.
+fn node() -> starling_service::Config {
+    starling_service::Config::new("")
 }
 
 fn default_data_dir() -> PathBuf {

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::call::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
 use crate::convert::wire;
 use crate::failure;
+use starling_service::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
 
 /// The longest that a request may wait, in milliseconds: five seconds and twice an election's timeout
 /// of one second, as in etcd.

@@ -25,7 +25,6 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use crate::auth::AuthService;
-use crate::call::Calls;
 use crate::cluster::ClusterService;
 use crate::election::ElectionService;
 use crate::keyspace::{Keyspace, pass_on};
@@ -34,6 +33,7 @@ use crate::lease::LeaseService;
 use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
 use crate::watch::WatchService;
+use starling_service::Calls;
 
 /// Connections at once; more wait in the kernel's queue. A guess: a few times the clients that etcd's
 /// guides speak of.

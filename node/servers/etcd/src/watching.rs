@@ -6,8 +6,8 @@ use starling_strong::api::{Event, Watch, WatchUpdate};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::call::{Call, WatchId};
 use crate::keyspace::Keyspace;
+use starling_service::{Call, WatchId};
 
 /// Updates asked for at once. They are few: of the keys of one lock or election.
 const CREDIT: u32 = 4;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use etcd_client::{Client, Error, GetOptions, WatchStream};
-use starling_etcd::{Call, DETAIL, WatchUpdates};
+use starling_etcd::DETAIL;
+use starling_service::{Call, WatchUpdates};
 use starling_strong::api::{
     Answer, Body, Event, EventKind, Failure, Found, KeyValue, Options, Request, Status, Watch, WatchUpdate,
 };
@@ -76,7 +77,7 @@ impl Stage {
         }
     }
 
-    async fn watch(&mut self) -> (starling_etcd::WatchId, Watch, WatchUpdates) {
+    async fn watch(&mut self) -> (starling_service::WatchId, Watch, WatchUpdates) {
         loop {
             match self.call().await {
                 Call::Watch { id, watch, updates, .. } => return (id, watch, updates),

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use starling_etcd::{Call, Reply, WatchId, WatchUpdates};
 use starling_kv::MemoryEngine;
+use starling_service::{Call, Reply, WatchId, WatchUpdates};
 use starling_strong::api::{Failure, Member, Request, Status, WatchUpdate, Write};
 use starling_strong::machine::{Command, Config, Machine};
 use tokio::sync::mpsc;

@@ -14,10 +14,10 @@ use tonic::{Status, Streaming};
 use super::progress::{Progress, Step};
 use super::split::split;
 use super::watcher::Watcher;
-use crate::call::{Call, WatchId, WatchUpdates};
 use crate::convert::{events, wire};
 use crate::failure;
 use crate::keyspace::Keyspace;
+use starling_service::{Call, WatchId, WatchUpdates};
 
 /// Updates that a watch asks for at once. A guess: enough that a busy watch need not wait for more, few
 /// enough that a client who does not read holds little of the node's memory.

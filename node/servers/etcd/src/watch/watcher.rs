@@ -3,8 +3,8 @@
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_strong::api::{EventKind, Keys, Revision, Watch};
 
-use crate::call::WatchId;
 use crate::convert::{unsigned, watch_keys};
+use starling_service::WatchId;
 
 /// Which changes a client wants to be told.
 #[derive(Clone, Copy, PartialEq, Eq)]

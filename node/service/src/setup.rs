@@ -84,30 +84,39 @@ pub fn name(config: &Config) -> Result<String, DaemonError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Flag, load};
 
-    fn config(key: &str, value: &str) -> Config {
-        let flag = |key: &str, value: &str| Flag { key: key.into(), flag: key.into(), value: value.into() };
-        let flags = vec![flag("data_dir", "/nonexistent"), flag(key, value)];
-        load(None, flags, []).expect("valid").config
+    fn config(change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::new("/nonexistent");
+        change(&mut config);
+        config
     }
 
     #[test]
     fn settings_out_of_bounds_are_named() {
-        let error = limits(&config("limits.value_bytes", "99999999")).expect_err("too large").to_string();
+        let error =
+            limits(&config(|config| config.value_bytes_max = 99999999)).expect_err("too large").to_string();
         assert!(error.contains("limits.value_bytes") && error.contains("1048576"), "{error}");
-        assert!(core(&config("gossip.active_view", "1")).is_err());
-        assert!(core(&config("detector.detect_ms", "0")).is_err());
-        assert!(driver_limits(&config("connections_max", "0")).is_err());
-        assert!(name(&config("name", "a\nb")).is_err());
-        assert!(name(&config("name", &"x".repeat(65))).is_err());
+        assert!(core(&config(|config| config.active_view = 1)).is_err());
+        assert!(core(&config(|config| config.detect_ms = 0)).is_err());
+        assert!(driver_limits(&config(|config| config.connections_max = 0)).is_err());
+        assert!(name(&config(|config| config.name = "a\nb".into())).is_err());
+        assert!(name(&config(|config| config.name = "x".repeat(65))).is_err());
     }
 
     #[test]
     fn settings_reach_their_parts() {
-        assert_eq!(limits(&config("limits.value_bytes", "1000")).expect("valid").value_bytes_max, 1000);
-        assert_eq!(core(&config("detector.detect_ms", "10000")).expect("valid").detector.detect_ms, 10_000);
-        assert_eq!(core(&config("sync.interval_ms", "500")).expect("valid").sync.interval_ms, 500);
-        assert_eq!(core(&config("gossip.active_view", "7")).expect("valid").views.active_max, 7);
+        assert_eq!(
+            limits(&config(|config| config.value_bytes_max = 1000)).expect("valid").value_bytes_max,
+            1000
+        );
+        assert_eq!(
+            core(&config(|config| config.detect_ms = 10000)).expect("valid").detector.detect_ms,
+            10_000
+        );
+        assert_eq!(
+            core(&config(|config| config.sync_interval_ms = 500)).expect("valid").sync.interval_ms,
+            500
+        );
+        assert_eq!(core(&config(|config| config.active_view = 7)).expect("valid").views.active_max, 7);
     }
 }

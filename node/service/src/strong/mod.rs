@@ -5,9 +5,9 @@ mod watches;
 
 use std::collections::BTreeMap;
 
+use crate::call::{Call, Reply};
 use starling_core::strong::{CreateError, Hint, ManageError};
 use starling_core::{Core, Input, Notice, Now, Token};
-use starling_etcd::{Call, Reply};
 use starling_kv::RocksEngine;
 use starling_proto::NodeId;
 use starling_strong::api::{Answer, Failure, Status};
@@ -222,7 +222,7 @@ impl Strong {
 /// The one node that is meant.
 fn find(core: &Core<RocksEngine>, name: &str) -> Result<NodeId, ManageFailure> {
     let is_meant = |id: &NodeId, called: &str| {
-        called == name || (name.len() >= 4 && super::report::hex(&id.0).starts_with(name))
+        called == name || (name.len() >= 4 && crate::report::hex(&id.0).starts_with(name))
     };
     let mut found: Vec<NodeId> = core
         .replicas()

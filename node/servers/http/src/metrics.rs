@@ -15,7 +15,7 @@ use starling_api::admin::{Flow, Status};
 
 use super::App;
 use super::problem::Problem;
-use crate::daemon::Held;
+use starling_service::Held;
 
 /// Everything the node counts.
 #[utoipa::path(get, path = "/metrics", tag = "node",

@@ -9,7 +9,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, stream};
 use starling_api::strong::{Keys, StrongEvent};
 use starling_api::{Blob, ErrorBody};
-use starling_etcd::{Call, Calls, WatchId};
+use starling_service::{Call, Calls, WatchId};
 use starling_strong::api::{Event as Change, EventKind, Watch, WatchUpdate};
 use tokio::sync::mpsc;
 

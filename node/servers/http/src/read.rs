@@ -11,7 +11,7 @@ use starling_kv::{Error, Fields, Held, Kind, Range, Reader, RocksEngine};
 
 use super::problem::Problem;
 use super::request::KeyPath;
-use crate::daemon::{Names, wall_ms};
+use starling_service::{Names, wall_ms};
 
 type Store = Reader<RocksEngine>;
 

@@ -4,6 +4,7 @@
 //! about the node are sent to it over a bounded channel.
 
 mod admin;
+mod api;
 mod guard;
 mod keys;
 mod metrics;
@@ -11,6 +12,7 @@ mod openapi;
 mod problem;
 mod read;
 mod request;
+mod socket;
 mod strong;
 mod types;
 mod watch;
@@ -28,8 +30,9 @@ use starling_api::admin::Setting;
 use starling_kv::{Limits, Reader, RocksEngine};
 use tokio::sync::broadcast;
 
-use crate::daemon::{ChangeSet, Gossip, Names};
+pub use api::{ApiSocket, ApiThread};
 use problem::Problem;
+use starling_service::{ChangeSet, Gossip, Names};
 
 /// What every handler works with.
 pub struct App {
@@ -56,7 +59,7 @@ impl App {
 }
 
 /// The routes.
-pub fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>) -> Router {
     let keyspace = Router::new()
         .route("/keys", get(keys::list).delete(keys::delete_prefix))
         .route("/keys/{*key}", get(keys::get).put(keys::put).delete(keys::delete))

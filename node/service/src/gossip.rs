@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::call::Call;
 use futures::FutureExt;
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::{Core, Input, Notice, Output, Token};
-use starling_etcd::Call;
 use starling_kv::{Batch, Op, Reader, RocksEngine, Write};
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;

@@ -16,7 +16,7 @@ use super::App;
 use super::problem::Problem;
 use super::read;
 use super::request::{KeyPath, Query};
-use crate::daemon::ChangeSet;
+use starling_service::ChangeSet;
 
 /// One watcher. Its queue of changes is bounded by the broadcast channel: whoever falls behind by
 /// more is told so, and the watch ends.

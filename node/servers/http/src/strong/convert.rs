@@ -8,7 +8,7 @@ use starling_api::strong::{
 use starling_strong::api;
 
 use super::Problem;
-use crate::daemon::hex;
+use starling_service::hex;
 
 /// What a client asks.
 pub fn request(request: StrongRequest) -> api::Request {

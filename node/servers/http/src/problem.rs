@@ -9,8 +9,8 @@ use starling_core::strong::{CreateError, ManageError};
 use starling_kv::{Error as StoreError, WriteError};
 use starling_strong::api::{Failure, Refusal};
 
-use crate::advice;
-use crate::daemon::ManageFailure;
+use starling_service::ManageFailure;
+use starling_service::advice;
 
 /// An answer that is an error.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::call::{WatchId, WatchUpdates};
 use starling_core::{Input, Token};
-use starling_etcd::{WatchId, WatchUpdates};
 use starling_strong::api::WatchUpdate;
 
 struct Watch {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::call::{Call, Calls, Reply};
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::WriteFailure;
-use starling_etcd::{Call, Calls, Reply};
 use starling_kv::{Batch, Change, Outcome};
 use starling_strong::api::{Answer, Failure, Options, Request, Status as GroupStatus};
 use tokio::sync::{Semaphore, mpsc, oneshot};

@@ -23,7 +23,7 @@ use starling_strong::machine::limits::WRITE_BYTES_MAX;
 use super::App;
 use super::problem::Problem;
 use super::request::{JSON_EXPANSION, KeyPath, read_json};
-use crate::daemon::{Manage, hex};
+use starling_service::{Manage, hex};
 pub use watch::{__path_watch, watch};
 
 /// Largest JSON body of a request: the largest write, its keys and values in base64 or escaped.

@@ -4,13 +4,11 @@
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::thread::JoinHandle;
 
-use starling_etcd::Calls;
 use starling_proto::Role;
+use starling_service::{Calls, DaemonError};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-use super::error::DaemonError;
 
 /// Under this name the listeners are configured.
 const KEY: &str = "etcd.listen";
@@ -85,7 +83,7 @@ fn serve(
         let mut doors = JoinSet::new();
         for (listener, keyspace) in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            doors.spawn(starling_etcd::serve(listener, keyspace.into(), calls.clone(), stopped.clone()));
+            doors.spawn(crate::serve(listener, keyspace.into(), calls.clone(), stopped.clone()));
         }
         while let Some(ended) = doors.join_next().await {
             ended.map_err(std::io::Error::other)??;

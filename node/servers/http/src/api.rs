@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::error::DaemonError;
 use super::socket::BoundedListener;
-use crate::http::{App, router};
+use super::{App, router};
+use starling_service::DaemonError;
 
 /// How long requests may take to finish once the node stops; watches never do.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use starling_api::{ErrorBody, ErrorCode};
 
 use super::App;
 use super::problem::Problem;
-use crate::daemon::check_running;
+use starling_service::check_running;
 
 /// How the node is.
 #[utoipa::path(get, path = "/v1/status", tag = "node", responses((status = 200, body = Status)))]

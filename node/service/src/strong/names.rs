@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use starling_core::strong::HINTS;
 use starling_kv::{Change, Error, Range, Reader, RocksEngine};
 
-use crate::daemon::wall_ms;
+use crate::wall_ms;
 
 /// Names looked up at a time.
 const PAGE: usize = 1000;

@@ -1,10 +1,7 @@
 //! What is where in a data directory.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-
-use starling_api::admin::{RUN_FILE, RunFile};
 
 use starling_bootstrap::Peer;
 use starling_p2p::verify_record;
@@ -65,26 +62,6 @@ impl DataDir {
             tracing::warn!(%error, "the remembered peers could not be kept");
         }
     }
-
-    /// Tells other programs where the node listens; in one step, so that nobody reads half of it.
-    pub fn write_run_file(&self, run: &RunFile) -> Result<(), DaemonError> {
-        let path = self.0.join(RUN_FILE);
-        let text = serde_json::to_string_pretty(run).expect("strings and numbers serialize");
-        let beside = path.with_extension("new");
-        fs::write(&beside, text + "\n")
-            .and_then(|()| fs::rename(&beside, &path))
-            .map_err(|reason| DaemonError::DataDir { path, reason })
-    }
-
-    /// The node has stopped.
-    pub fn remove_run_file(&self) {
-        match fs::remove_file(self.0.join(RUN_FILE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "{RUN_FILE} could not be removed");
-            }
-            _ => {}
-        }
-    }
 }
 
 fn peer(record: &NodeRecord) -> Peer {
@@ -134,25 +111,6 @@ mod tests {
         let forged = NodeRecord { name: "other".into(), ..signed.clone() };
         dir.save_peers(&[forged, signed.clone()]);
         assert_eq!(dir.load_peers(), [signed]);
-    }
-
-    #[test]
-    fn the_run_file_is_whole_and_goes_with_the_node() {
-        let temporary = tempfile::tempdir().expect("a temporary directory");
-        let dir = DataDir::open(&temporary.path().join("new/one")).expect("makes it");
-        let run = RunFile {
-            api: "127.0.0.1:1".into(),
-            listen: Vec::new(),
-            pid: 7,
-            id: "ab".into(),
-            etcd: Vec::new(),
-        };
-        dir.write_run_file(&run).expect("writes");
-        let text = fs::read_to_string(dir.path().join(RUN_FILE)).expect("reads");
-        assert_eq!(serde_json::from_str::<RunFile>(&text).expect("parses"), run);
-        dir.remove_run_file();
-        dir.remove_run_file();
-        assert!(!dir.path().join(RUN_FILE).exists());
     }
 
     #[test]

@@ -1,0 +1,280 @@
+//! The life of a node, from its files to its last sync.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use starling_bootstrap::{Finder, FinderConfig, Mdns};
+use starling_core::Core;
+use starling_kv::{Limits, Options, Reader, RocksEngine, RocksOptions, Store};
+use starling_p2p::{Driver, DriverConfig, Identity};
+use starling_proto::{NodeRecord, Role};
+use tokio::sync::{broadcast, watch};
+
+use super::clock::{Clock, wall_ms};
+use super::command::{ChangeSet, Gossip, channel};
+use super::config::Config;
+use super::contacts::Contacts;
+use super::data_dir::DataDir;
+use super::disk::Disk;
+use super::error::DaemonError;
+use super::gossip::{Asked, Facts, GossipLoop, public_addresses};
+use super::membership::Membership;
+use super::strong::{Names, Strong};
+use super::{report, setup};
+
+/// Change sets that a watch may be behind before it is told that it lags.
+const CHANGE_SETS_MAX: usize = 1024;
+
+/// What is known of a node once it listens.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// The node's public key in hexadecimal.
+    pub id: String,
+    /// The first digits of it.
+    pub short_id: String,
+    /// Chosen by the operator.
+    pub name: String,
+    /// Whether the node keeps data.
+    pub role: Role,
+    /// Multiaddresses where peers reach it.
+    pub listen: Vec<String>,
+    /// The join ticket. Whoever has it can join the network: treat it as a password.
+    pub ticket: String,
+    /// Whether the data directory is new.
+    pub is_first_run: bool,
+    /// The data directory.
+    pub data_dir: DataDir,
+}
+
+/// A running node.
+pub struct Node {
+    /// The way to the gossip thread.
+    pub gossip: Gossip,
+    /// The store's snapshots; `None` on a seed.
+    pub reader: Option<Reader<RocksEngine>>,
+    /// Names of strong keyspaces.
+    pub names: Names,
+    /// Keys that changed, for watches.
+    pub changes: broadcast::Sender<std::sync::Arc<ChangeSet>>,
+    /// Bounds on writes.
+    pub limits: Limits,
+    info: NodeInfo,
+    stop: watch::Sender<bool>,
+    /// Closes when the gossip thread has put everything on the disk.
+    stopped: watch::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the gossip thread hands over once the node listens.
+struct Started {
+    gossip: Gossip,
+    reader: Option<Reader<RocksEngine>>,
+    names: Names,
+    changes: broadcast::Sender<std::sync::Arc<ChangeSet>>,
+    limits: Limits,
+    info: NodeInfo,
+}
+
+impl Node {
+    /// Starts a node on threads of its own. Blocks until its store is open and it listens for peers, which
+    /// takes milliseconds, or seconds after a crash. Needs no runtime, and works inside any.
+    pub fn start(config: Config) -> Result<Self, DaemonError> {
+        let (stop, told_to_stop) = watch::channel(false);
+        let (ended, stopped) = watch::channel(());
+        let (ready, started) = sync_channel(1);
+        let run = move || {
+            run(config, told_to_stop, &ready);
+            drop(ended);
+        };
+        let thread = std::thread::Builder::new().name("gossip".into()).spawn(run);
+        let thread = thread.map_err(DaemonError::System)?;
+        let Ok(started) = started.recv() else {
+            // It ended without an answer: it has panicked, and so does its caller.
+            std::panic::resume_unwind(thread.join().expect_err("the thread answers before it returns"));
+        };
+        let Started { gossip, reader, names, changes, limits, info } = match started {
+            Ok(started) => started,
+            Err(error) => {
+                // The data directory is free again once the thread has ended.
+                drop(thread.join());
+                return Err(error);
+            }
+        };
+        Ok(Self { gossip, reader, names, changes, limits, info, stop, stopped, thread: Some(thread) })
+    }
+
+    /// What is known of the node once it listens.
+    pub fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
+    /// Completes when the node has stopped, for whatever reason.
+    pub async fn stopped(&self) {
+        // Nothing is ever sent: the channel closes with the thread.
+        let _ = self.stopped.clone().changed().await;
+    }
+
+    /// Leaves the network and waits until everything is on the disk. Where the future is dropped, the node
+    /// stops all the same. A panic of the node's thread goes on in the caller.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        self.stopped().await;
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// The gossip thread.
+fn run(config: Config, stop: watch::Receiver<bool>, ready: &SyncSender<Result<Started, DaemonError>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(DaemonError::System(error)))),
+    };
+    runtime.block_on(async {
+        match prepare(&config).await {
+            Ok((started, gossip_loop, search)) => {
+                // The caller waits.
+                let _ = ready.send(Ok(started));
+                live(gossip_loop, search, stop).await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+}
+
+async fn live(
+    mut gossip_loop: GossipLoop,
+    search: impl Future<Output = ()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let stop = async move { drop(stop.wait_for(|stop| *stop).await) };
+    tokio::select! {
+        () = gossip_loop.run(stop) => {}
+        () = search => {}
+    }
+    gossip_loop.finish();
+}
+
+/// Opens the files, listens, and puts the parts together.
+async fn prepare(
+    config: &Config,
+) -> Result<(Started, GossipLoop, impl Future<Output = ()> + use<>), DaemonError> {
+    let role = config.role;
+    let dir = DataDir::open(&config.data_dir)?;
+    let identity = Identity::load_or_create(&dir.identity())?;
+    let membership = Membership::load_or_adopt(&dir, &config.join)?;
+    let limits = setup::limits(config)?;
+    let core_config = setup::core(config)?;
+    let store =
+        if role == Role::Replica { Some(open_store(&dir, config, limits, &membership)?) } else { None };
+    let (engine, store) = store.unzip();
+    let (driver, record) = listen(role, config, identity, &membership).await?;
+
+    let names = store.as_ref().map(|store| Names::load(&store.reader())).transpose()?.unwrap_or_default();
+    let (gossip, commands, calls) = channel();
+    let (changes, _) = broadcast::channel(CHANGE_SETS_MAX);
+    let contacts = Contacts::default();
+    let search = contacts.clone().search(finder(config, &membership, &record), gossip.clone());
+    let clock = Clock::start();
+    let remembered = dir.load_peers();
+    let facts = Facts {
+        network: report::hex(&membership.network_id()),
+        durability: config.durability.name(),
+        external: config.external.clone(),
+        ticket: Box::new(membership.ticket_maker()),
+        joins_somebody: membership.joins_somebody() || !remembered.is_empty() || config.mdns,
+    };
+    let reader = store.as_ref().map(Store::reader);
+    let mut core = Core::new(core_config, record.clone(), store, remembered, rand::random(), clock.now());
+    if let Some(engine) = engine.clone() {
+        core.open_strong(engine, setup::replace_ms(config), rand::random(), clock.now())?;
+    }
+    let disk = Disk::start(config.durability, engine, dir.clone()).map_err(DaemonError::System)?;
+    let info = NodeInfo {
+        id: report::hex(&record.id.0),
+        short_id: record.id.short(),
+        name: record.name.clone(),
+        role,
+        listen: driver.listen_addresses(),
+        ticket: (facts.ticket)(&record),
+        is_first_run: membership.is_first_run,
+        data_dir: dir,
+    };
+    let gossip_loop = GossipLoop {
+        clock,
+        core,
+        driver,
+        record,
+        commands,
+        calls,
+        synced: disk.synced(),
+        disk,
+        names: names.clone(),
+        reader: reader.clone(),
+        strong: Strong::default(),
+        changes: changes.clone(),
+        contacts,
+        facts,
+        asked: Asked::default(),
+    };
+    Ok((Started { gossip, reader, names, changes, limits, info }, gossip_loop, search))
+}
+
+fn open_store(
+    dir: &DataDir,
+    config: &Config,
+    limits: Limits,
+    membership: &Membership,
+) -> Result<(RocksEngine, Store<RocksEngine>), DaemonError> {
+    let engine = RocksEngine::open(&dir.store(), &RocksOptions { cache_bytes: config.cache_bytes as usize })?;
+    let options = Options { limits, network: Some(membership.network_id()), ..Options::default() };
+    let store = Store::open(engine.clone(), options, rand::random())?;
+    Ok((engine, store))
+}
+
+/// Starts the driver, and signs the node's record once it knows where it listens.
+async fn listen(
+    role: Role,
+    config: &Config,
+    identity: Identity,
+    membership: &Membership,
+) -> Result<(Driver, NodeRecord), DaemonError> {
+    let mut record = NodeRecord {
+        id: identity.node_id(),
+        incarnation: wall_ms(),
+        revision: 0,
+        role,
+        name: setup::name(config)?,
+        addresses: config.external.clone(),
+        signature: Vec::new(),
+    };
+    let mut driver = Driver::start(DriverConfig {
+        identity,
+        listen: config.listen.clone(),
+        network: membership.network(),
+        record: record.clone(),
+        limits: setup::driver_limits(config)?,
+    })
+    .await?;
+    record.addresses = public_addresses(&config.external, driver.listen_addresses());
+    driver.sign(&mut record);
+    driver.set_record(record.clone());
+    Ok((driver, record))
+}
+
+/// Without mDNS where the system does not let it work: the other ways may still lead to the network.
+fn finder(config: &Config, membership: &Membership, record: &NodeRecord) -> Finder {
+    let start = || Mdns::start(membership.network_id(), &record.id.short(), &record.addresses);
+    let mdns = config.mdns.then(start).and_then(|started| {
+        started.inspect_err(|error| tracing::warn!(%error, "the local network is not searched")).ok()
+    });
+    let (addresses, names) = (membership.addresses.clone(), membership.names.clone());
+    Finder::new(FinderConfig { addresses, names, seed: rand::random() }, mdns)
+}

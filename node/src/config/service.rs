@@ -1,0 +1,34 @@
+//! The part of the configuration that the node itself needs.
+
+use starling_service::Role;
+
+use super::table::Config;
+
+impl Config {
+    /// The settings of a node of this role.
+    pub fn service(&self, role: Role) -> starling_service::Config {
+        starling_service::Config {
+            data_dir: self.data_dir.clone(),
+            role,
+            name: self.name.clone(),
+            listen: self.listen.clone(),
+            external: self.external.clone(),
+            join: self.join.clone(),
+            mdns: self.mdns,
+            strong_replace_ms: self.strong_replace_ms,
+            durability: self.durability,
+            key_bytes_max: self.key_bytes_max,
+            value_bytes_max: self.value_bytes_max,
+            field_bytes_max: self.field_bytes_max,
+            batch_bytes_max: self.batch_bytes_max,
+            active_view: self.active_view,
+            passive_view: self.passive_view,
+            shuffle_interval_ms: self.shuffle_interval_ms,
+            detect_ms: self.detect_ms,
+            sync_interval_ms: self.sync_interval_ms,
+            connections_max: self.connections_max,
+            queue_bytes: self.queue_bytes,
+            cache_bytes: self.cache_bytes,
+        }
+    }
+}

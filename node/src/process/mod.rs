@@ -1,0 +1,9 @@
+//! A node as a process: logging, signals, servers, and what is printed.
+
+mod banner;
+mod logging;
+mod run;
+mod run_file;
+mod signals;
+
+pub use run::run;

@@ -1,0 +1,51 @@
+//! The file in the data directory that says where the running node listens.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use starling_api::admin::{RUN_FILE, RunFile};
+use starling_service::DaemonError;
+
+/// Writes the file in one step, so that no reader sees half of it.
+pub fn write(data_dir: &Path, run: &RunFile) -> Result<(), DaemonError> {
+    let path = data_dir.join(RUN_FILE);
+    let text = serde_json::to_string_pretty(run).expect("strings and numbers serialize");
+    let beside = path.with_extension("new");
+    fs::write(&beside, text + "\n")
+        .and_then(|()| fs::rename(&beside, &path))
+        .map_err(|reason| DaemonError::DataDir { path, reason })
+}
+
+/// Removes the file: the node has stopped.
+pub fn remove(data_dir: &Path) {
+    match fs::remove_file(data_dir.join(RUN_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "{RUN_FILE} could not be removed");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_run_file_is_whole_and_goes_with_the_node() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let run = RunFile {
+            api: "127.0.0.1:1".into(),
+            listen: Vec::new(),
+            pid: 7,
+            id: "ab".into(),
+            etcd: Vec::new(),
+        };
+        write(temporary.path(), &run).expect("writes");
+        let text = fs::read_to_string(temporary.path().join(RUN_FILE)).expect("reads");
+        assert_eq!(serde_json::from_str::<RunFile>(&text).expect("parses"), run);
+        remove(temporary.path());
+        remove(temporary.path());
+        assert!(!temporary.path().join(RUN_FILE).exists());
+    }
+}
