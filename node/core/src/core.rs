@@ -20,7 +20,7 @@ use crate::crawl::Crawl;
 use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
 use crate::status::Counters;
-use crate::strong::{Manage, Strong, StrongInput};
+use crate::strong::Strong;
 use crate::{Input, Now, Output};
 
 /// Settings of the machines.
@@ -119,7 +119,7 @@ impl<E: Engine> Core<E> {
             core.timers.set(Timer::Maintain, now.mono);
         }
         core.views.handle(now.mono, ViewInput::Known(known));
-        core.settle(now);
+        core.process_ready(now);
         core
     }
 
@@ -143,16 +143,17 @@ impl<E: Engine> Core<E> {
         self.links.record(peer).is_some()
     }
 
-    /// Takes one input. Never fails: what cannot be done is counted and, where somebody can act on
-    /// it, said in an [`Output`].
+    /// Handles one input and everything that follows from it. Never fails: what cannot be done is counted
+    /// and, where an operator can act on it, reported by an [`Output`].
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.take(now, input);
-        self.settle(now);
+        self.step(now, input);
+        self.process_ready(now);
     }
 
-    fn take(&mut self, now: Now, input: Input) {
+    /// Gives an input to the machine that it concerns.
+    fn step(&mut self, now: Now, input: Input) {
         match input {
-            Input::Batch(inputs) => inputs.into_iter().for_each(|input| self.take(now, input)),
+            Input::Batch(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
             Input::Timeout => self.handle_timeout(now),
             Input::Connected { peer, record, dialed } => {
                 self.handle_connected(now, peer, record, dialed.is_some());
@@ -174,38 +175,12 @@ impl<E: Engine> Core<E> {
                 self.record = record.clone();
                 self.views.handle(now.mono, ViewInput::RecordChanged(record));
             }
-            Input::StrongCreate { token, keyspace, voters, on, manual } => {
-                let wanted = self.wanted(keyspace, voters, &on, manual);
-                self.handle_strong_create(now, token, wanted);
+            Input::Strong(input) => self.handle_strong(now, input),
+            Input::Synced(number) => {
+                if let Some(strong) = &mut self.strong {
+                    strong.handle_synced(now.mono.0, number);
+                }
             }
-            Input::StrongVoters { token, keyspace, nodes } => {
-                self.handle_strong_voters(now, token, keyspace, &nodes);
-            }
-            Input::Strong { token, keyspace, request, options } => {
-                self.strong_input(now, StrongInput::Request { token, keyspace, request, options });
-            }
-            Input::StrongWatch { token, keyspace, watch, updates } => {
-                self.strong_input(now, StrongInput::Watch { token, keyspace, watch, updates });
-            }
-            Input::StrongMore { token, updates } => {
-                self.strong_input(now, StrongInput::More { token, updates });
-            }
-            Input::StrongProgress { token } => self.strong_input(now, StrongInput::Progress { token }),
-            Input::StrongUnwatch { token } => self.strong_input(now, StrongInput::Unwatch { token }),
-            Input::StrongDrop { token, keyspace } => {
-                self.strong_input(now, StrongInput::Drop { token, keyspace });
-            }
-            Input::StrongTransfer { token, keyspace, to } => {
-                let change = Manage::Transfer(to.0);
-                self.strong_input(now, StrongInput::Manage { token, keyspace, change });
-            }
-            Input::StrongStatus { token, keyspace, of_leader } => {
-                self.strong_input(now, StrongInput::Status { token, keyspace, of_leader });
-            }
-            Input::StrongRecover { token, keyspace } => {
-                self.strong_input(now, StrongInput::Recover { token, keyspace });
-            }
-            Input::Synced(number) => self.strong_input(now, StrongInput::Synced(number)),
             Input::Leave => self.views.handle(now.mono, ViewInput::Leave),
         }
     }
@@ -244,7 +219,9 @@ impl<E: Engine> Core<E> {
             crawl.handle_timeout(now.mono);
         }
         self.check_gaps(now);
-        self.strong_input(now, StrongInput::Timeout);
+        if let Some(strong) = &mut self.strong {
+            strong.handle_timeout(now.mono.0);
+        }
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::IdleLinks => self.close_idle_links(now),
@@ -259,7 +236,9 @@ impl<E: Engine> Core<E> {
             self.healing.handle(now.mono, HealingInput::Contact(&record));
         }
         self.healing.handle(now.mono, HealingInput::Connected(&record));
-        self.strong_input(now, StrongInput::Up(record.clone()));
+        if let Some(strong) = &mut self.strong {
+            strong.handle_connected(record.clone());
+        }
         for message in self.links.up(now.mono, record.clone()) {
             self.send(now, peer, message);
         }
@@ -272,7 +251,7 @@ impl<E: Engine> Core<E> {
 
     fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
         if self.links.down(&peer) {
-            self.strong_input(now, StrongInput::Down(peer));
+            self.strong_disconnected(now, peer);
             self.views.handle(now.mono, ViewInput::LinkLost(peer));
             self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));
         }
@@ -284,7 +263,9 @@ impl<E: Engine> Core<E> {
             return;
         }
         self.links.unreachable(&peer);
-        self.strong_input(now, StrongInput::Unreachable(peer));
+        if let Some(strong) = &mut self.strong {
+            strong.handle_unreachable(now.mono.0, peer);
+        }
         self.views.handle(now.mono, ViewInput::Unreachable(peer));
         self.healing.handle(now.mono, HealingInput::Unreachable(&peer));
         self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));
@@ -331,7 +312,7 @@ impl<E: Engine> Core<E> {
     pub(crate) fn close(&mut self, now: Now, peer: NodeId, reason: &'static str) {
         if self.links.down(&peer) {
             self.outputs.push_back(Output::Close { peer, reason });
-            self.strong_input(now, StrongInput::Down(peer));
+            self.strong_disconnected(now, peer);
             self.views.handle(now.mono, ViewInput::LinkLost(peer));
         }
     }

@@ -3,9 +3,8 @@
 use starling_kv::{Batch, Change, Outcome, WriteError};
 use starling_proto::message::Description;
 use starling_proto::{Class, Message, Millis, NodeId, NodeRecord};
-use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
 
-use crate::strong::{CreateError, Hint, ManageError};
+use crate::strong::{StrongInput, StrongOutput};
 
 /// One instant on both clocks of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,100 +68,8 @@ pub enum Input {
     Contact(Vec<String>),
     /// Visit every node of the overlay.
     Crawl(Token),
-    /// A client asks a strong keyspace.
-    Strong {
-        /// Echoed with the answer.
-        token: Token,
-        /// Which.
-        keyspace: String,
-        /// What.
-        request: Request,
-        /// How; it is answered within the time that they give.
-        options: Options,
-    },
-    /// A client watches a strong keyspace.
-    StrongWatch {
-        /// Names the watch.
-        token: Token,
-        /// Which keyspace.
-        keyspace: String,
-        /// What.
-        watch: Watch,
-        /// Updates that may come before [`Input::StrongMore`].
-        updates: u32,
-    },
-    /// A client takes more updates of its watch.
-    StrongMore {
-        /// The watch.
-        token: Token,
-        /// How many.
-        updates: u32,
-    },
-    /// A client wants to be told [`WatchUpdate::Progress`] after all that its watch has to tell by now.
-    StrongProgress {
-        /// The watch.
-        token: Token,
-    },
-    /// A client's watch has ended.
-    StrongUnwatch {
-        /// The watch.
-        token: Token,
-    },
-    /// Make a strong keyspace.
-    StrongCreate {
-        /// Echoed with the outcome.
-        token: Token,
-        /// Its name.
-        keyspace: String,
-        /// How many nodes vote, where `on` is empty.
-        voters: u8,
-        /// The nodes, if they are not to be chosen.
-        on: Vec<NodeId>,
-        /// Voters that are lost are replaced by hand only.
-        manual: bool,
-    },
-    /// Remove a strong keyspace with all it holds.
-    StrongDrop {
-        /// Echoed with the outcome.
-        token: Token,
-        /// Its name.
-        keyspace: String,
-    },
-    /// Make these nodes the voters of a strong keyspace.
-    StrongVoters {
-        /// Echoed with the outcome.
-        token: Token,
-        /// The keyspace.
-        keyspace: String,
-        /// The nodes.
-        nodes: Vec<NodeId>,
-    },
-    /// Let this node lead a strong keyspace.
-    StrongTransfer {
-        /// Echoed with the outcome.
-        token: Token,
-        /// The keyspace.
-        keyspace: String,
-        /// The node.
-        to: NodeId,
-    },
-    /// How a strong keyspace stands, as one of its members sees it.
-    StrongStatus {
-        /// Echoed with the answer.
-        token: Token,
-        /// Which.
-        keyspace: String,
-        /// As its leader sees it, if that one can be asked: it knows more than the others.
-        of_leader: bool,
-    },
-    /// The disaster: this node goes on alone with its replica of a strong keyspace. What the others had
-    /// acknowledged and it has not is lost.
-    StrongRecover {
-        /// Echoed with the outcome.
-        token: Token,
-        /// Which.
-        keyspace: String,
-    },
+    /// A client's request to a strong keyspace, or about one.
+    Strong(StrongInput),
     /// The engine was synced after [`Output::Sync`] with this number came out.
     Synced(u64),
     /// Our own listening addresses changed; the record is already signed.
@@ -217,41 +124,8 @@ pub enum Output {
     /// Sync the engine and say [`Input::Synced`] with this number. The next one comes after that. Where
     /// it fails, nothing is to be said: the groups here then promise nothing any more.
     Sync(u64),
-    /// A request to a strong keyspace is answered.
-    StrongAnswer {
-        /// Which request.
-        token: Token,
-        /// How.
-        result: Result<Answer, Failure>,
-    },
-    /// A watch of a strong keyspace is told something.
-    StrongUpdate {
-        /// The watch.
-        token: Token,
-        /// What.
-        update: WatchUpdate,
-    },
-    /// A strong keyspace was made, or not.
-    StrongCreated {
-        /// Which request.
-        token: Token,
-        /// Where it lives, or why not.
-        result: Result<Hint, CreateError>,
-    },
-    /// How a strong keyspace stands.
-    StrongStatus {
-        /// Which request.
-        token: Token,
-        /// How, or why that is not known.
-        result: Result<Status, Failure>,
-    },
-    /// The members of a strong keyspace were changed, or not; it was dropped, or not.
-    StrongManaged {
-        /// Which request.
-        token: Token,
-        /// Why not, if not.
-        result: Result<(), ManageError>,
-    },
+    /// The outcome of an [`Input::Strong`], or an update of a watch.
+    Strong(StrongOutput),
     /// For the log and its counters.
     Notice(Notice),
 }

@@ -1,4 +1,4 @@
-//! The strong side of the node: what it needs of the rest, and what the rest needs of it.
+//! Between the strong keyspaces of a node and the rest of it: their effects, and what they ask for.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use starling_kv::{Batch, Change, Engine, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
-use crate::strong::{HINTS, Hint, Manage, Strong, StrongInput, StrongOutput, Wanted};
+use crate::strong::{CoreCall, Effect, HINTS, Hint, Strong, StrongInput};
 use crate::{Core, Notice, Now, Output, Token};
 
 /// Groups of one name that are looked at.
@@ -36,7 +36,7 @@ impl<E: Engine> Core<E> {
         for keyspace in keyspaces {
             self.lookup(now, keyspace);
         }
-        self.settle(now);
+        self.process_ready(now);
         Ok(())
     }
 
@@ -55,39 +55,26 @@ impl<E: Engine> Core<E> {
         self.strong.as_mut()
     }
 
-    pub(crate) fn strong_input(&mut self, now: Now, input: StrongInput) {
+    /// Gives a client's request to the strong keyspaces, with the nodes that it may name.
+    pub(crate) fn handle_strong(&mut self, now: Now, input: StrongInput) {
+        let known = match &input {
+            StrongInput::Create { keyspace, .. } => {
+                // Another node may have created it, and no client here has asked for it yet.
+                self.lookup(now, keyspace.clone());
+                self.replicas()
+            }
+            StrongInput::SetVoters { .. } => self.replicas(),
+            _ => Vec::new(),
+        };
         if let Some(strong) = &mut self.strong {
-            strong.handle(now.mono.0, input);
+            strong.handle_client(now.mono.0, input, known);
         }
     }
 
-    /// A keyspace on the nodes named, or on some of those that are known.
-    pub(crate) fn wanted(&self, keyspace: String, voters: u8, on: &[NodeId], manual: bool) -> Wanted {
-        let known = self.replicas();
-        let named = !on.is_empty();
-        let nodes =
-            if named { known.into_iter().filter(|record| on.contains(&record.id)).collect() } else { known };
-        Wanted { keyspace, voters, nodes, named, manual }
-    }
-
-    pub(crate) fn handle_strong_create(&mut self, now: Now, token: Token, wanted: Wanted) {
-        // Somebody may have made it who has never been asked here.
-        self.lookup(now, wanted.keyspace.clone());
-        self.strong_input(now, StrongInput::Create { token, wanted });
-    }
-
-    /// Makes these nodes the voters.
-    pub(crate) fn handle_strong_voters(
-        &mut self,
-        now: Now,
-        token: Token,
-        keyspace: String,
-        nodes: &[NodeId],
-    ) {
-        let mut known = self.replicas();
-        known.retain(|record| nodes.contains(&record.id));
-        let change = Manage::Voters(known);
-        self.strong_input(now, StrongInput::Manage { token, keyspace, change });
+    pub(crate) fn strong_disconnected(&mut self, now: Now, peer: NodeId) {
+        if let Some(strong) = &mut self.strong {
+            strong.handle_disconnected(now.mono.0, peer);
+        }
     }
 
     /// Every replica that this node knows how to reach, itself included.
@@ -102,55 +89,34 @@ impl<E: Engine> Core<E> {
         all
     }
 
-    /// Carries out what strong keyspaces want; whether there was anything.
-    pub(crate) fn drain_strong(&mut self, now: Now) -> bool {
-        let mut any = false;
-        if let Some(strong) = &mut self.strong {
-            strong.settle(now.mono.0);
-        }
-        while let Some(output) = self.strong.as_mut().and_then(Strong::poll_output) {
-            any = true;
-            self.on_strong_output(now, output);
-        }
-        any
-    }
-
-    fn on_strong_output(&mut self, now: Now, output: StrongOutput) {
-        match output {
-            StrongOutput::Send { to, frame } => {
+    pub(crate) fn on_strong_effect(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Send { to, frame } => {
                 let elsewhere = self.younger(&to);
                 let to = elsewhere.as_ref().unwrap_or(&to);
                 self.send_or_dial(now, to, Message::Strong(frame));
             }
-            StrongOutput::Sync(number) => self.outputs.push_back(Output::Sync(number)),
-            StrongOutput::Answer { token, result } => {
-                self.outputs.push_back(Output::StrongAnswer { token, result });
-            }
-            StrongOutput::Update { token, update } => {
-                self.outputs.push_back(Output::StrongUpdate { token, update });
-            }
-            StrongOutput::Created { token, result } => {
-                self.outputs.push_back(Output::StrongCreated { token, result });
-            }
-            StrongOutput::Managed { token, result } => {
-                self.outputs.push_back(Output::StrongManaged { token, result });
-            }
-            StrongOutput::Status { token, result } => {
-                self.outputs.push_back(Output::StrongStatus { token, result });
-            }
-            StrongOutput::WantNodes { group } => {
-                // Those that are linked are there.
-                let linked = self.links.peers().map(|(_, record)| record.clone());
-                let nodes = linked.chain(self.views.active().cloned()).collect();
-                self.strong_input(now, StrongInput::Nodes { group, nodes });
-            }
-            StrongOutput::Lookup { keyspace } => self.lookup(now, keyspace),
-            StrongOutput::Publish { keyspace, group, hint } => {
-                self.publish_hint(now, &keyspace, group, hint);
-            }
-            StrongOutput::Notice { keyspace, notice } => {
+            Effect::Sync(number) => self.outputs.push_back(Output::Sync(number)),
+            Effect::Client(output) => self.outputs.push_back(Output::Strong(output)),
+            Effect::Notice { keyspace, notice } => {
                 self.outputs.push_back(Output::Notice(Notice::Strong { keyspace, notice }));
             }
+            Effect::Call(call) => self.on_strong_call(now, call),
+        }
+    }
+
+    fn on_strong_call(&mut self, now: Now, call: CoreCall) {
+        match call {
+            CoreCall::FindSpares { group } => {
+                // A node that is linked is up.
+                let linked = self.links.peers().map(|(_, record)| record.clone());
+                let spares = linked.chain(self.views.active().cloned()).collect();
+                if let Some(strong) = &mut self.strong {
+                    strong.handle_spares(now.mono.0, group, spares);
+                }
+            }
+            CoreCall::Lookup { keyspace } => self.lookup(now, keyspace),
+            CoreCall::Publish { keyspace, group, hint } => self.publish_hint(now, &keyspace, group, hint),
         }
     }
 
@@ -175,8 +141,10 @@ impl<E: Engine> Core<E> {
             register.siblings.iter().map(|sibling| &sibling.value).chain([&register.value])
         });
         let hints: Vec<Hint> = values.filter_map(|value| Hint::decode(value).ok()).collect();
-        if !hints.is_empty() || self.strong.as_ref().is_some_and(|strong| strong.is_ambiguous(&keyspace)) {
-            self.strong_input(now, StrongInput::Hints { keyspace, hints });
+        if let Some(strong) = &mut self.strong
+            && (!hints.is_empty() || strong.is_ambiguous(&keyspace))
+        {
+            strong.handle_hints(now.mono.0, &keyspace, hints);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::core::Timer;
 use crate::crawl::Crawl;
 use crate::links::TRANSIENT_IDLE_MS;
 use crate::replica::{StoreReplica, to_kv};
-use crate::strong::StrongInput;
+use crate::strong::Strong;
 use crate::{Core, Notice, Now, Output, Token};
 
 impl<E: Engine> Core<E> {
@@ -38,7 +38,11 @@ impl<E: Engine> Core<E> {
             }
             Message::Rumor(message) => self.rumor(now, RumorInput::Message { from: peer, message }),
             Message::Sync(message) => self.sync(now, SyncInput::Message { from: peer, message }),
-            Message::Strong(frame) => self.strong_input(now, StrongInput::Frame { from: peer, frame }),
+            Message::Strong(frame) => {
+                if let Some(strong) = &mut self.strong {
+                    strong.handle_frame(now.mono.0, peer, &frame);
+                }
+            }
             Message::Crawl(CrawlMessage::Describe) => {
                 let description = Box::new(self.describe(now));
                 self.send(now, peer, Message::Crawl(CrawlMessage::Description(description)));
@@ -139,36 +143,44 @@ impl<E: Engine> Core<E> {
         self.crawls.insert(token, crawl);
     }
 
-    /// Passes outputs on until no machine has any left.
-    pub(crate) fn settle(&mut self, now: Now) {
-        loop {
-            let mut quiet = true;
-            while let Some(output) = self.views.poll_output() {
-                quiet = false;
-                self.on_view_output(now, output);
-            }
-            while let Some(output) = self.healing.poll_output() {
-                quiet = false;
-                self.on_healing_output(now, output);
-            }
-            while let Some(output) = self.detector.poll_output() {
-                quiet = false;
-                self.on_detector_output(now, output);
-            }
-            while let Some(output) = self.rumors.poll_output() {
-                quiet = false;
-                self.on_rumor_output(now, output);
-            }
-            while let Some(output) = self.sessions.poll_output() {
-                quiet = false;
-                self.on_sync_output(now, output);
-            }
-            quiet &= !self.advance_crawls(now);
-            quiet &= !self.drain_strong(now);
-            if quiet {
-                return;
-            }
+    /// Passes the outputs of each machine to the others or out, in turns, until none has any left. This is
+    /// the only place where the node runs until it is quiet.
+    pub(crate) fn process_ready(&mut self, now: Now) {
+        while self.pass_outputs_on(now) {}
+    }
+
+    /// One turn of every machine; whether any of them had an output.
+    fn pass_outputs_on(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(output) = self.views.poll_output() {
+            any = true;
+            self.on_view_output(now, output);
         }
+        while let Some(output) = self.healing.poll_output() {
+            any = true;
+            self.on_healing_output(now, output);
+        }
+        while let Some(output) = self.detector.poll_output() {
+            any = true;
+            self.on_detector_output(now, output);
+        }
+        while let Some(output) = self.rumors.poll_output() {
+            any = true;
+            self.on_rumor_output(now, output);
+        }
+        while let Some(output) = self.sessions.poll_output() {
+            any = true;
+            self.on_sync_output(now, output);
+        }
+        any |= self.advance_crawls(now);
+        if let Some(strong) = &mut self.strong {
+            strong.process_ready(now.mono.0);
+        }
+        while let Some(effect) = self.strong.as_mut().and_then(Strong::poll_output) {
+            any = true;
+            self.on_strong_effect(now, effect);
+        }
+        any
     }
 
     fn on_view_output(&mut self, now: Now, output: ViewOutput) {

@@ -164,7 +164,7 @@ impl GossipLoop {
             calls.clear();
             return;
         }
-        let inputs = calls.drain(..).filter_map(|call| self.strong.take(call)).collect();
+        let inputs = calls.drain(..).filter_map(|call| self.strong.begin(call)).map(Input::Strong).collect();
         self.feed_together(inputs);
     }
 
@@ -251,7 +251,7 @@ impl GossipLoop {
             Command::Contact(addresses) => self.feed(Input::Contact(addresses)),
             Command::Manage(keyspace, what, reply) => {
                 if let Some(input) = self.strong.manage(&self.core, keyspace, what, reply) {
-                    self.feed(input);
+                    self.feed(Input::Strong(input));
                 }
             }
             Command::Groups(reply) => {
@@ -310,13 +310,9 @@ impl GossipLoop {
                 }
                 Output::Notice(notice) => self.on_notice(&notice),
                 Output::Sync(number) => self.disk.sync_strong(number),
-                Output::StrongAnswer { token, result } => self.strong.answered(token, result),
-                Output::StrongUpdate { token, update } => {
-                    inputs.extend(self.strong.watches.tell(token, update));
+                Output::Strong(output) => {
+                    inputs.extend(self.strong.finish(output).map(Input::Strong));
                 }
-                Output::StrongCreated { token, result } => self.strong.created(token, result),
-                Output::StrongManaged { token, result } => self.strong.changed(token, result),
-                Output::StrongStatus { token, result } => self.strong.described(token, result),
             }
         }
         if !written.is_empty() {

@@ -3,9 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use starling_core::strong::{
-    Hint, Strong, StrongInput, StrongMessage, StrongOutput, decode_frame, encode_frames,
-};
+use starling_core::strong::{Effect, Hint, Strong, StrongMessage, decode_frame, encode_frames};
 use starling_kv::MemoryEngine;
 use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord, Role};
@@ -26,12 +24,12 @@ fn record(number: u8) -> NodeRecord {
 
 /// Time passes; every sync ends at once.
 fn pass(strong: &mut Strong<MemoryEngine>, now_ms: u64) {
-    strong.handle(now_ms, StrongInput::Timeout);
-    strong.settle(now_ms);
-    while let Some(output) = strong.poll_output() {
-        if let StrongOutput::Sync(number) = output {
-            strong.handle(now_ms, StrongInput::Synced(number));
-            strong.settle(now_ms);
+    strong.handle_timeout(now_ms);
+    strong.process_ready(now_ms);
+    while let Some(effect) = strong.poll_output() {
+        if let Effect::Sync(number) = effect {
+            strong.handle_synced(now_ms, number);
+            strong.process_ready(now_ms);
         }
     }
 }
@@ -50,12 +48,12 @@ fuzz_target!(|bytes: &[u8]| {
     let founders = vec![record(1)];
     let found = StrongMessage::Found { group: GROUP, keyspace: "orders".into(), founders, manual: false };
     let from = NodeId([2; 32]);
-    strong.handle(0, StrongInput::Up(record(2)));
+    strong.handle_connected(record(2));
     for frame in encode_frames(&[found]) {
-        strong.handle(0, StrongInput::Frame { from, frame });
+        strong.handle_frame(0, from, &frame);
     }
     (1..=20).for_each(|turn| pass(&mut strong, turn * 100));
     assert!(strong.leads("orders"), "alone it leads");
-    strong.handle(2_100, StrongInput::Frame { from, frame });
+    strong.handle_frame(2_100, from, &frame);
     (22..=40).for_each(|turn| pass(&mut strong, turn * 100));
 });

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use starling_kv::Engine;
-use starling_proto::{Millis, NodeRecord};
+use starling_proto::{Millis, NodeId, NodeRecord};
 use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
 use super::message::{Hint, StrongMessage};
-use super::{KEYSPACE_BYTES_MAX, ManageError, Strong, StrongOutput, Timer, VOTERS_MAX, place};
+use super::{CoreCall, KEYSPACE_BYTES_MAX, ManageError, Strong, StrongOutput, Timer, VOTERS_MAX, place};
 use crate::Token;
 
 /// Founders have so long to answer, milliseconds.
@@ -50,21 +50,6 @@ pub enum CreateError {
     Busy,
 }
 
-/// A keyspace that is wanted.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Its name.
-    pub keyspace: String,
-    /// How many vote, unless nodes are named.
-    pub voters: u8,
-    /// Nodes to choose from.
-    pub nodes: Vec<NodeRecord>,
-    /// They are not to be chosen from: exactly these.
-    pub named: bool,
-    /// Voters that are lost are not replaced by themselves.
-    pub manual: bool,
-}
-
 /// A keyspace that is being made.
 pub struct Founding {
     token: Token,
@@ -74,17 +59,28 @@ pub struct Founding {
 }
 
 impl<E: Engine> Strong<E> {
-    pub(super) fn handle_create(&mut self, now_ms: u64, token: Token, wanted: Wanted) {
-        let (keyspace, manual) = (wanted.keyspace.clone(), wanted.manual);
-        match self.plan(wanted) {
-            Ok(founders) => self.found(now_ms, token, &keyspace, &founders, manual),
-            Err(error) => self.outputs.push_back(StrongOutput::Created { token, result: Err(error) }),
+    pub(super) fn handle_create(
+        &mut self,
+        now_ms: u64,
+        token: Token,
+        keyspace: &str,
+        members: Result<Vec<NodeRecord>, CreateError>,
+        manual: bool,
+    ) {
+        match members {
+            Ok(members) => self.found(now_ms, token, keyspace, &members, manual),
+            Err(error) => self.reply(StrongOutput::Created { token, result: Err(error) }),
         }
     }
 
-    fn plan(&self, wanted: Wanted) -> Result<Vec<NodeRecord>, CreateError> {
-        let Wanted { keyspace, voters, nodes, named, .. } = wanted;
-        let keyspace = keyspace.as_str();
+    /// The initial members of a keyspace: the nodes of `on`, or `voters` of those that are known.
+    pub(super) fn plan(
+        &self,
+        keyspace: &str,
+        voters: u8,
+        on: &[NodeId],
+        mut known: Vec<NodeRecord>,
+    ) -> Result<Vec<NodeRecord>, CreateError> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
         if keyspace.is_empty() || keyspace.len() > KEYSPACE_BYTES_MAX || !keyspace.bytes().all(allowed) {
             return Err(CreateError::Name);
@@ -96,12 +92,14 @@ impl<E: Engine> Strong<E> {
         if self.founding.len() >= FOUNDINGS_MAX {
             return Err(CreateError::Busy);
         }
-        let wanted = if named { nodes.len() } else { usize::from(voters) };
+        let is_named = !on.is_empty();
+        known.retain(|record| !is_named || on.contains(&record.id));
+        let wanted = if is_named { known.len() } else { usize::from(voters) };
         if wanted % 2 == 0 || wanted > VOTERS_MAX {
             return Err(CreateError::Voters);
         }
-        let known = nodes.len();
-        place::choose(nodes, wanted).ok_or(CreateError::TooFewNodes { wanted, known })
+        let count = known.len();
+        place::choose(known, wanted).ok_or(CreateError::TooFewNodes { wanted, known: count })
     }
 
     fn found(&mut self, now_ms: u64, token: Token, keyspace: &str, founders: &[NodeRecord], manual: bool) {
@@ -154,8 +152,8 @@ impl<E: Engine> Strong<E> {
             let voters = founders.len() as u8;
             let hint = Hint { group, term: 0, members: founders, voters };
             self.remember(keyspace.clone(), hint.clone());
-            self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint: Some(hint.clone()) });
-            self.outputs.push_back(StrongOutput::Created { token, result: Ok(hint) });
+            self.call(CoreCall::Publish { keyspace, group, hint: Some(hint.clone()) });
+            self.reply(StrongOutput::Created { token, result: Ok(hint) });
         }
     }
 
@@ -171,7 +169,7 @@ impl<E: Engine> Strong<E> {
         self.timers.cancel(&Timer::Founding(group));
         self.tell_to_forget(now_ms, group, founding.founders.iter().map(|record| record.id.0).collect());
         let result = Err(CreateError::Refused { node: self.name(&node), reason });
-        self.outputs.push_back(StrongOutput::Created { token: founding.token, result });
+        self.reply(StrongOutput::Created { token: founding.token, result });
     }
 
     fn tell_to_forget(&mut self, now_ms: u64, group: GroupId, nodes: Vec<NodeKey>) {
@@ -208,13 +206,13 @@ impl<E: Engine> Strong<E> {
         };
         let (None, Some(hint)) = (&refusal, hint) else {
             let result = refusal.map_or(Ok(()), Err);
-            self.outputs.push_back(StrongOutput::Managed { token, result });
+            self.reply(StrongOutput::Managed { token, result });
             return;
         };
         self.tell_to_forget(now_ms, hint.group, hint.members.iter().map(|record| record.id.0).collect());
         self.places.remove(keyspace);
         let (keyspace, group) = (keyspace.into(), hint.group);
-        self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint: None });
-        self.outputs.push_back(StrongOutput::Managed { token, result: Ok(()) });
+        self.call(CoreCall::Publish { keyspace, group, hint: None });
+        self.reply(StrongOutput::Managed { token, result: Ok(()) });
     }
 }

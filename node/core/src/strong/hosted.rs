@@ -10,7 +10,7 @@ use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
 
 use super::message::{Hint, StrongMessage};
-use super::{Strong, StrongOutput, Timer};
+use super::{CoreCall, Effect, Strong, Timer};
 
 /// Between two looks whether what leaders have published is still so, milliseconds. A guess.
 const PUBLISH_MS: u64 = 5_000;
@@ -43,8 +43,7 @@ impl<E: Engine> Strong<E> {
                 Ok(None) => self.begin_removing(now_ms, group, keyspace),
                 Err(error) => {
                     self.unopened.insert(group, keyspace.clone());
-                    let notice = Notice::NotOpened(error.to_string());
-                    self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
+                    self.notice(keyspace, Notice::NotOpened(error.to_string()));
                 }
             }
         }
@@ -63,7 +62,7 @@ impl<E: Engine> Strong<E> {
     pub(super) fn look_for_lonely(&mut self, now_ms: u64) {
         let lonely = self.groups.values().filter(|hosted| hosted.group.is_lonely(now_ms));
         for keyspace in lonely.map(|hosted| hosted.keyspace.clone()).collect::<Vec<_>>() {
-            self.outputs.push_back(StrongOutput::Lookup { keyspace });
+            self.call(CoreCall::Lookup { keyspace });
         }
     }
 
@@ -146,10 +145,7 @@ impl<E: Engine> Strong<E> {
         let Registered { keyspace, manual, .. } = invited;
         match joined {
             Ok(joined) => self.host(now_ms, group, keyspace, joined, manual),
-            Err(error) => {
-                let notice = Notice::NotOpened(error);
-                self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
-            }
+            Err(error) => self.notice(keyspace, Notice::NotOpened(error)),
         }
     }
 
@@ -161,7 +157,7 @@ impl<E: Engine> Strong<E> {
         if self.places.get(&keyspace).is_some_and(|hint| hint.group == group) {
             self.places.remove(&keyspace);
         }
-        self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint: None });
+        self.call(CoreCall::Publish { keyspace, group, hint: None });
     }
 
     /// Removes a group from this node with all it holds.
@@ -260,7 +256,7 @@ impl<E: Engine> Strong<E> {
             }
             self.led_by(now_ms, &keyspace, node);
         }
-        self.outputs.push_back(StrongOutput::Notice { keyspace, notice });
+        self.notice(keyspace, notice);
     }
 
     /// Records of a group's members, the leader's first.
@@ -299,7 +295,7 @@ impl<E: Engine> Strong<E> {
             if let Some(hint) = hint.clone() {
                 self.remember(keyspace.clone(), hint);
             }
-            self.outputs.push_back(StrongOutput::Publish { keyspace, group, hint });
+            self.call(CoreCall::Publish { keyspace, group, hint });
         }
     }
 
@@ -308,11 +304,12 @@ impl<E: Engine> Strong<E> {
         if self.syncing.is_none() && !self.dirty.is_empty() {
             self.syncing = Some(std::mem::take(&mut self.dirty));
             self.syncs += 1;
-            self.outputs.push_back(StrongOutput::Sync(self.syncs));
+            self.outputs.push_back(Effect::Sync(self.syncs));
         }
     }
 
-    pub(super) fn handle_synced(&mut self, now_ms: u64, number: u64) {
+    /// Handles the end of a sync that [`Effect::Sync`] asked for.
+    pub fn handle_synced(&mut self, now_ms: u64, number: u64) {
         if number != self.syncs {
             return;
         }

@@ -12,6 +12,7 @@ mod breaker;
 mod dropped;
 mod found;
 mod hosted;
+mod input;
 mod message;
 mod place;
 mod probe;
@@ -29,16 +30,16 @@ use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::timers::Timers;
 use starling_proto::{Millis, NodeId, NodeRecord};
-use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
-use starling_strong::group::{ChangeError, GroupId, GroupMessage, Notice, VOTERS_MAX};
+use starling_strong::group::{GroupId, GroupMessage, Notice, VOTERS_MAX};
 use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
 use breaker::Breaker;
 use dropped::Dropped;
+pub use found::CreateError;
 use found::Founding;
-pub use found::{CreateError, Wanted};
 use hosted::Hosted;
+pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput};
 pub use message::{Hint, Manage, StrongMessage, decode_frame, encode_frames};
 use probe::Probes;
 use route::Route;
@@ -60,96 +61,6 @@ pub const REPLACE_MS: u64 = 600_000;
 const PLACES_MAX: usize = 4096;
 /// Most nodes whose record is kept in mind for the sake of groups.
 const RECORDS_MAX: usize = 1024;
-
-/// What the composition tells it.
-#[allow(missing_docs, reason = "each variant's docs explain its fields")]
-#[derive(Debug)]
-pub enum StrongInput {
-    /// `poll_timeout` has been reached.
-    Timeout,
-    /// A client here asks.
-    Request { token: Token, keyspace: String, request: Request, options: Options },
-    /// A client here watches; so many updates may come before it asks for more.
-    Watch { token: Token, keyspace: String, watch: Watch, updates: u32 },
-    /// So many more may come.
-    More { token: Token, updates: u32 },
-    /// The client wants to know how far its watch has come.
-    Progress { token: Token },
-    /// The client has gone.
-    Unwatch { token: Token },
-    /// Make a keyspace.
-    Create { token: Token, wanted: Wanted },
-    /// Remove a keyspace with all it holds.
-    Drop { token: Token, keyspace: String },
-    /// Change who belongs to a keyspace.
-    Manage { token: Token, keyspace: String, change: Manage },
-    /// A peer says.
-    Frame { from: NodeId, frame: Payload },
-    /// A link is up.
-    Up(NodeRecord),
-    /// A link is gone: what was sent may have arrived.
-    Down(NodeId),
-    /// A node could not be reached: nothing arrived.
-    Unreachable(NodeId),
-    /// How does a keyspace stand? `of_leader`: as its leader sees it, if that one can be asked.
-    Status { token: Token, keyspace: String, of_leader: bool },
-    /// Go on alone with a keyspace whose majority is lost for good.
-    Recover { token: Token, keyspace: String },
-    /// Replicas that are known, for a voter that was lost.
-    Nodes { group: GroupId, nodes: Vec<NodeRecord> },
-    /// The engine was synced since [`StrongOutput::Sync`] with this number.
-    Synced(u64),
-    /// What the reserved keyspace says of a keyspace; several: it was made more than once.
-    Hints { keyspace: String, hints: Vec<Hint> },
-}
-
-/// What it wants done.
-#[allow(missing_docs, reason = "each variant's docs explain its fields")]
-#[derive(Debug)]
-pub enum StrongOutput {
-    /// Send, dialing if need be.
-    Send { to: Box<NodeRecord>, frame: Payload },
-    /// Sync the engine, and say so with this number. One at a time.
-    Sync(u64),
-    /// A client's request is answered.
-    Answer { token: Token, result: Result<Answer, Failure> },
-    /// A watch is told something.
-    Update { token: Token, update: WatchUpdate },
-    /// A keyspace was made or not.
-    Created { token: Token, result: Result<Hint, CreateError> },
-    /// Its members were changed, or not; a keyspace was dropped, or not.
-    Managed { token: Token, result: Result<(), ManageError> },
-    /// How a keyspace stands.
-    Status { token: Token, result: Result<Status, Failure> },
-    /// A voter of this group is to be replaced: which nodes are known?
-    WantNodes { group: GroupId },
-    /// Look a keyspace up in the reserved keyspace, and say what is there.
-    Lookup { keyspace: String },
-    /// Write the hint of a group there; `None`: remove it.
-    Publish { keyspace: String, group: GroupId, hint: Option<Hint> },
-    /// For the log.
-    Notice { keyspace: String, notice: Notice },
-}
-
-/// Why the members of a keyspace were not changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ManageError {
-    /// The group refused.
-    #[error(transparent)]
-    Refused(#[from] ChangeError),
-    /// Nobody has heard of it.
-    #[error("there is no strong keyspace {0:?}")]
-    NoSuchKeyspace(String),
-    /// Only a node that has a replica can do that.
-    #[error("this node has no replica of {0:?}")]
-    NoReplica(String),
-    /// Its replica does not open.
-    #[error("the replica here does not open: {0}")]
-    NotOpened(String),
-    /// It may have happened all the same.
-    #[error("{0}; look at its members before trying again")]
-    Failed(Failure),
-}
 
 /// Deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,7 +128,7 @@ pub struct Strong<E: Engine> {
     syncing: Option<BTreeMap<GroupId, u64>>,
     syncs: u64,
     timers: Timers<Timer>,
-    outputs: VecDeque<StrongOutput>,
+    outputs: VecDeque<Effect>,
 }
 
 impl<E: Engine> Strong<E> {
@@ -272,15 +183,14 @@ impl<E: Engine> Strong<E> {
             outputs: VecDeque::new(),
         };
         strong.open_groups(now_ms)?;
-        strong.settle(now_ms);
+        strong.process_ready(now_ms);
         Ok(strong)
     }
 
-    /// Takes one input. What follows from it, and from others that came with it, follows at
-    /// [`Strong::settle`].
-    pub fn handle(&mut self, now_ms: u64, input: StrongInput) {
+    /// Handles a client's request. `known` are the replicas of the network that this node can name: the
+    /// candidates for the members of a keyspace.
+    pub fn handle_client(&mut self, now_ms: u64, input: StrongInput, known: Vec<NodeRecord>) {
         match input {
-            StrongInput::Timeout => self.handle_timeout(now_ms),
             StrongInput::Request { token, keyspace, request, options } => {
                 self.handle_request(now_ms, token, keyspace, request, options);
             }
@@ -290,31 +200,31 @@ impl<E: Engine> Strong<E> {
             StrongInput::More { token, updates } => self.handle_more(now_ms, token, updates),
             StrongInput::Progress { token } => self.handle_progress(token),
             StrongInput::Unwatch { token } => self.handle_unwatch(token),
-            StrongInput::Create { token, wanted } => self.handle_create(now_ms, token, wanted),
+            StrongInput::Create { token, keyspace, voters, on, manual } => {
+                let members = self.plan(&keyspace, voters, &on, known);
+                self.handle_create(now_ms, token, &keyspace, members, manual);
+            }
             StrongInput::Drop { token, keyspace } => self.handle_drop(now_ms, token, &keyspace),
-            StrongInput::Manage { token, keyspace, change } => {
-                self.handle_manage(now_ms, token, keyspace, change);
+            StrongInput::SetVoters { token, keyspace, nodes } => {
+                let known = known.into_iter().filter(|record| nodes.contains(&record.id));
+                self.handle_manage(now_ms, token, keyspace, Manage::Voters(known.collect()));
+            }
+            StrongInput::Transfer { token, keyspace, to } => {
+                self.handle_manage(now_ms, token, keyspace, Manage::Transfer(to.0));
             }
             StrongInput::Status { token, keyspace, of_leader } => {
                 self.handle_status(now_ms, token, keyspace, of_leader);
             }
             StrongInput::Recover { token, keyspace } => self.handle_recover(now_ms, token, &keyspace),
-            StrongInput::Nodes { group, nodes } => self.replace_lost(now_ms, group, nodes),
-            StrongInput::Frame { from, frame } => self.on_frame(now_ms, from.0, &frame),
-            StrongInput::Up(record) => self.learn(record),
-            StrongInput::Down(peer) => self.handle_down(now_ms, peer.0, true),
-            StrongInput::Unreachable(peer) => self.handle_down(now_ms, peer.0, false),
-            StrongInput::Synced(number) => self.handle_synced(now_ms, number),
-            StrongInput::Hints { keyspace, hints } => self.handle_hints(now_ms, &keyspace, hints),
         }
     }
 
-    /// What to do next.
-    pub fn poll_output(&mut self) -> Option<StrongOutput> {
+    /// The next effect; complete only after [`Strong::process_ready`].
+    pub fn poll_output(&mut self) -> Option<Effect> {
         self.outputs.pop_front()
     }
 
-    /// When to come back.
+    /// When to call [`Strong::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.timers.next()
     }
@@ -343,7 +253,8 @@ impl<E: Engine> Strong<E> {
         hosted.is_some_and(|hosted| hosted.group.is_leader())
     }
 
-    fn handle_timeout(&mut self, now_ms: u64) {
+    /// Handles what is due: [`Strong::poll_timeout`] has been reached.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
         while let Some(timer) = self.timers.pop_due(Millis(now_ms)) {
             match timer {
                 Timer::Group(group) => self.tick(now_ms, group),
@@ -356,7 +267,9 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    fn on_frame(&mut self, now_ms: u64, from: NodeKey, frame: &Payload) {
+    /// Handles a frame of a peer.
+    pub fn handle_frame(&mut self, now_ms: u64, from: NodeId, frame: &Payload) {
+        let from = from.0;
         // What cannot be decoded is dropped, as if it had been lost.
         let Ok(messages) = decode_frame(frame) else { return };
         self.breaker.works(&from);
@@ -405,6 +318,21 @@ impl<E: Engine> Strong<E> {
             StrongMessage::Probe { id, group, read } => self.on_probe(from, id, group, read.as_ref()),
             StrongMessage::Probed { id, probed } => self.on_probed(now_ms, from, id, probed),
         }
+    }
+
+    /// Notes the address of a peer whose link is up.
+    pub fn handle_connected(&mut self, record: NodeRecord) {
+        self.learn(record);
+    }
+
+    /// Handles the loss of a link: what was sent may have arrived.
+    pub fn handle_disconnected(&mut self, now_ms: u64, peer: NodeId) {
+        self.handle_down(now_ms, peer.0, true);
+    }
+
+    /// Handles a failed dial: nothing arrived.
+    pub fn handle_unreachable(&mut self, now_ms: u64, peer: NodeId) {
+        self.handle_down(now_ms, peer.0, false);
     }
 
     fn handle_down(&mut self, now_ms: u64, peer: NodeKey, was_connected: bool) {
@@ -475,7 +403,7 @@ impl<E: Engine> Strong<E> {
         for (to, messages) in std::mem::take(&mut self.outbox) {
             let Some(record) = self.record(&to) else { continue };
             for frame in encode_frames(&messages) {
-                self.outputs.push_back(StrongOutput::Send { to: Box::new(record.clone()), frame });
+                self.outputs.push_back(Effect::Send { to: Box::new(record.clone()), frame });
             }
         }
     }
@@ -500,7 +428,8 @@ impl<E: Engine> Strong<E> {
         self.groups.iter().find(|(_, hosted)| hosted.keyspace == keyspace).map(|(group, _)| *group)
     }
 
-    fn handle_hints(&mut self, now_ms: u64, keyspace: &str, hints: Vec<Hint>) {
+    /// Handles what [`HINTS`] holds of a keyspace. Several groups: it was created more than once.
+    pub fn handle_hints(&mut self, now_ms: u64, keyspace: &str, hints: Vec<Hint>) {
         let groups: BTreeSet<GroupId> = hints.iter().map(|hint| hint.group).collect();
         if groups.len() > 1 {
             self.ambiguous.insert(keyspace.into());
@@ -539,14 +468,26 @@ impl<E: Engine> Strong<E> {
         self.places.insert(keyspace, hint);
     }
 
-    /// Everything that follows from what was handled.
-    pub fn settle(&mut self, now_ms: u64) {
-        // Answers may end in a new attempt, and that in another group's work.
-        while !self.touched.is_empty() {
-            self.drain_groups(now_ms);
-        }
+    /// Processes what the inputs handled so far have caused, in one pass: replicas that have something to
+    /// process, watches, frames, and at most one sync. Inputs handled before it share frames and log entries.
+    pub fn process_ready(&mut self, now_ms: u64) {
+        self.drain_groups(now_ms);
         self.serve_watches(now_ms);
         self.flush();
         self.begin_sync();
+    }
+
+    /// Gives a client something.
+    fn reply(&mut self, output: StrongOutput) {
+        self.outputs.push_back(Effect::Client(output));
+    }
+
+    /// Consults the rest of the node.
+    fn call(&mut self, call: CoreCall) {
+        self.outputs.push_back(Effect::Call(call));
+    }
+
+    fn notice(&mut self, keyspace: String, notice: Notice) {
+        self.outputs.push_back(Effect::Notice { keyspace, notice });
     }
 }

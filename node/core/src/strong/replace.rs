@@ -10,7 +10,7 @@ use starling_strong::members::NodeKey;
 
 use super::message::{Manage, StrongMessage};
 use super::serve::Origin;
-use super::{ManageError, Strong, StrongOutput, place};
+use super::{CoreCall, ManageError, Strong, StrongOutput, place};
 use crate::Token;
 
 impl<E: Engine> Strong<E> {
@@ -18,13 +18,13 @@ impl<E: Engine> Strong<E> {
     pub(super) fn look_for_lost(&mut self, now_ms: u64, group: GroupId) {
         let (Some(after_ms), Some(hosted)) = (self.replace_ms, self.groups.get(&group)) else { return };
         if !hosted.manual && !hosted.group.lost(now_ms, after_ms).is_empty() {
-            self.outputs.push_back(StrongOutput::WantNodes { group });
+            self.call(CoreCall::FindSpares { group });
         }
     }
 
     /// Replaces one lost voter by one of these nodes. The group refuses where most of the new voters
     /// would not be there, and makes one change at a time.
-    pub(super) fn replace_lost(&mut self, now_ms: u64, group: GroupId, mut nodes: Vec<NodeRecord>) {
+    pub fn handle_spares(&mut self, now_ms: u64, group: GroupId, mut nodes: Vec<NodeRecord>) {
         let (Some(after_ms), Some(hosted)) = (self.replace_ms, self.groups.get(&group)) else { return };
         let Some(lost) = hosted.group.lost(now_ms, after_ms).first().copied() else { return };
         let members = hosted.group.members();
@@ -46,7 +46,7 @@ impl<E: Engine> Strong<E> {
             Some(group) => self.recover(now_ms, group, keyspace),
             None => Err(ManageError::NoReplica(keyspace.into())),
         };
-        self.outputs.push_back(StrongOutput::Managed { token, result });
+        self.reply(StrongOutput::Managed { token, result });
     }
 
     fn recover(&mut self, now_ms: u64, group: GroupId, keyspace: &str) -> Result<(), ManageError> {

@@ -10,7 +10,7 @@ use starling_strong::members::NodeKey;
 
 use super::message::{Manage, StrongMessage};
 use super::serve::Origin;
-use super::{ManageError, Strong, StrongOutput, Timer};
+use super::{CoreCall, ManageError, Strong, StrongOutput, Timer};
 use crate::Token;
 
 /// Most requests under way; beyond, they are refused.
@@ -85,7 +85,7 @@ impl<E: Engine> Strong<E> {
     ) {
         if options.stale && self.hosted(&keyspace).is_none() {
             let result = Err(Failure::NoReplica(keyspace));
-            self.outputs.push_back(StrongOutput::Answer { token, result });
+            self.reply(StrongOutput::Answer { token, result });
             return;
         }
         let deadline_ms = now_ms.saturating_add(options.timeout_ms);
@@ -128,7 +128,7 @@ impl<E: Engine> Strong<E> {
         let Some(token) = self.routes.get(&id).map(|route| route.token) else { return };
         self.routes.remove(&id);
         self.timers.cancel(&Timer::Route(id));
-        self.outputs.push_back(StrongOutput::Status { token, result: Ok(status) });
+        self.reply(StrongOutput::Status { token, result: Ok(status) });
     }
 
     pub(super) fn handle_manage(&mut self, now_ms: u64, token: Token, keyspace: String, change: Manage) {
@@ -304,7 +304,7 @@ impl<E: Engine> Strong<E> {
         route.attempts += 1;
         let pause = (PAUSE_MS << route.attempts.min(8)).min(PAUSE_MS_MAX);
         let keyspace = route.keyspace.clone();
-        self.outputs.push_back(StrongOutput::Lookup { keyspace });
+        self.call(CoreCall::Lookup { keyspace });
         let pause = pause / 2 + self.below(pause);
         self.timers.set(Timer::Route(id), Millis(now_ms + pause));
     }
@@ -414,7 +414,7 @@ impl<E: Engine> Strong<E> {
                 StrongOutput::Managed { token, result }
             }
         };
-        self.outputs.push_back(output);
+        self.reply(output);
     }
 
     pub(super) fn on_managed(&mut self, now_ms: u64, id: u64, result: Result<(), ChangeError>) {
@@ -426,7 +426,7 @@ impl<E: Engine> Strong<E> {
         if let Some(route) = self.routes.remove(&id) {
             self.timers.cancel(&Timer::Route(id));
             let result = result.map_err(ManageError::from);
-            self.outputs.push_back(StrongOutput::Managed { token: route.token, result });
+            self.reply(StrongOutput::Managed { token: route.token, result });
         }
     }
 }

@@ -12,7 +12,7 @@ use starling_strong::members::NodeKey;
 
 use super::hosted::Hosted;
 use super::message::StrongMessage;
-use super::{Strong, StrongOutput, Timer};
+use super::{CoreCall, Strong, StrongOutput, Timer};
 use crate::Token;
 
 /// Most watches of clients here.
@@ -81,7 +81,7 @@ impl<E: Engine> Strong<E> {
     ) {
         if self.watching.len() >= WATCHING_MAX {
             let update = WatchUpdate::Lost { reason: "too many watches on this node".into() };
-            self.outputs.push_back(StrongOutput::Update { token, update });
+            self.reply(StrongOutput::Update { token, update });
             return;
         }
         let watching = Watching {
@@ -126,7 +126,7 @@ impl<E: Engine> Strong<E> {
             (place.group, others.collect::<Vec<_>>())
         });
         let Some((group, others)) = place.filter(|(_, others)| !others.is_empty()) else {
-            self.outputs.push_back(StrongOutput::Lookup { keyspace });
+            self.call(CoreCall::Lookup { keyspace });
             self.watch_later(now_ms, token);
             return;
         };
@@ -212,7 +212,7 @@ impl<E: Engine> Strong<E> {
         if now_ms >= since + LOST_MS {
             self.watching.remove(&token);
             let update = WatchUpdate::Lost { reason: "no member of the keyspace answers".into() };
-            self.outputs.push_back(StrongOutput::Update { token, update });
+            self.reply(StrongOutput::Update { token, update });
         } else {
             self.timers.set(Timer::Watch(token), Millis(now_ms + pause));
         }
@@ -338,7 +338,7 @@ impl<E: Engine> Strong<E> {
             }
         }
         if is_news {
-            self.outputs.push_back(StrongOutput::Update { token, update });
+            self.reply(StrongOutput::Update { token, update });
         }
     }
 

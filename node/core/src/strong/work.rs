@@ -8,7 +8,7 @@ use starling_strong::log::Log;
 use starling_strong::machine::Leftovers;
 use starling_strong::{machine, registry};
 
-use super::{Strong, StrongOutput, Timer};
+use super::{Strong, Timer};
 
 /// A group that was dropped here.
 pub struct Removing {
@@ -89,6 +89,6 @@ impl<E: Engine> Strong<E> {
 
     pub(super) fn not_removed(&mut self, keyspace: String, error: &starling_kv::Error) {
         let reason = format!("what it held is not removed before the next start: {error}");
-        self.outputs.push_back(StrongOutput::Notice { keyspace, notice: Notice::NotOpened(reason) });
+        self.notice(keyspace, Notice::NotOpened(reason));
     }
 }

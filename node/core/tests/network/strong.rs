@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::world::World;
 use starling_core::Input;
-use starling_core::strong::{CreateError, ManageError};
+use starling_core::strong::{CreateError, ManageError, StrongInput};
 use starling_kv::Engine;
 use starling_kv::engine::{Family, View};
 use starling_proto::{NodeId, Role};
@@ -47,7 +47,10 @@ fn create_with(
 ) -> Vec<usize> {
     let token = world.token();
     let on: Vec<NodeId> = on.iter().map(|node| world.nodes[*node].record.id).collect();
-    world.input(node, Input::StrongCreate { token, keyspace: keyspace.into(), voters, on, manual });
+    world.input(
+        node,
+        Input::Strong(StrongInput::Create { token, keyspace: keyspace.into(), voters, on, manual }),
+    );
     world.run_until(15_000, "the keyspace is made", |w| w.nodes[node].created.contains_key(&token));
     let hint = world.nodes[node].created[&token].clone().expect("it is made");
     let find = |id: NodeId| world.nodes.iter().position(|node| node.record.id == id).expect("of this world");
@@ -57,7 +60,10 @@ fn create_with(
 fn ask(world: &mut World, node: usize, keyspace: &str, request: Request, timeout_ms: u64) -> u64 {
     let token = world.token();
     let options = Options { timeout_ms, stale: false, id: None, fence: None };
-    world.input(node, Input::Strong { token, keyspace: keyspace.into(), request, options });
+    world.input(
+        node,
+        Input::Strong(StrongInput::Request { token, keyspace: keyspace.into(), request, options }),
+    );
     token
 }
 
@@ -148,7 +154,7 @@ fn who_waits_for_a_silent_leader_is_sent_to_the_next_one() {
     let id = Some(RequestId { client: 7, seq: 1, answered_below: 1 });
     let options = Options { timeout_ms: 5_000, stale: false, id, fence: None };
     let (keyspace, request) = ("orders".into(), put("k", "after"));
-    world.input(outside, Input::Strong { token, keyspace, request, options });
+    world.input(outside, Input::Strong(StrongInput::Request { token, keyspace, request, options }));
     let read = ask(&mut world, outside, "orders", get("k"), 5_000);
     // An election takes 500 to 900 ms; a node that is asked and silent is given up after 1,500 ms.
     let answered = |w: &World| [token, read].iter().all(|token| w.nodes[outside].answers.contains_key(token));
@@ -185,10 +191,10 @@ fn a_keyspace_that_is_not_there_is_said_so() {
     let members = create(&mut world, "orders", 3, &[]);
     let token = world.token();
     let (keyspace, on) = ("orders".into(), Vec::new());
-    world.input(1, Input::StrongCreate { token, keyspace, voters: 3, on, manual: false });
+    world.input(1, Input::Strong(StrongInput::Create { token, keyspace, voters: 3, on, manual: false }));
     assert_eq!(world.nodes[1].created[&token].clone().err(), Some(CreateError::Exists("orders".into())));
     let token = world.token();
-    world.input(1, Input::StrongDrop { token, keyspace: "orders".into() });
+    world.input(1, Input::Strong(StrongInput::Drop { token, keyspace: "orders".into() }));
     world.run(2_000);
     assert_eq!(world.nodes[1].managed[&token], Ok(()));
     assert!(
@@ -212,7 +218,7 @@ fn watch(world: &mut World, node: usize, updates: u32) -> u64 {
     let token = world.token();
     let keys = Keys::Range { from: b"k".to_vec(), to: None };
     let watch = Watch { keys, from_revision: 0, prev: false, only: None };
-    world.input(node, Input::StrongWatch { token, keyspace: "orders".into(), watch, updates });
+    world.input(node, Input::Strong(StrongInput::Watch { token, keyspace: "orders".into(), watch, updates }));
     token
 }
 
@@ -282,7 +288,7 @@ fn a_watch_gets_no_more_than_it_asked_for() {
     }
     world.run(2_000);
     assert!(events(&world, outside, token).len() < 10);
-    world.input(outside, Input::StrongMore { token, updates: 100 });
+    world.input(outside, Input::Strong(StrongInput::More { token, updates: 100 }));
     world.run(1_000);
     assert_eq!(events(&world, outside, token).len(), 10);
 }
@@ -304,7 +310,7 @@ fn a_watch_whose_client_is_slow_outlives_the_member_that_serves_it_too() {
         world.restart(member);
         world.run(45_000);
     }
-    world.input(outside, Input::StrongMore { token, updates: 100 });
+    world.input(outside, Input::Strong(StrongInput::More { token, updates: 100 }));
     world.run(3_000);
     assert_eq!(events(&world, outside, token).len(), 10);
     let is_lost = |(_, update): &(u64, WatchUpdate)| matches!(update, WatchUpdate::Lost { .. });
@@ -330,7 +336,7 @@ fn a_hundred_idle_keyspaces_cost_few_frames() {
 fn nobody_is_asked_to_manage_what_is_not_there() {
     let mut world = settled(8, 3);
     let (token, to) = (world.token(), world.nodes[2].record.id);
-    world.input(1, Input::StrongTransfer { token, keyspace: "nowhere".into(), to });
+    world.input(1, Input::Strong(StrongInput::Transfer { token, keyspace: "nowhere".into(), to }));
     world.run(4_000);
     let expected = Err(ManageError::NoSuchKeyspace("nowhere".into()));
     assert_eq!(world.nodes[1].managed[&token], expected);
@@ -343,14 +349,14 @@ fn leadership_is_handed_over_on_request() {
     let leads = leader(&mut world, "orders", &members);
     let next = *members.iter().find(|node| **node != leads).expect("three members");
     let (token, to) = (world.token(), world.nodes[next].record.id);
-    world.input(1, Input::StrongTransfer { token, keyspace: "orders".into(), to });
+    world.input(1, Input::Strong(StrongInput::Transfer { token, keyspace: "orders".into(), to }));
     world.run_until(3_000, "the other one leads", |w| w.nodes[next].core.leads("orders"));
     assert_eq!(world.nodes[1].managed[&token], Ok(()));
 }
 
 fn status(world: &mut World, asked: usize, keyspace: &str, of_leader: bool) -> Status {
     let token = world.token();
-    world.input(asked, Input::StrongStatus { token, keyspace: keyspace.into(), of_leader });
+    world.input(asked, Input::Strong(StrongInput::Status { token, keyspace: keyspace.into(), of_leader }));
     world.run_until(6_000, "a status", |w| w.nodes[asked].statuses.contains_key(&token));
     world.nodes[asked].statuses[&token].clone().expect("a status")
 }
@@ -399,7 +405,7 @@ fn the_last_replica_goes_on_alone_when_told() {
     }
     world.run(2_000);
     let token = world.token();
-    world.input(left, Input::StrongRecover { token, keyspace: "orders".into() });
+    world.input(left, Input::Strong(StrongInput::Recover { token, keyspace: "orders".into() }));
     assert_eq!(world.nodes[left].managed[&token], Ok(()));
     world.run(3_000);
     let outside = (1..=5).find(|node| !members.contains(node)).expect("there are more nodes");
@@ -440,7 +446,7 @@ fn a_dropped_keyspace_is_removed_bit_by_bit_also_after_a_restart() {
     }
     answer(&mut world, 1, "other", put("k", "v")).0.expect("written");
     let token = world.token();
-    world.input(1, Input::StrongDrop { token, keyspace: "orders".into() });
+    world.input(1, Input::Strong(StrongInput::Drop { token, keyspace: "orders".into() }));
     world.run(25);
     let node = members[0];
     assert!(strong_rows(&world, node) > 1_000, "it takes a while");
@@ -459,7 +465,7 @@ fn a_dropped_keyspace_is_removed_bit_by_bit_also_after_a_restart() {
 
 fn drop_keyspace(world: &mut World, node: usize, keyspace: &str) -> Result<(), ManageError> {
     let token = world.token();
-    world.input(node, Input::StrongDrop { token, keyspace: keyspace.into() });
+    world.input(node, Input::Strong(StrongInput::Drop { token, keyspace: keyspace.into() }));
     world.run_until(5_000, "an answer", |w| w.nodes[node].managed.contains_key(&token));
     world.nodes[node].managed[&token].clone()
 }
@@ -472,7 +478,7 @@ fn who_was_away_when_a_keyspace_was_dropped_forgets_it_too() {
     let away = *members.iter().find(|node| **node != leads).expect("a follower");
     world.kill(away);
     let token = world.token();
-    world.input(leads, Input::StrongDrop { token, keyspace: "orders".into() });
+    world.input(leads, Input::Strong(StrongInput::Drop { token, keyspace: "orders".into() }));
     world.run_until(5_000, "it is dropped", |w| w.nodes[leads].managed.contains_key(&token));
     // The others are started again meanwhile, and know it all the same.
     for node in members.iter().filter(|node| **node != away) {

@@ -6,8 +6,8 @@ mod watches;
 use std::collections::BTreeMap;
 
 use crate::call::{Call, Reply};
-use starling_core::strong::{CreateError, Hint, ManageError};
-use starling_core::{Core, Input, Notice, Now, Token};
+use starling_core::strong::{CreateError, ManageError, StrongInput, StrongOutput};
+use starling_core::{Core, Notice, Now, Token};
 use starling_kv::RocksEngine;
 use starling_proto::NodeId;
 use starling_strong::api::{Answer, Failure, Status};
@@ -103,56 +103,56 @@ impl Strong {
         self.next
     }
 
-    /// What the core is to be given for a call, if anything.
-    pub fn take(&mut self, call: Call) -> Option<Input> {
+    /// What the core gets for a call, if anything.
+    pub fn begin(&mut self, call: Call) -> Option<StrongInput> {
         match call {
             Call::Request { keyspace, request, options, reply } => {
                 let token = self.token();
                 let name = keyspace.to_string();
                 self.asked.insert(token, Asked { keyspace, reply });
-                Some(Input::Strong { token, keyspace: name, request, options })
+                Some(StrongInput::Request { token, keyspace: name, request, options })
             }
             Call::Status { keyspace, of_leader, reply } => {
                 let token = self.token();
                 self.statuses.insert(token, reply);
-                Some(Input::StrongStatus { token, keyspace: keyspace.to_string(), of_leader })
+                Some(StrongInput::Status { token, keyspace: keyspace.to_string(), of_leader })
             }
             Call::Watch { keyspace, id, watch, credit, updates } => {
                 let token = self.token();
                 self.watches.begin(token, id, updates);
-                Some(Input::StrongWatch { token, keyspace: keyspace.to_string(), watch, updates: credit })
+                Some(StrongInput::Watch { token, keyspace: keyspace.to_string(), watch, updates: credit })
             }
             Call::More { id, credit } => {
                 let token = self.watches.token(id)?;
-                Some(Input::StrongMore { token, updates: credit })
+                Some(StrongInput::More { token, updates: credit })
             }
-            Call::Progress { id } => self.watches.token(id).map(|token| Input::StrongProgress { token }),
-            Call::Unwatch { id } => self.watches.end(id).map(|token| Input::StrongUnwatch { token }),
+            Call::Progress { id } => self.watches.token(id).map(|token| StrongInput::Progress { token }),
+            Call::Unwatch { id } => self.watches.end(id).map(|token| StrongInput::Unwatch { token }),
         }
     }
 
-    /// The same for what is done to a keyspace itself.
+    /// What the core gets for an operator's change of a keyspace itself, if anything.
     pub fn manage(
         &mut self,
         core: &Core<RocksEngine>,
         keyspace: String,
         what: Manage,
         reply: oneshot::Sender<Managed>,
-    ) -> Option<Input> {
+    ) -> Option<StrongInput> {
         let token = self.token();
         let nodes = |names: &[String]| -> Result<Vec<NodeId>, ManageFailure> {
             names.iter().map(|name| find(core, name)).collect()
         };
         let input = match what {
             Manage::Create { voters, on, manual } => {
-                nodes(&on).map(|on| Input::StrongCreate { token, keyspace, voters, on, manual })
+                nodes(&on).map(|on| StrongInput::Create { token, keyspace, voters, on, manual })
             }
-            Manage::Drop => Ok(Input::StrongDrop { token, keyspace }),
+            Manage::Drop => Ok(StrongInput::Drop { token, keyspace }),
             Manage::Voters(voters) => {
-                nodes(&voters).map(|nodes| Input::StrongVoters { token, keyspace, nodes })
+                nodes(&voters).map(|nodes| StrongInput::SetVoters { token, keyspace, nodes })
             }
-            Manage::Transfer(to) => find(core, &to).map(|to| Input::StrongTransfer { token, keyspace, to }),
-            Manage::Recover => Ok(Input::StrongRecover { token, keyspace }),
+            Manage::Transfer(to) => find(core, &to).map(|to| StrongInput::Transfer { token, keyspace, to }),
+            Manage::Recover => Ok(StrongInput::Recover { token, keyspace }),
         };
         match input {
             Ok(input) => {
@@ -166,8 +166,27 @@ impl Strong {
         }
     }
 
-    /// Whoever asked and has gone away does not want to know.
-    pub fn answered(&mut self, token: Token, result: Result<Answer, Failure>) {
+    /// Hands an outcome to the client that waits for it, if it still does; what the core gets then, if anything.
+    pub fn finish(&mut self, output: StrongOutput) -> Option<StrongInput> {
+        match output {
+            StrongOutput::Answer { token, result } => self.on_answer(token, result),
+            StrongOutput::Update { token, update } => return self.watches.send(token, update),
+            StrongOutput::Created { token, result } => {
+                self.on_managed(token, result.map(drop).map_err(ManageFailure::from));
+            }
+            StrongOutput::Managed { token, result } => {
+                self.on_managed(token, result.map_err(ManageFailure::from));
+            }
+            StrongOutput::Status { token, result } => {
+                if let Some(reply) = self.statuses.remove(&token) {
+                    drop(reply.send(result));
+                }
+            }
+        }
+        None
+    }
+
+    fn on_answer(&mut self, token: Token, result: Result<Answer, Failure>) {
         let Some(Asked { keyspace, reply }) = self.asked.remove(&token) else { return };
         if matches!(result, Err(Failure::Overloaded)) {
             self.counts.entry(keyspace.to_string()).or_default().shed += 1;
@@ -175,24 +194,7 @@ impl Strong {
         reply.send(result);
     }
 
-    /// How a keyspace stands.
-    pub fn described(&mut self, token: Token, result: Result<Status, Failure>) {
-        if let Some(reply) = self.statuses.remove(&token) {
-            drop(reply.send(result));
-        }
-    }
-
-    /// A keyspace was made or not.
-    pub fn created(&mut self, token: Token, result: Result<Hint, CreateError>) {
-        self.finish(token, result.map(drop).map_err(ManageFailure::from));
-    }
-
-    /// A keyspace was changed or not.
-    pub fn changed(&mut self, token: Token, result: Result<(), ManageError>) {
-        self.finish(token, result.map_err(ManageFailure::from));
-    }
-
-    fn finish(&mut self, token: Token, result: Managed) {
+    fn on_managed(&mut self, token: Token, result: Managed) {
         if let Some(reply) = self.managed.remove(&token) {
             drop(reply.send(result));
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::call::{WatchId, WatchUpdates};
-use starling_core::{Input, Token};
+use starling_core::Token;
+use starling_core::strong::StrongInput;
 use starling_strong::api::WatchUpdate;
 
 struct Watch {
@@ -37,14 +38,14 @@ impl Watches {
         Some(token)
     }
 
-    /// Passes an update on; what the core is to be told then, if anything.
-    pub fn tell(&mut self, token: Token, update: WatchUpdate) -> Option<Input> {
+    /// Sends an update to its client; what the core gets then, if anything.
+    pub fn send(&mut self, token: Token, update: WatchUpdate) -> Option<StrongInput> {
         let Watch { id, updates } = self.all.get(&token)?;
         let id = *id;
         let is_last = matches!(update, WatchUpdate::Compacted { .. } | WatchUpdate::Lost { .. });
         // Nobody reads any more, or less than was asked for.
         let is_refused = updates.try_send((id, update)).is_err();
         let ended = if is_last || is_refused { self.end(id) } else { None };
-        ended.map(|token| Input::StrongUnwatch { token })
+        ended.map(|token| StrongInput::Unwatch { token })
     }
 }

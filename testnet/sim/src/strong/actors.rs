@@ -2,6 +2,7 @@
 //! to another node when its own does not help.
 
 use starling_core::Input;
+use starling_core::strong::StrongInput;
 use starling_strong::api::{Answer, Failure, Fence, Options, Refusal, Request, RequestId};
 
 use super::locker::LockHolder;
@@ -182,7 +183,10 @@ impl Strong {
         let request = asking.request.clone();
         // Nobody may ever answer.
         self.plan_actor(number, now_us + left_us + 1);
-        world.ask(home, Input::Strong { token, keyspace: STRONG_KEYSPACE.into(), request, options });
+        world.ask(
+            home,
+            Input::Strong(StrongInput::Request { token, keyspace: STRONG_KEYSPACE.into(), request, options }),
+        );
     }
 
     pub(super) fn on_answer(&mut self, world: &World, token: u64, result: Result<Answer, Failure>) {

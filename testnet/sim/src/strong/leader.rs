@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::seq::IteratorRandom;
 use starling_core::Input;
+use starling_core::strong::StrongInput;
 
 use super::Strong;
 use crate::scenario::STRONG_KEYSPACE;
@@ -81,7 +82,10 @@ impl Strong {
         voters.insert(comes);
         let nodes = voters.into_iter().map(|node| world.nodes[node].record.id).collect();
         let token = self.token();
-        world.ask(leader, Input::StrongVoters { token, keyspace: STRONG_KEYSPACE.into(), nodes });
+        world.ask(
+            leader,
+            Input::Strong(StrongInput::SetVoters { token, keyspace: STRONG_KEYSPACE.into(), nodes }),
+        );
     }
 
     /// The leader hands over to another voter.
@@ -92,6 +96,9 @@ impl Strong {
             return;
         };
         let (token, to) = (self.token(), world.nodes[to].record.id);
-        world.ask(leader, Input::StrongTransfer { token, keyspace: STRONG_KEYSPACE.into(), to });
+        world.ask(
+            leader,
+            Input::Strong(StrongInput::Transfer { token, keyspace: STRONG_KEYSPACE.into(), to }),
+        );
     }
 }

@@ -16,7 +16,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 use starling_core::Input;
-use starling_core::strong::CreateError;
+use starling_core::strong::{CreateError, StrongInput};
 use starling_history::{Call, Checked, Locker, Log, Queuer, Violation};
 
 use crate::scenario::{Action, STRONG_KEYSPACE, Scenario, Step, StrongLoad};
@@ -170,7 +170,10 @@ impl Strong {
             let token = self.token();
             self.making = Some(token);
             let (keyspace, voters) = (STRONG_KEYSPACE.into(), self.load.voters);
-            world.ask(node, Input::StrongCreate { token, keyspace, voters, on: Vec::new(), manual: false });
+            world.ask(
+                node,
+                Input::Strong(StrongInput::Create { token, keyspace, voters, on: Vec::new(), manual: false }),
+            );
         } else {
             self.plan(world.now_us() + MAKE_AGAIN_US, Turn::Make);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use starling_core::Input;
+use starling_core::strong::StrongInput;
 use starling_history::{Change, Checked, QUEUE, Told, Violation};
 use starling_strong::api::{Event, EventKind, Keys, Watch, WatchUpdate};
 
@@ -100,7 +101,7 @@ impl Strong {
                 self.ask_for_more(world, number);
                 return;
             }
-            world.ask(node, Input::StrongUnwatch { token });
+            world.ask(node, Input::Strong(StrongInput::Unwatch { token }));
         }
         let token = self.token();
         let Some(node) = self.pick(world, number.is_multiple_of(2)) else { return };
@@ -108,17 +109,17 @@ impl Strong {
         (watcher.token, watcher.node, watcher.taken) = (token, Some(node), 0);
         watcher.told_us = world.now_us();
         let (keyspace, watch) = (STRONG_KEYSPACE.into(), watcher.watch());
-        world.ask(node, Input::StrongWatch { token, keyspace, watch, updates: UPDATES });
+        world.ask(node, Input::Strong(StrongInput::Watch { token, keyspace, watch, updates: UPDATES }));
     }
 
     fn ask_for_more(&mut self, world: &mut World, number: usize) {
         let Watcher { token, node: Some(node), taken, .. } = &mut self.watchers[number] else { return };
         let (token, node, updates) = (*token, *node, std::mem::take(taken));
         if updates > 0 {
-            world.ask(node, Input::StrongMore { token, updates });
+            world.ask(node, Input::Strong(StrongInput::More { token, updates }));
         }
         // In the end it has to know how far it has come, also where nothing that it watches happens.
-        world.ask(node, Input::StrongProgress { token });
+        world.ask(node, Input::Strong(StrongInput::Progress { token }));
     }
 
     pub(super) fn on_update(&mut self, world: &World, token: u64, update: WatchUpdate) {

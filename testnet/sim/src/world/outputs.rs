@@ -6,7 +6,7 @@ use starling_proto::message::{RumorMessage, SyncMessage};
 use starling_proto::{Message, NodeId, wire};
 
 use super::node::index_at;
-use super::{Event, FIND_CONTACTS_US, Heard, World, index_of};
+use super::{Event, FIND_CONTACTS_US, World, index_of};
 use crate::measure::{Arrival, Kind};
 
 impl World {
@@ -57,16 +57,9 @@ impl World {
                 }
                 Output::Notice(notice) => self.on_notice(index, &notice),
                 Output::Sync(number) => self.sync(index, number),
-                Output::StrongAnswer { token, result } => self.hear(index, Heard::Answer { token, result }),
-                Output::StrongUpdate { token, update } => self.hear(index, Heard::Update { token, update }),
-                Output::StrongCreated { token, result } => {
-                    self.hear(index, Heard::Created { token, result: result.map(drop) });
-                }
-                // Nobody here asks for these, or waits for what comes of a change of voters.
-                Output::StrongManaged { .. }
-                | Output::StrongStatus { .. }
-                | Output::Changed(_)
-                | Output::Crawled { .. } => {}
+                Output::Strong(output) => self.on_strong_output(index, output),
+                // No client here asks for these.
+                Output::Changed(_) | Output::Crawled { .. } => {}
             }
         }
         self.schedule(index);

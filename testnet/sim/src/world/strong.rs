@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rand::RngExt;
 use starling_core::Input;
-use starling_core::strong::CreateError;
+use starling_core::strong::{CreateError, StrongOutput};
 use starling_strong::api::{Answer, Failure, Member, WatchUpdate};
 use starling_strong::group::{GroupId, Notice};
 
@@ -114,6 +114,18 @@ impl World {
             self.queue.push(self.now_us, Event::Task { task: HEARD });
         }
         strong.heard.push_back((index, what));
+    }
+
+    pub(super) fn on_strong_output(&mut self, index: usize, output: StrongOutput) {
+        match output {
+            StrongOutput::Answer { token, result } => self.hear(index, Heard::Answer { token, result }),
+            StrongOutput::Update { token, update } => self.hear(index, Heard::Update { token, update }),
+            StrongOutput::Created { token, result } => {
+                self.hear(index, Heard::Created { token, result: result.map(drop) });
+            }
+            // No client here waits for the outcome of a change of voters, or asks for a status.
+            StrongOutput::Managed { .. } | StrongOutput::Status { .. } => {}
+        }
     }
 
     pub(super) fn on_strong_notice(&mut self, index: usize, notice: &Notice) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use starling_core::strong::{CreateError, Hint, ManageError};
+use starling_core::strong::{CreateError, Hint, ManageError, StrongOutput};
 use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure};
 use starling_kv::engine::MemoryEngine;
 use starling_kv::{Batch, Op, Options, Outcome, Store, Write};
@@ -30,6 +30,19 @@ pub struct SimNode {
     pub managed: BTreeMap<u64, Result<(), ManageError>>,
     pub engine: MemoryEngine,
     timer: Option<Millis>,
+}
+
+impl SimNode {
+    /// Keeps what a client of a strong keyspace gets.
+    fn note(&mut self, output: StrongOutput) {
+        match output {
+            StrongOutput::Answer { token, result } => drop(self.answers.insert(token, result)),
+            StrongOutput::Update { token, update } => self.updates.push((token, update)),
+            StrongOutput::Created { token, result } => drop(self.created.insert(token, result)),
+            StrongOutput::Status { token, result } => drop(self.statuses.insert(token, result)),
+            StrongOutput::Managed { token, result } => drop(self.managed.insert(token, result)),
+        }
+    }
 }
 
 enum Event {
@@ -263,19 +276,7 @@ impl World {
                     let incarnation = self.nodes[node].record.incarnation;
                     self.after(2, Event::Synced { node, incarnation, number });
                 }
-                Output::StrongAnswer { token, result } => {
-                    self.nodes[node].answers.insert(token, result);
-                }
-                Output::StrongUpdate { token, update } => self.nodes[node].updates.push((token, update)),
-                Output::StrongCreated { token, result } => {
-                    self.nodes[node].created.insert(token, result);
-                }
-                Output::StrongStatus { token, result } => {
-                    self.nodes[node].statuses.insert(token, result);
-                }
-                Output::StrongManaged { token, result } => {
-                    self.nodes[node].managed.insert(token, result);
-                }
+                Output::Strong(output) => self.nodes[node].note(output),
                 Output::Changed(_) | Output::NeedContacts | Output::Notice(_) => {}
             }
         }

@@ -1,0 +1,220 @@
+//! What clients of strong keyspaces ask of a node ([`crate::Input::Strong`]), what they get
+//! ([`crate::Output::Strong`]), and what [`super::Strong`] asks of the node that runs it.
+
+use starling_proto::message::Payload;
+use starling_proto::{NodeId, NodeRecord};
+use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
+use starling_strong::group::{ChangeError, GroupId, Notice};
+
+use super::{CreateError, Hint};
+use crate::Token;
+
+/// A client's request to a strong keyspace, or about one. The outcome carries the same token.
+#[derive(Debug)]
+pub enum StrongInput {
+    /// A read or a write, answered within the time that its options give.
+    Request {
+        /// Echoed with [`StrongOutput::Answer`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// The operation.
+        request: Request,
+        /// Deadline, and the rest of what applies to any operation.
+        options: Options,
+    },
+    /// Opens a watch.
+    Watch {
+        /// Names the watch from now on.
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// The keys, and the revision to begin with.
+        watch: Watch,
+        /// Updates that may be sent before [`StrongInput::More`].
+        updates: u32,
+    },
+    /// The client accepts more updates of its watch.
+    More {
+        /// The watch.
+        token: Token,
+        /// How many more.
+        updates: u32,
+    },
+    /// The client asks for [`WatchUpdate::Progress`] behind all updates that its watch has by now.
+    Progress {
+        /// The watch.
+        token: Token,
+    },
+    /// The client closes its watch.
+    Unwatch {
+        /// The watch.
+        token: Token,
+    },
+    /// Creates a keyspace.
+    Create {
+        /// Echoed with [`StrongOutput::Created`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// Number of voters where `on` is empty.
+        voters: u8,
+        /// The voters' nodes; empty: the node chooses.
+        on: Vec<NodeId>,
+        /// Whether lost voters are replaced by an operator only.
+        manual: bool,
+    },
+    /// Removes a keyspace with all its data.
+    Drop {
+        /// Echoed with [`StrongOutput::Managed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+    },
+    /// Replaces the voters of a keyspace.
+    SetVoters {
+        /// Echoed with [`StrongOutput::Managed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// The nodes of the new voters.
+        nodes: Vec<NodeId>,
+    },
+    /// Transfers the leadership of a keyspace.
+    Transfer {
+        /// Echoed with [`StrongOutput::Managed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// The node that is to lead.
+        to: NodeId,
+    },
+    /// Asks for the status of a keyspace.
+    Status {
+        /// Echoed with [`StrongOutput::Status`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// Whether the leader's status is preferred: it knows more than the other members.
+        of_leader: bool,
+    },
+    /// Unsafe recovery after a loss of quorum: the replica on this node becomes the only member. What the
+    /// others acknowledged and this replica does not have is lost.
+    Recover {
+        /// Echoed with [`StrongOutput::Managed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+    },
+}
+
+/// The outcome of a [`StrongInput`], by its token.
+#[derive(Debug)]
+pub enum StrongOutput {
+    /// The outcome of a [`StrongInput::Request`].
+    Answer {
+        /// Of the request.
+        token: Token,
+        /// What the keyspace answered, or why there is no answer.
+        result: Result<Answer, Failure>,
+    },
+    /// The next update of a watch.
+    Update {
+        /// Of the watch.
+        token: Token,
+        /// Events, progress, or the end of the watch.
+        update: WatchUpdate,
+    },
+    /// The outcome of a [`StrongInput::Create`].
+    Created {
+        /// Of the request.
+        token: Token,
+        /// The location of the new group, or why there is none.
+        result: Result<Hint, CreateError>,
+    },
+    /// The outcome of a [`StrongInput::Status`].
+    Status {
+        /// Of the request.
+        token: Token,
+        /// The status, or why it is not known.
+        result: Result<Status, Failure>,
+    },
+    /// The outcome of [`StrongInput::Drop`], [`StrongInput::SetVoters`], [`StrongInput::Transfer`] and
+    /// [`StrongInput::Recover`].
+    Managed {
+        /// Of the request.
+        token: Token,
+        /// Why the change was not made, if it was not.
+        result: Result<(), ManageError>,
+    },
+}
+
+/// Why the members of a keyspace were not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManageError {
+    /// The group refused.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Nobody has heard of it.
+    #[error("there is no strong keyspace {0:?}")]
+    NoSuchKeyspace(String),
+    /// Only a node that has a replica can do that.
+    #[error("this node has no replica of {0:?}")]
+    NoReplica(String),
+    /// Its replica does not open.
+    #[error("the replica here does not open: {0}")]
+    NotOpened(String),
+    /// It may have happened all the same.
+    #[error("{0}; look at its members before trying again")]
+    Failed(Failure),
+}
+
+/// What [`super::Strong`] wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a frame, after dialing the node if there is no link to it.
+    Send {
+        /// The receiver.
+        to: Box<NodeRecord>,
+        /// Encoded messages.
+        frame: Payload,
+    },
+    /// Sync the engine, then call [`super::Strong::handle_synced`] with this number. One is under way at a time.
+    Sync(u64),
+    /// Hand this to the client.
+    Client(StrongOutput),
+    /// Write this to the log.
+    Notice {
+        /// The keyspace that it concerns.
+        keyspace: String,
+        /// What happened.
+        notice: Notice,
+    },
+    /// Consult the rest of the node.
+    Call(CoreCall),
+}
+
+/// What [`super::Strong`] needs of the rest of the node: its peers, and its eventual store.
+#[derive(Debug)]
+pub enum CoreCall {
+    /// Call [`super::Strong::handle_spares`] with the replicas that are connected: one of them replaces a lost
+    /// voter of this group.
+    FindSpares {
+        /// The group.
+        group: GroupId,
+    },
+    /// Read what [`super::HINTS`] holds of a keyspace, and call [`super::Strong::handle_hints`] with it.
+    Lookup {
+        /// Its name.
+        keyspace: String,
+    },
+    /// Write the location of a group to [`super::HINTS`].
+    Publish {
+        /// The keyspace's name.
+        keyspace: String,
+        /// The group.
+        group: GroupId,
+        /// Where it is; `None`: remove the entry.
+        hint: Option<Hint>,
+    },
+}
