@@ -247,7 +247,8 @@ fn read_entries<'a>(
 mod tests {
     use super::*;
     use crate::Hlc;
-    use crate::place::{Kind, place};
+    use crate::Kind;
+    use crate::place::place;
     use proptest::prelude::*;
 
     fn sample(count: u64, value: &[u8]) -> Builder {

@@ -1,33 +1,4 @@
-//! Dots: the names of operations.
-
-use crate::ActorId;
-
-/// The name of one operation, for ever: the `seq`-th of its actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Dot {
-    /// Who minted it.
-    pub actor: ActorId,
-    /// Counts from 1.
-    pub seq: u64,
-}
-
-/// Consecutive dots of one actor, both ends inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DotRange {
-    /// The actor.
-    pub actor: ActorId,
-    /// The first sequence number.
-    pub first: u64,
-    /// The last, inclusive.
-    pub last: u64,
-}
-
-impl DotRange {
-    /// The range of one dot.
-    pub fn one(dot: Dot) -> Self {
-        Self { actor: dot.actor, first: dot.seq, last: dot.seq }
-    }
-}
+//! Dots as this replica stores them.
 
 /// A dot with its actor interned: what is stored and indexed on this replica. The numbers mean
 /// nothing to any other replica and are never sent.

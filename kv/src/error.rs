@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::{Kind, Version};
-
 /// The store could not do its work. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -78,80 +76,4 @@ impl Error {
 pub struct MalformedDelta {
     /// The rule that was broken.
     pub reason: &'static str,
-}
-
-/// A batch was refused at the door; none of it took effect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// A key has no bytes.
-    #[error("the key is empty: give it at least one byte")]
-    KeyEmpty,
-    /// A key is too long.
-    #[error("the key has {size} bytes, at most {max} are allowed: use a shorter one, or a hash of it")]
-    KeyTooLong {
-        /// Its bytes.
-        size: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A value is too large.
-    #[error("the value has {size} bytes, at most {max} are allowed: split it over several keys")]
-    ValueTooLarge {
-        /// Its bytes.
-        size: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// An element or a field's name is too long.
-    #[error("an element or field name has {size} bytes, at most {max} are allowed")]
-    FieldTooLong {
-        /// Its bytes.
-        size: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The batch is too large.
-    #[error("the batch has {size} bytes, at most {max} are allowed: split it")]
-    BatchTooLarge {
-        /// Its bytes.
-        size: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The name of the keyspace is not allowed.
-    #[error("{name:?} is no keyspace name: use 1 to 64 characters of a-z 0-9 _ . -")]
-    InvalidKeyspace {
-        /// It, cut to 64 characters.
-        name: String,
-    },
-    /// The register is not what the writer expected.
-    #[error("the key changed: expected {}, found {}: read it again, then decide", shown(*.expected), shown(*.found))]
-    VersionMismatch {
-        /// Which write of the batch.
-        index: usize,
-        /// `None`: absent.
-        expected: Option<Version>,
-        /// What this replica holds.
-        found: Option<Version>,
-    },
-    /// The operation belongs to another data type.
-    #[error("{key} holds a {holds}, not a {wanted}: delete it first, or use another key", key = key.escape_ascii())]
-    TypeMismatch {
-        /// The key.
-        key: Vec<u8>,
-        /// What it holds.
-        holds: Kind,
-        /// What the operation needs.
-        wanted: Kind,
-    },
-    /// The sum does not fit.
-    #[error("the counter would overflow: delete it to start again")]
-    CounterOverflow,
-    /// A check stands on an operation that takes none.
-    #[error("only put and delete take a version check: leave it out")]
-    CheckUnsupported,
-}
-
-fn shown(version: Option<Version>) -> String {
-    version.map_or_else(|| "no value".into(), |version| version.to_string())
 }

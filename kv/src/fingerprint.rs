@@ -3,23 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::Intervals;
 use crate::codec::{Input, put_varint};
-
-/// Sequence numbers under one leaf of the tree, and in one bucket.
-pub const SPAN_LEAF: u64 = 64;
-/// Children of an inner node of the tree.
-pub const SPAN_FANOUT: u64 = 16;
-
-/// Hash of a whole replica: equal if and only if context and live entries are (up to collisions of
-/// 128-bit sums).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
-    /// Of the causal context.
-    pub context: [u8; 16],
-    /// Of the live entries.
-    pub live: [u8; 16],
-}
+use crate::{Intervals, SPAN_LEAF};
 
 /// One leaf of the tree in full.
 #[derive(Clone, Debug, PartialEq, Eq)]

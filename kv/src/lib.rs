@@ -27,26 +27,21 @@ mod dot;
 mod error;
 mod fingerprint;
 mod hlc;
-mod limits;
 mod place;
 mod stats;
 mod version;
-mod write;
 
-pub use actor::ActorId;
 pub use check::Report;
 pub use context::Intervals;
-pub use dot::{Dot, DotRange};
 pub use engine::{Engine, MemoryEngine};
 #[cfg(feature = "rocksdb")]
 pub use engine::{RocksEngine, RocksOptions};
-pub use error::{Error, MalformedDelta, WriteError};
-pub use fingerprint::{Leaf, Root, SPAN_FANOUT, SPAN_LEAF};
-pub use hlc::Hlc;
-pub use limits::Limits;
-pub use place::Kind;
+pub use error::{Error, MalformedDelta};
+pub use fingerprint::Leaf;
 pub use reader::{Fields, Held, Page, Range, Reader, Register, Sibling};
+pub use starling_types::eventual::{
+    Batch, Change, Check, Kind, Limits, Op, Outcome, Version, Write, WriteError,
+};
+pub use starling_types::{ActorId, Dot, DotRange, Hlc, Root, SPAN_FANOUT, SPAN_LEAF};
 pub use stats::Stats;
 pub use store::{Committed, Joined, Options, Store};
-pub use version::Version;
-pub use write::{Batch, Change, Check, Op, Outcome, Write};

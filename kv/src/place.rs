@@ -3,51 +3,9 @@
 //! `[length of keyspace: u8][keyspace][key, each 00 as 00 FF][00 01][type: u8][field]`. Keys of one
 //! keyspace are neighbours and in their own order, and so are the places of one key.
 
-use std::fmt;
-
+use crate::Kind;
 use crate::engine::prefix_end;
-use crate::limits::KEYSPACE_BYTES_MAX;
-
-/// A data type. The type is part of the place, so a key written as two types concurrently holds
-/// both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// One value; concurrent ones are siblings.
-    Register = 1,
-    /// A boolean; enabling wins.
-    Flag = 2,
-    /// A sum; a field per actor.
-    Counter = 3,
-    /// A set; a field per element.
-    Set = 4,
-    /// Registers under names; a field per name.
-    Map = 5,
-}
-
-impl Kind {
-    fn from_tag(tag: u8) -> Option<Self> {
-        Some(match tag {
-            1 => Self::Register,
-            2 => Self::Flag,
-            3 => Self::Counter,
-            4 => Self::Set,
-            5 => Self::Map,
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Register => "register",
-            Self::Flag => "flag",
-            Self::Counter => "counter",
-            Self::Set => "set",
-            Self::Map => "map",
-        })
-    }
-}
+use starling_types::eventual::KEYSPACE_BYTES_MAX;
 
 const ZERO: u8 = 0x00;
 const ZERO_ESCAPED: u8 = 0xff;

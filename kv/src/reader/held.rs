@@ -12,6 +12,7 @@ use crate::cell::{self, Rows, Stored};
 use crate::engine::View;
 use crate::place::PlaceRef;
 use crate::store::counter_sum;
+use crate::version::version_of;
 use crate::{Dot, Error, Hlc, Kind, Version};
 
 /// A register as it is read: the version with the highest timestamp, and what it wins over.
@@ -123,7 +124,7 @@ pub(super) fn register(
     let mut versions = versions.into_iter();
     Ok(versions.next().map(|Sibling { value, dot, written, expires_ms }| Register {
         value,
-        version: Version::of(&mut dots),
+        version: version_of(&mut dots),
         dot,
         written,
         expires_ms,

@@ -14,8 +14,8 @@ pub use list::{Page, Range};
 use crate::actor::ActorTable;
 use crate::cell::{self, Latest, Stored};
 use crate::engine::{Family, View, prefix_end};
-use crate::place::{Kind, PlaceRef, bounds, key_prefix, keyspace_prefix, kind_prefix, place};
-use crate::{Engine, Error};
+use crate::place::{PlaceRef, bounds, key_prefix, keyspace_prefix, kind_prefix, place};
+use crate::{Engine, Error, Kind};
 
 /// Reads one store. All reads take the wall clock in milliseconds since the Unix epoch: what has
 /// expired by then is not there.

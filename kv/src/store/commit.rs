@@ -14,9 +14,9 @@ use crate::delta::Builder;
 use crate::dot::LocalDot;
 use crate::hlc::Clock;
 use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix, kind_prefix, place};
+use crate::version::version_of;
 use crate::{
-    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Version, Write,
-    WriteError,
+    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Write, WriteError,
 };
 
 /// A rumor is closed before it grows beyond this. A client batch is never split, so a rumor is at
@@ -221,7 +221,7 @@ impl<'s, E: Engine> Session<'s, E> {
                 let place = at(Kind::Register, &[]);
                 self.check_kind(write, &[&place])?;
                 let dot = self.put(place, value, expires)?;
-                Ok(Outcome::Put { version: Version::of(&mut [dot]) })
+                Ok(Outcome::Put { version: version_of(&mut [dot]) })
             }
             Op::Flag(true) => {
                 let place = at(Kind::Flag, &[]);
@@ -383,7 +383,7 @@ impl<'s, E: Engine> Session<'s, E> {
         for version in live.iter().filter(|version| is_visible(version, wall_ms)) {
             dots.push(Dot { actor: self.txn.id(version.dot.actor)?, seq: version.dot.seq });
         }
-        let found = (!dots.is_empty()).then(|| Version::of(&mut dots));
+        let found = (!dots.is_empty()).then(|| version_of(&mut dots));
         let expected = match check {
             Check::Absent => None,
             Check::Version(version) => Some(version),

@@ -1,6 +1,7 @@
 //! The door: limits are checked where an operation is born, and nowhere else.
 
-use crate::limits::check_keyspace;
+use starling_types::eventual::check_keyspace;
+
 use crate::{Batch, Kind, Limits, Op, Write, WriteError};
 
 /// Checks everything about a batch that does not depend on what the store holds.

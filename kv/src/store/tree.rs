@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use super::Store;
 use super::restrict::live_rows;
-use crate::fingerprint::{SPAN_FANOUT, SPAN_LEAF, Sum, entry_hash, span_hash};
-use crate::{ActorId, Engine, Error, Leaf, Root};
+use crate::fingerprint::{Sum, entry_hash, span_hash};
+use crate::{ActorId, Engine, Error, Leaf, Root, SPAN_FANOUT, SPAN_LEAF};
 
 impl<E: Engine> Store<E> {
     /// The root; `None` while fingerprints are being rebuilt.

@@ -323,7 +323,7 @@ impl<E: Engine> Core<E> {
             .gaps
             .due(now.mono)
             .into_iter()
-            .filter(|(range, _)| !store.contains(&crate::replica::to_kv(range)))
+            .filter(|(range, _)| !store.contains(range))
             .map(|(_, peer)| peer)
             .collect();
         for peer in late {

@@ -61,8 +61,7 @@ impl<E: Engine> Core<E> {
     }
 
     fn root(&self) -> Option<Root> {
-        let root = self.store.as_ref()?.root()?;
-        Some(Root { context: root.context, live: root.live })
+        self.store.as_ref()?.root()
     }
 
     fn counters(&self) -> Counters {

@@ -1,4 +1,4 @@
-//! The store as anti-entropy sessions see it: the same dots in the protocol's vocabulary.
+//! The store as anti-entropy sessions see it.
 
 use bytes::Bytes;
 use starling_kv as kv;
@@ -6,14 +6,6 @@ use starling_kv::{Change, Engine, Store};
 use starling_proto::message::{ActorSummary, Leaf, Root, Span};
 use starling_proto::sync::{JoinReport, Replica, ReplicaError};
 use starling_proto::{ActorId, DotRange, DotRanges};
-
-pub fn to_kv(range: &DotRange) -> kv::DotRange {
-    kv::DotRange { actor: kv::ActorId(range.actor.0), first: range.first, last: range.last }
-}
-
-pub fn from_kv(range: &kv::DotRange) -> DotRange {
-    DotRange { actor: ActorId(range.actor.0), first: range.first, last: range.last }
-}
 
 /// A store for the length of one call, with what its joins changed.
 pub struct StoreReplica<'a, E: Engine> {
@@ -43,7 +35,7 @@ impl<'a, E: Engine> StoreReplica<'a, E> {
 // is exchanged for them is read again, where the failure surfaces.
 impl<E: Engine> Replica for StoreReplica<'_, E> {
     fn root(&self) -> Option<Root> {
-        self.store.root().map(|root| Root { context: root.context, live: root.live })
+        self.store.root()
     }
 
     fn actor_count(&self) -> usize {
@@ -51,10 +43,8 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
     }
 
     fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary> {
-        let summary =
-            |(actor, max, hash): (kv::ActorId, u64, u64)| ActorSummary { actor: ActorId(actor.0), max, hash };
-        let wanted =
-            |(actor, ..): &(kv::ActorId, u64, u64)| groups.is_empty() || groups.contains(&actor.0[0]);
+        let summary = |(actor, max, hash)| ActorSummary { actor, max, hash };
+        let wanted = |(actor, ..): &(ActorId, u64, u64)| groups.is_empty() || groups.contains(&actor.0[0]);
         self.store.actors(salt).into_iter().filter(wanted).map(summary).collect()
     }
 
@@ -63,13 +53,11 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
     }
 
     fn child_hashes(&self, span: &Span, salt: u64) -> Vec<u32> {
-        self.store
-            .child_hashes(kv::ActorId(span.actor.0), span.limit, span.level, span.index, salt)
-            .unwrap_or_default()
+        self.store.child_hashes(span.actor, span.limit, span.level, span.index, salt).unwrap_or_default()
     }
 
     fn leaf(&self, span: &Span, salt: u64) -> Leaf {
-        let leaf = self.store.leaf(kv::ActorId(span.actor.0), span.limit, span.index, salt);
+        let leaf = self.store.leaf(span.actor, span.limit, span.index, salt);
         leaf.map_or(Leaf { span: *span, seen: 0, live: 0, hashes: Vec::new() }, |leaf| Leaf {
             span: *span,
             seen: leaf.seen,
@@ -79,27 +67,22 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
     }
 
     fn missing(&self, range: &DotRange, count_max: usize) -> Vec<DotRange> {
-        self.store.missing(&[to_kv(range)]).iter().take(count_max).map(from_kv).collect()
+        let mut missing = self.store.missing(&[*range]);
+        missing.truncate(count_max);
+        missing
     }
 
     fn delta(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), ReplicaError> {
-        let ranges: Vec<_> = ranges.iter().map(to_kv).collect();
-        let (delta, rest) = self.store.restrict(&ranges, bytes_max).map_err(|_| ReplicaError::Storage)?;
-        Ok((delta, rest.iter().map(from_kv).collect()))
+        self.store.restrict(ranges, bytes_max).map_err(|_| ReplicaError::Storage)
     }
 
     fn dead_among(&self, ranges: &DotRanges) -> Result<Bytes, ReplicaError> {
-        let ranges: Vec<_> = ranges.0.iter().map(to_kv).collect();
-        self.store.dead_among(&ranges).map_err(|_| ReplicaError::Storage)
+        self.store.dead_among(&ranges.0).map_err(|_| ReplicaError::Storage)
     }
 
     fn join(&mut self, delta: &[u8]) -> Result<JoinReport, ReplicaError> {
         let joined = self.store.join(self.wall_ms, delta).map_err(|error| self.failed(&error))?;
         self.changes.extend(joined.changes);
-        Ok(JoinReport {
-            changed: joined.changed,
-            entries: joined.entries,
-            suspects: joined.suspects.iter().map(from_kv).collect(),
-        })
+        Ok(JoinReport { changed: joined.changed, entries: joined.entries, suspects: joined.suspects })
     }
 }

@@ -12,7 +12,7 @@ use starling_proto::{Message, NodeId, NodeRecord};
 use crate::core::Timer;
 use crate::crawl::Crawl;
 use crate::links::TRANSIENT_IDLE_MS;
-use crate::replica::{StoreReplica, to_kv};
+use crate::replica::StoreReplica;
 use crate::strong::Strong;
 use crate::{Core, Notice, Now, Output, Token};
 
@@ -72,13 +72,7 @@ impl<E: Engine> Core<E> {
     fn on_full_rumor(&mut self, now: Now, from: NodeId, id: RumorId, hops: u16, payload: bytes::Bytes) {
         let Some(store) = &mut self.store else { return };
         #[cfg(planted)]
-        if starling_planted::on(starling_planted::Bug::KnownRumorsFiltered)
-            && store.contains(&to_kv(&starling_proto::DotRange {
-                actor: id.actor,
-                first: id.first,
-                last: id.last,
-            }))
-        {
+        if starling_planted::on(starling_planted::Bug::KnownRumorsFiltered) && store.contains(&id) {
             return self.rumor(now, RumorInput::Received { from, id, hops, payload, news: false });
         }
         let mut replica = StoreReplica::new(store, now.wall_ms);
@@ -87,7 +81,7 @@ impl<E: Engine> Core<E> {
         let failure = replica.failure.take();
         let gap = id.first > 1 && {
             let before = starling_proto::DotRange { actor: id.actor, first: 1, last: id.first - 1 };
-            !store.contains(&to_kv(&before))
+            !store.contains(&before)
         };
         self.changed(now, changes);
         match joined {
@@ -117,13 +111,7 @@ impl<E: Engine> Core<E> {
 
     pub(crate) fn rumor(&mut self, now: Now, input: RumorInput) {
         let Some(store) = &self.store else { return };
-        let knows = |id: &RumorId| {
-            store.contains(&to_kv(&starling_proto::DotRange {
-                actor: id.actor,
-                first: id.first,
-                last: id.last,
-            }))
-        };
+        let knows = |id: &RumorId| store.contains(id);
         self.rumors.handle(now.mono, input, &knows);
     }
 

@@ -1,17 +1,12 @@
 //! The store's side of the node: clients' batches, expiry, and what becomes of failures.
 
 use bytes::Bytes;
-use starling_kv::{Batch, DotRange, Engine};
-use starling_proto::ActorId;
+use starling_kv::{Batch, Engine};
 use starling_proto::message::RumorId;
 use starling_proto::rumor::RumorInput;
 
 use crate::core::Timer;
 use crate::{Core, Notice, Now, Output, Token, WriteFailure};
-
-fn rumor_id(dots: &DotRange) -> RumorId {
-    RumorId { actor: ActorId(dots.actor.0), first: dots.first, last: dots.last }
-}
 
 impl<E: Engine> Core<E> {
     /// Group commit: one engine write for all batches, and as few rumors as their size allows.
@@ -33,7 +28,7 @@ impl<E: Engine> Core<E> {
                     if starling_planted::on(starling_planted::Bug::WriteNotTold) {
                         continue;
                     }
-                    self.rumor(now, RumorInput::Published { id: rumor_id(&dots), payload });
+                    self.rumor(now, RumorInput::Published { id: dots, payload });
                 }
             }
             Err(error) => {
@@ -51,9 +46,8 @@ impl<E: Engine> Core<E> {
 
     /// The payload of a rumor that a peer grafted and the cache has lost.
     pub(crate) fn supply(&self, id: &RumorId) -> Option<Bytes> {
-        let dots = DotRange { actor: starling_kv::ActorId(id.actor.0), first: id.first, last: id.last };
         let (payload, rest) =
-            self.store.as_ref()?.restrict(&[dots], starling_proto::rumor::PAYLOAD_BYTES_MAX).ok()?;
+            self.store.as_ref()?.restrict(&[*id], starling_proto::rumor::PAYLOAD_BYTES_MAX).ok()?;
         (rest.is_empty() && !payload.is_empty()).then_some(payload)
     }
 

@@ -7,7 +7,6 @@
 //! `handle(now, Timeout)` no earlier than `poll_timeout()`.
 
 pub mod detector;
-pub mod dots;
 pub mod healing;
 pub mod id;
 pub mod message;
@@ -19,8 +18,8 @@ pub mod timers;
 pub mod view;
 pub mod wire;
 
-pub use dots::{DotRange, DotRanges};
-pub use id::{ActorId, NodeId};
+pub use id::NodeId;
 pub use message::{Class, Message};
 pub use record::{NodeRecord, Role};
+pub use starling_types::{ActorId, DotRange, DotRanges};
 pub use time::Millis;

@@ -4,7 +4,8 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-use crate::{ActorId, DotRanges, NodeId, NodeRecord};
+use crate::{ActorId, DotRange, DotRanges, NodeId, NodeRecord};
+pub use starling_types::{Root, SPAN_FANOUT, SPAN_LEAF};
 
 /// A class of traffic: one long-lived substream, one bounded queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,16 +88,8 @@ pub enum Heartbeat {
     Pong { wall_ms: u64 },
 }
 
-/// A rumor's name: the dots its origin minted for it, which are consecutive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct RumorId {
-    /// Who minted.
-    pub actor: ActorId,
-    /// The first dot's sequence number.
-    pub first: u64,
-    /// The last dot's sequence number, inclusive.
-    pub last: u64,
-}
+/// A rumor's name: the dots that its origin minted for it, which are consecutive.
+pub type RumorId = DotRange;
 
 /// Rumor mongering with per-link interest.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -154,15 +147,6 @@ impl<C> Decode<C> for Payload {
 
 bincode::impl_borrow_decode!(Payload);
 
-/// Hash of a whole replica: equal if and only if context and live entries are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Root {
-    /// Of the causal context.
-    pub context: [u8; 16],
-    /// Of the live entries.
-    pub live: [u8; 16],
-}
-
 /// What a replica has of one actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ActorSummary {
@@ -187,11 +171,6 @@ pub struct Span {
     /// Covers sequence numbers `index * width ..` with `width = SPAN_LEAF * SPAN_FANOUT^level`.
     pub index: u64,
 }
-
-/// Sequence numbers under one leaf of the tree: one bit each in a 64-bit word.
-pub const SPAN_LEAF: u64 = 64;
-/// Children of an inner node.
-pub const SPAN_FANOUT: u64 = 16;
 
 /// One leaf in full.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

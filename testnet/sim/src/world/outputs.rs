@@ -1,7 +1,6 @@
 //! What nodes want done, and what is noted of it.
 
 use starling_core::{Input, Notice, Output};
-use starling_kv::DotRange;
 use starling_proto::message::{RumorMessage, SyncMessage};
 use starling_proto::{Message, NodeId, wire};
 
@@ -97,9 +96,7 @@ impl World {
 fn arrival(message: &Message) -> Option<Arrival> {
     match message {
         Message::Rumor(RumorMessage::Full { id, hops, payload }) => {
-            let actor = starling_kv::ActorId(id.actor.0);
-            let range = DotRange { actor, first: id.first, last: id.last };
-            Some(Arrival::Rumor { range, hops: *hops, delta: payload.0.clone() })
+            Some(Arrival::Rumor { range: *id, hops: *hops, delta: payload.0.clone() })
         }
         Message::Sync(SyncMessage::Delta { delta, .. } | SyncMessage::Push { delta, .. })
             if !delta.0.is_empty() =>

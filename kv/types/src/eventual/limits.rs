@@ -1,6 +1,6 @@
-//! Bounds checked at the door of the node where an operation is born, and nowhere else.
+//! Bounds that the node checks where an operation originates, and no other node checks again.
 
-use crate::WriteError;
+use super::WriteError;
 
 /// Longest name of a keyspace, bytes.
 pub const KEYSPACE_BYTES_MAX: usize = 64;
@@ -39,7 +39,7 @@ impl Default for Limits {
 }
 
 /// Whether `name` may name a keyspace: 1 to [`KEYSPACE_BYTES_MAX`] of `a-z 0-9 _ . -`.
-pub(crate) fn check_keyspace(name: &str) -> Result<(), WriteError> {
+pub fn check_keyspace(name: &str) -> Result<(), WriteError> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
     if name.is_empty() || name.len() > KEYSPACE_BYTES_MAX || !name.bytes().all(allowed) {
         return Err(WriteError::InvalidKeyspace { name: name.chars().take(KEYSPACE_BYTES_MAX).collect() });

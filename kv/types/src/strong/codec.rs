@@ -6,7 +6,7 @@ use bincode::de::Decoder;
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode, impl_borrow_decode_with_context};
 
-use crate::api::{Body, Compare, Txn, TxnOp};
+use super::{Body, Compare, Txn, TxnOp};
 
 /// Transactions within transactions, the outermost counted. etcd has no such bound and recurses; people
 /// nest two deep at most.

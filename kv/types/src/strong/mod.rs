@@ -1,11 +1,12 @@
-//! What clients ask of a strong keyspace, and what they are told: the one vocabulary of the state
-//! machine, of forwarding between nodes, and of every front door. Meanings are etcd's (API v3) where
-//! etcd has the thing.
+//! Strong keyspaces: requests and answers, used by the state machine, by forwarding between nodes and by every
+//! server. Semantics are etcd's (API v3) where etcd has the feature.
 #![allow(missing_docs, reason = "each variant's docs explain its fields")]
+
+pub mod codec;
 
 use bincode::{Decode, Encode};
 
-use crate::codec::Nesting;
+use codec::Nesting;
 
 /// A point in the order of all changes of a keyspace; the first change is at 2, an empty keyspace at 1.
 pub type Revision = u64;

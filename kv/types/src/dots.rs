@@ -1,21 +1,10 @@
-//! Ranges of dots, and lists of them as they travel.
+//! Lists of ranges of dots, and their encoding on the wire.
 
 use bincode::de::{Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
 
-use crate::ActorId;
-
-/// Consecutive sequence numbers of one actor, both ends inclusive. Sequence numbers begin at 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DotRange {
-    /// The actor.
-    pub actor: ActorId,
-    /// The first.
-    pub first: u64,
-    /// The last, inclusive.
-    pub last: u64,
-}
+use crate::{ActorId, DotRange};
 
 /// A list of ranges. On the wire an actor is named once for ranges that ascend, and each range is
 /// the distance from the one before and its length: 2 to 4 bytes where dots are scattered.

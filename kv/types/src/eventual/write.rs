@@ -1,8 +1,8 @@
-//! What clients ask for, and what they are told.
+//! Writes: the operations that clients send, and their outcomes.
 
 use bytes::Bytes;
 
-use crate::Version;
+use super::Version;
 
 /// One operation on one key (or, for [`Op::DeletePrefix`], on the keys under a prefix).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub enum Outcome {
     Deleted {
         /// Places (registers, elements, fields, ...) that were removed.
         places: u64,
-        /// Places are left ([`crate::Limits::delete_places_max`]): write the same again.
+        /// Places are left ([`super::Limits::delete_places_max`]): write the same again.
         more: bool,
     },
     /// The counter is now this, as far as this replica knows.
