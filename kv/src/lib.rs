@@ -10,7 +10,7 @@
 //! one writer ([`Store`]) and any number of readers ([`Reader`]) that work on snapshots and never
 //! wait for it.
 //!
-//! Feature `rocksdb` adds the engine of a real node, `RocksEngine`; the simulator builds without.
+//! The engine of a real node is in the crate `starling-rocks`; simulations run on [`MemoryEngine`].
 
 pub mod check;
 pub mod codec;
@@ -34,8 +34,6 @@ mod version;
 pub use check::Report;
 pub use context::Intervals;
 pub use engine::{Engine, MemoryEngine};
-#[cfg(feature = "rocksdb")]
-pub use engine::{RocksEngine, RocksOptions};
 pub use error::{Error, MalformedDelta};
 pub use fingerprint::Leaf;
 pub use reader::{Fields, Held, Page, Range, Reader, Register, Sibling};

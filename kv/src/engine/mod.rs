@@ -1,14 +1,11 @@
-//! Where rows are kept: a small ordered key-value interface, in memory or on `RocksDB`.
+//! The storage engine: a small ordered key-value interface, and its implementation in memory. `starling-rocks` has
+//! the one on RocksDB.
 
 mod memory;
-#[cfg(feature = "rocksdb")]
-mod rocks;
 
 use std::ops::ControlFlow;
 
 pub use memory::MemoryEngine;
-#[cfg(feature = "rocksdb")]
-pub use rocks::{RocksEngine, RocksOptions};
 
 use crate::Error;
 

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use starling_kv::{Limits, RocksOptions};
+use starling_kv::Limits;
 use starling_proto::Role;
 use starling_proto::detector::DetectorConfig;
 use starling_proto::sync::SyncConfig;
 use starling_proto::view::ViewConfig;
+use starling_rocks::RocksOptions;
 
 /// Settings of a node. [`Config::new`] has the defaults; [`Node::start`](crate::Node::start) checks the
 /// bounds, and its error names the setting as the configuration file does.

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use starling_core::WriteFailure;
-use starling_kv::RocksEngine;
 use starling_proto::NodeRecord;
+use starling_rocks::RocksEngine;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 

@@ -8,7 +8,8 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use starling_api::admin::{Doctor, Finding};
 use starling_kv::check::doctor as check;
-use starling_kv::{Error, Reader, Report, RocksEngine, RocksOptions};
+use starling_kv::{Error, Reader, Report};
+use starling_rocks::{RocksEngine, RocksOptions};
 
 use super::data_dir::STORE_DIR;
 use super::error::DaemonError;

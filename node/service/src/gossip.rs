@@ -8,11 +8,12 @@ use crate::call::Call;
 use futures::FutureExt;
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::{Core, Input, Notice, Output, Token};
-use starling_kv::{Batch, Op, Reader, RocksEngine, Write};
+use starling_kv::{Batch, Op, Reader, Write};
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
 use starling_proto::record::ADDRESSES_MAX;
 use starling_proto::{Class, Message, NodeRecord, Role};
+use starling_rocks::RocksEngine;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 

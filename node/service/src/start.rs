@@ -5,9 +5,10 @@ use std::thread::JoinHandle;
 
 use starling_bootstrap::{Finder, FinderConfig, Mdns};
 use starling_core::Core;
-use starling_kv::{Limits, Options, Reader, RocksEngine, RocksOptions, Store};
+use starling_kv::{Limits, Options, Reader, Store};
 use starling_p2p::{Driver, DriverConfig, Identity};
 use starling_proto::{NodeRecord, Role};
+use starling_rocks::{RocksEngine, RocksOptions};
 use tokio::sync::{broadcast, watch};
 
 use super::clock::{Clock, wall_ms};

@@ -27,7 +27,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use starling_api::ErrorCode;
 use starling_api::admin::Setting;
-use starling_kv::{Limits, Reader, RocksEngine};
+use starling_kv::{Limits, Reader};
+use starling_rocks::RocksEngine;
 use tokio::sync::broadcast;
 
 pub use api::{ApiSocket, ApiThread};

@@ -7,7 +7,8 @@ use starling_api::{
     Blob, Count, Counter, Data, DataType, Entry, Field, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Listing,
     MapPage, PAGE_KEYS_DEFAULT, Register, SetPage, Sibling,
 };
-use starling_kv::{Error, Fields, Held, Kind, Range, Reader, RocksEngine};
+use starling_kv::{Error, Fields, Held, Kind, Range, Reader};
+use starling_rocks::RocksEngine;
 
 use super::problem::Problem;
 use super::request::KeyPath;

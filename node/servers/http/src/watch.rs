@@ -9,7 +9,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
 use futures::stream;
 use starling_api::{Blob, ErrorBody, WatchEvent};
-use starling_kv::{Reader, RocksEngine};
+use starling_kv::Reader;
+use starling_rocks::RocksEngine;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::App;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use starling_core::strong::HINTS;
-use starling_kv::{Change, Error, Range, Reader, RocksEngine};
+use starling_kv::{Change, Error, Range, Reader};
+use starling_rocks::RocksEngine;
 
 use crate::wall_ms;
 

@@ -4,7 +4,8 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use starling_kv::{Batch, Error, RocksEngine};
+use starling_kv::{Batch, Error};
+use starling_rocks::RocksEngine;
 use tempfile::TempDir;
 
 use super::{NOW, Subject, measure, put, rocks};

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use starling_kv::engine::{Family, RowOp, View, Visitor};
-use starling_kv::{Engine, Error, RocksEngine};
+use starling_kv::{Engine, Error};
+use starling_rocks::RocksEngine;
 
 /// One call of an engine.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! What is particular to RocksDB: errors of opening, survival of a kill, equality with memory.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,8 @@ use std::ffi::OsString;
 use common::*;
 use proptest::prelude::*;
 use starling_kv::engine::Family;
-use starling_kv::{Engine, Error, MemoryEngine, Options, RocksEngine, RocksOptions, Store};
+use starling_kv::{Engine, Error, MemoryEngine, Options, Store};
+use starling_rocks::{RocksEngine, RocksOptions};
 use tempfile::TempDir;
 
 fn rocks(dir: &TempDir) -> RocksEngine {

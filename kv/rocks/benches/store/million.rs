@@ -26,7 +26,7 @@ pub fn run() -> Result<(), Error> {
     Ok(())
 }
 
-fn reopen(dir: &TempDir, how: &str) -> Result<Subject<starling_kv::RocksEngine>, Error> {
+fn reopen(dir: &TempDir, how: &str) -> Result<Subject<starling_rocks::RocksEngine>, Error> {
     let began = Instant::now();
     let mut store = starling_kv::Store::open(rocks(dir)?, starling_kv::Options::default(), [9; 32])?;
     let answered = store.reader().register(NOW, "default", &key(KEYS / 2))?.is_some();

@@ -1,6 +1,6 @@
 //! Measures the state machine alone: no log, no network.
 //!
-//! `cargo bench -p starling-strong [--features rocksdb]`
+//! `cargo bench --workspace --all-features --bench machine`
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
@@ -8,10 +8,12 @@
 use std::time::{Duration, Instant};
 
 use starling_kv::{Engine, Error, MemoryEngine};
+use starling_rocks::{RocksEngine, RocksOptions};
 use starling_strong::api::{
     Compare, Keys, Operand, Put, Range, Read, Relation, RequestId, Txn, TxnOp, Watch, Write,
 };
 use starling_strong::machine::{Command, Config, GroupId, Machine};
+use tempfile::TempDir;
 
 /// The allocator of a real node.
 #[global_allocator]
@@ -28,13 +30,9 @@ fn main() -> Result<(), Error> {
     println!("{:<10} {:<36} {:>10} {:>9}", "", "", "ops/s", "CPU us/op");
     let mut memory = Bench::new("memory", MemoryEngine::new())?;
     memory.run()?;
-    #[cfg(feature = "rocksdb")]
-    {
-        let dir = tempfile::TempDir::new().expect("a directory");
-        let engine = starling_kv::RocksEngine::open(dir.path(), &starling_kv::RocksOptions::default())?;
-        Bench::new("rocksdb", engine)?.run()?;
-    }
-    Ok(())
+    let dir = TempDir::new().expect("a directory");
+    let engine = RocksEngine::open(dir.path(), &RocksOptions::default())?;
+    Bench::new("rocksdb", engine)?.run()
 }
 
 struct Bench<E: Engine> {

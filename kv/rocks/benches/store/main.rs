@@ -1,7 +1,7 @@
 //! Measures the store on RocksDB, and beside each figure the same RocksDB doing the identical reads
 //! and writes without it.
 //!
-//! `cargo bench -p starling-kv --features rocksdb [-- NAME..]`
+//! `cargo bench --workspace --all-features --bench store [-- NAME..]`
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and starts threads")]
@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use recorder::{Call, Recorder, replay};
-use starling_kv::{Batch, Engine, Error, Op, Options, RocksEngine, RocksOptions, Store, Write};
+use starling_kv::{Batch, Engine, Error, Op, Options, Store, Write};
+use starling_rocks::{RocksEngine, RocksOptions};
 use tempfile::TempDir;
 
 /// Wall clock of all writes, milliseconds.

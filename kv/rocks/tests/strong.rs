@@ -1,11 +1,13 @@
 //! The state machine does the same on the engine of a real node as in memory.
 
+#[path = "../../strong/tests/common/mod.rs"]
 mod common;
 
 use common::plans::{self, Planned};
 use common::*;
 use proptest::prelude::*;
-use starling_kv::{MemoryEngine, RocksEngine, RocksOptions};
+use starling_kv::MemoryEngine;
+use starling_rocks::{RocksEngine, RocksOptions};
 use starling_strong::machine::{Command, Config, Cursor, Machine, Next};
 use tempfile::TempDir;
 

@@ -1,4 +1,7 @@
-//! The engine of a real node: RocksDB, one database, a column family per family of rows.
+//! The storage engine of a real node: RocksDB, one database, a column family per family of rows.
+//!
+//! A crate of its own, so that what runs without it (simulations, `testnet`) is built with the same features in
+//! every command and does not wait for RocksDB to compile.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +11,13 @@ use rocksdb::{
     SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
-use super::{Engine, Family, RowOp, View, Visitor};
-use crate::Error;
+use starling_kv::Error;
+use starling_kv::engine::{Engine, Family, RowOp, View, Visitor};
 
 /// Memory of one column family's rows before they are written to a file, at most; it grows with
 /// use. A burst of 10,000 small keys stays in memory. With four times as much increments were 13 % faster and all
-/// else the same, and a store of a million keys took 58 instead of 34 MB (`cargo bench -p starling-kv --features
-/// rocksdb --bench store`).
+/// else the same, and a store of a million keys took 58 instead of 34 MB (`cargo bench --workspace
+/// --all-features --bench store`).
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// The same over all families.
 const WRITE_BUFFERS_BYTES: usize = 48 << 20;
