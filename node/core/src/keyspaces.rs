@@ -34,7 +34,7 @@ impl<E: Engine> Core<E> {
         self.strong = Some(strong);
         // Where the other members were when this node was last here.
         for keyspace in keyspaces {
-            self.lookup(now, keyspace);
+            self.lookup(now, &keyspace);
         }
         self.process_ready(now);
         Ok(())
@@ -60,7 +60,7 @@ impl<E: Engine> Core<E> {
         let known = match &input {
             StrongInput::Create { keyspace, .. } => {
                 // Another node may have created it, and no client here has asked for it yet.
-                self.lookup(now, keyspace.clone());
+                self.lookup(now, keyspace);
                 self.replicas()
             }
             StrongInput::SetVoters { .. } => self.replicas(),
@@ -115,7 +115,7 @@ impl<E: Engine> Core<E> {
                     strong.handle_spares(now.mono.0, group, spares);
                 }
             }
-            CoreCall::Lookup { keyspace } => self.lookup(now, keyspace),
+            CoreCall::Lookup { keyspace } => self.lookup(now, &keyspace),
             CoreCall::Publish { keyspace, group, hint } => self.publish_hint(now, &keyspace, group, hint),
         }
     }
@@ -130,7 +130,7 @@ impl<E: Engine> Core<E> {
     }
 
     /// What the reserved keyspace says of a strong one.
-    fn lookup(&mut self, now: Now, keyspace: String) {
+    fn lookup(&mut self, now: Now, keyspace: &str) {
         let Some(store) = &self.store else { return };
         let found = store.reader().map_entries(now.wall_ms, HINTS, keyspace.as_bytes(), None, GROUPS_MAX);
         let groups = match found {
@@ -142,9 +142,9 @@ impl<E: Engine> Core<E> {
         });
         let hints: Vec<Hint> = values.filter_map(|value| Hint::decode(value).ok()).collect();
         if let Some(strong) = &mut self.strong
-            && (!hints.is_empty() || strong.is_ambiguous(&keyspace))
+            && (!hints.is_empty() || strong.is_ambiguous(keyspace))
         {
-            strong.handle_hints(now.mono.0, &keyspace, hints);
+            strong.handle_hints(now.mono.0, keyspace, hints);
         }
     }
 
@@ -155,7 +155,7 @@ impl<E: Engine> Core<E> {
         let names = said.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
         let known = |name: &&str| self.strong.as_ref().is_some_and(|strong| strong.knows(name));
         for keyspace in names.filter(known).map(str::to_owned).collect::<Vec<_>>() {
-            self.lookup(now, keyspace);
+            self.lookup(now, &keyspace);
         }
     }
 

@@ -1,0 +1,138 @@
+//! The life of keyspaces as the composition sees it: they are created, published, recovered and dropped by
+//! several parts together.
+
+use starling_kv::Engine;
+use starling_proto::{NodeId, NodeRecord};
+use starling_strong::group::GroupId;
+use starling_strong::members::NodeKey;
+use starling_strong::registry::Registered;
+
+use super::context::Timer;
+use super::creations::{self, CreateError, Created};
+use super::input::{CoreCall, ManageError, StrongOutput};
+use super::message::StrongMessage;
+use super::{PUBLISH_MS, Strong};
+use crate::Token;
+
+impl<E: Engine> Strong<E> {
+    pub(super) fn plan(
+        &self,
+        keyspace: &str,
+        voters: u8,
+        on: &[NodeId],
+        known: Vec<NodeRecord>,
+    ) -> Result<Vec<NodeRecord>, CreateError> {
+        if !creations::is_valid_name(keyspace) {
+            return Err(CreateError::Name);
+        }
+        if self.replicas.of(keyspace).is_some() || self.directory.location(keyspace).is_some() {
+            return Err(CreateError::Exists(keyspace.into()));
+        }
+        self.creations.plan(keyspace, voters, on, known)
+    }
+
+    pub(super) fn create(&mut self, token: Token, keyspace: String, members: Vec<NodeRecord>, manual: bool) {
+        self.directory.learn_all(&members, || self.replicas.nodes());
+        self.creations.begin(&mut self.cx, token, keyspace, members, manual);
+    }
+
+    /// Another node, or this one, creates a keyspace with a replica here.
+    pub(super) fn on_create(
+        &mut self,
+        from: NodeKey,
+        group: GroupId,
+        keyspace: &str,
+        members: &[NodeRecord],
+        manual: bool,
+    ) {
+        let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
+        let refusal = self.replicas.create(&mut self.cx, group, keyspace, &keys, manual).err();
+        if refusal.is_none() {
+            self.directory.learn_all(members, || self.replicas.nodes());
+        }
+        self.cx.send(&from, StrongMessage::Founded { group, refusal });
+    }
+
+    pub(super) fn on_created(&mut self, Created { token, keyspace, location }: Created) {
+        self.directory.remember(&keyspace, location.clone(), || self.replicas.nodes());
+        let (group, hint) = (location.group, Some(location.clone()));
+        self.cx.call(CoreCall::Publish { keyspace, group, hint });
+        self.cx.reply(StrongOutput::Created { token, result: Ok(location) });
+    }
+
+    pub(super) fn on_invite(&mut self, invited: Registered, members: &[NodeRecord]) {
+        let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
+        if self.replicas.join(&mut self.cx, invited, &keys) {
+            self.directory.learn_all(members, || self.replicas.nodes());
+        }
+    }
+
+    /// Tells every member that can be reached to remove its replica; the others learn of it from those when
+    /// they are back. Of a keyspace that was created twice a member decides which one is meant.
+    pub(super) fn drop_keyspace(&mut self, keyspace: &str) -> Result<(), ManageError> {
+        let local = self.replicas.of(keyspace);
+        let here = local.and_then(|group| self.replicas.location(group, &self.directory));
+        let Some(location) = here.or_else(|| self.directory.location(keyspace).cloned()) else {
+            return Err(ManageError::NoSuchKeyspace(keyspace.into()));
+        };
+        if local.is_none() && self.directory.is_ambiguous(keyspace) {
+            return Err(ManageError::NoReplica(keyspace.into()));
+        }
+        let group = location.group;
+        for member in &location.members {
+            self.cx.send(&member.id.0, StrongMessage::Drop { group });
+        }
+        self.directory.forget(keyspace);
+        self.replicas.unpublish(&group);
+        self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, hint: None });
+        Ok(())
+    }
+
+    /// A group was dropped. What this node published of it is withdrawn here: the node that drops it may not
+    /// have received that yet, and it would come back.
+    pub(super) fn on_drop(&mut self, group: GroupId) {
+        if let Some(keyspace) = self.replicas.unpublish(&group) {
+            self.cx.call(CoreCall::Publish { keyspace, group, hint: None });
+        }
+        self.replicas.note_dropped(&mut self.cx, group);
+        self.directory.forget_group(&group);
+        self.remove_replica(group);
+    }
+
+    pub(super) fn remove_replica(&mut self, group: GroupId) {
+        if self.replicas.remove(&mut self.cx, group) {
+            self.syncs.forget(&group);
+            self.served().on_replica_gone(&group);
+        }
+    }
+
+    pub(super) fn recover(&mut self, keyspace: &str) -> Result<(), ManageError> {
+        let group = self.replicas.of(keyspace);
+        let group = group.ok_or_else(|| ManageError::NoReplica(keyspace.into()))?;
+        self.syncs.forget(&group);
+        self.served().on_replica_gone(&group);
+        self.replicas.recover(&mut self.cx, group)
+    }
+
+    pub(super) fn publish_changes(&mut self) {
+        for keyspace in self.replicas.lonely(self.cx.now_ms) {
+            self.cx.call(CoreCall::Lookup { keyspace });
+        }
+        for group in self.replicas.led() {
+            self.publish(group);
+            if let Some(after_ms) = self.replace_ms
+                && self.replicas.has_lost_voter(self.cx.now_ms, group, after_ms)
+            {
+                self.cx.call(CoreCall::FindSpares { group });
+            }
+        }
+        self.cx.set_timer(Timer::Publish, PUBLISH_MS);
+    }
+
+    pub(super) fn publish(&mut self, group: GroupId) {
+        if let Some((keyspace, location)) = self.replicas.publish(group, &self.directory) {
+            self.directory.remember(&keyspace, location.clone(), || self.replicas.nodes());
+            self.cx.call(CoreCall::Publish { keyspace, group, hint: Some(location) });
+        }
+    }
+}

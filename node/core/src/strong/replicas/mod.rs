@@ -1,0 +1,387 @@
+//! The replicas on this node: one member of a Raft group each ([`Group`]). They are created, join, and are
+//! removed here; between that they get their inputs and say what they want done.
+//!
+//! The engine keeps a registry of them: a replica is registered before its first row is written, and
+//! forgotten after its last row is removed, so that a process that dies in between goes on when it starts.
+
+mod dropped;
+mod removals;
+mod status;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use starling_kv::Engine;
+use starling_proto::Millis;
+use starling_strong::group::{Group, GroupConfig, GroupId, Input, Notice, Output};
+use starling_strong::machine;
+use starling_strong::members::{MemberId, NodeKey};
+use starling_strong::registry::{self, Registered};
+
+use self::dropped::Dropped;
+use self::removals::Removals;
+use self::turns::Turns;
+use super::context::{Context, Timer};
+use super::directory::Directory;
+use super::input::ManageError;
+use super::message::Hint;
+
+/// Most replicas on one node. A guess.
+const REPLICAS_MAX: usize = 1024;
+
+/// A replica that is open.
+pub struct Replica<E: Engine> {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// The member itself.
+    pub group: Group<E>,
+    /// Whether lost voters are replaced by an operator only.
+    pub manual: bool,
+    /// The location that this node published last, as a leader.
+    published: Option<Hint>,
+}
+
+/// See the module.
+pub struct Replicas<E: Engine> {
+    engine: E,
+    me: NodeKey,
+    open: BTreeMap<GroupId, Replica<E>>,
+    /// Groups that did not open, and their keyspaces.
+    unopened: BTreeMap<GroupId, String>,
+    /// Groups that were dropped.
+    dropped: Dropped,
+    /// Removed replicas that still have rows.
+    removals: Removals,
+    /// Whose turn it is to do background work.
+    turns: Turns,
+    /// Replicas that had an input since their outputs were processed.
+    ready: BTreeSet<GroupId>,
+    /// The replica whose outputs are being processed.
+    draining: Option<GroupId>,
+}
+
+impl<E: Engine> Replicas<E> {
+    /// Opens the replicas that the engine has. One that does not open is left out, and reported.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open(engine: E, cx: &mut Context) -> Result<Self, starling_kv::Error> {
+        let dropped = Dropped::load(&engine)?;
+        let registered = registry::registered(&engine)?;
+        let mut replicas = Self {
+            engine,
+            me: cx.me,
+            open: BTreeMap::new(),
+            unopened: BTreeMap::new(),
+            dropped,
+            removals: Removals::default(),
+            turns: Turns::default(),
+            ready: BTreeSet::new(),
+            draining: None,
+        };
+        for replica in registered {
+            replicas.open_one(cx, replica);
+        }
+        Ok(replicas)
+    }
+
+    fn open_one(&mut self, cx: &mut Context, replica: Registered) {
+        let config = self.config(&replica);
+        let Registered { group, keyspace, manual, .. } = replica;
+        match Group::open(self.engine.clone(), config, cx.seed(), cx.now_ms) {
+            Ok(Some(opened)) => self.host(cx, group, keyspace, opened, manual),
+            // The process died between the registration and the first row, or during the removal.
+            Ok(None) => self.begin_removal(cx, group, keyspace),
+            Err(error) => {
+                self.unopened.insert(group, keyspace.clone());
+                cx.notice(keyspace, Notice::NotOpened(error.to_string()));
+            }
+        }
+    }
+
+    fn config(&self, replica: &Registered) -> GroupConfig {
+        let Registered { group, keyspace, member, .. } = replica;
+        let machine = machine::Config::default();
+        GroupConfig { group: *group, keyspace: keyspace.clone(), node: self.me, member: *member, machine }
+    }
+
+    fn host(&mut self, cx: &mut Context, id: GroupId, keyspace: String, group: Group<E>, manual: bool) {
+        self.open.insert(id, Replica { keyspace, group, manual, published: None });
+        self.ready.insert(id);
+        self.set_timer(cx, id);
+    }
+
+    /// All replicas, by their groups.
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupId, &Replica<E>)> {
+        self.open.iter()
+    }
+
+    /// The replica of a group.
+    pub fn get(&self, group: &GroupId) -> Option<&Replica<E>> {
+        self.open.get(group)
+    }
+
+    /// The replica of a group, for reads of its state and for watches.
+    pub fn get_mut(&mut self, group: &GroupId) -> Option<&mut Replica<E>> {
+        self.open.get_mut(group)
+    }
+
+    /// All replicas, for their watches.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Replica<E>> {
+        self.open.values_mut()
+    }
+
+    /// The group of a keyspace, if this node has a replica of it.
+    pub fn of(&self, keyspace: &str) -> Option<GroupId> {
+        self.open.iter().find(|(_, replica)| replica.keyspace == keyspace).map(|(group, _)| *group)
+    }
+
+    /// Whether a group was dropped, as far as this node knows.
+    pub fn was_dropped(&self, group: &GroupId) -> bool {
+        self.dropped.contains(group)
+    }
+
+    /// The nodes that share a group with this one.
+    pub fn nodes(&self) -> BTreeSet<NodeKey> {
+        self.open.values().flat_map(|replica| replica.group.members().nodes.values().copied()).collect()
+    }
+
+    /// Creates this node's replica of a new group; why not, if not. Once it has been created that is no error.
+    pub fn create(
+        &mut self,
+        cx: &mut Context,
+        group: GroupId,
+        keyspace: &str,
+        members: &[NodeKey],
+        manual: bool,
+    ) -> Result<(), String> {
+        if self.get(&group).is_some_and(|replica| replica.keyspace == keyspace) {
+            return Ok(());
+        }
+        self.check_room(group, keyspace)?;
+        let place = members.iter().position(|key| *key == self.me).ok_or("not one of the founders")?;
+        let replica = Registered { group, keyspace: keyspace.into(), member: place as MemberId + 1, manual };
+        registry::register(&self.engine, &replica).map_err(|error| error.to_string())?;
+        let config = self.config(&replica);
+        let created = Group::found(self.engine.clone(), config, members, cx.seed(), cx.now_ms);
+        let created = created.map_err(|error| error.to_string())?;
+        self.host(cx, group, replica.keyspace, created, manual);
+        Ok(())
+    }
+
+    /// Makes this node the member of a group that it was invited to be; whether it is one now.
+    pub fn join(&mut self, cx: &mut Context, invited: Registered, members: &[NodeKey]) -> bool {
+        let (group, member) = (invited.group, invited.member);
+        // Member ids only grow: the member that is here was removed, and does not know it yet. Once it does,
+        // the next invitation creates the new one.
+        if let Some(replica) = self.open.get_mut(&group).filter(|replica| replica.group.member() < member) {
+            replica.group.ask_whether_member(members.iter().copied());
+            self.ready.insert(group);
+        }
+        if self.check_room(group, &invited.keyspace).is_err() {
+            return false;
+        }
+        // Rows of an earlier membership, which did not open. The leader repeats the invitation until the new
+        // member replies, so there is time to remove them.
+        if let Some(keyspace) = self.unopened.remove(&group) {
+            self.begin_removal(cx, group, keyspace);
+            return false;
+        }
+        let config = self.config(&invited);
+        let seed = cx.seed();
+        let joined =
+            registry::register(&self.engine, &invited).map_err(|error| error.to_string()).and_then(|()| {
+                Group::join(self.engine.clone(), config, seed, cx.now_ms).map_err(|error| error.to_string())
+            });
+        let Registered { keyspace, manual, .. } = invited;
+        match joined {
+            Ok(joined) => self.host(cx, group, keyspace, joined, manual),
+            Err(error) => cx.notice(keyspace, Notice::NotOpened(error)),
+        }
+        self.open.contains_key(&group)
+    }
+
+    fn check_room(&self, group: GroupId, keyspace: &str) -> Result<(), String> {
+        if self.open.contains_key(&group) || registry::is_reserved(&group) {
+            return Err("the group exists".into());
+        }
+        if self.dropped.contains(&group) {
+            return Err("the group was dropped".into());
+        }
+        if self.removals.contains(&group) {
+            return Err("it is still removing that group".into());
+        }
+        if self.of(keyspace).is_some() {
+            return Err(format!("it has another keyspace {keyspace:?}"));
+        }
+        if self.open.len() >= REPLICAS_MAX {
+            return Err(format!("it has {REPLICAS_MAX} keyspaces already"));
+        }
+        Ok(())
+    }
+
+    /// Notes that a group was dropped: this node has no replica of it again.
+    pub fn note_dropped(&mut self, cx: &mut Context, group: GroupId) {
+        if let Err(error) = self.dropped.add(&self.engine, group) {
+            let keyspace = self.get(&group).map(|replica| replica.keyspace.clone()).unwrap_or_default();
+            removals::report(cx, keyspace, &error);
+        }
+    }
+
+    /// Closes a replica and removes its rows bit by bit; whether there was one.
+    pub fn remove(&mut self, cx: &mut Context, group: GroupId) -> bool {
+        let closed = self.open.remove(&group).map(|replica| replica.keyspace);
+        let Some(keyspace) = closed.or_else(|| self.unopened.remove(&group)) else { return false };
+        cx.timers.cancel(&Timer::Group(group));
+        self.begin_removal(cx, group, keyspace);
+        true
+    }
+
+    fn begin_removal(&mut self, cx: &mut Context, group: GroupId, keyspace: String) {
+        self.removals.begin(cx, &self.engine, group, keyspace);
+        self.plan_work(cx, group);
+    }
+
+    /// Opens a replica again as the only member of its group.
+    pub fn recover(&mut self, cx: &mut Context, group: GroupId) -> Result<(), ManageError> {
+        let Some(Replica { keyspace, group: closed, manual, .. }) = self.open.remove(&group) else {
+            return Ok(());
+        };
+        let replica = Registered { group, keyspace: keyspace.clone(), member: closed.member(), manual };
+        // The engine's rows have one owner at a time.
+        drop(closed);
+        match Group::force_alone(self.engine.clone(), self.config(&replica), cx.seed(), cx.now_ms) {
+            Ok(Some(forced)) => {
+                self.host(cx, group, keyspace, forced, manual);
+                Ok(())
+            }
+            Ok(None) => Err(ManageError::NoReplica(keyspace)),
+            Err(error) => Err(ManageError::NotOpened(error.to_string())),
+        }
+    }
+
+    /// Gives a replica an input; its outputs come with [`Replicas::poll_output`].
+    pub fn step(&mut self, now_ms: u64, group: GroupId, input: Input) {
+        if let Some(replica) = self.open.get_mut(&group) {
+            replica.group.take(now_ms, input);
+            self.ready.insert(group);
+        }
+    }
+
+    /// Tells the groups that this node shares with a peer that its link is gone.
+    pub fn peer_down(&mut self, now_ms: u64, peer: NodeKey) {
+        let shared = self.open.iter().filter(|(_, replica)| replica.group.members().on(&peer).is_some());
+        for group in shared.map(|(group, _)| *group).collect::<Vec<_>>() {
+            self.step(now_ms, group, Input::PeerDown(peer));
+        }
+    }
+
+    /// The next output of any replica that had an input.
+    pub fn poll_output(&mut self, cx: &mut Context) -> Option<(GroupId, Output)> {
+        loop {
+            let group = match self.draining {
+                Some(group) => group,
+                None => self.begin_draining(cx.now_ms)?,
+            };
+            if let Some(output) = self.open.get_mut(&group).and_then(|replica| replica.group.poll_output()) {
+                return Some((group, output));
+            }
+            self.draining = None;
+            self.set_timer(cx, group);
+            self.plan_work(cx, group);
+        }
+    }
+
+    fn begin_draining(&mut self, now_ms: u64) -> Option<GroupId> {
+        let group = self.ready.pop_first()?;
+        if let Some(replica) = self.open.get_mut(&group) {
+            replica.group.follow(now_ms);
+        }
+        self.draining = Some(group);
+        Some(group)
+    }
+
+    fn set_timer(&mut self, cx: &mut Context, group: GroupId) {
+        if let Some(at) = self.open.get(&group).and_then(|replica| replica.group.poll_timeout()) {
+            cx.timers.set(Timer::Group(group), Millis(at.max(cx.now_ms)));
+        }
+    }
+
+    /// Plans a replica's next portion of background work, if it has any.
+    fn plan_work(&mut self, cx: &mut Context, group: GroupId) {
+        if let Some(pause_ms) = self.work_of(&group)
+            && self.turns.add(group, pause_ms)
+        {
+            cx.timers.set_earlier(Timer::Work, Millis(cx.now_ms + pause_ms));
+        }
+    }
+
+    /// How long the background work of a replica can wait, milliseconds; `None`: it has none.
+    fn work_of(&self, group: &GroupId) -> Option<u64> {
+        match self.open.get(group) {
+            Some(replica) => replica.group.poll_work(),
+            None => self.removals.poll_work(group),
+        }
+    }
+
+    /// Lets the next replica do one portion of its background work.
+    pub fn work(&mut self, cx: &mut Context) {
+        let Some(group) = self.turns.next() else { return };
+        if let Some(replica) = self.open.get_mut(&group) {
+            replica.group.work();
+            self.ready.insert(group);
+        } else {
+            self.removals.step(cx, &self.engine, group);
+        }
+        let mut soonest = None;
+        for group in self.turns.take() {
+            if let Some(pause_ms) = self.work_of(&group) {
+                self.turns.add(group, pause_ms);
+                soonest = Some(soonest.unwrap_or(pause_ms).min(pause_ms));
+            }
+        }
+        if let Some(pause_ms) = soonest {
+            cx.timers.set_earlier(Timer::Work, Millis(cx.now_ms + pause_ms));
+        }
+    }
+
+    /// Asks the members of a group that is said to be elsewhere by now whether this node is still one of them.
+    pub fn check_membership(&mut self, location: &Hint) {
+        let me = self.me;
+        let Some(replica) = self.open.get_mut(&location.group) else { return };
+        let nodes = location.members.iter().map(|record| record.id.0);
+        if location.term > replica.group.term() && !nodes.clone().any(|node| node == me) {
+            replica.group.ask_whether_member(nodes);
+            self.ready.insert(location.group);
+        }
+    }
+
+    /// Keyspaces whose leader was silent for long: this node may not be a member of them any more.
+    pub fn lonely(&self, now_ms: u64) -> Vec<String> {
+        let lonely = self.open.values().filter(|replica| replica.group.is_lonely(now_ms));
+        lonely.map(|replica| replica.keyspace.clone()).collect()
+    }
+
+    /// Groups that this node leads.
+    pub fn led(&self) -> Vec<GroupId> {
+        self.open.iter().filter(|(_, replica)| replica.group.is_leader()).map(|(group, _)| *group).collect()
+    }
+
+    /// The location to publish, with its keyspace, if it is not the one that was published last.
+    pub fn publish(&mut self, group: GroupId, directory: &Directory) -> Option<(String, Hint)> {
+        let location = self.location(group, directory)?;
+        let replica = self.open.get_mut(&group)?;
+        if replica.published.as_ref() == Some(&location) {
+            return None;
+        }
+        replica.published = Some(location.clone());
+        Some((replica.keyspace.clone(), location))
+    }
+
+    /// The keyspace of a group whose location this node published. The location counts as withdrawn from now
+    /// on.
+    pub fn unpublish(&mut self, group: &GroupId) -> Option<String> {
+        let replica = self.open.get_mut(group)?;
+        replica.published.take().map(|_| replica.keyspace.clone())
+    }
+}

@@ -1,0 +1,93 @@
+//! What a replica knows of its group: its location, its status, and voters that are lost.
+
+use std::collections::BTreeSet;
+
+use starling_kv::Engine;
+use starling_proto::NodeRecord;
+use starling_strong::api::{Member, Status};
+use starling_strong::group::GroupId;
+use starling_strong::members::NodeKey;
+
+use super::super::directory::Directory;
+use super::super::message::Hint;
+use super::super::placement;
+use super::Replicas;
+
+impl<E: Engine> Replicas<E> {
+    /// The records of a group's members, the leader's first.
+    pub fn member_records(&self, group: GroupId, directory: &Directory) -> Vec<NodeRecord> {
+        let Some(replica) = self.get(&group) else { return Vec::new() };
+        let leader = replica.group.leader();
+        let mut nodes: Vec<NodeKey> = replica.group.members().nodes.values().copied().collect();
+        nodes.sort_by_key(|node| Some(*node) != leader);
+        nodes.iter().filter_map(|node| directory.record(node).cloned()).collect()
+    }
+
+    /// Where a group is, as far as its replica here knows.
+    pub fn location(&self, group: GroupId, directory: &Directory) -> Option<Hint> {
+        let replica = self.get(&group)?;
+        let (term, voters) = (replica.group.term(), replica.group.members().voters.len() as u8);
+        Some(Hint { group, term, members: self.member_records(group, directory), voters })
+    }
+
+    /// Whether a voter of a group was silent for `after_ms`, and is to be replaced.
+    pub fn has_lost_voter(&self, now_ms: u64, group: GroupId, after_ms: u64) -> bool {
+        self.get(&group)
+            .is_some_and(|replica| !replica.manual && !replica.group.lost(now_ms, after_ms).is_empty())
+    }
+
+    /// The voters of a group with one lost voter replaced by one of `spares`.
+    pub fn replacement(
+        &self,
+        now_ms: u64,
+        group: GroupId,
+        after_ms: u64,
+        mut spares: Vec<NodeRecord>,
+        directory: &Directory,
+    ) -> Option<Vec<NodeRecord>> {
+        let replica = self.get(&group)?;
+        let lost = replica.group.lost(now_ms, after_ms).first().copied()?;
+        let members = replica.group.members();
+        let present: BTreeSet<NodeKey> = members.nodes.values().copied().collect();
+        spares.retain(|record| !present.contains(&record.id.0));
+        let fresh = placement::choose(spares, 1)?;
+        let voters = members.voters.iter().filter_map(|voter| members.nodes.get(voter));
+        let kept = voters.filter(|node| **node != lost).filter_map(|node| directory.record(node).cloned());
+        Some(kept.chain(fresh).collect())
+    }
+
+    /// The status of a group, as its replica here sees it.
+    pub fn status(&mut self, now_ms: u64, group: GroupId, directory: &Directory) -> Option<Status> {
+        let replica = self.get_mut(&group)?;
+        let (revision, bytes) = (replica.group.machine().revision(), replica.group.machine().bytes());
+        let (member, status, manual) = (replica.group.member(), replica.group.status(now_ms), replica.manual);
+        let leader = status.members.iter().find(|it| Some(it.node) == status.leader).map(|it| it.member);
+        let members = status.members.iter().map(|it| Member {
+            id: it.member,
+            node: it.node,
+            name: directory.name(&it.node),
+            learner: !it.is_voter,
+            behind: it.matched.map(|matched| status.last_index.saturating_sub(matched)),
+            restoring: it.is_restoring,
+            silent_ms: it.silent_ms,
+            peer_urls: directory.record(&it.node).map(|record| record.addresses.clone()).unwrap_or_default(),
+            client_urls: Vec::new(),
+        });
+        Some(Status {
+            group,
+            member,
+            leader,
+            term: status.term,
+            members: members.collect(),
+            revision,
+            log_index: status.last_index,
+            applied_index: status.applied_index,
+            commit_index: status.commit_index,
+            log_entries: status.last_index.saturating_sub(status.base_index),
+            log_bytes: status.log_bytes,
+            bytes,
+            heard_ms: status.heard_ms,
+            manual,
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Requests of nodes, this one included, to the replicas here. Each is named by the node that sent it; a
+//! replica gets it under a token of ours, and its outcome goes back the same way.
+
+use std::collections::BTreeMap;
+
+use starling_kv::Engine;
+use starling_strong::api::{Answer, Failure, Options, Read, Request};
+use starling_strong::group::{ChangeError, GroupId, Input};
+use starling_strong::members::NodeKey;
+
+use super::context::Context;
+use super::directory::Directory;
+use super::message::{Manage, StrongMessage};
+use super::replicas::Replicas;
+
+/// Most requests of peers that await their outcome; one more is refused. Requests of clients here are bounded
+/// before ([`super::requests`]).
+const REQUESTS_MAX: usize = 16_384;
+
+/// Requests that replicas here have been given, by token: who sent them, and under which id.
+#[derive(Default)]
+pub struct Serving {
+    requests: BTreeMap<u64, (NodeKey, u64)>,
+}
+
+/// [`Serving`] at work.
+pub struct Handler<'a, E: Engine> {
+    pub cx: &'a mut Context,
+    pub state: &'a mut Serving,
+    pub replicas: &'a mut Replicas<E>,
+    pub directory: &'a mut Directory,
+}
+
+impl<E: Engine> Handler<'_, E> {
+    fn begin(&mut self, from: NodeKey, id: u64) -> u64 {
+        let token = self.cx.fresh_id();
+        self.state.requests.insert(token, (from, id));
+        token
+    }
+
+    fn is_full(&self, from: &NodeKey) -> bool {
+        *from != self.cx.me && self.state.requests.len() >= REQUESTS_MAX
+    }
+
+    /// Handles a request to a replica.
+    pub fn on_ask(&mut self, from: NodeKey, id: u64, group: GroupId, request: Request, options: Options) {
+        if self.replicas.get(&group).is_none() {
+            self.cx.send(&from, StrongMessage::Elsewhere { id, leader: None, missing: Vec::new() });
+        } else if self.is_full(&from) {
+            self.cx.send(&from, StrongMessage::Answered { id, result: Err(Failure::Overloaded) });
+        } else {
+            let token = self.begin(from, id);
+            self.replicas.step(self.cx.now_ms, group, Input::Request { token, request, options });
+        }
+    }
+
+    /// Handles a change of a group's voters or leader.
+    pub fn on_manage(&mut self, from: NodeKey, id: u64, group: GroupId, change: Manage) {
+        if self.replicas.get(&group).is_none() || self.is_full(&from) {
+            self.cx.send(&from, StrongMessage::Managed { id, result: Err(ChangeError::NotLeader) });
+            return;
+        }
+        let token = self.begin(from, id);
+        let input = match change {
+            Manage::Voters(records) => {
+                self.directory.learn_all(&records, || self.replicas.nodes());
+                let nodes = records.iter().map(|record| record.id.0).collect();
+                Input::SetVoters { token, nodes }
+            }
+            Manage::Transfer(to) => Input::Transfer { token, to },
+        };
+        self.replicas.step(self.cx.now_ms, group, input);
+    }
+
+    /// Sends the status of a group.
+    pub fn on_describe(&mut self, from: NodeKey, id: u64, group: GroupId) {
+        let message = match self.replicas.status(self.cx.now_ms, group, self.directory) {
+            Some(status) => StrongMessage::Described { id, status },
+            None => StrongMessage::Elsewhere { id, leader: None, missing: Vec::new() },
+        };
+        self.cx.send(&from, message);
+    }
+
+    /// Sends how far the log of a replica reaches, and what it finds.
+    pub fn on_probe(&mut self, from: NodeKey, id: u64, group: GroupId, read: Option<&Read>) {
+        let probed = self.replicas.get_mut(&group).and_then(|replica| replica.group.probe(read));
+        self.cx.send(&from, StrongMessage::Probed { id, probed });
+    }
+
+    /// Returns a replica's answer to the node that asked.
+    pub fn on_answer(&mut self, token: u64, result: Result<Answer, Failure>) {
+        if let Some((from, id)) = self.state.requests.remove(&token) {
+            self.cx.send(&from, StrongMessage::Answered { id, result });
+        }
+    }
+
+    /// Redirects the node that asked to the leader.
+    pub fn on_redirect(&mut self, group: GroupId, token: u64, leader: Option<NodeKey>) {
+        if let Some((from, id)) = self.state.requests.remove(&token) {
+            let replica = self.replicas.get(&group);
+            let missing = replica.map(|it| it.group.missing(self.cx.now_ms)).unwrap_or_default();
+            self.cx.send(&from, StrongMessage::Elsewhere { id, leader, missing });
+        }
+    }
+
+    /// Returns the outcome of a change to the node that asked for it.
+    pub fn on_changed(&mut self, token: u64, result: Result<(), ChangeError>) {
+        if let Some((from, id)) = self.state.requests.remove(&token) {
+            self.cx.send(&from, StrongMessage::Managed { id, result });
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the tests of several parts need.
+
+use starling_kv::MemoryEngine;
+use starling_proto::{NodeId, NodeRecord, Role};
+use starling_strong::members::NodeKey;
+
+use super::context::Context;
+use super::directory::Directory;
+use super::input::Effect;
+use super::message::{Hint, StrongMessage, decode_frame};
+use super::replicas::Replicas;
+
+/// This node.
+pub const ME: NodeKey = [1; 32];
+
+/// The record of node `n`.
+pub fn record(n: u8) -> NodeRecord {
+    NodeRecord {
+        id: NodeId([n; 32]),
+        incarnation: 1,
+        revision: 0,
+        role: Role::Replica,
+        name: format!("n{n}"),
+        addresses: Vec::new(),
+        signature: Vec::new(),
+    }
+}
+
+/// What a part works with on a node without replicas, which knows that the keyspace `orders` is on nodes 2, 3
+/// and 4, led by 2.
+pub struct Outside {
+    pub cx: Context,
+    pub directory: Directory,
+    pub replicas: Replicas<MemoryEngine>,
+}
+
+impl Outside {
+    pub fn new() -> Self {
+        let mut cx = Context::new(ME, [7; 32], 0);
+        let replicas = Replicas::open(MemoryEngine::new(), &mut cx).expect("a memory engine opens");
+        let mut directory = Directory::new(record(1));
+        let location = Hint { group: [9; 16], term: 1, members: [2, 3, 4].map(record).to_vec(), voters: 3 };
+        directory.remember("orders", location, || replicas.nodes());
+        Self { cx, directory, replicas }
+    }
+
+    /// The messages sent since the last call, with the first byte of their receivers' keys.
+    pub fn sent(&mut self) -> Vec<(u8, StrongMessage)> {
+        let mut sent = Vec::new();
+        for (to, frames) in self.cx.outbox.take_frames() {
+            let messages = frames.iter().flat_map(|frame| decode_frame(frame).expect("a frame of ours"));
+            sent.extend(messages.map(|message| (to[0], message)));
+        }
+        sent
+    }
+
+    /// The effects since the last call.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::iter::from_fn(|| self.cx.pop_effect()).collect()
+    }
+}

@@ -1,0 +1,288 @@
+//! Watches of clients here, each served by a replica here or elsewhere.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use starling_kv::Engine;
+use starling_strong::api::{Revision, Watch, WatchUpdate};
+use starling_strong::group::GroupId;
+use starling_strong::members::NodeKey;
+
+use super::super::context::{Context, Timer};
+use super::super::directory::Directory;
+use super::super::input::{CoreCall, StrongOutput};
+use super::super::message::StrongMessage;
+use super::super::replicas::Replicas;
+use crate::Token;
+
+/// Most watches of clients here; one more is refused.
+const WATCHES_MAX: usize = 16_384;
+/// How long a member has to reply to a new watch, milliseconds; twice as long after each attempt that came to
+/// nothing, three times at most: the link may be slow.
+const REPLY_MS: u64 = 1_000;
+/// Pause before a watch is opened again, milliseconds, and as long again at random.
+const PAUSE_MS: u64 = 100;
+/// How long a watch that another node serves may get no update before it is checked, milliseconds. A guess: a
+/// watch stands still this long where its last update was lost, and else costs two small messages in this
+/// time.
+const CHECK_MS: u64 = 15_000;
+/// How long the member has to reply to a check, milliseconds.
+const CHECKED_MS: u64 = 3_000;
+/// How long no member replies before a watch is lost, milliseconds.
+const LOST_MS: u64 = 30_000;
+
+struct ClientWatch {
+    keyspace: String,
+    /// What is watched, from the revision after the last update.
+    spec: Watch,
+    /// Updates that may still be sent before the client asks for more.
+    credit: u32,
+    /// The id under which it is served, and the node that serves it.
+    served: Option<(u64, NodeKey)>,
+    /// Updates that came from there.
+    received: u64,
+    /// Whether the reply to a check is awaited.
+    checking: bool,
+    /// Whether the client knows that the watch is open.
+    was_created: bool,
+    attempts: u32,
+    /// Attempts since the last update.
+    unanswered: u32,
+    /// Since when no member replies.
+    lonely_since: Option<u64>,
+}
+
+impl ClientWatch {
+    fn go_on_after(&mut self, revision: Revision) {
+        self.spec.from_revision = self.spec.from_revision.max(revision + 1);
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct ClientWatches {
+    watches: BTreeMap<Token, ClientWatch>,
+    /// By the ids under which they are served.
+    tokens: BTreeMap<u64, Token>,
+}
+
+/// [`ClientWatches`] at work.
+pub struct Handler<'a, E: Engine> {
+    pub cx: &'a mut Context,
+    pub state: &'a mut ClientWatches,
+    pub directory: &'a Directory,
+    pub replicas: &'a Replicas<E>,
+}
+
+impl<E: Engine> Handler<'_, E> {
+    /// Opens a client's watch.
+    pub fn open(&mut self, token: Token, keyspace: String, spec: Watch, credit: u32) {
+        if self.state.watches.len() >= WATCHES_MAX {
+            let update = WatchUpdate::Lost { reason: "too many watches on this node".into() };
+            self.cx.reply(StrongOutput::Update { token, update });
+            return;
+        }
+        let watch = ClientWatch {
+            keyspace,
+            spec,
+            credit,
+            served: None,
+            received: 0,
+            checking: false,
+            was_created: false,
+            attempts: 0,
+            unanswered: 0,
+            lonely_since: None,
+        };
+        self.state.watches.insert(token, watch);
+        self.attempt(token);
+    }
+
+    /// Asks a member to serve the watch.
+    fn attempt(&mut self, token: Token) {
+        let Some(watch) = self.state.watches.get_mut(&token).filter(|watch| watch.served.is_none()) else {
+            return;
+        };
+        // No update may be sent, so no reply would come: the watch is opened when its client asks for more.
+        if watch.credit == 0 {
+            watch.lonely_since = None;
+            return;
+        }
+        let Some((group, node)) = choose(self.cx.me, self.directory, self.replicas, watch) else {
+            self.cx.call(CoreCall::Lookup { keyspace: watch.keyspace.clone() });
+            self.pause(token);
+            return;
+        };
+        let id = self.cx.fresh_id();
+        // If no reply comes, another member is asked.
+        if node != self.cx.me {
+            self.cx.set_timer(Timer::Watch(token), REPLY_MS << watch.unanswered.min(3));
+        }
+        watch.attempts += 1;
+        watch.unanswered += 1;
+        (watch.received, watch.checking) = (0, false);
+        watch.served = Some((id, node));
+        self.state.tokens.insert(id, token);
+        let (watch, updates) = (watch.spec.clone(), watch.credit);
+        self.cx.send(&node, StrongMessage::Watch { id, group, watch, updates });
+    }
+
+    /// Handles the end of a pause, of a time without updates, or of the time to reply.
+    pub fn on_timeout(&mut self, token: Token) {
+        let Some(watch) = self.state.watches.get_mut(&token) else { return };
+        match watch.served {
+            Some((id, node)) if watch.received > 0 && !watch.checking => {
+                watch.checking = true;
+                let (heard, updates) = (watch.received, watch.credit);
+                self.cx.send(&node, StrongMessage::Check { id, heard, updates });
+                self.cx.set_timer(Timer::Watch(token), CHECKED_MS);
+            }
+            Some(_) => self.pause(token),
+            None => self.attempt(token),
+        }
+    }
+
+    /// Handles the reply to a check. All updates that were sent before it have arrived or are lost.
+    pub fn on_checked(&mut self, from: NodeKey, id: u64, sent: u64) {
+        let Some(token) = self.state.tokens.get(&id).copied() else { return };
+        let Some(watch) = self.state.watches.get_mut(&token) else { return };
+        if watch.served != Some((id, from)) {
+            return;
+        }
+        watch.checking = false;
+        if watch.received < sent {
+            self.cx.send(&from, StrongMessage::Unwatch { id });
+            self.pause(token);
+        } else {
+            self.cx.set_timer(Timer::Watch(token), CHECK_MS);
+        }
+    }
+
+    /// Opens the watch again later, or ends it when no member has replied for long.
+    fn pause(&mut self, token: Token) {
+        let pause_ms = PAUSE_MS + self.cx.below(PAUSE_MS);
+        let Some(watch) = self.state.watches.get_mut(&token) else { return };
+        if let Some((id, _)) = watch.served.take() {
+            self.state.tokens.remove(&id);
+        }
+        watch.attempts += 1;
+        let since = *watch.lonely_since.get_or_insert(self.cx.now_ms);
+        if self.cx.now_ms >= since + LOST_MS {
+            self.remove(token);
+            let update = WatchUpdate::Lost { reason: "no member of the keyspace answers".into() };
+            self.cx.reply(StrongOutput::Update { token, update });
+        } else {
+            self.cx.set_timer(Timer::Watch(token), pause_ms);
+        }
+    }
+
+    /// Handles the loss of a peer: its watches are opened again elsewhere.
+    pub fn on_peer_down(&mut self, peer: NodeKey) {
+        let lost = self.state.watches.iter().filter(|(_, it)| it.served.is_some_and(|(_, at)| at == peer));
+        for token in lost.map(|(token, _)| *token).collect::<Vec<_>>() {
+            self.pause(token);
+        }
+    }
+
+    /// Lets more updates of a watch come.
+    pub fn more(&mut self, token: Token, updates: u32) {
+        let Some(watch) = self.state.watches.get_mut(&token) else { return };
+        watch.credit = watch.credit.saturating_add(updates);
+        match watch.served {
+            Some((id, node)) => self.cx.send(&node, StrongMessage::More { id, updates }),
+            None => self.attempt(token),
+        }
+    }
+
+    /// Asks how far a watch has come. A member that is yet to be found sends that without being asked.
+    pub fn progress(&mut self, token: Token) {
+        if let Some((id, node)) = self.state.watches.get(&token).and_then(|watch| watch.served) {
+            self.cx.send(&node, StrongMessage::Progress { id });
+        }
+    }
+
+    /// Closes a client's watch.
+    pub fn close(&mut self, token: Token) {
+        if let Some((id, node)) = self.remove(token).and_then(|watch| watch.served) {
+            self.cx.send(&node, StrongMessage::Unwatch { id });
+        }
+    }
+
+    /// Handles an update. One that came before is ignored; where one is missing the watch is opened again.
+    pub fn on_update(&mut self, from: NodeKey, id: u64, number: u64, update: WatchUpdate) {
+        let token = self.state.tokens.get(&id).copied();
+        let watch = token.and_then(|token| self.state.watches.get_mut(&token));
+        let watch = watch.filter(|watch| watch.served == Some((id, from)));
+        let (Some(token), Some(watch)) = (token, watch) else {
+            self.cx.send(&from, StrongMessage::Unwatch { id });
+            return;
+        };
+        match number.cmp(&watch.received) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                watch.received += 1;
+                self.deliver(token, from, update);
+            }
+            Ordering::Greater => {
+                self.cx.send(&from, StrongMessage::Unwatch { id });
+                self.pause(token);
+            }
+        }
+    }
+
+    fn deliver(&mut self, token: Token, from: NodeKey, update: WatchUpdate) {
+        let Some(watch) = self.state.watches.get_mut(&token) else { return };
+        // Between the two ends on one node nothing is lost.
+        if from == self.cx.me {
+            self.cx.timers.cancel(&Timer::Watch(token));
+        } else {
+            self.cx.set_timer(Timer::Watch(token), CHECK_MS);
+        }
+        (watch.lonely_since, watch.checking, watch.unanswered) = (None, false, 0);
+        match &update {
+            WatchUpdate::Created { revision } => {
+                if watch.spec.from_revision == 0 {
+                    watch.go_on_after(*revision);
+                }
+                if std::mem::replace(&mut watch.was_created, true) {
+                    return;
+                }
+            }
+            WatchUpdate::Events { revision, .. } | WatchUpdate::Progress { revision } => {
+                watch.credit = watch.credit.saturating_sub(1);
+                watch.go_on_after(*revision);
+            }
+            WatchUpdate::Compacted { .. } => drop(self.remove(token)),
+            // The node has no replica any more, or serves too many watches.
+            WatchUpdate::Lost { .. } => return self.pause(token),
+        }
+        self.cx.reply(StrongOutput::Update { token, update });
+    }
+
+    fn remove(&mut self, token: Token) -> Option<ClientWatch> {
+        self.cx.timers.cancel(&Timer::Watch(token));
+        let watch = self.state.watches.remove(&token)?;
+        if let Some((id, _)) = watch.served {
+            self.state.tokens.remove(&id);
+        }
+        Some(watch)
+    }
+}
+
+/// The group of a watch and the node to serve it: this one if it can, else one member after the other.
+fn choose<E: Engine>(
+    me: NodeKey,
+    directory: &Directory,
+    replicas: &Replicas<E>,
+    watch: &ClientWatch,
+) -> Option<(GroupId, NodeKey)> {
+    let is_informed = |group: &GroupId| replicas.get(group).is_some_and(|it| it.group.is_informed());
+    if let Some(group) = replicas.of(&watch.keyspace).filter(is_informed) {
+        return Some((group, me));
+    }
+    let location = directory.location(&watch.keyspace)?;
+    let nodes = location.members.iter().map(|record| record.id.0);
+    let others: Vec<NodeKey> = nodes.filter(|node| *node != me).collect();
+    let next = (watch.attempts as usize).checked_rem(others.len())?;
+    Some((location.group, others[next]))
+}

@@ -1,0 +1,22 @@
+//! Both ends of a watch: [`client`] keeps the watches of clients here, [`served`] those that replicas here
+//! serve. They speak to each other by messages, also where both are on this node:
+//!
+//! ```text
+//!   client                         served
+//!     │ ── Watch, from a revision ──► │
+//!     │ ◄── Update 0: created ─────── │
+//!     │ ◄── Update 1: events ──────── │   at most as many updates as the client asked for
+//!     │ ── More ────────────────────► │
+//!     │      (nothing for a while)    │
+//!     │ ── Check: 2 received ───────► │
+//!     │ ◄── Checked: 2 sent ───────── │   more were sent than received: the watch is opened again
+//!     │ ── Unwatch ─────────────────► │
+//! ```
+//!
+//! A watch whose member goes away is opened at another one, from the revision after the last update: its
+//! client notices nothing. What must never happen: an event is delivered twice, out of order, or left out.
+
+pub mod client;
+pub mod served;
+#[cfg(test)]
+mod tests;
