@@ -10,6 +10,7 @@ use starling_p2p::{Driver, DriverConfig, Event, Identity, Limits, Network};
 use starling_proto::{
     ActorId, Message, NodeRecord, Role,
     message::{Payload, RumorId, RumorMessage},
+    wire::Protocol,
 };
 
 const MEASURE: Duration = Duration::from_secs(3);
@@ -27,7 +28,8 @@ fn config(listen: &str) -> DriverConfig {
         signature: Vec::new(),
     };
     let network = Network { id: [1; 16], secrets: vec![[1; 32]] };
-    DriverConfig { identity, listen: vec![listen.to_owned()], network, record, limits: Limits::default() }
+    let (protocol, limits) = (Protocol::CURRENT, Limits::default());
+    DriverConfig { identity, listen: vec![listen.to_owned()], protocol, network, record, limits }
 }
 
 fn rumor(n: u64) -> Message {
@@ -45,7 +47,7 @@ async fn echo(listen: &str, address: mpsc::Sender<String>) {
     address.send(driver.listen_addresses().remove(0)).expect("is awaited");
     loop {
         match driver.next_event().await {
-            Event::Message { peer, message } => driver.send(peer, &message),
+            Event::Message { peer, message } => driver.send(&[peer], &message),
             Event::Disconnected { .. } => return,
             _ => {}
         }
@@ -66,7 +68,7 @@ async fn measure(listen: &str, address: &str, in_flight: u64) {
         while sent < in_flight + times.len() as u64 {
             departures[(sent % in_flight) as usize] = Instant::now();
             sent += 1;
-            driver.send(peer, &rumor(sent));
+            driver.send(&[peer], &rumor(sent));
         }
         if let Event::Message { .. } = driver.next_event().await {
             times.push(departures[(times.len() as u64 % in_flight) as usize].elapsed());

@@ -23,7 +23,7 @@ use thiserror::Error;
 use crate::{
     DriverConfig, Event, Limits,
     handler::{End, FromLink, Handler, Offence, Shared},
-    handshake::{Credentials, HandshakeError, Side},
+    handshake::{Accepted, Credentials, HandshakeError, Side},
     identity::{node_id, peer_id},
     links::{CameUp, Links},
     offenders::Offenders,
@@ -82,6 +82,7 @@ impl Behaviour {
             shared: Arc::default(),
             credentials: Arc::new(Credentials {
                 me: config.record.id,
+                protocol: config.protocol,
                 network: config.network.clone(),
                 record: config.record.clone(),
             }),
@@ -140,9 +141,9 @@ impl Behaviour {
         Ok(Handler::new(self.shared.clone(), self.credentials.clone(), node, side, outbox, traffic))
     }
 
-    fn on_up(&mut self, peer: NodeId, id: ConnectionId, record: NodeRecord) {
+    fn on_up(&mut self, peer: NodeId, id: ConnectionId, accepted: Accepted) {
         let dialed = self.dials.remove(&id).and_then(|dial| dial.address);
-        match self.links.came_up(peer, id, &record) {
+        match self.links.came_up(peer, id, &accepted) {
             CameUp::New => {}
             CameUp::Another => {
                 if let Some(address) = dialed {
@@ -159,7 +160,8 @@ impl Behaviour {
             }
         }
         self.shared.metrics.connected.add(1);
-        self.tell(Event::Connected { peer, record, dialed });
+        let Accepted { record, negotiated } = accepted;
+        self.tell(Event::Connected { peer, record, negotiated, dialed });
     }
 
     fn on_down(&mut self, peer: NodeId, reason: String) {
@@ -187,7 +189,7 @@ impl Behaviour {
     fn on_handshake_failed(&mut self, peer: NodeId, error: &HandshakeError) {
         let metrics = &self.shared.metrics;
         match error {
-            HandshakeError::WrongVersion { .. } => &metrics.wrong_version,
+            HandshakeError::NoCommonVersion { .. } => &metrics.wrong_version,
             HandshakeError::WrongNetwork => &metrics.wrong_network,
             HandshakeError::WrongSecret => &metrics.wrong_secret,
             HandshakeError::BadRecord => &metrics.bad_record,
@@ -347,8 +349,9 @@ impl NetworkBehaviour for Behaviour {
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: FromLink) {
         let Some(peer) = node_id(&peer) else { return };
         match event {
-            FromLink::Up(record) => self.on_up(peer, id, *record),
+            FromLink::Up(accepted) => self.on_up(peer, id, *accepted),
             FromLink::Message(message) => self.tell(Event::Message { peer, message }),
+            FromLink::Skipped(class) => self.shared.metrics.unknown(class).add(1),
             FromLink::Offence(offence) => self.on_offence(peer, offence),
             FromLink::PeerCloses => self.links.peer_closes(peer, id),
             FromLink::Ended(end) => self.on_ended(peer, id, end),

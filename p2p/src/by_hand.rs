@@ -13,9 +13,9 @@ use libp2p::{
     },
 };
 use starling_proto::{
-    Message, NodeId, NodeRecord, Role,
+    Class, Message, NodeId, NodeRecord, Role,
     message::{Heartbeat, Payload, SyncMessage, ViewMessage},
-    wire,
+    wire::{self, Protocol},
 };
 use tokio::time::timeout;
 
@@ -57,7 +57,8 @@ impl Victim {
         let identity = Identity::generate();
         let record = record(identity.node_id());
         let listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
-        let config = DriverConfig { identity, listen, network: network(), record, limits: Limits::default() };
+        let (protocol, network, limits) = (Protocol::CURRENT, network(), Limits::default());
+        let config = DriverConfig { identity, listen, protocol, network, record, limits };
         Self { driver: Driver::start(config).await.expect("starts"), seen: Vec::new() }
     }
 
@@ -148,7 +149,7 @@ impl ByHand {
     fn credentials(&self) -> Credentials {
         let mut record = record(self.identity.node_id());
         self.identity.sign(&mut record);
-        Credentials { me: record.id, network: network(), record }
+        Credentials { me: record.id, protocol: Protocol::CURRENT, network: network(), record }
     }
 
     /// The control substream of an accepted peer.
@@ -179,13 +180,18 @@ async fn say(victim: &mut Victim, stream: &mut SubstreamBox, bytes: &[u8]) {
     let _ = victim.during(async { stream.write_all(bytes).await.and(stream.flush().await) }).await;
 }
 
+fn encoded(message: &Message) -> Vec<u8> {
+    let frame = wire::encode(message, Protocol::CURRENT.max);
+    frame.expect("the newest protocol has every kind").to_vec()
+}
+
 fn ping(n: u64) -> Message {
     Message::Heartbeat(Heartbeat::Ping { wall_ms: n })
 }
 
 /// A frame whose last byte was changed on the way.
 fn bad_checksum() -> Vec<u8> {
-    let mut frame = wire::encode(&ping(7)).to_vec();
+    let mut frame = encoded(&ping(7));
     *frame.last_mut().expect("has bytes") ^= 1;
     frame
 }
@@ -198,15 +204,15 @@ async fn a_peer_of_another_version_learns_ours() {
         .during(async {
             let mut peer = ByHand::connect(Identity::generate(), address).await.expect("connects");
             let mut control = peer.open("/starling/control/1").await.expect("is opened");
-            // Whatever follows the version is that version's business.
-            control.write_all(b"\0\x0bstarling\x63??").await.expect("writes");
-            let mut answer = [0; 11];
+            // Whatever follows the range is those versions' business.
+            control.write_all(b"\0\x0cstarling\x63\x64??").await.expect("writes");
+            let mut answer = [0; 12];
             control.read_exact(&mut answer).await.expect("is answered");
             answer
         })
         .await;
     assert_eq!(&answer[2..10], b"starling");
-    assert_eq!(answer[10], handshake::PROTOCOL_VERSION);
+    assert_eq!(answer[10..], [Protocol::CURRENT.min, Protocol::CURRENT.max]);
     victim.until("counted", |v| v.driver.metrics().wrong_version.get() == 1).await;
     assert!(!victim.has_connected());
 }
@@ -255,7 +261,7 @@ async fn nothing_else_is_spoken_before_the_handshake_and_not_for_long() {
 #[tokio::test]
 async fn a_damaged_frame_is_dropped_and_the_link_goes_on() {
     let (mut victim, _peer, mut control) = accepted(Identity::generate()).await;
-    say(&mut victim, &mut control, &[bad_checksum(), wire::encode(&ping(1)).to_vec()].concat()).await;
+    say(&mut victim, &mut control, &[bad_checksum(), encoded(&ping(1))].concat()).await;
     victim.until("the sound one", |v| v.messages().len() == 1).await;
     assert_eq!(victim.messages(), [&ping(1)]);
     assert_eq!(victim.driver.metrics().bad_checksum.get(), 1);
@@ -296,8 +302,8 @@ async fn a_frame_that_claims_too_much_ends_the_link() {
 async fn a_message_on_the_wrong_substream_is_dropped() {
     let (mut victim, _peer, mut control) = accepted(Identity::generate()).await;
     let delta = Payload(Bytes::from_static(b"bulk"));
-    let bulk = wire::encode(&Message::Sync(SyncMessage::Push { session: 1, delta }));
-    say(&mut victim, &mut control, &[bulk, wire::encode(&ping(1))].concat()).await;
+    let bulk = encoded(&Message::Sync(SyncMessage::Push { session: 1, delta }));
+    say(&mut victim, &mut control, &[bulk, encoded(&ping(1))].concat()).await;
     victim.until("the sound one", |v| v.messages().len() == 1).await;
     assert_eq!(victim.messages(), [&ping(1)]);
     assert_eq!(victim.driver.metrics().malformed.get(), 1);
@@ -310,9 +316,30 @@ async fn a_forged_record_inside_a_message_is_dropped() {
     let forged = NodeRecord { addresses: vec!["/ip4/192.0.2.1/tcp/1".into()], ..good.clone() };
     let sample =
         |record: &NodeRecord| Message::View(ViewMessage::ProbeReply { sample: vec![record.clone()] });
-    let said = [wire::encode(&sample(&forged)), wire::encode(&sample(&good))].concat();
+    let said = [encoded(&sample(&forged)), encoded(&sample(&good))].concat();
     say(&mut victim, &mut control, &said).await;
     victim.until("the sound one", |v| v.messages().len() == 1).await;
     assert_eq!(victim.messages(), [&sample(&good)]);
     assert_eq!(victim.driver.metrics().bad_record.get(), 1);
+}
+
+/// A frame of a kind that no version has yet, soundly made.
+fn from_the_future(body: &[u8]) -> Vec<u8> {
+    let checked = [&[0xee, 1][..], body].concat();
+    let checksum = &blake3::hash(&checked).as_bytes()[..4];
+    [&[checked.len() as u8 + 4], checksum, &checked].concat()
+}
+
+/// More of them than any number of offences that a peer is forgiven, and the link goes on.
+#[tokio::test]
+async fn unknown_kinds_are_skipped_and_counted_and_never_punished() {
+    let (mut victim, _peer, mut control) = accepted(Identity::generate()).await;
+    let flood = from_the_future(b"news").repeat(1000);
+    say(&mut victim, &mut control, &[flood, encoded(&ping(1))].concat()).await;
+    victim.until("the known one", |v| v.messages().len() == 1).await;
+    assert_eq!(victim.messages(), [&ping(1)]);
+    let metrics = victim.driver.metrics();
+    assert_eq!((metrics.unknown(Class::Control).get(), metrics.malformed.get()), (1000, 0));
+    assert_eq!(metrics.traffic.received(Class::Control).frames.get(), 1001);
+    assert!(victim.disconnected().is_none() && metrics.banned.get() == 0);
 }

@@ -1,6 +1,6 @@
 //! What a driver is started with.
 
-use starling_proto::NodeRecord;
+use starling_proto::{NodeRecord, wire::Protocol};
 
 use crate::Identity;
 
@@ -32,6 +32,8 @@ pub struct DriverConfig {
     /// Multiaddresses to listen on (`/ip4/0.0.0.0/tcp/7400`, `/ip4/0.0.0.0/udp/7400/quic-v1`).
     /// Port 0 lets the system choose.
     pub listen: Vec<String>,
+    /// What this node speaks: [`Protocol::CURRENT`], outside of tests of upgrades.
+    pub protocol: Protocol,
     /// What a peer must know to be let in.
     pub network: Network,
     /// This node's own statement, told to every peer. Its id and signature are filled in.

@@ -71,8 +71,6 @@ pub struct Driver {
     listen_addresses: Vec<Multiaddr>,
     /// Told before anything new.
     pending: VecDeque<Event>,
-    /// The rumor encoded last: the same one goes to several peers in a row.
-    last_rumor: Option<(Message, Bytes)>,
 }
 
 impl Driver {
@@ -92,7 +90,6 @@ impl Driver {
             identity: config.identity,
             listen_addresses: Vec::new(),
             pending: VecDeque::new(),
-            last_rumor: None,
         };
         for address in &config.listen {
             driver.listen(address).await?;
@@ -224,39 +221,33 @@ impl Driver {
         self.swarm.behaviour_mut().tell(Event::Unreachable { peer, address, reason });
     }
 
-    /// Queues a message. Never blocks. Without a link to the peer the message is dropped: its
-    /// `Disconnected` was told or is about to be. A full queue drops it too, counts it, and tells
-    /// [`Event::Shed`].
-    pub fn send(&mut self, peer: NodeId, message: &Message) {
+    /// Queues a message for several peers, encoded once for each version of the protocol among them.
+    /// Never blocks. Without a link to a peer the message to it is dropped: its `Disconnected` was
+    /// reported or is about to be. A full queue drops it too, counts it, and reports [`Event::Shed`]. A
+    /// message that a peer's version does not have is counted and not sent.
+    pub fn send(&mut self, peers: &[NodeId], message: &Message) {
         let class = message.class();
-        let frame = self.encode(class, message);
-        if frame.len() > wire::frame_max(class) {
-            // Its receiver would take it for an attack.
-            tracing::error!(bytes = frame.len(), ?class, "message is larger than its class allows: dropped");
-            return;
-        }
         let behaviour = self.swarm.behaviour_mut();
-        let Some(pushed) = behaviour.links.outbox(&peer).map(|outbox| outbox.push(class, frame)) else {
-            return;
-        };
-        if let Pushed::Shed { first } = pushed {
-            behaviour.metrics().shed(class).add(1);
-            if first {
-                behaviour.tell(Event::Shed { peer, class });
-            }
-        }
-    }
-
-    fn encode(&mut self, class: Class, message: &Message) -> Bytes {
-        if class != Class::Rumor {
-            return wire::encode(message);
-        }
-        match &self.last_rumor {
-            Some((last, frame)) if last == message => frame.clone(),
-            _ => {
-                let frame = wire::encode(message);
-                self.last_rumor = Some((message.clone(), frame.clone()));
-                frame
+        let mut encoded: Vec<(u8, Option<Bytes>)> = Vec::new();
+        for peer in peers {
+            let Some((outbox, version)) = behaviour.links.outbox(peer) else { continue };
+            let frame = match encoded.iter().find(|(known, _)| *known == version) {
+                Some((_, frame)) => frame.clone(),
+                None => {
+                    let frame = encode(message, version);
+                    encoded.push((version, frame.clone()));
+                    frame
+                }
+            };
+            let Some(frame) = frame else {
+                behaviour.metrics().unspoken.add(1);
+                continue;
+            };
+            if let Pushed::Shed { first } = outbox.push(class, frame) {
+                behaviour.metrics().shed(class).add(1);
+                if first {
+                    behaviour.tell(Event::Shed { peer: *peer, class });
+                }
             }
         }
     }
@@ -292,4 +283,16 @@ impl Driver {
     pub fn traffic(&self, peer: NodeId) -> Option<Arc<Traffic>> {
         self.swarm.behaviour().links.traffic(&peer)
     }
+}
+
+/// The frame; `None` if the version does not have the message, or no version may carry it.
+fn encode(message: &Message, version: u8) -> Option<Bytes> {
+    let class = message.class();
+    let frame = wire::encode(message, version)?;
+    let fits = frame.len() <= wire::frame_max(class);
+    if !fits {
+        // Its receiver would take it for an attack.
+        tracing::error!(bytes = frame.len(), ?class, "message is larger than its class allows: dropped");
+    }
+    fits.then_some(frame)
 }

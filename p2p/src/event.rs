@@ -1,6 +1,6 @@
 //! What a driver tells its caller.
 
-use starling_proto::{Class, Message, NodeId, NodeRecord};
+use starling_proto::{Class, Message, NodeId, NodeRecord, wire::Negotiated};
 
 /// Something happened on the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Event {
         peer: NodeId,
         /// Its own statement, verified to be signed by it.
         record: NodeRecord,
+        /// The version and the features that the two nodes speak.
+        negotiated: Negotiated,
         /// The address given to [`crate::Driver::dial_address`], if that is where the link came from.
         dialed: Option<String>,
     },

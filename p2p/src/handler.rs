@@ -21,14 +21,14 @@ use libp2p::{
     },
 };
 use starling_proto::{
-    Class, Message, NodeId, NodeRecord,
+    Class, Message, NodeId,
     wire::{self, WireError},
 };
 use tokio::time::{Sleep, sleep};
 
 use crate::{
     Metrics, Traffic,
-    handshake::{self, Credentials, HandshakeError, Side},
+    handshake::{self, Accepted, Credentials, HandshakeError, Side},
     outbox::{Order, Outbox},
     records::Verified,
     substream::{Received, Substream},
@@ -55,10 +55,13 @@ pub(crate) struct Shared {
 /// What a connection tells the behaviour.
 #[derive(Debug)]
 pub(crate) enum FromLink {
-    /// The handshake succeeded; the peer's record.
-    Up(Box<NodeRecord>),
+    /// The handshake succeeded.
+    Up(Box<Accepted>),
     /// The peer says something.
     Message(Message),
+    /// A frame was skipped whose kind or version this node does not know. Reported, so that a flood of
+    /// them waits for its turn like messages do.
+    Skipped(Class),
     /// The peer sent something it should not have.
     Offence(Offence),
     /// The peer is closing the connection, and will have sent everything it had.
@@ -146,9 +149,9 @@ impl OutboundUpgrade<Stream> for Protocols {
     }
 }
 
-/// What the handshake's future gives back: the control stream, the peer's record, and what to send
-/// before any frame.
-type Shaken = Result<(Stream, NodeRecord, Vec<u8>), HandshakeError>;
+/// What the handshake's future gives back: the control stream, the peer, and what to send before any
+/// frame.
+type Shaken = Result<(Stream, Accepted, Vec<u8>), HandshakeError>;
 type Event = ConnectionHandlerEvent<Protocols, (), FromLink>;
 
 enum Phase {
@@ -228,11 +231,11 @@ impl Handler {
     fn on_control_stream(&mut self, mut stream: Stream) {
         let (mine, peer, side) = (self.credentials.clone(), self.peer, self.side);
         self.phase = Phase::Shaking(Box::pin(async move {
-            let (record, last) = match side {
+            let (accepted, last) = match side {
                 Side::Dialer => (handshake::dial(&mut stream, &mine, peer).await?, Vec::new()),
                 Side::Listener => handshake::listen(&mut stream, &mine, peer).await?,
             };
-            Ok((stream, record, last))
+            Ok((stream, accepted, last))
         }));
     }
 
@@ -265,14 +268,14 @@ impl Handler {
         let Phase::Shaking(shaking) = &mut self.phase else { return Poll::Pending };
         match ready!(shaking.as_mut().poll(cx)) {
             Err(error) => self.end(End::Handshake(error)),
-            Ok((stream, record, last)) => {
+            Ok((stream, accepted, last)) => {
                 self.substreams[Class::Control as usize] = Some(Substream::new(Class::Control, stream, last));
                 self.phase = Phase::Up;
                 self.deadline = None;
                 if self.side == Side::Dialer {
                     self.to_open = vec![Class::Sync, Class::Rumor, Class::Strong];
                 }
-                Poll::Ready(Event::NotifyBehaviour(FromLink::Up(Box::new(record))))
+                Poll::Ready(Event::NotifyBehaviour(FromLink::Up(Box::new(accepted))))
             }
         }
     }
@@ -344,6 +347,9 @@ impl Handler {
         self.shared.metrics.traffic.received(class).count(frame.len());
         let message = match wire::decode(class, frame) {
             Ok(message) => message,
+            Err(WireError::Unknown { .. }) => {
+                return Poll::Ready(Event::NotifyBehaviour(FromLink::Skipped(class)));
+            }
             Err(error) => return self.offence(Offence::Frame(error)),
         };
         let mut verified = self.shared.verified.lock().unwrap_or_else(PoisonError::into_inner);

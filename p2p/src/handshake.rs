@@ -1,30 +1,31 @@
-//! What two nodes say inside the encrypted channel before anything else: that they speak the same
-//! version, belong to the same network, and hold its secret. Then they exchange their records.
+//! What two nodes say inside the encrypted channel before anything else: which versions of the
+//! protocol they speak, that they belong to the same network, and that they hold its secret. Then they
+//! exchange their records.
 //!
 //! ```text
-//! dialer                                  listener
-//! Hello (version, network, nonce)   ->
-//!                                   <-    Hello (version, network, nonce)
-//! Proof (a MAC per secret, record)  ->
-//!                                   <-    Proof (a MAC per secret, record) | Refused
+//! dialer                                              listener
+//! Hello (versions, features, network, nonce)   ->
+//!                                              <-     Hello (versions, features, network, nonce)
+//! Proof (a MAC per secret, record)             ->
+//!                                              <-     Proof (a MAC per secret, record) | Refused
 //! ```
 //!
-//! A MAC is keyed by a secret and covers the version, the network, both nodes' keys, both nonces
-//! and the side that speaks: it can be neither replayed, nor reflected, nor relayed to a third
-//! node. The keys are those that the encrypted channel has authenticated. The listener proves
+//! Both sides speak the highest common version, and the features that both have. A MAC is keyed by a
+//! secret and covers both hellos byte for byte, both nodes' keys and the side that speaks: a proof can
+//! be neither replayed, nor reflected, nor relayed to a third node, and a hello that was changed on
+//! its way (to lower the version, say) makes it invalid. The keys are those that the encrypted channel has authenticated. The listener proves
 //! itself only to a dialer that has. Nothing in it helps to guess a secret of 256 random bits.
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use starling_proto::wire::handshake::{Answer, Hello, PART_BYTES_MAX, PartError, Proof};
-use starling_proto::{NodeId, NodeRecord, wire};
+use starling_proto::wire::handshake::{Answer, Greeting, Hello, PART_BYTES_MAX, PartError, Proof};
+use starling_proto::wire::{Negotiated, Protocol};
+use starling_proto::{NodeId, NodeRecord};
 use thiserror::Error;
 
 use crate::{Network, SECRETS_MAX, verify_record};
 
-/// Version of everything two nodes say to each other.
-pub const PROTOCOL_VERSION: u8 = wire::VERSION;
 /// Keeps these MACs apart from every other use of the secret.
-const DOMAIN: &str = "starling handshake v1";
+const DOMAIN: &str = "starling handshake v2";
 
 /// Which side of the connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +40,31 @@ pub(crate) enum Side {
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
     pub(crate) me: NodeId,
+    pub(crate) protocol: Protocol,
     pub(crate) network: Network,
     /// Signed.
     pub(crate) record: NodeRecord,
 }
 
+/// A peer whose handshake succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// Verified to be its own.
+    pub(crate) record: NodeRecord,
+    /// What to speak with it.
+    pub(crate) negotiated: Negotiated,
+}
+
 /// Why two nodes do not talk.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HandshakeError {
-    /// They would not understand each other.
-    #[error(
-        "peer speaks version {theirs} of the protocol, this node version {PROTOCOL_VERSION}: upgrade the older one"
-    )]
-    WrongVersion {
+    /// The two nodes have no version of the protocol in common.
+    #[error("peer speaks {theirs} of the protocol, this node {ours}: upgrade {}", older(*ours, *theirs))]
+    NoCommonVersion {
+        /// This node's.
+        ours: Protocol,
         /// The peer's.
-        theirs: u8,
+        theirs: Protocol,
     },
     /// The peer belongs elsewhere.
     #[error("peer belongs to another network: check the join ticket")]
@@ -75,6 +86,10 @@ pub enum HandshakeError {
     TimedOut,
 }
 
+fn older(ours: Protocol, theirs: Protocol) -> &'static str {
+    if ours.max < theirs.min { "this node" } else { "the peer" }
+}
+
 impl From<std::io::Error> for HandshakeError {
     fn from(error: std::io::Error) -> Self {
         Self::Broken(error.to_string())
@@ -84,7 +99,6 @@ impl From<std::io::Error> for HandshakeError {
 impl From<PartError> for HandshakeError {
     fn from(error: PartError) -> Self {
         match error {
-            PartError::Version { theirs } => Self::WrongVersion { theirs },
             PartError::Hello => Self::Malformed("it did not say hello"),
             PartError::Proof => Self::Malformed("its proof cannot be read"),
             PartError::Record => Self::BadRecord,
@@ -92,29 +106,28 @@ impl From<PartError> for HandshakeError {
     }
 }
 
-/// What every MAC of one connection covers.
+/// What every MAC of one connection covers, each in the order of [`Side`].
 struct Transcript {
-    network: [u8; 16],
-    /// In the order of [`Side`].
     nodes: [NodeId; 2],
-    nonces: [[u8; 32]; 2],
+    /// As sent, with whatever a later version has added to them.
+    hellos: [Vec<u8>; 2],
 }
 
 impl Transcript {
-    fn new(mine: &Credentials, side: Side, peer: NodeId, nonce: [u8; 32], their_nonce: [u8; 32]) -> Self {
-        let (mut nodes, mut nonces) = ([mine.me, peer], [nonce, their_nonce]);
+    fn new(mine: &Credentials, side: Side, peer: NodeId, hello: Vec<u8>, their_hello: Vec<u8>) -> Self {
+        let (mut nodes, mut hellos) = ([mine.me, peer], [hello, their_hello]);
         if side == Side::Listener {
             nodes.reverse();
-            nonces.reverse();
+            hellos.reverse();
         }
-        Self { network: mine.network.id, nodes, nonces }
+        Self { nodes, hellos }
     }
 
     fn mac(&self, secret: &[u8; 32], speaker: Side) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key(DOMAIN, secret));
-        hasher.update(&[PROTOCOL_VERSION, speaker as u8]).update(&self.network);
-        for (node, nonce) in self.nodes.iter().zip(&self.nonces) {
-            hasher.update(&node.0).update(nonce);
+        hasher.update(&[speaker as u8]);
+        for (node, hello) in self.nodes.iter().zip(&self.hellos) {
+            hasher.update(&node.0).update(&(hello.len() as u64).to_le_bytes()).update(hello);
         }
         hasher.finalize()
     }
@@ -136,14 +149,20 @@ impl Credentials {
         self.network.secrets.iter().take(SECRETS_MAX)
     }
 
-    fn hello(&self, nonce: [u8; 32]) -> Hello {
-        Hello { network: self.network.id, nonce }
+    fn hello(&self, nonce: [u8; 32]) -> Vec<u8> {
+        Hello { protocol: self.protocol, network: self.network.id, nonce }.encode()
     }
 
-    /// The peer's nonce, if it belongs here.
-    fn check_hello(&self, part: &[u8]) -> Result<[u8; 32], HandshakeError> {
-        let hello = Hello::decode(part)?;
-        if hello.network == self.network.id { Ok(hello.nonce) } else { Err(HandshakeError::WrongNetwork) }
+    /// What to speak with the peer, if it belongs here.
+    fn check_hello(&self, part: &[u8]) -> Result<Negotiated, HandshakeError> {
+        let no_common = |theirs| HandshakeError::NoCommonVersion { ours: self.protocol, theirs };
+        match Hello::decode(part, self.protocol)? {
+            Greeting::Elsewhere(theirs) => Err(no_common(theirs)),
+            Greeting::Hello(hello) if hello.network != self.network.id => Err(HandshakeError::WrongNetwork),
+            Greeting::Hello(hello) => {
+                self.protocol.negotiate(hello.protocol).ok_or(no_common(hello.protocol))
+            }
+        }
     }
 }
 
@@ -151,19 +170,20 @@ fn is_own_record(record: &NodeRecord, peer: NodeId) -> bool {
     record.id == peer && verify_record(record)
 }
 
-/// The dialer's part. Returns the listener's record.
+/// The dialer's part. Returns the listener.
 pub(crate) async fn dial<S>(
     stream: &mut S,
     mine: &Credentials,
     peer: NodeId,
-) -> Result<NodeRecord, HandshakeError>
+) -> Result<Accepted, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let nonce = rand::random();
-    write_part(stream, &mine.hello(nonce).encode()).await?;
-    let their_nonce = mine.check_hello(&read_part(stream).await?)?;
-    let transcript = Transcript::new(mine, Side::Dialer, peer, nonce, their_nonce);
+    let hello = mine.hello(rand::random());
+    write_part(stream, &hello).await?;
+    let their_hello = read_part(stream).await?;
+    let negotiated = mine.check_hello(&their_hello)?;
+    let transcript = Transcript::new(mine, Side::Dialer, peer, hello, their_hello);
     write_part(stream, &transcript.prove(mine, Side::Dialer).encode()).await?;
     let proof = match Answer::decode(&read_part(stream).await?)? {
         Answer::Proof(proof) => proof,
@@ -176,28 +196,28 @@ where
     if !is_own_record(&proof.record, peer) {
         return Err(HandshakeError::BadRecord);
     }
-    Ok(proof.record)
+    Ok(Accepted { record: proof.record, negotiated })
 }
 
-/// The listener's part. Returns the dialer's record, and the last part, which the caller sends:
+/// The listener's part. Returns the dialer, and the last part, which the caller sends:
 /// whoever receives it may count on this side being ready.
 pub(crate) async fn listen<S>(
     stream: &mut S,
     mine: &Credentials,
     peer: NodeId,
-) -> Result<(NodeRecord, Vec<u8>), HandshakeError>
+) -> Result<(Accepted, Vec<u8>), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let their_hello = read_part(stream).await?;
-    let nonce = rand::random();
+    let hello = mine.hello(rand::random());
     // Answered even if it is of another version or network, so that the dialer learns which.
-    write_part(stream, &mine.hello(nonce).encode()).await?;
-    let their_nonce = match mine.check_hello(&their_hello) {
-        Ok(nonce) => nonce,
+    write_part(stream, &hello).await?;
+    let negotiated = match mine.check_hello(&their_hello) {
+        Ok(negotiated) => negotiated,
         Err(error) => return refuse(stream, None, error).await,
     };
-    let transcript = Transcript::new(mine, Side::Listener, peer, nonce, their_nonce);
+    let transcript = Transcript::new(mine, Side::Listener, peer, hello, their_hello);
     let proof = match Proof::decode(&read_part(stream).await?) {
         Ok(proof) => proof,
         Err(PartError::Record) => {
@@ -212,7 +232,7 @@ where
         return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
     }
     let answer = Answer::Proof(transcript.prove(mine, Side::Listener));
-    Ok((proof.record, frame(&answer.encode())))
+    Ok((Accepted { record: proof.record, negotiated }, frame(&answer.encode())))
 }
 
 /// Says why not, and leaves it to the dialer to close: closing first could overtake the answer.
@@ -259,7 +279,7 @@ async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Hand
 mod tests {
     use futures::future::join;
     use proptest::prelude::*;
-    use starling_proto::Role;
+    use starling_proto::{Role, wire::Features};
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
     use super::*;
@@ -283,32 +303,108 @@ mod tests {
             signature: Vec::new(),
         };
         identity.sign(&mut record);
-        Credentials { me: record.id, network: Network { id: [1; 16], secrets: vec![[secret; 32]] }, record }
+        let network = Network { id: [1; 16], secrets: vec![[secret; 32]] };
+        Credentials { me: record.id, protocol: Protocol::CURRENT, network, record }
+    }
+
+    type Outcome = Result<Accepted, HandshakeError>;
+
+    /// A whole handshake between two nodes that speak these versions: what each side learns.
+    async fn between(mine: &Credentials, theirs: &Credentials) -> (Outcome, Outcome) {
+        let (mut dialer, mut listener) = pipe();
+        let listening = async {
+            let (accepted, last) = listen(&mut listener, theirs, mine.me).await?;
+            listener.write_all(&last).await?;
+            Ok(accepted)
+        };
+        let dialing = async {
+            let result = dial(&mut dialer, mine, theirs.me).await;
+            dialer.close().await.expect("closes");
+            result
+        };
+        join(dialing, listening).await
     }
 
     #[tokio::test]
-    async fn both_sides_learn_the_other_ones_record() {
-        let (a, b) = (Identity::generate(), Identity::generate());
-        let (mine, theirs) = (credentials(&a, 1), credentials(&b, 1));
-        let (mut dialer, mut listener) = pipe();
-        let listening = async {
-            let (record, last) = listen(&mut listener, &theirs, a.node_id()).await.expect("agrees");
-            listener.write_all(&last).await.expect("writes");
-            record
+    async fn both_sides_learn_the_other_ones_record_and_the_highest_common_version() {
+        let (mut mine, mut theirs) =
+            (credentials(&Identity::generate(), 1), credentials(&Identity::generate(), 1));
+        mine.protocol = Protocol { min: 2, max: 4, features: Features(0b011) };
+        theirs.protocol = Protocol { min: 3, max: 9, features: Features(0b110) };
+        let (dialer, listener) = between(&mine, &theirs).await;
+        let negotiated = Negotiated { version: 4, features: Features(0b010) };
+        assert_eq!(dialer, Ok(Accepted { record: theirs.record.clone(), negotiated }));
+        assert_eq!(listener, Ok(Accepted { record: mine.record.clone(), negotiated }));
+    }
+
+    #[tokio::test]
+    async fn nodes_without_a_common_version_name_both_ranges_and_the_older_node() {
+        let (mut mine, mut theirs) =
+            (credentials(&Identity::generate(), 1), credentials(&Identity::generate(), 1));
+        let speaks = |min, max| Protocol { min, max, features: Features(0) };
+        (mine.protocol, theirs.protocol) = (speaks(2, 4), speaks(5, 7));
+        let (dialer, listener) = between(&mine, &theirs).await;
+        assert_eq!(
+            dialer.expect_err("no common version").to_string(),
+            "peer speaks versions 5 to 7 of the protocol, this node versions 2 to 4: upgrade this node"
+        );
+        assert_eq!(
+            listener.expect_err("no common version").to_string(),
+            "peer speaks versions 2 to 4 of the protocol, this node versions 5 to 7: upgrade the peer"
+        );
+    }
+
+    /// A node in the middle of the encrypted channel does not exist; one that replaces a hello all the
+    /// same (a bug in the channel, say) ends the handshake.
+    #[tokio::test]
+    async fn a_hello_that_was_changed_on_its_way_ends_the_handshake() {
+        let (mut mine, mut theirs) =
+            (credentials(&Identity::generate(), 1), credentials(&Identity::generate(), 1));
+        mine.protocol = Protocol { min: 2, max: 3, features: Features(1) };
+        theirs.protocol = mine.protocol;
+        let lowered = |part: Vec<u8>| {
+            let Ok(Greeting::Hello(hello)) = Hello::decode(&part, mine.protocol) else {
+                panic!("a node's own hello is read")
+            };
+            let protocol = Protocol { max: 2, ..hello.protocol };
+            Hello { protocol, ..hello }.encode()
         };
-        let (result, heard) = join(dial(&mut dialer, &mine, b.node_id()), listening).await;
-        assert_eq!(result, Ok(theirs.record.clone()));
-        assert_eq!(heard, mine.record);
+        let padded = |part: Vec<u8>| [&part[..], b"added"].concat();
+        let changes: [&dyn Fn(Vec<u8>) -> Vec<u8>; 2] = [&lowered, &padded];
+        for change in changes {
+            let ((mut dialer, mut near), (mut far, mut listener)) = (pipe(), pipe());
+            let middle = async {
+                let hello = change(read_part(&mut near).await.expect("a hello"));
+                write_part(&mut far, &hello).await.expect("writes");
+                for _ in 0..2 {
+                    let answer = read_part(&mut far).await.expect("a part");
+                    write_part(&mut near, &answer).await.expect("writes");
+                    if let Ok(part) = read_part(&mut near).await {
+                        write_part(&mut far, &part).await.expect("writes");
+                    }
+                }
+                far.close().await.expect("closes");
+            };
+            let dialing = async {
+                let result = dial(&mut dialer, &mine, theirs.me).await;
+                dialer.close().await.expect("closes");
+                result
+            };
+            let listening = listen(&mut listener, &theirs, mine.me);
+            let (dialed, (listened, ())) = join(dialing, join(listening, middle)).await;
+            assert_eq!(dialed, Err(HandshakeError::WrongSecret));
+            assert_eq!(listened.map(|(accepted, _)| accepted), Err(HandshakeError::WrongSecret));
+        }
     }
 
     /// A listener without the secret, whose proof is made by `forge` out of the dialer's.
-    async fn against(forge: impl FnOnce(Proof, NodeRecord) -> Proof) -> Result<NodeRecord, HandshakeError> {
+    async fn against(forge: impl FnOnce(Proof, NodeRecord) -> Proof) -> Outcome {
         let (a, b) = (Identity::generate(), Identity::generate());
         let (mine, theirs) = (credentials(&a, 1), credentials(&b, 2));
         let (mut dialer, mut listener) = pipe();
         let listening = async {
             read_part(&mut listener).await.expect("hello");
-            write_part(&mut listener, &theirs.hello([5; 32]).encode()).await.expect("hello");
+            write_part(&mut listener, &theirs.hello([5; 32])).await.expect("hello");
             let proof = Proof::decode(&read_part(&mut listener).await.expect("proof")).expect("proof");
             let answer = Answer::Proof(forge(proof, theirs.record.clone()));
             write_part(&mut listener, &answer.encode()).await.expect("answer");
@@ -341,22 +437,19 @@ mod tests {
         };
         let (result, heard) = join(dialing, listening).await;
         assert_eq!(result, Err(HandshakeError::WrongSecret));
-        assert_eq!(heard.map(|(record, _)| record), Err(HandshakeError::WrongSecret));
+        assert_eq!(heard.map(|(accepted, _)| accepted), Err(HandshakeError::WrongSecret));
     }
 
     #[test]
     fn a_mac_depends_on_everything_it_covers() {
-        let base = || Transcript {
-            network: [1; 16],
-            nodes: [NodeId([2; 32]), NodeId([3; 32])],
-            nonces: [[4; 32], [5; 32]],
-        };
+        let base =
+            || Transcript { nodes: [NodeId([2; 32]), NodeId([3; 32])], hellos: [vec![4; 66], vec![5; 66]] };
         let secret = [6; 32];
         let mac = base().mac(&secret, Side::Dialer);
         let swapped = Transcript { nodes: [NodeId([3; 32]), NodeId([2; 32])], ..base() };
-        let replayed = Transcript { nonces: [[5; 32], [4; 32]], ..base() };
-        let elsewhere = Transcript { network: [9; 16], ..base() };
-        for other in [swapped, replayed, elsewhere] {
+        let replayed = Transcript { hellos: [vec![5; 66], vec![4; 66]], ..base() };
+        let longer = Transcript { hellos: [vec![4; 67], vec![5; 66]], ..base() };
+        for other in [swapped, replayed, longer] {
             assert_ne!(mac, other.mac(&secret, Side::Dialer));
         }
         assert_ne!(mac, base().mac(&secret, Side::Listener));
@@ -376,7 +469,7 @@ mod tests {
                 let (me, peer) = (Identity::generate(), Identity::generate());
                 let mine = credentials(&me, 1);
                 let (mut near, mut far) = pipe();
-                let mut said = if says_hello { frame(&mine.hello([1; 32]).encode()) } else { Vec::new() };
+                let mut said = if says_hello { frame(&mine.hello([1; 32])) } else { Vec::new() };
                 said.extend(if is_framed { frame(&bytes) } else { bytes });
                 far.write_all(&said).await.expect("fits the pipe");
                 far.close().await.expect("closes");

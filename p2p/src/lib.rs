@@ -22,6 +22,6 @@ mod transport;
 pub use config::{DriverConfig, Limits, Network, SECRETS_MAX};
 pub use driver::{Driver, DriverError};
 pub use event::Event;
-pub use handshake::{HandshakeError, PROTOCOL_VERSION};
+pub use handshake::HandshakeError;
 pub use identity::{Identity, IdentityError, node_id, peer_id, verify_record};
 pub use metrics::{Counter, Flow, Metrics, Traffic};

@@ -9,10 +9,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use libp2p::swarm::ConnectionId;
-use starling_proto::{NodeId, NodeRecord};
+use starling_proto::NodeId;
 
 use crate::{
     Traffic,
+    handshake::Accepted,
     outbox::{Order, Outbox},
 };
 
@@ -29,6 +30,8 @@ struct Peer {
     links: Vec<Link>,
     /// The caller was told of a link, with the peer in this incarnation.
     announced: Option<u64>,
+    /// Version of the protocol that the link speaks.
+    version: u8,
     /// The caller asked for the end of the link, or the peer was cut off: why.
     closing: Option<String>,
     traffic: Arc<Traffic>,
@@ -93,7 +96,7 @@ impl Links {
     }
 
     /// A connection's handshake succeeded.
-    pub(crate) fn came_up(&mut self, node: NodeId, id: ConnectionId, record: &NodeRecord) -> CameUp {
+    pub(crate) fn came_up(&mut self, node: NodeId, id: ConnectionId, accepted: &Accepted) -> CameUp {
         let Some(peer) = self.peers.get_mut(&node) else { return CameUp::Another };
         let Some(at) = peer.links.iter().position(|link| link.id == id) else { return CameUp::Another };
         let mut link = peer.links.remove(at);
@@ -103,11 +106,13 @@ impl Links {
         peer.links.insert(older, link);
         let older = &mut peer.links[..older];
 
-        let Some(incarnation) = peer.announced.replace(record.incarnation) else { return CameUp::New };
+        peer.version = accepted.negotiated.version;
+        let started = accepted.record.incarnation;
+        let Some(incarnation) = peer.announced.replace(started) else { return CameUp::New };
         if let Some(reason) = peer.closing.take() {
             return CameUp::Instead { reason, dead: Vec::new() };
         }
-        if incarnation != record.incarnation {
+        if incarnation != started {
             for link in older.iter_mut() {
                 link.state = State::Leaving;
             }
@@ -168,11 +173,12 @@ impl Links {
         true
     }
 
-    /// What messages for the peer go into: the newest connection's outbox. Before the handshake of
-    /// a connection that takes a link over, they wait there.
-    pub(crate) fn outbox(&self, node: &NodeId) -> Option<&Outbox> {
+    /// What messages for the peer go into, and the version of the protocol that they are encoded in: the
+    /// newest connection's outbox. Before the handshake of a connection that takes a link over, they
+    /// wait there; it is one with the same process, which speaks the same versions.
+    pub(crate) fn outbox(&self, node: &NodeId) -> Option<(&Outbox, u8)> {
         let peer = self.peers.get(node).filter(|peer| peer.announced.is_some() && peer.closing.is_none())?;
-        Some(&peer.current()?.outbox)
+        Some((&peer.current()?.outbox, peer.version))
     }
 
     /// The caller knows of a link that is not being closed.
@@ -188,7 +194,7 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
-    use starling_proto::{Class, Role};
+    use starling_proto::{Class, NodeRecord, Role, wire::Negotiated};
 
     use super::*;
     use crate::Limits;
@@ -196,9 +202,11 @@ mod tests {
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
 
-    fn record(id: NodeId, incarnation: u64) -> NodeRecord {
-        let (name, addresses, signature) = Default::default();
-        NodeRecord { id, incarnation, revision: 0, role: Role::Replica, name, addresses, signature }
+    fn accepted(id: NodeId, incarnation: u64) -> Accepted {
+        let (name, addresses, signature, features) = Default::default();
+        let record =
+            NodeRecord { id, incarnation, revision: 0, role: Role::Replica, name, addresses, signature };
+        Accepted { record, negotiated: Negotiated { version: 2, features } }
     }
 
     fn id(n: usize) -> ConnectionId {
@@ -222,10 +230,10 @@ mod tests {
     fn the_lower_node_keeps_the_newest_and_the_higher_one_waits() {
         for (me, peer, expected) in [(LOW, HIGH, Order::Close), (HIGH, LOW, Order::CloseLater)] {
             let (mut links, outboxes) = links(me, peer, 2);
-            assert_eq!(links.came_up(peer, id(1), &record(peer, 1)), CameUp::New);
-            assert_eq!(links.came_up(peer, id(0), &record(peer, 1)), CameUp::Another);
+            assert_eq!(links.came_up(peer, id(1), &accepted(peer, 1)), CameUp::New);
+            assert_eq!(links.came_up(peer, id(0), &accepted(peer, 1)), CameUp::Another);
             assert_eq!((order(&outboxes[1]), order(&outboxes[0])), (expected, Order::Keep));
-            assert!(std::ptr::eq(links.outbox(&peer).expect("a link"), &raw const *outboxes[0]));
+            assert!(std::ptr::eq(links.outbox(&peer).expect("a link").0, &raw const *outboxes[0]));
             assert_eq!(links.closed(peer, id(1), "gone".into()), None);
             assert_eq!(links.closed(peer, id(0), "gone".into()), Some("gone".into()));
             assert!(links.peers.is_empty());
@@ -235,8 +243,8 @@ mod tests {
     #[test]
     fn the_higher_node_keeps_the_older_connection_if_the_lower_one_does() {
         let (mut links, outboxes) = links(HIGH, LOW, 2);
-        links.came_up(LOW, id(0), &record(LOW, 1));
-        links.came_up(LOW, id(1), &record(LOW, 1));
+        links.came_up(LOW, id(0), &accepted(LOW, 1));
+        links.came_up(LOW, id(1), &accepted(LOW, 1));
         assert_eq!(order(&outboxes[0]), Order::CloseLater);
         outboxes[1].push(Class::Control, "said on the newest".into());
         links.peer_closes(LOW, id(1));
@@ -249,28 +257,28 @@ mod tests {
     #[test]
     fn a_link_lives_on_while_the_connection_that_takes_over_shakes_hands() {
         let (mut links, outboxes) = links(HIGH, LOW, 2);
-        links.came_up(LOW, id(0), &record(LOW, 1));
+        links.came_up(LOW, id(0), &accepted(LOW, 1));
         links.peer_closes(LOW, id(0));
         assert_eq!(links.closed(LOW, id(0), "closed".into()), None);
-        assert!(std::ptr::eq(links.outbox(&LOW).expect("a link"), &raw const *outboxes[1]));
-        assert_eq!(links.came_up(LOW, id(1), &record(LOW, 1)), CameUp::Another);
+        assert!(std::ptr::eq(links.outbox(&LOW).expect("a link").0, &raw const *outboxes[1]));
+        assert_eq!(links.came_up(LOW, id(1), &accepted(LOW, 1)), CameUp::Another);
         assert!(links.is_connected(&LOW));
     }
 
     #[test]
     fn a_link_that_breaks_is_gone_whatever_shakes_hands() {
         let (mut links, _outboxes) = links(HIGH, LOW, 2);
-        links.came_up(LOW, id(0), &record(LOW, 1));
+        links.came_up(LOW, id(0), &accepted(LOW, 1));
         assert_eq!(links.closed(LOW, id(0), "reset".into()), Some("reset".into()));
         assert!(links.outbox(&LOW).is_none());
-        assert_eq!(links.came_up(LOW, id(1), &record(LOW, 1)), CameUp::New);
+        assert_eq!(links.came_up(LOW, id(1), &accepted(LOW, 1)), CameUp::New);
     }
 
     #[test]
     fn a_restarted_peer_is_another_link() {
         let (mut links, _outboxes) = links(HIGH, LOW, 2);
-        links.came_up(LOW, id(0), &record(LOW, 1));
-        let CameUp::Instead { dead, .. } = links.came_up(LOW, id(1), &record(LOW, 2)) else { panic!() };
+        links.came_up(LOW, id(0), &accepted(LOW, 1));
+        let CameUp::Instead { dead, .. } = links.came_up(LOW, id(1), &accepted(LOW, 2)) else { panic!() };
         assert_eq!(dead, [id(0)]);
         assert_eq!(links.closed(LOW, id(0), "dead".into()), None);
         assert!(links.is_connected(&LOW));
@@ -280,11 +288,11 @@ mod tests {
     fn a_link_closed_by_the_caller_ends_for_its_reason_and_may_begin_anew() {
         let (mut links, outboxes) = links(LOW, HIGH, 2);
         assert!(!links.close(HIGH, "no link yet"));
-        links.came_up(HIGH, id(0), &record(HIGH, 1));
+        links.came_up(HIGH, id(0), &accepted(HIGH, 1));
         assert!(links.close(HIGH, "enough"));
         assert_eq!(order(&outboxes[0]), Order::Close);
         assert!(links.outbox(&HIGH).is_none() && !links.is_connected(&HIGH));
-        let again = links.came_up(HIGH, id(1), &record(HIGH, 1));
+        let again = links.came_up(HIGH, id(1), &accepted(HIGH, 1));
         assert_eq!(again, CameUp::Instead { reason: "enough".into(), dead: Vec::new() });
         assert_eq!(links.closed(HIGH, id(0), "closed".into()), None);
         assert!(links.is_connected(&HIGH));

@@ -61,7 +61,11 @@ pub struct Metrics {
     pub traffic: Traffic,
     /// Messages dropped because their queue was full, by class.
     shed: [Counter; 4],
-    /// Frames that are no message: bad length, version, body, bounds or class.
+    /// Frames of a kind, or of a version of a kind, that this node does not know, skipped, by class.
+    unknown: [Counter; 4],
+    /// Messages not sent because the peer's version of the protocol does not have them.
+    pub unspoken: Counter,
+    /// Frames that are no message: bad length, body, bounds or class.
     pub malformed: Counter,
     /// Frames whose checksum does not match.
     pub bad_checksum: Counter,
@@ -71,7 +75,7 @@ pub struct Metrics {
     pub wrong_secret: Counter,
     /// Handshakes that ended because the peer belongs to another network.
     pub wrong_network: Counter,
-    /// Handshakes that ended because the peer speaks another version.
+    /// Handshakes that ended because the peer speaks none of our versions.
     pub wrong_version: Counter,
     /// Handshakes that failed otherwise: cut short, too slow, malformed.
     pub failed_handshake: Counter,
@@ -91,5 +95,10 @@ impl Metrics {
     /// Messages dropped because the queue of this class was full.
     pub fn shed(&self, class: Class) -> &Counter {
         &self.shed[class as usize]
+    }
+
+    /// Frames of this class that were skipped: a later version of the protocol has them.
+    pub fn unknown(&self, class: Class) -> &Counter {
+        &self.unknown[class as usize]
     }
 }

@@ -5,6 +5,7 @@ use starling_proto::message::{Description, Root};
 use starling_proto::wire::bounds::RECORDS_MAX;
 use starling_proto::{NodeId, NodeRecord, Role};
 
+use crate::strong::Strong;
 use crate::{Core, Counters, Held, Now, PeerStatus, Status};
 
 impl<E: Engine> Core<E> {
@@ -77,6 +78,7 @@ impl<E: Engine> Core<E> {
             session_bytes: sync.delta_bytes_in + sync.delta_bytes_out,
             suspicions: detector.suspicions,
             self_stalls: detector.self_stalls,
+            strong_unknown: self.strong.as_ref().map_or(0, Strong::messages_unknown),
             ..self.counters
         }
     }

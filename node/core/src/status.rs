@@ -53,6 +53,8 @@ pub struct Counters {
     pub bad_deltas: u64,
     /// Deltas of peers whose join failed in the storage engine.
     pub storage_failures: u64,
+    /// Messages about strong keyspaces that were skipped because a later version has them.
+    pub strong_unknown: u64,
     /// Messages dropped because too many dials were in progress.
     pub dials_refused: u64,
 }

@@ -179,7 +179,9 @@ impl GossipLoop {
 
     fn on_other_event(&mut self, event: Event) {
         match event {
-            Event::Connected { peer, record, dialed } => self.feed(Input::Connected { peer, record, dialed }),
+            Event::Connected { peer, record, dialed, .. } => {
+                self.feed(Input::Connected { peer, record, dialed });
+            }
             Event::Disconnected { peer, reason } => {
                 tracing::debug!(?peer, reason, "disconnected");
                 self.feed(Input::Disconnected { peer });
@@ -283,11 +285,7 @@ impl GossipLoop {
             match output {
                 Output::Dial(record) => self.driver.dial(&record),
                 Output::DialAddress(address) => self.driver.dial_address(&address),
-                Output::Send { to, message } => {
-                    for peer in to {
-                        self.driver.send(peer, &message);
-                    }
-                }
+                Output::Send { to, message } => self.driver.send(&to, &message),
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
                 Output::Written { token, result } => {
                     if result.is_ok() {

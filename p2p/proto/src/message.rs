@@ -26,7 +26,7 @@ impl Class {
 }
 
 /// One message.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Membership.
     View(ViewMessage),
@@ -57,7 +57,7 @@ impl Message {
 
 /// `HyParView` (Leitao, Pereira, Rodrigues, DSN 2007, algorithm 1), with signed records in place of
 /// addresses, and probes for the healing of split overlays.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewMessage {
     /// A new node asks to be let in. The receiver learned its record in the handshake.
     Join,
@@ -80,7 +80,7 @@ pub enum ViewMessage {
 }
 
 /// Signs of life on an active link. Any other frame counts as one too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heartbeat {
     /// Wants a `Pong`. Carries the sender's wall clock, milliseconds since the Unix epoch.
     Ping { wall_ms: u64 },
@@ -92,7 +92,7 @@ pub enum Heartbeat {
 pub type RumorId = DotRange;
 
 /// Rumor mongering with per-link interest.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RumorMessage {
     /// A rumor with its payload (an encoded delta of the store), `hops` links away from its origin.
     Full { id: RumorId, hops: u16, payload: Payload },
@@ -187,7 +187,7 @@ pub struct Leaf {
 
 /// Push-pull anti-entropy, driven by the initiator; the responder keeps no state. Every request
 /// carries the session's salt, so that a collision of short hashes does not persist.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncMessage {
     /// Initiator: here is my root; is yours the same?
     Open { session: u32, salt: u64, root: Root },
@@ -226,7 +226,7 @@ pub enum SyncMessage {
 }
 
 /// A crawl asks each node for its surroundings.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CrawlMessage {
     /// "Describe yourself."
     Describe,

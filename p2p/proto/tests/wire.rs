@@ -5,8 +5,10 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use starling_proto::message::*;
-use starling_proto::wire::handshake::{Answer, Hello, MACS_MAX, PartError, Proof};
-use starling_proto::wire::{FrameReader, VERSION, WireError, bounds, decode, encode, encoded_len, frame_max};
+use starling_proto::wire::handshake::{Answer, Greeting, Hello, MACS_MAX, PartError, Proof};
+use starling_proto::wire::{
+    self, Features, FrameReader, Protocol, WireError, bounds, decode, encoded_len, frame_max,
+};
 use starling_proto::{ActorId, Class, DotRange, DotRanges, Message, NodeId, NodeRecord, Role};
 
 fn record(n: u8) -> NodeRecord {
@@ -118,9 +120,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// A frame around any bytes, with the right length and checksum.
-fn frame(version: u8, body: &[u8]) -> Vec<u8> {
-    let checked = [&[version][..], body].concat();
+/// Version of the protocol that the tests speak.
+const NEWEST: u8 = Protocol::CURRENT.max;
+
+fn encode(message: &Message) -> Bytes {
+    wire::encode(message, NEWEST).expect("the newest protocol has every kind")
+}
+
+/// A frame around any kind, version and body, with the right length and checksum.
+fn frame(checked: &[u8]) -> Vec<u8> {
     let mut length = checked.len() + 4;
     let mut frame = Vec::new();
     while length >= 0x80 {
@@ -128,13 +136,16 @@ fn frame(version: u8, body: &[u8]) -> Vec<u8> {
         length >>= 7;
     }
     frame.push(length as u8);
-    frame.extend_from_slice(&blake3::hash(&checked).as_bytes()[..4]);
-    frame.extend_from_slice(&checked);
+    frame.extend_from_slice(&blake3::hash(checked).as_bytes()[..4]);
+    frame.extend_from_slice(checked);
     frame
 }
 
+/// Kind, version and body of a message.
 fn body(message: &Message) -> Vec<u8> {
-    bincode::encode_to_vec(message, bincode::config::standard()).expect("encodes")
+    let frame = encode(message);
+    let length_bytes = frame.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    frame[length_bytes + 4..].to_vec()
 }
 
 fn out_of_bounds(message: &Message) -> bool {
@@ -156,7 +167,7 @@ fn every_message_keeps_its_bytes() {
 fn every_message_comes_back_on_its_own_substream_only() {
     for (name, message) in examples() {
         let frame = encode(&message);
-        assert_eq!(encoded_len(&message), frame.len(), "{name}");
+        assert_eq!(encoded_len(&message, NEWEST), Some(frame.len()), "{name}");
         assert_eq!(decode(message.class(), &frame), Ok(message.clone()), "{name}");
         for class in Class::ALL.into_iter().filter(|class| *class != message.class()) {
             assert_eq!(
@@ -171,17 +182,43 @@ fn every_message_comes_back_on_its_own_substream_only() {
 #[test]
 fn heartbeats_are_small() {
     let ping = encode(&Message::Heartbeat(Heartbeat::Ping { wall_ms: 1_700_000_000_000 }));
-    assert!(ping.len() <= 17, "{} bytes", ping.len());
+    assert!(ping.len() <= 16, "{} bytes", ping.len());
+}
+
+/// A later protocol's frames can be told from broken ones, on every substream, with any body.
+#[test]
+fn an_unknown_kind_and_an_unknown_version_of_a_kind_are_named() {
+    let join = body(&Message::View(ViewMessage::Join));
+    let [kind, version] = join[..] else { panic!("a join has no fields: {join:?}") };
+    for class in Class::ALL {
+        for (kind, version, fields) in
+            [(0xee, 1, &[][..]), (0xee, 9, &[7; 300]), (kind, version + 1, &[1, 2])]
+        {
+            let checked = [&[kind, version], fields].concat();
+            assert_eq!(decode(class, &frame(&checked)), Err(WireError::Unknown { kind, version }));
+        }
+        let unversioned = WireError::Unknown { kind, version: 0 };
+        assert_eq!(decode(class, &frame(&[kind, 0])), Err(unversioned));
+    }
+    assert_eq!(decode(Class::Control, &frame(&[kind])), Err(WireError::Malformed), "no version");
+    assert_eq!(decode(Class::Control, &frame(&[])), Err(WireError::Malformed), "no kind");
+    assert!(decode(Class::Control, &frame(&join)).is_ok());
 }
 
 #[test]
-fn another_version_is_named() {
-    let body = body(&Message::View(ViewMessage::Join));
-    assert_eq!(
-        decode(Class::Control, &frame(VERSION + 1, &body)),
-        Err(WireError::Version { got: VERSION + 1 })
-    );
-    assert!(decode(Class::Control, &frame(VERSION, &body)).is_ok());
+fn a_known_kind_with_a_byte_too_many_is_malformed() {
+    let mut join = body(&Message::View(ViewMessage::Join));
+    join.push(0);
+    assert_eq!(decode(Class::Control, &frame(&join)), Err(WireError::Malformed));
+}
+
+#[test]
+fn a_version_without_the_kind_cannot_say_it() {
+    for (name, message) in examples() {
+        assert_eq!(wire::encode(&message, 1), None, "{name}: version 1 had no kinds");
+        assert_eq!(encoded_len(&message, 1), None, "{name}");
+        assert!(wire::encode(&message, Protocol::CURRENT.min).is_some(), "{name}");
+    }
 }
 
 #[test]
@@ -260,9 +297,9 @@ fn a_payload_longer_than_its_frame_is_malformed() {
     });
     let mut body = body(&full);
     body.truncate(body.len() - 1);
-    assert_eq!(decode(Class::Rumor, &frame(VERSION, &body)), Err(WireError::Malformed));
+    assert_eq!(decode(Class::Rumor, &frame(&body)), Err(WireError::Malformed));
     body.extend_from_slice(&[7, 7]);
-    assert_eq!(decode(Class::Rumor, &frame(VERSION, &body)), Err(WireError::Malformed));
+    assert_eq!(decode(Class::Rumor, &frame(&body)), Err(WireError::Malformed));
 }
 
 fn example() -> impl Strategy<Value = Message> {
@@ -279,7 +316,7 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(class in class(), bytes in vec(any::<u8>(), 0..300)) {
         let _ = decode(class, &bytes);
-        let _ = decode(class, &frame(VERSION, &bytes));
+        let _ = decode(class, &frame(&bytes));
         let mut reader = FrameReader::new(class);
         reader.push(&bytes);
         while let Ok(Some(_)) = reader.next_frame() {}
@@ -303,7 +340,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         for class in Class::ALL {
-            if let Ok(got) = decode(class, &frame(VERSION, &bytes)) {
+            if let Ok(got) = decode(class, &frame(&bytes)) {
                 prop_assert_eq!(decode(class, &encode(&got)), Ok(got));
             }
         }
@@ -343,10 +380,11 @@ proptest! {
 
 #[test]
 fn every_part_of_the_handshake_keeps_its_bytes_and_comes_back() {
-    let hello = Hello { network: [3; 16], nonce: [4; 32] };
+    let protocol = Protocol { min: 2, max: 7, features: Features(0x0102) };
+    let hello = Hello { protocol, network: [3; 16], nonce: [4; 32] };
     let proof = Proof { macs: vec![[5; 32], [6; 32]], record: record(1) };
     let answers = [Answer::Proof(proof.clone()), Answer::SecretDiffers, Answer::BadRecord];
-    assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+    assert_eq!(Hello::decode(&hello.encode(), Protocol::CURRENT), Ok(Greeting::Hello(hello)));
     assert_eq!(Proof::decode(&proof.encode()), Ok(proof.clone()));
     for answer in &answers {
         assert_eq!(Answer::decode(&answer.encode()).as_ref(), Ok(answer));
@@ -363,8 +401,25 @@ fn parts_of_the_handshake_out_of_bounds_are_refused() {
     assert_eq!(Answer::decode(&Answer::Proof(large).encode()), Err(PartError::Proof));
     let wide = Proof { macs: vec![], record: NodeRecord { name: "n".repeat(1 << 10), ..record(1) } };
     assert_eq!(Proof::decode(&wide.encode()), Err(PartError::Record));
-    let mut newer = Hello { network: [0; 16], nonce: [0; 32] }.encode();
-    newer[8] = VERSION + 1;
-    assert_eq!(Hello::decode(&newer), Err(PartError::Version { theirs: VERSION + 1 }));
-    assert_eq!(Hello::decode(&newer[..8]), Err(PartError::Hello));
+}
+
+#[test]
+fn a_hello_of_other_versions_names_them_and_a_longer_one_is_read() {
+    let ours = Protocol { min: 3, max: 5, features: Features(0) };
+    let hello = |min, max| {
+        let protocol = Protocol { min, max, features: Features(1) };
+        Hello { protocol, network: [8; 16], nonce: [9; 32] }
+    };
+    let elsewhere = |min, max| Ok(Greeting::Elsewhere(Protocol { min, max, features: Features(0) }));
+    assert_eq!(Hello::decode(&hello(6, 9).encode(), ours), elsewhere(6, 9));
+    assert_eq!(Hello::decode(&hello(6, 9).encode()[..10], ours), elsewhere(6, 9), "whatever follows");
+    assert_eq!(Hello::decode(&hello(2, 2).encode(), ours), elsewhere(2, 2));
+    let version_1 = [&b"starling\x01"[..], &[8; 48]].concat();
+    assert_eq!(Hello::decode(&version_1, ours), elsewhere(1, 1));
+    let later = [&hello(4, 6).encode()[..], b"what a later version adds"].concat();
+    assert_eq!(Hello::decode(&later, ours), Ok(Greeting::Hello(hello(4, 6))));
+    for cut in 0..hello(4, 6).encode().len() {
+        assert_eq!(Hello::decode(&later[..cut], ours), Err(PartError::Hello), "cut at {cut}");
+    }
+    assert_eq!(Hello::decode(&hello(5, 4).encode(), ours), Err(PartError::Hello), "no range");
 }

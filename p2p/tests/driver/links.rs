@@ -29,8 +29,8 @@ async fn messages_of_every_class_arrive(listen: &[&str]) {
     let of_all = |n: u64| [ping(n), rumor(n, 100 * n as usize), push(n as u32, 200_000), strong(n)];
     let sent: Vec<_> = (1..20).flat_map(of_all).collect();
     for message in &sent {
-        nodes[0].driver.send(b, message);
-        nodes[1].driver.send(a, message);
+        nodes[0].driver.send(&[b], message);
+        nodes[1].driver.send(&[a], message);
     }
     until(&mut nodes, "all messages", |n| n.iter().all(|n| n.messages().count() == sent.len())).await;
     for node in &nodes {
@@ -152,8 +152,8 @@ async fn simultaneous_dials_become_one_link_and_lose_nothing() {
         connected(&mut nodes).await;
         // Messages flow while the second connection comes up and one of the two is given up.
         for n in 1..=50 {
-            nodes[0].driver.send(records[1].id, &ping(n));
-            nodes[1].driver.send(records[0].id, &rumor(n, 1000));
+            nodes[0].driver.send(&[records[1].id], &ping(n));
+            nodes[1].driver.send(&[records[0].id], &rumor(n, 1000));
             until(&mut nodes, "one more message each", |nodes| {
                 nodes.iter().all(|node| node.messages().count() as u64 >= n)
             })
@@ -170,10 +170,10 @@ async fn closing_flushes_and_tells_both_sides() {
     let mut nodes = pair(&[TCP]).await;
     let (a, b) = (nodes[0].id(), nodes[1].id());
     for n in 1..=20 {
-        nodes[0].driver.send(b, &push(n, 200_000));
+        nodes[0].driver.send(&[b], &push(n, 200_000));
     }
     nodes[0].driver.close(b, "enough");
-    nodes[0].driver.send(b, &ping(1));
+    nodes[0].driver.send(&[b], &ping(1));
     until(&mut nodes, "both told", |n| !n[0].is_connected(b) && !n[1].is_connected(a)).await;
     assert_eq!(nodes[1].messages().count(), 20, "what was queued before closing arrives, and nothing else");
     let reason = Event::Disconnected { peer: b, reason: "enough".into() };
@@ -217,16 +217,16 @@ async fn a_full_queue_sheds_is_told_once_and_the_link_goes_on() {
     nodes[0].driver.dial(&record);
     connected(&mut nodes).await;
     for n in 1..=40 {
-        nodes[0].driver.send(record.id, &push(n, 100_000));
+        nodes[0].driver.send(&[record.id], &push(n, 100_000));
     }
-    nodes[0].driver.send(record.id, &ping(1));
+    nodes[0].driver.send(&[record.id], &ping(1));
     let shed = nodes[0].driver.metrics().shed(Class::Sync).get();
     assert_eq!(shed, 30, "ten deltas of 100 kB fit 1 MiB");
     until(&mut nodes, "what was not shed", |n| n[1].messages().count() == 11).await;
     until(&mut nodes, "told", |n| n[0].seen.iter().any(|e| matches!(e, Event::Shed { .. }))).await;
     let told: Vec<_> = nodes[0].seen.iter().filter(|e| matches!(e, Event::Shed { .. })).collect();
     assert_eq!(told, [&Event::Shed { peer: record.id, class: Class::Sync }]);
-    nodes[0].driver.send(record.id, &push(41, 100_000));
+    nodes[0].driver.send(&[record.id], &push(41, 100_000));
     until(&mut nodes, "one more", |n| n[1].messages().count() == 12).await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::select_all;
 use starling_p2p::{Driver, DriverConfig, Event, Identity, Limits, Network};
-use starling_proto::{Message, NodeId, NodeRecord, Role, message::Heartbeat};
+use starling_proto::{Message, NodeId, NodeRecord, Role, message::Heartbeat, wire::Protocol};
 use tokio::time::timeout;
 
 /// Long enough for a busy machine; only a failure takes it.
@@ -39,7 +39,8 @@ pub fn config(identity: Identity, listen: &[&str], network: Network) -> DriverCo
         signature: Vec::new(),
     };
     let listen = listen.iter().map(ToString::to_string).collect();
-    DriverConfig { identity, listen, network, record, limits: Limits::default() }
+    let (protocol, limits) = (Protocol::CURRENT, Limits::default());
+    DriverConfig { identity, listen, protocol, network, record, limits }
 }
 
 impl Node {

@@ -39,9 +39,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(Hint::decode(&hint.encode()), Ok(hint));
     }
     let frame = Payload(bytes.to_vec().into());
-    let Ok(messages) = decode_frame(&frame) else { return };
-    let again = encode_frames(&messages).iter().flat_map(decode_frame).flatten().collect::<Vec<_>>();
-    assert_eq!(again, messages);
+    let Ok(decoded) = decode_frame(&frame) else { return };
+    let frames = encode_frames(&decoded.messages);
+    let again = frames.iter().flat_map(decode_frame).flat_map(|frame| frame.messages).collect::<Vec<_>>();
+    assert_eq!(again, decoded.messages);
 
     let engine = MemoryEngine::new();
     let mut strong = Strong::open(engine, record(1), None, [7; 32], 0).expect("a memory engine opens");

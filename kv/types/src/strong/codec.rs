@@ -41,6 +41,13 @@ pub fn encode_into<T: Encode>(value: &T, bytes: &mut Vec<u8>) {
     bincode::encode_into_std_write(value, bytes, CONFIG).expect("memory takes what plain data encodes to");
 }
 
+/// Bytes of the encoding of `value`.
+pub fn encoded_len<T: Encode>(value: &T) -> usize {
+    let mut encoder = bincode::enc::EncoderImpl::new(bincode::enc::write::SizeWriter::default(), CONFIG);
+    value.encode(&mut encoder).expect("counting does not fail");
+    encoder.into_writer().bytes_written
+}
+
 /// What `bytes` encode, all of them; `what` names it where it is malformed.
 pub fn decode<T: Decode<Nesting>>(bytes: &[u8], what: &'static str) -> Result<T, Malformed> {
     let config = CONFIG.with_limit::<DECODE_BYTES_MAX>();

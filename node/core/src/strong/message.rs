@@ -1,4 +1,15 @@
-//! What nodes say to each other about strong keyspaces, inside `starling_proto::Message::Strong`.
+//! Messages between nodes about strong keyspaces. Several travel in the body of one
+//! `starling_proto::Message::Strong`, each as
+//!
+//! ```text
+//! length  LEB128, of everything after it
+//! version one byte, of this kind's fields
+//! kind    one byte, the variant's place in [`StrongMessage`]
+//! fields  bincode 2 (standard configuration)
+//! ```
+//!
+//! A receiver skips and counts a message of a kind, or of a version of a kind, that it does not know. A
+//! variant keeps its place for ever, and its fields are frozen per version: new variants go to the end.
 #![allow(missing_docs, reason = "each variant's docs explain its fields")]
 
 use bincode::{Decode, Encode};
@@ -9,15 +20,19 @@ use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
 use starling_strong::members::{MemberId, NodeKey, is_member_id};
 
-/// First byte of every frame and hint.
-const FORMAT: u8 = 1;
+/// First byte of every hint.
+const HINT_FORMAT: u8 = 1;
+/// Version of the fields of every kind.
+const VERSION: u8 = 1;
+/// Kinds of messages that this node knows.
+const KINDS: u8 = 21;
 /// Most messages in one frame.
 const MESSAGES_MAX: usize = 4096;
 /// Bytes of them in one frame, about; one message is sent whatever its size. A frame is of use when all of it has
 /// come, which on a narrow link takes its time.
 const FRAME_BYTES: usize = 64 << 10;
-/// Before each message of a frame: its length, little endian.
-const LENGTH_BYTES: usize = 4;
+/// Bytes of the longest length of a message, as LEB128.
+const LENGTH_BYTES_MAX: usize = 4;
 /// Most messages of groups in one [`StrongMessage::Groups`].
 pub const BUNDLE_MAX: usize = 1024;
 /// Bytes of them, about; one is sent whatever its size.
@@ -111,7 +126,7 @@ impl StrongMessage {
     }
 }
 
-/// Messages to one peer, in order, in frames that are not too large: what is said at one instant costs one
+/// Messages to one peer, in order, in frames that are not too large: what is sent at one instant costs one
 /// encryption and one system call.
 pub fn encode_frames(messages: &[StrongMessage]) -> Vec<Payload> {
     let (mut frames, mut frame, mut count) = (Vec::new(), Vec::new(), 0);
@@ -120,14 +135,9 @@ pub fn encode_frames(messages: &[StrongMessage]) -> Vec<Payload> {
             frames.push(Payload(std::mem::take(&mut frame).into()));
             count = 0;
         }
-        if count == 0 {
-            frame.push(FORMAT);
-        }
-        let start = frame.len() + LENGTH_BYTES;
-        frame.resize(start, 0);
+        put_length(1 + codec::encoded_len(message), &mut frame);
+        frame.push(VERSION);
         codec::encode_into(message, &mut frame);
-        let length = (frame.len() - start) as u32;
-        frame[start - LENGTH_BYTES..start].copy_from_slice(&length.to_le_bytes());
         count += 1;
     }
     if count > 0 {
@@ -136,26 +146,60 @@ pub fn encode_frames(messages: &[StrongMessage]) -> Vec<Payload> {
     frames
 }
 
-/// What a peer sent: at least one message, or all of it is malformed.
-pub fn decode_frame(frame: &Payload) -> Result<Vec<StrongMessage>, Malformed> {
-    let malformed = Malformed { what: "message about strong keyspaces" };
-    let mut rest = match frame.0.split_first() {
-        Some((&FORMAT, rest)) if !rest.is_empty() => rest,
-        _ => return Err(malformed),
-    };
-    let mut messages = Vec::new();
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<LENGTH_BYTES>().ok_or(malformed)?;
-        let (message, after) =
-            after.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(malformed)?;
-        let message: StrongMessage = codec::decode(message, malformed.what)?;
-        if messages.len() == MESSAGES_MAX || !message.is_bounded() {
-            return Err(Malformed { what: "message out of bounds" });
-        }
-        messages.push(message);
-        rest = after;
+fn put_length(mut length: usize, frame: &mut Vec<u8>) {
+    while length >= 0x80 {
+        frame.push(length as u8 | 0x80);
+        length >>= 7;
     }
-    Ok(messages)
+    frame.push(length as u8);
+}
+
+/// The length that `bytes` begin with, and what follows it.
+fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut length = 0;
+    for (i, byte) in bytes.iter().take(LENGTH_BYTES_MAX).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some((length, &bytes[i + 1..]));
+        }
+    }
+    None
+}
+
+/// The messages of one frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StrongFrame {
+    /// Those that this node knows, in order.
+    pub messages: Vec<StrongMessage>,
+    /// Messages that were skipped: of a kind, or of a version of a kind, that this node does not know.
+    pub skipped: u64,
+}
+
+/// What a peer sent: at least one message, or all of it is malformed.
+pub fn decode_frame(frame: &Payload) -> Result<StrongFrame, Malformed> {
+    let malformed = Malformed { what: "message about strong keyspaces" };
+    let mut decoded = StrongFrame::default();
+    let mut rest = &frame.0[..];
+    for _ in 0..MESSAGES_MAX {
+        let (length, after) = take_length(rest).ok_or(malformed)?;
+        let (message, after) = after.split_at_checked(length).ok_or(malformed)?;
+        let (&version, message) = message.split_first().ok_or(malformed)?;
+        let &kind = message.first().ok_or(malformed)?;
+        if version != VERSION || kind >= KINDS {
+            decoded.skipped += 1;
+        } else {
+            let message: StrongMessage = codec::decode(message, malformed.what)?;
+            if !message.is_bounded() {
+                return Err(Malformed { what: "message out of bounds" });
+            }
+            decoded.messages.push(message);
+        }
+        rest = after;
+        if rest.is_empty() {
+            return Ok(decoded);
+        }
+    }
+    Err(Malformed { what: "message out of bounds" })
 }
 
 /// Messages of groups in bundles that are not too large.
@@ -193,7 +237,7 @@ impl Hint {
 
     /// For the reserved keyspace.
     pub fn encode(&self) -> Bytes {
-        let mut bytes = vec![FORMAT];
+        let mut bytes = vec![HINT_FORMAT];
         codec::encode_into(self, &mut bytes);
         bytes.into()
     }
@@ -201,7 +245,7 @@ impl Hint {
     /// What was found there.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let hint: Self = match bytes.split_first() {
-            Some((&FORMAT, rest)) => codec::decode(rest, "hint")?,
+            Some((&HINT_FORMAT, rest)) => codec::decode(rest, "hint")?,
             _ => return Err(Malformed { what: "hint" }),
         };
         if are_bounded(&hint.members) { Ok(hint) } else { Err(Malformed { what: "hint out of bounds" }) }
@@ -223,6 +267,25 @@ mod tests {
         assert!(decoded(1).is_ok());
         for member in [0, u64::MAX] {
             assert!(decoded(member).is_err(), "{member}");
+        }
+    }
+    #[test]
+    fn messages_of_a_later_version_are_skipped_and_their_neighbours_are_read() {
+        let drop = StrongMessage::Drop { group: [7; 16] };
+        let known = &encode_frames(std::slice::from_ref(&drop))[0].0[..];
+        let last = StrongMessage::Probed { id: 1, probed: None };
+        assert_eq!(encode_frames(&[last])[0].0[2], KINDS - 1, "the kind of the last variant");
+        let unknown_kind = &[3, VERSION, KINDS, 9][..];
+        let unknown_version = &[4, VERSION + 1, 4, 9, 9][..];
+        let frame = [known, unknown_kind, unknown_version, known].concat();
+        let expected = StrongFrame { messages: vec![drop.clone(), drop], skipped: 2 };
+        assert_eq!(decode_frame(&Payload(frame.into())), Ok(expected));
+        let unknown = Payload(unknown_kind.repeat(MESSAGES_MAX).into());
+        assert_eq!(decode_frame(&unknown).map(|frame| frame.skipped), Ok(MESSAGES_MAX as u64));
+        let flood = Payload(unknown_kind.repeat(MESSAGES_MAX + 1).into());
+        assert!(decode_frame(&flood).is_err(), "skipped ones count towards the bound");
+        for broken in [&[][..], &[0], &[1, VERSION], &[9, VERSION, 4], &[0x80, 0x80, 0x80, 0x80, 1]] {
+            assert!(decode_frame(&Payload(broken.to_vec().into())).is_err(), "{broken:?}");
         }
     }
 }

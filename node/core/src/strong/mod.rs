@@ -60,7 +60,7 @@ pub use creations::CreateError;
 use creations::Creations;
 use directory::Directory;
 pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput};
-pub use message::{Hint, Manage, StrongMessage, decode_frame, encode_frames};
+pub use message::{Hint, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 use replicas::Replicas;
 use requests::Requests;
 use serving::Serving;
@@ -93,6 +93,8 @@ pub struct Strong<E: Engine> {
     serving: Serving,
     client_watches: ClientWatches,
     served_watches: ServedWatches,
+    /// Messages that were skipped: of a kind, or of a version of a kind, that this node does not know.
+    messages_unknown: u64,
 }
 
 impl<E: Engine> Strong<E> {
@@ -122,6 +124,7 @@ impl<E: Engine> Strong<E> {
             serving: Serving::default(),
             client_watches: ClientWatches::default(),
             served_watches: ServedWatches::default(),
+            messages_unknown: 0,
         };
         strong.process_ready(now_ms);
         Ok(strong)
@@ -172,7 +175,8 @@ impl<E: Engine> Strong<E> {
     /// Handles a frame of a peer. What cannot be decoded is dropped, as if it had been lost.
     pub fn handle_frame(&mut self, now_ms: u64, from: NodeId, frame: &Payload) {
         self.cx.now_ms = now_ms;
-        let Ok(messages) = decode_frame(frame) else { return };
+        let Ok(StrongFrame { messages, skipped }) = decode_frame(frame) else { return };
+        self.messages_unknown += skipped;
         self.requests.on_sign_of_life(&from.0);
         for message in messages {
             self.on_message(from.0, message);
@@ -280,6 +284,11 @@ impl<E: Engine> Strong<E> {
     /// The next effect; complete only after [`Strong::process_ready`].
     pub fn poll_output(&mut self) -> Option<Effect> {
         self.cx.pop_effect()
+    }
+
+    /// Messages of peers that were skipped, since the start: a later version has them.
+    pub fn messages_unknown(&self) -> u64 {
+        self.messages_unknown
     }
 
     /// When to call [`Strong::handle_timeout`].

@@ -48,7 +48,7 @@ impl Outside {
     pub fn sent(&mut self) -> Vec<(u8, StrongMessage)> {
         let mut sent = Vec::new();
         for (to, frames) in self.cx.outbox.take_frames() {
-            let messages = frames.iter().flat_map(|frame| decode_frame(frame).expect("a frame of ours"));
+            let messages = frames.iter().flat_map(|frame| decode_frame(frame).expect("a frame of ours").messages);
             sent.extend(messages.map(|message| (to[0], message)));
         }
         sent

@@ -4,7 +4,7 @@
 use bincode::{Decode, Encode, config};
 use thiserror::Error;
 
-use super::VERSION;
+use super::{Features, Protocol};
 use crate::NodeRecord;
 
 /// Longest part of the handshake, bytes: a record of the largest kind takes less than half.
@@ -19,16 +19,10 @@ const MEMORY_MAX: usize = 4 * PART_BYTES_MAX;
 /// Why bytes are not a part of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PartError {
-    /// The peer speaks another version.
-    #[error("the peer speaks version {theirs}, this node version {VERSION}")]
-    Version {
-        /// The peer's.
-        theirs: u8,
-    },
-    /// It is no hello of any version.
-    #[error("it did not say hello")]
+    /// The bytes are no hello of any version.
+    #[error("its hello cannot be read")]
     Hello,
-    /// It is too long, broken, or has too many MACs.
+    /// The proof is too long, broken, or has too many MACs.
     #[error("its proof cannot be read")]
     Proof,
     /// The record is out of bounds.
@@ -36,31 +30,64 @@ pub enum PartError {
     Record,
 }
 
-/// "I speak this version and belong to this network."
+/// "I speak these versions and belong to this network." The first part that each side sends:
+///
+/// ```text
+/// magic     8 bytes, "starling"
+/// min, max  one byte each: the versions of the protocol that the sender speaks
+/// features  8 bytes, least significant first
+/// network   16 bytes
+/// nonce     32 bytes
+/// ...       what later versions add; a receiver that does not know it ignores it
+/// ```
+///
+/// Magic and range stay where they are in every version, so that two nodes without a common version
+/// learn which ones the other speaks. The MACs of the proofs cover both hellos, byte for byte: nobody
+/// in between can lower the version or remove a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
+    /// What the sender speaks.
+    pub protocol: Protocol,
     /// The network's id.
     pub network: [u8; 16],
     /// Fresh for every connection.
     pub nonce: [u8; 32],
 }
 
+/// What a hello's receiver learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// A hello whose layout this program knows.
+    Hello(Hello),
+    /// The sender speaks only versions that this program does not, so that nothing after them is read.
+    Elsewhere(Protocol),
+}
+
 impl Hello {
-    /// Magic and version come first in every version, so that two versions can tell each other apart.
+    /// As one part.
     pub fn encode(&self) -> Vec<u8> {
-        [MAGIC, &[VERSION][..], &self.network, &self.nonce].concat()
+        let Protocol { min, max, features } = self.protocol;
+        [MAGIC, &[min, max][..], &features.0.to_le_bytes(), &self.network, &self.nonce].concat()
     }
 
-    /// The peer's hello.
-    pub fn decode(part: &[u8]) -> Result<Self, PartError> {
+    /// The peer's hello, for a node that speaks `ours`.
+    pub fn decode(part: &[u8], ours: Protocol) -> Result<Greeting, PartError> {
         let rest = part.strip_prefix(MAGIC).ok_or(PartError::Hello)?;
-        let (version, rest) = rest.split_first().ok_or(PartError::Hello)?;
-        if *version != VERSION {
-            return Err(PartError::Version { theirs: *version });
+        let [min, max, rest @ ..] = rest else { return Err(PartError::Hello) };
+        // Version 1 had one version in place of a range.
+        let max = if *min == 1 { min } else { max };
+        let mut protocol = Protocol { min: *min, max: *max, features: Features::default() };
+        if min > max {
+            return Err(PartError::Hello);
         }
-        let (network, nonce) = rest.split_first_chunk().ok_or(PartError::Hello)?;
-        let nonce = nonce.try_into().map_err(|_| PartError::Hello)?;
-        Ok(Self { network: *network, nonce })
+        if ours.negotiate(protocol).is_none() {
+            return Ok(Greeting::Elsewhere(protocol));
+        }
+        let (features, rest) = rest.split_first_chunk().ok_or(PartError::Hello)?;
+        protocol.features = Features(u64::from_le_bytes(*features));
+        let (network, rest) = rest.split_first_chunk().ok_or(PartError::Hello)?;
+        let (nonce, _) = rest.split_first_chunk().ok_or(PartError::Hello)?;
+        Ok(Greeting::Hello(Self { protocol, network: *network, nonce: *nonce }))
     }
 }
 

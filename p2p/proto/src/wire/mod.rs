@@ -3,28 +3,35 @@
 //! ```text
 //! length   LEB128, of everything after it; at most `frame_max(class)`
 //! checksum first 4 bytes of blake3 over everything after it
-//! version  one byte, [`VERSION`]
-//! body     bincode 2 (standard configuration) of `Message`
+//! kind     one byte, the number in `kinds.rs`
+//! version  one byte, of this kind's body
+//! body     bincode 2 (standard configuration) of the kind's fields
 //! ```
+//!
+//! A receiver skips a frame of a kind, or of a version of a kind, that it does not know: the length
+//! says where the next one begins. A sender encodes what the receiver's protocol version names
+//! ([`Negotiated`]).
 //!
 //! Parse, don't validate: what [`decode`] returns is within every bound of [`bounds`], so that
 //! nothing is left to check inside. Signatures of records are the driver's to verify.
 
 pub mod bounds;
 pub mod handshake;
+mod kinds;
 mod reader;
+mod version;
 
 use bincode::config;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::message::{RumorMessage, SyncMessage};
+use crate::message::{Payload, RumorMessage, SyncMessage};
 use crate::{Class, Message};
+use kinds::{Body, Decoded, Head, STRONG, body_version, number};
 
 pub use reader::FrameReader;
+pub use version::{Features, Negotiated, Protocol};
 
-/// Version of the frame and of every message in it.
-pub const VERSION: u8 = 1;
 /// Longest control frame, bytes after the length: a crawl's description with
 /// [`bounds::RECORDS_MAX`] records of the largest kind fits.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
@@ -36,20 +43,18 @@ pub const STRONG_FRAME_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of the longest LEB128 length that [`BULK_FRAME_BYTES_MAX`] needs.
 const LENGTH_BYTES_MAX: usize = 4;
-/// Checksum and version.
-const HEADER_BYTES: usize = 5;
+/// Bytes of the checksum.
+const CHECKSUM_BYTES: usize = 4;
+/// Checksum, kind and version.
+const HEADER_BYTES: usize = CHECKSUM_BYTES + 2;
 /// Memory that decoding one control frame may claim: a few times its bytes, since a record in
 /// memory is larger than on the wire.
 const CONTROL_MEMORY_MAX: usize = 4 * CONTROL_FRAME_BYTES_MAX;
 /// Memory that decoding one bulk frame may claim.
 const BULK_MEMORY_MAX: usize = 2 * BULK_FRAME_BYTES_MAX;
 
-/// Memory that decoding one frame of strong keyspaces may claim.
-const STRONG_MEMORY_MAX: usize = 2 * STRONG_FRAME_BYTES_MAX;
-
-/// Why bytes are not a message. The stream they came by cannot be trusted any more, except after
-/// [`WireError::OutOfBounds`] and [`WireError::WrongClass`], where the next frame begins where it
-/// should.
+/// Why bytes are not a message that this node knows. The peer broke the protocol, except with
+/// [`WireError::Unknown`]. After [`WireError::TooLong`] the stream cannot be cut into frames any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     /// The frame announces more than its class allows.
@@ -63,11 +68,14 @@ pub enum WireError {
     /// The bytes are not those that were sent.
     #[error("checksum of the frame does not match its bytes")]
     Checksum,
-    /// The peer speaks another version.
-    #[error("frame has version {got}, this node speaks version {VERSION}")]
-    Version {
-        /// The peer's.
-        got: u8,
+    /// A kind of message, or a version of a kind, that a later protocol has. The receiver skips the
+    /// frame and counts it; the peer did nothing wrong.
+    #[error("message of kind {kind:#04x}, version {version}, is unknown")]
+    Unknown {
+        /// The number of the kind.
+        kind: u8,
+        /// The version of its body.
+        version: u8,
     },
     /// The frame is cut short, goes on after its end, or is not a message.
     #[error("frame is malformed")]
@@ -97,56 +105,59 @@ pub const fn frame_max(class: Class) -> usize {
     }
 }
 
-/// The whole frame, length included. Encode once and send the same `Bytes` over many links. The
-/// frame is longer than [`frame_max`] only if a payload is; every machine of this crate keeps
+/// The whole frame, length included, for a peer that speaks version `protocol`; `None` if that version
+/// does not have the message's kind. Encode once and send the same `Bytes` over all links of one version.
+/// The frame is longer than [`frame_max`] only if a payload is; every machine of this crate keeps
 /// payloads below.
-pub fn encode(message: &Message) -> Bytes {
+pub fn encode(message: &Message, protocol: u8) -> Option<Bytes> {
+    let kind = number(message);
+    let version = body_version(kind, protocol)?;
     let mut frame = Vec::with_capacity(LENGTH_BYTES_MAX + HEADER_BYTES + size_hint(message));
-    frame.resize(LENGTH_BYTES_MAX + 4, 0);
-    frame.push(VERSION);
-    bincode::encode_into_std_write(message, &mut frame, config::standard())
+    frame.resize(LENGTH_BYTES_MAX + CHECKSUM_BYTES, 0);
+    frame.extend_from_slice(&[kind, version]);
+    bincode::encode_into_std_write(Body(message), &mut frame, config::standard())
         .expect("writing to a Vec does not fail");
-    let checksum = checksum(&frame[LENGTH_BYTES_MAX + 4..]);
-    frame[LENGTH_BYTES_MAX..LENGTH_BYTES_MAX + 4].copy_from_slice(&checksum);
+    let checksum = checksum(&frame[LENGTH_BYTES_MAX + CHECKSUM_BYTES..]);
+    frame[LENGTH_BYTES_MAX..LENGTH_BYTES_MAX + CHECKSUM_BYTES].copy_from_slice(&checksum);
     let (length, length_bytes) = leb128(frame.len() - LENGTH_BYTES_MAX);
     let start = LENGTH_BYTES_MAX - length_bytes;
     frame[start..LENGTH_BYTES_MAX].copy_from_slice(&length[..length_bytes]);
-    Bytes::from(frame).slice(start..)
+    Some(Bytes::from(frame).slice(start..))
 }
 
 /// Bytes that [`encode`] would make of the message, without making them.
-pub fn encoded_len(message: &Message) -> usize {
+pub fn encoded_len(message: &Message, protocol: u8) -> Option<usize> {
+    body_version(number(message), protocol)?;
     let mut encoder =
         bincode::enc::EncoderImpl::new(bincode::enc::write::SizeWriter::default(), config::standard());
-    bincode::Encode::encode(message, &mut encoder).expect("counting does not fail");
+    bincode::Encode::encode(&Body(message), &mut encoder).expect("counting does not fail");
     let length = HEADER_BYTES + encoder.into_writer().bytes_written;
-    length + leb128(length).1
+    Some(length + leb128(length).1)
 }
 
 /// One message out of one whole frame, as [`encode`] made it or [`FrameReader`] cut it out of a
-/// stream of `class`. Never panics, and claims memory in proportion to the class's bound only.
+/// stream of `class`. Reads every version of every kind that this program knows, whatever version the
+/// link negotiated. Never panics, and claims memory in proportion to the class's bound only.
 pub fn decode(class: Class, frame: &[u8]) -> Result<Message, WireError> {
     let (length, start) = read_length(class, frame)?.ok_or(WireError::Malformed)?;
     let rest = &frame[start..];
-    if rest.len() != length || length < HEADER_BYTES {
+    if rest.len() != length {
         return Err(WireError::Malformed);
     }
-    let (sum, checked) = rest.split_at(4);
-    if sum != checksum(checked) {
+    let (sum, checked) = rest.split_first_chunk::<CHECKSUM_BYTES>().ok_or(WireError::Malformed)?;
+    let [kind, version, body @ ..] = checked else { return Err(WireError::Malformed) };
+    if *sum != checksum(checked) {
         return Err(WireError::Checksum);
     }
-    if checked[0] != VERSION {
-        return Err(WireError::Version { got: checked[0] });
+    let head = Head { kind: *kind, version: *version };
+    if !head.is_known() {
+        return Err(WireError::Unknown { kind: head.kind, version: head.version });
     }
-    let body = &checked[1..];
-    let (message, consumed) = match class {
-        Class::Control => decode_body::<CONTROL_MEMORY_MAX>(body),
-        Class::Rumor | Class::Sync => decode_body::<BULK_MEMORY_MAX>(body),
-        Class::Strong => decode_body::<STRONG_MEMORY_MAX>(body),
-    }?;
-    if consumed != body.len() {
-        return Err(WireError::Malformed);
-    }
+    let message = match class {
+        _ if head.kind == STRONG => Message::Strong(Payload(Bytes::copy_from_slice(body))),
+        Class::Control => decode_body::<CONTROL_MEMORY_MAX>(head, body)?,
+        Class::Rumor | Class::Sync | Class::Strong => decode_body::<BULK_MEMORY_MAX>(head, body)?,
+    };
     if message.class() != class {
         return Err(WireError::WrongClass { wanted: class, got: message.class() });
     }
@@ -154,12 +165,15 @@ pub fn decode(class: Class, frame: &[u8]) -> Result<Message, WireError> {
     Ok(message)
 }
 
-fn decode_body<const MEMORY_MAX: usize>(body: &[u8]) -> Result<(Message, usize), WireError> {
-    bincode::decode_from_slice(body, config::standard().with_limit::<MEMORY_MAX>())
-        .map_err(|_| WireError::Malformed)
+fn decode_body<const MEMORY_MAX: usize>(head: Head, body: &[u8]) -> Result<Message, WireError> {
+    let limited = config::standard().with_limit::<MEMORY_MAX>();
+    match bincode::decode_from_slice_with_context(body, limited, head) {
+        Ok((Decoded(message), consumed)) if consumed == body.len() => Ok(message),
+        _ => Err(WireError::Malformed),
+    }
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 4] {
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = blake3::hash(bytes);
     let [a, b, c, d, ..] = *hash.as_bytes();
     [a, b, c, d]

@@ -14,7 +14,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use starling_proto::message::{RumorId, RumorMessage};
 use starling_proto::rumor::{RumorConfig, RumorInput, RumorOutput, Rumors};
-use starling_proto::{ActorId, Message, Millis, NodeId, wire};
+use starling_proto::wire::{self, Protocol};
+use starling_proto::{ActorId, Message, Millis, NodeId};
 
 use super::calendar::Calendar;
 use super::overlay::{Neighbours, random_regular};
@@ -374,7 +375,8 @@ impl<'a> Flock<'a> {
     }
 
     fn send(&mut self, node: usize, to: &[NodeId], message: &RumorMessage) {
-        let bytes = (wire::encode(&Message::Rumor(message.clone())).len() * to.len()) as u64;
+        let bytes = wire::encoded_len(&Message::Rumor(message.clone()), Protocol::CURRENT.max);
+        let bytes = (bytes.expect("the newest protocol has every kind") * to.len()) as u64;
         let part = &mut self.parts[self.part];
         if matches!(message, RumorMessage::Full { .. }) {
             part.full_bytes += bytes;

@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 use starling_core::Input;
-use starling_proto::{Class, Message, NodeId, wire};
+use starling_proto::{Message, NodeId, wire};
 
 use super::link::{CLASSES, Item, RTO_MIN_US, Sent, Wire};
 use super::{Event, World, index_of};
@@ -191,6 +191,19 @@ impl World {
         Some([0, 1].map(|end: usize| !open[end] || then[1 - end] != now[1 - end]))
     }
 
+    /// The version of the protocol that two nodes speak with each other.
+    pub(super) fn version_between(&self, a: usize, b: usize) -> u8 {
+        let negotiated = self.nodes[a].protocol.negotiate(self.nodes[b].protocol);
+        negotiated.expect("no scenario has nodes that cannot speak with each other").version
+    }
+
+    /// The message as it comes out at the other end of a wire.
+    fn recoded(&self, from: usize, to: usize, message: &Message) -> Message {
+        let version = self.version_between(from, to);
+        let frame = wire::encode(message, version).expect("was sent in this version");
+        wire::decode(message.class(), &frame).expect("what a node sends can be decoded")
+    }
+
     fn slot_between(&self, a: usize, b: usize) -> Option<u32> {
         self.nodes[a].connections.iter().find(|(peer, _)| *peer as usize == b).map(|(_, slot)| *slot)
     }
@@ -282,7 +295,7 @@ impl World {
                     ((from as u64) << 40) | ((to as u64) << 16) | u64::from(bytes),
                 );
                 let peer = self.nodes[from].record.id;
-                let message = if self.through_codec { recoded(&message) } else { message };
+                let message = if self.through_codec { self.recoded(from, to, &message) } else { message };
                 if self.nodes[to].stalled_until_us > self.now_us {
                     self.give(to, Input::Message { peer, message });
                 } else {
@@ -338,10 +351,4 @@ impl World {
 
 fn cuts(cuts: &[Cut], from: usize, to: usize) -> bool {
     cuts.iter().any(|cut| cut.holds(from, to))
-}
-
-/// The message as it comes out at the other end of a wire.
-fn recoded(message: &Message) -> Message {
-    let class: Class = message.class();
-    wire::decode(class, &wire::encode(message)).expect("what a node sends can be decoded")
 }

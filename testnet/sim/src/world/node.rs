@@ -7,6 +7,7 @@ use starling_kv::{Batch, MemoryEngine, Options, Store};
 use starling_proto::detector::DetectorConfig;
 use starling_proto::rumor::RumorConfig;
 use starling_proto::view::ViewConfig;
+use starling_proto::wire::Protocol;
 use starling_proto::{Millis, NodeId, NodeRecord, Role};
 
 use crate::scenario::NodeSettings;
@@ -20,6 +21,8 @@ pub struct Node {
     pub core: Option<Box<Core<MemoryEngine>>>,
     /// Its own record.
     pub record: NodeRecord,
+    /// What its software speaks.
+    pub protocol: Protocol,
     /// Index of its region.
     pub region: Option<usize>,
     /// Its disk.
@@ -71,6 +74,7 @@ impl Node {
             signature: vec![0; 64],
         };
         Self {
+            protocol: Protocol::CURRENT,
             core: None,
             record,
             region,

@@ -65,13 +65,22 @@ impl World {
     }
 
     fn send_to_all(&mut self, from: usize, to: &[NodeId], message: Message) {
-        let bytes = wire::encoded_len(&message) as u32;
-        self.recorder.sent(Kind::of(&message), to.len() as u64, u64::from(bytes));
-        let Some((last, others)) = to.split_last() else { return };
-        for peer in others {
-            self.send(from, peer, message.clone(), bytes);
+        let mut sizes: Vec<(u8, Option<usize>)> = Vec::new();
+        for peer in to {
+            let version = self.version_between(from, index_of(peer));
+            let size = match sizes.iter().find(|(known, _)| *known == version) {
+                Some((_, size)) => *size,
+                None => {
+                    let size = wire::encoded_len(&message, version);
+                    sizes.push((version, size));
+                    size
+                }
+            };
+            // A version without the message leaves it unsaid, as the driver does.
+            let Some(bytes) = size else { continue };
+            self.recorder.sent(Kind::of(&message), 1, bytes as u64);
+            self.send(from, peer, message.clone(), bytes as u32);
         }
-        self.send(from, last, message, bytes);
     }
 
     fn on_notice(&mut self, index: usize, notice: &Notice) {

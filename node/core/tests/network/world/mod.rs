@@ -251,7 +251,7 @@ impl World {
                     self.dial(node, to, None, Some(address));
                 }
                 Output::Send { to, message } => {
-                    let frame = wire::encode(&message);
+                    let frame = wire::encode(&message, wire::Protocol::CURRENT.max).expect("has every kind");
                     for peer in to {
                         let to = self.find(&peer).expect("a link to a node of this world");
                         self.send(node, to, message.class(), frame.clone());

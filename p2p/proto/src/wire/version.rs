@@ -1,0 +1,75 @@
+//! Which versions of the protocol a node speaks, and which one two nodes agree on.
+//!
+//! A version fixes, for every kind of message, the layout of its body (`kinds.rs`). A release that
+//! changes a layout or adds a kind raises [`Protocol::CURRENT`]`.max` and keeps the encoders of the
+//! versions down to `min`; a feature bit announces what a node can do beyond its version.
+
+use std::fmt;
+
+/// What one node speaks: every version from `min` to `max`, and optional features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The oldest version.
+    pub min: u8,
+    /// The newest version, at least `min`.
+    pub max: u8,
+    /// Optional abilities.
+    pub features: Features,
+}
+
+/// Optional abilities, one bit each. Both sides use those that both have. Bits without a meaning here
+/// are kept as received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub u64);
+
+/// What two connected nodes speak with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The highest version that both speak.
+    pub version: u8,
+    /// The features that both have.
+    pub features: Features,
+}
+
+impl Protocol {
+    /// What this program speaks. Version 1 was never released: its frames carry no kind.
+    pub const CURRENT: Self = Self { min: 2, max: 2, features: Features(0) };
+
+    /// What two nodes speak with each other; `None` if they have no version in common.
+    pub fn negotiate(self, other: Self) -> Option<Negotiated> {
+        let version = self.max.min(other.max);
+        let features = Features(self.features.0 & other.features.0);
+        (version >= self.min.max(other.min)).then_some(Negotiated { version, features })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "version {}", self.min)
+        } else {
+            write!(f, "versions {} to {}", self.min, self.max)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_and_the_common_features_are_spoken() {
+        let speaks = |min, max, features| Protocol { min, max, features: Features(features) };
+        let agreed = |version, features| Some(Negotiated { version, features: Features(features) });
+        for (a, b, expected) in [
+            (speaks(2, 3, 0b11), speaks(2, 3, 0b110), agreed(3, 0b10)),
+            (speaks(2, 3, 0), speaks(2, 2, 0b1), agreed(2, 0)),
+            (speaks(2, 3, 0), speaks(3, 9, 0), agreed(3, 0)),
+            (speaks(2, 3, 0), speaks(4, 9, 0), None),
+            (speaks(1, 1, 0), speaks(2, 3, 0), None),
+        ] {
+            assert_eq!(a.negotiate(b), expected, "{a}, {b}");
+            assert_eq!(b.negotiate(a), expected, "{b}, {a}");
+        }
+    }
+}
