@@ -33,6 +33,12 @@ pub struct Peer {
     pub name: String,
     /// Multiaddresses, best first.
     pub addresses: Vec<String>,
+    /// Chosen by its operator: `key=value`, separated by commas.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub labels: String,
+    /// What a later version says, in hexadecimal digits.
+    #[serde(default, with = "hex", skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<u8>,
     /// Over all of the above, in hexadecimal digits.
     #[serde(with = "hex")]
     pub signature: Vec<u8>,
@@ -113,6 +119,8 @@ mod tests {
             seed: n.is_multiple_of(2),
             name: "köln \"1\"".into(),
             addresses: vec!["/ip4/192.0.2.1/tcp/7400".into()],
+            labels: if n.is_multiple_of(3) { String::new() } else { "zone=a".into() },
+            more: vec![7; usize::from(n % 4)],
             signature: vec![2; 64],
         }
     }

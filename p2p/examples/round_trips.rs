@@ -18,15 +18,7 @@ const PAYLOAD_BYTES: usize = 100;
 
 fn config(listen: &str) -> DriverConfig {
     let identity = Identity::generate();
-    let record = NodeRecord {
-        id: identity.node_id(),
-        incarnation: 1,
-        revision: 0,
-        role: Role::Replica,
-        name: String::new(),
-        addresses: Vec::new(),
-        signature: Vec::new(),
-    };
+    let record = NodeRecord::new(identity.node_id(), 1, Role::Replica);
     let network = Network { id: [1; 16], secrets: vec![[1; 32]] };
     let (protocol, limits) = (Protocol::CURRENT, Limits::default());
     DriverConfig { identity, listen: vec![listen.to_owned()], protocol, network, record, limits }

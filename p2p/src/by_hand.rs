@@ -35,15 +35,7 @@ fn network() -> Network {
 }
 
 fn record(id: NodeId) -> NodeRecord {
-    NodeRecord {
-        id,
-        incarnation: 1,
-        revision: 0,
-        role: Role::Replica,
-        name: "test".into(),
-        addresses: Vec::new(),
-        signature: Vec::new(),
-    }
+    NodeRecord { name: "test".into(), ..NodeRecord::new(id, 1, Role::Replica) }
 }
 
 /// The driver under test and what it has told.

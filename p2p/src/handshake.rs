@@ -293,15 +293,8 @@ mod tests {
     }
 
     fn credentials(identity: &Identity, secret: u8) -> Credentials {
-        let mut record = NodeRecord {
-            id: identity.node_id(),
-            incarnation: 1,
-            revision: 0,
-            role: Role::Replica,
-            name: "n".into(),
-            addresses: Vec::new(),
-            signature: Vec::new(),
-        };
+        let mut record =
+            NodeRecord { name: "n".into(), ..NodeRecord::new(identity.node_id(), 1, Role::Replica) };
         identity.sign(&mut record);
         let network = Network { id: [1; 16], secrets: vec![[secret; 32]] };
         Credentials { me: record.id, protocol: Protocol::CURRENT, network, record }

@@ -205,7 +205,7 @@ mod tests {
     fn accepted(id: NodeId, incarnation: u64) -> Accepted {
         let (name, addresses, signature, features) = Default::default();
         let record =
-            NodeRecord { id, incarnation, revision: 0, role: Role::Replica, name, addresses, signature };
+            NodeRecord { name, addresses, signature, ..NodeRecord::new(id, incarnation, Role::Replica) };
         Accepted { record, negotiated: Negotiated { version: 2, features } }
     }
 

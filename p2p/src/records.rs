@@ -76,20 +76,16 @@ fn records(message: &Message) -> Box<dyn Iterator<Item = &NodeRecord> + '_> {
 
 #[cfg(test)]
 mod tests {
-    use starling_proto::{NodeId, Role};
+    use starling_proto::{NodeId, Role, wire};
 
     use super::*;
     use crate::Identity;
 
     fn record(identity: &Identity) -> NodeRecord {
         let mut record = NodeRecord {
-            id: NodeId([0; 32]),
-            incarnation: 1,
-            revision: 0,
-            role: Role::Replica,
             name: "n".into(),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
-            signature: Vec::new(),
+            ..NodeRecord::new(NodeId([0; 32]), 1, Role::Replica)
         };
         identity.sign(&mut record);
         record
@@ -111,6 +107,23 @@ mod tests {
             let shuffle = ViewMessage::Shuffle { origin: good.clone(), ttl: 1, sample: sample.clone() };
             assert!(!verified.check(&Message::View(shuffle)));
         }
+    }
+
+    /// A node of this version relays what a later one says of itself.
+    #[test]
+    fn the_record_of_a_later_node_is_passed_on_with_its_signature_intact() {
+        let identity = Identity::generate();
+        let mut later = NodeRecord { more: b"a later field".to_vec(), ..record(&identity) };
+        later.labels = "zone=a".parse().expect("a label");
+        identity.sign(&mut later);
+        let message = Message::View(ViewMessage::ProbeReply { sample: vec![later] });
+        let frame = wire::encode(&message, wire::Protocol::CURRENT.min).expect("has the kind");
+        let relayed = wire::decode(message.class(), &frame).expect("can be decoded");
+        assert!(Verified::default().check(&relayed));
+        let Message::View(ViewMessage::ProbeReply { mut sample }) = relayed else { panic!() };
+        sample[0].more.clear();
+        let stripped = Message::View(ViewMessage::ProbeReply { sample });
+        assert!(!Verified::default().check(&stripped), "what is added is signed");
     }
 
     #[test]

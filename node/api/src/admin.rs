@@ -14,6 +14,9 @@ pub struct Status {
     pub id: String,
     /// "replica" or "seed".
     pub role: String,
+    /// Chosen by the operator.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Of the software.
     pub version: String,
     /// Milliseconds since it started.
@@ -100,6 +103,9 @@ pub struct Peer {
     pub name: String,
     /// "replica" or "seed".
     pub role: String,
+    /// Chosen by the operator.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// "active", "passive", or "other" (connected for a session, or a seed).
     pub view: String,
     /// Whether a connection is open.
@@ -149,6 +155,9 @@ pub struct Node {
     pub name: String,
     /// "replica" or "seed".
     pub role: String,
+    /// Chosen by the operator.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Of its software.
     pub version: String,
     /// Its multiaddresses.

@@ -21,13 +21,11 @@ const GROUP: [u8; 16] = [9; 16];
 
 fn record(n: u8) -> NodeRecord {
     NodeRecord {
-        id: NodeId([n; 32]),
-        incarnation: 1_700_000_000_000,
         revision: 2,
-        role: Role::Replica,
         name: format!("node-{n}"),
         addresses: vec!["/ip4/192.0.2.1/tcp/4001".into()],
         signature: vec![n; 64],
+        ..NodeRecord::new(NodeId([n; 32]), 1_700_000_000_000, Role::Replica)
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Config {
     pub role: Role,
     /// Name shown to people, at most 64 bytes. It identifies nothing.
     pub name: String,
+    /// Labels of the node, as `zone=a`: at most 8, shown to people and signed with its addresses.
+    pub labels: Vec<String>,
     /// Multiaddresses where peers connect. Port 0 lets the system choose.
     pub listen: Vec<String>,
     /// Multiaddresses announced to peers instead of the listening ones, if not empty.
@@ -67,6 +69,7 @@ impl Config {
             data_dir: data_dir.into(),
             role: Role::Replica,
             name: "starling".into(),
+            labels: Vec::new(),
             listen: vec!["/ip4/0.0.0.0/tcp/7400".into(), "/ip4/0.0.0.0/udp/7400/quic-v1".into()],
             external: Vec::new(),
             join: Vec::new(),

@@ -72,19 +72,22 @@ fn peer(record: &NodeRecord) -> Peer {
         seed: record.role == Role::Seed,
         name: record.name.clone(),
         addresses: record.addresses.clone(),
+        labels: record.labels.to_string(),
+        more: record.more.clone(),
         signature: record.signature.clone(),
     }
 }
 
 fn record(peer: Peer) -> Option<NodeRecord> {
+    let role = if peer.seed { Role::Seed } else { Role::Replica };
     let record = NodeRecord {
-        id: NodeId(peer.id.try_into().ok()?),
-        incarnation: peer.incarnation,
         revision: peer.revision,
-        role: if peer.seed { Role::Seed } else { Role::Replica },
         name: peer.name,
         addresses: peer.addresses,
+        labels: peer.labels.parse().ok()?,
+        more: peer.more,
         signature: peer.signature,
+        ..NodeRecord::new(NodeId(peer.id.try_into().ok()?), peer.incarnation, role)
     };
     (record.is_bounded() && verify_record(&record)).then_some(record)
 }
@@ -99,13 +102,12 @@ mod tests {
         let dir = DataDir::open(temporary.path()).expect("opens");
         let identity = starling_p2p::Identity::generate();
         let mut signed = NodeRecord {
-            id: identity.node_id(),
-            incarnation: 7,
             revision: 1,
-            role: Role::Seed,
             name: "n".into(),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
-            signature: Vec::new(),
+            labels: "zone=a,rack=7".parse().expect("labels"),
+            more: vec![1, 2, 3],
+            ..NodeRecord::new(identity.node_id(), 7, Role::Seed)
         };
         identity.sign(&mut signed);
         let forged = NodeRecord { name: "other".into(), ..signed.clone() };

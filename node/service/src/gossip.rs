@@ -347,6 +347,7 @@ impl GossipLoop {
             name: core.record.name.clone(),
             id: report::hex(&core.record.id.0),
             role: report::role(core.record.role),
+            labels: report::labels(&core.record),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: core.uptime_ms,
             network: self.facts.network.clone(),

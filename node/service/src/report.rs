@@ -28,6 +28,11 @@ pub fn role(role: Role) -> String {
     }
 }
 
+/// A node's labels.
+pub fn labels(record: &NodeRecord) -> BTreeMap<String, String> {
+    record.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
 /// Traffic of one or of all links.
 pub fn traffic(found: &starling_p2p::Traffic) -> Traffic {
     let flow = |class| {
@@ -131,6 +136,7 @@ fn described(record: &NodeRecord) -> Peer {
         id: hex(&record.id.0),
         name: record.name.clone(),
         role: role(record.role),
+        labels: labels(record),
         addresses: record.addresses.clone(),
         ..Peer::default()
     }
@@ -150,6 +156,7 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
         id: hex(&node.record.id.0),
         name: node.record.name.clone(),
         role: role(node.record.role),
+        labels: labels(&node.record),
         version: node.version.clone(),
         addresses: node.record.addresses.clone(),
         active: node.active.iter().map(|peer| hex(&peer.0)).collect(),
@@ -176,15 +183,8 @@ mod tests {
     use super::*;
 
     fn description(id: u8, active: &[u8]) -> Description {
-        let record = NodeRecord {
-            id: NodeId([id; 32]),
-            incarnation: 1,
-            revision: 0,
-            role: Role::Replica,
-            name: format!("n{id}"),
-            addresses: Vec::new(),
-            signature: Vec::new(),
-        };
+        let record =
+            NodeRecord { name: format!("n{id}"), ..NodeRecord::new(NodeId([id; 32]), 1, Role::Replica) };
         let active = active.iter().map(|id| NodeId([*id; 32])).collect();
         Description {
             record,

@@ -2,6 +2,7 @@
 
 use starling_core::CoreConfig;
 use starling_kv::Limits;
+use starling_proto::Labels;
 use starling_proto::detector::DetectorConfig;
 use starling_proto::record::NAME_BYTES_MAX;
 use starling_proto::sync::SyncConfig;
@@ -81,6 +82,19 @@ pub fn name(config: &Config) -> Result<String, DaemonError> {
     Err(DaemonError::Setting { key: "name", value: config.name.clone(), reason })
 }
 
+/// What the operator says of the node.
+pub fn labels(config: &Config) -> Result<Labels, DaemonError> {
+    let mut labels = Labels::default();
+    for label in &config.labels {
+        labels.add(label).map_err(|error| DaemonError::Setting {
+            key: "labels",
+            value: label.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(labels)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +115,9 @@ mod tests {
         assert!(driver_limits(&config(|config| config.connections_max = 0)).is_err());
         assert!(name(&config(|config| config.name = "a\nb".into())).is_err());
         assert!(name(&config(|config| config.name = "x".repeat(65))).is_err());
+        let wrong = config(|config| config.labels = vec!["zone=a".into(), "Rack=7".into()]);
+        let error = labels(&wrong).expect_err("a capital").to_string();
+        assert!(error.contains("labels") && error.contains("Rack=7"), "{error}");
     }
 
     #[test]
@@ -117,6 +134,8 @@ mod tests {
             core(&config(|config| config.sync_interval_ms = 500)).expect("valid").sync.interval_ms,
             500
         );
+        let labelled = config(|config| config.labels = vec!["zone=a".into(), "rack=7".into()]);
+        assert_eq!(labels(&labelled).expect("valid").get("rack"), Some("7"));
         assert_eq!(core(&config(|config| config.active_view = 7)).expect("valid").views.active_max, 7);
     }
 }

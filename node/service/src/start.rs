@@ -248,13 +248,10 @@ async fn listen(
     membership: &Membership,
 ) -> Result<(Driver, NodeRecord), DaemonError> {
     let mut record = NodeRecord {
-        id: identity.node_id(),
-        incarnation: wall_ms(),
-        revision: 0,
-        role,
         name: setup::name(config)?,
         addresses: config.external.clone(),
-        signature: Vec::new(),
+        labels: setup::labels(config)?,
+        ..NodeRecord::new(identity.node_id(), wall_ms(), role)
     };
     let mut driver = Driver::start(DriverConfig {
         identity,

@@ -1,5 +1,6 @@
 //! Commands on the node itself: status, peers, nodes, doctor, config, ticket.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use starling_api::admin::{Configuration, Doctor, Nodes, Status};
@@ -33,6 +34,7 @@ impl Session {
                 short(&peer.id),
                 peer.name,
                 peer.role,
+                labels(&peer.labels),
                 peer.view,
                 link.to_owned(),
                 optional(peer.phi),
@@ -42,7 +44,10 @@ impl Session {
                 peer.addresses.first().cloned().unwrap_or_default(),
             ]
         });
-        print::table(["ID", "NAME", "ROLE", "VIEW", "LINK", "PHI", "RTT MS", "IN", "OUT", "ADDRESS"], rows)
+        print::table(
+            ["ID", "NAME", "ROLE", "LABELS", "VIEW", "LINK", "PHI", "RTT MS", "IN", "OUT", "ADDRESS"],
+            rows,
+        )
     }
 
     pub(super) async fn nodes(&self, dot: bool) -> Result {
@@ -58,6 +63,7 @@ impl Session {
                 short(&node.id),
                 node.name.clone(),
                 node.role.clone(),
+                labels(&node.labels),
                 node.active.len().to_string(),
                 node.entries.to_string(),
                 node.root.as_deref().map_or_else(|| "-".into(), short),
@@ -68,9 +74,10 @@ impl Session {
         let silent = found.unreachable.iter().map(|node| {
             let dash = || "-".to_owned();
             let address = node.addresses.first().cloned().unwrap_or_default();
-            [short(&node.id), node.name.clone(), "no answer".into(), dash(), dash(), dash(), dash(), address]
+            let id = short(&node.id);
+            [id, node.name.clone(), "no answer".into(), dash(), dash(), dash(), dash(), dash(), address]
         });
-        let header = ["ID", "NAME", "ROLE", "ACTIVE", "ENTRIES", "ROOT", "UP", "ADDRESS"];
+        let header = ["ID", "NAME", "ROLE", "LABELS", "ACTIVE", "ENTRIES", "ROOT", "UP", "ADDRESS"];
         print::table(header, answered.chain(silent))
     }
 
@@ -115,6 +122,11 @@ fn short(id: &str) -> String {
     id.chars().take(8).collect()
 }
 
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let each: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if each.is_empty() { "-".into() } else { each.join(",") }
+}
+
 fn show_status(status: &Status) -> Result {
     let root = match (&status.root, status.role.as_str()) {
         (Some(root), _) => root.clone(),
@@ -127,6 +139,7 @@ fn show_status(status: &Status) -> Result {
         ("name", status.name.clone()),
         ("id", status.id.clone()),
         ("role", status.role.clone()),
+        ("labels", labels(&status.labels)),
         ("version", status.version.clone()),
         ("up", span(status.uptime_ms)),
         ("network", format!("{} ({joined})", status.network)),

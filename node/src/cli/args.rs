@@ -223,6 +223,9 @@ pub struct NodeArgs {
     /// Name shown to people [default: the host's name]
     #[arg(long)]
     pub name: Option<String>,
+    /// What to say of this node, as zone=a, once or more
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
     /// Where peers connect, once or more; port 0 lets the system choose
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<String>,

@@ -52,6 +52,7 @@ fn flags(args: &NodeArgs, api: Option<&str>) -> std::result::Result<Vec<Flag>, F
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(","));
     add("--data-dir", "data_dir", args.data_dir.clone());
     add("--name", "name", args.name.clone());
+    add("--label", "labels", list(&args.labels));
     add("--listen", "listen", list(&args.listen));
     add("--external", "external", list(&args.external));
     add("--join", "join", list(&args.join));
@@ -77,6 +78,7 @@ mod tests {
     fn flags_become_settings() {
         let args = NodeArgs {
             join: vec!["a".into(), "b".into()],
+            labels: vec!["zone=a".into(), "rack=7".into()],
             mdns: true,
             set: vec!["sync.interval_ms=5".into()],
             data_dir: Some("/nonexistent".into()),
@@ -84,6 +86,7 @@ mod tests {
         };
         let loaded = configuration(&args, Some("http://127.0.0.1:0")).expect("valid");
         assert_eq!(loaded.config.join, ["a", "b"]);
+        assert_eq!(loaded.config.labels, ["zone=a", "rack=7"]);
         assert!(loaded.config.mdns);
         assert_eq!(loaded.config.api_listen, "127.0.0.1:0");
         assert_eq!(loaded.config.sync_interval_ms, 5);

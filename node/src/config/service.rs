@@ -12,6 +12,7 @@ impl Config {
             role,
             name: self.name.clone(),
             listen: self.listen.clone(),
+            labels: self.labels.clone(),
             external: self.external.clone(),
             join: self.join.clone(),
             mdns: self.mdns,

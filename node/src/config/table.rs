@@ -72,6 +72,8 @@ settings! {
         "Where the node keeps its identity, its network's secret, its peers and its data."
     name: String = "name", "", host_name(), shown "the machine's host name";
         "Name shown to people; at most 64 bytes; trusted by nobody."
+    labels: Vec<String> = "labels", "key=value", Vec::new();
+        "What to say of this node, as zone=a: at most 8 labels, shown to people and signed with its addresses."
     listen: Vec<String> = "listen", "multiaddresses", node().listen;
         "Where peers connect. Port 0 lets the system choose."
     external: Vec<String> = "external", "multiaddresses", Vec::new();

@@ -9,6 +9,7 @@
 pub mod detector;
 pub mod healing;
 pub mod id;
+pub mod labels;
 pub mod message;
 pub mod record;
 pub mod rumor;
@@ -19,6 +20,7 @@ pub mod view;
 pub mod wire;
 
 pub use id::NodeId;
+pub use labels::Labels;
 pub use message::{Class, Message};
 pub use record::{NodeRecord, Role};
 pub use starling_types::{ActorId, DotRange, DotRanges};

@@ -1,8 +1,11 @@
 //! Signed address records: how one node tells another where a third one listens.
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
-use crate::NodeId;
+use crate::{Labels, NodeId};
 
 /// Longest node name in a record, bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -10,9 +13,11 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const ADDRESS_BYTES_MAX: usize = 160;
 /// Most addresses in one record.
 pub const ADDRESSES_MAX: usize = 8;
+/// Most bytes of fields that a later version adds.
+pub const MORE_BYTES_MAX: usize = 256;
 
 /// What a node does in the overlay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Keeps the store, gossips, sits in active views.
     Replica,
@@ -23,7 +28,7 @@ pub enum Role {
 /// A node's own statement of where it listens, signed with the key that is its identity. Whoever
 /// passes it on cannot change it. The driver verifies signatures at the edge; inside the protocol
 /// crates a record has been verified.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
     /// The signer.
     pub id: NodeId,
@@ -37,16 +42,44 @@ pub struct NodeRecord {
     pub name: String,
     /// Multiaddresses without `/p2p`, best first. At most [`ADDRESSES_MAX`].
     pub addresses: Vec<String>,
+    /// Chosen by the operator.
+    pub labels: Labels,
+    /// Fields of later versions: kept and passed on unread, so that a node relays the record of a newer
+    /// node with its signature intact. At most [`MORE_BYTES_MAX`].
+    pub more: Vec<u8>,
     /// Ed25519 over [`NodeRecord::signing_bytes`].
     pub signature: Vec<u8>,
 }
 
+/// Which optional fields follow, in the byte that also tells the role: most records have none, and then
+/// these fields cost nothing.
+mod flags {
+    pub const SEED: u8 = 1;
+    pub const LABELS: u8 = 2;
+    pub const MORE: u8 = 4;
+    pub const ALL: u8 = SEED | LABELS | MORE;
+}
+
 impl NodeRecord {
+    /// A record without name, addresses and labels, not signed.
+    pub fn new(id: NodeId, incarnation: u64, role: Role) -> Self {
+        Self {
+            id,
+            incarnation,
+            revision: 0,
+            role,
+            name: String::new(),
+            addresses: Vec::new(),
+            labels: Labels::default(),
+            more: Vec::new(),
+            signature: Vec::new(),
+        }
+    }
+
     /// What is signed: a domain separator and every field but the signature.
     pub fn signing_bytes(&self) -> Vec<u8> {
-        let unsigned = (self.id, self.incarnation, self.revision, self.role, &self.name, &self.addresses);
         let mut bytes = b"starling record v1\0".to_vec();
-        bincode::encode_into_std_write(unsigned, &mut bytes, bincode::config::standard())
+        bincode::encode_into_std_write(Unsigned(self), &mut bytes, bincode::config::standard())
             .expect("writing to a Vec does not fail");
         bytes
     }
@@ -61,6 +94,60 @@ impl NodeRecord {
         self.name.len() <= NAME_BYTES_MAX
             && self.addresses.len() <= ADDRESSES_MAX
             && self.addresses.iter().all(|a| a.len() <= ADDRESS_BYTES_MAX)
+            && self.labels.is_bounded()
+            && self.more.len() <= MORE_BYTES_MAX
             && self.signature.len() <= 64
     }
 }
+
+/// Every field but the signature.
+struct Unsigned<'a>(&'a NodeRecord);
+
+impl Encode for Unsigned<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let NodeRecord { id, incarnation, revision, role, name, addresses, labels, more, signature: _ } =
+            self.0;
+        let flag = |holds: bool, flag| if holds { flag } else { 0 };
+        let flags = flag(*role == Role::Seed, flags::SEED)
+            | flag(!labels.is_empty(), flags::LABELS)
+            | flag(!more.is_empty(), flags::MORE);
+        (id, incarnation, revision, flags, name, addresses).encode(encoder)?;
+        if !labels.is_empty() {
+            labels.encode(encoder)?;
+        }
+        if !more.is_empty() {
+            more.encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+impl Encode for NodeRecord {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        Unsigned(self).encode(encoder)?;
+        self.signature.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for NodeRecord {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (id, incarnation, revision, flags): (_, _, _, u8) = Decode::decode(decoder)?;
+        if flags & !flags::ALL != 0 {
+            return Err(DecodeError::Other("unknown flags of a record"));
+        }
+        let role = if flags & flags::SEED == 0 { Role::Replica } else { Role::Seed };
+        let mut record = Self::new(id, incarnation, role);
+        (record.revision, record.name, record.addresses) =
+            (revision, Decode::decode(decoder)?, Decode::decode(decoder)?);
+        if flags & flags::LABELS != 0 {
+            record.labels = Decode::decode(decoder)?;
+        }
+        if flags & flags::MORE != 0 {
+            record.more = Decode::decode(decoder)?;
+        }
+        record.signature = Decode::decode(decoder)?;
+        Ok(record)
+    }
+}
+
+bincode::impl_borrow_decode!(NodeRecord);

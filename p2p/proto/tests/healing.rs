@@ -11,7 +11,7 @@ const HOUR_MS: u64 = 3_600_000;
 fn record(index: u8, role: Role, address: &str) -> NodeRecord {
     let (id, name) = (NodeId([index; 32]), format!("n{index}"));
     let addresses = vec![address.to_owned()];
-    NodeRecord { id, incarnation: 1, revision: 0, role, name, addresses, signature: vec![] }
+    NodeRecord { name, addresses, ..NodeRecord::new(id, 1, role) }
 }
 
 fn peer(index: u8) -> NodeRecord {

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use starling_proto::labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 use starling_proto::message::*;
+use starling_proto::record::MORE_BYTES_MAX;
 use starling_proto::wire::handshake::{Answer, Greeting, Hello, MACS_MAX, PartError, Proof};
 use starling_proto::wire::{
     self, Features, FrameReader, Protocol, WireError, bounds, decode, encoded_len, frame_max,
@@ -13,14 +15,17 @@ use starling_proto::{ActorId, Class, DotRange, DotRanges, Message, NodeId, NodeR
 
 fn record(n: u8) -> NodeRecord {
     NodeRecord {
-        id: NodeId([n; 32]),
-        incarnation: 1_700_000_000_000,
         revision: 2,
-        role: Role::Replica,
         name: format!("node-{n}"),
         addresses: vec!["/ip4/192.0.2.1/tcp/4001".into(), "/ip6/2001:db8::1/udp/4001/quic-v1".into()],
         signature: vec![n; 64],
+        ..NodeRecord::new(NodeId([n; 32]), 1_700_000_000_000, Role::Replica)
     }
+}
+
+/// A label of the largest size.
+fn label(n: usize) -> String {
+    format!("{}{n}={}", "k".repeat(LABEL_KEY_BYTES_MAX - 1), "v".repeat(LABEL_VALUE_BYTES_MAX))
 }
 
 fn actor(n: u8) -> ActorId {
@@ -51,6 +56,9 @@ fn examples() -> Vec<(&'static str, Message)> {
         entries: 12,
         uptime_ms: 3456,
     };
+    let labelled =
+        NodeRecord { labels: "zone=a,rack=7".parse().expect("labels"), role: Role::Seed, ..record(4) };
+    let later = NodeRecord { more: vec![1, 2, 3], ..labelled.clone() };
     let (session, salt) = (5, 0x1122_3344_5566_7788);
     vec![
         ("view.join", Message::View(ViewMessage::Join)),
@@ -63,6 +71,10 @@ fn examples() -> Vec<(&'static str, Message)> {
             Message::View(ViewMessage::Shuffle { origin: record(1), ttl: 6, sample: vec![record(2)] }),
         ),
         ("view.shuffle_reply", Message::View(ViewMessage::ShuffleReply { sample: vec![record(2)] })),
+        (
+            "view.shuffle_reply of a labelled and a later node",
+            Message::View(ViewMessage::ShuffleReply { sample: vec![labelled, later] }),
+        ),
         ("view.probe", Message::View(ViewMessage::Probe)),
         ("view.probe_reply", Message::View(ViewMessage::ProbeReply { sample: vec![record(2)] })),
         ("heartbeat.ping", Message::Heartbeat(Heartbeat::Ping { wall_ms: 1_700_000_000_000 })),
@@ -242,6 +254,8 @@ fn the_largest_rumor_and_the_largest_description_fit() {
         revision: u32::MAX,
         name: "n".repeat(64),
         addresses: vec!["a".repeat(160); 8],
+        labels: (0..LABELS_MAX).map(label).collect::<Vec<_>>().join(",").parse().expect("labels"),
+        more: vec![255; MORE_BYTES_MAX],
         ..record(255)
     };
     let description = Message::Crawl(CrawlMessage::Description(Box::new(Description {
@@ -282,6 +296,8 @@ fn what_is_out_of_bounds_is_refused() {
     assert!(out_of_bounds(&announce(vec![rumor(2, 1)])));
     assert!(out_of_bounds(&announce(vec![rumor(1, 1); bounds::RUMOR_IDS_MAX + 1])));
     assert!(out_of_bounds(&Message::View(ViewMessage::ForwardJoin { joiner: record(1), ttl: 255 })));
+    let wordy = NodeRecord { more: vec![0; MORE_BYTES_MAX + 1], ..record(1) };
+    assert!(out_of_bounds(&Message::View(ViewMessage::ProbeReply { sample: vec![wordy] })));
     let nameless = NodeRecord { name: "n".repeat(65), ..record(1) };
     assert!(out_of_bounds(&Message::View(ViewMessage::ProbeReply { sample: vec![nameless] })));
     let groups = vec![3, 3];
@@ -392,6 +408,21 @@ fn every_part_of_the_handshake_keeps_its_bytes_and_comes_back() {
     let parts = [hello.encode(), proof.encode()].into_iter().chain(answers.iter().map(Answer::encode));
     let lines: String = parts.map(|part| hex(&part) + "\n").collect();
     assert_eq!(lines, include_str!("golden/handshake.txt"), "the handshake changed: it needs a new version");
+}
+
+#[test]
+fn the_proof_with_the_largest_record_fits() {
+    let record = NodeRecord {
+        incarnation: u64::MAX,
+        revision: u32::MAX,
+        name: "n".repeat(64),
+        addresses: vec!["a".repeat(160); 8],
+        labels: (0..LABELS_MAX).map(label).collect::<Vec<_>>().join(",").parse().expect("labels"),
+        more: vec![255; MORE_BYTES_MAX],
+        ..record(255)
+    };
+    let answer = Answer::Proof(Proof { macs: vec![[255; 32]; MACS_MAX], record });
+    assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
 }
 
 #[test]

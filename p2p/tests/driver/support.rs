@@ -29,15 +29,7 @@ pub fn network(secrets: &[u8]) -> Network {
 }
 
 pub fn config(identity: Identity, listen: &[&str], network: Network) -> DriverConfig {
-    let record = NodeRecord {
-        id: identity.node_id(),
-        incarnation: 1,
-        revision: 0,
-        role: Role::Replica,
-        name: "test".into(),
-        addresses: Vec::new(),
-        signature: Vec::new(),
-    };
+    let record = NodeRecord { name: "test".into(), ..NodeRecord::new(identity.node_id(), 1, Role::Replica) };
     let listen = listen.iter().map(ToString::to_string).collect();
     let (protocol, limits) = (Protocol::CURRENT, Limits::default());
     DriverConfig { identity, listen, protocol, network, record, limits }

@@ -11,15 +11,7 @@ use starling_proto::{NodeId, NodeRecord, Role};
 const GROUP: [u8; 16] = [9; 16];
 
 fn record(number: u8) -> NodeRecord {
-    NodeRecord {
-        id: NodeId([number; 32]),
-        incarnation: 1,
-        revision: 0,
-        role: Role::Replica,
-        name: format!("n{number}"),
-        addresses: vec![format!("/ip4/10.0.{number}.1/tcp/7400")],
-        signature: vec![0; 64],
-    }
+    NodeRecord { name: format!("n{number}"), addresses: vec![format!("/ip4/10.0.{number}.1/tcp/7400")], signature: vec![0; 64], ..NodeRecord::new(NodeId([number; 32]), 1, Role::Replica) }
 }
 
 /// Time passes; every sync ends at once.

@@ -27,13 +27,8 @@ mod tests {
 
     fn record(n: u8, started: u64, address: &str) -> NodeRecord {
         NodeRecord {
-            id: NodeId([n; 32]),
-            incarnation: started,
-            revision: 0,
-            role: if n == 0 { Role::Seed } else { Role::Replica },
-            name: String::new(),
             addresses: vec![format!("/ip4/{address}/tcp/1")],
-            signature: Vec::new(),
+            ..NodeRecord::new(NodeId([n; 32]), started, if n == 0 { Role::Seed } else { Role::Replica })
         }
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Features, Protocol};
 use crate::NodeRecord;
 
-/// Longest part of the handshake, bytes: a record of the largest kind takes less than half.
+/// Longest part of the handshake, bytes: a record of the largest kind takes two thirds.
 pub const PART_BYTES_MAX: usize = 4 << 10;
 /// Most MACs in a proof: one for each secret that is valid while one replaces another.
 pub const MACS_MAX: usize = 2;

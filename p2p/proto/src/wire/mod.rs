@@ -34,7 +34,7 @@ pub use version::{Features, Negotiated, Protocol};
 
 /// Longest control frame, bytes after the length: a crawl's description with
 /// [`bounds::RECORDS_MAX`] records of the largest kind fits.
-pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
+pub const CONTROL_FRAME_BYTES_MAX: usize = 128 << 10;
 /// Longest frame of a rumor or of a session, bytes after the length: twice the largest batch.
 pub const BULK_FRAME_BYTES_MAX: usize = 4 << 20;
 

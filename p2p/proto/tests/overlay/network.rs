@@ -59,15 +59,7 @@ pub fn id(index: usize) -> NodeId {
 
 pub fn record(index: usize, role: Role, address: String) -> NodeRecord {
     let (id, name) = (id(index), format!("n{index}"));
-    NodeRecord {
-        id,
-        incarnation: 1,
-        revision: 0,
-        role,
-        name,
-        addresses: vec![address],
-        signature: vec![0; 64],
-    }
+    NodeRecord { name, addresses: vec![address], signature: vec![0; 64], ..NodeRecord::new(id, 1, role) }
 }
 
 pub fn local(index: usize) -> NodeRecord {

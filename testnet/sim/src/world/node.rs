@@ -65,13 +65,10 @@ pub(super) enum Waiting {
 impl Node {
     pub(super) fn new(index: usize, id: [u8; 32], role: Role, region: Option<usize>) -> Self {
         let record = NodeRecord {
-            id: identity(index, id),
-            incarnation: 0,
-            revision: 0,
-            role,
             name: format!("{}{index}", if role == Role::Seed { "s" } else { "n" }),
             addresses: vec![address(index)],
             signature: vec![0; 64],
+            ..NodeRecord::new(identity(index, id), 0, role)
         };
         Self {
             protocol: Protocol::CURRENT,

@@ -114,13 +114,10 @@ impl World {
         let mut id = [0; 32];
         self.rng.fill_bytes(&mut id);
         let record = NodeRecord {
-            id: NodeId(id),
-            incarnation: self.at().wall_ms,
-            revision: 0,
-            role,
             name: format!("n{index}"),
             addresses: vec![Self::address(index)],
             signature: vec![0; 64],
+            ..NodeRecord::new(NodeId(id), self.at().wall_ms, role)
         };
         let engine = MemoryEngine::default();
         let store = (role == Role::Replica).then(|| {
