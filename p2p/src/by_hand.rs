@@ -318,8 +318,8 @@ async fn a_forged_record_inside_a_message_is_dropped() {
 /// A frame of a kind that no version has yet, soundly made.
 fn from_the_future(body: &[u8]) -> Vec<u8> {
     let checked = [&[0xee, 1][..], body].concat();
-    let checksum = &blake3::hash(&checked).as_bytes()[..4];
-    [&[checked.len() as u8 + 4], checksum, &checked].concat()
+    let hash = blake3::hash(&checked);
+    [&[checked.len() as u8 + 4], &hash.as_bytes()[..4], &checked].concat()
 }
 
 /// More of them than any number of offences that a peer is forgiven, and the link goes on.

@@ -170,6 +170,48 @@ pub struct Node {
     pub entries: u64,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
+    /// What its software can do; absent if it is too old to say.
+    #[serde(default)]
+    pub abilities: Option<Abilities>,
+}
+
+/// What the software of a node can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Abilities {
+    /// The oldest version of the protocol that it speaks.
+    pub protocol_min: u8,
+    /// The newest version of the protocol that it speaks.
+    pub protocol_max: u8,
+    /// Optional features, one bit each.
+    pub features: u64,
+    /// The newest version of data that it reads and writes.
+    pub data_newest: u16,
+    /// The version of data that is in force, as far as it knows.
+    pub data_in_force: u16,
+}
+
+/// How far the network is in an upgrade, by asking every node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upgrade {
+    /// The version of data that is in force: what nodes may write.
+    pub in_force: u16,
+    /// The newest version of data that the node that was asked can write.
+    pub newest: u16,
+    /// Why the newest version cannot be switched on yet, one reason a node. Empty where it is in force.
+    pub obstacles: Vec<String>,
+    /// Every node that answered.
+    pub nodes: Vec<Node>,
+    /// Nodes that somebody remembers and that did not answer.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// Switches the newest version of data on, for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finalize {
+    /// Although there are obstacles: a node that cannot read the version keeps what it cannot read and
+    /// forwards it, and does not show it to its clients.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A node that did not answer.

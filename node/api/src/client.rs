@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::{Configuration, Doctor, Nodes, Peers, Status, Ticket};
+use crate::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
 use crate::strong::{CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters};
 use crate::{
     BatchRequest, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorBody, ErrorCode, FlagState,
@@ -313,6 +313,16 @@ impl Client {
     /// The peers it knows.
     pub async fn peers(&self) -> Result<Peers, Error> {
         self.call(self.get("/v1/peers")).await
+    }
+
+    /// How far the network is in an upgrade, by asking every node. Takes seconds where nodes do not answer.
+    pub async fn upgrade(&self) -> Result<Upgrade, Error> {
+        self.call(self.get("/v1/upgrade")).await
+    }
+
+    /// Switches the newest version of data on, for ever.
+    pub async fn finalize_upgrade(&self, finalize: &Finalize) -> Result<Upgrade, Error> {
+        self.call(self.request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
     }
 
     /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.

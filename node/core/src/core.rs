@@ -13,6 +13,7 @@ use starling_proto::rumor::{RumorConfig, RumorInput, Rumors};
 use starling_proto::sync::{Sessions, SyncConfig, SyncInput};
 use starling_proto::timers::Timers;
 use starling_proto::view::{ViewConfig, ViewInput, Views};
+use starling_proto::wire::Protocol;
 use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
 use crate::status::Counters;
 use crate::strong::Strong;
+use crate::upgrade::{DATA_NEWEST, Finalized};
 use crate::{Input, Now, Output};
 
 /// Settings of the machines.
@@ -36,8 +38,25 @@ pub struct CoreConfig {
     pub rumors: RumorConfig,
     /// Anti-entropy.
     pub sync: SyncConfig,
-    /// Shown to crawls: the version of the software.
+    /// What the software is and can do, shown to crawls.
+    pub software: Software,
+}
+
+/// What the software of a node is and can do.
+#[derive(Clone, Debug)]
+pub struct Software {
+    /// Its version, for people.
     pub version: String,
+    /// The versions of the protocol that it speaks.
+    pub protocol: Protocol,
+    /// The newest version of data that it reads and writes.
+    pub data_newest: u16,
+}
+
+impl Default for Software {
+    fn default() -> Self {
+        Self { version: String::new(), protocol: Protocol::CURRENT, data_newest: DATA_NEWEST }
+    }
 }
 
 /// Deadlines of the composition itself.
@@ -59,7 +78,8 @@ const MAINTAIN_MS: u64 = 10_000;
 /// A node without its network, disk and clock. `E` is the storage engine.
 pub struct Core<E: Engine> {
     pub(crate) record: NodeRecord,
-    pub(crate) version: String,
+    pub(crate) software: Software,
+    pub(crate) finalized: Finalized,
     pub(crate) started: Millis,
     pub(crate) views: Views,
     pub(crate) healing: Healing,
@@ -96,7 +116,8 @@ impl<E: Engine> Core<E> {
         };
         let known = remembered.clone();
         let mut core = Self {
-            version: config.version,
+            software: config.software,
+            finalized: Finalized::NOTHING,
             started: now.mono,
             views: Views::new(config.views, record.clone(), fork(), now.mono),
             healing: Healing::new(config.healing, record.id, remembered, fork(), now.mono),
@@ -119,6 +140,7 @@ impl<E: Engine> Core<E> {
             core.timers.set(Timer::Maintain, now.mono);
         }
         core.views.handle(now.mono, ViewInput::Known(known));
+        core.learn_data_version(now);
         core.process_ready(now);
         core
     }

@@ -1,7 +1,7 @@
 //! What the node says of itself: to its operator and to crawls.
 
 use starling_kv::Engine;
-use starling_proto::message::{Description, Root};
+use starling_proto::message::{Abilities, Description, Root};
 use starling_proto::wire::bounds::RECORDS_MAX;
 use starling_proto::{NodeId, NodeRecord, Role};
 
@@ -90,12 +90,17 @@ impl<E: Engine> Core<E> {
         let known = self.views.active().chain(seeds).chain(self.views.passive());
         Description {
             record: self.record.clone(),
-            version: self.version.clone(),
+            version: self.software.version.clone(),
             active: self.active().collect(),
             known: known.take(RECORDS_MAX).cloned().collect(),
             root: self.root(),
-            entries: self.store.as_ref().map_or(0, |store| store.stats().entries),
+            entries: self.entries(),
             uptime_ms: now.mono - self.started,
+            abilities: Some(Abilities {
+                protocol: self.software.protocol,
+                data_newest: self.software.data_newest,
+                data_in_force: self.data_in_force(),
+            }),
         }
     }
 }

@@ -186,6 +186,13 @@ pub enum Notice {
         /// What.
         notice: starling_strong::group::Notice,
     },
+    /// The version of data in force in the network is one that this program does not know.
+    DataVersionAhead {
+        /// What is in force.
+        in_force: u16,
+        /// The newest that this program reads.
+        newest: u16,
+    },
     /// This node's clock disagrees with its peers' by so much that it expires nothing.
     ClockOff {
         /// Median of the peers' clocks minus ours, milliseconds.

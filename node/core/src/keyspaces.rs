@@ -168,7 +168,12 @@ impl<E: Engine> Core<E> {
             None => Op::MapDelete(vec![field]),
         };
         let write = Write { keyspace: HINTS.into(), key: keyspace.into(), op, ttl_ms: None, check: None };
-        self.handle_writes(now, vec![(OWN_TOKEN, Batch { writes: vec![write] })]);
+        self.write_own(now, Batch { writes: vec![write] });
+    }
+
+    /// A write of the node itself: no client waits for its outcome.
+    pub(crate) fn write_own(&mut self, now: Now, batch: Batch) {
+        self.handle_writes(now, vec![(OWN_TOKEN, batch)]);
         self.outputs.retain(|output| !matches!(output, Output::Written { token: OWN_TOKEN, .. }));
     }
 }

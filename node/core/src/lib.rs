@@ -15,8 +15,9 @@ mod replica;
 mod route;
 mod status;
 pub mod strong;
+pub mod upgrade;
 mod writes;
 
-pub use self::core::{Core, CoreConfig};
+pub use self::core::{Core, CoreConfig, Software};
 pub use input::{Input, Notice, Now, Output, Token, WriteFailure};
 pub use status::{Counters, Held, PeerStatus, Status};

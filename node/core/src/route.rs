@@ -14,6 +14,7 @@ use crate::crawl::Crawl;
 use crate::links::TRANSIENT_IDLE_MS;
 use crate::replica::StoreReplica;
 use crate::strong::Strong;
+use crate::upgrade::UPGRADES;
 use crate::{Core, Notice, Now, Output, Token};
 
 impl<E: Engine> Core<E> {
@@ -104,6 +105,9 @@ impl<E: Engine> Core<E> {
 
     pub(crate) fn changed(&mut self, now: Now, changes: Vec<starling_kv::Change>) {
         self.follow_hints(now, &changes);
+        if changes.iter().any(|change| change.keyspace == UPGRADES) {
+            self.learn_data_version(now);
+        }
         if !changes.is_empty() {
             self.outputs.push_back(Output::Changed(changes));
         }

@@ -356,7 +356,7 @@ impl GossipLoop {
             root: core.root.as_ref().map(report::root),
             active: core.active as u64,
             passive: core.passive as u64,
-            entries: stats.map_or(0, |stats| stats.entries),
+            entries: self.core.entries(),
             durability: self.facts.durability.into(),
             storage_error: self.asked.storage_error.clone().or_else(|| self.disk.failure()),
             traffic: report::traffic(&metrics.traffic),

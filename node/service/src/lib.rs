@@ -25,6 +25,7 @@ mod report;
 mod setup;
 mod start;
 mod strong;
+mod upgrade;
 
 pub use call::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
 pub use clock::wall_ms;
@@ -37,3 +38,4 @@ pub use report::hex;
 pub use starling_proto::Role;
 pub use start::{Node, NodeInfo};
 pub use strong::{Held, Manage, ManageFailure, Names};
+pub use upgrade::FinalizeError;

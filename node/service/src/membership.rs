@@ -20,6 +20,8 @@ pub struct Membership {
     pub names: Vec<String>,
     /// Whether the data directory is new.
     pub is_first_run: bool,
+    /// Whether this run has made the network.
+    pub is_new_network: bool,
 }
 
 impl Membership {
@@ -28,6 +30,7 @@ impl Membership {
         let Sorted { tickets, mut addresses, names } = sort(join)?;
         let known = NetworkFile::load(&dir.network())?;
         let is_first_run = known.is_none();
+        let is_new_network = is_first_run && tickets.is_empty();
         let mut file = match (known, tickets.first(), addresses.first().or(names.first())) {
             (Some(file), _, _) => file,
             (None, Some(ticket), _) => NetworkFile { id: ticket.network, secrets: vec![ticket.secret] },
@@ -46,7 +49,7 @@ impl Membership {
             file.save(&dir.network())?;
         }
         addresses.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
-        Ok(Self { file, addresses, names, is_first_run })
+        Ok(Self { file, addresses, names, is_first_run, is_new_network })
     }
 
     /// Names the network.
@@ -136,6 +139,7 @@ mod tests {
         let first = load(&dir, &[]).expect("made");
         let again = load(&dir, &[]).expect("loaded");
         assert!(first.is_first_run && !again.is_first_run);
+        assert!(first.is_new_network && !again.is_new_network);
         assert_eq!(first.network_id(), again.network_id());
         assert_eq!(first.network().secrets, again.network().secrets);
     }

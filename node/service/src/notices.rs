@@ -25,6 +25,14 @@ pub fn log(notice: &Notice) {
             error!(incarnation, "another process uses this node's identity: was the data directory copied?");
         }
         Notice::Strong { keyspace, notice } => log_strong(keyspace, notice),
+        Notice::DataVersionAhead { in_force, newest } => {
+            warn!(
+                in_force,
+                newest,
+                "the network's data version is newer than this program: what it cannot read it keeps and \
+                 forwards; upgrade this node"
+            );
+        }
         Notice::ClockOff { offset_ms } => {
             warn!(
                 offset_ms,

@@ -6,7 +6,7 @@ use starling_api::admin::{Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable};
 use starling_core::{Core, Counters};
 use starling_kv::{Engine, Stats};
 use starling_p2p::Metrics;
-use starling_proto::message::{Description, Root};
+use starling_proto::message::{Abilities, Description, Root};
 use starling_proto::{Class, NodeId, NodeRecord, Role};
 
 /// Bytes in hexadecimal.
@@ -142,6 +142,16 @@ fn described(record: &NodeRecord) -> Peer {
     }
 }
 
+fn abilities(found: Abilities) -> starling_api::admin::Abilities {
+    starling_api::admin::Abilities {
+        protocol_min: found.protocol.min,
+        protocol_max: found.protocol.max,
+        features: found.protocol.features.0,
+        data_newest: found.data_newest,
+        data_in_force: found.data_in_force,
+    }
+}
+
 /// The overlay of a finished crawl.
 pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
     let claims: BTreeSet<(NodeId, NodeId)> =
@@ -163,6 +173,7 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
         root: node.root.as_ref().map(root),
         entries: node.entries,
         uptime_ms: node.uptime_ms,
+        abilities: node.abilities.map(abilities),
     };
     let unreachable = |record: &NodeRecord| Unreachable {
         id: hex(&record.id.0),
@@ -194,6 +205,7 @@ mod tests {
             root: None,
             entries: 0,
             uptime_ms: 0,
+            abilities: None,
         }
     }
 

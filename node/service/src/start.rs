@@ -194,6 +194,9 @@ async fn prepare(
     };
     let reader = store.as_ref().map(Store::reader);
     let mut core = Core::new(core_config, record.clone(), store, remembered, rand::random(), clock.now());
+    if membership.is_new_network {
+        core.start_network(clock.now());
+    }
     if let Some(engine) = engine.clone() {
         core.open_strong(engine, setup::replace_ms(config), rand::random(), clock.now())?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use starling_api::admin::{Configuration, Doctor, Nodes, Status};
+use starling_api::admin::{Abilities, Configuration, Doctor, Finalize, Nodes, Status, Upgrade};
 use starling_service::{DaemonError, examine};
 
 use super::Session;
@@ -79,6 +79,47 @@ impl Session {
         });
         let header = ["ID", "NAME", "ROLE", "LABELS", "ACTIVE", "ENTRIES", "ROOT", "UP", "ADDRESS"];
         print::table(header, answered.chain(silent))
+    }
+
+    pub(super) async fn upgrade_status(&self) -> Result {
+        self.show_upgrade(&self.client.upgrade().await?)
+    }
+
+    pub(super) async fn finalize_upgrade(&self, force: bool) -> Result {
+        self.show_upgrade(&self.client.finalize_upgrade(&Finalize { force }).await?)
+    }
+
+    fn show_upgrade(&self, found: &Upgrade) -> Result {
+        if self.output == Output::Json {
+            return print::json(found);
+        }
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        let answered = found.nodes.iter().map(|node| {
+            let says = |show: fn(&Abilities) -> String| or_dash(node.abilities.as_ref().map(show));
+            [
+                short(&node.id),
+                node.name.clone(),
+                node.role.clone(),
+                node.version.clone(),
+                says(|it| format!("{} to {}", it.protocol_min, it.protocol_max)),
+                says(|it| format!("{:#x}", it.features)),
+                says(|it| it.data_newest.to_string()),
+                says(|it| it.data_in_force.to_string()),
+            ]
+        });
+        let silent = found.unreachable.iter().map(|node| {
+            let dash = || "-".to_owned();
+            [short(&node.id), node.name.clone(), "no answer".into(), dash(), dash(), dash(), dash(), dash()]
+        });
+        let header = ["ID", "NAME", "ROLE", "VERSION", "PROTOCOL", "FEATURES", "READS DATA", "IN FORCE"];
+        print::table(header, answered.chain(silent))?;
+        let Upgrade { in_force, newest, obstacles, .. } = found;
+        if in_force >= newest {
+            return print::line(format!("data version {in_force} is in force"));
+        }
+        print::line(format!("data version {in_force} is in force; {newest} can be switched on"))?;
+        obstacles.iter().try_for_each(|obstacle| print::line(format!("not yet: {obstacle}")))?;
+        if obstacles.is_empty() { print::line("next: starling upgrade finalize") } else { Ok(()) }
     }
 
     pub(super) async fn doctor(&self) -> Result {

@@ -180,6 +180,9 @@ pub enum Command {
         #[arg(long, conflicts_with = "output")]
         dot: bool,
     },
+    /// See how far the network is in an upgrade, and finish it
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Check the whole store
     Doctor {
         /// Check a stopped node's data directory instead of asking a running node
@@ -253,6 +256,20 @@ pub struct NodeArgs {
     /// Stop when standard input ends: whoever started the node holds the other end
     #[arg(long)]
     pub exit_with_parent: bool,
+}
+
+/// What to do about an upgrade.
+#[derive(Debug, Subcommand)]
+pub enum UpgradeCommand {
+    /// Ask every node what its software speaks and reads
+    Status,
+    /// Switch the newest version of data on, for ever: from then on older software cannot read all data
+    Finalize {
+        /// Although a node cannot read it or does not answer: such a node keeps what it cannot read and
+        /// forwards it, and does not show it to its clients
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Arguments of `put`.

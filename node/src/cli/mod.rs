@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use starling_api::{API_DEFAULT, Client, DEFAULT_KEYSPACE};
 
-use args::{Cli, Command, Global, Output};
+use args::{Cli, Command, Global, Output, UpgradeCommand};
 use coordinate::args::{ElectCommand, QueueCommand};
 use failure::Failure;
 
@@ -117,6 +117,8 @@ impl Session {
             Command::Status => self.status().await,
             Command::Peers => self.peers().await,
             Command::Nodes { dot } => self.nodes(dot).await,
+            Command::Upgrade(UpgradeCommand::Status) => self.upgrade_status().await,
+            Command::Upgrade(UpgradeCommand::Finalize { force }) => self.finalize_upgrade(force).await,
             Command::Doctor { .. } => self.doctor().await,
             Command::Config { .. } => self.config().await,
             Command::Ticket => self.ticket().await,

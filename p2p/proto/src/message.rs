@@ -4,6 +4,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
+use crate::wire::Protocol;
 use crate::{ActorId, DotRange, DotRanges, NodeId, NodeRecord};
 pub use starling_types::{Root, SPAN_FANOUT, SPAN_LEAF};
 
@@ -234,8 +235,19 @@ pub enum CrawlMessage {
     Description(Box<Description>),
 }
 
+/// What the software of a node can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Abilities {
+    /// The versions of the protocol that it speaks.
+    pub protocol: Protocol,
+    /// The newest version of stored and replicated data that it reads.
+    pub data_newest: u16,
+    /// The version of data that is in force, as far as the node knows.
+    pub data_in_force: u16,
+}
+
 /// A node as it describes itself to a crawl.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Its own record.
     pub record: NodeRecord,
@@ -251,4 +263,6 @@ pub struct Description {
     pub entries: u64,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
+    /// Since version 3 of the protocol; `None` if the two nodes speak an older one.
+    pub abilities: Option<Abilities>,
 }

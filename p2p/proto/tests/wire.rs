@@ -47,6 +47,8 @@ fn examples() -> Vec<(&'static str, Message)> {
     let root = Root { context: [1; 16], live: [2; 16] };
     let summary = ActorSummary { actor: actor(4), max: 1000, hash: 0x0123_4567_89ab_cdef };
     let payload = || Payload(Bytes::from_static(b"delta"));
+    let protocol = Protocol { min: 2, max: 3, features: Features(0x0102) };
+    let abilities = Abilities { protocol, data_newest: 2, data_in_force: 1 };
     let description = Description {
         record: record(1),
         version: "0.1.0".into(),
@@ -55,6 +57,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         root: Some(root),
         entries: 12,
         uptime_ms: 3456,
+        abilities: Some(abilities),
     };
     let labelled =
         NodeRecord { labels: "zone=a,rack=7".parse().expect("labels"), role: Role::Seed, ..record(4) };
@@ -191,6 +194,32 @@ fn every_message_comes_back_on_its_own_substream_only() {
     }
 }
 
+/// What the previous version of the protocol says is frozen: nodes of it are still in the network.
+#[test]
+fn every_message_keeps_its_bytes_in_the_previous_version() {
+    let in_previous = |message: &Message| {
+        wire::encode(message, Protocol::PREVIOUS.max).expect("the previous version has every kind so far")
+    };
+    let newer: String = examples()
+        .iter()
+        .filter(|(_, message)| in_previous(message) != encode(message))
+        .map(|(name, message)| format!("{name} {}\n", hex(&in_previous(message))))
+        .collect();
+    assert_eq!(newer, include_str!("golden/previous.txt"), "what the previous version says has changed");
+}
+
+#[test]
+fn a_description_in_the_previous_version_has_no_abilities() {
+    for (_, message) in examples() {
+        let Message::Crawl(CrawlMessage::Description(description)) = &message else { continue };
+        let frame = wire::encode(&message, Protocol::PREVIOUS.max).expect("has the kind");
+        let without = Description { abilities: None, ..(**description).clone() };
+        let expected = Message::Crawl(CrawlMessage::Description(Box::new(without)));
+        assert_eq!(decode(Class::Control, &frame), Ok(expected));
+        assert_eq!(encoded_len(&message, Protocol::PREVIOUS.max), Some(frame.len()));
+    }
+}
+
 #[test]
 fn heartbeats_are_small() {
     let ping = encode(&Message::Heartbeat(Heartbeat::Ping { wall_ms: 1_700_000_000_000 }));
@@ -266,6 +295,11 @@ fn the_largest_rumor_and_the_largest_description_fit() {
         root: Some(Root { context: [255; 16], live: [255; 16] }),
         entries: u64::MAX,
         uptime_ms: u64::MAX,
+        abilities: Some(Abilities {
+            protocol: Protocol { min: 0, max: 255, features: Features(u64::MAX) },
+            data_newest: u16::MAX,
+            data_in_force: u16::MAX,
+        }),
     })));
     assert_eq!(decode(Class::Control, &encode(&description)), Ok(description));
 }

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use starling_proto::Role;
 
 use crate::churn::{self, Comeback, End, Traced};
-use crate::scenario::{Action, ChurnModel, STRONG_KEYSPACE, Selection};
+use crate::scenario::{Action, ChurnModel, Release, STRONG_KEYSPACE, Selection};
 use crate::simulation::{Simulation, Task, us};
 use crate::strong::Strong;
 use crate::world::World;
@@ -90,7 +90,7 @@ impl Simulation {
                     self.plan_return(node, for_s, Comeback::Restart);
                 }
             }
-            Task::Roll { left, gap_s, for_s } => self.roll(left, gap_s, for_s),
+            Task::Roll { left, gap_s, for_s, release } => self.roll(left, gap_s, for_s, release),
             Task::Departure => self.depart(),
             Task::SessionEnd(node) => self.end_session(node),
             Task::RegionFails => self.fail_region(),
@@ -176,9 +176,9 @@ impl Simulation {
                 links.drop = drop.unwrap_or(links.drop);
                 links.duplicate = duplicate.unwrap_or(links.duplicate);
             }
-            Action::RollingRestart { nodes, gap_s, for_s } => {
+            Action::RollingRestart { nodes, gap_s, for_s, release } => {
                 let left = self.live(nodes).into_iter().rev().collect();
-                self.roll(left, *gap_s, *for_s);
+                self.roll(left, *gap_s, *for_s, *release);
             }
         }
     }
@@ -232,12 +232,15 @@ impl Simulation {
         self.plan_in(UNSYNCED_S + for_s.unwrap_or(0.0), Task::Heals(what));
     }
 
-    fn roll(&mut self, mut left: Vec<usize>, gap_s: f64, for_s: f64) {
+    fn roll(&mut self, mut left: Vec<usize>, gap_s: f64, for_s: f64, release: Option<Release>) {
         match left.pop() {
             Some(node) => {
+                // One that churn has taken down meanwhile comes back in the other release too.
+                let now = &mut self.world.nodes[node].release;
+                *now = release.unwrap_or(*now);
                 self.world.leave(node);
                 self.plan_return(node, Some(for_s), Comeback::Restart);
-                self.plan_in(gap_s, Task::Roll { left, gap_s, for_s });
+                self.plan_in(gap_s, Task::Roll { left, gap_s, for_s, release });
             }
             None => self.plan_in((for_s - gap_s).max(0.0), Task::Heals("the rolling restart".into())),
         }

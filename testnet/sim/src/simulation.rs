@@ -12,7 +12,7 @@ use crate::churn::{self, Traced};
 use crate::clients::Clients;
 use crate::finish;
 use crate::measure::{Healings, Outcome, Timeline, are_equal};
-use crate::scenario::{ChurnModel, Error, Scenario};
+use crate::scenario::{ChurnModel, Error, Release, Scenario};
 use crate::strong::{Strong, Turn};
 use crate::world::{HEARD, World};
 
@@ -53,7 +53,7 @@ pub(crate) enum Task {
     /// A disk is copied, for the power loss that follows.
     Sync(usize),
     /// The next node of a rolling restart.
-    Roll { left: Vec<usize>, gap_s: f64, for_s: f64 },
+    Roll { left: Vec<usize>, gap_s: f64, for_s: f64, release: Option<Release> },
     /// A healing begins.
     Heals(String),
     /// Churn: a departure of whoever is drawn.
@@ -81,6 +81,8 @@ pub struct Progress {
     pub events: u64,
     /// Live nodes.
     pub live: usize,
+    /// Of those, nodes of the previous release.
+    pub previous: usize,
     /// Writes not yet on every node.
     pub open: usize,
 }
@@ -240,6 +242,7 @@ impl Simulation {
             of_s: self.scenario.warmup_s + self.scenario.measure_s,
             events: world.events(),
             live: world.nodes.iter().filter(|node| node.is_up()).count(),
+            previous: world.nodes.iter().filter(|n| n.is_up() && n.release == Release::Previous).count(),
             open: world.recorder.writes.open(),
         }
     }

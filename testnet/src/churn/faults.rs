@@ -185,7 +185,7 @@ impl<'s> Faults<'s> {
                 }
                 Ok(())
             }
-            Action::RollingRestart { nodes, gap_s, for_s } => {
+            Action::RollingRestart { nodes, gap_s, for_s, release: _ } => {
                 let visits =
                     self.select(nodes, State::Up).into_iter().enumerate().map(async |(nth, node)| {
                         self.pause(nth as f64 * gap_s).await;

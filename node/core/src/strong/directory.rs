@@ -135,15 +135,7 @@ mod tests {
     fn record(n: u16) -> NodeRecord {
         let mut id = [0; 32];
         id[..2].copy_from_slice(&n.to_be_bytes());
-        NodeRecord {
-            id: NodeId(id),
-            incarnation: 1,
-            revision: 0,
-            role: Role::Replica,
-            name: format!("n{n}"),
-            addresses: Vec::new(),
-            signature: Vec::new(),
-        }
+        NodeRecord { name: format!("n{n}"), ..NodeRecord::new(NodeId(id), 1, Role::Replica) }
     }
 
     fn hint(group: u8, term: u64) -> Hint {

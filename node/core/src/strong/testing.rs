@@ -15,15 +15,7 @@ pub const ME: NodeKey = [1; 32];
 
 /// The record of node `n`.
 pub fn record(n: u8) -> NodeRecord {
-    NodeRecord {
-        id: NodeId([n; 32]),
-        incarnation: 1,
-        revision: 0,
-        role: Role::Replica,
-        name: format!("n{n}"),
-        addresses: Vec::new(),
-        signature: Vec::new(),
-    }
+    NodeRecord { name: format!("n{n}"), ..NodeRecord::new(NodeId([n; 32]), 1, Role::Replica) }
 }
 
 /// What a part works with on a node without replicas, which knows that the keyspace `orders` is on nodes 2, 3
@@ -48,7 +40,8 @@ impl Outside {
     pub fn sent(&mut self) -> Vec<(u8, StrongMessage)> {
         let mut sent = Vec::new();
         for (to, frames) in self.cx.outbox.take_frames() {
-            let messages = frames.iter().flat_map(|frame| decode_frame(frame).expect("a frame of ours").messages);
+            let messages =
+                frames.iter().flat_map(|frame| decode_frame(frame).expect("a frame of ours").messages);
             sent.extend(messages.map(|message| (to[0], message)));
         }
         sent

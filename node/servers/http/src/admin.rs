@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use starling_api::admin::{Configuration, Doctor, Nodes, Peers, Status, Ticket};
+use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
 use starling_api::{ErrorBody, ErrorCode};
 
 use super::App;
@@ -28,6 +28,23 @@ pub async fn peers(State(app): State<Arc<App>>) -> Result<Json<Peers>, Problem> 
 #[utoipa::path(get, path = "/v1/nodes", tag = "node", responses((status = 200, body = Nodes)))]
 pub async fn nodes(State(app): State<Arc<App>>) -> Result<Json<Nodes>, Problem> {
     app.gossip.crawl().await.map(Json).ok_or_else(Problem::stopping)
+}
+
+/// How far the network is in an upgrade, by asking every node. Takes seconds where nodes do not answer.
+#[utoipa::path(get, path = "/v1/upgrade", tag = "node", responses((status = 200, body = Upgrade)))]
+pub async fn upgrade(State(app): State<Arc<App>>) -> Result<Json<Upgrade>, Problem> {
+    app.gossip.upgrade().await.map(Json).ok_or_else(Problem::stopping)
+}
+
+/// Switches the newest version of data on, for ever. Refused while a node cannot read it or does not
+/// answer.
+#[utoipa::path(post, path = "/v1/upgrade/finalize", tag = "node", request_body = Finalize,
+    responses((status = 200, body = Upgrade), (status = 409, body = ErrorBody)))]
+pub async fn finalize_upgrade(
+    State(app): State<Arc<App>>,
+    Json(Finalize { force }): Json<Finalize>,
+) -> Result<Json<Upgrade>, Problem> {
+    Ok(Json(app.gossip.finalize_upgrade(force).await?))
 }
 
 /// Checks the whole store, on a snapshot. Takes minutes on a large one.

@@ -86,6 +86,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/status", get(admin::status))
         .route("/v1/peers", get(admin::peers))
         .route("/v1/nodes", get(admin::nodes))
+        .route("/v1/upgrade", get(admin::upgrade))
+        .route("/v1/upgrade/finalize", post(admin::finalize_upgrade))
         .route("/v1/doctor", get(admin::doctor))
         .route("/v1/config", get(admin::config))
         .route("/v1/ticket", get(admin::ticket))

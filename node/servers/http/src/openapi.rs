@@ -15,7 +15,7 @@ use super::{admin, keys, metrics, strong, types, watch, write};
         types::flag, types::set_flag, watch::watch, write::batch,
         strong::create, strong::info, strong::remove, strong::set_voters, strong::set_leader, strong::recover,
         strong::call, strong::watch,
-        admin::status, admin::peers, admin::nodes, admin::doctor, admin::config, admin::ticket, admin::leave,
+        admin::status, admin::peers, admin::nodes, admin::upgrade, admin::finalize_upgrade, admin::doctor, admin::config, admin::ticket, admin::leave,
         admin::healthz, admin::readyz, metrics::metrics,
     ),
     tags((name = "keys", description = "keys of any type"), (name = "types", description = "counters, sets, maps, flags"),

@@ -9,8 +9,8 @@ use starling_core::strong::{CreateError, ManageError};
 use starling_kv::{Error as StoreError, WriteError};
 use starling_strong::api::{Failure, Refusal};
 
-use starling_service::ManageFailure;
 use starling_service::advice;
+use starling_service::{FinalizeError, ManageFailure};
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -100,6 +100,20 @@ impl From<WriteFailure> for Problem {
                 StoreError::Full.into()
             }
             WriteFailure::Storage(reason) => Self::advised(ErrorCode::Storage, &reason),
+        }
+    }
+}
+
+impl From<FinalizeError> for Problem {
+    fn from(error: FinalizeError) -> Self {
+        match error {
+            FinalizeError::Obstacles { .. } => Self::new(
+                ErrorCode::Conflict,
+                error.to_string(),
+                "upgrade or start these nodes; with --force they keep and forward what they cannot read, and do not show it",
+            ),
+            FinalizeError::Write(failure) => failure.into(),
+            FinalizeError::Stopping => Self::stopping(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::WireError;
 use crate::message::{
-    CrawlMessage, Leaf, Message, RumorId, RumorMessage, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage,
+    Abilities, CrawlMessage, Leaf, Message, RumorId, RumorMessage, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage,
     ViewMessage,
 };
 use crate::{DotRanges, NodeRecord};
@@ -73,6 +73,8 @@ fn crawl(message: &CrawlMessage) -> Result<(), WireError> {
     let CrawlMessage::Description(description) = message else { return Ok(()) };
     require(description.record.is_bounded(), "size of a record")?;
     require(description.version.len() <= VERSION_BYTES_MAX, "length of a version")?;
+    let is_range = |it: Abilities| it.protocol.min <= it.protocol.max;
+    require(description.abilities.is_none_or(is_range), "versions of the protocol")?;
     require(description.active.len() <= ACTIVE_MAX, "number of neighbours")?;
     records(&description.known)
 }

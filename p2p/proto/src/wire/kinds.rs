@@ -21,6 +21,9 @@ pub(super) const STRONG: u8 = 0x60;
 /// The first version of the protocol whose frames carry a kind.
 const FIRST_PROTOCOL: u8 = 2;
 
+/// The first version of the protocol with version 2 of a description.
+const DESCRIBES_ABILITIES: u8 = 3;
+
 /// Kind and version of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -36,7 +39,10 @@ impl Head {
 }
 
 /// A body to be encoded.
-pub(super) struct Body<'a>(pub &'a Message);
+pub(super) struct Body<'a> {
+    pub message: &'a Message,
+    pub version: u8,
+}
 
 /// A body that was decoded.
 pub(super) struct Decoded(pub Message);
@@ -58,20 +64,23 @@ macro_rules! kinds {
         pub(super) fn body_version(kind: u8, protocol: u8) -> Option<u8> {
             match kind {
                 _ if protocol < FIRST_PROTOCOL => None,
-                $($number)|* | DESCRIPTION | STRONG => Some(1),
+                $($number)|* | STRONG => Some(1),
+                DESCRIPTION => Some(if protocol < DESCRIBES_ABILITIES { 1 } else { 2 }),
                 _ => None,
             }
         }
 
         impl Encode for Body<'_> {
             fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-                match self.0 {
+                match self.message {
                     $(Message::$outer($inner::$variant $({ $($field),+ })? $(( $only ))?) => {
                         $($($field.encode(encoder)?;)+)?
                         $($only.encode(encoder)?;)?
                         Ok(())
                     })*
-                    Message::Crawl(CrawlMessage::Description(description)) => description.encode(encoder),
+                    Message::Crawl(CrawlMessage::Description(description)) => {
+                        encode_description(description, self.version, encoder)
+                    }
                     // The frame's length is its length: nothing precedes the bytes.
                     Message::Strong(payload) => encoder.writer().write(&payload.0),
                 }
@@ -80,13 +89,13 @@ macro_rules! kinds {
 
         impl Decode<Head> for Decoded {
             fn decode<D: Decoder<Context = Head>>(decoder: &mut D) -> Result<Self, DecodeError> {
-                let Head { kind, .. } = *decoder.context();
+                let Head { kind, version } = *decoder.context();
                 Ok(Self(match kind {
                     $($number => Message::$outer($inner::$variant
                         $({ $($field: Decode::decode(decoder)?),+ })?
                         $(({ let $only = Decode::decode(decoder)?; $only }))?),)*
                     DESCRIPTION => {
-                        let description = Description::decode(decoder)?;
+                        let description = decode_description(version, decoder)?;
                         Message::Crawl(CrawlMessage::Description(Box::new(description)))
                     }
                     _ => return Err(DecodeError::Other("an unknown kind")),
@@ -130,4 +139,20 @@ kinds! {
     0x3d Sync SyncMessage::Pushed { session, suspects };
     0x3e Sync SyncMessage::Close { session };
     0x50 Crawl CrawlMessage::Describe;
+}
+
+/// Version 2 adds the abilities.
+fn encode_description<E: Encoder>(it: &Description, version: u8, encoder: &mut E) -> Result<(), EncodeError> {
+    let Description { record, version: software, active, known, root, entries, uptime_ms, abilities } = it;
+    (record, software, active, known, root, entries, uptime_ms).encode(encoder)?;
+    if version >= 2 { abilities.encode(encoder) } else { Ok(()) }
+}
+
+fn decode_description<D: Decoder<Context = Head>>(
+    version: u8,
+    decoder: &mut D,
+) -> Result<Description, DecodeError> {
+    let (record, software, active, known, root, entries, uptime_ms) = Decode::decode(decoder)?;
+    let abilities = if version >= 2 { Decode::decode(decoder)? } else { None };
+    Ok(Description { record, version: software, active, known, root, entries, uptime_ms, abilities })
 }

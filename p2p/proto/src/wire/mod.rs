@@ -115,7 +115,7 @@ pub fn encode(message: &Message, protocol: u8) -> Option<Bytes> {
     let mut frame = Vec::with_capacity(LENGTH_BYTES_MAX + HEADER_BYTES + size_hint(message));
     frame.resize(LENGTH_BYTES_MAX + CHECKSUM_BYTES, 0);
     frame.extend_from_slice(&[kind, version]);
-    bincode::encode_into_std_write(Body(message), &mut frame, config::standard())
+    bincode::encode_into_std_write(Body { message, version }, &mut frame, config::standard())
         .expect("writing to a Vec does not fail");
     let checksum = checksum(&frame[LENGTH_BYTES_MAX + CHECKSUM_BYTES..]);
     frame[LENGTH_BYTES_MAX..LENGTH_BYTES_MAX + CHECKSUM_BYTES].copy_from_slice(&checksum);
@@ -127,10 +127,10 @@ pub fn encode(message: &Message, protocol: u8) -> Option<Bytes> {
 
 /// Bytes that [`encode`] would make of the message, without making them.
 pub fn encoded_len(message: &Message, protocol: u8) -> Option<usize> {
-    body_version(number(message), protocol)?;
+    let version = body_version(number(message), protocol)?;
     let mut encoder =
         bincode::enc::EncoderImpl::new(bincode::enc::write::SizeWriter::default(), config::standard());
-    bincode::Encode::encode(&Body(message), &mut encoder).expect("counting does not fail");
+    bincode::Encode::encode(&Body { message, version }, &mut encoder).expect("counting does not fail");
     let length = HEADER_BYTES + encoder.into_writer().bytes_written;
     Some(length + leb128(length).1)
 }

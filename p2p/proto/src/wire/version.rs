@@ -6,8 +6,10 @@
 
 use std::fmt;
 
+use bincode::{Decode, Encode};
+
 /// What one node speaks: every version from `min` to `max`, and optional features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Protocol {
     /// The oldest version.
     pub min: u8,
@@ -19,7 +21,7 @@ pub struct Protocol {
 
 /// Optional abilities, one bit each. Both sides use those that both have. Bits without a meaning here
 /// are kept as received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Features(pub u64);
 
 /// What two connected nodes speak with each other.
@@ -32,14 +34,30 @@ pub struct Negotiated {
 }
 
 impl Protocol {
-    /// What this program speaks. Version 1 was never released: its frames carry no kind.
-    pub const CURRENT: Self = Self { min: 2, max: 2, features: Features(0) };
+    /// What this program speaks.
+    ///
+    /// | version | what it changed |
+    /// |---|---|
+    /// | 1 | never released: frames carry no kind |
+    /// | 2 | kinds and their versions; labels |
+    /// | 3 | a crawl's description tells what the node's software can do |
+    pub const CURRENT: Self = Self { min: 2, max: 3, features: Features(0) };
+
+    /// [`Protocol::CURRENT`] without its newest version: what a node of the previous release speaks.
+    /// For tests of rolling upgrades.
+    pub const PREVIOUS: Self = Self { max: Self::CURRENT.max - 1, ..Self::CURRENT };
 
     /// What two nodes speak with each other; `None` if they have no version in common.
     pub fn negotiate(self, other: Self) -> Option<Negotiated> {
         let version = self.max.min(other.max);
         let features = Features(self.features.0 & other.features.0);
         (version >= self.min.max(other.min)).then_some(Negotiated { version, features })
+    }
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self::CURRENT
     }
 }
 

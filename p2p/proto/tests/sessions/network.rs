@@ -111,7 +111,8 @@ impl Network {
     }
 
     fn send(&mut self, from: usize, to: usize, message: SyncMessage) {
-        let frame = wire::encode(&Message::Sync(message));
+        let frame =
+            wire::encode(&Message::Sync(message), wire::Protocol::CURRENT.max).expect("has every kind");
         self.messages += 1;
         self.bytes += frame.len() as u64;
         self.largest = self.largest.max(frame.len());

@@ -4,6 +4,7 @@
 mod churn;
 mod file;
 mod links;
+mod release;
 mod select;
 mod step;
 mod strong;
@@ -12,6 +13,7 @@ mod workload;
 pub use churn::{Away, Churn, ChurnModel, Return};
 pub use file::{Error, load, parse};
 pub use links::{Clog, Geography, Latency, Links};
+pub use release::Release;
 pub use select::Selection;
 pub use step::{Action, Repeat, Step};
 pub use strong::{GAIN_PERMILLE_MAX, KEYSPACE as STRONG_KEYSPACE, StrongLoad};
@@ -61,6 +63,14 @@ pub struct Scenario {
     pub bar: Vec<Bar>,
 }
 
+impl Scenario {
+    /// Whether nodes of two releases meet.
+    pub(crate) fn mixes_releases(&self) -> bool {
+        let changes = |step: &Step| matches!(step.action, Action::RollingRestart { release: Some(_), .. });
+        self.step.iter().any(changes)
+    }
+}
+
 impl Default for Scenario {
     fn default() -> Self {
         Self {
@@ -94,11 +104,18 @@ pub struct NodeSettings {
     pub detect_ms: u64,
     /// Payloads of rumors that a node keeps to serve those who missed them, bytes.
     pub cache_bytes: usize,
+    /// The release that a node runs until a step gives it another one.
+    pub release: Release,
 }
 
 impl Default for NodeSettings {
     fn default() -> Self {
-        Self { active: ViewConfig::default().active_max, detect_ms: 3_000, cache_bytes: 4 << 20 }
+        Self {
+            active: ViewConfig::default().active_max,
+            detect_ms: 3_000,
+            cache_bytes: 4 << 20,
+            release: Release::Current,
+        }
     }
 }
 

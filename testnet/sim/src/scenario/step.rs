@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GAIN_PERMILLE_MAX, Selection};
+use super::{GAIN_PERMILLE_MAX, Release, Selection};
 
 /// One thing done to the network, once or again and again.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -116,7 +116,8 @@ pub enum Action {
     ReplaceVoter,
     /// A voter of the strong keyspace hands over to another one.
     TransferLeader,
-    /// One node after the other is restarted; each is down for `for_s`.
+    /// One node after the other is restarted; each is down for `for_s`. With a release, it comes back in
+    /// that one; a network of real processes runs one program, and only restarts.
     RollingRestart {
         /// Which nodes.
         nodes: Selection,
@@ -124,6 +125,8 @@ pub enum Action {
         gap_s: f64,
         /// Seconds that each is down.
         for_s: f64,
+        /// What it runs afterwards.
+        release: Option<Release>,
     },
 }
 
@@ -181,6 +184,8 @@ struct Table {
     duplicate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gap_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<Release>,
     #[serde(skip_serializing_if = "Option::is_none")]
     every_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,8 +248,9 @@ impl From<Step> for Table {
                 Self { nodes: Some(nodes), permille: Some(permille), ..table }
             }
             Action::Links { loss, drop, duplicate } => Self { loss, drop, duplicate, ..table },
-            Action::RollingRestart { nodes, gap_s, for_s } => {
-                Self { nodes: Some(nodes), gap_s: Some(gap_s), for_s: one(Some(for_s)), ..table }
+            Action::RollingRestart { nodes, gap_s, for_s, release } => {
+                let (nodes, gap_s) = (Some(nodes), Some(gap_s));
+                Self { nodes, gap_s, for_s: one(Some(for_s)), release, ..table }
             }
         }
     }
@@ -298,6 +304,7 @@ impl Table {
                 nodes: self.nodes()?,
                 gap_s: self.gap_s.take().ok_or(missing("gap_s"))?,
                 for_s: self.one_time()?.ok_or(missing("for_s"))?,
+                release: self.release.take(),
             },
             other => {
                 return Err(format!(
@@ -335,6 +342,7 @@ impl Table {
             ("drop", self.drop.is_some()),
             ("duplicate", self.duplicate.is_some()),
             ("gap_s", self.gap_s.is_some()),
+            ("release", self.release.is_some()),
         ];
         keys.into_iter().find_map(|(key, is_left)| is_left.then_some(key))
     }

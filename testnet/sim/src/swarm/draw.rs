@@ -291,6 +291,7 @@ impl Draw {
                 nodes: self.share(0.8),
                 gap_s: self.between(0.2, 2.0),
                 for_s: self.between(0.2, 3.0),
+                release: None,
             },
         };
         let repeat =

@@ -15,7 +15,7 @@ impl World {
         let index = self.nodes.len();
         let mut id = [0; 32];
         self.rng.fill_bytes(&mut id);
-        self.nodes.push(Node::new(index, id, role, region));
+        self.nodes.push(Node::new(index, id, role, region, self.release));
         index
     }
 

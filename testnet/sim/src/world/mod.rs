@@ -25,7 +25,7 @@ pub use strong::{HEARD, Heard};
 
 use crate::invariants::Witness;
 use crate::measure::Recorder;
-use crate::scenario::{Links, Scenario};
+use crate::scenario::{Links, Release, Scenario};
 use connection::Connections;
 use network::{Cut, Dial};
 use node::Waiting;
@@ -79,6 +79,8 @@ pub struct World {
     cuts_made: u32,
     delays: Delays,
     config: CoreConfig,
+    /// What new nodes run.
+    release: Release,
     rng: ChaCha8Rng,
     trace: Trace,
     events: u64,
@@ -107,10 +109,12 @@ impl World {
             cuts_made: 0,
             delays,
             config: node::config(scenario.node),
+            release: scenario.node.release,
             rng,
             trace: Trace::new(),
             events: 0,
-            through_codec: false,
+            // Only the codec knows what the previous release cannot say.
+            through_codec: scenario.mixes_releases(),
             strong: scenario.strong.as_ref().map(Strong::new),
         })
     }

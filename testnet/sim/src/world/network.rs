@@ -193,7 +193,7 @@ impl World {
 
     /// The version of the protocol that two nodes speak with each other.
     pub(super) fn version_between(&self, a: usize, b: usize) -> u8 {
-        let negotiated = self.nodes[a].protocol.negotiate(self.nodes[b].protocol);
+        let negotiated = self.nodes[a].release.protocol().negotiate(self.nodes[b].release.protocol());
         negotiated.expect("no scenario has nodes that cannot speak with each other").version
     }
 

@@ -7,10 +7,9 @@ use starling_kv::{Batch, MemoryEngine, Options, Store};
 use starling_proto::detector::DetectorConfig;
 use starling_proto::rumor::RumorConfig;
 use starling_proto::view::ViewConfig;
-use starling_proto::wire::Protocol;
 use starling_proto::{Millis, NodeId, NodeRecord, Role};
 
-use crate::scenario::NodeSettings;
+use crate::scenario::{NodeSettings, Release};
 
 /// Wall clock at the beginning of the world: 2026-01-01.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
@@ -21,8 +20,8 @@ pub struct Node {
     pub core: Option<Box<Core<MemoryEngine>>>,
     /// Its own record.
     pub record: NodeRecord,
-    /// What its software speaks.
-    pub protocol: Protocol,
+    /// What its process runs, or will run when it is started again.
+    pub release: Release,
     /// Index of its region.
     pub region: Option<usize>,
     /// Its disk.
@@ -63,7 +62,13 @@ pub(super) enum Waiting {
 }
 
 impl Node {
-    pub(super) fn new(index: usize, id: [u8; 32], role: Role, region: Option<usize>) -> Self {
+    pub(super) fn new(
+        index: usize,
+        id: [u8; 32],
+        role: Role,
+        region: Option<usize>,
+        release: Release,
+    ) -> Self {
         let record = NodeRecord {
             name: format!("{}{index}", if role == Role::Seed { "s" } else { "n" }),
             addresses: vec![address(index)],
@@ -71,7 +76,7 @@ impl Node {
             ..NodeRecord::new(identity(index, id), 0, role)
         };
         Self {
-            protocol: Protocol::CURRENT,
+            release,
             core: None,
             record,
             region,
@@ -143,8 +148,8 @@ impl Node {
             || Store::open(self.engine.clone(), Options::default(), seeds[0]).expect("a memory engine opens");
         let store = self.is_replica().then(open);
         let known = self.remembered.clone();
-        self.core =
-            Some(Box::new(Core::new(config.clone(), self.record.clone(), store, known, seeds[1], now)));
+        let config = CoreConfig { software: self.release.software(), ..config.clone() };
+        self.core = Some(Box::new(Core::new(config, self.record.clone(), store, known, seeds[1], now)));
         self.is_off = false;
         self.stalled_until_us = 0;
         self.scheduled_us = None;
@@ -198,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_gains_shows_what_it_wakes_for() {
-        let mut node = Node::new(0, [0; 32], Role::Replica, None);
+        let mut node = Node::new(0, [0; 32], Role::Replica, None, Release::Current);
         for (now_us, gain_ppm) in [(0, 0), (1_234_567, 150_000), (9_000_001, -150_000), (20_000_000, 0)] {
             node.gain(now_us, gain_ppm);
             for ahead_ms in [0, 1, 7, 500, 60_000] {

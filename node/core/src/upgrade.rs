@@ -1,0 +1,97 @@
+//! The version of stored and replicated data that is in force in the network.
+//!
+//! A release that changes what nodes store or replicate cannot do so while older nodes are there. So it
+//! reads the new version, and writes it only once the operator has switched it on
+//! (`starling upgrade finalize`). What is in force stands in a reserved eventual keyspace as a map with a
+//! field per version that was switched on: the highest one counts. No node removes a field, so the
+//! version in force never falls. A new network starts at the newest version of the node that makes it;
+//! without any field the first version is in force.
+
+use starling_kv::{Batch, Engine, Op, Reader, Write};
+
+use crate::{Core, Notice, Now, Output, Software};
+
+/// The reserved eventual keyspace.
+pub const UPGRADES: &str = ".upgrade";
+/// Its one key: a map, version in decimal digits -> name of the software that switched it on.
+const DATA: &[u8] = b"data";
+/// Fields that are looked at: releases that changed data, many times over.
+const FIELDS_MAX: usize = 1024;
+
+/// The first version of data, in force where nothing else was switched on.
+pub const DATA_FIRST: u16 = 1;
+/// The newest version of data that this program reads and writes.
+///
+/// | version | what it added |
+/// |---|---|
+/// | 1 | all that the first release stores |
+/// | 2 | max and min registers |
+pub const DATA_NEWEST: u16 = 2;
+
+/// The write that switches a version of data on, for ever. `by` names the software, for people.
+pub fn finalize(version: u16, by: &str) -> Batch {
+    let field = (version.to_string().into(), by.to_owned().into());
+    let op = Op::MapPut(vec![field]);
+    Batch {
+        writes: vec![Write { keyspace: UPGRADES.into(), key: DATA.into(), op, ttl_ms: None, check: None }],
+    }
+}
+
+/// What the reserved keyspace says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finalized {
+    /// The version of data that is in force.
+    pub in_force: u16,
+    /// Live entries that say so.
+    pub entries: u64,
+}
+
+impl Finalized {
+    /// Nothing was switched on.
+    pub const NOTHING: Self = Self { in_force: DATA_FIRST, entries: 0 };
+
+    fn read<E: Engine>(reader: &Reader<E>, wall_ms: u64) -> Result<Self, starling_kv::Error> {
+        let fields = reader.map_entries(wall_ms, UPGRADES, DATA, None, FIELDS_MAX)?.items;
+        let versions = fields.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok());
+        let siblings = fields.iter().map(|(_, register)| 1 + register.siblings.len() as u64);
+        Ok(Self { in_force: versions.fold(DATA_FIRST, u16::max), entries: siblings.sum() })
+    }
+}
+
+impl<E: Engine> Core<E> {
+    /// The version of data that is in force in the network, as far as this node knows.
+    pub fn data_in_force(&self) -> u16 {
+        self.finalized.in_force
+    }
+
+    /// Live entries of the store, without those that say which version of data is in force.
+    pub fn entries(&self) -> u64 {
+        let stored = self.store.as_ref().map_or(0, |store| store.stats().entries);
+        stored.saturating_sub(self.finalized.entries)
+    }
+
+    /// The network begins with this node: the newest version of data is in force from the start.
+    pub fn start_network(&mut self, now: Now) {
+        let Software { version, data_newest, .. } = &self.software;
+        if *data_newest > DATA_FIRST {
+            let switch = finalize(*data_newest, version);
+            self.write_own(now, switch);
+        }
+    }
+
+    /// Reads the version in force again. A version that this program does not know harms nothing: what it
+    /// adds stays opaque, and is kept and forwarded.
+    pub(crate) fn learn_data_version(&mut self, now: Now) {
+        let Some(store) = &self.store else { return };
+        match Finalized::read(&store.reader(), now.wall_ms) {
+            Ok(found) => {
+                let (in_force, newest) = (found.in_force, self.software.data_newest);
+                if in_force > self.finalized.in_force.max(newest) {
+                    self.outputs.push_back(Output::Notice(Notice::DataVersionAhead { in_force, newest }));
+                }
+                self.finalized = found;
+            }
+            Err(error) => self.storage_failed(error.to_string()),
+        }
+    }
+}
