@@ -82,16 +82,6 @@ pub(crate) fn content_hash(actor: ActorId, seq: u64, place: &[u8], body: &[u8]) 
     u128::from_le_bytes(short)
 }
 
-/// A counter's sum as the value of a body.
-pub(crate) fn encode_sum(sum: i128) -> [u8; 16] {
-    sum.to_be_bytes()
-}
-
-/// The inverse of [`encode_sum`].
-pub(crate) fn decode_sum(value: &[u8]) -> Option<i128> {
-    value.try_into().ok().map(i128::from_be_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,7 @@ mod fingerprint;
 mod hlc;
 mod place;
 mod stats;
+mod types;
 mod version;
 
 pub use check::Report;
@@ -36,10 +37,11 @@ pub use context::Intervals;
 pub use engine::{Engine, MemoryEngine};
 pub use error::{Error, MalformedDelta};
 pub use fingerprint::Leaf;
-pub use reader::{Fields, Held, Page, Range, Reader, Register, Sibling};
+pub use reader::{Contents, Fields, Page, Range, Reader};
 pub use starling_types::eventual::{
-    Batch, Change, Check, Kind, Limits, Op, Outcome, Version, Write, WriteError,
+    Batch, Change, Check, Field, Kind, Limits, Op, Outcome, Version, Write, WriteError,
 };
 pub use starling_types::{ActorId, Dot, DotRange, Hlc, Root, SPAN_FANOUT, SPAN_LEAF};
 pub use stats::Stats;
 pub use store::{Committed, Joined, Options, Store};
+pub use types::{Register, Sibling};

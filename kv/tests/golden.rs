@@ -27,9 +27,15 @@ fn sample() -> (MemoryEngine, Store<MemoryEngine>, Vec<Bytes>) {
     let batches = vec![
         vec![put("register", "first"), put("key with \0 zero", "")],
         vec![put("register", "second"), Write { ttl_ms: Some(60_000), ..put("expires", "soon") }],
-        vec![write("large", Op::Put(Bytes::from(vec![0xab; 4_200])))],
-        vec![write("set", Op::SetAdd(vec!["x".into(), "y".into()])), write("counter", Op::Incr(-300))],
-        vec![write("map", Op::MapPut(vec![("name".into(), "value".into())])), write("flag", Op::Flag(true))],
+        vec![write("large", Op::Put { value: Bytes::from(vec![0xab; 4_200]) })],
+        vec![
+            write("set", Op::SetAdd { members: vec!["x".into(), "y".into()] }),
+            write("counter", Op::Incr { by: -300 }),
+        ],
+        vec![
+            write("map", Op::MapPut { fields: vec![starling_kv::Field::new("name", "value")] }),
+            write("flag", Op::Flag { enabled: true }),
+        ],
         vec![write("key with \0 zero", Op::Delete)],
     ];
     let mut deltas: Vec<Bytes> = Vec::new();

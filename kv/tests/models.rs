@@ -109,12 +109,16 @@ impl Subject for Set {
         match act {
             Act::Write(member, _) => {
                 let op = self.0.add(member, self.0.read_ctx().derive_add_ctx(actor));
-                Some((Op::SetAdd(vec![element(member)]), op))
+                Some((Op::SetAdd { members: vec![element(member)] }, op))
             }
             Act::Remove(member) => {
                 let read = self.0.contains(&member);
-                read.val
-                    .then(|| (Op::SetRemove(vec![element(member)]), self.0.rm(member, read.derive_rm_ctx())))
+                read.val.then(|| {
+                    (
+                        Op::SetRemove { members: vec![element(member)] },
+                        self.0.rm(member, read.derive_rm_ctx()),
+                    )
+                })
             }
             Act::Add(_) => None,
         }
@@ -143,7 +147,10 @@ impl Subject for Register {
 
     fn act(&self, actor: u8, act: Act) -> Option<(Op, Self::Theirs)> {
         let Act::Write(_, value) = act else { return None };
-        Some((Op::Put(element(value)), self.0.write(value, self.0.read_ctx().derive_add_ctx(actor))))
+        Some((
+            Op::Put { value: element(value) },
+            self.0.write(value, self.0.read_ctx().derive_add_ctx(actor)),
+        ))
     }
 
     fn apply(&mut self, op: Self::Theirs) {
@@ -180,7 +187,7 @@ impl Subject for Counter {
         let Act::Add(by) = act else { return None };
         let steps = by.unsigned_abs();
         let op = if by < 0 { self.0.dec_many(actor, steps) } else { self.0.inc_many(actor, steps) };
-        Some((Op::Incr(by), op))
+        Some((Op::Incr { by }, op))
     }
 
     fn apply(&mut self, op: Self::Theirs) {
@@ -210,13 +217,16 @@ impl Subject for Fields {
             Act::Write(name, value) => {
                 let ctx = self.0.read_ctx().derive_add_ctx(actor);
                 let op = self.0.update(name, ctx, |register, ctx| register.write(value, ctx));
-                Some((Op::MapPut(vec![(element(name), element(value))]), op))
+                Some((
+                    Op::MapPut { fields: vec![starling_kv::Field::new(element(name), element(value))] },
+                    op,
+                ))
             }
             Act::Remove(name) => {
                 let read = self.0.get(&name);
-                read.val
-                    .is_some()
-                    .then(|| (Op::MapDelete(vec![element(name)]), self.0.rm(name, read.derive_rm_ctx())))
+                read.val.is_some().then(|| {
+                    (Op::MapDelete { names: vec![element(name)] }, self.0.rm(name, read.derive_rm_ctx()))
+                })
             }
             Act::Add(_) => None,
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::RngExt;
-use starling_api::{BatchRequest, Data, Operation, PAGE_KEYS_MAX, Range, WriteRequest};
+use starling_api::{Batch, Data, Op, PAGE_KEYS_MAX, Range, Write};
 
 use crate::data::Records;
 use crate::error::Result;
@@ -51,11 +51,9 @@ pub async fn write_all(
     Ok(began.elapsed())
 }
 
-fn request(keyspace: &str, records: Vec<(String, Vec<u8>)>) -> BatchRequest {
-    let put = |(key, value): (String, Vec<u8>)| {
-        WriteRequest::new(keyspace, key, Operation::Put { value: value.into() })
-    };
-    BatchRequest { ops: records.into_iter().map(put).collect() }
+fn request(keyspace: &str, records: Vec<(String, Vec<u8>)>) -> Batch {
+    let put = |(key, value): (String, Vec<u8>)| Write::new(keyspace, key, Op::Put { value: value.into() });
+    Batch { writes: records.into_iter().map(put).collect() }
 }
 
 /// Bytes of the keys and values of so many made-up records.

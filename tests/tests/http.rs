@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use starling_api::{BatchRequest, Operation, WatchEvent, WriteRequest};
+use starling_api::{Batch, Check, Op, WatchEvent};
 use starling_tests::{Node, pair, wait_until};
 
 async fn send(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
@@ -19,6 +19,7 @@ async fn send(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
 fn example_body(method: &str, path: &str) -> &'static str {
     match (method, path.rsplit('/').nth(1).unwrap_or_default()) {
         ("post", "v1") if path == "/v1/batch" => r#"{"ops":[{"key":"k","op":"put","value":"v"}]}"#,
+        ("post", "keys") => r#"{"op":"put","value":"v"}"#,
         ("post", "counters") => r#"{"by":1}"#,
         ("post", "sets") => r#"{"add":["member"]}"#,
         ("post", "maps") => r#"{"put":[{"name":"n","value":"v"}]}"#,
@@ -169,11 +170,11 @@ async fn conditions_are_those_of_http() {
 #[tokio::test]
 async fn a_batch_happens_together_or_not_at_all() {
     let node = Node::up("node").started().await;
-    let put = |key: &str| WriteRequest::new("default", key, Operation::Put { value: "v".into() });
-    node.client().batch(&BatchRequest { ops: vec![put("a"), put("b")] }).await.expect("written");
+    let put = |key: &str| starling_api::Write::new("default", key, Op::Put { value: "v".into() });
+    node.client().batch(&Batch { writes: vec![put("a"), put("b")] }).await.expect("written");
     let mut late = put("a");
-    late.if_version = Some("none".into());
-    let refused = node.client().batch(&BatchRequest { ops: vec![put("c"), late] }).await;
+    late.check = Some(Check::Absent);
+    let refused = node.client().batch(&Batch { writes: vec![put("c"), late] }).await;
     assert_eq!(refused.err().and_then(|error| error.code()), Some(starling_api::ErrorCode::VersionMismatch));
     assert_eq!(node.run(["--output", "raw", "ls"]).ok(), "a\nb");
 }

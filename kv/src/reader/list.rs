@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use super::held::{Collector, Held};
-use super::{Reader, collect};
+use starling_types::eventual::Data;
+
+use super::contents::{Collector, Contents};
+use super::{Reader, parse};
 use crate::engine::{Family, View, prefix_end};
-use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix};
+use crate::place::{bounds, key_prefix, keys_prefix};
 use crate::{Engine, Error};
 
 /// A page ends when the values on it have this many bytes, whatever its limit.
@@ -28,7 +30,7 @@ pub struct Range {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Keys and what they hold.
-    pub items: Vec<(Vec<u8>, Held)>,
+    pub items: Vec<(Vec<u8>, Contents)>,
     /// If there may be more: what to give as [`Range::after`].
     pub next: Option<Vec<u8>>,
 }
@@ -48,17 +50,17 @@ impl<E: Engine> Reader<E> {
         let view = self.engine.view();
         let mut page = Page::default();
         let mut bytes = 0;
-        let mut held = Collector::new(&self.table, wall_ms, fields_max);
+        let mut collector = Collector::new(fields_max);
         while let Some(key) = first_key(&view, &from, to.as_deref())? {
             if page.items.len() >= limit || bytes >= PAGE_BYTES_MAX {
                 page.next = page.items.last().map(|(key, _)| key.clone());
                 break;
             }
             let (low, high) = bounds(key_prefix(keyspace, &key));
-            collect(&view, &mut held, &low, high.as_deref())?;
-            if let Some(held) = held.finish() {
-                bytes += key.len() + held.bytes();
-                page.items.push((key, held));
+            self.scan(wall_ms, &view, (&low, high.as_deref()), &mut collector)?;
+            if let Some(contents) = collector.finish() {
+                bytes += key.len() + contents.data.iter().map(Data::bytes).sum::<usize>();
+                page.items.push((key, contents));
             }
             match high {
                 Some(high) => from = high,
@@ -72,8 +74,7 @@ impl<E: Engine> Reader<E> {
 fn first_key(view: &impl View, from: &[u8], to: Option<&[u8]>) -> Result<Option<Vec<u8>>, Error> {
     let mut first = None;
     view.scan(Family::Cells, from, to, &mut |key, _| {
-        let place = PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
-        first = Some(place.key());
+        first = Some(parse(key)?.key());
         Ok(ControlFlow::Break(()))
     })?;
     Ok(first)

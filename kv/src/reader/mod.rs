@@ -1,21 +1,24 @@
 //! Reads: on snapshots, from any thread, never waiting for the writer.
 
-mod held;
+mod contents;
 mod list;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use starling_types::eventual::Data;
 
-pub use held::{Fields, Held, Register, Sibling};
+pub use contents::{Contents, Fields};
 pub use list::{Page, Range};
 
 use crate::actor::ActorTable;
-use crate::cell::{self, Latest, Stored};
+use crate::cell::{self, Latest, Rows, Stored};
 use crate::engine::{Family, View, prefix_end};
 use crate::place::{PlaceRef, bounds, key_prefix, keyspace_prefix, kind_prefix, place};
+use crate::types::{self, Found, Register};
 use crate::{Engine, Error, Kind};
+use contents::Collector;
 
 /// Reads one store. All reads take the wall clock in milliseconds since the Unix epoch: what has
 /// expired by then is not there.
@@ -64,10 +67,10 @@ impl<E: Engine> Reader<E> {
 
     /// A counter's value as far as this replica knows; `None` if there is no such counter.
     pub fn counter(&self, wall_ms: u64, keyspace: &str, key: &[u8]) -> Result<Option<i128>, Error> {
-        let (from, to) = bounds(kind_prefix(keyspace, key, Kind::Counter));
-        let mut held = held::Collector::new(&self.table, wall_ms, 0);
-        collect(&self.engine.view(), &mut held, &from, to.as_deref())?;
-        Ok(held.finish().and_then(|held| held.counter))
+        Ok(match self.read_kind(wall_ms, keyspace, key, Kind::Counter, None, 0)? {
+            Some(Data::Counter(counter)) => Some(counter.value.0),
+            _ => None,
+        })
     }
 
     /// Elements of a set in order, after `after` (exclusive), at most `limit`.
@@ -79,8 +82,9 @@ impl<E: Engine> Reader<E> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Fields<Bytes>, Error> {
-        let held = self.fields(wall_ms, (keyspace, key, Kind::Set), after, limit)?;
-        Ok(held.and_then(|held| held.set).unwrap_or_default())
+        self.fields(wall_ms, (keyspace, key, Kind::Set), after, limit, |found| {
+            Ok(Some(Bytes::copy_from_slice(found.field)))
+        })
     }
 
     /// Fields of a map in order of their names, after `after` (exclusive), at most `limit`.
@@ -92,8 +96,10 @@ impl<E: Engine> Reader<E> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Fields<(Bytes, Register)>, Error> {
-        let held = self.fields(wall_ms, (keyspace, key, Kind::Map), after, limit)?;
-        Ok(held.and_then(|held| held.map).unwrap_or_default())
+        self.fields(wall_ms, (keyspace, key, Kind::Map), after, limit, |found| {
+            let register = types::versions(found)?;
+            Ok(register.map(|register| (Bytes::copy_from_slice(found.field), register)))
+        })
     }
 
     /// Everything under `key`, with at most `fields_max` elements of a set and as many of a map;
@@ -104,11 +110,28 @@ impl<E: Engine> Reader<E> {
         keyspace: &str,
         key: &[u8],
         fields_max: usize,
-    ) -> Result<Option<Held>, Error> {
+    ) -> Result<Option<Contents>, Error> {
         let (from, to) = bounds(key_prefix(keyspace, key));
-        let mut held = held::Collector::new(&self.table, wall_ms, fields_max);
-        collect(&self.engine.view(), &mut held, &from, to.as_deref())?;
-        Ok(held.finish())
+        let mut contents = Collector::new(fields_max);
+        self.scan(wall_ms, &self.engine.view(), (&from, to.as_deref()), &mut contents)?;
+        Ok(contents.finish())
+    }
+
+    /// What `key` holds as one type: of sets and maps the fields after `after` (exclusive), at most
+    /// `fields_max`. `None` if it holds nothing of the type, or no field after that one.
+    pub fn read_kind(
+        &self,
+        wall_ms: u64,
+        keyspace: &str,
+        key: &[u8],
+        kind: Kind,
+        after: Option<&[u8]>,
+        fields_max: usize,
+    ) -> Result<Option<Data>, Error> {
+        let (from, to) = fields_after(keyspace, key, kind, after);
+        let mut contents = Collector::new(fields_max);
+        self.scan(wall_ms, &self.engine.view(), (&from, to.as_deref()), &mut contents)?;
+        Ok(contents.finish().and_then(|contents| contents.data.into_iter().next()))
     }
 
     /// Whether anything was ever written to a keyspace and is not wholly deleted.
@@ -129,8 +152,7 @@ impl<E: Engine> Reader<E> {
         let mut next = Some(Vec::new());
         while let Some(from) = next.take() {
             view.scan(Family::Cells, &from, None, &mut |key, _| {
-                let place =
-                    PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
+                let place = parse(key)?;
                 names.push(place.keyspace.to_owned());
                 next = prefix_end(&keyspace_prefix(place.keyspace));
                 Ok(ControlFlow::Break(()))
@@ -139,23 +161,30 @@ impl<E: Engine> Reader<E> {
         Ok(names)
     }
 
-    /// Checks the whole store on a snapshot, without holding up anybody; see [`crate::check`].
+    /// Checks the whole store on a snapshot, without holding up the writer; see [`crate::check`].
     pub fn doctor(&self) -> Result<crate::Report, Error> {
         crate::check::doctor(&self.engine, None)
     }
 
     fn versions(&self, wall_ms: u64, place: &[u8]) -> Result<Option<Register>, Error> {
         let cell = cell::read(&Latest(&self.engine), place)?;
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         if cell.iter().any(Stored::is_split) {
             // The cell and the rows of its bodies have to be of one instant.
-            drop(table);
             let view = self.engine.view();
             let cell = cell::read(&view, place)?;
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            return held::register(&table, wall_ms, &cell, &view);
+            return self.versions_of(wall_ms, &cell, &view);
         }
-        held::register(&table, wall_ms, &cell, &Latest(&self.engine))
+        self.versions_of(wall_ms, &cell, &Latest(&self.engine))
+    }
+
+    fn versions_of(
+        &self,
+        wall_ms: u64,
+        cell: &[Stored],
+        rows: &impl Rows,
+    ) -> Result<Option<Register>, Error> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        types::versions(&Found { cell, field: &[], wall_ms, table: &table, rows })
     }
 
     fn is_visible(&self, wall_ms: u64, place: &[u8]) -> Result<bool, Error> {
@@ -163,46 +192,77 @@ impl<E: Engine> Reader<E> {
         Ok(cell.iter().filter_map(Stored::head).any(|head| head.is_visible(wall_ms)))
     }
 
-    fn fields(
+    /// The visible fields of a key after one, as `show` has them.
+    fn fields<T>(
         &self,
         wall_ms: u64,
         (keyspace, key, kind): (&str, &[u8], Kind),
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Option<Held>, Error> {
-        let (mut from, to) = bounds(kind_prefix(keyspace, key, kind));
-        if let Some(after) = after {
-            from.extend_from_slice(after);
-            from.push(0);
+        mut show: impl FnMut(&Found<'_, E::View<'_>>) -> Result<Option<T>, Error>,
+    ) -> Result<Fields<T>, Error> {
+        let (from, to) = fields_after(keyspace, key, kind, after);
+        let mut fields = Fields::default();
+        let view = self.engine.view();
+        view.scan(Family::Cells, &from, to.as_deref(), &mut |key, row| {
+            let place = parse(key)?;
+            let cell = cell::decode(row.to_vec())?;
+            if !cell.iter().filter_map(Stored::head).any(|head| head.is_visible(wall_ms)) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if fields.items.len() == limit {
+                fields.more = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+            let found = Found { cell: &cell, field: place.field, wall_ms, table: &table, rows: &view };
+            fields.items.extend(show(&found)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(fields)
+    }
+
+    /// Feeds the cells of one key to a collector, leaving out the fields that it does not want.
+    fn scan(
+        &self,
+        wall_ms: u64,
+        view: &E::View<'_>,
+        (from, to): (&[u8], Option<&[u8]>),
+        contents: &mut Collector,
+    ) -> Result<(), Error> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut from = from.to_vec();
+        loop {
+            let mut skip_to = None;
+            view.scan(Family::Cells, &from, to, &mut |key, row| {
+                let place = parse(key)?;
+                let cell = cell::decode(row.to_vec())?;
+                let found = Found { cell: &cell, field: place.field, wall_ms, table: &table, rows: view };
+                if contents.add(place.kind, &found)?.is_continue() {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                // Enough fields: go on behind the last one of this type.
+                skip_to = prefix_end(&key[..=place.key_prefix_bytes()]);
+                Ok(ControlFlow::Break(()))
+            })?;
+            match skip_to {
+                Some(next) => from = next,
+                None => return Ok(()),
+            }
         }
-        let mut held = held::Collector::new(&self.table, wall_ms, limit);
-        collect(&self.engine.view(), &mut held, &from, to.as_deref())?;
-        Ok(held.finish())
     }
 }
 
-/// Feeds the cells of one key to a collector, leaving out the fields that it does not want.
-fn collect(
-    view: &impl View,
-    held: &mut held::Collector<'_>,
-    from: &[u8],
-    to: Option<&[u8]>,
-) -> Result<(), Error> {
-    let mut from = from.to_vec();
-    loop {
-        let mut skip_to = None;
-        view.scan(Family::Cells, &from, to, &mut |key, row| {
-            let place = PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
-            if held.add(place, row, view)?.is_continue() {
-                return Ok(ControlFlow::Continue(()));
-            }
-            // Enough fields: go on behind the last one of this type.
-            skip_to = prefix_end(&key[..=place.key_prefix_bytes()]);
-            Ok(ControlFlow::Break(()))
-        })?;
-        match skip_to {
-            Some(next) => from = next,
-            None => return Ok(()),
-        }
+/// The bounds of the places of a key's fields of one type behind one of them.
+fn fields_after(keyspace: &str, key: &[u8], kind: Kind, after: Option<&[u8]>) -> (Vec<u8>, Option<Vec<u8>>) {
+    let (mut from, to) = bounds(kind_prefix(keyspace, key, kind));
+    if let Some(after) = after {
+        from.extend_from_slice(after);
+        from.push(0);
     }
+    (from, to)
+}
+
+fn parse(key: &[u8]) -> Result<PlaceRef<'_>, Error> {
+    PlaceRef::parse(key).ok_or_else(|| Error::corrupt("a cell's key is not a place"))
 }

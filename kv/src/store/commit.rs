@@ -7,17 +7,16 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::transaction::{CellVisitor, Changeset, Transaction};
-use super::{Committed, Own, Store, door};
-use crate::body::{self, content_hash, decode_sum, encode_sum};
+use super::{Committed, Own, Store, validate};
+use crate::body::{self, content_hash};
 use crate::cell::{Body, Stored};
 use crate::delta::Builder;
 use crate::dot::LocalDot;
 use crate::hlc::Clock;
-use crate::place::{PlaceRef, bounds, key_prefix, keys_prefix, kind_prefix, place};
+use crate::place::{PlaceRef, bounds, key_prefix, place};
+use crate::types;
 use crate::version::version_of;
-use crate::{
-    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Write, WriteError,
-};
+use crate::{ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Outcome, Write, WriteError};
 
 /// A rumor is closed before it grows beyond this. A client batch is never split, so a rumor is at
 /// most this or one batch (with what it superseded), whichever is larger. A guess: large enough that
@@ -25,7 +24,7 @@ use crate::{
 pub const RUMOR_BYTES: usize = 256 << 10;
 
 /// Why a batch does not go on.
-enum Stop {
+pub(crate) enum Stop {
     /// It is refused; the others of the commit go on.
     Refused(WriteError),
     /// The engine failed; the whole commit does.
@@ -95,7 +94,8 @@ impl<E: Engine> Store<E> {
     }
 }
 
-struct Session<'s, E: Engine> {
+/// A commit in progress: what its batches have written so far, with the steps that data types are made of.
+pub(crate) struct Session<'s, E: Engine> {
     store: &'s Store<E>,
     limits: &'s Limits,
     wall_ms: u64,
@@ -155,7 +155,7 @@ impl<'s, E: Engine> Session<'s, E> {
     }
 
     fn batch(&mut self, batch: &Batch) -> Result<Vec<Outcome>, Stop> {
-        door::check(batch, self.limits)?;
+        validate::check(batch, self.limits)?;
         let before = (self.own, self.clock);
         let outcomes: Result<Vec<Outcome>, Stop> =
             batch.writes.iter().enumerate().map(|(index, write)| self.write(index, write)).collect();
@@ -210,54 +210,34 @@ impl<'s, E: Engine> Session<'s, E> {
     }
 
     fn write(&mut self, index: usize, write: &Write) -> Result<Outcome, Stop> {
-        let (keyspace, key) = (write.keyspace.as_str(), write.key.as_slice());
         if let Some(check) = write.check {
             self.check_version(index, write, check)?;
         }
-        let expires = write.ttl_ms.map(|ttl| self.wall_ms.saturating_add(ttl));
-        let at = |kind, field: &[u8]| place(keyspace, key, kind, field);
-        match &write.op {
-            Op::Put(value) => {
-                let place = at(Kind::Register, &[]);
-                self.check_kind(write, &[&place])?;
-                let dot = self.put(place, value, expires)?;
-                Ok(Outcome::Put { version: version_of(&mut [dot]) })
-            }
-            Op::Flag(true) => {
-                let place = at(Kind::Flag, &[]);
-                self.check_kind(write, &[&place])?;
-                self.put(place, &[], expires)?;
-                Ok(Outcome::Flag)
-            }
-            Op::Flag(false) => {
-                self.remove(write, vec![at(Kind::Flag, &[])])?;
-                Ok(Outcome::Flag)
-            }
-            Op::Incr(by) => self.increment(write, *by, expires),
-            Op::SetAdd(elements) => {
-                self.put_fields(write, elements.iter().map(|e| (at(Kind::Set, e), &[][..])), expires)
-            }
-            Op::MapPut(fields) => {
-                self.put_fields(write, fields.iter().map(|(name, v)| (at(Kind::Map, name), &v[..])), expires)
-            }
-            Op::SetRemove(elements) => {
-                self.remove(write, elements.iter().map(|element| at(Kind::Set, element)).collect())
-            }
-            Op::MapDelete(names) => {
-                self.remove(write, names.iter().map(|name| at(Kind::Map, name)).collect())
-            }
-            Op::Delete => self.delete_all(key_prefix(keyspace, key)),
-            Op::DeletePrefix => self.delete_all(keys_prefix(keyspace, key)),
-        }
+        types::apply(self, write)
     }
 
-    /// Writes fields of a set or a map; answers how many were absent.
-    fn put_fields<'v>(
+    /// The actor that the commit writes as.
+    pub fn actor(&self) -> ActorId {
+        self.own.id
+    }
+
+    /// Wall-clock milliseconds of the commit.
+    pub fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    /// When what a write writes expires, wall-clock milliseconds.
+    pub fn expires_ms(&self, write: &Write) -> Option<u64> {
+        write.ttl_ms.map(|ttl| self.wall_ms.saturating_add(ttl))
+    }
+
+    /// Writes fields of one type; returns how many were absent.
+    pub fn put_fields<'v>(
         &mut self,
         write: &Write,
         fields: impl Iterator<Item = (Vec<u8>, &'v [u8])>,
-        expires: Option<u64>,
     ) -> Result<Outcome, Stop> {
+        let expires = self.expires_ms(write);
         let fields: Vec<_> = fields.collect();
         let places: Vec<&[u8]> = fields.iter().map(|(place, _)| place.as_slice()).collect();
         self.check_kind(write, &places)?;
@@ -269,8 +249,8 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(Outcome::Changed { fields: added })
     }
 
-    /// Removes what is live at places of one type with one dot; answers how many were visible.
-    fn remove(&mut self, write: &Write, places: Vec<Vec<u8>>) -> Result<Outcome, Stop> {
+    /// Removes what is live at places of one type with one dot; returns how many were visible.
+    pub fn remove(&mut self, write: &Write, places: Vec<Vec<u8>>) -> Result<Outcome, Stop> {
         // A field named twice is removed once.
         let places: BTreeSet<Vec<u8>> = places.into_iter().collect();
         let refs: Vec<&[u8]> = places.iter().map(Vec::as_slice).collect();
@@ -283,29 +263,8 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(Outcome::Changed { fields: removed })
     }
 
-    fn increment(&mut self, write: &Write, by: i64, expires: Option<u64>) -> Result<Outcome, Stop> {
-        let own_place = place(&write.keyspace, &write.key, Kind::Counter, &self.own.id.0);
-        self.check_kind(write, &[&own_place])?;
-        let (mut own_sum, mut others) = (0i128, 0i128);
-        let (from, to) = bounds(kind_prefix(&write.keyspace, &write.key, Kind::Counter));
-        let wall_ms = self.wall_ms;
-        self.scan(&from, to.as_deref(), &mut |place, cell| {
-            let sum = counter_sum(cell, wall_ms);
-            if place == own_place {
-                own_sum = sum;
-            } else {
-                others = others.saturating_add(sum);
-            }
-            ControlFlow::Continue(())
-        })?;
-        let sum = own_sum.checked_add(i128::from(by)).ok_or(WriteError::CounterOverflow)?;
-        let value = sum.checked_add(others).ok_or(WriteError::CounterOverflow)?;
-        self.put(own_place, &encode_sum(sum), expires)?;
-        Ok(Outcome::Counter { value })
-    }
-
     /// Deletes everything under a prefix of places, up to the limit, with one dot.
-    fn delete_all(&mut self, prefix: Vec<u8>) -> Result<Outcome, Stop> {
+    pub fn delete_all(&mut self, prefix: Vec<u8>) -> Result<Outcome, Stop> {
         let max = self.limits.delete_places_max;
         let mut places = Vec::new();
         let mut more = false;
@@ -324,7 +283,7 @@ impl<'s, E: Engine> Session<'s, E> {
     }
 
     /// Mints a dot for a value at a place, superseding every version live there.
-    fn put(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
+    pub fn put(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
         // Joins have moved the clock already, but not those before the last start.
         let ahead_ms_max = self.store.options.clock_ahead_ms_max;
         for head in self.txn.cell(&place)?.iter().filter_map(Stored::head) {
@@ -370,15 +329,20 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(observed)
     }
 
+    /// The versions at a place, as the commit leaves them so far.
+    pub fn cell(&mut self, place: &[u8]) -> Result<&[Stored], Error> {
+        Ok(self.txn.cell(place)?)
+    }
+
     fn is_visible(&mut self, place: &[u8]) -> Result<bool, Error> {
         let wall_ms = self.wall_ms;
-        Ok(self.txn.cell(place)?.iter().any(|version| is_visible(version, wall_ms)))
+        Ok(self.cell(place)?.iter().any(|version| is_visible(version, wall_ms)))
     }
 
     fn check_version(&mut self, index: usize, write: &Write, check: Check) -> Result<(), Stop> {
         let wall_ms = self.wall_ms;
         let place = place(&write.keyspace, &write.key, Kind::Register, &[]);
-        let live = self.txn.cell(&place)?.clone();
+        let live = self.cell(&place)?.to_vec();
         let mut dots = Vec::new();
         for version in live.iter().filter(|version| is_visible(version, wall_ms)) {
             dots.push(Dot { actor: self.txn.id(version.dot.actor)?, seq: version.dot.seq });
@@ -396,8 +360,8 @@ impl<'s, E: Engine> Session<'s, E> {
 
     /// Refuses an operation of another type than the key holds. One seek, and none where any of the
     /// wanted places is there already.
-    fn check_kind(&mut self, write: &Write, wanted_places: &[&[u8]]) -> Result<(), Stop> {
-        let Some(wanted) = door::kind_of(&write.op) else { return Ok(()) };
+    pub fn check_kind(&mut self, write: &Write, wanted_places: &[&[u8]]) -> Result<(), Stop> {
+        let Some(wanted) = write.op.kind() else { return Ok(()) };
         for place in wanted_places {
             if self.is_visible(place)? {
                 return Ok(());
@@ -421,7 +385,8 @@ impl<'s, E: Engine> Session<'s, E> {
         }
     }
 
-    fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut CellVisitor<'_>) -> Result<(), Error> {
+    /// Visits the cells of a range that hold anything, as the commit leaves them so far.
+    pub fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut CellVisitor<'_>) -> Result<(), Error> {
         let view = self.view.get_or_init(|| self.store.engine.view());
         self.txn.scan(view, from, to, visit)
     }
@@ -430,21 +395,4 @@ impl<'s, E: Engine> Session<'s, E> {
 /// Whether a read at `wall_ms` sees a version. One that cannot be read is there all the same.
 fn is_visible(version: &Stored, wall_ms: u64) -> bool {
     version.head().is_none_or(|head| head.is_visible(wall_ms))
-}
-
-/// The sum that a counter's field stands for: of two live dots of one actor the later counts.
-pub(crate) fn counter_sum(cell: &[Stored], wall_ms: u64) -> i128 {
-    let mut last: BTreeMap<u32, (u64, i128)> = BTreeMap::new();
-    for version in cell {
-        let (Some(head), Body::Whole(body)) = (version.head(), &version.body) else { continue };
-        let Some(sum) = decode_sum(&body[head.bytes..]).filter(|_| head.is_visible(wall_ms)) else {
-            continue;
-        };
-        let slot = last.entry(version.dot.actor).or_insert((0, 0));
-        #[cfg(planted)]
-        let sum =
-            sum + if starling_planted::on(starling_planted::Bug::CounterFieldsSummed) { slot.1 } else { 0 };
-        *slot = (*slot).max((version.dot.seq, sum));
-    }
-    last.values().fold(0i128, |total, &(_, sum)| total.saturating_add(sum))
 }

@@ -1,7 +1,6 @@
 //! The store: one writer over an engine.
 
 mod commit;
-mod door;
 mod expire;
 mod index;
 mod join;
@@ -9,6 +8,7 @@ mod recover;
 mod restrict;
 mod transaction;
 mod tree;
+mod validate;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,7 +17,7 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
 pub use commit::RUMOR_BYTES;
-pub(crate) use commit::counter_sum;
+pub(crate) use commit::{Session, Stop};
 pub use expire::{EXPIRY_GRACE_MS, EXPIRY_STEP_MS};
 pub use join::Joined;
 pub(crate) use recover::{

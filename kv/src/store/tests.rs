@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{Batch, Check, Kind, MemoryEngine, Op, Range, Version, Write};
+use starling_types::eventual::Data;
+
+use crate::{Batch, Check, Field, Kind, MemoryEngine, Op, Range, Version, Write};
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -18,7 +20,7 @@ fn write(key: &str, op: Op) -> Write {
 }
 
 fn put(key: &str, value: &str) -> Write {
-    write(key, Op::Put(Bytes::copy_from_slice(value.as_bytes())))
+    write(key, Op::Put { value: Bytes::copy_from_slice(value.as_bytes()) })
 }
 
 fn commit(store: &mut Store<MemoryEngine>, writes: Vec<Write>) -> Committed {
@@ -134,15 +136,15 @@ fn sets_maps_flags_and_counters() {
     let (outcomes, _) = accepted(
         &mut a,
         vec![
-            write("s", Op::SetAdd(names(&["x", "y", "z"]))),
-            write("s", Op::SetAdd(names(&["x", "w"]))),
-            write("s", Op::SetRemove(names(&["y", "nothing", "y"]))),
-            write("m", Op::MapPut(vec![("f".into(), "1".into()), ("g".into(), "2".into())])),
-            write("m", Op::MapDelete(names(&["g"]))),
-            write("c", Op::Incr(5)),
-            write("c", Op::Incr(-7)),
-            write("on", Op::Flag(true)),
-            write("off", Op::Flag(false)),
+            write("s", Op::SetAdd { members: names(&["x", "y", "z"]) }),
+            write("s", Op::SetAdd { members: names(&["x", "w"]) }),
+            write("s", Op::SetRemove { members: names(&["y", "nothing", "y"]) }),
+            write("m", Op::MapPut { fields: vec![Field::new("f", "1"), Field::new("g", "2")] }),
+            write("m", Op::MapDelete { names: names(&["g"]) }),
+            write("c", Op::Incr { by: 5 }),
+            write("c", Op::Incr { by: -7 }),
+            write("on", Op::Flag { enabled: true }),
+            write("off", Op::Flag { enabled: false }),
         ],
     );
     let changed = |fields| Outcome::Changed { fields };
@@ -173,21 +175,23 @@ fn sets_maps_flags_and_counters() {
             (b"s", vec![Kind::Set])
         ]
     );
-    assert!(page.items[3].1.set.as_ref().is_some_and(|set| set.more && set.items.len() == 1));
+    assert!(
+        matches!(&page.items[3].1.data[..], [Data::Set(set)] if set.next.is_some() && set.members.len() == 1)
+    );
     sound(&a);
 }
 
 #[test]
 fn counters_add_up_over_actors_and_restarts() {
     let (mut a, mut b) = (store(1), store(2));
-    let from_a = commit(&mut a, vec![write("c", Op::Incr(5))]);
-    let from_b = commit(&mut b, vec![write("c", Op::Incr(10))]);
+    let from_a = commit(&mut a, vec![write("c", Op::Incr { by: 5 })]);
+    let from_b = commit(&mut b, vec![write("c", Op::Incr { by: 10 })]);
     tell(&from_b, &mut a);
     tell(&from_a, &mut b);
-    let (outcomes, _) = accepted(&mut a, vec![write("c", Op::Incr(1))]);
+    let (outcomes, _) = accepted(&mut a, vec![write("c", Op::Incr { by: 1 })]);
     assert_eq!(outcomes, [Outcome::Counter { value: 16 }]);
     let mut again = Store::open(a.engine.clone(), Options::default(), [3; 32]).expect("opens");
-    let (outcomes, _) = accepted(&mut again, vec![write("c", Op::Incr(1))]);
+    let (outcomes, _) = accepted(&mut again, vec![write("c", Op::Incr { by: 1 })]);
     assert_eq!(outcomes, [Outcome::Counter { value: 17 }]);
     assert_ne!(again.own_actor(), a.own_actor());
 }
@@ -195,10 +199,22 @@ fn counters_add_up_over_actors_and_restarts() {
 #[test]
 fn adding_wins_over_a_concurrent_removal() {
     let (mut a, mut b) = (store(1), store(2));
-    let added = commit(&mut a, vec![write("s", Op::SetAdd(vec!["x".into()])), write("f", Op::Flag(true))]);
+    let added = commit(
+        &mut a,
+        vec![write("s", Op::SetAdd { members: vec!["x".into()] }), write("f", Op::Flag { enabled: true })],
+    );
     tell(&added, &mut b);
-    let again = commit(&mut a, vec![write("s", Op::SetAdd(vec!["x".into()])), write("f", Op::Flag(true))]);
-    let gone = commit(&mut b, vec![write("s", Op::SetRemove(vec!["x".into()])), write("f", Op::Flag(false))]);
+    let again = commit(
+        &mut a,
+        vec![write("s", Op::SetAdd { members: vec!["x".into()] }), write("f", Op::Flag { enabled: true })],
+    );
+    let gone = commit(
+        &mut b,
+        vec![
+            write("s", Op::SetRemove { members: vec!["x".into()] }),
+            write("f", Op::Flag { enabled: false }),
+        ],
+    );
     tell(&gone, &mut a);
     tell(&again, &mut b);
     for store in [&a, &b] {
@@ -217,27 +233,33 @@ fn the_door_refuses_what_the_limits_say() {
         (Write { keyspace: "No".into(), ..put("k", "v") }, WriteError::InvalidKeyspace { name: "No".into() }),
         (put("", "v"), WriteError::KeyEmpty),
         (put(&"k".repeat(5000), "v"), WriteError::KeyTooLong { size: 5000, max: 4096 }),
-        (write("k", Op::Put(long.clone())), WriteError::ValueTooLarge { size: long.len(), max: 1 << 20 }),
         (
-            write("k", Op::SetAdd(vec![Bytes::from(vec![1; 4097])])),
+            write("k", Op::Put { value: long.clone() }),
+            WriteError::ValueTooLarge { size: long.len(), max: 1 << 20 },
+        ),
+        (
+            write("k", Op::SetAdd { members: vec![Bytes::from(vec![1; 4097])] }),
             WriteError::FieldTooLong { size: 4097, max: 4096 },
         ),
-        (Write { check: Some(Check::Absent), ..write("k", Op::Incr(1)) }, WriteError::CheckUnsupported),
+        (
+            Write { check: Some(Check::Absent), ..write("k", Op::Incr { by: 1 }) },
+            WriteError::CheckUnsupported,
+        ),
     ];
     for (write, error) in cases {
         assert_eq!(commit(&mut a, vec![put("fine", "v"), write]).results, [Err(error)]);
     }
-    let large = write("k", Op::Put(Bytes::from(vec![0; 1 << 20])));
+    let large = write("k", Op::Put { value: Bytes::from(vec![0; 1 << 20]) });
     let results = commit(&mut a, vec![large.clone(), large]).results;
     assert!(matches!(results[0], Err(WriteError::BatchTooLarge { .. })));
     assert_eq!(a.stats().entries, 0);
     assert_eq!(a.own_actor(), None, "nothing was minted");
     accepted(&mut a, vec![put("k", "v")]);
-    let refused = commit(&mut a, vec![write("k", Op::Incr(1))]).results;
+    let refused = commit(&mut a, vec![write("k", Op::Incr { by: 1 })]).results;
     let mismatch =
         WriteError::TypeMismatch { key: b"k".to_vec(), holds: Kind::Register, wanted: Kind::Counter };
     assert_eq!(refused, [Err(mismatch)]);
-    accepted(&mut a, vec![write("k", Op::Delete), write("k", Op::Incr(1))]);
+    accepted(&mut a, vec![write("k", Op::Delete), write("k", Op::Incr { by: 1 })]);
 }
 
 #[test]
@@ -278,7 +300,7 @@ fn prefixes_are_deleted_in_chunks() {
 #[test]
 fn large_values_live_beside_their_siblings() {
     let (mut a, mut b) = (store(1), store(2));
-    let large = |byte| write("k", Op::Put(Bytes::from(vec![byte; 100_000])));
+    let large = |byte| write("k", Op::Put { value: Bytes::from(vec![byte; 100_000]) });
     let from_a = commit(&mut a, vec![large(1)]);
     let from_b = commit(&mut b, vec![large(2)]);
     tell(&from_b, &mut a);
@@ -470,7 +492,7 @@ fn large_commits_become_several_rumors_and_no_batch_is_split() {
     let mut a = store(1);
     let batch = |index| Batch {
         writes: (0..10)
-            .map(|n| write(&format!("{index}/{n}"), Op::Put(Bytes::from(vec![7; 5_000]))))
+            .map(|n| write(&format!("{index}/{n}"), Op::Put { value: Bytes::from(vec![7; 5_000]) }))
             .collect(),
     };
     let committed = a.commit(NOW, (0..20).map(batch).collect()).expect("works");

@@ -125,14 +125,14 @@ fn answers_round_trip() {
         Body::Put { prev: Some(kv.clone()) },
         Body::Sequential { key: b"k".to_vec() },
         Body::Delete { deleted: 1, prev: vec![kv.clone()] },
-        Body::Popped(Some(kv)),
+        Body::Popped { first: Some(kv) },
         Body::Txn { succeeded: true, bodies: vec![Body::Compacted] },
         Body::Compacted,
         Body::LeaseGranted { id: 1, ttl_ms: 2 },
         Body::LeaseRevoked,
         Body::KeptAlive { id: 1, ttl_ms: 2 },
         Body::TimeToLive { id: 1, granted_ms: 2, left_ms: 3, keys: vec![b"k".to_vec()] },
-        Body::Leases(vec![1, -2]),
+        Body::Leases { leases: vec![1, -2] },
         Body::Hash { hash: [1; 32], compacted: 2 },
     ];
     let answer = Answer { revision: 3, body: Body::Txn { succeeded: false, bodies } };

@@ -116,9 +116,9 @@ fn a_lease_lasts_its_whole_time() {
     machine.lead(1000);
     machine.apply(1000, vec![(1, Some(grant(7)))]).expect("applies");
     assert_eq!(machine.next_expiry(), Some(6000));
-    assert_eq!(machine.expired(5999, 10), []);
+    assert_eq!(machine.expired(5999, 10), Vec::<i64>::new());
     assert!(machine.keep_alive(4000, 7).is_ok());
-    assert_eq!(machine.expired(8999, 10), []);
+    assert_eq!(machine.expired(8999, 10), Vec::<i64>::new());
     assert_eq!(machine.expired(9000, 10), [7]);
     assert_eq!(machine.keep_alive(9000, 7), Err(Refusal::LeaseNotFound(7)), "it may be revoked already");
     // A replica that does not lead keeps no time, and one that begins to lead gives it anew.

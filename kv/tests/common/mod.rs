@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use starling_kv::delta::decode;
-use starling_kv::{Batch, Committed, Dot, DotRange, Engine, MemoryEngine, Op, Options, Store, Write};
+use starling_kv::{Batch, Committed, Dot, DotRange, Engine, Field, MemoryEngine, Op, Options, Store, Write};
 
 /// The wall clock of most tests.
 pub const NOW: u64 = 1_700_000_000_000;
@@ -75,7 +75,7 @@ pub fn write(key: &str, op: Op) -> Write {
 
 /// A register write in keyspace `default`.
 pub fn put(key: &str, value: &str) -> Write {
-    write(key, Op::Put(Bytes::copy_from_slice(value.as_bytes())))
+    write(key, Op::Put { value: Bytes::copy_from_slice(value.as_bytes()) })
 }
 
 /// Asserts that a store is sound, row by row.
@@ -110,15 +110,17 @@ fn operation() -> impl Strategy<Value = Op> {
     let value = (0u8..4).prop_map(|n| Bytes::from(vec![n; if n == 3 { 5_000 } else { 3 }]));
     let names = || prop::collection::vec(name(), 1..3);
     prop_oneof![
-        4 => value.clone().prop_map(Op::Put),
+        4 => value.clone().prop_map(|value| Op::Put { value }),
         2 => Just(Op::Delete),
         1 => Just(Op::DeletePrefix),
-        2 => (-3i64..5).prop_map(Op::Incr),
-        2 => names().prop_map(Op::SetAdd),
-        1 => names().prop_map(Op::SetRemove),
-        2 => prop::collection::vec((name(), value), 1..3).prop_map(Op::MapPut),
-        1 => names().prop_map(Op::MapDelete),
-        2 => any::<bool>().prop_map(Op::Flag),
+        2 => (-3i64..5).prop_map(|by| Op::Incr { by }),
+        2 => names().prop_map(|members| Op::SetAdd { members }),
+        1 => names().prop_map(|members| Op::SetRemove { members }),
+        2 => prop::collection::vec((name(), value), 1..3).prop_map(|fields| Op::MapPut {
+            fields: fields.into_iter().map(|(name, value)| Field::new(name, value)).collect(),
+        }),
+        1 => names().prop_map(|names| Op::MapDelete { names }),
+        2 => any::<bool>().prop_map(|enabled| Op::Flag { enabled }),
     ]
 }
 

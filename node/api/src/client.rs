@@ -11,9 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
 use crate::strong::{CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters};
 use crate::{
-    BatchRequest, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorBody, ErrorCode, FlagState,
-    Increment, Keyspaces, Listing, MapPage, MapUpdate, Members, Register, SIBLINGS_HEADER, SetPage, Watch,
-    WriteResult,
+    Batch, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorBody, ErrorCode, FlagState, Increment,
+    Keyspaces, Listing, MapPage, MapUpdate, Members, Op, Outcome, Register, SIBLINGS_HEADER, SetPage, Watch,
 };
 
 /// What stays as it is in a path segment (RFC 3986, unreserved).
@@ -135,7 +134,7 @@ impl Client {
             request = request.query(&[("ttl_ms", ttl_ms)]);
         }
         match self.call(conditional(request, precondition)).await? {
-            WriteResult::Put { version } => Ok(version),
+            Outcome::Put { version } => Ok(version.to_string()),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -172,8 +171,23 @@ impl Client {
         self.call(self.get("/v1/keyspaces")).await
     }
 
+    /// One operation of any data type on a key.
+    pub async fn apply(
+        &self,
+        keyspace: &str,
+        key: &[u8],
+        op: &Op,
+        ttl_ms: Option<u64>,
+    ) -> Result<Outcome, Error> {
+        let mut request = self.request(Method::POST, &key_path(keyspace, "keys", key)?).json(op);
+        if let Some(ttl_ms) = ttl_ms {
+            request = request.query(&[("ttl_ms", ttl_ms)]);
+        }
+        self.call(request).await
+    }
+
     /// Several writes, together or not at all.
-    pub async fn batch(&self, batch: &BatchRequest) -> Result<BatchResponse, Error> {
+    pub async fn batch(&self, batch: &Batch) -> Result<BatchResponse, Error> {
         self.call(self.request(Method::POST, "/v1/batch").json(batch)).await
     }
 
@@ -192,7 +206,7 @@ impl Client {
         let request =
             self.request(Method::POST, &key_path(keyspace, "counters", key)?).json(&Increment { by });
         match self.call(request).await? {
-            WriteResult::Counter { value } => Ok(value),
+            Outcome::Counter { value } => Ok(Count(value)),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -241,7 +255,7 @@ impl Client {
     pub async fn set_flag(&self, keyspace: &str, key: &[u8], enabled: bool) -> Result<(), Error> {
         let request =
             self.request(Method::PUT, &key_path(keyspace, "flags", key)?).json(&FlagState { enabled });
-        self.call::<WriteResult>(request).await.map(drop)
+        self.call::<Outcome>(request).await.map(drop)
     }
 
     /// Whether a flag is on; `None` if there is no such key.
@@ -399,7 +413,7 @@ impl Client {
         let mut deleted = 0;
         loop {
             match self.call(request).await? {
-                WriteResult::Deleted { places, more } => {
+                Outcome::Deleted { places, more } => {
                     deleted += places;
                     if !more {
                         return Ok(deleted);
@@ -413,7 +427,7 @@ impl Client {
 
     async fn changed(&self, request: RequestBuilder) -> Result<u64, Error> {
         match self.call(request).await? {
-            WriteResult::Changed { fields } => Ok(fields),
+            Outcome::Changed { fields } => Ok(fields),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -452,7 +466,7 @@ impl Client {
         }
     }
 
-    fn unexpected(&self, result: &WriteResult) -> Error {
+    fn unexpected(&self, result: &Outcome) -> Error {
         Error::NotUnderstood { url: self.base.clone(), reason: format!("unexpected {result:?}") }
     }
 }

@@ -4,7 +4,6 @@
 //! line, the test network and the tests speak to a node through [`Client`] and nothing else.
 
 pub mod admin;
-mod blob;
 mod client;
 mod data;
 mod error;
@@ -12,24 +11,19 @@ pub mod strong;
 mod watch;
 mod write;
 
-pub use blob::{Blob, Count};
 pub use client::{Client, Precondition, Range, RawValue};
-pub use data::{
-    Counter, Data, DataType, Entry, Field, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Listing, MapPage,
-    Register, SetPage, Sibling,
-};
+pub use data::{Entry, KeyInfo, KeyspaceInfo, Keyspaces, Listing};
 pub use error::{Error, ErrorBody, ErrorCode};
+pub use starling_types::eventual::data::*;
+pub use starling_types::eventual::{Batch, Check, Write};
+pub use starling_types::{Blob, Count, DEFAULT_KEYSPACE};
 pub use watch::{Watch, WatchEvent};
-pub use write::{
-    BatchRequest, BatchResponse, Increment, MapUpdate, Members, Operation, WriteRequest, WriteResult,
-};
+pub use write::{BatchResponse, Increment, MapUpdate, Members};
 
 /// Header of a raw value: how many concurrent values the key holds, the shown one included.
 pub const SIBLINGS_HEADER: &str = "x-starling-siblings";
 /// Header of a raw value: when it expires, milliseconds since the Unix epoch.
 pub const EXPIRES_HEADER: &str = "x-starling-expires-at-ms";
-/// The keyspace when none is named.
-pub const DEFAULT_KEYSPACE: &str = "default";
 /// Keys in one page of a listing when the request does not say.
 pub const PAGE_KEYS_DEFAULT: usize = 1_000;
 /// Most keys in one page of a listing, and most members or fields in one page of a set or map.

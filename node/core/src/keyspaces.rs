@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use starling_kv::{Batch, Change, Engine, Op, Write};
+use starling_kv::{Batch, Change, Engine, Field, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
@@ -162,10 +162,9 @@ impl<E: Engine> Core<E> {
     fn publish_hint(&mut self, now: Now, keyspace: &str, group: GroupId, hint: Option<Hint>) {
         // Each group has a field of its own: who says where one is, or that it is gone, says nothing of another
         // that was made under the same name.
-        let field = Bytes::copy_from_slice(&group);
         let op = match hint {
-            Some(hint) => Op::MapPut(vec![(field, hint.encode())]),
-            None => Op::MapDelete(vec![field]),
+            Some(hint) => Op::MapPut { fields: vec![Field::new(&group[..], hint.encode())] },
+            None => Op::MapDelete { names: vec![Bytes::copy_from_slice(&group)] },
         };
         let write = Write { keyspace: HINTS.into(), key: keyspace.into(), op, ttl_ms: None, check: None };
         self.write_own(now, Batch { writes: vec![write] });

@@ -7,7 +7,7 @@
 //! version in force never falls. A new network starts at the newest version of the node that makes it;
 //! without any field the first version is in force.
 
-use starling_kv::{Batch, Engine, Op, Reader, Write};
+use starling_kv::{Batch, Engine, Field, Op, Reader, Write};
 
 use crate::{Core, Notice, Now, Output, Software};
 
@@ -30,8 +30,7 @@ pub const DATA_NEWEST: u16 = 2;
 
 /// The write that switches a version of data on, for ever. `by` names the software, for people.
 pub fn finalize(version: u16, by: &str) -> Batch {
-    let field = (version.to_string().into(), by.to_owned().into());
-    let op = Op::MapPut(vec![field]);
+    let op = Op::MapPut { fields: vec![Field::new(version.to_string(), by.to_owned())] };
     Batch {
         writes: vec![Write { keyspace: UPGRADES.into(), key: DATA.into(), op, ttl_ms: None, check: None }],
     }

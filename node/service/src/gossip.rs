@@ -8,7 +8,7 @@ use crate::call::Call;
 use futures::FutureExt;
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::{Core, Input, Notice, Output, Token};
-use starling_kv::{Batch, Op, Reader, Write};
+use starling_kv::Reader;
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
 use starling_proto::record::ADDRESSES_MAX;
@@ -223,7 +223,7 @@ impl GossipLoop {
             match command {
                 Command::Write(batch, reply) => {
                     let token = self.asked.token();
-                    bytes += batch_bytes(&batch);
+                    bytes += batch.payload_bytes();
                     self.asked.writes.insert(token, reply);
                     group.push((token, batch));
                 }
@@ -414,18 +414,6 @@ fn may_write(message: &Message) -> bool {
         Message::Sync(SyncMessage::Delta { .. } | SyncMessage::Push { .. }) => true,
         message => message.class() == Class::Rumor,
     }
-}
-
-fn batch_bytes(batch: &Batch) -> usize {
-    let payload = |write: &Write| match &write.op {
-        Op::Put(value) => value.len(),
-        Op::SetAdd(items) | Op::SetRemove(items) | Op::MapDelete(items) => {
-            items.iter().map(bytes::Bytes::len).sum()
-        }
-        Op::MapPut(fields) => fields.iter().map(|(name, value)| name.len() + value.len()).sum(),
-        Op::Delete | Op::DeletePrefix | Op::Incr(_) | Op::Flag(_) => 0,
-    };
-    batch.writes.iter().map(|write| write.key.len() + payload(write)).sum()
 }
 
 /// What to tell peers: what the operator says, or where the node listens, loopback only if there is

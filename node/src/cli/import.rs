@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use futures::stream::{self, StreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
-use starling_api::{BatchRequest, Blob, Data, Entry, Operation, WriteRequest};
+use starling_api::{Batch, Blob, Entry, Op, Write};
 
 use super::Session;
 use super::args::{ImportArgs, ImportFormat, Output};
@@ -28,7 +28,7 @@ struct Chunk {
     first: u64,
     records: u64,
     bytes: usize,
-    writes: Vec<WriteRequest>,
+    writes: Vec<Write>,
 }
 
 impl Session {
@@ -56,7 +56,7 @@ impl Session {
 
     async fn send(&self, chunk: std::result::Result<Chunk, Failure>) -> std::result::Result<u64, Failure> {
         let chunk = chunk?;
-        let batch = BatchRequest { ops: chunk.writes };
+        let batch = Batch { writes: chunk.writes };
         self.client.batch(&batch).await.map_err(|error| {
             let mut failure = Failure::from(error);
             let last = chunk.first + chunk.records - 1;
@@ -86,7 +86,7 @@ impl<R: Read> Iterator for Chunks<R> {
             match self.reader.next_record() {
                 Ok(Some(writes)) => {
                     chunk.records += 1;
-                    chunk.bytes += writes.iter().map(write_bytes).sum::<usize>();
+                    chunk.bytes += writes.iter().map(Write::payload_bytes).sum::<usize>();
                     chunk.writes.extend(writes);
                 }
                 Ok(None) => break,
@@ -98,16 +98,6 @@ impl<R: Read> Iterator for Chunks<R> {
         }
         (chunk.records > 0).then_some(Ok(chunk))
     }
-}
-
-fn write_bytes(write: &WriteRequest) -> usize {
-    let payload = match &write.operation {
-        Operation::Put { value } => value.0.len(),
-        Operation::SetAdd { members } => members.iter().map(|m| m.0.len()).sum(),
-        Operation::MapPut { fields } => fields.iter().map(|f| f.name.0.len() + f.value.0.len()).sum(),
-        _ => 0,
-    };
-    write.key.0.len() + payload
 }
 
 enum Source<R: Read> {
@@ -145,7 +135,7 @@ impl<R: Read> RecordReader<R> {
         Ok(Self { source, key_field, keyspace, count: 0 })
     }
 
-    fn next_record(&mut self) -> std::result::Result<Option<Vec<WriteRequest>>, Failure> {
+    fn next_record(&mut self) -> std::result::Result<Option<Vec<Write>>, Failure> {
         let number = self.count + 1;
         let writes = match &mut self.source {
             Source::Ndjson(lines) => loop {
@@ -178,11 +168,11 @@ fn malformed(record: u64, reason: &str) -> Failure {
     Failure::failed(format!("record {record}: {reason}"), hint)
 }
 
-type Writes = std::result::Result<Vec<WriteRequest>, String>;
+type Writes = std::result::Result<Vec<Write>, String>;
 
-fn put(keyspace: Option<&str>, key: Blob, value: Vec<u8>) -> Vec<WriteRequest> {
+fn put(keyspace: Option<&str>, key: Blob, value: Vec<u8>) -> Vec<Write> {
     let keyspace = keyspace.unwrap_or(starling_api::DEFAULT_KEYSPACE);
-    vec![WriteRequest::new(keyspace, key, Operation::Put { value: Blob(value) })]
+    vec![Write::new(keyspace, key.0, Op::Put { value: value.into() })]
 }
 
 /// The key in a field: text as it is, numbers in digits.
@@ -214,26 +204,14 @@ fn ndjson_record(line: &str, key_field: Option<&str>, keyspace: Option<&str>) ->
 }
 
 /// What `export` wrote; what has expired since is left out. Of siblings the shown one is imported.
-fn exported_record(entry: Entry, keyspace: Option<&str>, wall_ms: u64) -> Vec<WriteRequest> {
-    let mut ttl_ms = None;
-    let operation = match entry.data {
-        Data::Register(register) => {
-            ttl_ms = register.expires_at_ms.map(|at| at.saturating_sub(wall_ms));
-            Operation::Put { value: register.value }
-        }
-        Data::Counter(counter) => {
-            let by = counter.value.0.clamp(i64::MIN.into(), i64::MAX.into());
-            Operation::Incr { by: by as i64 }
-        }
-        Data::Set(page) => Operation::SetAdd { members: page.members },
-        Data::Map(page) => Operation::MapPut { fields: page.fields },
-        Data::Flag(flag) => Operation::Flag { enabled: flag.enabled },
-    };
+fn exported_record(entry: Entry, keyspace: Option<&str>, wall_ms: u64) -> Vec<Write> {
+    let (op, expires_at_ms) = entry.data.restore();
+    let ttl_ms = expires_at_ms.map(|at| at.saturating_sub(wall_ms));
     if ttl_ms == Some(0) {
         return Vec::new();
     }
     let keyspace = keyspace.map_or(entry.keyspace, Into::into);
-    vec![WriteRequest { keyspace, key: entry.key, operation, ttl_ms, if_version: None }]
+    vec![Write { keyspace, key: entry.key.0, op, ttl_ms, check: None }]
 }
 
 fn csv_record(
@@ -295,13 +273,13 @@ fn progress_bar(file: &Path) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_api::{Count, Counter, Register, SetPage};
+    use starling_api::{Count, Counter, Data, Register, SetPage};
 
     fn read(
         text: &str,
         format: ImportFormat,
         key_field: Option<&str>,
-    ) -> std::result::Result<Vec<WriteRequest>, Failure> {
+    ) -> std::result::Result<Vec<Write>, Failure> {
         let mut reader = RecordReader::new(text.as_bytes(), format, key_field.map(Into::into), None)?;
         let mut writes = Vec::new();
         while let Some(record) = reader.next_record()? {
@@ -310,12 +288,12 @@ mod tests {
         Ok(writes)
     }
 
-    fn puts(writes: &[WriteRequest]) -> Vec<(String, String)> {
-        let value = |write: &WriteRequest| match &write.operation {
-            Operation::Put { value } => value.escaped(),
+    fn puts(writes: &[Write]) -> Vec<(String, String)> {
+        let value = |write: &Write| match &write.op {
+            Op::Put { value } => Blob::from(&value[..]).escaped(),
             other => format!("{other:?}"),
         };
-        writes.iter().map(|write| (write.key.escaped(), value(write))).collect()
+        writes.iter().map(|write| (Blob::from(&write.key[..]).escaped(), value(write))).collect()
     }
 
     fn pair(key: &str, value: &str) -> (String, String) {
@@ -360,15 +338,18 @@ mod tests {
         let register =
             Register { value: vec![0, 0xff].into(), expires_at_ms: Some(u64::MAX), ..Register::default() };
         for (data, operation) in [
-            (Data::Counter(Counter { value: Count(-3) }), Operation::Incr { by: -3 }),
-            (Data::Set(SetPage { members: members.clone(), next: None }), Operation::SetAdd { members }),
-            (Data::Register(register), Operation::Put { value: vec![0, 0xff].into() }),
+            (Data::Counter(Counter { value: Count(-3) }), Op::Incr { by: -3 }),
+            (
+                Data::Set(SetPage { members: members.clone(), next: None }),
+                Op::SetAdd { members: members.into_iter().map(|member| member.0.into()).collect() },
+            ),
+            (Data::Register(register), Op::Put { value: vec![0, 0xff].into() }),
         ] {
             let line = serde_json::to_string(&entry(data)).expect("serializes");
             let writes = read(&line, ImportFormat::Ndjson, None).expect("valid");
             assert_eq!(writes.len(), 1);
-            assert_eq!((writes[0].keyspace.as_str(), &writes[0].key), ("k", &Blob(vec![0xff])));
-            assert_eq!(writes[0].operation, operation);
+            assert_eq!((writes[0].keyspace.as_str(), &writes[0].key), ("k", &vec![0xff]));
+            assert_eq!(writes[0].op, operation);
         }
         let expired = Register { expires_at_ms: Some(5), ..Register::default() };
         assert!(exported_record(entry(Data::Register(expired)), None, 5).is_empty());

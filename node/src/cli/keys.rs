@@ -200,8 +200,8 @@ fn show_event(event: &WatchEvent) -> Result {
 /// The value; on standard error what else there is to know of it.
 fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
     if !entry.also.is_empty() {
-        let others: Vec<_> = entry.also.iter().map(|data| data.data_type().name()).collect();
-        let (shown, others) = (entry.data.data_type().name(), others.join(", "));
+        let others: Vec<_> = entry.also.iter().map(|data| data.kind().name()).collect();
+        let (shown, others) = (entry.data.kind().name(), others.join(", "));
         eprintln!(
             "note: written concurrently as several types: shown is the {shown}; also: {others} (--output json shows all)"
         );

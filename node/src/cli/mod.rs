@@ -19,7 +19,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use starling_api::{API_DEFAULT, Client, DEFAULT_KEYSPACE};
+use starling_api::{API_DEFAULT, Client, DEFAULT_KEYSPACE, Op};
 
 use args::{Cli, Command, Global, Output, UpgradeCommand};
 use coordinate::args::{ElectCommand, QueueCommand};
@@ -103,7 +103,7 @@ impl Session {
             Command::Lease(command) => self.lease(command).await,
             Command::Keyspace(command) => self.keyspace(command).await,
             Command::Keyspaces => self.keyspaces().await,
-            Command::Incr { key, by } => self.increment(&key, by).await,
+            Command::Incr { key, by } => self.apply(&key, Op::Incr { by }).await,
             Command::Sadd(args) => self.add_members(&args).await,
             Command::Srem(args) => self.remove_members(&args).await,
             Command::Smembers { key } => self.members(&key).await,

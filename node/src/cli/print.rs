@@ -73,7 +73,6 @@ pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Result {
 pub fn summary(data: &Data) -> String {
     match data {
         Data::Register(register) => register.value.escaped(),
-        Data::Counter(counter) => counter.value.to_string(),
         Data::Flag(flag) => if flag.enabled { "on" } else { "off" }.into(),
         Data::Set(page) => {
             let more = if page.next.is_some() { ", ..." } else { "" };
@@ -86,6 +85,7 @@ pub fn summary(data: &Data) -> String {
                 page.fields.iter().map(|f| format!("{}: {}", f.name.escaped(), f.value.escaped())).collect();
             format!("{{{}{more}}}", fields.join(", "))
         }
+        number => number.raw().unwrap_or_default().escaped(),
     }
 }
 

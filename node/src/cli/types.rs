@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use serde_json::json;
-use starling_api::{Blob, Field, MapUpdate, Members};
+use starling_api::{Blob, Count, Field, MapUpdate, Members, Op};
 
 use super::Session;
 use super::args::{FlagCommand, MembersArgs, Output};
@@ -20,11 +20,13 @@ fn missing(key: &OsStr) -> Failure {
 }
 
 impl Session {
-    pub(super) async fn increment(&self, key: &OsStr, by: i64) -> Result {
-        let value = self.client.increment(&self.keyspace, &bytes(key), by).await?;
+    /// Applies one operation, and prints the number that the key holds then.
+    pub(super) async fn apply(&self, key: &OsStr, op: Op) -> Result {
+        let outcome = self.client.apply(&self.keyspace, &bytes(key), &op, None).await?;
+        let Some(number) = outcome.number() else { return Ok(()) };
         match self.output {
-            Output::Json => print::json(&json!({ "value": value })),
-            _ => print::line(value.to_string()),
+            Output::Json => print::json(&json!({ "value": Count(number) })),
+            _ => print::line(number.to_string()),
         }
     }
 

@@ -125,18 +125,18 @@ impl Clients {
         let element = Bytes::from(format!("e{}", self.rng.random_range(0..ELEMENTS)));
         self.written += 1;
         let (prefix, op) = match kind {
-            Kind::Put => ("r", Op::Put(self.value())),
+            Kind::Put => ("r", Op::Put { value: self.value() }),
             Kind::Delete => ("r", Op::Delete),
-            Kind::PutTtl => ("t", Op::Put(self.value())),
-            Kind::Incr => ("c", Op::Incr(1)),
-            Kind::SetAdd => ("s", Op::SetAdd(vec![element])),
-            Kind::SetRemove | Kind::Varied => ("s", Op::SetRemove(vec![element])),
+            Kind::PutTtl => ("t", Op::Put { value: self.value() }),
+            Kind::Incr => ("c", Op::Incr { by: 1 }),
+            Kind::SetAdd => ("s", Op::SetAdd { members: vec![element] }),
+            Kind::SetRemove | Kind::Varied => ("s", Op::SetRemove { members: vec![element] }),
         };
         let key = format!("{prefix}{key}").into_bytes();
         let value_bytes = match &op {
-            Op::Put(value) => value.len(),
-            Op::SetAdd(elements) => elements.iter().map(Bytes::len).sum(),
-            Op::Incr(_) => size_of::<i64>(),
+            Op::Put { value } => value.len(),
+            Op::SetAdd { members: elements } => elements.iter().map(Bytes::len).sum(),
+            Op::Incr { .. } => size_of::<i64>(),
             _ => 0,
         };
         let sending = Sending {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use starling_kv::{Check, MemoryEngine, Op, Store, Write};
+use starling_kv::{Check, Field, MemoryEngine, Op, Store, Write};
 
 use crate::clients::KEYSPACE;
 
@@ -33,11 +33,11 @@ pub fn draw(
                 store.reader().register(u64::MAX, KEYSPACE, &key).expect("a memory engine reads")
             });
             let check = found.map_or(Check::Absent, |register| Check::Version(register.version));
-            vec![Write { check: Some(check), ..write(key, Op::Put(value.clone())) }]
+            vec![Write { check: Some(check), ..write(key, Op::Put { value: value.clone() }) }]
         }
         5 => {
             let key = key(rng, "r");
-            vec![Write { check: Some(Check::Absent), ..write(key, Op::Put(value.clone())) }]
+            vec![Write { check: Some(Check::Absent), ..write(key, Op::Put { value: value.clone() }) }]
         }
         _ => vec![one(rng, keys, value)],
     }
@@ -52,12 +52,19 @@ fn one(rng: &mut ChaCha8Rng, keys: u64, value: &Bytes) -> Write {
     let mut field = || Bytes::from(vec![b'f', b'0' + rng.random_range(0..FIELDS)]);
     let (field, other) = (field(), field());
     let op = match rng.random_range(0..13) {
-        0 => return write(register, Op::Put(value.clone())),
-        1 => return write(map, Op::MapPut(vec![(field, value.clone()), (other, value.clone())])),
-        2 => return write(map, Op::MapDelete(vec![field])),
-        3 => return write(flag, Op::Flag(true)),
-        4 => return write(flag, Op::Flag(false)),
-        5 => return write(counter, Op::Incr(rng.random_range(-3..10))),
+        0 => return write(register, Op::Put { value: value.clone() }),
+        1 => {
+            return write(
+                map,
+                Op::MapPut {
+                    fields: vec![Field::new(field, value.clone()), Field::new(other, value.clone())],
+                },
+            );
+        }
+        2 => return write(map, Op::MapDelete { names: vec![field] }),
+        3 => return write(flag, Op::Flag { enabled: true }),
+        4 => return write(flag, Op::Flag { enabled: false }),
+        5 => return write(counter, Op::Incr { by: rng.random_range(-3..10) }),
         6 => {
             let index = rng.random_range(0..deletable.len());
             return write(deletable[index].clone(), Op::Delete);
@@ -68,11 +75,11 @@ fn one(rng: &mut ChaCha8Rng, keys: u64, value: &Bytes) -> Write {
             return write(deletable[index].clone(), Op::DeletePrefix);
         }
         // One key that is written as every type: what does not fit is refused.
-        8 => Op::Put(value.clone()),
-        9 => Op::SetAdd(vec![field, other]),
-        10 => Op::SetRemove(vec![field]),
-        11 => Op::MapPut(vec![(field, value.clone())]),
-        _ => Op::Flag(true),
+        8 => Op::Put { value: value.clone() },
+        9 => Op::SetAdd { members: vec![field, other] },
+        10 => Op::SetRemove { members: vec![field] },
+        11 => Op::MapPut { fields: vec![Field::new(field, value.clone())] },
+        _ => Op::Flag { enabled: true },
     };
     write(any, op)
 }

@@ -279,15 +279,15 @@ fn put(n: usize) -> Write {
         value.extend_from_slice(&state.to_le_bytes());
     }
     value.truncate(VALUE_BYTES);
-    write(key(n), Op::Put(value.into()))
+    write(key(n), Op::Put { value: value.into() })
 }
 
 fn add(n: usize) -> Write {
-    write(b"set".to_vec(), Op::SetAdd(vec![format!("element/{:012}", mix(n)).into()]))
+    write(b"set".to_vec(), Op::SetAdd { members: vec![format!("element/{:012}", mix(n)).into()] })
 }
 
 fn incr(n: usize) -> Write {
-    write(format!("counter/{n}").into_bytes(), Op::Incr(1))
+    write(format!("counter/{n}").into_bytes(), Op::Incr { by: 1 })
 }
 
 /// Scatters numbers.

@@ -107,7 +107,7 @@ impl<E: Engine> Machine<E> {
         let body = match &read {
             Read::Range(range) => self.range_in_portions(reading, range, room),
             Read::Txn(txn) => self.txn_in_portions(reading, txn, room),
-            Read::Leases => Ok(Body::Leases(self.leases.ids().collect())),
+            Read::Leases => Ok(Body::Leases { leases: self.leases.ids().collect() }),
             Read::Hash => Ok(Body::Hash { hash: self.state.hash, compacted: self.state.compacted }),
         };
         reading.read = read;

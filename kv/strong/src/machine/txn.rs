@@ -99,11 +99,11 @@ pub(super) fn pop_first<E: Engine>(stage: &mut Stage<'_, E>, keys: &Keys) -> Res
         first = Some((key.to_vec(), row.to_vec()));
         Ok(ControlFlow::Break(()))
     })?;
-    let Some((key, row)) = first else { return Ok(Body::Popped(None)) };
+    let Some((key, row)) = first else { return Ok(Body::Popped { first: None }) };
     let kv = Record::decode(&row)?.key_value(&key);
     stage.machine.pops.popped(keys, &key);
     stage.delete(key, row)?;
-    Ok(Body::Popped(Some(kv)))
+    Ok(Body::Popped { first: Some(kv) })
 }
 
 /// Carries out a transaction. The conditions of all that is nested in it are judged before anything is

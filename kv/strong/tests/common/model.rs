@@ -119,7 +119,7 @@ impl Model {
                 if let Some(kv) = &first {
                     self.delete(draft, &Delete { keys: Keys::One(kv.key.clone()), prev: false });
                 }
-                Body::Popped(first)
+                Body::Popped { first }
             }
             Write::Txn(txn) => self.txn(draft, txn)?,
             Write::Compact { revision } => {

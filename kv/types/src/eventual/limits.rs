@@ -21,9 +21,34 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// No limit but those of memory.
+    pub const NONE: Self = Self {
+        key_bytes_max: usize::MAX,
+        value_bytes_max: usize::MAX,
+        field_bytes_max: usize::MAX,
+        batch_bytes_max: usize::MAX,
+        delete_places_max: usize::MAX,
+    };
+
     /// What a place costs beyond its key, field and value when a batch is measured (bytes on the
     /// wire and in rows, rounded up).
     pub const WRITE_OVERHEAD_BYTES: usize = 32;
+
+    /// The size of a value, if it may be that large.
+    pub(super) fn value(&self, size: usize) -> Result<usize, WriteError> {
+        if size > self.value_bytes_max {
+            return Err(WriteError::ValueTooLarge { size, max: self.value_bytes_max });
+        }
+        Ok(size)
+    }
+
+    /// The size of a member or of the name of a field, if it may be that large.
+    pub(super) fn field(&self, size: usize) -> Result<usize, WriteError> {
+        if size > self.field_bytes_max {
+            return Err(WriteError::FieldTooLong { size, max: self.field_bytes_max });
+        }
+        Ok(size)
+    }
 }
 
 impl Default for Limits {

@@ -1,27 +1,64 @@
-//! Writes: the operations that clients send, and their outcomes.
+//! Writes: an operation on a key, and groups of them.
 
-use bytes::Bytes;
+use std::fmt;
+use std::str::FromStr;
 
-use super::Version;
+#[cfg(feature = "json")]
+use serde::{Deserialize, Serialize};
+#[cfg(feature = "json")]
+use utoipa::ToSchema;
+
+use super::{InvalidVersion, Op, Version};
+#[cfg(feature = "json")]
+use crate::{Blob, json};
 
 /// One operation on one key (or, for [`Op::DeletePrefix`], on the keys under a prefix).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), schema(as = WriteRequest))]
 pub struct Write {
-    /// 1 to 64 characters of `a-z 0-9 _ . -`.
+    /// The keyspace, 1 to 64 characters of `a-z 0-9 _ . -`; "default" if absent.
+    #[cfg_attr(feature = "json", serde(default = "default_keyspace"))]
     pub keyspace: String,
     /// Any bytes, not empty; for [`Op::DeletePrefix`] the prefix, which may be empty.
+    #[cfg_attr(feature = "json", serde(with = "json::bytes"), schema(value_type = Blob))]
     pub key: Vec<u8>,
-    /// What to do.
+    /// What to do with it.
+    #[cfg_attr(feature = "json", serde(flatten))]
     pub op: Op,
-    /// Milliseconds from now after which what this operation writes is hidden, later removed.
-    /// Operations that only remove ignore it.
+    /// How long what is written lives, milliseconds; for ever if absent. Operations that only remove ignore it.
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Option::is_none"))]
     pub ttl_ms: Option<u64>,
-    /// Refuses the whole batch unless it holds here. Only for [`Op::Put`] and [`Op::Delete`].
+    /// Write only if the key holds exactly this version; "none": only if it holds nothing. Otherwise the whole
+    /// batch is refused. Only for [`Op::Put`] and [`Op::Delete`].
+    #[cfg_attr(
+        feature = "json",
+        serde(rename = "if_version", default, skip_serializing_if = "Option::is_none")
+    )]
+    #[cfg_attr(feature = "json", schema(value_type = Option<String>))]
     pub check: Option<Check>,
+}
+
+#[cfg(feature = "json")]
+fn default_keyspace() -> String {
+    crate::DEFAULT_KEYSPACE.into()
+}
+
+impl Write {
+    /// An unconditional write that does not expire.
+    pub fn new(keyspace: impl Into<String>, key: impl Into<Vec<u8>>, op: Op) -> Self {
+        Self { keyspace: keyspace.into(), key: key.into(), op, ttl_ms: None, check: None }
+    }
+
+    /// The bytes of the key, and of the values and field names.
+    pub fn payload_bytes(&self) -> usize {
+        self.key.len() + self.op.payload_bytes()
+    }
 }
 
 /// What must hold on this replica for a batch to be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "json", serde(into = "String", try_from = "String"))]
 pub enum Check {
     /// The key holds no register.
     Absent,
@@ -29,67 +66,57 @@ pub enum Check {
     Version(Version),
 }
 
-/// An operation. Which data type it belongs to is in its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Register: this value, superseding every sibling seen here.
-    Put(Bytes),
-    /// The whole key, whatever it holds.
-    Delete,
-    /// Every key that begins with the write's key.
-    DeletePrefix,
-    /// Counter: add (or, negative, subtract).
-    Incr(i64),
-    /// Set: add these elements. An addition wins over a concurrent removal.
-    SetAdd(Vec<Bytes>),
-    /// Set: remove these elements.
-    SetRemove(Vec<Bytes>),
-    /// Map: write these fields, each a register of its own.
-    MapPut(Vec<(Bytes, Bytes)>),
-    /// Map: remove these fields.
-    MapDelete(Vec<Bytes>),
-    /// Flag: enable or disable. Enabling wins over a concurrent disabling.
-    Flag(bool),
+/// The text of [`Check::Absent`].
+const ABSENT: &str = "none";
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str(ABSENT),
+            Self::Version(version) => version.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Check {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        if text == ABSENT { Ok(Self::Absent) } else { text.parse().map(Self::Version) }
+    }
+}
+
+impl From<Check> for String {
+    fn from(check: Check) -> Self {
+        check.to_string()
+    }
+}
+
+impl TryFrom<String> for Check {
+    type Error = InvalidVersion;
+
+    fn try_from(text: String) -> Result<Self, InvalidVersion> {
+        text.parse()
+    }
 }
 
 /// Writes that take effect together or not at all, in order: a later one sees the earlier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), schema(as = BatchRequest))]
 pub struct Batch {
-    /// The writes.
+    /// The writes, in order.
+    #[cfg_attr(feature = "json", serde(rename = "ops"))]
     pub writes: Vec<Write>,
 }
 
-/// What one write of an accepted batch did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The register is now this version.
-    Put {
-        /// To be given as [`Check::Version`].
-        version: Version,
-    },
-    /// A key or a prefix was deleted.
-    Deleted {
-        /// Places (registers, elements, fields, ...) that were removed.
-        places: u64,
-        /// Places are left ([`super::Limits::delete_places_max`]): write the same again.
-        more: bool,
-    },
-    /// The counter is now this, as far as this replica knows.
-    Counter {
-        /// Sum over all actors.
-        value: i128,
-    },
-    /// Elements or fields that came into being, or that ceased to be; those that were there already
-    /// (or already absent) are not counted, though writing them again takes effect.
-    Changed {
-        /// How many.
-        fields: u64,
-    },
-    /// The flag is as asked.
-    Flag,
+impl Batch {
+    /// The bytes of the keys, and of the values and field names.
+    pub fn payload_bytes(&self) -> usize {
+        self.writes.iter().map(Write::payload_bytes).sum()
+    }
 }
 
-/// A key whose visible state may have changed. It carries no value: whoever is interested reads.
+/// A key whose visible state may have changed. It carries no value: a subscriber reads the key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
     /// The keyspace.

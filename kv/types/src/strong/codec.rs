@@ -93,7 +93,7 @@ impl Decode<Nesting> for Body {
             1 => Self::Put { prev: Decode::decode(decoder)? },
             2 => Self::Sequential { key: Decode::decode(decoder)? },
             3 => Self::Delete { deleted: Decode::decode(decoder)?, prev: Decode::decode(decoder)? },
-            4 => Self::Popped(Decode::decode(decoder)?),
+            4 => Self::Popped { first: Decode::decode(decoder)? },
             5 => nested(decoder, |decoder| {
                 Ok(Self::Txn { succeeded: Decode::decode(decoder)?, bodies: Decode::decode(decoder)? })
             })?,
@@ -107,7 +107,7 @@ impl Decode<Nesting> for Body {
                 left_ms: Decode::decode(decoder)?,
                 keys: Decode::decode(decoder)?,
             },
-            11 => Self::Leases(Decode::decode(decoder)?),
+            11 => Self::Leases { leases: Decode::decode(decoder)? },
             12 => Self::Hash { hash: Decode::decode(decoder)?, compacted: Decode::decode(decoder)? },
             _ => return Err(DecodeError::Other("an unknown body")),
         })

@@ -3,10 +3,23 @@
 #![allow(missing_docs, reason = "each variant's docs explain its fields")]
 
 pub mod codec;
+#[cfg(feature = "json")]
+mod form;
 
 use bincode::{Decode, Encode};
+#[cfg(feature = "json")]
+use serde::{Deserialize, Serialize};
+#[cfg(feature = "json")]
+use utoipa::ToSchema;
 
 use codec::Nesting;
+#[cfg(feature = "json")]
+use form::SortForm;
+#[cfg(feature = "json")]
+pub use form::{KeysForm, RequestForm};
+
+#[cfg(feature = "json")]
+use crate::{Blob, json};
 
 /// A point in the order of all changes of a keyspace; the first change is at 2, an empty keyspace at 1.
 pub type Revision = u64;
@@ -15,6 +28,7 @@ pub type LeaseId = i64;
 
 /// One key or a range of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize), serde(from = "KeysForm", into = "KeysForm"))]
 pub enum Keys {
     /// Exactly this one.
     One(Vec<u8>),
@@ -22,10 +36,27 @@ pub enum Keys {
     Range { from: Vec<u8>, to: Option<Vec<u8>> },
 }
 
+impl Keys {
+    /// All keys that begin with `prefix`.
+    pub fn prefix(prefix: Vec<u8>) -> Self {
+        // The first key behind them: the last byte that can grow, grown.
+        let grows = prefix.iter().rposition(|byte| *byte < u8::MAX);
+        let to = grows.map(|last| {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            end
+        });
+        Self::Range { from: prefix, to }
+    }
+}
+
 /// A key as it is, or was at some revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct KeyValue {
+    #[cfg_attr(feature = "json", serde(with = "json::bytes"), schema(value_type = Blob))]
     pub key: Vec<u8>,
+    #[cfg_attr(feature = "json", serde(default, with = "json::bytes"), schema(value_type = Blob))]
     pub value: Vec<u8>,
     /// When the key came into being, counted from its last deletion.
     pub create_revision: Revision,
@@ -34,12 +65,18 @@ pub struct KeyValue {
     /// Writes since it came into being, from 1.
     pub version: u64,
     /// The lease it goes with; 0: none.
+    #[cfg_attr(feature = "json", serde(default))]
     pub lease: LeaseId,
 }
 
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Nesting")]
+#[cfg_attr(
+    feature = "json",
+    derive(Serialize, Deserialize),
+    serde(from = "RequestForm", into = "RequestForm")
+)]
 pub enum Request {
     /// Answered from the state, without a log entry.
     Read(Read),
@@ -49,6 +86,13 @@ pub enum Request {
     KeepAlive { id: LeaseId },
     /// A lease's remaining time, and its keys if asked for.
     TimeToLive { id: LeaseId, keys: bool },
+}
+
+impl Request {
+    /// A transaction: a read, answered without a log entry, if it cannot write.
+    pub fn txn(txn: Txn) -> Self {
+        if txn.writes() { Self::Write(Write::Txn(txn)) } else { Self::Read(Read::Txn(txn)) }
+    }
 }
 
 /// How a request is to be carried out.
@@ -66,19 +110,25 @@ pub struct Options {
 
 /// Names a write of a client for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct RequestId {
     /// Drawn at random by the client.
+    #[cfg_attr(feature = "json", serde(with = "json::hex_u128"), schema(value_type = String))]
     pub client: u128,
     /// Counts the client's writes, from 1.
+    #[cfg_attr(feature = "json", serde(default))]
     pub seq: u64,
     /// Every write below this one has been answered; what is remembered of them is forgotten.
+    #[cfg_attr(feature = "json", serde(default))]
     pub answered_below: u64,
 }
 
 /// Proof that a lock is held: whoever held it before has a smaller token.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Fence {
     /// The lock's name: its holders' keys are `name/...`.
+    #[cfg_attr(feature = "json", serde(with = "json::bytes"), schema(value_type = Blob))]
     pub lock: Vec<u8>,
     /// The create revision of the holder's key.
     pub token: Revision,
@@ -97,19 +147,30 @@ pub enum Read {
 
 /// Keys and values, at one revision.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), schema(as = Get))]
 pub struct Range {
+    #[cfg_attr(feature = "json", schema(value_type = KeysForm))]
     pub keys: Keys,
     /// Most to return; 0: all that fits into an answer.
+    #[cfg_attr(feature = "json", serde(default))]
     pub limit: u64,
     /// Read the past; 0: now.
+    #[cfg_attr(feature = "json", serde(default))]
     pub revision: Revision,
+    #[cfg_attr(feature = "json", serde(default, with = "form::sort", skip_serializing_if = "Option::is_none"), schema(value_type = Option<SortForm>))]
     pub sort: Option<(SortBy, SortOrder)>,
+    #[cfg_attr(feature = "json", serde(default))]
     pub keys_only: bool,
+    #[cfg_attr(feature = "json", serde(default))]
     pub count_only: bool,
     /// Only those within these bounds (inclusive); 0: no bound.
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "json::is_zero"))]
     pub min_mod_revision: Revision,
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "json::is_zero"))]
     pub max_mod_revision: Revision,
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "json::is_zero"))]
     pub min_create_revision: Revision,
+    #[cfg_attr(feature = "json", serde(default))]
     pub max_create_revision: Revision,
 }
 
@@ -132,6 +193,7 @@ impl Range {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), serde(rename_all = "snake_case"))]
 pub enum SortBy {
     Key,
     Version,
@@ -178,42 +240,76 @@ pub enum Write {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Put {
+    #[cfg_attr(feature = "json", serde(with = "json::bytes"), schema(value_type = Blob))]
     pub key: Vec<u8>,
     /// None: keep the value the key has (it must exist).
+    #[cfg_attr(feature = "json", serde(with = "json::bytes_or_null"), schema(value_type = Option<Blob>, required))]
     pub value: Option<Vec<u8>>,
     /// None: keep the lease the key has (it must exist). 0: no lease.
+    #[cfg_attr(feature = "json", serde(default = "form::no_lease"))]
     pub lease: Option<LeaseId>,
     /// Return what was there before.
+    #[cfg_attr(feature = "json", serde(default))]
     pub prev: bool,
 }
 
+impl Put {
+    /// Sets `key` to `value`, attached to no lease.
+    pub fn new(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        Self { key: key.into(), value: Some(value.into()), lease: Some(0), prev: false }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Delete {
+    #[cfg_attr(feature = "json", schema(value_type = KeysForm))]
     pub keys: Keys,
     /// Return what was deleted.
+    #[cfg_attr(feature = "json", serde(default))]
     pub prev: bool,
 }
 
 /// If all of `compare` hold, `then`, otherwise `otherwise`; all of it at one revision.
-#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), serde(default, deny_unknown_fields))]
 pub struct Txn {
     pub compare: Vec<Compare>,
     pub then: Vec<TxnOp>,
     pub otherwise: Vec<TxnOp>,
 }
 
+impl Txn {
+    /// Whether it may change anything.
+    pub fn writes(&self) -> bool {
+        let writes = |op: &TxnOp| match op {
+            TxnOp::Range(_) => false,
+            TxnOp::Put(_) | TxnOp::Delete(_) => true,
+            TxnOp::Txn(txn) => txn.writes(),
+        };
+        self.then.iter().chain(&self.otherwise).any(writes)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Compare {
     /// Holds if it holds for every key of the range that exists. Where none does, version, revisions and
     /// lease are 0, and no comparison of values holds.
+    #[cfg_attr(feature = "json", serde(flatten), schema(value_type = KeysForm))]
     pub keys: Keys,
+    #[cfg_attr(feature = "json", serde(default))]
     pub is: Relation,
+    #[cfg_attr(feature = "json", serde(flatten))]
     pub to: Operand,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), serde(rename_all = "snake_case"))]
 pub enum Relation {
+    #[default]
     Equal,
     NotEqual,
     Greater,
@@ -221,20 +317,29 @@ pub enum Relation {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize), serde(rename_all = "snake_case"))]
 pub enum Operand {
     Version(u64),
     CreateRevision(Revision),
     ModRevision(Revision),
+    #[cfg_attr(feature = "json", serde(with = "json::bytes"))]
     Value(Vec<u8>),
     Lease(LeaseId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Nesting")]
+#[cfg_attr(
+    feature = "json",
+    derive(Serialize, Deserialize, ToSchema),
+    serde(tag = "op", rename_all = "snake_case")
+)]
 pub enum TxnOp {
+    #[cfg_attr(feature = "json", serde(rename = "get"))]
     Range(Range),
     Put(Put),
     Delete(Delete),
+    #[cfg_attr(feature = "json", schema(no_recursion))]
     Txn(Txn),
 }
 
@@ -248,22 +353,32 @@ pub struct Answer {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), serde(tag = "result", rename_all = "snake_case"), schema(as = StrongResult))]
 pub enum Body {
+    #[cfg_attr(feature = "json", serde(rename = "found"))]
     Range(Found),
     Put {
+        #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Option::is_none"))]
         prev: Option<KeyValue>,
     },
     /// The key that a sequential write made.
     Sequential {
+        #[cfg_attr(feature = "json", serde(with = "json::bytes"), schema(value_type = Blob))]
         key: Vec<u8>,
     },
+    #[cfg_attr(feature = "json", serde(rename = "deleted"))]
     Delete {
         deleted: u64,
+        #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Vec::is_empty"))]
         prev: Vec<KeyValue>,
     },
-    Popped(Option<KeyValue>),
+    Popped {
+        #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Option::is_none"))]
+        first: Option<KeyValue>,
+    },
     Txn {
         succeeded: bool,
+        #[cfg_attr(feature = "json", serde(rename = "results"), schema(no_recursion))]
         bodies: Vec<Body>,
     },
     Compacted,
@@ -281,16 +396,22 @@ pub enum Body {
         id: LeaseId,
         granted_ms: u64,
         left_ms: u64,
+        #[cfg_attr(feature = "json", serde(with = "json::list"), schema(value_type = Vec<Blob>))]
         keys: Vec<Vec<u8>>,
     },
-    Leases(Vec<LeaseId>),
+    Leases {
+        leases: Vec<LeaseId>,
+    },
     Hash {
+        #[cfg_attr(feature = "json", serde(with = "json::hex_bytes"), schema(value_type = String))]
         hash: [u8; 32],
+        #[cfg_attr(feature = "json", serde(skip))]
         compacted: Revision,
     },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Found {
     pub kvs: Vec<KeyValue>,
     /// There were more than the limit, or than fits into an answer.

@@ -133,7 +133,7 @@ fn concurrent_increments_all_count() {
         let incr = Write {
             keyspace: "default".into(),
             key: b"n".to_vec(),
-            op: Op::Incr(i64::try_from(node).expect("small")),
+            op: Op::Incr { by: i64::try_from(node).expect("small") },
             ttl_ms: None,
             check: None,
         };
@@ -153,7 +153,7 @@ fn a_batch_is_seen_whole_or_not_at_all_where_its_rumor_arrives() {
         .map(|k| Write {
             keyspace: "default".into(),
             key: format!("batch{k}").into_bytes(),
-            op: Op::Put(Bytes::from_static(b"v")),
+            op: Op::Put { value: Bytes::from_static(b"v") },
             ttl_ms: None,
             check: None,
         })

@@ -98,7 +98,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         let timing = Timing::of(request.metadata());
         let answer = self.0.ask(Asked::Read(Read::Leases), timing).await.map_err(|error| status(&error))?;
-        let Body::Leases(ids) = answer.body else { return Err(unexpected()) };
+        let Body::Leases { leases: ids } = answer.body else { return Err(unexpected()) };
         let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
         Ok(Response::new(pb::LeaseLeasesResponse { header: self.0.header(answer.revision), leases }))
     }

@@ -7,13 +7,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use starling_api::{Entry, ErrorBody, Keyspaces, Listing, SIBLINGS_HEADER, WriteResult};
+use starling_api::{Entry, ErrorBody, Keyspaces, Listing, Outcome, SIBLINGS_HEADER};
 use starling_kv::Op;
 
 use super::App;
 use super::problem::Problem;
 use super::read::{self, Listed};
-use super::request::{KeyPath, Query, condition, read_body};
+use super::request::{KeyPath, Query, condition, read_body, read_json};
+use super::write::json_bytes_max;
 
 /// Reads a key: its value as bytes, or, if `Accept` names `application/json`, whatever it holds.
 ///
@@ -59,7 +60,7 @@ fn etag(version: &str) -> HeaderValue {
         ("If-Match" = Option<String>, Header, description = "only if the key has this version"),
         ("If-None-Match" = Option<String>, Header, description = "*: only if the key holds nothing")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn put(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -71,25 +72,43 @@ pub async fn put(
     query.finish()?;
     let check = condition(&headers)?;
     let value = read_body(body, app.limits.value_bytes_max).await?;
-    let result = app.write_one(path, Op::Put(value), ttl_ms, check).await?;
+    let result = app.write_one(path, Op::Put { value }, ttl_ms, check).await?;
     let mut answer = Json(&result).into_response();
-    if let WriteResult::Put { version } = &result {
-        answer.headers_mut().insert(header::ETAG, etag(version));
+    if let Outcome::Put { version } = &result {
+        answer.headers_mut().insert(header::ETAG, etag(&version.to_string()));
     }
     Ok(answer)
+}
+
+/// Applies one operation of any data type to a key.
+#[utoipa::path(post, path = "/v1/keyspaces/{keyspace}/keys/{key}", tag = "keys",
+    params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded"),
+        ("ttl_ms" = Option<u64>, Query, description = "how long what is written lives")),
+    request_body = Op,
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn apply(
+    State(app): State<Arc<App>>,
+    path: KeyPath,
+    mut query: Query,
+    body: Body,
+) -> Result<Json<Outcome>, Problem> {
+    let ttl_ms = query.number("ttl_ms")?;
+    query.finish()?;
+    let op: Op = read_json(body, json_bytes_max(&app.limits)).await?;
+    app.write_one(path, op, ttl_ms, None).await.map(Json)
 }
 
 /// Deletes a key, whatever it holds.
 #[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys/{key}", tag = "keys",
     params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded"),
         ("If-Match" = Option<String>, Header, description = "only if the key has this version")),
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn delete(
     State(app): State<Arc<App>>,
     path: KeyPath,
     query: Query,
     headers: HeaderMap,
-) -> Result<Json<WriteResult>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     query.finish()?;
     let check = condition(&headers)?;
     app.write_one(path, Op::Delete, None, check).await.map(Json)
@@ -98,12 +117,12 @@ pub async fn delete(
 /// Deletes every key that begins with `prefix`, a bounded number at a time: `more` says to ask again.
 #[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys", tag = "keys",
     params(("keyspace" = String, Path), ("prefix" = String, Query, description = "may be empty: all keys")),
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn delete_prefix(
     State(app): State<Arc<App>>,
     path: KeyPath,
     mut query: Query,
-) -> Result<Json<WriteResult>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     let Some(key) = query.bytes("prefix") else {
         return Err(Problem::invalid(
             "a prefix is wanted",

@@ -63,7 +63,7 @@ impl App {
 fn router(app: Arc<App>) -> Router {
     let keyspace = Router::new()
         .route("/keys", get(keys::list).delete(keys::delete_prefix))
-        .route("/keys/{*key}", get(keys::get).put(keys::put).delete(keys::delete))
+        .route("/keys/{*key}", get(keys::get).put(keys::put).post(keys::apply).delete(keys::delete))
         .route("/counters/{*key}", get(types::counter).post(types::increment))
         .route("/sets/{*key}", get(types::members).post(types::update_set))
         .route("/maps/{*key}", get(types::fields).post(types::update_map))

@@ -10,7 +10,7 @@ use super::{admin, keys, metrics, strong, types, watch, write};
     info(title = "Starling", description = "A peer-to-peer key-value store. Every node takes reads and writes.",
         license(name = "MIT OR Apache-2.0")),
     paths(
-        keys::get, keys::put, keys::delete, keys::delete_prefix, keys::list, keys::keyspaces,
+        keys::get, keys::put, keys::apply, keys::delete, keys::delete_prefix, keys::list, keys::keyspaces,
         types::counter, types::increment, types::members, types::update_set, types::fields, types::update_map,
         types::flag, types::set_flag, watch::watch, write::batch,
         strong::create, strong::info, strong::remove, strong::set_voters, strong::set_leader, strong::recover,

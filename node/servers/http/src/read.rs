@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use starling_api::{
-    Blob, Count, Counter, Data, DataType, Entry, Field, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Listing,
-    MapPage, PAGE_KEYS_DEFAULT, Register, SetPage, Sibling,
+    Blob, Counter, Data, Entry, FlagState, KeyInfo, KeyspaceInfo, Keyspaces, Kind, Listing, MapPage,
+    PAGE_KEYS_DEFAULT, Register, SetPage,
 };
-use starling_kv::{Error, Fields, Held, Kind, Range, Reader};
+use starling_kv::{Contents, Error, Range, Reader};
 use starling_rocks::RocksEngine;
 
 use super::problem::Problem;
@@ -51,27 +51,27 @@ pub fn raw(store: &Store, path: &KeyPath) -> Result<Raw, Problem> {
         let siblings = register.siblings.len() as u64 + 1;
         return Ok(Raw { value: register.value, version: Some(register.version.to_string()), siblings });
     }
-    let text = match store.read(wall_ms(), &path.keyspace, &path.key, 0)? {
-        Some(Held { counter: Some(sum), .. }) => sum.to_string(),
-        Some(Held { flag: true, .. }) => "true".into(),
-        Some(held) => return Err(other_type(&held, "value")),
-        None => return Err(Problem::no_key()),
+    let Some(contents) = store.read(wall_ms(), &path.keyspace, &path.key, 0)? else {
+        return Err(Problem::no_key());
     };
-    Ok(Raw { value: text.into(), version: None, siblings: 1 })
+    // A number goes before a flag that was written concurrently.
+    let text =
+        contents.data.iter().rev().find_map(Data::raw).ok_or_else(|| other_type(&contents, "value"))?;
+    Ok(Raw { value: text.0.into(), version: None, siblings: 1 })
 }
 
 /// What a key holds, as all its types.
 pub fn entry(store: &Store, keyspace: &str, key: &[u8]) -> Result<Option<Entry>, Error> {
-    let held = store.read(wall_ms(), keyspace, key, PAGE_KEYS_DEFAULT)?;
-    let mut all = held.as_ref().map(data).unwrap_or_default().into_iter();
+    let contents = store.read(wall_ms(), keyspace, key, PAGE_KEYS_DEFAULT)?;
+    let mut all = contents.unwrap_or_default().data.into_iter();
     Ok(all.next().map(|data| Entry { keyspace: keyspace.into(), key: key.into(), data, also: all.collect() }))
 }
 
 /// The sum of a counter.
 pub fn counter(store: &Store, path: &KeyPath) -> Result<Counter, Problem> {
-    match store.counter(wall_ms(), &path.keyspace, &path.key)? {
-        Some(sum) => Ok(Counter { value: Count(sum) }),
-        None => Err(missing(store, path, "counter")),
+    match of_kind(store, path, Kind::Counter, None, 0)? {
+        Some(Data::Counter(counter)) => Ok(counter),
+        _ => Err(missing(store, path, Kind::Counter)),
     }
 }
 
@@ -82,27 +82,37 @@ pub fn members(
     after: Option<&[u8]>,
     limit: usize,
 ) -> Result<SetPage, Problem> {
-    let found = store.set_members(wall_ms(), &path.keyspace, &path.key, after, limit)?;
-    if found.items.is_empty() && after.is_none() {
-        return Err(missing(store, path, "set"));
+    match of_kind(store, path, Kind::Set, after, limit)? {
+        Some(Data::Set(page)) => Ok(page),
+        _ if after.is_some() => Ok(SetPage::default()),
+        _ => Err(missing(store, path, Kind::Set)),
     }
-    Ok(set_page(&found))
 }
 
 /// A page of fields.
 pub fn fields(store: &Store, path: &KeyPath, after: Option<&[u8]>, limit: usize) -> Result<MapPage, Problem> {
-    let found = store.map_entries(wall_ms(), &path.keyspace, &path.key, after, limit)?;
-    if found.items.is_empty() && after.is_none() {
-        return Err(missing(store, path, "map"));
+    match of_kind(store, path, Kind::Map, after, limit)? {
+        Some(Data::Map(page)) => Ok(page),
+        _ if after.is_some() => Ok(MapPage::default()),
+        _ => Err(missing(store, path, Kind::Map)),
     }
-    Ok(map_page(&found))
+}
+
+fn of_kind(
+    store: &Store,
+    path: &KeyPath,
+    kind: Kind,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Option<Data>, Error> {
+    store.read_kind(wall_ms(), &path.keyspace, &path.key, kind, after, limit)
 }
 
 /// One field of a map.
 pub fn field(store: &Store, path: &KeyPath, name: &[u8]) -> Result<Register, Problem> {
     match store.map_get(wall_ms(), &path.keyspace, &path.key, name)? {
-        Some(found) => Ok(register(&found)),
-        None => Err(missing(store, path, "map")),
+        Some(found) => Ok(found.into()),
+        None => Err(missing(store, path, Kind::Map)),
     }
 }
 
@@ -110,7 +120,7 @@ pub fn field(store: &Store, path: &KeyPath, name: &[u8]) -> Result<Register, Pro
 pub fn flag(store: &Store, path: &KeyPath) -> Result<FlagState, Problem> {
     let enabled = store.flag(wall_ms(), &path.keyspace, &path.key)?;
     match store.read(wall_ms(), &path.keyspace, &path.key, 0)? {
-        Some(held) if !enabled => Err(other_type(&held, "flag")),
+        Some(contents) if !enabled => Err(other_type(&contents, Kind::Flag.name())),
         _ => Ok(FlagState { enabled }),
     }
 }
@@ -125,9 +135,9 @@ pub fn list(store: &Store, keyspace: &str, listed: &Listed) -> Result<Listing, P
     };
     let fields_max = if listed.values { LISTED_FIELDS_MAX } else { 0 };
     let page = store.list(wall_ms(), keyspace, &range, listed.limit, fields_max)?;
-    let info = |(key, held): (Vec<u8>, Held)| {
-        let types = held.kinds().into_iter().map(data_type).collect();
-        KeyInfo { key: Blob(key), types, data: if listed.values { data(&held) } else { Vec::new() } }
+    let info = |(key, contents): (Vec<u8>, Contents)| {
+        let types = contents.kinds();
+        KeyInfo { key: Blob(key), types, data: if listed.values { contents.data } else { Vec::new() } }
     };
     Ok(Listing { keys: page.items.into_iter().map(info).collect(), next: page.next.map(Blob) })
 }
@@ -149,20 +159,18 @@ pub fn keyspaces(store: &Store, strong: &Names) -> Result<Keyspaces, Problem> {
 }
 
 /// Why a key has nothing of the wanted type.
-fn missing(store: &Store, path: &KeyPath, wanted: &str) -> Problem {
+fn missing(store: &Store, path: &KeyPath, wanted: Kind) -> Problem {
     match store.read(wall_ms(), &path.keyspace, &path.key, 0) {
-        Ok(Some(held)) if held.kinds().iter().all(|kind| data_type(*kind).name() != wanted) => {
-            other_type(&held, wanted)
-        }
+        Ok(Some(contents)) if !contents.kinds().contains(&wanted) => other_type(&contents, wanted.name()),
         Ok(_) => Problem::no_key(),
         Err(error) => error.into(),
     }
 }
 
-fn other_type(held: &Held, wanted: &str) -> Problem {
-    let holds: Vec<_> = held.kinds().into_iter().map(|kind| data_type(kind).name()).collect();
+fn other_type(contents: &Contents, wanted: &str) -> Problem {
+    let holds: Vec<_> = contents.kinds().into_iter().map(Kind::name).collect();
     if holds.is_empty() {
-        let hint = "upgrade this node: `starling version` on the node that wrote it tells to what";
+        let hint = "upgrade this node: `starling version` shows the version of the node that wrote it";
         return Problem::new(
             starling_api::ErrorCode::TypeMismatch,
             "a newer version of Starling wrote this key",
@@ -170,57 +178,4 @@ fn other_type(held: &Held, wanted: &str) -> Problem {
         );
     }
     Problem::other_type(&holds.join(" and a "), wanted)
-}
-
-fn data_type(kind: Kind) -> DataType {
-    match kind {
-        Kind::Register => DataType::Register,
-        Kind::Flag => DataType::Flag,
-        Kind::Counter => DataType::Counter,
-        Kind::Set => DataType::Set,
-        Kind::Map => DataType::Map,
-    }
-}
-
-/// One per type, in the order of the types.
-fn data(held: &Held) -> Vec<Data> {
-    let all = [
-        held.register.as_ref().map(|found| Data::Register(register(found))),
-        held.flag.then_some(Data::Flag(FlagState { enabled: true })),
-        held.counter.map(|sum| Data::Counter(Counter { value: Count(sum) })),
-        held.set.as_ref().map(|found| Data::Set(set_page(found))),
-        held.map.as_ref().map(|found| Data::Map(map_page(found))),
-    ];
-    all.into_iter().flatten().collect()
-}
-
-fn register(found: &starling_kv::Register) -> Register {
-    let shown = Sibling { value: blob(&found.value), written_ms: found.written.wall_ms() };
-    let others =
-        found.siblings.iter().map(|s| Sibling { value: blob(&s.value), written_ms: s.written.wall_ms() });
-    let siblings: Vec<_> = std::iter::once(shown).chain(others).collect();
-    Register {
-        value: blob(&found.value),
-        version: found.version.to_string(),
-        expires_at_ms: found.expires_ms,
-        siblings: if siblings.len() > 1 { siblings } else { Vec::new() },
-    }
-}
-
-fn set_page(found: &Fields<Bytes>) -> SetPage {
-    let next = found.items.last().filter(|_| found.more).map(blob);
-    SetPage { members: found.items.iter().map(blob).collect(), next }
-}
-
-fn map_page(found: &Fields<(Bytes, starling_kv::Register)>) -> MapPage {
-    let next = found.items.last().filter(|_| found.more).map(|(name, _)| blob(name));
-    let field = |(name, found): &(Bytes, starling_kv::Register)| Field {
-        name: blob(name),
-        value: blob(&found.value),
-    };
-    MapPage { fields: found.items.iter().map(field).collect(), next }
-}
-
-fn blob(bytes: &Bytes) -> Blob {
-    Blob(bytes.to_vec())
 }

@@ -165,16 +165,9 @@ pub fn condition(headers: &HeaderMap) -> Result<Option<Check>, Problem> {
     }
 }
 
-/// A version as in `if_version`: one that a read showed, or "none".
-pub fn check(version: &str) -> Result<Check, Problem> {
-    if version == "none" {
-        return Ok(Check::Absent);
-    }
+fn check(version: &str) -> Result<Check, Problem> {
     let hint = "read the key again; \"none\" means that it holds nothing";
-    version
-        .parse()
-        .map(Check::Version)
-        .map_err(|_| Problem::invalid(format!("{version:?} is not a version"), hint))
+    version.parse().map_err(|_| Problem::invalid(format!("{version:?} is not a version"), hint))
 }
 
 #[cfg(test)]

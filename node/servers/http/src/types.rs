@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use starling_api::{
-    Counter, ErrorBody, FlagState, Increment, MapPage, MapUpdate, Members, Register, SetPage, WriteResult,
+    Counter, ErrorBody, FlagState, Increment, MapPage, MapUpdate, Members, Outcome, Register, SetPage,
 };
 use starling_kv::{Op, Write};
 
@@ -36,16 +36,16 @@ pub async fn counter(
 /// Adds to a counter.
 #[utoipa::path(post, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)), request_body = Increment,
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
 pub async fn increment(
     State(app): State<Arc<App>>,
     path: KeyPath,
     query: Query,
     body: Body,
-) -> Result<Json<WriteResult>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     query.finish()?;
     let increment: Increment = read_json(body, SMALL_BODY_BYTES_MAX).await?;
-    app.write_one(path, Op::Incr(increment.by), None, None).await.map(Json)
+    app.write_one(path, Op::Incr { by: increment.by }, None, None).await.map(Json)
 }
 
 /// Members of a set in order, a page at a time.
@@ -69,19 +69,19 @@ pub async fn members(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("ttl_ms" = Option<u64>, Query, description = "how long added members live")),
     request_body = Members,
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
 pub async fn update_set(
     State(app): State<Arc<App>>,
     path: KeyPath,
     mut query: Query,
     body: Body,
-) -> Result<Json<WriteResult>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
     let members: Members = read_json(body, json_bytes_max(&app.limits)).await?;
     let ops = [
-        (!members.remove.is_empty()).then(|| Op::SetRemove(blobs(members.remove))),
-        (!members.add.is_empty()).then(|| Op::SetAdd(blobs(members.add))),
+        (!members.remove.is_empty()).then(|| Op::SetRemove { members: blobs(members.remove) }),
+        (!members.add.is_empty()).then(|| Op::SetAdd { members: blobs(members.add) }),
     ];
     app.update(&path, ops, ttl_ms).await.map(Json)
 }
@@ -113,20 +113,19 @@ pub async fn fields(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("ttl_ms" = Option<u64>, Query, description = "how long the fields set live")),
     request_body = MapUpdate,
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
 pub async fn update_map(
     State(app): State<Arc<App>>,
     path: KeyPath,
     mut query: Query,
     body: Body,
-) -> Result<Json<WriteResult>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
     let update: MapUpdate = read_json(body, json_bytes_max(&app.limits)).await?;
-    let put: Vec<_> = update.put.into_iter().map(|f| (f.name.0.into(), f.value.0.into())).collect();
     let ops = [
-        (!update.delete.is_empty()).then(|| Op::MapDelete(blobs(update.delete))),
-        (!put.is_empty()).then_some(Op::MapPut(put)),
+        (!update.delete.is_empty()).then(|| Op::MapDelete { names: blobs(update.delete) }),
+        (!update.put.is_empty()).then_some(Op::MapPut { fields: update.put }),
     ];
     app.update(&path, ops, ttl_ms).await.map(Json)
 }
@@ -149,17 +148,17 @@ pub async fn flag(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("ttl_ms" = Option<u64>, Query, description = "how long it stays so")),
     request_body = FlagState,
-    responses((status = 200, body = WriteResult), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
 pub async fn set_flag(
     State(app): State<Arc<App>>,
     path: KeyPath,
     mut query: Query,
     body: Body,
-) -> Result<Json<WriteResult>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
     let state: FlagState = read_json(body, SMALL_BODY_BYTES_MAX).await?;
-    app.write_one(path, Op::Flag(state.enabled), ttl_ms, None).await.map(Json)
+    app.write_one(path, Op::Flag { enabled: state.enabled }, ttl_ms, None).await.map(Json)
 }
 
 impl App {
@@ -169,7 +168,7 @@ impl App {
         path: &KeyPath,
         ops: [Option<Op>; 2],
         ttl_ms: Option<u64>,
-    ) -> Result<WriteResult, Problem> {
+    ) -> Result<Outcome, Problem> {
         let write =
             |op| Write { keyspace: path.keyspace.clone(), key: path.key.clone(), op, ttl_ms, check: None };
         let writes: Vec<_> = ops.into_iter().flatten().map(write).collect();
@@ -179,10 +178,10 @@ impl App {
                 "name what to add, set, remove or delete",
             ));
         }
-        let changed = |result: WriteResult| match result {
-            WriteResult::Changed { fields } => fields,
+        let changed = |result: Outcome| match result {
+            Outcome::Changed { fields } => fields,
             _ => 0,
         };
-        Ok(WriteResult::Changed { fields: self.write(writes).await?.into_iter().map(changed).sum() })
+        Ok(Outcome::Changed { fields: self.write(writes).await?.into_iter().map(changed).sum() })
     }
 }

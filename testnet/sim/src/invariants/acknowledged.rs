@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use starling_kv::{ActorId, Batch, Check, Dot, Op, Write};
+use starling_kv::{ActorId, Batch, Check, Dot, Kind, Op, Write};
 
 use super::history::Increment;
-use super::state::{COUNTER, FLAG, MAP, REGISTER, SET, place};
+use super::state::place;
 use super::{Memory, State};
 
 /// The reference: writes applied to a plain map from places to live dots.
@@ -48,32 +48,34 @@ impl<'s> Reference<'s> {
     }
 
     fn write(&mut self, write: &Write) {
-        let at = |kind, field: &[u8]| place(&write.keyspace, &write.key, kind, field);
+        let at = |kind: Kind, field: &[u8]| place(&write.keyspace, &write.key, kind as u8, field);
         let expires = write.ttl_ms.map(|ttl| self.wall_ms + ttl);
         match &write.op {
-            Op::Put(value) => {
-                self.put(at(REGISTER, &[]), value, expires);
+            Op::Put { value } => {
+                self.put(at(Kind::Register, &[]), value, expires);
             }
-            Op::Flag(true) => {
-                self.put(at(FLAG, &[]), &[], expires);
+            Op::Flag { enabled: true } => {
+                self.put(at(Kind::Flag, &[]), &[], expires);
             }
-            Op::Flag(false) => self.kill(&[at(FLAG, &[])]),
-            Op::SetAdd(elements) => {
+            Op::Flag { enabled: false } => self.kill(&[at(Kind::Flag, &[])]),
+            Op::SetAdd { members: elements } => {
                 for element in elements {
-                    self.put(at(SET, element), &[], expires);
+                    self.put(at(Kind::Set, element), &[], expires);
                 }
             }
-            Op::SetRemove(elements) => {
-                self.kill(&elements.iter().map(|element| at(SET, element)).collect::<Vec<_>>());
+            Op::SetRemove { members: elements } => {
+                self.kill(&elements.iter().map(|element| at(Kind::Set, element)).collect::<Vec<_>>());
             }
-            Op::MapPut(fields) => {
-                for (name, value) in fields {
-                    self.put(at(MAP, name), value, expires);
+            Op::MapPut { fields } => {
+                for field in fields {
+                    self.put(at(Kind::Map, &field.name.0), &field.value.0, expires);
                 }
             }
-            Op::MapDelete(names) => self.kill(&names.iter().map(|name| at(MAP, name)).collect::<Vec<_>>()),
-            Op::Incr(by) => {
-                let place = at(COUNTER, &self.own.0);
+            Op::MapDelete { names } => {
+                self.kill(&names.iter().map(|name| at(Kind::Map, name)).collect::<Vec<_>>())
+            }
+            Op::Incr { by } => {
+                let place = at(Kind::Counter, &self.own.0);
                 let sum =
                     self.places.get(&place).and_then(|dots| dots.last()).map_or(0, |dot| self.sum(*dot));
                 let sum = sum + i128::from(*by);
@@ -81,8 +83,12 @@ impl<'s> Reference<'s> {
                 self.increments.push(Increment { key: write.key.clone(), by: *by, dot });
             }
             // Without the type; without the end of the key as well.
-            Op::Delete => self.kill_prefix(at(0, &[]).split_last_chunk::<1>().expect("longer").0),
-            Op::DeletePrefix => self.kill_prefix(at(0, &[]).split_last_chunk::<3>().expect("longer").0),
+            Op::Delete => self.kill_prefix(
+                place(&write.keyspace, &write.key, 0, &[]).split_last_chunk::<1>().expect("longer").0,
+            ),
+            Op::DeletePrefix => self.kill_prefix(
+                place(&write.keyspace, &write.key, 0, &[]).split_last_chunk::<3>().expect("longer").0,
+            ),
         }
     }
 
@@ -149,7 +155,7 @@ pub fn was_acceptable(before: &State, batch: &Batch, wall_ms: u64) -> Result<(),
     let Some(write) = batch.writes.first().filter(|write| write.check == Some(Check::Absent)) else {
         return Ok(());
     };
-    let place = place(&write.keyspace, &write.key, REGISTER, &[]);
+    let place = place(&write.keyspace, &write.key, Kind::Register as u8, &[]);
     let visible = |entry: &super::Entry| entry.expires_ms().is_none_or(|expires| wall_ms < expires);
     match before.live.iter().find(|(_, entry)| entry.place == place && visible(entry)) {
         Some((dot, _)) => Err(format!("a write to an absent key was accepted over {dot:?}")),

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use starling_kv::{ActorId, Dot, MemoryEngine, Store};
+use starling_kv::{ActorId, Dot, Kind, MemoryEngine, Store};
 
-use super::state::COUNTER;
 use super::{History, State};
 use crate::clients::KEYSPACE;
 
@@ -14,7 +13,7 @@ type Fields = BTreeMap<ActorId, (u64, i128)>;
 
 fn counters(state: &State) -> BTreeMap<&[u8], Fields> {
     let mut counters: BTreeMap<&[u8], Fields> = BTreeMap::new();
-    for (dot, entry) in state.live.iter().filter(|(_, entry)| entry.kind() == COUNTER) {
+    for (dot, entry) in state.live.iter().filter(|(_, entry)| entry.kind() == Kind::Counter as u8) {
         let field = counters.entry(entry.key()).or_default().entry(dot.actor).or_default();
         *field = (*field).max((dot.seq, entry.sum()));
     }

@@ -7,17 +7,6 @@ use starling_kv::{Dot, DotRange, MemoryEngine, Store, delta};
 
 use super::Dots;
 
-/// Tags of data types in places.
-pub const REGISTER: u8 = 1;
-/// See [`REGISTER`].
-pub const FLAG: u8 = 2;
-/// See [`REGISTER`].
-pub const COUNTER: u8 = 3;
-/// See [`REGISTER`].
-pub const SET: u8 = 4;
-/// See [`REGISTER`].
-pub const MAP: u8 = 5;
-
 /// A live entry, taken apart as the format's documentation says. Keys of simulated clients contain no
 /// zero bytes, so nothing in a place is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -79,7 +79,9 @@ fn readable(store: &Store<MemoryEngine>) -> BTreeSet<Dot> {
     loop {
         // At the beginning of time nothing has expired.
         let page = reader.list(0, KEYSPACE, &range, PAGE_KEYS, 0).expect("a memory engine reads");
-        for register in page.items.into_iter().filter_map(|(_, held)| held.register) {
+        let register =
+            |(key, _): &(Vec<u8>, _)| reader.register(0, KEYSPACE, key).expect("a memory engine reads");
+        for register in page.items.iter().filter_map(register) {
             dots.insert(register.dot);
             dots.extend(register.siblings.iter().map(|sibling| sibling.dot));
         }

@@ -212,7 +212,7 @@ impl Tracker {
         let mut earlier: BTreeMap<&[u8], u32> = BTreeMap::new();
         for (number, batch) in group {
             let Some(write) = batch.writes.first() else { continue };
-            if !matches!(write.op, Op::Put(_) | Op::Delete) {
+            if !matches!(write.op, Op::Put { .. } | Op::Delete) {
                 continue;
             }
             let register = reader.register(0, &write.keyspace, &write.key).expect("a memory engine reads");

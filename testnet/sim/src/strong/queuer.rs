@@ -26,7 +26,7 @@ impl QueueClient {
     pub fn learn(&mut self, outcome: Outcome) -> Checked {
         self.queuer.learn(match outcome.result {
             Told::Answer(answer) => match answer.body {
-                Body::Popped(kv) => QueueAnswer::Popped(kv.map(|kv| kv.value)),
+                Body::Popped { first } => QueueAnswer::Popped(first.map(|kv| kv.value)),
                 _ => QueueAnswer::Pushed,
             },
             Told::Refused(_) | Told::Failed => QueueAnswer::Failed,

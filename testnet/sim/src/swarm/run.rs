@@ -139,7 +139,7 @@ fn calm(world: &mut World, scenario: &Scenario) {
 }
 
 fn write(world: &mut World, node: usize, round: usize) -> Option<Dot> {
-    let op = Op::Put(Bytes::from_static(b"calm"));
+    let op = Op::Put { value: Bytes::from_static(b"calm") };
     let key = format!("calm{round}").into_bytes();
     let write = Write { keyspace: KEYSPACE.into(), key, op, ttl_ms: None, check: None };
     let sending = Sending { at_us: world.now_us(), payload_bytes: 0, is_lasting: false };

@@ -113,7 +113,7 @@ fn queue_answer(result: Option<Result<Answer, Refusal>>) -> QueueAnswer {
     match result.map(|result| result.expect("a queue refuses nothing").body) {
         None => QueueAnswer::Unknown,
         Some(Body::Sequential { .. }) => QueueAnswer::Pushed,
-        Some(Body::Popped(first)) => QueueAnswer::Popped(first.map(|kv| kv.value)),
+        Some(Body::Popped { first }) => QueueAnswer::Popped(first.map(|kv| kv.value)),
         Some(other) => panic!("not what a queue answers: {other:?}"),
     }
 }

@@ -207,7 +207,7 @@ impl World {
     }
 
     pub fn put(&mut self, node: usize, key: &str, value: &str) {
-        let op = Op::Put(Bytes::copy_from_slice(value.as_bytes()));
+        let op = Op::Put { value: Bytes::copy_from_slice(value.as_bytes()) };
         let write = Write { keyspace: "default".into(), key: key.into(), op, ttl_ms: None, check: None };
         let token = self.write(node, vec![write]);
         assert!(matches!(self.nodes[node].written.get(&token), Some(Ok(_))), "the write was acknowledged");

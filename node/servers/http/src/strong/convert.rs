@@ -142,7 +142,7 @@ fn result(body: api::Body) -> StrongResult {
         api::Body::Delete { deleted, prev } => {
             StrongResult::Deleted { deleted, prev: prev.into_iter().map(kv).collect() }
         }
-        api::Body::Popped(first) => StrongResult::Popped { first: first.map(kv) },
+        api::Body::Popped { first } => StrongResult::Popped { first: first.map(kv) },
         api::Body::Txn { succeeded, bodies } => {
             StrongResult::Txn { succeeded, results: bodies.into_iter().map(result).collect() }
         }
@@ -154,7 +154,7 @@ fn result(body: api::Body) -> StrongResult {
             let keys = keys.into_iter().map(Blob).collect();
             StrongResult::TimeToLive { id, granted_ms, left_ms, keys }
         }
-        api::Body::Leases(leases) => StrongResult::Leases { leases },
+        api::Body::Leases { leases } => StrongResult::Leases { leases },
         api::Body::Hash { hash, .. } => StrongResult::Hash { hash: hex(&hash) },
     }
 }

@@ -1,0 +1,76 @@
+//! What a key holds, put together from its cells.
+
+use std::ops::ControlFlow;
+
+use starling_types::eventual::Data;
+
+use crate::cell::{Rows, Stored};
+use crate::types::{self, Found};
+use crate::{Error, Kind};
+
+/// Fields in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields<T> {
+    /// At most as many as the caller wants.
+    pub items: Vec<T>,
+    /// There are more; read on after the last item.
+    pub more: bool,
+}
+
+impl<T> Default for Fields<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), more: false }
+    }
+}
+
+/// Everything that a key holds. Usually one type; several after concurrent writes of several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// One per type, in the order of the types' tags.
+    pub data: Vec<Data>,
+    /// Places that a newer version of Starling wrote and this one cannot read.
+    pub unreadable: u64,
+}
+
+impl Contents {
+    /// The types it holds, in order.
+    pub fn kinds(&self) -> Vec<Kind> {
+        self.data.iter().map(Data::kind).collect()
+    }
+}
+
+/// Puts together what one key holds.
+pub(super) struct Collector {
+    fields_max: usize,
+    contents: Contents,
+}
+
+impl Collector {
+    pub fn new(fields_max: usize) -> Self {
+        Self { fields_max, contents: Contents::default() }
+    }
+
+    /// Adds the next cell. Breaks when no further field of the cell's type is wanted.
+    pub fn add<R: Rows>(
+        &mut self,
+        kind: Option<Kind>,
+        found: &Found<'_, R>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let readable = found.cell.iter().filter_map(Stored::head);
+        let is_visible = readable.clone().any(|head| head.is_visible(found.wall_ms));
+        let Some(kind) = kind.filter(|_| readable.count() > 0) else {
+            self.contents.unreadable += 1;
+            return Ok(ControlFlow::Continue(()));
+        };
+        if !is_visible {
+            return Ok(ControlFlow::Continue(()));
+        }
+        types::read(kind, found, &mut self.contents.data, self.fields_max)
+    }
+
+    /// What was collected since the last call; `None` if nothing.
+    pub fn finish(&mut self) -> Option<Contents> {
+        let contents = std::mem::take(&mut self.contents);
+        (contents != Contents::default()).then_some(contents)
+    }
+}

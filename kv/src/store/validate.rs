@@ -1,0 +1,34 @@
+//! Validation of writes: limits are checked where an operation originates, and nowhere else.
+
+use starling_types::eventual::check_keyspace;
+
+use crate::{Batch, Limits, Op, Write, WriteError};
+
+/// Checks everything about a batch that does not depend on what the store holds.
+pub(super) fn check(batch: &Batch, limits: &Limits) -> Result<(), WriteError> {
+    let mut size = 0;
+    for write in &batch.writes {
+        size += check_write(write, limits)?;
+    }
+    if size > limits.batch_bytes_max {
+        return Err(WriteError::BatchTooLarge { size, max: limits.batch_bytes_max });
+    }
+    Ok(())
+}
+
+/// Checks one write; returns what it adds to the size of its batch.
+fn check_write(write: &Write, limits: &Limits) -> Result<usize, WriteError> {
+    check_keyspace(&write.keyspace)?;
+    if write.key.is_empty() && write.op != Op::DeletePrefix {
+        return Err(WriteError::KeyEmpty);
+    }
+    if write.key.len() > limits.key_bytes_max {
+        return Err(WriteError::KeyTooLong { size: write.key.len(), max: limits.key_bytes_max });
+    }
+    if write.check.is_some() && !matches!(write.op, Op::Put { .. } | Op::Delete) {
+        return Err(WriteError::CheckUnsupported);
+    }
+    let (places, bytes) = write.op.size(limits)?;
+    // Each place repeats the key.
+    Ok(bytes + places * (write.key.len() + Limits::WRITE_OVERHEAD_BYTES))
+}

@@ -1,0 +1,84 @@
+//! Bytes and large numbers as people and JSON see them.
+
+use std::fmt::{self, Write as _};
+
+/// Any bytes. In JSON: a string where they are UTF-8, and `{"base64": "..."}` where they are not.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Blob(pub Vec<u8>);
+
+impl Blob {
+    /// The bytes as text for people: UTF-8 as it is but control characters escaped, other bytes as
+    /// `\xNN`.
+    pub fn escaped(&self) -> String {
+        let mut text = String::with_capacity(self.0.len());
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() || c == '\\' { text.extend(c.escape_default()) } else { text.push(c) }
+            }
+            for byte in chunk.invalid() {
+                write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escaped())
+    }
+}
+
+impl From<&str> for Blob {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for Blob {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+impl From<&[u8]> for Blob {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<bytes::Bytes> for Blob {
+    fn from(bytes: bytes::Bytes) -> Self {
+        Self(bytes.into())
+    }
+}
+
+/// The sum of a counter: 128 bits, since 64-bit sums of many actors add up. In JSON a number while
+/// it fits in 64 bits, then a string of digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub i128);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn escaped_text_holds_no_control_character(bytes: Vec<u8>) {
+            prop_assert!(!Blob(bytes).escaped().chars().any(char::is_control));
+        }
+    }
+}
