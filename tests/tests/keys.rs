@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
-use starling_api::Entry;
+use starling_api::{Data, Entry, Extremum};
 use starling_tests::{Node, equal, meet, pair, run, strangers, wait_until};
 
 #[tokio::test]
@@ -42,6 +42,30 @@ async fn every_type_is_written_here_and_read_there() {
         a.run(["get", gone]).exits(3);
     }
     assert_eq!(a.run(["-k", "other", "get", "city"]).ok(), "Basel");
+}
+
+#[tokio::test]
+async fn max_and_min_registers_keep_the_greatest_and_the_least() {
+    let (a, b) = pair().await;
+    assert_eq!(a.run(["max", "high", "5"]).ok(), "5");
+    assert_eq!(a.run(["max", "high", "-7"]).ok(), "5");
+    assert_eq!(b.run(["min", "low", "-3"]).ok(), "-3");
+    equal(&[&a, &b]).await;
+    assert_eq!(b.run(["max", "high", "9"]).ok(), "9");
+    assert_eq!(b.run(["--output", "json", "min", "low", "4"]).json::<Value>(), json!({ "value": -3 }));
+    equal(&[&a, &b]).await;
+
+    assert_eq!(a.run(["get", "high"]).ok(), "9");
+    let entry: Entry = a.run(["--output", "json", "get", "low"]).json();
+    assert_eq!(entry.data, Data::Min(Extremum { value: -3 }));
+    let exported = a.run(["export"]).ok();
+    assert_eq!(a.run(["del", "high", "low"]).ok(), "2");
+    a.run(["get", "high"]).exits(3);
+    a.run_with(["import", "-"], exported.as_bytes()).ok();
+    equal(&[&a, &b]).await;
+    assert_eq!((b.run(["get", "high"]).ok(), b.run(["get", "low"]).ok()), ("9".into(), "-3".into()));
+    // Another type's operation is refused.
+    b.run(["incr", "high"]).exits(4);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! in `starling_types::eventual`; everything else derives from those.
 
 mod counter;
+mod extremum;
 mod flag;
 mod map;
 mod register;
@@ -21,6 +22,7 @@ use crate::cell::{Rows, Stored};
 use crate::place::{key_prefix, keys_prefix};
 use crate::store::{Session, Stop};
 use crate::{Engine, Error, Kind, Op, Outcome, Write};
+use extremum::End;
 
 /// Applies one operation, as the type that it belongs to has it. The match is resolved once for each write and
 /// calls the type's function directly.
@@ -33,6 +35,8 @@ pub(crate) fn apply<E: Engine>(session: &mut Session<'_, E>, write: &Write) -> R
         Op::SetRemove { members } => set::remove(session, write, members),
         Op::MapPut { fields } => map::put(session, write, fields),
         Op::MapDelete { names } => map::delete(session, write, names),
+        Op::Max { value } => extremum::write(session, write, End::Greatest, *value),
+        Op::Min { value } => extremum::write(session, write, End::Least, *value),
         Op::Delete => session.delete_all(key_prefix(&write.keyspace, &write.key)),
         Op::DeletePrefix => session.delete_all(keys_prefix(&write.keyspace, &write.key)),
     }
@@ -65,6 +69,8 @@ pub(crate) fn read<R: Rows>(
         Kind::Register => register::read(found, data)?,
         Kind::Flag => flag::read(data),
         Kind::Counter => counter::read(found, data),
+        Kind::Max => extremum::read(found, data, End::Greatest),
+        Kind::Min => extremum::read(found, data, End::Least),
         Kind::Set => return Ok(set::read(found, data, fields_max)),
         Kind::Map => return map::read(found, data, fields_max),
     }

@@ -121,6 +121,8 @@ fn operation() -> impl Strategy<Value = Op> {
         }),
         1 => names().prop_map(|names| Op::MapDelete { names }),
         2 => any::<bool>().prop_map(|enabled| Op::Flag { enabled }),
+        1 => (-9i64..9).prop_map(|value| Op::Max { value }),
+        1 => (-9i64..9).prop_map(|value| Op::Min { value }),
     ]
 }
 

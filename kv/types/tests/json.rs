@@ -37,9 +37,9 @@ fn answers_of_strong_keyspaces() {
 
 #[test]
 fn writes_and_outcomes_of_eventual_keyspaces() {
-    assert_eq!(round_trip::<Write>(include_str!("golden/writes.ndjson")).len(), 10);
-    assert_eq!(round_trip::<Outcome>(include_str!("golden/outcomes.ndjson")).len(), 6);
-    assert_eq!(round_trip::<Data>(include_str!("golden/data.ndjson")).len(), 7);
+    assert_eq!(round_trip::<Write>(include_str!("golden/writes.ndjson")).len(), 12);
+    assert_eq!(round_trip::<Outcome>(include_str!("golden/outcomes.ndjson")).len(), 8);
+    assert_eq!(round_trip::<Data>(include_str!("golden/data.ndjson")).len(), 9);
 }
 
 #[test]

@@ -120,6 +120,22 @@ pub enum Command {
         #[arg(default_value_t = 1, allow_negative_numbers = true)]
         by: i64,
     },
+    /// Raise a max register to at least N and print the greatest integer written
+    Max {
+        /// The key
+        key: OsString,
+        /// The integer
+        #[arg(allow_negative_numbers = true)]
+        n: i64,
+    },
+    /// Lower a min register to at most N and print the least integer written
+    Min {
+        /// The key
+        key: OsString,
+        /// The integer
+        #[arg(allow_negative_numbers = true)]
+        n: i64,
+    },
     /// Add members to a set
     Sadd(MembersArgs),
     /// Remove members from a set

@@ -104,6 +104,8 @@ impl Session {
             Command::Keyspace(command) => self.keyspace(command).await,
             Command::Keyspaces => self.keyspaces().await,
             Command::Incr { key, by } => self.apply(&key, Op::Incr { by }).await,
+            Command::Max { key, n } => self.apply(&key, Op::Max { value: n }).await,
+            Command::Min { key, n } => self.apply(&key, Op::Min { value: n }).await,
             Command::Sadd(args) => self.add_members(&args).await,
             Command::Srem(args) => self.remove_members(&args).await,
             Command::Smembers { key } => self.members(&key).await,

@@ -47,11 +47,21 @@ pub fn draw(
 fn one(rng: &mut ChaCha8Rng, keys: u64, value: &Bytes) -> Write {
     let mut key = |prefix: &str| format!("{prefix}{}", rng.random_range(0..keys)).into_bytes();
     let (map, flag, any, counter) = (key("m"), key("f"), key("x"), key("c"));
+    let (max, min) = (key("h"), key("l"));
     let register = key("r");
-    let deletable = [register.clone(), map.clone(), flag.clone(), any.clone(), key("s"), key("t")];
+    let deletable = [
+        register.clone(),
+        map.clone(),
+        flag.clone(),
+        any.clone(),
+        max.clone(),
+        min.clone(),
+        key("s"),
+        key("t"),
+    ];
     let mut field = || Bytes::from(vec![b'f', b'0' + rng.random_range(0..FIELDS)]);
     let (field, other) = (field(), field());
-    let op = match rng.random_range(0..13) {
+    let op = match rng.random_range(0..16) {
         0 => return write(register, Op::Put { value: value.clone() }),
         1 => {
             return write(
@@ -65,6 +75,9 @@ fn one(rng: &mut ChaCha8Rng, keys: u64, value: &Bytes) -> Write {
         3 => return write(flag, Op::Flag { enabled: true }),
         4 => return write(flag, Op::Flag { enabled: false }),
         5 => return write(counter, Op::Incr { by: rng.random_range(-3..10) }),
+        13 => return write(max, Op::Max { value: rng.random() }),
+        14 => return write(min, Op::Min { value: rng.random() }),
+        15 => Op::Max { value: rng.random() },
         6 => {
             let index = rng.random_range(0..deletable.len());
             return write(deletable[index].clone(), Op::Delete);
@@ -104,7 +117,7 @@ mod tests {
         let writes: Vec<&Write> = batches.iter().flatten().collect();
         let kinds: BTreeSet<_> =
             writes.iter().map(|write| format!("{:?}", std::mem::discriminant(&write.op))).collect();
-        assert_eq!(kinds.len(), 9);
+        assert_eq!(kinds.len(), 11);
         assert!(batches.iter().any(|batch| batch.len() == BATCH_MAX));
         let is_delete = |op: &Op| matches!(op, Op::Delete | Op::DeletePrefix);
         assert!(writes.iter().all(|write| !is_delete(&write.op) || write.key[0] != b'c'));

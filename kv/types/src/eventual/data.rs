@@ -30,11 +30,16 @@ pub enum Kind {
     Set = 4,
     /// Values by field name; each field a register.
     Map = 5,
+    /// The greatest integer written.
+    Max = 6,
+    /// The least integer written.
+    Min = 7,
 }
 
 impl Kind {
     /// Every type, in the order of the tags, which begin at 1.
-    pub const ALL: [Self; 5] = [Self::Register, Self::Flag, Self::Counter, Self::Set, Self::Map];
+    pub const ALL: [Self; 7] =
+        [Self::Register, Self::Flag, Self::Counter, Self::Set, Self::Map, Self::Max, Self::Min];
 
     /// The type with this tag; `None` if this version of Starling knows none.
     pub fn from_tag(tag: u8) -> Option<Self> {
@@ -49,6 +54,8 @@ impl Kind {
             Self::Counter => "counter",
             Self::Set => "set",
             Self::Map => "map",
+            Self::Max => "max",
+            Self::Min => "min",
         }
     }
 }
@@ -107,6 +114,16 @@ pub enum Op {
         /// On or off.
         enabled: bool,
     },
+    /// Raise a max register to at least this. Concurrent writes merge to the greatest.
+    Max {
+        /// The integer.
+        value: i64,
+    },
+    /// Lower a min register to at most this. Concurrent writes merge to the least.
+    Min {
+        /// The integer.
+        value: i64,
+    },
 }
 
 /// One field of a map.
@@ -136,6 +153,18 @@ impl Op {
             Self::SetAdd { .. } | Self::SetRemove { .. } => Some(Kind::Set),
             Self::MapPut { .. } | Self::MapDelete { .. } => Some(Kind::Map),
             Self::Flag { .. } => Some(Kind::Flag),
+            Self::Max { .. } => Some(Kind::Max),
+            Self::Min { .. } => Some(Kind::Min),
+        }
+    }
+
+    /// The version of stored and replicated data that introduced it: nodes of an older version keep and forward
+    /// what it writes, and cannot read it. It is to be refused until the network's operator has switched that
+    /// version on.
+    pub fn required_data_version(&self) -> u16 {
+        match self.kind() {
+            Some(Kind::Max | Kind::Min) => 2,
+            _ => 1,
         }
     }
 
@@ -156,7 +185,12 @@ impl Op {
                 };
                 (fields.len(), fields.iter().map(field).sum())
             }
-            Self::Delete | Self::DeletePrefix | Self::Incr { .. } | Self::Flag { .. } => (1, Ok(0)),
+            Self::Delete
+            | Self::DeletePrefix
+            | Self::Incr { .. }
+            | Self::Flag { .. }
+            | Self::Max { .. }
+            | Self::Min { .. } => (1, Ok(0)),
         };
         Ok((places.max(1), bytes?))
     }
@@ -200,6 +234,16 @@ pub enum Outcome {
     },
     /// A flag was set.
     Flag,
+    /// A max register was written.
+    Max {
+        /// The greatest integer now, as far as this node knows.
+        value: i64,
+    },
+    /// A min register was written.
+    Min {
+        /// The least integer now, as far as this node knows.
+        value: i64,
+    },
 }
 
 impl Outcome {
@@ -207,6 +251,7 @@ impl Outcome {
     pub fn number(&self) -> Option<i128> {
         match self {
             Self::Counter { value } => Some(*value),
+            Self::Max { value } | Self::Min { value } => Some(i128::from(*value)),
             Self::Put { .. } | Self::Deleted { .. } | Self::Changed { .. } | Self::Flag => None,
         }
     }
@@ -227,6 +272,10 @@ pub enum Data {
     Map(MapPage),
     /// On or off.
     Flag(FlagState),
+    /// The greatest integer written.
+    Max(Extremum),
+    /// The least integer written.
+    Min(Extremum),
 }
 
 impl Data {
@@ -238,6 +287,8 @@ impl Data {
             Self::Set(_) => Kind::Set,
             Self::Map(_) => Kind::Map,
             Self::Flag(_) => Kind::Flag,
+            Self::Max(_) => Kind::Max,
+            Self::Min(_) => Kind::Min,
         }
     }
 
@@ -249,7 +300,7 @@ impl Data {
             }
             Self::Set(page) => page.members.iter().map(|member| member.0.len()).sum(),
             Self::Map(page) => page.fields.iter().map(|f| f.name.0.len() + f.value.0.len()).sum(),
-            Self::Counter(_) | Self::Flag(_) => 0,
+            Self::Counter(_) | Self::Flag(_) | Self::Max(_) | Self::Min(_) => 0,
         }
     }
 
@@ -260,6 +311,7 @@ impl Data {
             Self::Register(register) => register.value.clone(),
             Self::Counter(counter) => counter.value.to_string().into(),
             Self::Flag(flag) => flag.enabled.to_string().into(),
+            Self::Max(extremum) | Self::Min(extremum) => extremum.value.to_string().into(),
             Self::Set(_) | Self::Map(_) => return None,
         })
     }
@@ -277,6 +329,8 @@ impl Data {
             Self::Set(page) => (Op::SetAdd { members: page.members.into_iter().map(bytes).collect() }, None),
             Self::Map(page) => (Op::MapPut { fields: page.fields }, None),
             Self::Flag(flag) => (Op::Flag { enabled: flag.enabled }, None),
+            Self::Max(Extremum { value }) => (Op::Max { value }, None),
+            Self::Min(Extremum { value }) => (Op::Min { value }, None),
         }
     }
 }
@@ -343,4 +397,12 @@ pub struct MapPage {
 pub struct FlagState {
     /// On or off.
     pub enabled: bool,
+}
+
+/// A max or min register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
+pub struct Extremum {
+    /// The greatest or the least integer written.
+    pub value: i64,
 }

@@ -72,7 +72,7 @@ impl<'s> Reference<'s> {
                 }
             }
             Op::MapDelete { names } => {
-                self.kill(&names.iter().map(|name| at(Kind::Map, name)).collect::<Vec<_>>())
+                self.kill(&names.iter().map(|name| at(Kind::Map, name)).collect::<Vec<_>>());
             }
             Op::Incr { by } => {
                 let place = at(Kind::Counter, &self.own.0);
@@ -82,6 +82,8 @@ impl<'s> Reference<'s> {
                 let dot = self.put(place, &sum.to_be_bytes(), expires);
                 self.increments.push(Increment { key: write.key.clone(), by: *by, dot });
             }
+            Op::Max { value } => self.extremum(at(Kind::Max, &[]), *value, i64::max, expires),
+            Op::Min { value } => self.extremum(at(Kind::Min, &[]), *value, i64::min, expires),
             // Without the type; without the end of the key as well.
             Op::Delete => self.kill_prefix(
                 place(&write.keyspace, &write.key, 0, &[]).split_last_chunk::<1>().expect("longer").0,
@@ -96,6 +98,21 @@ impl<'s> Reference<'s> {
     fn sum(&self, dot: Dot) -> i128 {
         let written = self.written.get(&dot).and_then(|(value, _)| value.as_slice().try_into().ok());
         written.map_or_else(|| self.before.live.get(&dot).map_or(0, |entry| entry.sum()), i128::from_be_bytes)
+    }
+
+    /// Writes the best of an integer and of those that are visible at its place.
+    fn extremum(&mut self, place: Vec<u8>, value: i64, best: fn(i64, i64) -> i64, expires: Option<u64>) {
+        let seen = self.places.get(&place).into_iter().flatten().filter_map(|dot| self.integer(*dot));
+        let value = seen.fold(value, best);
+        self.put(place, &value.to_be_bytes(), expires);
+    }
+
+    /// The integer under a dot of a max or min register, unless it has expired.
+    fn integer(&self, dot: Dot) -> Option<i64> {
+        let before = || self.before.live.get(&dot).map(|entry| (entry.value().to_vec(), entry.expires_ms()));
+        let (value, expires) = self.written.get(&dot).cloned().or_else(before)?;
+        let is_visible = expires.is_none_or(|expires| self.wall_ms < expires);
+        value.try_into().ok().map(i64::from_be_bytes).filter(|_| is_visible)
     }
 
     fn mint(&mut self) -> Dot {

@@ -1,9 +1,10 @@
-//! Counters show what was counted: at any time the sum over the actors of their latest field, and after
+//! Max and min registers show the greatest and the least of their live entries. Counters show what was counted: at any time the sum over the actors of their latest field, and after
 //! healing the sum of all acknowledged increments that any replica still knows of.
 
 use std::collections::BTreeMap;
 
 use starling_kv::{ActorId, Dot, Kind, MemoryEngine, Store};
+use starling_types::eventual::{Data, Extremum};
 
 use super::{History, State};
 use crate::clients::KEYSPACE;
@@ -29,6 +30,30 @@ pub fn check(state: &State, store: &Store<MemoryEngine>) -> Result<(), String> {
         if found != Some(expected) {
             let key = key.escape_ascii();
             return Err(format!("counter {key} reads {found:?}, and its fields add up to {expected}"));
+        }
+    }
+    check_extremes(state, store)
+}
+
+/// What reads of max and min registers answer, against the live entries.
+fn check_extremes(state: &State, store: &Store<MemoryEngine>) -> Result<(), String> {
+    let mut extremes: BTreeMap<(&[u8], u8), (i64, i64)> = BTreeMap::new();
+    let tags = [Kind::Max as u8, Kind::Min as u8];
+    for entry in state.live.values().filter(|entry| entry.is_in(KEYSPACE) && tags.contains(&entry.kind())) {
+        let value = entry.value().try_into().map_or(0, i64::from_be_bytes);
+        let (least, greatest) = extremes.entry((entry.key(), entry.kind())).or_insert((value, value));
+        (*least, *greatest) = (value.min(*least), value.max(*greatest));
+    }
+    for ((key, tag), (least, greatest)) in extremes {
+        let (kind, value) = if tag == tags[0] { (Kind::Max, greatest) } else { (Kind::Min, least) };
+        let expected =
+            if tag == tags[0] { Data::Max(Extremum { value }) } else { Data::Min(Extremum { value }) };
+        let found = store.reader().read_kind(0, KEYSPACE, key, kind, None, 0).expect("a memory engine reads");
+        if found.as_ref() != Some(&expected) {
+            let key = key.escape_ascii();
+            return Err(format!(
+                "the {kind} register {key} reads {found:?}, and its live entries {expected:?}"
+            ));
         }
     }
     Ok(())
