@@ -8,6 +8,7 @@ mod command;
 mod flock;
 mod network;
 mod node;
+mod requests;
 mod running;
 mod wait;
 
@@ -15,5 +16,6 @@ pub use command::{Answer, command, run, testnet};
 pub use flock::{KEYSPACE, etcdctl, flock, heard_of, leader, led};
 pub use network::{equal, joined, meet, pair, strangers};
 pub use node::Node;
+pub use requests::Requests;
 pub use running::Running;
 pub use wait::{DEADLINE, wait_until};

@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use starling_api::ErrorCode;
 use starling_api::strong::{Get, Keys, Put, RequestId, StrongCall, StrongEvent, StrongRequest, StrongResult};
-use starling_tests::{KEYSPACE, Node, etcdctl, flock, leader, led, wait_until};
+use starling_tests::{KEYSPACE, Node, Requests, etcdctl, flock, heard_of, leader, led, wait_until};
 
 async fn put(node: &Node, key: &str, value: &str) -> Result<u64, starling_api::Error> {
     let put = Put { key: key.into(), value: value.into(), ..Put::default() };
@@ -86,6 +86,32 @@ async fn a_name_is_strong_or_eventual() {
     d.run(["put", "-k", "plain", "k", "v"]).ok();
     d.run(["keyspace", "create", "plain", "--strong"]).exits(4).says("eventual");
     d.run(["put", "-k", "plain", "k", "v", "--lease", "1"]).exits(2).says("strong");
+}
+
+#[tokio::test]
+async fn a_command_on_a_strong_keyspace_takes_one_request() {
+    let node = Node::up("a").started().await;
+    node.run(["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
+    heard_of(&node, KEYSPACE).await;
+    led(&node).await;
+    let requests = Requests::of(&node);
+    let sends = |count: u64, args: &[&str]| {
+        let (answer, sent) = requests.run(args);
+        assert_eq!(sent, count, "{answer:?}");
+        answer
+    };
+    sends(1, &["put", "-k", KEYSPACE, "k", "v"]).ok();
+    assert_eq!(sends(1, &["get", "-k", KEYSPACE, "k"]).ok(), "v");
+    assert!(sends(1, &["ls", "-k", KEYSPACE]).ok().contains('k'));
+    sends(1, &["del", "-k", KEYSPACE, "k"]).ok();
+    // What only an eventual keyspace takes is refused by the first request too.
+    sends(1, &["put", "-k", KEYSPACE, "k", "v", "--ttl", "60s"]).exits(2).says("lease");
+    // Of an eventual keyspace that takes two, and one where it is not named, or cannot be strong.
+    sends(2, &["put", "-k", "plain", "k", "v"]).ok();
+    assert_eq!(sends(2, &["get", "-k", "plain", "k"]).ok(), "v");
+    sends(1, &["put", "-k", "plain", "k", "v", "--ttl", "60s"]).ok();
+    sends(1, &["put", "k", "v"]).ok();
+    sends(0, &["put", "k", "v", "--lease", "1"]).exits(2).says("strong");
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub struct Client {
     base: String,
     token: Option<String>,
     http: reqwest::Client,
+    if_strong: bool,
 }
 
 /// When a write may happen.
@@ -91,7 +92,15 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|e| Error::Unsendable(e.to_string()))?;
-        Ok(Self { base, token, http })
+        Ok(Self { base, token, http, if_strong: false })
+    }
+
+    /// A client whose requests to strong keyspaces fail at once, with [`ErrorCode::OtherKeyspace`], where the
+    /// node knows no strong keyspace of the name. So a client that has only a name needs no request to find out
+    /// of which kind its keyspace is. A keyspace that was created a moment ago may not be known yet.
+    #[must_use]
+    pub fn if_strong(&self) -> Self {
+        Self { if_strong: true, ..self.clone() }
     }
 
     /// The address it speaks to, `http://host:port`.
@@ -298,7 +307,8 @@ impl Client {
 
     /// Asks a strong keyspace.
     pub async fn ask(&self, keyspace: &str, call: &StrongCall) -> Result<StrongAnswer, Error> {
-        let request = self.request(Method::POST, &strong_path(keyspace, "/call"));
+        let path = if self.if_strong { "/call?if_strong=true" } else { "/call" };
+        let request = self.request(Method::POST, &strong_path(keyspace, path));
         let longest = Duration::from_millis(call.timeout_ms) + CALL_SLACK;
         self.call(request.timeout(longest).json(call)).await
     }
@@ -312,7 +322,10 @@ impl Client {
         from_revision: u64,
     ) -> Result<Watch<StrongEvent>, Error> {
         let path = strong_path(keyspace, "/watch");
-        let url = format!("{}{path}?prefix={}&from_revision={from_revision}", self.base, encoded(prefix));
+        let mut url = format!("{}{path}?prefix={}&from_revision={from_revision}", self.base, encoded(prefix));
+        if self.if_strong {
+            url.push_str("&if_strong=true");
+        }
         let request = self.http.get(url).header(ACCEPT, "text/event-stream");
         Ok(Watch::new(self.base.clone(), self.send(self.authorized(request)).await?))
     }

@@ -123,6 +123,11 @@ impl Failure {
         )
     }
 
+    /// Whether the keyspace is of the other kind; nothing was done.
+    pub fn is_other_keyspace(&self) -> bool {
+        self.error == "other_keyspace"
+    }
+
     /// Whether there is no such thing.
     pub fn is_not_found(&self) -> bool {
         self.exit == NOT_FOUND

@@ -1,7 +1,7 @@
 //! Commands on keys of any type: put, get, del, ls, watch, keyspaces.
 
 use serde_json::json;
-use starling_api::{Blob, Data, Entry, KeyInfo, PAGE_KEYS_MAX, Precondition, Range, WatchEvent};
+use starling_api::{Blob, Data, Entry, ErrorCode, KeyInfo, PAGE_KEYS_MAX, Precondition, Range, WatchEvent};
 
 use super::Session;
 use super::args::{DelArgs, GetArgs, LsArgs, Output, PutArgs, WatchArgs};
@@ -9,20 +9,32 @@ use super::failure::Failure;
 use super::print::{self, Result};
 use super::value::{bytes, read_value};
 
+/// Whether a condition names a version as eventual keyspaces have them: those of strong ones are numbers.
+fn is_eventual_version(condition: &Precondition) -> bool {
+    matches!(condition, Precondition::Version(version) if version.parse::<u64>().is_err())
+}
+
 impl Session {
     pub(super) async fn put(&self, args: PutArgs) -> Result {
-        if self.is_strong().await? {
-            return self.put_strong(args).await;
-        }
         let is_strong_only =
             args.lease.is_some() || args.write.is_given() || args.sequential || args.ephemeral;
-        self.refuse_strong_only(
-            is_strong_only,
-            "--lease, --sequential, --ephemeral, --fence and --request-id",
-        )?;
-        let condition = if args.if_absent { Precondition::Absent } else { args.if_version };
-        let value = read_value(args.value.as_deref())?;
-        let version = self.client.put(&self.keyspace, &bytes(&args.key), value, args.ttl, &condition).await?;
+        let what = "--lease, --sequential, --ephemeral, --fence and --request-id";
+        self.refuse_strong_only(is_strong_only && !self.keyspace_given, what)?;
+        let value = Blob(read_value(args.value.as_deref())?);
+        let is_eventual = !is_strong_only && (args.ttl.is_some() || is_eventual_version(&args.if_version));
+        let put_strong = async |session: &Self| session.put_strong(&args, value.clone()).await;
+        if !is_eventual && self.if_strong(put_strong).await?.is_some() {
+            return Ok(());
+        }
+        self.refuse_strong_only(is_strong_only, what)?;
+        let condition = if args.if_absent { &Precondition::Absent } else { &args.if_version };
+        let (key, bytes) = (bytes(&args.key), value.0.clone());
+        let version = match self.client.put(&self.keyspace, &key, bytes, args.ttl, condition).await {
+            Ok(version) => version,
+            // Says which of the arguments a strong keyspace does not take.
+            Err(error) if error.code() == Some(ErrorCode::OtherKeyspace) => return put_strong(self).await,
+            Err(error) => return Err(error.into()),
+        };
         match self.output {
             Output::Json => print::json(&json!({ "version": version })),
             _ => print::line(version),
@@ -43,8 +55,8 @@ impl Session {
     }
 
     pub(super) async fn get(&self, args: &GetArgs) -> Result {
-        if self.is_strong().await? {
-            return self.get_strong(args).await;
+        if self.if_strong(async |strong| strong.get_strong(args).await).await?.is_some() {
+            return Ok(());
         }
         self.refuse_strong_only(args.stale || args.revision.is_some(), "--stale and --revision")?;
         let siblings = args.siblings;
@@ -62,8 +74,10 @@ impl Session {
     }
 
     pub(super) async fn delete(&self, args: DelArgs) -> Result {
-        if self.is_strong().await? {
-            return self.delete_strong(args).await;
+        let is_eventual = is_eventual_version(&args.if_version);
+        let delete_strong = async |session: &Self| session.delete_strong(&args).await;
+        if !is_eventual && self.if_strong(delete_strong).await?.is_some() {
+            return Ok(());
         }
         self.refuse_strong_only(args.write.is_given(), "named and fenced writes")?;
         let mut places = 0;
@@ -71,9 +85,15 @@ impl Session {
         for key in &args.keys {
             let key = bytes(key);
             let deleted = if args.prefix {
-                self.client.delete_prefix(&self.keyspace, &key).await?
+                self.client.delete_prefix(&self.keyspace, &key).await
             } else {
-                self.client.delete(&self.keyspace, &key, &args.if_version).await?
+                self.client.delete(&self.keyspace, &key, &args.if_version).await
+            };
+            let deleted = match deleted {
+                Err(error) if error.code() == Some(ErrorCode::OtherKeyspace) => {
+                    return delete_strong(self).await;
+                }
+                deleted => deleted?,
             };
             if deleted == 0 && missing.is_none() {
                 missing = Some(Blob(key).escaped());
@@ -88,8 +108,8 @@ impl Session {
     }
 
     pub(super) async fn list(&self, args: LsArgs) -> Result {
-        if self.is_strong().await? {
-            return self.list_strong(args).await;
+        if self.if_strong(async |strong| strong.list_strong(&args).await).await?.is_some() {
+            return Ok(());
         }
         self.refuse_strong_only(args.stale, "stale reads")?;
         let mut left = args.limit.unwrap_or(usize::MAX);
@@ -148,8 +168,8 @@ impl Session {
     }
 
     pub(super) async fn watch(&self, args: &WatchArgs) -> Result {
-        if self.is_strong().await? {
-            return self.watch_strong(args).await;
+        if self.if_strong(async |strong| strong.watch_strong(args).await).await?.is_some() {
+            return Ok(());
         }
         self.refuse_strong_only(args.from_revision.is_some(), "watches from a revision")?;
         let mut watch = self.client.watch(&self.keyspace, &bytes(&args.prefix)).await?;

@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
 }
 
 /// What a command that speaks to a node needs.
+#[derive(Clone)]
 struct Session {
     client: Client,
     keyspace: String,

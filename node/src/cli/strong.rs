@@ -78,6 +78,23 @@ impl Session {
         }
     }
 
+    /// Runs a command on the keyspace as a strong one. `None`: nothing was done, because the keyspace is
+    /// eventual. A strong one needs no request of its own to find that out.
+    pub(super) async fn if_strong<T>(
+        &self,
+        command: impl AsyncFnOnce(&Self) -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<Option<T>, Failure> {
+        // The keyspace that is not named is eventual.
+        if !self.keyspace_given {
+            return Ok(None);
+        }
+        match command(&Self { client: self.client.if_strong(), ..self.clone() }).await {
+            Ok(done) => Ok(Some(done)),
+            Err(failure) if failure.is_other_keyspace() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Says that a keyspace has to be strong, unless it is.
     pub(super) async fn need_strong(&self, what: &str) -> Result {
         let is_strong = self.is_strong().await?;
@@ -114,15 +131,19 @@ impl Session {
     }
 
     /// One put, under a lease (0: none).
-    pub(super) async fn put_once(&self, args: PutArgs, lease: i64) -> std::result::Result<Made, Failure> {
+    pub(super) async fn put_once(
+        &self,
+        args: &PutArgs,
+        value: Blob,
+        lease: i64,
+    ) -> std::result::Result<Made, Failure> {
         let (key, how) = (Blob(bytes(&args.key)), How::of(&args.write));
-        let value = Blob(read_value(args.value.as_deref())?);
         if args.sequential {
             return self.write_sequential(key, value, lease, &how).await;
         }
         let put = Put { key: key.clone(), value, lease, prev: false };
-        let condition = if args.if_absent { Precondition::Absent } else { args.if_version };
-        let request = match compare(&key, &condition)? {
+        let condition = if args.if_absent { &Precondition::Absent } else { &args.if_version };
+        let request = match compare(&key, condition)? {
             None => StrongRequest::Put(put),
             Some(compare) => conditional(compare, TxnOp::Put(put)),
         };
@@ -157,16 +178,15 @@ impl Session {
         }
     }
 
-    pub(super) async fn put_strong(&self, args: PutArgs) -> Result {
+    pub(super) async fn put_strong(&self, args: &PutArgs, value: Blob) -> Result {
         if args.ephemeral {
-            return self.put_ephemeral(args).await;
+            return self.put_ephemeral(args, value).await;
         }
         if args.ttl.is_some() {
             let hint = "--ephemeral holds one while a process lives; or `starling lease grant`, and --lease";
             return Err(Failure::usage("keys of strong keyspaces live as long as their lease", hint));
         }
-        let lease = args.lease.unwrap_or(0);
-        self.show_made(&self.put_once(args, lease).await?)
+        self.show_made(&self.put_once(args, value, args.lease.unwrap_or(0)).await?)
     }
 
     pub(super) async fn get_strong(&self, args: &GetArgs) -> Result {
@@ -191,7 +211,7 @@ impl Session {
         }
     }
 
-    pub(super) async fn delete_strong(&self, args: DelArgs) -> Result {
+    pub(super) async fn delete_strong(&self, args: &DelArgs) -> Result {
         let mut total = 0;
         let mut missing = None;
         for key in &args.keys {
@@ -219,7 +239,7 @@ impl Session {
         missing.map_or(Ok(()), |key| Err(Failure::not_found(&key)))
     }
 
-    pub(super) async fn list_strong(&self, args: LsArgs) -> Result {
+    pub(super) async fn list_strong(&self, args: &LsArgs) -> Result {
         let listed = Listed {
             prefix: Blob(bytes(&args.prefix)),
             start: args.start.as_deref().map(|key| Blob(bytes(key))),

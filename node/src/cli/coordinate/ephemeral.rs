@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
+use starling_api::Blob;
 use starling_strong::line;
 
 use super::child::{Ended, Running};
@@ -19,18 +20,24 @@ const TTL_MS_DEFAULT: u64 = 10_000;
 
 impl Session {
     /// Writes a key, and holds it while a command runs or until interrupted.
-    pub(in crate::cli) async fn put_ephemeral(&self, args: PutArgs) -> Result {
+    pub(in crate::cli) async fn put_ephemeral(&self, args: &PutArgs, value: Blob) -> Result {
         let mut signals = Signals::watch()?;
         let ttl_ms = args.ttl.unwrap_or(TTL_MS_DEFAULT);
         let mut tenure = signals.or_end(Tenure::begin(self, ttl_ms)).await?;
-        let result = self.hold_key(args, &mut tenure, &mut signals).await;
+        let result = self.hold_key(args, value, &mut tenure, &mut signals).await;
         tenure.give_back(self).await;
         result
     }
 
-    async fn hold_key(&self, args: PutArgs, tenure: &mut Tenure, signals: &mut Signals) -> Result {
-        let (command, grace) = (args.command.clone(), Duration::from_millis(args.grace));
-        let made = signals.or_end(self.put_once(args, tenure.lease)).await?;
+    async fn hold_key(
+        &self,
+        args: &PutArgs,
+        value: Blob,
+        tenure: &mut Tenure,
+        signals: &mut Signals,
+    ) -> Result {
+        let (command, grace) = (&args.command, Duration::from_millis(args.grace));
+        let made = signals.or_end(self.put_once(args, value, tenure.lease)).await?;
         let ended = if command.is_empty() {
             self.show_made(&made)?;
             tokio::select! {
@@ -44,7 +51,7 @@ impl Session {
                 ("STARLING_KEY".into(), OsString::from_vec(key.0)),
                 ("STARLING_LEASE".into(), line::hex(tenure.lease).into()),
             ];
-            Running::start(&command, variables)?.attend(tenure.lost(), signals, grace).await?
+            Running::start(command, variables)?.attend(tenure.lost(), signals, grace).await?
         };
         ended.result("the session of the key")
     }

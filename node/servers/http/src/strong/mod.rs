@@ -22,7 +22,7 @@ use starling_strong::machine::limits::WRITE_BYTES_MAX;
 
 use super::App;
 use super::problem::Problem;
-use super::request::{JSON_EXPANSION, KeyPath, read_json};
+use super::request::{JSON_EXPANSION, KeyPath, Query, read_json};
 use starling_service::{Manage, hex};
 pub use watch::{__path_watch, watch};
 
@@ -113,16 +113,22 @@ pub async fn recover(
 }
 
 /// Asks a strong keyspace: reads, writes, transactions, leases.
-#[utoipa::path(post, path = "/v1/strong/{keyspace}/call", tag = "strong", params(("keyspace" = String, Path)),
+#[utoipa::path(post, path = "/v1/strong/{keyspace}/call", tag = "strong",
+    params(("keyspace" = String, Path),
+        ("if_strong" = Option<bool>, Query,
+            description = "answer `other_keyspace` at once where this node knows no strong keyspace of the name")),
     request_body = StrongCall,
     responses((status = 200, body = StrongAnswer), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub async fn call(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
+    mut query: Query,
     body: Body,
 ) -> Result<Json<StrongAnswer>, Problem> {
     app.reader()?;
     let call: StrongCall = read_json(body, CALL_BYTES_MAX).await?;
+    app.check_if_strong(&mut query, &keyspace)?;
+    query.finish()?;
     let options = Options {
         timeout_ms: call.timeout_ms.min(TIMEOUT_MS_MAX),
         stale: call.stale,
@@ -163,6 +169,16 @@ impl App {
                 format!("{keyspace} is a strong keyspace"),
                 hint,
             ));
+        }
+        Ok(())
+    }
+
+    /// Refuses names of which no strong keyspace is known, where the request says so.
+    fn check_if_strong(&self, query: &mut Query, keyspace: &str) -> Result<(), Problem> {
+        if query.switch("if_strong")? && !self.names.contains(keyspace) {
+            let hint = "leave out if_strong to wait until the node hears of a new one";
+            let message = format!("this node knows no strong keyspace {keyspace:?}");
+            return Err(Problem::new(ErrorCode::OtherKeyspace, message, hint));
         }
         Ok(())
     }

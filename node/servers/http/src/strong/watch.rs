@@ -29,7 +29,9 @@ const UPDATES_MAX: usize = CREDIT as usize + 2;
 #[utoipa::path(get, path = "/v1/strong/{keyspace}/watch", tag = "strong",
     params(("keyspace" = String, Path),
         ("prefix" = Option<String>, Query, description = "only keys that begin with this"),
-        ("from_revision" = Option<u64>, Query, description = "the first revision to be told")),
+        ("from_revision" = Option<u64>, Query, description = "the first revision to be told"),
+        ("if_strong" = Option<bool>, Query,
+            description = "answer `other_keyspace` at once where this node knows no strong keyspace of the name")),
     responses((status = 200, body = StrongEvent, content_type = "text/event-stream"),
         (status = "4XX", body = ErrorBody)))]
 pub async fn watch(
@@ -40,6 +42,7 @@ pub async fn watch(
     app.reader()?;
     let keys = convert::keys(Keys::Prefix(Blob(query.bytes("prefix").unwrap_or_default())));
     let from_revision = query.number("from_revision")?.unwrap_or(0);
+    app.check_if_strong(&mut query, &keyspace)?;
     query.finish()?;
     // Whether there is such a keyspace is said at once, and not by a watch that is lost later.
     app.gossip.group(&keyspace, false).await.ok_or_else(Problem::stopping)??;
