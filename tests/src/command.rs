@@ -30,8 +30,8 @@ pub fn testnet() -> Command {
     command
 }
 
-/// A command without the settings of whoever runs the tests.
-pub(crate) fn without_settings(program: impl AsRef<OsStr>) -> Command {
+/// A command without the Starling settings of the environment.
+pub fn without_settings(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STARLING_")) {
         command.env_remove(name);

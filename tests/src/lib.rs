@@ -12,7 +12,7 @@ mod requests;
 mod running;
 mod wait;
 
-pub use command::{Answer, command, run, testnet};
+pub use command::{Answer, command, run, testnet, without_settings};
 pub use flock::{KEYSPACE, etcdctl, flock, heard_of, leader, led};
 pub use network::{equal, joined, meet, pair, strangers};
 pub use node::Node;

@@ -8,7 +8,7 @@ pub fn reference() -> String {
     let intro = format!(
         "# Settings\n\nA flag wins over an environment variable, that over the file (`--config FILE`, or `{FILE_NAME}` \
          in the data directory), that over the default. Any setting can be given as `--set KEY=VALUE`; in \
-         variables and flags the items of a list are parted by commas.\n"
+         variables and flags the items of a list are separated by commas.\n"
     );
     let header = "| key | default | unit | variable | what for |\n|---|---|---|---|---|".to_owned();
     let rows = SETTINGS.iter().map(|row| {
