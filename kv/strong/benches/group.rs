@@ -71,7 +71,7 @@ impl Net {
                 GroupConfig { group: id, keyspace, node: node(at), member, machine: Config::default() };
             let mut seed = [at as u8; 32];
             seed[1] = group as u8;
-            Group::found(MemoryEngine::new(), config, &keys, seed, 0).expect("memory")
+            Group::create(MemoryEngine::new(), config, &keys, seed, 0).expect("memory")
         };
         let groups = (0..groups).map(|group| (0..MEMBERS).map(|at| found(group, at)).collect()).collect();
         let mut net = Self { groups, now_ms: 0, answered: 0 };

@@ -43,7 +43,7 @@ pub struct Members {
 
 impl Members {
     /// The first members of a new group, numbered from 1.
-    pub fn founders(nodes: &[NodeKey]) -> Self {
+    pub fn initial(nodes: &[NodeKey]) -> Self {
         let nodes: BTreeMap<_, _> = (1..).zip(nodes.iter().copied()).collect();
         let next = nodes.len() as MemberId + 1;
         Self { voters: nodes.keys().copied().collect(), nodes, next, ..Self::default() }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn founders_are_numbered_and_valid() {
-        let members = Members::founders(&[[1; 32], [2; 32], [3; 32]]);
+        let members = Members::initial(&[[1; 32], [2; 32], [3; 32]]);
         assert!(members.is_valid());
         assert_eq!(members.on(&[2; 32]), Some(2));
         assert_eq!(members.next, 4);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn impossible_members_are_not_valid() {
-        let good = Members::founders(&[[1; 32], [2; 32], [3; 32]]);
+        let good = Members::initial(&[[1; 32], [2; 32], [3; 32]]);
         let none = Members { voters: BTreeSet::new(), ..good.clone() };
         let both = Members { learners: BTreeSet::from([1]), ..good.clone() };
         let homeless = Members { voters: BTreeSet::from([1, 9]), ..good.clone() };

@@ -17,7 +17,7 @@ fn first() -> Group<MemoryEngine> {
         machine: machine::Config::default(),
     };
     let mut group =
-        Group::found(MemoryEngine::new(), config, &NODES, [7; 32], 0).expect("a memory engine opens");
+        Group::create(MemoryEngine::new(), config, &NODES, [7; 32], 0).expect("a memory engine opens");
     sync(&mut group);
     group
 }

@@ -26,7 +26,7 @@ fn raft(kind: Kind) -> RaftMessage {
 fn examples() -> Vec<(&'static str, GroupMessage)> {
     let entry = WireEntry { kind: 2, term: 9, context: b"c".to_vec(), data: b"data".to_vec() };
     let append = RaftMessage { entries: vec![entry], ..raft(Kind::Append) };
-    let offer = Offer { index: 70_000, term: 9, members: Members::founders(&[[1; 32], [2; 32]]) };
+    let offer = Offer { index: 70_000, term: 9, members: Members::initial(&[[1; 32], [2; 32]]) };
     let snapshot = RaftMessage { snapshot: Some(Box::new(offer)), ..raft(Kind::Snapshot) };
     let plain = [
         ("append_reply", Kind::AppendReply),
@@ -50,8 +50,8 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("belong", GroupMessage::Belong { member: 3 }),
         ("ask_index", GroupMessage::AskIndex { name: 70_000 }),
         ("index", GroupMessage::Index { name: 70_000, index: 70_001 }),
-        ("ask_tail", GroupMessage::AskTail { name: 70_000 }),
-        ("tail", GroupMessage::Tail { name: 70_000, member: 3, index: 70_001 }),
+        ("ask_tail", GroupMessage::AskLastIndex { name: 70_000 }),
+        ("tail", GroupMessage::LastIndex { name: 70_000, member: 3, index: 70_001 }),
     ];
     plain.chain(others).collect()
 }

@@ -7,17 +7,17 @@ use starling_kv::{Batch, Change, Engine, Field, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
-use crate::strong::{CoreCall, Effect, HINTS, Hint, Strong, StrongInput};
+use crate::strong::{CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongInput};
 use crate::{Core, Notice, Now, Output, Token};
 
-/// Groups of one name that are looked at.
+/// Most groups of one name that are read. A guess: more than one is an error of operators.
 const GROUPS_MAX: usize = 16;
-/// Tokens of the node's own writes; clients' are counted from below.
+/// The token of the node's own writes; those of clients begin at the other end.
 const OWN_TOKEN: Token = Token::MAX;
 
 impl<E: Engine> Core<E> {
-    /// Goes on with the strong keyspaces that the engine has; without this the node has none, and
-    /// reaches none. A voter that was silent for `replace_ms` is replaced by itself
+    /// Opens the strong keyspaces that the engine has; without this the node has none, and reaches none. A voter
+    /// that was silent for `replace_ms` is replaced automatically
     /// ([`crate::strong::REPLACE_MS`]; `None`: never). `seed` must be fresh for every start.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl<E: Engine> Core<E> {
         self.strong.as_ref().is_some_and(|strong| strong.leads(keyspace))
     }
 
-    /// The same, for reads of a group's own state.
+    /// The strong keyspaces of this node, for reads of a replica's own state.
     pub fn strong_mut(&mut self) -> Option<&mut Strong<E>> {
         self.strong.as_mut()
     }
@@ -116,7 +116,9 @@ impl<E: Engine> Core<E> {
                 }
             }
             CoreCall::Lookup { keyspace } => self.lookup(now, &keyspace),
-            CoreCall::Publish { keyspace, group, hint } => self.publish_hint(now, &keyspace, group, hint),
+            CoreCall::Publish { keyspace, group, location } => {
+                self.publish_location(now, &keyspace, group, location);
+            }
         }
     }
 
@@ -129,10 +131,10 @@ impl<E: Engine> Core<E> {
         known.find(|it| it.id == record.id && it.supersedes(record)).cloned()
     }
 
-    /// What the reserved keyspace says of a strong one.
+    /// Reads the locations of a strong keyspace from the reserved one.
     fn lookup(&mut self, now: Now, keyspace: &str) {
         let Some(store) = &self.store else { return };
-        let found = store.reader().map_entries(now.wall_ms, HINTS, keyspace.as_bytes(), None, GROUPS_MAX);
+        let found = store.reader().map_entries(now.wall_ms, LOCATIONS, keyspace.as_bytes(), None, GROUPS_MAX);
         let groups = match found {
             Ok(found) => found.items,
             Err(error) => return self.storage_failed(error.to_string()),
@@ -140,33 +142,40 @@ impl<E: Engine> Core<E> {
         let values = groups.iter().flat_map(|(_, register)| {
             register.siblings.iter().map(|sibling| &sibling.value).chain([&register.value])
         });
-        let hints: Vec<Hint> = values.filter_map(|value| Hint::decode(value).ok()).collect();
+        let locations: Vec<GroupLocation> =
+            values.filter_map(|value| GroupLocation::decode(value).ok()).collect();
         if let Some(strong) = &mut self.strong
-            && (!hints.is_empty() || strong.is_ambiguous(keyspace))
+            && (!locations.is_empty() || strong.is_ambiguous(keyspace))
         {
-            strong.handle_hints(now.mono.0, keyspace, hints);
+            strong.handle_locations(now.mono.0, keyspace, locations);
         }
     }
 
-    /// Looks those keyspaces up again of which something was said elsewhere, if this node has to do with them.
-    pub(crate) fn follow_hints(&mut self, now: Now, changes: &[Change]) {
-        let said: BTreeSet<&[u8]> =
-            changes.iter().filter(|it| it.keyspace == HINTS).map(|change| change.key.as_ref()).collect();
-        let names = said.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
+    /// Reads the locations again that changed, of keyspaces that concern this node.
+    pub(crate) fn lookup_changed(&mut self, now: Now, changes: &[Change]) {
+        let changed: BTreeSet<&[u8]> =
+            changes.iter().filter(|it| it.keyspace == LOCATIONS).map(|change| change.key.as_ref()).collect();
+        let names = changed.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
         let known = |name: &&str| self.strong.as_ref().is_some_and(|strong| strong.knows(name));
         for keyspace in names.filter(known).map(str::to_owned).collect::<Vec<_>>() {
             self.lookup(now, &keyspace);
         }
     }
 
-    fn publish_hint(&mut self, now: Now, keyspace: &str, group: GroupId, hint: Option<Hint>) {
-        // Each group has a field of its own: who says where one is, or that it is gone, says nothing of another
-        // that was made under the same name.
-        let op = match hint {
-            Some(hint) => Op::MapPut { fields: vec![Field::new(&group[..], hint.encode())] },
+    fn publish_location(
+        &mut self,
+        now: Now,
+        keyspace: &str,
+        group: GroupId,
+        location: Option<GroupLocation>,
+    ) {
+        // Each group has a field of its own, so that a leader changes no location of another group that was
+        // created under the same name.
+        let op = match location {
+            Some(location) => Op::MapPut { fields: vec![Field::new(&group[..], location.encode())] },
             None => Op::MapDelete { names: vec![Bytes::copy_from_slice(&group)] },
         };
-        let write = Write { keyspace: HINTS.into(), key: keyspace.into(), op, ttl_ms: None, check: None };
+        let write = Write { keyspace: LOCATIONS.into(), key: keyspace.into(), op, ttl_ms: None, check: None };
         self.write_own(now, Batch { writes: vec![write] });
     }
 

@@ -104,7 +104,7 @@ impl<E: Engine> Core<E> {
     }
 
     pub(crate) fn changed(&mut self, now: Now, changes: Vec<starling_kv::Change>) {
-        self.follow_hints(now, &changes);
+        self.lookup_changed(now, &changes);
         if changes.iter().any(|change| change.keyspace == UPGRADES) {
             self.learn_data_version(now);
         }

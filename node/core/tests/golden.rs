@@ -7,7 +7,7 @@
 #[path = "../../../kv/tests/golden/text.rs"]
 mod text;
 
-use starling_core::strong::{Hint, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
+use starling_core::strong::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord, Role};
 use starling_strong::api::{
@@ -146,15 +146,15 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
         ),
         (
             "found",
-            StrongMessage::Found {
+            StrongMessage::Create {
                 group,
                 keyspace: keyspace(),
-                founders: vec![record(1), record(2)],
+                members: vec![record(1), record(2)],
                 manual: true,
             },
         ),
-        ("founded", StrongMessage::Founded { group, refusal: None }),
-        ("founded.refused", StrongMessage::Founded { group, refusal: Some("no room".into()) }),
+        ("founded", StrongMessage::CreateReply { group, refusal: None }),
+        ("founded.refused", StrongMessage::CreateReply { group, refusal: Some("no room".into()) }),
         (
             "invite",
             StrongMessage::Invite {
@@ -166,20 +166,20 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
             },
         ),
         ("drop", StrongMessage::Drop { group }),
-        ("answered", StrongMessage::Answered { id, result: Ok(answer) }),
-        ("elsewhere", StrongMessage::Elsewhere { id, leader: Some([1; 32]), missing: vec![[2; 32]] }),
+        ("answered", StrongMessage::Response { id, result: Ok(answer) }),
+        ("elsewhere", StrongMessage::Redirect { id, leader: Some([1; 32]), missing: vec![[2; 32]] }),
         ("manage.voters", StrongMessage::Manage { id, group, change: Manage::Voters(vec![record(1)]) }),
         ("manage.transfer", StrongMessage::Manage { id, group, change: Manage::Transfer([1; 32]) }),
-        ("managed", StrongMessage::Managed { id, result: Ok(()) }),
-        ("managed.refused", StrongMessage::Managed { id, result: Err(ChangeError::NoMajority) }),
-        ("describe", StrongMessage::Describe { id, group }),
-        ("described", StrongMessage::Described { id, status: status() }),
+        ("managed", StrongMessage::ManageReply { id, result: Ok(()) }),
+        ("managed.refused", StrongMessage::ManageReply { id, result: Err(ChangeError::NoMajority) }),
+        ("describe", StrongMessage::Status { id, group }),
+        ("described", StrongMessage::StatusReply { id, status: status() }),
         ("watch", StrongMessage::Watch { id, group, watch, updates: 64 }),
         ("more", StrongMessage::More { id, updates: 64 }),
         ("progress", StrongMessage::Progress { id }),
         ("unwatch", StrongMessage::Unwatch { id }),
-        ("check", StrongMessage::Check { id, heard: 301, updates: 64 }),
-        ("checked", StrongMessage::Checked { id, told: 301 }),
+        ("check", StrongMessage::Check { id, received: 301, updates: 64 }),
+        ("checked", StrongMessage::CheckReply { id, sent: 301 }),
     ];
     let read = Read::Range(Range::of(Keys::One(b"k".to_vec())));
     all.push(("probe", StrongMessage::Probe { id, group, read: Some(read) }));
@@ -191,20 +191,20 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
         result: Err(Refusal::Compacted { asked: 3, oldest: 5 }),
     };
     let probed =
-        |found| StrongMessage::Probed { id, probed: Some(Probed { member: 2, last: 70_001, found }) };
+        |found| StrongMessage::ProbeReply { id, probed: Some(Probed { member: 2, last: 70_001, found }) };
     all.extend([("probed", probed(Some(found))), ("probed.tail", probed(None))]);
-    all.push(("probed.no_member", StrongMessage::Probed { id, probed: None }));
-    let ask = |request| StrongMessage::Ask { id, group, request, options: options() };
+    all.push(("probed.no_member", StrongMessage::ProbeReply { id, probed: None }));
+    let ask = |request| StrongMessage::Request { id, group, request, options: options() };
     all.extend(requests().map(|(name, request)| (name, ask(request))));
-    let answered = |failure| StrongMessage::Answered { id, result: Err(failure) };
+    let answered = |failure| StrongMessage::Response { id, result: Err(failure) };
     all.extend(failures().into_iter().map(|(name, failure)| (name, answered(failure))));
     let update = |update| StrongMessage::Update { id, number: 7, update };
     all.extend(updates().into_iter().map(|(name, it)| (name, update(it))));
     all
 }
 
-fn hint() -> Hint {
-    Hint { group: GROUP, term: 300, members: vec![record(1), record(2)], voters: 3 }
+fn hint() -> GroupLocation {
+    GroupLocation { group: GROUP, term: 300, members: vec![record(1), record(2)], voters: 3 }
 }
 
 /// Every example by its name, as bytes.
@@ -225,7 +225,7 @@ fn messages_and_hints_are_as_they_were() {
         let (name, bytes) = line.split_once(' ').expect("a name and bytes");
         let bytes = unhex(bytes);
         if name == "hint" {
-            assert_eq!(Hint::decode(&bytes), Ok(hint()));
+            assert_eq!(GroupLocation::decode(&bytes), Ok(hint()));
         } else {
             let expected = examples.next().expect("an example for each line");
             let decoded = decode_frame(&Payload(bytes.into())).expect("decodes");
@@ -239,7 +239,7 @@ fn messages_and_hints_are_as_they_were() {
 fn pieces_and_hints_of_other_versions_are_refused() {
     for (name, bytes) in encoded() {
         let is_refused = |bytes: &[u8]| match name {
-            "hint" => Hint::decode(bytes).is_err(),
+            "hint" => GroupLocation::decode(bytes).is_err(),
             _ => decode_frame(&Payload(bytes.to_vec().into())).is_err(),
         };
         for end in 0..bytes.len() {
@@ -248,7 +248,7 @@ fn pieces_and_hints_of_other_versions_are_refused() {
     }
     let mut newer = hint().encode().to_vec();
     newer[0] += 1;
-    assert!(Hint::decode(&newer).is_err(), "a hint of a newer version");
+    assert!(GroupLocation::decode(&newer).is_err(), "a hint of a newer version");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn what_is_said_at_one_instant_shares_frames_of_bounded_size() {
     let frames = encode_frames(&all);
     assert_eq!(frames.len(), 1);
     assert_eq!(decode_frame(&frames[0]).map(|frame| frame.messages), Ok(all));
-    let large = StrongMessage::Answered { id: 1, result: Err(Failure::Storage("x".repeat(30 << 10))) };
+    let large = StrongMessage::Response { id: 1, result: Err(Failure::Storage("x".repeat(30 << 10))) };
     let many = [vec![large; 7], vec![StrongMessage::Progress { id: 2 }; 5000]].concat();
     let frames = encode_frames(&many);
     assert_eq!(frames.len(), 4, "three with large ones, of which the last has small ones too, and one more");

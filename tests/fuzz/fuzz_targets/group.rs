@@ -88,7 +88,7 @@ impl Choices<'_> {
             entries: (0..count).map(|_| self.entry()).collect(),
             snapshot: is_offered.then(|| {
                 let (index, term) = (self.number(), self.number());
-                let members = if self.byte() % 4 == 0 { self.members() } else { Members::founders(&nodes()) };
+                let members = if self.byte() % 4 == 0 { self.members() } else { Members::initial(&nodes()) };
                 Box::new(Offer { index, term, members })
             }),
         }
@@ -106,8 +106,8 @@ impl Choices<'_> {
             6 => GroupMessage::Belong { member: self.number() },
             7 => GroupMessage::AskIndex { name: self.number() },
             8 => GroupMessage::Index { name: self.number(), index: self.number() },
-            9 => GroupMessage::AskTail { name: self.number() },
-            10 => GroupMessage::Tail { name: self.number(), member: self.number(), index: self.number() },
+            9 => GroupMessage::AskLastIndex { name: self.number() },
+            10 => GroupMessage::LastIndex { name: self.number(), member: self.number(), index: self.number() },
             _ => GroupMessage::Raft(self.raft()),
         }
     }
@@ -132,7 +132,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let is_founder = choices.byte() % 4 != 0;
     let opened = if is_founder {
-        Group::found(MemoryEngine::new(), config, &nodes(), [7; 32], 0)
+        Group::create(MemoryEngine::new(), config, &nodes(), [7; 32], 0)
     } else {
         Group::join(MemoryEngine::new(), config, [7; 32], 0)
     };

@@ -1,9 +1,9 @@
-//! Any bytes as what a peer says about strong keyspaces, to a node that leads one, and as a hint where one is:
+//! Any bytes as a peer's frame about strong keyspaces, to a node that leads one, and as a published location:
 //! handled or dropped, never a panic. What decodes encodes to the same again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use starling_core::strong::{Effect, Hint, Strong, StrongMessage, decode_frame, encode_frames};
+use starling_core::strong::{Effect, GroupLocation, Strong, StrongMessage, decode_frame, encode_frames};
 use starling_kv::MemoryEngine;
 use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord, Role};
@@ -27,8 +27,8 @@ fn pass(strong: &mut Strong<MemoryEngine>, now_ms: u64) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(hint) = Hint::decode(bytes) {
-        assert_eq!(Hint::decode(&hint.encode()), Ok(hint));
+    if let Ok(hint) = GroupLocation::decode(bytes) {
+        assert_eq!(GroupLocation::decode(&hint.encode()), Ok(hint));
     }
     let frame = Payload(bytes.to_vec().into());
     let Ok(decoded) = decode_frame(&frame) else { return };
@@ -38,11 +38,11 @@ fuzz_target!(|bytes: &[u8]| {
 
     let engine = MemoryEngine::new();
     let mut strong = Strong::open(engine, record(1), None, [7; 32], 0).expect("a memory engine opens");
-    let founders = vec![record(1)];
-    let found = StrongMessage::Found { group: GROUP, keyspace: "orders".into(), founders, manual: false };
+    let members = vec![record(1)];
+    let create = StrongMessage::Create { group: GROUP, keyspace: "orders".into(), members, manual: false };
     let from = NodeId([2; 32]);
     strong.handle_connected(record(2));
-    for frame in encode_frames(&[found]) {
+    for frame in encode_frames(&[create]) {
         strong.handle_frame(0, from, &frame);
     }
     (1..=20).for_each(|turn| pass(&mut strong, turn * 100));

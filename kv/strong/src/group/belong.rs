@@ -19,7 +19,7 @@ const DOUBT_MS: u64 = 5_000;
 const LEAVE_MS: u64 = 300;
 
 /// What is known of it.
-pub struct Belonging {
+pub struct MembershipCheck {
     /// When this member last asked.
     asked_ms: u64,
     /// Who said that it is gone.
@@ -28,7 +28,7 @@ pub struct Belonging {
     change_write: Option<u64>,
 }
 
-impl Belonging {
+impl MembershipCheck {
     pub fn new(now_ms: u64) -> Self {
         Self { asked_ms: now_ms, said: BTreeSet::new(), change_write: None }
     }
@@ -43,7 +43,7 @@ impl<E: Engine> Group<E> {
 
     /// Asks these nodes whether this member still belongs to the group. To be used where the group is said
     /// to live somewhere else than this member knows.
-    pub fn ask_whether_member(&mut self, nodes: impl IntoIterator<Item = NodeKey>) {
+    pub fn check_membership(&mut self, nodes: impl IntoIterator<Item = NodeKey>) {
         let member = self.config.member;
         for to in nodes.into_iter().filter(|node| *node != self.config.node) {
             self.outputs.push_back(Output::Send { to, message: GroupMessage::Belong { member } });
@@ -59,7 +59,7 @@ impl<E: Engine> Group<E> {
         }
         self.belonging.asked_ms = now_ms;
         let nodes: Vec<_> = self.members.nodes.values().copied().collect();
-        self.ask_whether_member(nodes);
+        self.check_membership(nodes);
     }
 
     /// The members have changed: it is not said before it is durable.
@@ -102,7 +102,7 @@ impl<E: Engine> Group<E> {
             self.outputs.push_back(Output::Removed);
         } else {
             let said = self.belonging.said.clone();
-            self.ask_whether_member(voters.into_iter().filter(|voter| !said.contains(voter)));
+            self.check_membership(voters.into_iter().filter(|voter| !said.contains(voter)));
         }
     }
 }

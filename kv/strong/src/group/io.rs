@@ -14,19 +14,19 @@ use crate::members::{MemberId, NodeKey};
 /// Bytes of an entry on the wire beyond its contents, at most.
 const ENTRY_BYTES: usize = 24;
 
-/// What members say to each other.
+/// A message between members.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum GroupMessage {
     /// Raft itself.
     Raft(RaftMessage),
-    /// To somebody who says to be a member: you were, and are not any more.
+    /// Notifies a node that takes itself for a member that it was removed.
     Gone {
         /// Its place in the group.
         member: MemberId,
         /// The nodes of the voters now: it may forget the group when most of them say so.
         voters: Vec<NodeKey>,
     },
-    /// "Send me the chunk of this snapshot that begins here."
+    /// Asks for the chunk of a snapshot that begins at a cursor.
     Pull {
         /// The last entry that the snapshot contains.
         index: u64,
@@ -35,14 +35,14 @@ pub enum GroupMessage {
         /// How large it should be, about.
         bytes: u32,
     },
-    /// The chunk.
+    /// The chunk that [`GroupMessage::Pull`] asked for.
     Chunk {
         /// The last entry that the snapshot contains.
         index: u64,
         /// In the state machine's own format.
         bytes: Vec<u8>,
     },
-    /// There is no such snapshot any more.
+    /// The snapshot of a [`GroupMessage::Pull`] is not there any more.
     NoSnapshot {
         /// The last entry that it contained.
         index: u64,
@@ -54,30 +54,32 @@ pub enum GroupMessage {
         /// The hash.
         hash: [u8; 32],
     },
-    /// "Do I still belong to the group?" Answered only if not, by [`GroupMessage::Gone`].
+    /// Asks whether the sender is still a member. [`GroupMessage::Gone`] is the reply if it is not; else there is
+    /// none.
     Belong {
         /// Its place in the group.
         member: MemberId,
     },
-    /// "Once you know that you still lead: what is committed?" From a follower that has reads to serve.
+    /// Asks the leader for its commit index, once it has confirmed that it leads. From a follower that has reads
+    /// to serve.
     AskIndex {
         /// Its name for them.
         name: u64,
     },
-    /// The answer: reads may be served once this entry is applied.
+    /// The reply to [`GroupMessage::AskIndex`]: reads may be served once this entry is applied.
     Index {
         /// The follower's name for them.
         name: u64,
         /// The entry.
         index: u64,
     },
-    /// "How far does your log reach?" From a follower that has reads to serve.
-    AskTail {
+    /// Asks a voter for the last index of its log. From a follower that has reads to serve.
+    AskLastIndex {
         /// Its name for them.
         name: u64,
     },
-    /// The answer.
-    Tail {
+    /// The reply to [`GroupMessage::AskLastIndex`].
+    LastIndex {
         /// The follower's name for them.
         name: u64,
         /// Whose log.
@@ -100,8 +102,8 @@ impl GroupMessage {
             | Self::Hash { .. }
             | Self::AskIndex { .. }
             | Self::Index { .. }
-            | Self::AskTail { .. }
-            | Self::Tail { .. }
+            | Self::AskLastIndex { .. }
+            | Self::LastIndex { .. }
             | Self::Pull { .. }
             | Self::NoSnapshot { .. } => 0,
         }

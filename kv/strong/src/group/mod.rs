@@ -35,18 +35,18 @@ use rand_chacha::ChaCha12Rng;
 use starling_kv::Engine;
 
 use crate::api::Write;
-use crate::log::{FOUNDED_AT, Log};
+use crate::log::{CREATED_AT, Log};
 use crate::machine::{Command, Machine};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
-use belong::Belonging;
+use belong::MembershipCheck;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 use commits::Commits;
 use compare::Comparing;
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
-pub use quorum::{Found, Probed, Tails, is_probe};
+pub use quorum::{Found, LastIndexes, Probed, is_probe};
 use ready::Unsynced;
 use requests::Requests;
 use snapshot::{CURSOR_BYTES_MAX, Received, Receiving, Sending};
@@ -109,7 +109,7 @@ pub struct Group<E: Engine> {
     /// When the leader last proposed to revoke leases.
     revoked_ms: u64,
     /// Whether this member still belongs to the group.
-    belonging: Belonging,
+    belonging: MembershipCheck,
     /// Portions of work done.
     portions: u64,
     /// The comparison of the replicas' hashes.
@@ -119,16 +119,16 @@ pub struct Group<E: Engine> {
 }
 
 impl<E: Engine> Group<E> {
-    /// Founds a group, or this node's part of it: every founder does the same with the same `founders`.
-    /// Only for a group that this node has never heard of.
-    pub fn found(
+    /// Creates this node's replica of a new group: every initial member does the same with the same `members`.
+    /// Only for a group of which this node has no rows.
+    pub fn create(
         engine: E,
         config: GroupConfig,
-        founders: &[NodeKey],
+        members: &[NodeKey],
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Self, OpenError> {
-        let log = Log::create(engine.clone(), config.group, Members::founders(founders))?;
+        let log = Log::create(engine.clone(), config.group, Members::initial(members))?;
         Self::with_log(engine, config, log, seed, now_ms)
     }
 
@@ -170,9 +170,9 @@ impl<E: Engine> Group<E> {
         now_ms: u64,
     ) -> Result<Self, OpenError> {
         let mut machine = Machine::open(engine, config.group, config.machine)?;
-        if machine.applied() == 0 && log.base_index() == FOUNDED_AT {
-            // The entry that founders begin at says nothing.
-            machine.apply(now_ms, vec![(FOUNDED_AT, None)])?;
+        if machine.applied() == 0 && log.base_index() == CREATED_AT {
+            // The entry that initial members begin at is empty.
+            machine.apply(now_ms, vec![(CREATED_AT, None)])?;
         }
         let applied = machine.applied();
         let kept = log.base_index()..=log.last_index();
@@ -210,7 +210,7 @@ impl<E: Engine> Group<E> {
             opened_ms: now_ms,
             leads: false,
             revoked_ms: 0,
-            belonging: Belonging::new(now_ms),
+            belonging: MembershipCheck::new(now_ms),
             portions: 0,
             comparing: Comparing::since(applied),
             stopped: None,
@@ -420,8 +420,8 @@ impl<E: Engine> Group<E> {
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
             GroupMessage::AskIndex { name } => self.on_ask_index(now_ms, from, name),
             GroupMessage::Index { name, index } => self.on_index(from, name, index),
-            GroupMessage::AskTail { name } => self.on_ask_tail(from, name),
-            GroupMessage::Tail { name, member, index } => self.on_tail(from, name, member, index),
+            GroupMessage::AskLastIndex { name } => self.on_ask_last_index(from, name),
+            GroupMessage::LastIndex { name, member, index } => self.on_last_index(from, name, member, index),
             GroupMessage::Pull { index, cursor, bytes } => {
                 if cursor.len() <= CURSOR_BYTES_MAX && self.members.on(&from).is_some() {
                     self.on_pull(now_ms, from, index, &cursor, bytes);

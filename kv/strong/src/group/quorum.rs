@@ -23,7 +23,7 @@ use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
 /// How far the logs of members reach, as each has said since a read came.
 #[derive(Clone, Debug, Default)]
-pub struct Tails(BTreeMap<MemberId, u64>);
+pub struct LastIndexes(BTreeMap<MemberId, u64>);
 
 /// What a member tells somebody who reads for himself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -51,7 +51,7 @@ pub struct Found {
     pub result: Result<Answer, Refusal>,
 }
 
-impl Tails {
+impl LastIndexes {
     /// This member's log ends with entry `last`.
     pub fn note(&mut self, member: MemberId, last: u64) {
         self.0.insert(member, last);
@@ -115,35 +115,35 @@ impl<E: Engine> Group<E> {
     }
 
     /// Asks all other voters how far their logs reach, for the round of this name; how far this one's does.
-    pub(super) fn ask_tails(&mut self, name: u64) -> Tails {
-        let mut tails = Tails::default();
-        tails.note(self.config.member, self.raw.raft.raft_log.last_index());
+    pub(super) fn ask_last_indexes(&mut self, name: u64) -> LastIndexes {
+        let mut last_indexes = LastIndexes::default();
+        last_indexes.note(self.config.member, self.raw.raft.raft_log.last_index());
         let voters = self.members.voters.union(&self.members.outgoing);
         let nodes = voters.filter_map(|voter| self.members.nodes.get(voter));
         for to in nodes.filter(|node| **node != self.config.node) {
-            self.outputs.push_back(Output::Send { to: *to, message: GroupMessage::AskTail { name } });
+            self.outputs.push_back(Output::Send { to: *to, message: GroupMessage::AskLastIndex { name } });
         }
-        tails
+        last_indexes
     }
 
     /// A member has reads to serve.
-    pub(super) fn on_ask_tail(&mut self, from: NodeKey, name: u64) {
+    pub(super) fn on_ask_last_index(&mut self, from: NodeKey, name: u64) {
         let (member, index) = (self.config.member, self.raw.raft.raft_log.last_index());
-        let message = GroupMessage::Tail { name, member, index };
+        let message = GroupMessage::LastIndex { name, member, index };
         self.outputs.push_back(Output::Send { to: from, message });
     }
 
     /// A member has said how far its log reaches.
-    pub(super) fn on_tail(&mut self, from: NodeKey, name: u64, member: MemberId, index: u64) {
+    pub(super) fn on_last_index(&mut self, from: NodeKey, name: u64, member: MemberId, index: u64) {
         if self.members.nodes.get(&member) == Some(&from) {
-            self.requests.note_tail(name, member, index);
+            self.requests.note_last_index(name, member, index);
         }
     }
 
     /// Rounds that most logs have confirmed by now: what they reach is applied.
-    pub(super) fn confirm_by_tails(&mut self) {
+    pub(super) fn confirm_by_last_indexes(&mut self) {
         let applied = self.machine.applied();
         let members = &self.members;
-        self.requests.confirm_if(applied, |tails| tails.are_in(members, applied));
+        self.requests.confirm_if(applied, |last_indexes| last_indexes.are_in(members, applied));
     }
 }

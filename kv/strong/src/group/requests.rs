@@ -10,7 +10,7 @@ use raft::{ReadState, StateRole};
 use starling_kv::Engine;
 
 use super::timing::TICK_MS;
-use super::{ChangeError, Group, GroupMessage, Input, Output, Stop, Tails, Token};
+use super::{ChangeError, Group, GroupMessage, Input, LastIndexes, Output, Stop, Token};
 use crate::api::{Answer, Body, Failure, LeaseId, Options, Read, Refusal, Request, Write};
 use crate::machine::Command;
 use crate::members::{MemberId, NodeKey};
@@ -69,7 +69,7 @@ struct Round {
     /// Followers that asked, and how they name the last of their rounds that it is for.
     followers: BTreeMap<NodeKey, u64>,
     /// Of a follower's that is confirmed by how far logs reach.
-    tails: Option<Tails>,
+    last_indexes: Option<LastIndexes>,
 }
 
 /// Everybody who waits.
@@ -125,16 +125,16 @@ impl Requests {
     }
 
     /// A member's log ends with entry `index`, it said to the round of this name.
-    pub fn note_tail(&mut self, name: u64, member: MemberId, index: u64) {
+    pub fn note_last_index(&mut self, name: u64, member: MemberId, index: u64) {
         let round = self.rounds.iter_mut().find(|round| round.name == name);
-        if let Some(tails) = round.and_then(|round| round.tails.as_mut()) {
-            tails.note(member, index);
+        if let Some(last_indexes) = round.and_then(|round| round.last_indexes.as_mut()) {
+            last_indexes.note(member, index);
         }
     }
 
     /// Rounds that are confirmed now may be served from the state after this entry.
-    pub fn confirm_if(&mut self, applied: u64, are_confirmed: impl Fn(&Tails) -> bool) {
-        let is_confirmed = |round: &Round| round.tails.as_ref().is_some_and(&are_confirmed);
+    pub fn confirm_if(&mut self, applied: u64, are_confirmed: impl Fn(&LastIndexes) -> bool) {
+        let is_confirmed = |round: &Round| round.last_indexes.as_ref().is_some_and(&are_confirmed);
         if let Some(last) = self.rounds.iter().rposition(is_confirmed) {
             let batch = self.rounds.drain(..=last).flat_map(|round| round.batch).collect();
             self.ready.push_back((applied, batch));
@@ -344,13 +344,13 @@ impl<E: Engine> Group<E> {
         let name = requests.next_round;
         let (batch, followers) =
             (std::mem::take(&mut requests.reads), std::mem::take(&mut requests.followers));
-        let mut round = Round { name, began_ms: now_ms, batch, followers, tails: None };
+        let mut round = Round { name, began_ms: now_ms, batch, followers, last_indexes: None };
         // Where writes are under way, logs reach further than what is committed.
         let is_quiet = self.raw.raft.raft_log.last_index() == self.machine.applied();
         if leads {
             self.raw.read_index(name.to_be_bytes().to_vec());
         } else if is_quiet {
-            round.tails = Some(self.ask_tails(name));
+            round.last_indexes = Some(self.ask_last_indexes(name));
         } else if let Some(to) = self.leader() {
             self.outputs.push_back(Output::Send { to, message: GroupMessage::AskIndex { name } });
         }
@@ -399,7 +399,7 @@ impl<E: Engine> Group<E> {
 
     /// Answers the reads whose entry is applied; whether transactions among them have to be carried out.
     pub(super) fn serve_reads(&mut self, now_ms: u64) -> bool {
-        self.confirm_by_tails();
+        self.confirm_by_last_indexes();
         let applied = self.raw.raft.raft_log.applied;
         let before = self.requests.queue.len();
         for (index, batch) in std::mem::take(&mut self.requests.ready) {

@@ -29,7 +29,7 @@ use crate::limits::INDEX_MAX;
 use crate::members::{MemberId, Members, NodeKey};
 
 /// Where the log of a new group begins: Raft wants something before the first entry.
-pub const FOUNDED_AT: u64 = 1;
+pub const CREATED_AT: u64 = 1;
 /// By so many elections a forced group is ahead of what it came from.
 const FORCED_TERMS: u64 = 1_000_000;
 /// Runs of entries removed in one write. A guess: a few milliseconds of work.
@@ -115,8 +115,8 @@ impl<E: Engine> Log<E> {
     /// makes the same one. An existing log of the group is replaced: only to be called for a group that
     /// this node has never heard of.
     pub fn create(engine: E, group: [u8; 16], members: Members) -> Result<Self, Error> {
-        let base = Base { index: FOUNDED_AT, term: 1, members, members_at: FOUNDED_AT };
-        let tail = Tail { term: 1, vote: 0, last_index: FOUNDED_AT, last_term: 1 };
+        let base = Base { index: CREATED_AT, term: 1, members, members_at: CREATED_AT };
+        let tail = Tail { term: 1, vote: 0, last_index: CREATED_AT, last_term: 1 };
         Self::begin(engine, group, base, tail)
     }
 

@@ -6,7 +6,7 @@ use super::*;
 const GROUP: [u8; 16] = [7; 16];
 
 fn members() -> Members {
-    Members::founders(&[[1; 32], [2; 32], [3; 32]])
+    Members::initial(&[[1; 32], [2; 32], [3; 32]])
 }
 
 fn entry(index: u64, term: u64) -> Entry {

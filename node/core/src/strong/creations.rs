@@ -10,7 +10,7 @@ use starling_strong::members::NodeKey;
 use super::context::{Context, Timer};
 use super::directory::Directory;
 use super::input::StrongOutput;
-use super::message::{Hint, StrongMessage};
+use super::message::{GroupLocation, StrongMessage};
 use super::{KEYSPACE_BYTES_MAX, placement};
 use crate::Token;
 
@@ -19,19 +19,19 @@ const REPLY_MS: u64 = 10_000;
 /// Most keyspaces that are being created at a time.
 const CREATIONS_MAX: usize = 64;
 
-/// Why a keyspace was not made. Nothing is left of it.
+/// Why a keyspace was not created. Nothing is left of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// 1 to 64 characters.
     #[error("a keyspace's name has 1 to {KEYSPACE_BYTES_MAX} characters of a-z 0-9 _ . -")]
     Name,
-    /// There is one of this name.
+    /// A keyspace has this name.
     #[error("there is a strong keyspace {0:?}")]
     Exists(String),
     /// 1, 3, 5 or 7.
     #[error("a keyspace has 1, 3, 5 or {VOTERS_MAX} voters")]
     Voters,
-    /// Not so many nodes are known.
+    /// Too few nodes are known.
     #[error("{wanted} voters are wanted, and {known} nodes are known here")]
     TooFewNodes {
         /// Voters that were asked for.
@@ -39,16 +39,16 @@ pub enum CreateError {
         /// Nodes to choose from.
         known: usize,
     },
-    /// A node did not answer, or refused.
+    /// A node refused, or did not reply.
     #[error("{node} does not take part: {reason}")]
     Refused {
         /// Its name.
         node: String,
-        /// What it said.
+        /// Its reason.
         reason: String,
     },
-    /// Too many are being made.
-    #[error("too many keyspaces are being made: try again")]
+    /// Too many keyspaces are being created.
+    #[error("too many keyspaces are being created: try again")]
     Busy,
 }
 
@@ -64,7 +64,7 @@ struct Creation {
 pub struct Created {
     pub token: Token,
     pub keyspace: String,
-    pub location: Hint,
+    pub location: GroupLocation,
 }
 
 /// Keyspaces that are being created, by their groups.
@@ -110,8 +110,9 @@ impl Creations {
         let group = cx.fresh_group();
         cx.set_timer(Timer::Creation(group), REPLY_MS);
         for member in &members {
-            let (keyspace, founders) = (keyspace.clone(), members.clone());
-            cx.send(&member.id.0, StrongMessage::Found { group, keyspace, founders, manual });
+            let message =
+                StrongMessage::Create { group, keyspace: keyspace.clone(), members: members.clone(), manual };
+            cx.send(&member.id.0, message);
         }
         let awaiting = members.iter().map(|record| record.id.0).collect();
         self.pending.insert(group, Creation { token, keyspace, members, awaiting });
@@ -138,7 +139,7 @@ impl Creations {
         cx.timers.cancel(&Timer::Creation(group));
         let Creation { token, keyspace, members, .. } = self.pending.remove(&group)?;
         let voters = members.len() as u8;
-        Some(Created { token, keyspace, location: Hint { group, term: 0, members, voters } })
+        Some(Created { token, keyspace, location: GroupLocation { group, term: 0, members, voters } })
     }
 
     /// Gives up: a member did not reply in time.

@@ -1,6 +1,6 @@
 //! What this node has learned about others: where the groups of keyspaces are, and the addresses of nodes.
 //!
-//! Both are caches. Locations come from what leaders publish in [`super::HINTS`], so an entry may be stale: a
+//! Both are caches. Locations come from what leaders publish in [`super::LOCATIONS`], so an entry may be stale: a
 //! request that follows it is redirected. Nothing here says who is a member of a group; only its log does.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use starling_proto::{NodeId, NodeRecord};
 use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
-use super::message::Hint;
+use super::message::GroupLocation;
 
 /// Most keyspaces whose location is cached; the first in order gives way. A guess.
 const LOCATIONS_MAX: usize = 4096;
@@ -19,7 +19,7 @@ const RECORDS_MAX: usize = 1024;
 /// See the module.
 pub struct Directory {
     me: NodeRecord,
-    locations: BTreeMap<String, Hint>,
+    locations: BTreeMap<String, GroupLocation>,
     /// Names under which several groups were created, on two sides of a partition.
     ambiguous: BTreeSet<String>,
     records: BTreeMap<NodeKey, NodeRecord>,
@@ -32,7 +32,7 @@ impl Directory {
     }
 
     /// Where a keyspace's group is.
-    pub fn location(&self, keyspace: &str) -> Option<&Hint> {
+    pub fn location(&self, keyspace: &str) -> Option<&GroupLocation> {
         self.locations.get(keyspace)
     }
 
@@ -43,14 +43,14 @@ impl Directory {
 
     /// Notes which groups are published under a name, and returns the newest location. Without any the
     /// keyspace was dropped; if this node has a replica, the other members say so.
-    pub fn published(&mut self, keyspace: &str, hints: Vec<Hint>) -> Option<Hint> {
-        let groups: BTreeSet<GroupId> = hints.iter().map(|hint| hint.group).collect();
+    pub fn published(&mut self, keyspace: &str, locations: Vec<GroupLocation>) -> Option<GroupLocation> {
+        let groups: BTreeSet<GroupId> = locations.iter().map(|location| location.group).collect();
         if groups.len() > 1 {
             self.ambiguous.insert(keyspace.into());
         } else {
             self.ambiguous.remove(keyspace);
         }
-        let newest = hints.into_iter().max_by_key(|hint| hint.term);
+        let newest = locations.into_iter().max_by_key(|location| location.term);
         if newest.is_none() {
             self.forget(keyspace);
         }
@@ -58,21 +58,27 @@ impl Directory {
     }
 
     /// Whether a location is of another group, or of a later term, than the one that is cached.
-    pub fn is_news(&self, keyspace: &str, hint: &Hint) -> bool {
-        self.location(keyspace).is_none_or(|known| known.group != hint.group || known.term < hint.term)
+    pub fn is_news(&self, keyspace: &str, location: &GroupLocation) -> bool {
+        self.location(keyspace)
+            .is_none_or(|known| known.group != location.group || known.term < location.term)
     }
 
     /// Caches a location and its members' records, unless a later one of the group is known.
-    pub fn remember(&mut self, keyspace: &str, hint: Hint, needed: impl Fn() -> BTreeSet<NodeKey>) {
+    pub fn remember(
+        &mut self,
+        keyspace: &str,
+        location: GroupLocation,
+        needed: impl Fn() -> BTreeSet<NodeKey>,
+    ) {
         let known = self.location(keyspace);
-        if known.is_some_and(|known| known.group == hint.group && known.term > hint.term) {
+        if known.is_some_and(|known| known.group == location.group && known.term > location.term) {
             return;
         }
         if self.locations.len() >= LOCATIONS_MAX && known.is_none() {
             self.locations.pop_first();
         }
-        self.learn_all(&hint.members, needed);
-        self.locations.insert(keyspace.into(), hint);
+        self.learn_all(&location.members, needed);
+        self.locations.insert(keyspace.into(), location);
     }
 
     /// Removes the location of a keyspace.
@@ -82,7 +88,7 @@ impl Directory {
 
     /// Removes the locations of a group.
     pub fn forget_group(&mut self, group: &GroupId) {
-        self.locations.retain(|_, hint| hint.group != *group);
+        self.locations.retain(|_, location| location.group != *group);
     }
 
     /// Keeps a node's record if it is newer. `needed` are the nodes that share a group with this one: their
@@ -116,7 +122,7 @@ impl Directory {
         if *node == self.me.id.0 {
             return Some(&self.me);
         }
-        let located = || self.locations.values().flat_map(|hint| &hint.members);
+        let located = || self.locations.values().flat_map(|location| &location.members);
         self.records.get(node).or_else(|| located().find(|record| record.id.0 == *node))
     }
 
@@ -138,21 +144,21 @@ mod tests {
         NodeRecord { name: format!("n{n}"), ..NodeRecord::new(NodeId(id), 1, Role::Replica) }
     }
 
-    fn hint(group: u8, term: u64) -> Hint {
-        Hint { group: [group; 16], term, members: vec![record(1)], voters: 1 }
+    fn location(group: u8, term: u64) -> GroupLocation {
+        GroupLocation { group: [group; 16], term, members: vec![record(1)], voters: 1 }
     }
 
     #[test]
     fn the_latest_term_of_a_group_is_kept() {
         let mut directory = Directory::new(record(0));
-        directory.remember("k", hint(1, 5), BTreeSet::new);
-        directory.remember("k", hint(1, 4), BTreeSet::new);
-        assert_eq!(directory.location("k").map(|hint| hint.term), Some(5));
-        assert!(!directory.is_news("k", &hint(1, 5)) && directory.is_news("k", &hint(1, 6)));
+        directory.remember("k", location(1, 5), BTreeSet::new);
+        directory.remember("k", location(1, 4), BTreeSet::new);
+        assert_eq!(directory.location("k").map(|location| location.term), Some(5));
+        assert!(!directory.is_news("k", &location(1, 5)) && directory.is_news("k", &location(1, 6)));
         // Another group was created under the name; its terms count from the beginning.
-        assert!(directory.is_news("k", &hint(2, 1)));
-        directory.remember("k", hint(2, 1), BTreeSet::new);
-        assert_eq!(directory.location("k").map(|hint| hint.group), Some([2; 16]));
+        assert!(directory.is_news("k", &location(2, 1)));
+        directory.remember("k", location(2, 1), BTreeSet::new);
+        assert_eq!(directory.location("k").map(|location| location.group), Some([2; 16]));
         directory.forget_group(&[2; 16]);
         assert_eq!(directory.location("k"), None);
     }
@@ -160,10 +166,10 @@ mod tests {
     #[test]
     fn a_name_is_ambiguous_while_two_groups_are_published() {
         let mut directory = Directory::new(record(0));
-        let newest = directory.published("k", vec![hint(1, 5), hint(2, 7)]);
-        assert_eq!(newest.map(|hint| hint.group), Some([2; 16]));
+        let newest = directory.published("k", vec![location(1, 5), location(2, 7)]);
+        assert_eq!(newest.map(|location| location.group), Some([2; 16]));
         assert!(directory.is_ambiguous("k"));
-        assert!(directory.published("k", vec![hint(1, 5)]).is_some());
+        assert!(directory.published("k", vec![location(1, 5)]).is_some());
         assert!(!directory.is_ambiguous("k"));
     }
 

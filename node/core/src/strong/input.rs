@@ -6,7 +6,7 @@ use starling_proto::{NodeId, NodeRecord};
 use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
 use starling_strong::group::{ChangeError, GroupId, Notice};
 
-use super::{CreateError, Hint};
+use super::{CreateError, GroupLocation};
 use crate::Token;
 
 /// A client's request to a strong keyspace, or about one. The outcome carries the same token.
@@ -130,7 +130,7 @@ pub enum StrongOutput {
         /// Of the request.
         token: Token,
         /// The location of the new group, or why there is none.
-        result: Result<Hint, CreateError>,
+        result: Result<GroupLocation, CreateError>,
     },
     /// The outcome of a [`StrongInput::Status`].
     Status {
@@ -152,19 +152,19 @@ pub enum StrongOutput {
 /// Why the members of a keyspace were not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManageError {
-    /// The group refused.
+    /// The group refused the change.
     #[error(transparent)]
     Refused(#[from] ChangeError),
-    /// Nobody has heard of it.
+    /// No keyspace of this name is known.
     #[error("there is no strong keyspace {0:?}")]
     NoSuchKeyspace(String),
-    /// Only a node that has a replica can do that.
+    /// The node that is asked must have a replica, and has none.
     #[error("this node has no replica of {0:?}")]
     NoReplica(String),
-    /// Its replica does not open.
+    /// The replica does not open.
     #[error("the replica here does not open: {0}")]
     NotOpened(String),
-    /// It may have happened all the same.
+    /// The outcome is not known: the change may have been made.
     #[error("{0}; look at its members before trying again")]
     Failed(Failure),
 }
@@ -203,18 +203,18 @@ pub enum CoreCall {
         /// The group.
         group: GroupId,
     },
-    /// Read what [`super::HINTS`] holds of a keyspace, and call [`super::Strong::handle_hints`] with it.
+    /// Read what [`super::LOCATIONS`] holds of a keyspace, and call [`super::Strong::handle_locations`] with it.
     Lookup {
         /// Its name.
         keyspace: String,
     },
-    /// Write the location of a group to [`super::HINTS`].
+    /// Write the location of a group to [`super::LOCATIONS`].
     Publish {
         /// The keyspace's name.
         keyspace: String,
         /// The group.
         group: GroupId,
         /// Where it is; `None`: remove the entry.
-        hint: Option<Hint>,
+        location: Option<GroupLocation>,
     },
 }

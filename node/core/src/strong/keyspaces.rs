@@ -50,13 +50,13 @@ impl<E: Engine> Strong<E> {
         if refusal.is_none() {
             self.directory.learn_all(members, || self.replicas.nodes());
         }
-        self.cx.send(&from, StrongMessage::Founded { group, refusal });
+        self.cx.send(&from, StrongMessage::CreateReply { group, refusal });
     }
 
     pub(super) fn on_created(&mut self, Created { token, keyspace, location }: Created) {
         self.directory.remember(&keyspace, location.clone(), || self.replicas.nodes());
-        let (group, hint) = (location.group, Some(location.clone()));
-        self.cx.call(CoreCall::Publish { keyspace, group, hint });
+        let (group, published) = (location.group, Some(location.clone()));
+        self.cx.call(CoreCall::Publish { keyspace, group, location: published });
         self.cx.reply(StrongOutput::Created { token, result: Ok(location) });
     }
 
@@ -84,7 +84,7 @@ impl<E: Engine> Strong<E> {
         }
         self.directory.forget(keyspace);
         self.replicas.unpublish(&group);
-        self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, hint: None });
+        self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, location: None });
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl<E: Engine> Strong<E> {
     /// have received that yet, and it would come back.
     pub(super) fn on_drop(&mut self, group: GroupId) {
         if let Some(keyspace) = self.replicas.unpublish(&group) {
-            self.cx.call(CoreCall::Publish { keyspace, group, hint: None });
+            self.cx.call(CoreCall::Publish { keyspace, group, location: None });
         }
         self.replicas.note_dropped(&mut self.cx, group);
         self.directory.forget_group(&group);
@@ -132,7 +132,7 @@ impl<E: Engine> Strong<E> {
     pub(super) fn publish(&mut self, group: GroupId) {
         if let Some((keyspace, location)) = self.replicas.publish(group, &self.directory) {
             self.directory.remember(&keyspace, location.clone(), || self.replicas.nodes());
-            self.cx.call(CoreCall::Publish { keyspace, group, hint: Some(location) });
+            self.cx.call(CoreCall::Publish { keyspace, group, location: Some(location) });
         }
     }
 }

@@ -20,8 +20,8 @@ use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
 use starling_strong::members::{MemberId, NodeKey, is_member_id};
 
-/// First byte of every hint.
-const HINT_FORMAT: u8 = 1;
+/// First byte of every location.
+const LOCATION_FORMAT: u8 = 1;
 /// Version of the fields of every kind.
 const VERSION: u8 = 1;
 /// Kinds of messages that this node knows.
@@ -44,65 +44,67 @@ const RECORDS_MAX: usize = starling_strong::members::MEMBERS_MAX;
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Nesting")]
 pub enum StrongMessage {
-    /// Members of groups to each other.
+    /// Messages between members of groups.
     Groups(Vec<(GroupId, GroupMessage)>),
-    /// "Found this group with us", to every founder.
-    Found { group: GroupId, keyspace: String, founders: Vec<NodeRecord>, manual: bool },
-    /// The answer: why not, if not.
-    Founded { group: GroupId, refusal: Option<String> },
-    /// "You are a member of this group now."
+    /// Asks an initial member of a group to create its replica.
+    Create { group: GroupId, keyspace: String, members: Vec<NodeRecord>, manual: bool },
+    /// The outcome of [`StrongMessage::Create`]: why the replica was not created, if it was not.
+    CreateReply { group: GroupId, refusal: Option<String> },
+    /// Asks a node that was added to a group to create its replica.
     Invite { group: GroupId, keyspace: String, member: MemberId, members: Vec<NodeRecord>, manual: bool },
-    /// "Forget this group": its keyspace was dropped, or never came to be.
+    /// Asks a member to remove its replica: the keyspace was dropped, or its creation failed.
     Drop { group: GroupId },
     /// A client's request, to a member.
-    Ask { id: u64, group: GroupId, request: Request, options: Options },
-    /// What came of it.
-    Answered { id: u64, result: Result<Answer, Failure> },
-    /// Nothing was changed. `leader`: ask there. `missing`: voters that the member has no word from.
-    Elsewhere { id: u64, leader: Option<NodeKey>, missing: Vec<NodeKey> },
-    /// Changes the voters, or who leads.
+    Request { id: u64, group: GroupId, request: Request, options: Options },
+    /// The outcome of [`StrongMessage::Request`].
+    Response { id: u64, result: Result<Answer, Failure> },
+    /// The receiver of a request does not lead, and changed nothing. `leader`: the node that does. `missing`:
+    /// voters that the sender has no connection to.
+    Redirect { id: u64, leader: Option<NodeKey>, missing: Vec<NodeKey> },
+    /// Changes the voters or the leader.
     Manage { id: u64, group: GroupId, change: Manage },
-    /// What came of it.
-    Managed { id: u64, result: Result<(), ChangeError> },
-    /// "How does this group stand?"
-    Describe { id: u64, group: GroupId },
-    /// As the member that was asked sees it.
-    Described { id: u64, status: Status },
-    /// Watches; so many updates may come before more are asked for.
+    /// The outcome of [`StrongMessage::Manage`].
+    ManageReply { id: u64, result: Result<(), ChangeError> },
+    /// Asks a member for the status of its group.
+    Status { id: u64, group: GroupId },
+    /// The status, as the sender sees it.
+    StatusReply { id: u64, status: Status },
+    /// Asks a member to serve a watch, with at most this many updates before [`StrongMessage::More`].
     Watch { id: u64, group: GroupId, watch: Watch, updates: u32 },
-    /// So many more may come.
+    /// Lets more updates of a watch come.
     More { id: u64, updates: u32 },
-    /// "Say how far this watch has come."
+    /// Asks for the revision that a watch has reached.
     Progress { id: u64 },
-    /// One update of a watch, and how many came before it: what is shed on the way is noticed.
+    /// One update of a watch, and the number of those before it: the receiver notices a lost one.
     Update { id: u64, number: u64, update: WatchUpdate },
-    /// The watch has ended.
+    /// Ends a watch.
     Unwatch { id: u64 },
-    /// A watch that was told nothing for a while: so many updates have come, and so many more may.
-    Check { id: u64, heard: u64, updates: u32 },
-    /// So many updates were sent, all of them before this.
-    Checked { id: u64, told: u64 },
-    /// "How far does your log reach?", and of the leader: "what do you find?"
+    /// From the receiver of a watch that got no update for a while: how many it has received, and how many more
+    /// may come.
+    Check { id: u64, received: u64, updates: u32 },
+    /// The number of updates that were sent, all of them before this message.
+    CheckReply { id: u64, sent: u64 },
+    /// Asks a member for the last index of its log, and the leader for what it reads.
     Probe { id: u64, group: GroupId, read: Option<Read> },
-    /// The answer; `None`: ask as ever.
-    Probed { id: u64, probed: Option<Probed> },
+    /// The reply to [`StrongMessage::Probe`]; `None`: the read has to go to the leader.
+    ProbeReply { id: u64, probed: Option<Probed> },
 }
 
-/// A change of who belongs to a group.
+/// A change of a group's voters or leader.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Manage {
-    /// These become the voters.
+    /// The nodes of the new voters.
     Voters(Vec<NodeRecord>),
-    /// This one leads.
+    /// The node that is to lead.
     Transfer(NodeKey),
 }
 
-/// Where a group lives, as its leader says it in the reserved eventual keyspace.
+/// The location of a group, as its leader publishes it in the reserved eventual keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Hint {
+pub struct GroupLocation {
     /// The group.
     pub group: GroupId,
-    /// The term in which this was true: of two hints the later one counts.
+    /// The term in which this was true: of two locations of a group the later one counts.
     pub term: u64,
     /// The members' nodes, the leader first.
     pub members: Vec<NodeRecord>,
@@ -114,13 +116,13 @@ impl StrongMessage {
     fn is_bounded(&self) -> bool {
         match self {
             Self::Groups(bundle) => bundle.len() <= BUNDLE_MAX,
-            Self::Found { founders: records, keyspace, .. } => are_bounded_in(records, keyspace),
+            Self::Create { members: records, keyspace, .. } => are_bounded_in(records, keyspace),
             Self::Invite { members: records, keyspace, member, .. } => {
                 are_bounded_in(records, keyspace) && is_member_id(*member)
             }
             Self::Manage { change: Manage::Voters(records), .. } => are_bounded(records),
-            Self::Elsewhere { missing, .. } => missing.len() <= RECORDS_MAX,
-            Self::Probed { probed: Some(Probed { found: Some(found), .. }), .. } => found.is_bounded(),
+            Self::Redirect { missing, .. } => missing.len() <= RECORDS_MAX,
+            Self::ProbeReply { probed: Some(Probed { found: Some(found), .. }), .. } => found.is_bounded(),
             _ => true,
         }
     }
@@ -175,7 +177,7 @@ pub struct StrongFrame {
     pub skipped: u64,
 }
 
-/// What a peer sent: at least one message, or all of it is malformed.
+/// The messages of a peer's frame: at least one, or the whole frame is malformed.
 pub fn decode_frame(frame: &Payload) -> Result<StrongFrame, Malformed> {
     let malformed = Malformed { what: "message about strong keyspaces" };
     let mut decoded = StrongFrame::default();
@@ -229,26 +231,30 @@ fn are_bounded_in(records: &[NodeRecord], keyspace: &str) -> bool {
     are_bounded(records) && keyspace.len() <= super::KEYSPACE_BYTES_MAX
 }
 
-impl Hint {
-    /// Who led then.
+impl GroupLocation {
+    /// The node that led in that term.
     pub fn leader(&self) -> Option<NodeKey> {
         self.members.first().map(|record| record.id.0)
     }
 
-    /// For the reserved keyspace.
+    /// The value of the group's field in the reserved keyspace.
     pub fn encode(&self) -> Bytes {
-        let mut bytes = vec![HINT_FORMAT];
+        let mut bytes = vec![LOCATION_FORMAT];
         codec::encode_into(self, &mut bytes);
         bytes.into()
     }
 
-    /// What was found there.
+    /// Parses such a value.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let hint: Self = match bytes.split_first() {
-            Some((&HINT_FORMAT, rest)) => codec::decode(rest, "hint")?,
-            _ => return Err(Malformed { what: "hint" }),
+        let location: Self = match bytes.split_first() {
+            Some((&LOCATION_FORMAT, rest)) => codec::decode(rest, "location")?,
+            _ => return Err(Malformed { what: "location" }),
         };
-        if are_bounded(&hint.members) { Ok(hint) } else { Err(Malformed { what: "hint out of bounds" }) }
+        if are_bounded(&location.members) {
+            Ok(location)
+        } else {
+            Err(Malformed { what: "location out of bounds" })
+        }
     }
 }
 
@@ -257,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invitation_to_a_place_that_nobody_can_have_is_malformed() {
+    fn an_invitation_with_an_impossible_member_id_is_malformed() {
         let decoded = |member| {
             let (group, keyspace) = ([7; 16], "k".to_owned());
             let invite =
@@ -273,7 +279,7 @@ mod tests {
     fn messages_of_a_later_version_are_skipped_and_their_neighbours_are_read() {
         let drop = StrongMessage::Drop { group: [7; 16] };
         let known = &encode_frames(std::slice::from_ref(&drop))[0].0[..];
-        let last = StrongMessage::Probed { id: 1, probed: None };
+        let last = StrongMessage::ProbeReply { id: 1, probed: None };
         assert_eq!(encode_frames(&[last])[0].0[2], KINDS - 1, "the kind of the last variant");
         let unknown_kind = &[3, VERSION, KINDS, 9][..];
         let unknown_version = &[4, VERSION + 1, 4, 9, 9][..];

@@ -2,7 +2,7 @@
 //!
 //! A strong keyspace is a Raft group. Any node serves any client: a request goes to the group's leader, at
 //! once where that is this node, otherwise over the link to the leader, found through the location that
-//! leaders write into a reserved eventual keyspace ([`HINTS`]). A stale location costs a redirection.
+//! leaders write into a reserved eventual keyspace ([`LOCATIONS`]). A stale location costs a redirection.
 //!
 //! [`Strong`] is composed of parts. Each owns its state, and changes no other part's:
 //!
@@ -60,7 +60,7 @@ pub use creations::CreateError;
 use creations::Creations;
 use directory::Directory;
 pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput};
-pub use message::{Hint, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
+pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 use replicas::Replicas;
 use requests::Requests;
 use serving::Serving;
@@ -68,9 +68,9 @@ use syncs::Syncs;
 use watches::client::ClientWatches;
 use watches::served::ServedWatches;
 
-/// The eventual keyspace where leaders publish where their groups are: keyspace -> map of groups -> [`Hint`].
+/// The eventual keyspace where leaders publish where their groups are: keyspace -> map of groups -> [`GroupLocation`].
 /// The map of a keyspace that was created once has one field.
-pub const HINTS: &str = ".strong";
+pub const LOCATIONS: &str = ".strong";
 /// Longest name of a keyspace, bytes: as of eventual ones.
 pub const KEYSPACE_BYTES_MAX: usize = 64;
 /// How long a voter is silent before it is replaced automatically, milliseconds, unless the node is configured
@@ -216,10 +216,10 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Handles what [`HINTS`] holds of a keyspace. Several groups: it was created more than once.
-    pub fn handle_hints(&mut self, now_ms: u64, keyspace: &str, hints: Vec<Hint>) {
+    /// Handles what [`LOCATIONS`] holds of a keyspace. Several groups: it was created more than once.
+    pub fn handle_locations(&mut self, now_ms: u64, keyspace: &str, locations: Vec<GroupLocation>) {
         self.cx.now_ms = now_ms;
-        let Some(location) = self.directory.published(keyspace, hints) else { return };
+        let Some(location) = self.directory.published(keyspace, locations) else { return };
         self.replicas.check_membership(&location);
         let leader = location.leader().filter(|_| self.directory.is_news(keyspace, &location));
         self.directory.remember(keyspace, location, || self.replicas.nodes());
@@ -355,10 +355,10 @@ impl<E: Engine> Strong<E> {
     fn on_message(&mut self, from: NodeKey, message: StrongMessage) {
         match message {
             StrongMessage::Groups(bundle) => self.on_groups(from, bundle),
-            StrongMessage::Found { group, keyspace, founders, manual } => {
-                self.on_create(from, group, &keyspace, &founders, manual);
+            StrongMessage::Create { group, keyspace, members, manual } => {
+                self.on_create(from, group, &keyspace, &members, manual);
             }
-            StrongMessage::Founded { group, refusal } => {
+            StrongMessage::CreateReply { group, refusal } => {
                 let created = self.creations.on_reply(&mut self.cx, &self.directory, from, group, refusal);
                 if let Some(created) = created {
                     self.on_created(created);
@@ -369,32 +369,34 @@ impl<E: Engine> Strong<E> {
                 self.on_invite(invited, &members);
             }
             StrongMessage::Drop { group } => self.on_drop(group),
-            StrongMessage::Ask { id, group, request, options } => {
+            StrongMessage::Request { id, group, request, options } => {
                 self.serving().on_ask(from, id, group, request, options);
             }
-            StrongMessage::Answered { id, result } => self.requests().finish(id, result),
-            StrongMessage::Elsewhere { id, leader, missing } => {
+            StrongMessage::Response { id, result } => self.requests().finish(id, result),
+            StrongMessage::Redirect { id, leader, missing } => {
                 self.requests().on_redirect(id, leader, &missing);
             }
             StrongMessage::Manage { id, group, change } => self.serving().on_manage(from, id, group, change),
-            StrongMessage::Managed { id, result } => self.requests().on_managed(id, result),
-            StrongMessage::Describe { id, group } => self.serving().on_describe(from, id, group),
-            StrongMessage::Described { id, status } => self.requests().on_described(id, status),
+            StrongMessage::ManageReply { id, result } => self.requests().on_managed(id, result),
+            StrongMessage::Status { id, group } => self.serving().on_describe(from, id, group),
+            StrongMessage::StatusReply { id, status } => self.requests().on_described(id, status),
             StrongMessage::Probe { id, group, read } => {
                 self.serving().on_probe(from, id, group, read.as_ref());
             }
-            StrongMessage::Probed { id, probed } => self.requests().on_probed(from, id, probed),
+            StrongMessage::ProbeReply { id, probed } => self.requests().on_probed(from, id, probed),
             StrongMessage::Watch { id, group, watch, updates } => {
                 self.served().on_watch(from, id, group, watch, updates);
             }
             StrongMessage::More { id, updates } => self.served().on_more(from, id, updates),
             StrongMessage::Progress { id } => self.served().on_progress(from, id),
             StrongMessage::Unwatch { id } => self.served().on_unwatch(from, id),
-            StrongMessage::Check { id, heard, updates } => self.served().on_check(from, id, heard, updates),
+            StrongMessage::Check { id, received, updates } => {
+                self.served().on_check(from, id, received, updates);
+            }
             StrongMessage::Update { id, number, update } => {
                 self.watches().on_update(from, id, number, update);
             }
-            StrongMessage::Checked { id, told } => self.watches().on_checked(from, id, told),
+            StrongMessage::CheckReply { id, sent } => self.watches().on_checked(from, id, sent),
         }
     }
 

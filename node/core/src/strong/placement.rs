@@ -1,4 +1,4 @@
-//! Which nodes a new keyspace goes to: those that have been up the longest, under as many roofs as
+//! The choice of nodes for a new keyspace: those that have been up the longest, in as many address blocks as
 //! possible.
 
 use std::collections::BTreeSet;
@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 use starling_proto::view::block::Block;
 use starling_proto::{NodeRecord, Role};
 
-/// Chooses `count` of `nodes`; `None` if there are not so many replicas among them.
+/// Chooses `count` of `nodes`; `None` if fewer of them are replicas.
 pub fn choose(mut nodes: Vec<NodeRecord>, count: usize) -> Option<Vec<NodeRecord>> {
     nodes.retain(|record| record.role == Role::Replica);
     // A record's incarnation is when its node started.
     nodes.sort_by_key(|record| (record.incarnation, record.id));
     nodes.dedup_by_key(|record| record.id);
-    let mut roofs = BTreeSet::new();
+    let mut blocks = BTreeSet::new();
     let (apart, together): (Vec<_>, Vec<_>) =
-        nodes.into_iter().partition(|record| Block::of(record).is_none_or(|block| roofs.insert(block)));
+        nodes.into_iter().partition(|record| Block::of(record).is_none_or(|block| blocks.insert(block)));
     let chosen: Vec<_> = apart.into_iter().chain(together).take(count).collect();
     (chosen.len() == count).then_some(chosen)
 }
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn old_nodes_under_different_roofs_come_first() {
+    fn old_nodes_in_different_blocks_come_first() {
         let nodes = vec![
             record(0, 0, "10.0.9.1"),
             record(1, 1, "10.0.1.1"),

@@ -45,9 +45,9 @@ impl<E: Engine> Handler<'_, E> {
     /// Handles a request to a replica.
     pub fn on_ask(&mut self, from: NodeKey, id: u64, group: GroupId, request: Request, options: Options) {
         if self.replicas.get(&group).is_none() {
-            self.cx.send(&from, StrongMessage::Elsewhere { id, leader: None, missing: Vec::new() });
+            self.cx.send(&from, StrongMessage::Redirect { id, leader: None, missing: Vec::new() });
         } else if self.is_full(&from) {
-            self.cx.send(&from, StrongMessage::Answered { id, result: Err(Failure::Overloaded) });
+            self.cx.send(&from, StrongMessage::Response { id, result: Err(Failure::Overloaded) });
         } else {
             let token = self.begin(from, id);
             self.replicas.step(self.cx.now_ms, group, Input::Request { token, request, options });
@@ -57,7 +57,7 @@ impl<E: Engine> Handler<'_, E> {
     /// Handles a change of a group's voters or leader.
     pub fn on_manage(&mut self, from: NodeKey, id: u64, group: GroupId, change: Manage) {
         if self.replicas.get(&group).is_none() || self.is_full(&from) {
-            self.cx.send(&from, StrongMessage::Managed { id, result: Err(ChangeError::NotLeader) });
+            self.cx.send(&from, StrongMessage::ManageReply { id, result: Err(ChangeError::NotLeader) });
             return;
         }
         let token = self.begin(from, id);
@@ -75,8 +75,8 @@ impl<E: Engine> Handler<'_, E> {
     /// Sends the status of a group.
     pub fn on_describe(&mut self, from: NodeKey, id: u64, group: GroupId) {
         let message = match self.replicas.status(self.cx.now_ms, group, self.directory) {
-            Some(status) => StrongMessage::Described { id, status },
-            None => StrongMessage::Elsewhere { id, leader: None, missing: Vec::new() },
+            Some(status) => StrongMessage::StatusReply { id, status },
+            None => StrongMessage::Redirect { id, leader: None, missing: Vec::new() },
         };
         self.cx.send(&from, message);
     }
@@ -84,13 +84,13 @@ impl<E: Engine> Handler<'_, E> {
     /// Sends how far the log of a replica reaches, and what it finds.
     pub fn on_probe(&mut self, from: NodeKey, id: u64, group: GroupId, read: Option<&Read>) {
         let probed = self.replicas.get_mut(&group).and_then(|replica| replica.group.probe(read));
-        self.cx.send(&from, StrongMessage::Probed { id, probed });
+        self.cx.send(&from, StrongMessage::ProbeReply { id, probed });
     }
 
     /// Returns a replica's answer to the node that asked.
     pub fn on_answer(&mut self, token: u64, result: Result<Answer, Failure>) {
         if let Some((from, id)) = self.state.requests.remove(&token) {
-            self.cx.send(&from, StrongMessage::Answered { id, result });
+            self.cx.send(&from, StrongMessage::Response { id, result });
         }
     }
 
@@ -99,14 +99,14 @@ impl<E: Engine> Handler<'_, E> {
         if let Some((from, id)) = self.state.requests.remove(&token) {
             let replica = self.replicas.get(&group);
             let missing = replica.map(|it| it.group.missing(self.cx.now_ms)).unwrap_or_default();
-            self.cx.send(&from, StrongMessage::Elsewhere { id, leader, missing });
+            self.cx.send(&from, StrongMessage::Redirect { id, leader, missing });
         }
     }
 
     /// Returns the outcome of a change to the node that asked for it.
     pub fn on_changed(&mut self, token: u64, result: Result<(), ChangeError>) {
         if let Some((from, id)) = self.state.requests.remove(&token) {
-            self.cx.send(&from, StrongMessage::Managed { id, result });
+            self.cx.send(&from, StrongMessage::ManageReply { id, result });
         }
     }
 }

@@ -7,7 +7,7 @@ use starling_strong::members::NodeKey;
 use super::context::Context;
 use super::directory::Directory;
 use super::input::Effect;
-use super::message::{Hint, StrongMessage, decode_frame};
+use super::message::{GroupLocation, StrongMessage, decode_frame};
 use super::replicas::Replicas;
 
 /// This node.
@@ -31,7 +31,8 @@ impl Outside {
         let mut cx = Context::new(ME, [7; 32], 0);
         let replicas = Replicas::open(MemoryEngine::new(), &mut cx).expect("a memory engine opens");
         let mut directory = Directory::new(record(1));
-        let location = Hint { group: [9; 16], term: 1, members: [2, 3, 4].map(record).to_vec(), voters: 3 };
+        let location =
+            GroupLocation { group: [9; 16], term: 1, members: [2, 3, 4].map(record).to_vec(), voters: 3 };
         directory.remember("orders", location, || replicas.nodes());
         Self { cx, directory, replicas }
     }

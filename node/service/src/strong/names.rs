@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use starling_core::strong::HINTS;
+use starling_core::strong::LOCATIONS;
 use starling_kv::{Change, Error, Range, Reader};
 use starling_rocks::RocksEngine;
 
@@ -26,7 +26,7 @@ impl Names {
         let mut names = BTreeSet::new();
         let mut range = Range::default();
         loop {
-            let page = reader.list(wall_ms(), HINTS, &range, PAGE, 0)?;
+            let page = reader.list(wall_ms(), LOCATIONS, &range, PAGE, 0)?;
             names.extend(page.items.into_iter().filter_map(|(key, _)| String::from_utf8(key).ok()));
             range.after = page.next;
             if range.after.is_none() {
@@ -50,9 +50,9 @@ impl Names {
     /// # Errors
     /// The engine's.
     pub fn follow(&self, reader: &Reader<RocksEngine>, changes: &[Change]) -> Result<(), Error> {
-        for change in changes.iter().filter(|change| change.keyspace == HINTS) {
+        for change in changes.iter().filter(|change| change.keyspace == LOCATIONS) {
             let Ok(name) = std::str::from_utf8(&change.key) else { continue };
-            let is_there = !reader.map_entries(wall_ms(), HINTS, &change.key, None, 1)?.items.is_empty();
+            let is_there = !reader.map_entries(wall_ms(), LOCATIONS, &change.key, None, 1)?.items.is_empty();
             let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
             if is_there {
                 names.insert(name.to_owned())

@@ -26,7 +26,7 @@ mod watches;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use starling_core::strong::HINTS;
+use starling_core::strong::LOCATIONS;
 use starling_kv::{Batch, Dot, MemoryEngine, Root, Store, delta};
 use starling_proto::Message;
 use starling_proto::message::{RumorMessage, SyncMessage};
@@ -228,7 +228,7 @@ impl Witness {
         }
         // Whatever was said of these keyspaces before may have been superseded by it.
         for dot in after.seen.minus(&after.alive) {
-            if self.history.entry(dot).is_some_and(|entry| entry.is_in(HINTS)) {
+            if self.history.entry(dot).is_some_and(|entry| entry.is_in(LOCATIONS)) {
                 self.history.killed.add(dot);
                 self.memories[node].told_dead.add(dot);
             }

@@ -223,7 +223,7 @@ impl World {
             if node < founders {
                 let (config, seed) = (config(node, node as u64 + 1), world.seed());
                 let now = world.clock(node);
-                let group = Group::found(world.nodes[node].disk.clone(), config, &keys, seed, now);
+                let group = Group::create(world.nodes[node].disk.clone(), config, &keys, seed, now);
                 world.nodes[node].group = Some(group.expect("a new group"));
                 world.carry_out(node);
             }
@@ -474,7 +474,7 @@ impl World {
         // It was removed, has not heard of it, and is to be a member again.
         let members = operator::members(self).unwrap_or_default();
         if let Some(group) = self.nodes[node].group.as_mut().filter(|group| group.member() < member) {
-            group.ask_whether_member(members.into_iter().map(key));
+            group.check_membership(members.into_iter().map(key));
             self.carry_out(node);
         }
         if self.nodes[node].group.is_none() && !self.nodes[node].is_down {
@@ -528,7 +528,7 @@ impl World {
             let now = self.clock(node);
             let Some(group) = &mut self.nodes[node].group else { continue };
             if group.is_lonely(now) && !members.contains(&node) {
-                group.ask_whether_member(members.iter().map(|member| key(*member)));
+                group.check_membership(members.iter().map(|member| key(*member)));
                 self.carry_out(node);
             }
         }

@@ -1,5 +1,5 @@
-//! Groups that were dropped, kept on disk: a member that was away meanwhile, or was made a founder of what then was
-//! not made, is told so when it speaks of the group, and forgets it too.
+//! Groups that were dropped, kept on disk. A member that was away meanwhile, or whose group's creation failed,
+//! is notified when it sends a message of the group, and removes its replica too.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,24 @@ use starling_kv::{Engine, Error};
 use starling_strong::group::GroupId;
 use starling_strong::registry;
 
-/// Most of them; the one that was dropped first is forgotten for another. A guess: years of them.
+/// Most groups; the one that was dropped first gives way. A guess: years of them.
 const DROPPED_MAX: usize = 1024;
 
-/// See the module. Each has a number that grows.
+/// See the module. Each group has a number, in the order in which they were dropped.
 pub struct Dropped(BTreeMap<GroupId, u64>);
 
 impl Dropped {
-    /// Those on the disk.
+    /// The groups on the disk.
     pub fn load<E: Engine>(engine: &E) -> Result<Self, Error> {
         registry::dropped(engine).map(Self)
     }
 
-    /// Whether this one was.
+    /// Whether this group was dropped.
     pub fn contains(&self, group: &GroupId) -> bool {
         self.0.contains_key(group)
     }
 
-    /// This one is.
+    /// Notes that this group was dropped.
     pub fn add<E: Engine>(&mut self, engine: &E, group: GroupId) -> Result<(), Error> {
         if self.contains(&group) {
             return Ok(());

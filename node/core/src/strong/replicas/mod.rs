@@ -24,7 +24,7 @@ use self::turns::Turns;
 use super::context::{Context, Timer};
 use super::directory::Directory;
 use super::input::ManageError;
-use super::message::Hint;
+use super::message::GroupLocation;
 
 /// Most replicas on one node. A guess.
 const REPLICAS_MAX: usize = 1024;
@@ -38,7 +38,7 @@ pub struct Replica<E: Engine> {
     /// Whether lost voters are replaced by an operator only.
     pub manual: bool,
     /// The location that this node published last, as a leader.
-    published: Option<Hint>,
+    published: Option<GroupLocation>,
 }
 
 /// See the module.
@@ -159,11 +159,11 @@ impl<E: Engine> Replicas<E> {
             return Ok(());
         }
         self.check_room(group, keyspace)?;
-        let place = members.iter().position(|key| *key == self.me).ok_or("not one of the founders")?;
+        let place = members.iter().position(|key| *key == self.me).ok_or("not one of the initial members")?;
         let replica = Registered { group, keyspace: keyspace.into(), member: place as MemberId + 1, manual };
         registry::register(&self.engine, &replica).map_err(|error| error.to_string())?;
         let config = self.config(&replica);
-        let created = Group::found(self.engine.clone(), config, members, cx.seed(), cx.now_ms);
+        let created = Group::create(self.engine.clone(), config, members, cx.seed(), cx.now_ms);
         let created = created.map_err(|error| error.to_string())?;
         self.host(cx, group, replica.keyspace, created, manual);
         Ok(())
@@ -175,7 +175,7 @@ impl<E: Engine> Replicas<E> {
         // Member ids only grow: the member that is here was removed, and does not know it yet. Once it does,
         // the next invitation creates the new one.
         if let Some(replica) = self.open.get_mut(&group).filter(|replica| replica.group.member() < member) {
-            replica.group.ask_whether_member(members.iter().copied());
+            replica.group.check_membership(members.iter().copied());
             self.ready.insert(group);
         }
         if self.check_room(group, &invited.keyspace).is_err() {
@@ -346,12 +346,12 @@ impl<E: Engine> Replicas<E> {
     }
 
     /// Asks the members of a group that is said to be elsewhere by now whether this node is still one of them.
-    pub fn check_membership(&mut self, location: &Hint) {
+    pub fn check_membership(&mut self, location: &GroupLocation) {
         let me = self.me;
         let Some(replica) = self.open.get_mut(&location.group) else { return };
         let nodes = location.members.iter().map(|record| record.id.0);
         if location.term > replica.group.term() && !nodes.clone().any(|node| node == me) {
-            replica.group.ask_whether_member(nodes);
+            replica.group.check_membership(nodes);
             self.ready.insert(location.group);
         }
     }
@@ -368,7 +368,7 @@ impl<E: Engine> Replicas<E> {
     }
 
     /// The location to publish, with its keyspace, if it is not the one that was published last.
-    pub fn publish(&mut self, group: GroupId, directory: &Directory) -> Option<(String, Hint)> {
+    pub fn publish(&mut self, group: GroupId, directory: &Directory) -> Option<(String, GroupLocation)> {
         let location = self.location(group, directory)?;
         let replica = self.open.get_mut(&group)?;
         if replica.published.as_ref() == Some(&location) {

@@ -9,7 +9,7 @@ use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
 use super::super::directory::Directory;
-use super::super::message::Hint;
+use super::super::message::GroupLocation;
 use super::super::placement;
 use super::Replicas;
 
@@ -24,10 +24,10 @@ impl<E: Engine> Replicas<E> {
     }
 
     /// Where a group is, as far as its replica here knows.
-    pub fn location(&self, group: GroupId, directory: &Directory) -> Option<Hint> {
+    pub fn location(&self, group: GroupId, directory: &Directory) -> Option<GroupLocation> {
         let replica = self.get(&group)?;
         let (term, voters) = (replica.group.term(), replica.group.members().voters.len() as u8);
-        Some(Hint { group, term, members: self.member_records(group, directory), voters })
+        Some(GroupLocation { group, term, members: self.member_records(group, directory), voters })
     }
 
     /// Whether a voter of a group was silent for `after_ms`, and is to be replaced.

@@ -1,15 +1,15 @@
-//! Peers that do not answer are left alone for a while, longer each time.
+//! A circuit breaker per peer: a peer that does not reply gets no requests for a while, longer each time.
 
 use std::collections::BTreeMap;
 
 use starling_strong::members::NodeKey;
 
-/// Failures in a row after which a peer is left alone.
+/// Failures in a row after which the circuit opens.
 const FAILURES_MAX: u32 = 3;
-/// For how long at first, and at most, milliseconds.
+/// How long it stays open at first, and at most, milliseconds; doubled with each failure. A guess.
 const REST_MS: u64 = 250;
 const REST_MS_MAX: u64 = 8_000;
-/// Most peers that are kept in mind; the one that rests the shortest gives way.
+/// Most peers that are kept; the one whose circuit closes first gives way.
 const PEERS_MAX: usize = 256;
 
 #[derive(Clone, Copy, Default)]
@@ -18,24 +18,24 @@ struct Peer {
     rests_until: u64,
 }
 
-/// A circuit breaker per peer.
+/// The circuit breakers of all peers.
 #[derive(Default)]
 pub struct Breaker {
     peers: BTreeMap<NodeKey, Peer>,
 }
 
 impl Breaker {
-    /// Whether a peer may be asked.
+    /// Whether a peer may get a request.
     pub fn allows(&self, peer: &NodeKey, now_ms: u64) -> bool {
         self.peers.get(peer).is_none_or(|peer| peer.rests_until <= now_ms)
     }
 
-    /// It answered.
+    /// The peer sent something.
     pub fn works(&mut self, peer: &NodeKey) {
         self.peers.remove(peer);
     }
 
-    /// It did not.
+    /// The peer did not reply, or cannot be reached.
     pub fn failed(&mut self, peer: NodeKey, now_ms: u64) {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
             let first = self.peers.iter().min_by_key(|(_, peer)| peer.rests_until).map(|(key, _)| *key);

@@ -248,10 +248,10 @@ impl<E: Engine> Handler<'_, E> {
         let message = match pending.operation.clone() {
             Operation::Request(request, _) if may_probe && self.probe(id, &keyspace, &request) => return,
             Operation::Request(request, options) => {
-                StrongMessage::Ask { id, group, request, options: Options { timeout_ms, ..options } }
+                StrongMessage::Request { id, group, request, options: Options { timeout_ms, ..options } }
             }
             Operation::Manage(change) => StrongMessage::Manage { id, group, change },
-            Operation::Status { .. } => StrongMessage::Describe { id, group },
+            Operation::Status { .. } => StrongMessage::Status { id, group },
         };
         self.cx.send(&target, message);
     }

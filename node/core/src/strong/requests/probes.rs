@@ -1,15 +1,15 @@
 //! Reads of nodes outside of a group in one round trip: the leader sends what it finds, and all members how
-//! far their logs reach (`starling_strong::group::Tails`). Where that does not confirm the read, the leader is
+//! far their logs reach (`starling_strong::group::LastIndexes`). Where that does not confirm the read, the leader is
 //! asked as for any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use starling_proto::Millis;
 use starling_strong::api::{Answer, Failure, Read, Request};
-use starling_strong::group::{Found, GroupId, Probed, Tails, is_probe};
+use starling_strong::group::{Found, GroupId, LastIndexes, Probed, is_probe};
 use starling_strong::members::NodeKey;
 
-use super::super::message::Hint;
+use super::super::message::GroupLocation;
 
 /// Most such reads under way: every member has a message to answer for each. More of them go to the leader,
 /// which confirms many at a time.
@@ -32,7 +32,7 @@ struct Probe {
     leader: NodeKey,
     /// Members that have not replied.
     awaiting: BTreeSet<NodeKey>,
-    tails: Tails,
+    last_indexes: LastIndexes,
     found: Option<Found>,
 }
 
@@ -66,7 +66,7 @@ impl Probes {
         &mut self,
         now_ms: u64,
         id: u64,
-        location: &Hint,
+        location: &GroupLocation,
         may_ask: impl Fn(&NodeKey) -> bool,
     ) -> Option<Vec<NodeKey>> {
         self.resting.retain(|_, until| now_ms < until.0);
@@ -82,8 +82,8 @@ impl Probes {
         if !nodes.iter().all(may_ask) {
             return None;
         }
-        let (awaiting, tails, found) = (nodes.iter().copied().collect(), Tails::default(), None);
-        self.pending.insert(id, Probe { group, leader, awaiting, tails, found });
+        let (awaiting, last_indexes, found) = (nodes.iter().copied().collect(), LastIndexes::default(), None);
+        self.pending.insert(id, Probe { group, leader, awaiting, last_indexes, found });
         Some(nodes)
     }
 
@@ -99,20 +99,20 @@ impl Probes {
             return Verdict::Waiting;
         }
         if let Some(Probed { member, last, found }) = probed {
-            probe.tails.note(member, last);
+            probe.last_indexes.note(member, last);
             if from == probe.leader {
                 probe.found = found;
             }
         }
-        let Probe { group, leader, awaiting, tails, found } = probe;
-        if let Some(found) = found.take_if(|found| tails.confirm(found)) {
+        let Probe { group, leader, awaiting, last_indexes, found } = probe;
+        if let Some(found) = found.take_if(|found| last_indexes.confirm(found)) {
             return Verdict::Confirmed(found.result.map_err(Failure::from));
         }
         // Without what the leader finds there is nothing to confirm.
         if awaiting.contains(leader) {
             return Verdict::Waiting;
         }
-        if !awaiting.is_empty() && found.as_ref().is_some_and(|found| tails.may_confirm(found)) {
+        if !awaiting.is_empty() && found.as_ref().is_some_and(|found| last_indexes.may_confirm(found)) {
             return Verdict::LeaderReplied;
         }
         self.resting.insert(*group, Millis(now_ms + REST_MS));

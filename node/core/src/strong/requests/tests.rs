@@ -38,7 +38,7 @@ impl Fixture {
     /// The node that got the only message since the last call, and its id.
     fn asked(&mut self) -> (u8, u64) {
         match &self.node.sent()[..] {
-            [(to, StrongMessage::Ask { id, .. })] => (*to, *id),
+            [(to, StrongMessage::Request { id, .. })] => (*to, *id),
             sent => panic!("not one request: {sent:?}"),
         }
     }
@@ -139,7 +139,7 @@ fn without_a_leader_the_missing_nodes_are_named() {
     while answer.is_none() {
         node.pass();
         for (_, message) in node.node.sent() {
-            let StrongMessage::Ask { id, .. } = message else { panic!("{message:?}") };
+            let StrongMessage::Request { id, .. } = message else { panic!("{message:?}") };
             node.handler().on_redirect(id, None, &[key(4)]);
         }
         answer = node.answer();

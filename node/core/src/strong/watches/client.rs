@@ -133,8 +133,8 @@ impl<E: Engine> Handler<'_, E> {
         match watch.served {
             Some((id, node)) if watch.received > 0 && !watch.checking => {
                 watch.checking = true;
-                let (heard, updates) = (watch.received, watch.credit);
-                self.cx.send(&node, StrongMessage::Check { id, heard, updates });
+                let (received, updates) = (watch.received, watch.credit);
+                self.cx.send(&node, StrongMessage::Check { id, received, updates });
                 self.cx.set_timer(Timer::Watch(token), CHECKED_MS);
             }
             Some(_) => self.pause(token),

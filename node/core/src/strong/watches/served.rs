@@ -82,12 +82,12 @@ impl<E: Engine> Handler<'_, E> {
             self.lost((from, id), received, "not served here any more".into());
             return;
         };
-        let told = watch.sent;
-        if told == received {
+        let sent = watch.sent;
+        if sent == received {
             watch.credit = credit;
             self.state.ready.insert(own);
         }
-        self.cx.send(&from, StrongMessage::Checked { id, told });
+        self.cx.send(&from, StrongMessage::CheckReply { id, sent });
     }
 
     /// Lets a watch send how far it has come.

@@ -99,10 +99,10 @@ fn a_silent_watch_is_checked_and_one_that_lost_its_last_update_is_opened_again()
     let (at, id, _) = node.asked();
     node.handler().on_update(at, id, 0, created(10));
     node.pass();
-    assert_eq!(node.node.sent(), [(at[0], StrongMessage::Check { id, heard: 1, updates: 100 })]);
+    assert_eq!(node.node.sent(), [(at[0], StrongMessage::Check { id, received: 1, updates: 100 })]);
     node.handler().on_checked(at, id, 1);
     node.pass();
-    assert_eq!(node.node.sent(), [(at[0], StrongMessage::Check { id, heard: 1, updates: 100 })]);
+    assert_eq!(node.node.sent(), [(at[0], StrongMessage::Check { id, received: 1, updates: 100 })]);
     node.handler().on_checked(at, id, 2);
     node.node.sent();
     node.pass();

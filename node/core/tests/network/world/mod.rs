@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use starling_core::strong::{CreateError, Hint, ManageError, StrongOutput};
+use starling_core::strong::{CreateError, GroupLocation, ManageError, StrongOutput};
 use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure};
 use starling_kv::engine::MemoryEngine;
 use starling_kv::{Batch, Op, Options, Outcome, Store, Write};
@@ -25,7 +25,7 @@ pub struct SimNode {
     pub crawled: Option<(usize, usize)>,
     pub answers: BTreeMap<u64, Result<Answer, Failure>>,
     pub updates: Vec<(u64, WatchUpdate)>,
-    pub created: BTreeMap<u64, Result<Hint, CreateError>>,
+    pub created: BTreeMap<u64, Result<GroupLocation, CreateError>>,
     pub statuses: BTreeMap<u64, Result<Status, Failure>>,
     pub managed: BTreeMap<u64, Result<(), ManageError>>,
     pub engine: MemoryEngine,
