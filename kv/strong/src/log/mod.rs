@@ -54,6 +54,14 @@ pub enum LogError {
         /// The last entry that this member may have acknowledged.
         last: u64,
     },
+    /// A later version of the program wrote the log.
+    #[error("the log has format {found}, this program reads up to {supported}: upgrade this node")]
+    Format {
+        /// Of the log.
+        found: u8,
+        /// The newest known here.
+        supported: u8,
+    },
     /// The engine failed; nothing is known about the log.
     #[error(transparent)]
     Storage(#[from] Error),
@@ -156,6 +164,10 @@ impl<E: Engine> Log<E> {
             (Some(tail), Some(base)) => (tail, base),
             _ => return Err(LogError::Damaged { index: 0, last: 0 }),
         };
+        // A program that writes rows of a later version writes these two first of all.
+        if let Some(found) = [&tail, &base].into_iter().find_map(|row| record::later_version(row)) {
+            return Err(LogError::Format { found, supported: record::VERSION });
+        }
         let damaged = LogError::Damaged { index: 0, last: 0 };
         let tail: Tail = record::open(&tail_key, &tail).ok_or_else(|| damaged.clone())?;
         let base: Base = record::open(&base_key, &base).ok_or(damaged)?;

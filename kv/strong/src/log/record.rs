@@ -19,7 +19,7 @@ use super::entry_bytes;
 use crate::members::Members;
 
 /// Version of every row of the log.
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
 /// Memory that decoding a row may claim beyond its own bytes.
 const ROW_MEMORY_MAX: usize = 1 << 20;
@@ -91,6 +91,11 @@ pub fn seal<T: Encode>(key: &[u8], record: &T) -> Vec<u8> {
     bincode::encode_into_std_write(record, &mut row, config::standard())
         .expect("writing to a Vec does not fail");
     close(key, row)
+}
+
+/// The version of a row, if it is one that this program does not know yet.
+pub fn later_version(row: &[u8]) -> Option<u8> {
+    row.first().copied().filter(|version| *version > VERSION)
 }
 
 /// What [`seal`] wrote under `key`; `None`: damaged.

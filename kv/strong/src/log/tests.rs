@@ -54,6 +54,21 @@ fn what_was_written_is_there_again() {
     assert_eq!(read, (2..=5).map(|index| entry(index, 2)).collect::<Vec<_>>());
 }
 
+/// A later version of the program may have been rolled back: that is no damage, and nothing is changed.
+#[test]
+fn a_log_of_a_later_version_is_named_as_such() {
+    for key in [record::tail_key(&GROUP), record::base_key(&GROUP)] {
+        let engine = MemoryEngine::new();
+        log(&engine, 5);
+        let mut row = engine.get(Family::Raft, &key).expect("memory").expect("is there").to_vec();
+        row[0] = record::VERSION + 1;
+        engine.write(vec![RowOp::Put(Family::Raft, key.to_vec(), row.clone())]).expect("memory");
+        let (found, supported) = (record::VERSION + 1, record::VERSION);
+        assert_eq!(refusal(&engine), LogError::Format { found, supported });
+        assert_eq!(engine.get(Family::Raft, &key).expect("memory").as_deref(), Some(&row[..]));
+    }
+}
+
 #[test]
 fn the_end_is_replaced_by_what_a_new_leader_says() {
     let engine = MemoryEngine::new();

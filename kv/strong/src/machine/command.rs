@@ -54,3 +54,18 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The replica then stops and names the entry: `Stop::Unreadable`.
+    #[test]
+    fn a_command_of_a_later_version_is_not_read() {
+        let mut bytes = Command::TellHash.encode();
+        assert_eq!(Command::decode(&bytes), Ok(Command::TellHash));
+        bytes[0] = FORMAT + 1;
+        assert_eq!(Command::decode(&bytes), Err(Malformed { what: "command: unknown format" }));
+        assert!(Command::decode(&[FORMAT, 250]).is_err(), "an unknown command of a known version");
+    }
+}

@@ -106,6 +106,9 @@ impl Chunk {
         if blake3::hash(content).as_bytes() != checksum {
             return Err(Malformed { what: "snapshot chunk: wrong checksum" });
         }
+        if content.first().is_some_and(|format| *format > FORMAT) {
+            return Err(Malformed { what: "snapshot chunk of a later version: upgrade this node" });
+        }
         let chunk = Self::decode_content(Input::new(content)).ok_or(malformed)?;
         Ok((chunk, *checksum))
     }
@@ -251,5 +254,22 @@ impl Room {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.rows -= 1;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_of_a_later_version_is_named_as_such() {
+        let chunk = Chunk { after: [0; CHECKSUM_BYTES], state: None, rows: Vec::new(), next: None };
+        let mut bytes = chunk.encode();
+        assert_eq!(Chunk::decode(&bytes).map(|(chunk, _)| chunk), Ok(chunk));
+        bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+        bytes[0] = FORMAT + 1;
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        let error = Chunk::decode(&bytes).expect_err("is of a later version").to_string();
+        assert!(error.contains("later version"), "{error}");
     }
 }

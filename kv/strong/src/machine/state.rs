@@ -101,3 +101,18 @@ impl State {
         decode().ok_or_else(|| corrupt("the state"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_a_later_version_names_both_versions() {
+        let mut row = State::new(1).encode();
+        assert!(State::decode(&row).is_ok());
+        row[0] = FORMAT as u8 + 1;
+        let error = State::decode(&row).expect_err("is of a later version");
+        let (found, supported) = (FORMAT as u32 + 1, FORMAT as u32);
+        assert!(matches!(error, Error::Format { found: f, supported: s } if (f, s) == (found, supported)));
+    }
+}
