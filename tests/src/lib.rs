@@ -15,7 +15,7 @@ mod wait;
 pub use command::{Answer, command, run, testnet, without_settings};
 pub use flock::{KEYSPACE, etcdctl, flock, heard_of, leader, led};
 pub use network::{equal, joined, meet, pair, strangers};
-pub use node::Node;
+pub use node::{Node, Release};
 pub use requests::Requests;
 pub use running::Running;
 pub use wait::{DEADLINE, wait_until};

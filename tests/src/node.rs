@@ -28,7 +28,18 @@ pub struct Node {
     api: String,
     args: Vec<String>,
     file_blocks_max: Option<u64>,
+    release: Release,
     process: Option<Process>,
+}
+
+/// Which release a node runs: the same binary, which speaks and reads what that release does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// The one before this one.
+    Previous,
+    /// This one.
+    #[default]
+    Current,
 }
 
 struct Process {
@@ -60,6 +71,7 @@ impl Node {
             api: "127.0.0.1:0".into(),
             args: Vec::new(),
             file_blocks_max: None,
+            release: Release::Current,
             process: None,
         }
     }
@@ -153,6 +165,9 @@ impl Node {
             }
             None => command(),
         };
+        if self.release == Release::Previous {
+            command.env("STARLING_TEST_RELEASE", "previous");
+        }
         let outputs = (log.try_clone().expect("our file"), log);
         command.args(self.arguments()).stdin(Stdio::piped()).stdout(outputs.0).stderr(outputs.1);
         let mut child = command.spawn().expect("the binary runs");
@@ -215,6 +230,11 @@ impl Node {
         drop(self.process.as_mut().expect("the node runs").child.stdin.take());
     }
 
+    /// Runs this release from the next start on.
+    pub fn set_release(&mut self, release: Release) {
+        self.release = release;
+    }
+
     /// Lets it write files of any size from the next start on.
     pub fn lift_file_limit(&mut self) {
         self.file_blocks_max = None;
@@ -224,6 +244,11 @@ impl Node {
 
     fn process(&self) -> &Process {
         self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    /// Whether its process runs.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Its name.

@@ -59,6 +59,14 @@ impl Default for Software {
     }
 }
 
+impl Software {
+    /// What the previous release can do, for tests of upgrades: such a node speaks and writes nothing newer.
+    pub fn previous() -> Self {
+        let version = "previous".into();
+        Self { version, protocol: Protocol::PREVIOUS, data_newest: DATA_NEWEST - 1 }
+    }
+}
+
 /// Deadlines of the composition itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {

@@ -139,6 +139,14 @@ pub enum WriteFailure {
     /// The storage engine failed; nothing was changed.
     #[error("storage failed: {0}")]
     Storage(String),
+    /// A version of data is needed that the network's operator has not switched on.
+    #[error("this needs data version {needed}, and version {in_force} is in force in the network")]
+    DataVersion {
+        /// What the batch needs.
+        needed: u16,
+        /// What is in force.
+        in_force: u16,
+    },
     /// This node is a bootstrap seed.
     #[error("this node keeps no data; write through a replica")]
     NoStore,

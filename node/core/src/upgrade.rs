@@ -9,7 +9,7 @@
 
 use starling_kv::{Batch, Engine, Field, Op, Reader, Write};
 
-use crate::{Core, Notice, Now, Output, Software};
+use crate::{Core, Notice, Now, Output, Software, WriteFailure};
 
 /// The reserved eventual keyspace.
 pub const UPGRADES: &str = ".upgrade";
@@ -76,6 +76,16 @@ impl<E: Engine> Core<E> {
             let switch = finalize(*data_newest, version);
             self.write_own(now, switch);
         }
+    }
+
+    /// Whether a client's batch may be written.
+    ///
+    /// # Errors
+    /// It needs a version of data that is not in force.
+    pub(crate) fn check_data_version(&self, batch: &Batch) -> Result<(), WriteFailure> {
+        let needed = batch.writes.iter().map(|write| write.op.required_data_version()).max();
+        let (needed, in_force) = (needed.unwrap_or(DATA_FIRST), self.data_in_force());
+        if needed <= in_force { Ok(()) } else { Err(WriteFailure::DataVersion { needed, in_force }) }
     }
 
     /// Reads the version in force again. A version that this program does not know harms nothing: what it

@@ -11,12 +11,24 @@ use crate::{Core, Notice, Now, Output, Token, WriteFailure};
 impl<E: Engine> Core<E> {
     /// Group commit: one engine write for all batches, and as few rumors as their size allows.
     pub(crate) fn handle_writes(&mut self, now: Now, batches: Vec<(Token, Batch)>) {
-        let (tokens, batches): (Vec<Token>, Vec<Batch>) = batches.into_iter().unzip();
+        let (mut tokens, mut allowed) = (Vec::new(), Vec::new());
+        for (token, batch) in batches {
+            match self.check_data_version(&batch) {
+                Err(failure) => self.outputs.push_back(Output::Written { token, result: Err(failure) }),
+                Ok(()) => {
+                    tokens.push(token);
+                    allowed.push(batch);
+                }
+            }
+        }
+        if allowed.is_empty() {
+            return;
+        }
         let Some(store) = &mut self.store else {
             self.refuse(tokens, || WriteFailure::NoStore);
             return;
         };
-        match store.commit(now.wall_ms, batches) {
+        match store.commit(now.wall_ms, allowed) {
             Ok(committed) => {
                 for (token, result) in tokens.into_iter().zip(committed.results) {
                     self.outputs

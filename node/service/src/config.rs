@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use starling_core::Software;
 use starling_kv::Limits;
 use starling_proto::Role;
 use starling_proto::detector::DetectorConfig;
@@ -57,6 +58,8 @@ pub struct Config {
     pub queue_bytes: u64,
     /// Block cache of the storage engine, bytes.
     pub cache_bytes: u64,
+    /// What the node speaks and reads. Anything but the default is for tests of upgrades.
+    pub software: Software,
 }
 
 impl Config {
@@ -87,6 +90,7 @@ impl Config {
             sync_interval_ms: SyncConfig::default().interval_ms,
             connections_max: driver.connections_max.into(),
             queue_bytes: driver.rumor_queue_bytes_max as u64,
+            software: Software { version: env!("CARGO_PKG_VERSION").into(), ..Software::default() },
             cache_bytes: RocksOptions::default().cache_bytes as u64,
         }
     }

@@ -35,6 +35,7 @@ pub use data_dir::DataDir;
 pub use doctor::{check_running, examine};
 pub use error::DaemonError;
 pub use report::hex;
+pub use starling_core::Software;
 pub use starling_proto::Role;
 pub use start::{Node, NodeInfo};
 pub use strong::{Held, Manage, ManageFailure, Names};

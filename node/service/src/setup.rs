@@ -1,6 +1,6 @@
 //! From the configuration to the settings of each part.
 
-use starling_core::{CoreConfig, Software};
+use starling_core::CoreConfig;
 use starling_kv::Limits;
 use starling_proto::Labels;
 use starling_proto::detector::DetectorConfig;
@@ -52,7 +52,7 @@ pub fn core(config: &Config) -> Result<CoreConfig, DaemonError> {
         views,
         detector: DetectorConfig::detecting_in(detect_ms),
         sync: SyncConfig { interval_ms, ..SyncConfig::default() },
-        software: Software { version: env!("CARGO_PKG_VERSION").into(), ..Software::default() },
+        software: config.software.clone(),
         ..CoreConfig::default()
     })
 }

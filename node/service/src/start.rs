@@ -7,7 +7,7 @@ use starling_bootstrap::{Finder, FinderConfig, Mdns};
 use starling_core::Core;
 use starling_kv::{Limits, Options, Reader, Store};
 use starling_p2p::{Driver, DriverConfig, Identity};
-use starling_proto::{NodeRecord, Role, wire::Protocol};
+use starling_proto::{NodeRecord, Role};
 use starling_rocks::{RocksEngine, RocksOptions};
 use tokio::sync::{broadcast, watch};
 
@@ -259,7 +259,7 @@ async fn listen(
     let mut driver = Driver::start(DriverConfig {
         identity,
         listen: config.listen.clone(),
-        protocol: Protocol::CURRENT,
+        protocol: config.software.protocol,
         network: membership.network(),
         record: record.clone(),
         limits: setup::driver_limits(config)?,

@@ -1,6 +1,6 @@
 //! The part of the configuration that the node itself needs.
 
-use starling_service::Role;
+use starling_service::{Role, Software};
 
 use super::table::Config;
 
@@ -30,6 +30,18 @@ impl Config {
             connections_max: self.connections_max,
             queue_bytes: self.queue_bytes,
             cache_bytes: self.cache_bytes,
+            software: software(std::env::var(TEST_RELEASE).ok().as_deref()),
         }
+    }
+}
+
+/// Variable of the environment that holds a node at what the previous release speaks and reads, for tests of
+/// rolling upgrades. It is no setting: operators have no use for it.
+const TEST_RELEASE: &str = "STARLING_TEST_RELEASE";
+
+fn software(release: Option<&str>) -> Software {
+    match release {
+        Some("previous") => Software::previous(),
+        _ => Software { version: env!("CARGO_PKG_VERSION").into(), ..Software::default() },
     }
 }

@@ -96,6 +96,11 @@ impl From<WriteFailure> for Problem {
         match failure {
             WriteFailure::Refused(error) => error.into(),
             WriteFailure::NoStore => Self::no_store(),
+            WriteFailure::DataVersion { .. } => Self::new(
+                ErrorCode::Conflict,
+                failure.to_string(),
+                "once every node is upgraded, `starling upgrade finalize` switches it on; `upgrade status` shows how far it is",
+            ),
             WriteFailure::Storage(reason) if reason == StoreError::Full.to_string() => {
                 StoreError::Full.into()
             }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use starling_core::Software;
-use starling_core::upgrade::DATA_NEWEST;
-use starling_proto::wire::Protocol;
 
 /// A release of the software. The code is the same; what a node of the previous release speaks and
 /// writes is what that release spoke and wrote.
@@ -18,20 +16,11 @@ pub enum Release {
 }
 
 impl Release {
-    /// What its nodes speak.
-    pub fn protocol(self) -> Protocol {
-        match self {
-            Self::Previous => Protocol::PREVIOUS,
-            Self::Current => Protocol::CURRENT,
-        }
-    }
-
     /// What its nodes are and can do.
     pub(crate) fn software(self) -> Software {
-        let (version, data_newest) = match self {
-            Self::Previous => ("previous", DATA_NEWEST - 1),
-            Self::Current => ("current", DATA_NEWEST),
-        };
-        Software { version: version.into(), protocol: self.protocol(), data_newest }
+        match self {
+            Self::Previous => Software::previous(),
+            Self::Current => Software::default(),
+        }
     }
 }

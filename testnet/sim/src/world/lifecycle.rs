@@ -29,6 +29,13 @@ impl World {
         let node = &mut self.nodes[index];
         let (is_new, was_off) = (node.remembered.is_empty(), node.is_off);
         node.start(&self.config, self.now_us, seeds);
+        if index == 0 && self.nodes[index].life == 1 {
+            // The network begins with this node.
+            let now = self.nodes[index].now(self.now_us);
+            if let Some(core) = &mut self.nodes[index].core {
+                core.start_network(now);
+            }
+        }
         self.open_strong(index);
         let node = &self.nodes[index];
         self.recorder.started(index, node.is_replica(), self.now_us);

@@ -193,8 +193,8 @@ impl World {
 
     /// The version of the protocol that two nodes speak with each other.
     pub(super) fn version_between(&self, a: usize, b: usize) -> u8 {
-        let negotiated = self.nodes[a].release.protocol().negotiate(self.nodes[b].release.protocol());
-        negotiated.expect("no scenario has nodes that cannot speak with each other").version
+        let [ours, theirs] = [a, b].map(|node| self.nodes[node].release.software().protocol);
+        ours.negotiate(theirs).expect("no scenario has nodes that cannot speak with each other").version
     }
 
     /// The message as it comes out at the other end of a wire.
