@@ -47,6 +47,8 @@ async fn every_type_is_written_here_and_read_there() {
 #[tokio::test]
 async fn max_and_min_registers_keep_the_greatest_and_the_least() {
     let (a, b) = pair().await;
+    // From then on b knows that the data version that they need is in force.
+    equal(&[&a, &b]).await;
     assert_eq!(a.run(["max", "high", "5"]).ok(), "5");
     assert_eq!(a.run(["max", "high", "-7"]).ok(), "5");
     assert_eq!(b.run(["min", "low", "-3"]).ok(), "-3");
