@@ -153,9 +153,9 @@ impl<E: Engine> Core<E> {
 
     /// Reads the locations again that changed, of keyspaces that concern this node.
     pub(crate) fn lookup_changed(&mut self, now: Now, changes: &[Change]) {
-        let changed: BTreeSet<&[u8]> =
+        let keys: BTreeSet<&[u8]> =
             changes.iter().filter(|it| it.keyspace == LOCATIONS).map(|change| change.key.as_ref()).collect();
-        let names = changed.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
+        let names = keys.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
         let known = |name: &&str| self.strong.as_ref().is_some_and(|strong| strong.knows(name));
         for keyspace in names.filter(known).map(str::to_owned).collect::<Vec<_>>() {
             self.lookup(now, &keyspace);

@@ -16,11 +16,11 @@
 //!                                                         └──► replicas ◄┘   ready ──► outbox, syncs
 //! ```
 //!
-//! - [`requests`], [`creations`] and [`watches::client`] act for clients here, and send messages to nodes.
-//! - [`serving`] and [`watches::served`] handle such messages for the [`replicas`] here. A message of this node
+//! - `requests`, `creations` and `watches::client` act for clients here, and send messages to nodes.
+//! - `serving` and `watches::served` handle such messages for the `replicas` here. A message of this node
 //!   to itself takes the same way, without being encoded.
-//! - [`directory`] is what the node has learned about others, [`syncs`] the writes that wait for the disk, and
-//!   [`context`] what all use: the instant, ids, timers, the [`outbox`], and effects.
+//! - `directory` is what the node has learned about others, `syncs` the writes that wait for the disk, and
+//!   `context` what all use: the instant, ids, timers, the `outbox`, and effects.
 //!
 //! This module is the only place that sees several parts. It gives each input to the part that it concerns,
 //! and what that returns to the next. Where a part needs to read another one, or to write what it does not
