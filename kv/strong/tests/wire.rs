@@ -47,7 +47,7 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("chunk", GroupMessage::Chunk { index: 70_000, bytes: b"bytes".to_vec() }),
         ("no_snapshot", GroupMessage::NoSnapshot { index: 70_000 }),
         ("hash", GroupMessage::Hash { index: 70_000, hash: [0xab; 32] }),
-        ("belong", GroupMessage::Belong { member: 3 }),
+        ("belong", GroupMessage::CheckMembership { member: 3 }),
         ("ask_index", GroupMessage::AskIndex { name: 70_000 }),
         ("index", GroupMessage::Index { name: 70_000, index: 70_001 }),
         ("ask_tail", GroupMessage::AskLastIndex { name: 70_000 }),

@@ -103,7 +103,7 @@ impl Choices<'_> {
             2 | 3 => GroupMessage::Chunk { index: self.number(), bytes: self.bytes() },
             4 => GroupMessage::NoSnapshot { index: self.number() },
             5 => GroupMessage::Hash { index: self.number(), hash: [self.byte(); 32] },
-            6 => GroupMessage::Belong { member: self.number() },
+            6 => GroupMessage::CheckMembership { member: self.number() },
             7 => GroupMessage::AskIndex { name: self.number() },
             8 => GroupMessage::Index { name: self.number(), index: self.number() },
             9 => GroupMessage::AskLastIndex { name: self.number() },

@@ -56,7 +56,7 @@ pub enum GroupMessage {
     },
     /// Asks whether the sender is still a member. [`GroupMessage::Gone`] is the reply if it is not; else there is
     /// none.
-    Belong {
+    CheckMembership {
         /// Its place in the group.
         member: MemberId,
     },
@@ -98,7 +98,7 @@ impl GroupMessage {
             }
             Self::Chunk { bytes, .. } => bytes.len(),
             Self::Gone { .. }
-            | Self::Belong { .. }
+            | Self::CheckMembership { .. }
             | Self::Hash { .. }
             | Self::AskIndex { .. }
             | Self::Index { .. }

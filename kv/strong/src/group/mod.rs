@@ -12,12 +12,12 @@
 //! leader could not rely on a lease that its followers may end.
 
 mod apply;
-mod belong;
 mod change;
 mod commits;
 mod compare;
 mod io;
 mod long_reads;
+mod membership;
 mod quorum;
 mod ready;
 mod requests;
@@ -39,13 +39,13 @@ use crate::log::{CREATED_AT, Log};
 use crate::machine::{Command, Machine};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
-use belong::MembershipCheck;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 use commits::Commits;
 use compare::Comparing;
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
+use membership::MembershipCheck;
 pub use quorum::{Found, LastIndexes, Probed, is_probe};
 use ready::Unsynced;
 use requests::Requests;
@@ -109,7 +109,7 @@ pub struct Group<E: Engine> {
     /// When the leader last proposed to revoke leases.
     revoked_ms: u64,
     /// Whether this member still belongs to the group.
-    belonging: MembershipCheck,
+    membership: MembershipCheck,
     /// Portions of work done.
     portions: u64,
     /// The comparison of the replicas' hashes.
@@ -210,7 +210,7 @@ impl<E: Engine> Group<E> {
             opened_ms: now_ms,
             leads: false,
             revoked_ms: 0,
-            belonging: MembershipCheck::new(now_ms),
+            membership: MembershipCheck::new(now_ms),
             portions: 0,
             comparing: Comparing::since(applied),
             stopped: None,
@@ -221,19 +221,19 @@ impl<E: Engine> Group<E> {
             return Ok(group);
         }
         group.sync_at_start();
-        group.settle(now_ms);
+        group.drain(now_ms);
         Ok(group)
     }
 
-    /// Takes one input. Never fails: a group that cannot go on stops, and says so.
+    /// Handles one input and what follows from it. Never fails: a group that cannot go on stops, and reports it.
     pub fn handle(&mut self, now_ms: u64, input: Input) {
-        self.take(now_ms, input);
-        self.follow(now_ms);
+        self.step(now_ms, input);
+        self.process_ready(now_ms);
     }
 
-    /// The same for one of several inputs that come together: what follows from them follows together, at
-    /// [`Group::follow`].
-    pub fn take(&mut self, now_ms: u64, input: Input) {
+    /// Handles one of several inputs that come together. What follows from all of them follows together, at
+    /// [`Group::process_ready`].
+    pub fn step(&mut self, now_ms: u64, input: Input) {
         if self.stopped.is_some() {
             self.refuse(&input);
             return;
@@ -255,14 +255,14 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Everything that follows from [`Group::take`].
-    pub fn follow(&mut self, now_ms: u64) {
+    /// Processes what the inputs of [`Group::step`] have caused.
+    pub fn process_ready(&mut self, now_ms: u64) {
         if self.stopped.is_none() {
-            self.settle(now_ms);
+            self.drain(now_ms);
         }
     }
 
-    /// What to do next; `None` when there is nothing until the next input.
+    /// The next output; `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -324,7 +324,7 @@ impl<E: Engine> Group<E> {
         }
         if is_tick {
             self.expire(now_ms);
-            self.doubt(now_ms);
+            self.check_own_membership(now_ms);
         }
     }
 
@@ -365,7 +365,7 @@ impl<E: Engine> Group<E> {
         }
         if !self.members.nodes.contains_key(&member) {
             if self.members.is_gone(member) {
-                self.on_belong(from, member);
+                self.on_check_membership(from, member);
                 return Ok(());
             }
             // We are behind: it came after the members we know.
@@ -393,14 +393,14 @@ impl<E: Engine> Group<E> {
         {
             return Ok(());
         }
-        self.step(now_ms, message);
+        self.step_raft(now_ms, message);
         if member == self.raw.raft.leader_id {
             self.led_at_ms = Some(now_ms);
         }
         Ok(())
     }
 
-    fn step(&mut self, now_ms: u64, message: raft::eraftpb::Message) {
+    fn step_raft(&mut self, now_ms: u64, message: raft::eraftpb::Message) {
         // Raft sets it to 0 where it heard of a leader or gave its vote; that is how we know.
         if !self.is_leader() {
             self.raw.raft.election_elapsed = self.raw.raft.election_elapsed.max(1);
@@ -416,7 +416,7 @@ impl<E: Engine> Group<E> {
         match message {
             GroupMessage::Raft(message) => return self.on_raft(now_ms, from, message),
             GroupMessage::Gone { member, voters } => self.on_gone(from, member, voters),
-            GroupMessage::Belong { member } => self.on_belong(from, member),
+            GroupMessage::CheckMembership { member } => self.on_check_membership(from, member),
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
             GroupMessage::AskIndex { name } => self.on_ask_index(now_ms, from, name),
             GroupMessage::Index { name, index } => self.on_index(from, name, index),
@@ -433,8 +433,8 @@ impl<E: Engine> Group<E> {
         Ok(())
     }
 
-    /// Everything that follows from what was handled.
-    fn settle(&mut self, now_ms: u64) {
+    /// Runs until nothing follows any more, or the group stops.
+    fn drain(&mut self, now_ms: u64) {
         if let Err(stop) = self.run(now_ms) {
             self.stop(stop);
         }
@@ -446,11 +446,11 @@ impl<E: Engine> Group<E> {
         loop {
             self.propose(now_ms);
             self.confirm_reads(now_ms);
-            self.tell_commits(now_ms);
+            self.send_commit_index(now_ms);
             while self.raw.has_ready() {
-                self.process_ready(now_ms)?;
+                self.process_raft_ready(now_ms)?;
                 self.confirm_reads(now_ms);
-                self.tell_commits(now_ms);
+                self.send_commit_index(now_ms);
             }
             if let Some(error) = self.raw.store().failure() {
                 return Err(error.into());

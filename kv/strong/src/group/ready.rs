@@ -30,7 +30,7 @@ impl<E: Engine> Group<E> {
         self.unsynced.push_back(Unsynced { number: 0, write, messages, installed: None });
     }
 
-    pub(super) fn process_ready(&mut self, now_ms: u64) -> Result<(), Stop> {
+    pub(super) fn process_raft_ready(&mut self, now_ms: u64) -> Result<(), Stop> {
         let mut ready = self.raw.ready();
         self.send_all(ready.take_messages());
         let hard = ready.hs().cloned();

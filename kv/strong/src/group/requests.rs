@@ -264,7 +264,7 @@ impl<E: Engine> Group<E> {
         // Raft refuses while it hands over leadership, without it, and when too much is uncommitted.
         let is_taken = self.is_leader() && self.raw.raft.step(message).is_ok();
         if is_taken {
-            self.told_commits();
+            self.note_commit_index_sent();
         }
         let term = self.raw.raft.term;
         for (index, (waiter, _)) in (first..).zip(queue) {

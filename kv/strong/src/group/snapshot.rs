@@ -246,7 +246,7 @@ impl<E: Engine> Group<E> {
         let Offer { index, term, members } = offer;
         self.received = Some(Received { point: SnapshotPoint { index, term, members }, restore });
         if let Ok(message) = message.into_raft(self.raw.store().last_index()) {
-            self.step(now_ms, message);
+            self.step_raft(now_ms, message);
         }
         // Raft may have no use for it any more.
         let pending = self.raw.snap().map(|snapshot| snapshot.get_metadata().index);

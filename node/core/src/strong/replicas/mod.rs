@@ -263,7 +263,7 @@ impl<E: Engine> Replicas<E> {
     /// Gives a replica an input; its outputs come with [`Replicas::poll_output`].
     pub fn step(&mut self, now_ms: u64, group: GroupId, input: Input) {
         if let Some(replica) = self.open.get_mut(&group) {
-            replica.group.take(now_ms, input);
+            replica.group.step(now_ms, input);
             self.ready.insert(group);
         }
     }
@@ -295,7 +295,7 @@ impl<E: Engine> Replicas<E> {
     fn begin_draining(&mut self, now_ms: u64) -> Option<GroupId> {
         let group = self.ready.pop_first()?;
         if let Some(replica) = self.open.get_mut(&group) {
-            replica.group.follow(now_ms);
+            replica.group.process_ready(now_ms);
         }
         self.draining = Some(group);
         Some(group)
