@@ -6,13 +6,13 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Another process has the database open.
-    #[error("{path} is in use by another process: stop it, or choose another data directory", path = path.display())]
+    #[error("{path} is in use by another process", path = path.display())]
     Locked {
         /// The database.
         path: PathBuf,
     },
     /// The directory cannot be written.
-    #[error("cannot write {path}: {reason}: check its owner and mode, or choose another data directory", path = path.display())]
+    #[error("cannot write {path}: {reason}", path = path.display())]
     Unwritable {
         /// The database.
         path: PathBuf,
@@ -20,19 +20,17 @@ pub enum Error {
         reason: String,
     },
     /// Stored bytes are not what was written.
-    #[error(
-        "the store is damaged: {reason}: stop the node, move `store` out of its data directory and start again (peers refill it); `starling doctor` says more where the store still opens"
-    )]
+    #[error("the store is damaged: {reason}")]
     Corrupt {
         /// Where, and what was found.
         reason: String,
     },
     /// No space left. Reads go on; writes work again some seconds after there is space for the engine's
     /// largest write buffers.
-    #[error("the disk is full: free at least 64 MB, then write again a few seconds later")]
+    #[error("the disk is full")]
     Full,
     /// The directory was written by a version of Starling that this one does not know.
-    #[error("the store has format {found}, this program reads up to {supported}: use a newer starling")]
+    #[error("the store has format {found}, this program reads up to {supported}")]
     Format {
         /// Of the directory.
         found: u32,
@@ -40,20 +38,16 @@ pub enum Error {
         supported: u32,
     },
     /// The directory belongs to another network.
-    #[error(
-        "the store belongs to another network: choose another data directory, or delete this one to start anew"
-    )]
+    #[error("the store belongs to another network")]
     OtherNetwork,
     /// The directory was last written by an older version, and is open for reading only.
-    #[error(
-        "the store was last written by an older starling: start the node once with this one, then look again"
-    )]
+    #[error("the store was last written by an older starling")]
     Older,
     /// The engine was opened read-only.
     #[error("the store is open for reading only")]
     ReadOnly,
     /// Anything else the engine reports.
-    #[error("storage failed: {reason}: check the disk and the system's log, then restart the node")]
+    #[error("storage failed: {reason}")]
     Storage {
         /// What it said.
         reason: String,
@@ -64,6 +58,26 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do next, one line.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "stop it, or choose another data directory",
+            Self::Unwritable { .. } => "check its owner and mode, or choose another data directory",
+            Self::Corrupt { .. } => {
+                "stop the node, move `store` out of its data directory and start again (peers refill it); \
+                 `starling doctor` says more where the store still opens"
+            }
+            Self::Full => "free at least 64 MB, then write again a few seconds later",
+            Self::Format { .. } => "use a newer starling",
+            Self::OtherNetwork => "choose another data directory, or delete this one to start anew",
+            Self::Older => "start the node once with this one, then look again",
+            Self::Storage { .. } => "check the disk and the system's log, then restart the node",
+            Self::ReadOnly | Self::Malformed(_) => {
+                "`starling doctor` checks the store, `starling status` shows the node"
+            }
+        }
+    }
+
     /// Damage found at `place`.
     pub(crate) fn corrupt(reason: impl Into<String>) -> Self {
         Self::Corrupt { reason: reason.into() }

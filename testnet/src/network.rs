@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use starling_api::{Client, Error as ApiError};
+use starling_api::Error as ApiError;
+use starling_client::Client;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};

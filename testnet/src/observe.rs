@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use starling_api::{Watch, WatchEvent};
+use starling_api::WatchEvent;
+use starling_client::Watch;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

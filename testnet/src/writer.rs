@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
-use starling_api::{Client, Precondition};
+use starling_api::Precondition;
+use starling_client::Client;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

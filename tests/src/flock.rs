@@ -25,7 +25,7 @@ pub async fn flock() -> Vec<Node> {
     let create = CreateKeyspace { name: KEYSPACE.into(), voters: 3, on, manual: false };
     wait_until("the keyspace is made", async || match nodes[0].client().create_keyspace(&create).await {
         Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(ErrorCode::Conflict) => Ok(()),
+        Err(error) if error.code == ErrorCode::Conflict => Ok(()),
         Err(error) => Err(error.to_string()),
     })
     .await;

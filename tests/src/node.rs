@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use starling_api::Client;
 use starling_api::admin::{RUN_FILE, RunFile, Status};
 use starling_bootstrap::Ticket;
+use starling_client::Client;
 use tempfile::TempDir;
 
 use crate::command::{Answer, binary, command, run, without_settings};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use starling_api::admin::Nodes;
-use starling_api::{Client, Precondition, Range};
+use starling_api::{Precondition, Range};
+use starling_client::Client;
 use starling_tests::{Node, equal, joined, wait_until};
 use tokio::task::JoinSet;
 

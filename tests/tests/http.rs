@@ -175,7 +175,7 @@ async fn a_batch_happens_together_or_not_at_all() {
     let mut late = put("a");
     late.check = Some(Check::Absent);
     let refused = node.client().batch(&Batch { writes: vec![put("c"), late] }).await;
-    assert_eq!(refused.err().and_then(|error| error.code()), Some(starling_api::ErrorCode::VersionMismatch));
+    assert_eq!(refused.err().map(|error| error.code), Some(starling_api::ErrorCode::VersionMismatch));
     assert_eq!(node.run(["--output", "raw", "ls"]).ok(), "a\nb");
 }
 

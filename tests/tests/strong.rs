@@ -71,7 +71,7 @@ async fn replicas_tell_the_same_hash_and_another_one_after_a_write() {
     }
     let call = StrongCall { stale: true, ..StrongRequest::Hash.into() };
     let refused = nodes[3].client().ask(KEYSPACE, &call).await.expect_err("it has no replica");
-    assert_eq!(refused.code(), Some(ErrorCode::NoStore));
+    assert_eq!(refused.code, ErrorCode::NoStore);
 }
 
 #[tokio::test]
@@ -79,10 +79,10 @@ async fn a_name_is_strong_or_eventual() {
     let nodes = flock().await;
     let d = &nodes[3];
     let refused = d.client().put(KEYSPACE, b"k", b"v".to_vec(), None, &starling_api::Precondition::Any).await;
-    assert_eq!(refused.expect_err("it is strong").code(), Some(ErrorCode::OtherKeyspace));
+    assert_eq!(refused.expect_err("it is strong").code, ErrorCode::OtherKeyspace);
     let refused =
         d.client().put(".strong", b"k", b"v".to_vec(), None, &starling_api::Precondition::Any).await;
-    assert_eq!(refused.expect_err("Starling's own").code(), Some(ErrorCode::Invalid));
+    assert_eq!(refused.expect_err("Starling's own").code, ErrorCode::Invalid);
     d.run(["put", "-k", "plain", "k", "v"]).ok();
     d.run(["keyspace", "create", "plain", "--strong"]).exits(4).says("eventual");
     d.run(["put", "-k", "plain", "k", "v", "--lease", "1"]).exits(2).says("strong");
@@ -210,7 +210,7 @@ async fn without_a_majority_it_says_who_is_missing_and_the_rest_works() {
     nodes[2].kill();
     let error =
         wait_until("it is said that there is no majority", async || match put(&nodes[0], "k", "w").await {
-            Err(error) if error.code() == Some(ErrorCode::NoMajority) => Ok(error.to_string()),
+            Err(error) if error.code == ErrorCode::NoMajority => Ok(error.to_string()),
             other => Err(format!("{other:?}")),
         })
         .await;

@@ -1,7 +1,8 @@
-//! Errors, as the node says them and as the client meets them.
+//! The one error of a node's interfaces, embedded and remote.
+
+use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use utoipa::ToSchema;
 
 /// What kind of error it was, for programs.
@@ -48,6 +49,26 @@ pub enum ErrorCode {
     NoStore,
     /// 500: a defect.
     Internal,
+    /// Clients only: there was no answer. Whether a write was applied is unknown.
+    #[serde(skip)]
+    Unreachable,
+    /// Clients only: the answer is not one of a Starling node of this version.
+    #[serde(skip)]
+    NotUnderstood,
+    /// Clients only: the request cannot be sent as it is.
+    #[serde(skip)]
+    Unsendable,
+}
+
+/// Whether sending a request again may succeed, and whether it is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request fails again.
+    Never,
+    /// Nothing was changed: the same request may succeed a moment later, or at another node.
+    Safe,
+    /// The request may have been applied: only one that has the same effect twice may be sent again.
+    IfIdempotent,
 }
 
 impl ErrorCode {
@@ -68,71 +89,94 @@ impl ErrorCode {
             Self::StorageFull | Self::Storage | Self::NotReady | Self::NoMajority | Self::Timeout => 503,
             Self::OutcomeUnknown => 504,
             Self::NoStore => 501,
-            Self::Internal => 500,
+            Self::Internal | Self::Unreachable | Self::NotUnderstood | Self::Unsendable => 500,
+        }
+    }
+
+    /// Whether a request that failed so may be sent again.
+    pub fn retry(self) -> Retry {
+        match self {
+            Self::NoMajority | Self::Timeout | Self::NotReady => Retry::Safe,
+            Self::OutcomeUnknown | Self::Unreachable => Retry::IfIdempotent,
+            _ => Retry::Never,
         }
     }
 }
 
-/// Body of every answer that is an error.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize, ToSchema)]
+/// Why a request failed: what happened, and what to do next. As JSON it is the body of every HTTP answer
+/// that is an error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, ToSchema)]
+#[schema(as = ErrorBody)]
 #[error("{message}")]
-pub struct ErrorBody {
+pub struct Error {
     /// What kind.
-    pub error: ErrorCode,
+    #[serde(rename = "error")]
+    pub code: ErrorCode,
     /// What happened, one line.
     pub message: String,
     /// What to do next, one line.
     pub hint: String,
 }
 
-/// Why a call of the client failed.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// No answer: nothing listens there, or it did not answer in time. Whether a write was made is
-    /// unknown.
-    #[error("cannot reach the node at {url}: {reason}")]
-    Unreachable {
-        /// The node's API address.
-        url: String,
-        /// What the network said.
-        reason: String,
-    },
-    /// The node refused. Nothing was changed.
-    #[error("{0}")]
-    Refused(ErrorBody),
-    /// The answer is not one of a Starling node of this version.
-    #[error("the answer of {url} is not understood: {reason}")]
-    NotUnderstood {
-        /// The node's API address.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The request cannot be sent as it is.
-    #[error("{0}")]
-    Unsendable(String),
-}
-
 impl Error {
-    /// The code, if the node refused.
-    pub fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::Refused(body) => Some(body.error),
-            _ => None,
-        }
+    /// An error with what happened and what to do next.
+    pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
     }
 
-    /// What to do next, one line.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Unreachable { .. } => {
-                "is the node running? `starling up` starts one; --api or STARLING_API names another".into()
-            }
-            Self::Refused(body) => body.hint.clone(),
-            Self::NotUnderstood { .. } => {
-                "check that --api names a Starling node, and that `starling version` says the same on both ends".into()
-            }
-            Self::Unsendable(_) => "see `starling --help`".into(),
-        }
+    /// The request makes no sense.
+    pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Invalid, message, hint)
+    }
+
+    /// The node at `url` gave no answer.
+    pub fn unreachable(url: &str, reason: impl Display) -> Self {
+        let hint = "is the node running? `starling up` starts one; --api or STARLING_API names another";
+        Self::new(ErrorCode::Unreachable, format!("cannot reach the node at {url}: {reason}"), hint)
+    }
+
+    /// The node at `url` gave an answer that is not one of this version.
+    pub fn not_understood(url: &str, reason: impl Display) -> Self {
+        let hint =
+            "check that --api names a Starling node, and that `starling version` says the same on both ends";
+        Self::new(ErrorCode::NotUnderstood, format!("the answer of {url} is not understood: {reason}"), hint)
+    }
+
+    /// The request cannot be sent as it is.
+    pub fn unsendable(reason: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Unsendable, reason, "see `starling --help`")
+    }
+
+    /// Whether the same request may be sent again.
+    pub fn retry(&self) -> Retry {
+        self.code.retry()
+    }
+
+    /// Whether a node answered with this error. Otherwise the request has not arrived, or the answer was lost.
+    pub fn is_answer(&self) -> bool {
+        !matches!(self.code, ErrorCode::Unreachable | ErrorCode::NotUnderstood | ErrorCode::Unsendable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_json_and_codes_of_clients_never_travel() {
+        let error = Error::new(ErrorCode::NoMajority, "m", "h");
+        let json = serde_json::to_string(&error).expect("serializes");
+        assert_eq!(json, r#"{"error":"no_majority","message":"m","hint":"h"}"#);
+        assert_eq!(serde_json::from_str::<Error>(&json).expect("parses"), error);
+        assert!(serde_json::to_string(&Error::unreachable("u", "r")).is_err());
+        assert!(serde_json::from_str::<ErrorCode>("\"unreachable\"").is_err());
+    }
+
+    #[test]
+    fn only_requests_that_changed_nothing_are_safe_to_send_again() {
+        assert_eq!(ErrorCode::Timeout.retry(), Retry::Safe);
+        assert_eq!(ErrorCode::OutcomeUnknown.retry(), Retry::IfIdempotent);
+        assert_eq!(ErrorCode::Unreachable.retry(), Retry::IfIdempotent);
+        assert_eq!(ErrorCode::Invalid.retry(), Retry::Never);
     }
 }

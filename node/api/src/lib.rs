@@ -1,23 +1,23 @@
-//! The API of a Starling node: every request and answer as a type, and a client.
+//! The API of a Starling node: every request and answer as a type, the one [`Error`], and the traits
+//! [`Eventual`] and [`Strong`] that an embedded node and a client of a remote one have in common.
 //!
-//! The node serves these types over HTTP/JSON and describes them in `/openapi.json`; the command
-//! line, the test network and the tests speak to a node through [`Client`] and nothing else.
+//! The HTTP server carries these types as JSON and describes them in `/openapi.json`.
 
 pub mod admin;
-mod client;
 mod data;
 mod error;
+mod node;
 pub mod strong;
 mod watch;
 mod write;
 
-pub use client::{Client, Precondition, Range, RawValue};
 pub use data::{Entry, KeyInfo, KeyspaceInfo, Keyspaces, Listing};
-pub use error::{Error, ErrorBody, ErrorCode};
+pub use error::{Error, ErrorCode, Retry};
+pub use node::{Events, Eventual, Precondition, Range, Strong};
 pub use starling_types::eventual::data::*;
 pub use starling_types::eventual::{Batch, Check, Write};
 pub use starling_types::{Blob, Count, DEFAULT_KEYSPACE};
-pub use watch::{Watch, WatchEvent};
+pub use watch::WatchEvent;
 pub use write::{BatchResponse, Increment, MapUpdate, Members};
 
 /// Header of a raw value: how many concurrent values the key holds, the shown one included.

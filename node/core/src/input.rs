@@ -137,8 +137,8 @@ pub enum WriteFailure {
     #[error(transparent)]
     Refused(#[from] WriteError),
     /// The storage engine failed; nothing was changed.
-    #[error("storage failed: {0}")]
-    Storage(String),
+    #[error(transparent)]
+    Storage(starling_kv::Error),
     /// A version of data is needed that the network's operator has not switched on.
     #[error("this needs data version {needed}, and version {in_force} is in force in the network")]
     DataVersion {

@@ -44,9 +44,8 @@ impl<E: Engine> Core<E> {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
-                self.refuse(tokens, || WriteFailure::Storage(text.clone()));
-                self.storage_failed(text);
+                self.storage_failed(format!("{error}: {}", error.hint()));
+                self.refuse(tokens, || WriteFailure::Storage(error.clone()));
             }
         }
     }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Calls, Reply};
+use crate::call::{Call, Calls};
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_core::WriteFailure;
 use starling_kv::{Batch, Change, Outcome};
-use starling_strong::api::{Answer, Failure, Options, Request, Status as GroupStatus};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::strong::{Held, Manage, Managed};
@@ -75,25 +74,6 @@ impl Gossip {
         self.ask(|reply| Command::Write(batch, reply)).await
     }
 
-    /// Asks a strong keyspace.
-    pub async fn request(
-        &self,
-        keyspace: &str,
-        request: Request,
-        options: Options,
-    ) -> Option<Result<Answer, Failure>> {
-        let (reply, answer) = Reply::new(None);
-        self.calls.send(Call::Request { keyspace: keyspace.into(), request, options, reply }).await.ok()?;
-        answer.await.ok()
-    }
-
-    /// How a strong keyspace stands, as its leader sees it if it can be asked, or as any member does.
-    pub async fn group(&self, keyspace: &str, of_leader: bool) -> Option<Result<GroupStatus, Failure>> {
-        let (reply, answer) = oneshot::channel();
-        self.calls.send(Call::Status { keyspace: keyspace.into(), of_leader, reply }).await.ok()?;
-        answer.await.ok()
-    }
-
     /// The way of requests to strong keyspaces.
     pub fn calls(&self) -> &Calls {
         &self.calls
@@ -132,12 +112,6 @@ impl Gossip {
     /// Hands over addresses where peers may listen.
     pub async fn contact(&self, addresses: Vec<String>) -> Option<()> {
         self.commands.send(Command::Contact(addresses)).await.ok()
-    }
-
-    /// Makes the node leave and stop; for a thread outside the runtimes.
-    pub fn leave_blocking(&self) {
-        // It has stopped already: so much the better.
-        let _ = self.commands.blocking_send(Command::Leave);
     }
 
     /// Makes the node leave and stop.

@@ -7,7 +7,7 @@ use starling_bootstrap::Peer;
 use starling_p2p::verify_record;
 use starling_proto::{NodeId, NodeRecord, Role};
 
-use super::error::DaemonError;
+use super::start_error::StartError;
 
 /// The store's database.
 pub const STORE_DIR: &str = "store";
@@ -18,8 +18,8 @@ pub struct DataDir(PathBuf);
 
 impl DataDir {
     /// Makes the directory if it does not exist, and sees that it can be written.
-    pub fn open(path: &Path) -> Result<Self, DaemonError> {
-        let failed = |reason| DaemonError::DataDir { path: path.to_owned(), reason };
+    pub fn open(path: &Path) -> Result<Self, StartError> {
+        let failed = |reason| StartError::DataDir { path: path.to_owned(), reason };
         fs::create_dir_all(path).map_err(failed)?;
         let probe = path.join(".probe");
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(failed)?;

@@ -34,7 +34,7 @@ struct Work {
     remember: Option<Vec<NodeRecord>>,
     stop: bool,
     /// What the last sync said, if it failed.
-    failure: Option<String>,
+    failure: Option<starling_kv::Error>,
 }
 
 struct Shared {
@@ -115,7 +115,7 @@ impl Disk {
 
     /// What the last sync said, if it failed.
     pub fn failure(&self) -> Option<String> {
-        self.shared.lock().failure.clone()
+        self.shared.lock().failure.as_ref().map(ToString::to_string)
     }
 
     /// Does what is left, syncs, and ends the thread.
@@ -189,7 +189,7 @@ impl Worker {
     /// All of `group` was written before this sync begins.
     fn sync(&self, group: Vec<Acknowledgement>, strong: Option<u64>) {
         let Some(engine) = &self.engine else { return };
-        let failure = engine.sync().err().map(|e| e.to_string());
+        let failure = engine.sync().err();
         if let Some(reason) = &failure {
             error!(%reason, "the log cannot be synced: what was written may not survive a power loss");
         }

@@ -12,7 +12,7 @@ use starling_kv::{Error, Reader, Report};
 use starling_rocks::{RocksEngine, RocksOptions};
 
 use super::data_dir::STORE_DIR;
-use super::error::DaemonError;
+use super::start_error::StartError;
 
 /// Checks a store on a snapshot of it; waits for the disk.
 pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
@@ -20,11 +20,11 @@ pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
 }
 
 /// Checks the store of a node that is not running. Nothing is written, and no node can start on it meanwhile.
-pub fn examine(data_dir: &Path) -> Result<Doctor, DaemonError> {
+pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     let store = data_dir.join(STORE_DIR);
     if !store.is_dir() {
         let reason = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store in it");
-        return Err(DaemonError::DataDir { path: data_dir.to_owned(), reason });
+        return Err(StartError::DataDir { path: data_dir.to_owned(), reason });
     }
     let _lock = lock(&store)?;
     let engine = RocksEngine::open_read_only(&store, &RocksOptions::default())?;

@@ -1,119 +1,178 @@
-//! Why a node does not start, and what to do about it.
+//! From the errors of the parts to the one error of the node's interfaces.
 
-use std::io;
-use std::path::PathBuf;
+use starling_api::{Error, ErrorCode};
+use starling_core::WriteFailure;
+use starling_core::strong::{CreateError, ManageError};
+use starling_kv::{Contents, Error as StoreError, Kind, WriteError};
+use starling_strong::api::{Failure, Refusal};
 
-use thiserror::Error;
+use crate::strong::ManageFailure;
 
-use crate::advice;
-
-/// Why a node did not start, or stopped. Nothing was lost.
-#[derive(Debug, Error)]
-pub enum DaemonError {
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {path}: {reason}")]
-    DataDir {
-        /// The directory or a file in it.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// The identity cannot be used.
-    #[error(transparent)]
-    Identity(#[from] starling_p2p::IdentityError),
-    /// The file with the network's secret cannot be used.
-    #[error(transparent)]
-    Network(#[from] starling_bootstrap::NetworkFileError),
-    /// A ticket is not one.
-    #[error("--join {given}: {reason}")]
-    Ticket {
-        /// As given, cut short.
-        given: String,
-        /// What is wrong with it.
-        reason: starling_bootstrap::TicketError,
-    },
-    /// The ticket is of another network than the data directory.
-    #[error("{path} belongs to network {ours}, and the ticket to network {theirs}")]
-    OtherNetwork {
-        /// The data directory.
-        path: PathBuf,
-        /// Its network.
-        ours: String,
-        /// The ticket's.
-        theirs: String,
-    },
-    /// A new node cannot join by an address alone.
-    #[error(
-        "{address} is an address: a new node also needs the network's secret, which is in the join ticket"
-    )]
-    NoTicket {
-        /// The first address given.
-        address: String,
-    },
-    /// The store does not open.
-    #[error("{}", advice::split(&.0.to_string()).0)]
-    Store(#[from] starling_kv::Error),
-    /// Peers cannot be listened for.
-    #[error(transparent)]
-    Driver(#[from] starling_p2p::DriverError),
-    /// The API cannot listen.
-    #[error("the API cannot listen on {address}: {reason}")]
-    Api {
-        /// As configured.
-        address: String,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// The etcd door cannot listen.
-    #[error("the etcd door cannot listen on {address}: {reason}")]
-    Etcd {
-        /// As configured.
-        address: String,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// The API would be open to the network without authentication.
-    #[error("the API would listen on {address}, which other machines can reach, and no token is set")]
-    Unprotected {
-        /// As configured.
-        address: String,
-    },
-    /// A setting makes no sense.
-    #[error("{key} cannot be {value:?}: {reason}")]
-    Setting {
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The system refused a thread or a runtime.
-    #[error("the system refused: {0}")]
-    System(io::Error),
+/// This node is a seed.
+pub fn no_store() -> Error {
+    let message = "this node is a bootstrap seed and keeps no data";
+    Error::new(ErrorCode::NoStore, message, "ask a node that was started with `starling up`")
 }
 
-impl DaemonError {
-    /// What to do next, one line.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::DataDir { .. } => "check owner, mode and space, or name another one with --data-dir".into(),
-            Self::Identity(_) | Self::Network(_) => "restore the file from a backup, or move it aside".into(),
-            Self::Ticket { .. } | Self::NoTicket { .. } => {
-                "`starling ticket` on any node of the network prints the ticket; give it with --join".into()
-            }
-            Self::OtherNetwork { .. } => {
-                "name another data directory with --data-dir, or leave the ticket out".into()
-            }
-            Self::Store(error) => advice::split(&error.to_string()).1.into(),
-            Self::Driver(_) => "name other addresses with --listen, like /ip4/0.0.0.0/tcp/7500".into(),
-            Self::Api { .. } => {
-                "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
-            }
-            Self::Etcd { .. } => "name another port: --etcd 127.0.0.1:2479=KEYSPACE".into(),
-            Self::Unprotected { .. } => "set api.token, or listen on loopback: --api 127.0.0.1:7401".into(),
-            Self::Setting { .. } => "`starling config --reference` lists all settings".into(),
-            Self::System(_) => "check the limits of this shell (ulimit -a)".into(),
+/// The gossip thread has stopped.
+pub fn stopping() -> Error {
+    Error::new(ErrorCode::NotReady, "the node is stopping", "ask another node, or start it again")
+}
+
+/// The key holds something else than what was asked for.
+pub fn other_type(contents: &Contents, wanted: &str) -> Error {
+    let holds: Vec<_> = contents.kinds().into_iter().map(Kind::name).collect();
+    if holds.is_empty() {
+        let hint = "upgrade this node: `starling version` shows the version of the node that wrote it";
+        return Error::new(ErrorCode::TypeMismatch, "a newer version of Starling wrote this key", hint);
+    }
+    let message = format!("the key holds a {}, not a {wanted}", holds.join(" and a "));
+    let hint = "GET /v1/keyspaces/{keyspace}/keys/{key} as application/json shows any type";
+    Error::new(ErrorCode::TypeMismatch, message, hint)
+}
+
+/// The store failed.
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
+pub fn store_error(error: StoreError) -> Error {
+    let code = if error == StoreError::Full { ErrorCode::StorageFull } else { ErrorCode::Storage };
+    Error::new(code, error.to_string(), error.hint())
+}
+
+/// A batch was refused, or failed.
+pub fn write_failure(failure: &WriteFailure) -> Error {
+    match failure {
+        WriteFailure::Refused(error) => write_error(error),
+        WriteFailure::NoStore => no_store(),
+        WriteFailure::DataVersion { .. } => Error::new(
+            ErrorCode::Conflict,
+            failure.to_string(),
+            "once every node is upgraded, `starling upgrade finalize` switches it on; `upgrade status` shows how far it is",
+        ),
+        WriteFailure::Storage(error) => store_error(error.clone()),
+    }
+}
+
+fn write_error(error: &WriteError) -> Error {
+    let code = match error {
+        WriteError::KeyTooLong { .. }
+        | WriteError::ValueTooLarge { .. }
+        | WriteError::FieldTooLong { .. }
+        | WriteError::BatchTooLarge { .. } => ErrorCode::TooLarge,
+        WriteError::VersionMismatch { .. } => ErrorCode::VersionMismatch,
+        WriteError::TypeMismatch { .. } => ErrorCode::TypeMismatch,
+        _ => ErrorCode::Invalid,
+    };
+    Error::new(code, error.to_string(), error.hint())
+}
+
+/// A strong keyspace did not carry a request out.
+pub fn failure_error(failure: &Failure) -> Error {
+    let (code, hint) = match failure {
+        Failure::Refused(refusal) => return refused(refusal),
+        Failure::NoSuchKeyspace(_) => (
+            ErrorCode::NoSuchKeyspace,
+            "`starling keyspace ls` lists them; `keyspace create --strong` makes one",
+        ),
+        Failure::Ambiguous(_) => (ErrorCode::Ambiguous, "`starling keyspace drop` removes one of them"),
+        Failure::NoMajority { .. } => {
+            (ErrorCode::NoMajority, "start the nodes that are missing; nothing was changed")
         }
+        Failure::Timeout(_) => {
+            (ErrorCode::Timeout, "try again; `starling keyspace info` tells how it stands")
+        }
+        Failure::OutcomeUnknown(_) => (
+            ErrorCode::OutcomeUnknown,
+            "read the key to see, or send the write again with the same request id: it is applied once",
+        ),
+        Failure::Overloaded => (ErrorCode::NotReady, "send fewer requests at a time"),
+        Failure::NoReplica(_) => {
+            (ErrorCode::NoStore, "leave out --stale, or ask a member: `starling keyspace info`")
+        }
+        Failure::Diverged(_) => (
+            ErrorCode::Storage,
+            "replace this voter: `starling keyspace voters replace`; keep its log for a report",
+        ),
+        Failure::Storage(_) => (ErrorCode::Storage, "look at the disk and the log of the node that answered"),
+    };
+    Error::new(code, failure.to_string(), hint)
+}
+
+fn refused(refusal: &Refusal) -> Error {
+    let (code, hint) = match refusal {
+        Refusal::Compacted { .. } => (ErrorCode::Compacted, "read or watch from the oldest revision on"),
+        Refusal::LeaseNotFound(_) | Refusal::KeyNotFound => {
+            (ErrorCode::NotFound, "it has expired or was removed: make it again")
+        }
+        Refusal::LeaseExists(_) => (ErrorCode::Conflict, "choose another number, or 0 to have one drawn"),
+        Refusal::StaleFence { .. } => {
+            (ErrorCode::Conflict, "it was given up, or somebody else has it by now: stop, and lock again")
+        }
+        Refusal::Forgotten => (ErrorCode::Conflict, "read the key to see what came of it"),
+        Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
+            (ErrorCode::TooLarge, "send less at a time")
+        }
+        Refusal::NoSpace { .. } => (ErrorCode::StorageFull, "delete keys and compact"),
+        Refusal::FutureRevision { .. }
+        | Refusal::LeaseTtl
+        | Refusal::EmptyKey
+        | Refusal::DuplicateKey
+        | Refusal::NotARead => (ErrorCode::Invalid, "see /openapi.json"),
+    };
+    Error::new(code, refusal.to_string(), hint)
+}
+
+/// A strong keyspace was not created or changed.
+pub fn manage_error(failure: &ManageFailure) -> Error {
+    let (code, hint) = match failure {
+        ManageFailure::Node { .. } => (
+            ErrorCode::Invalid,
+            "`starling nodes` lists them; the first digits of an id tell equal names apart",
+        ),
+        ManageFailure::Create(error) => match error {
+            CreateError::Name => (ErrorCode::Invalid, "choose another name"),
+            CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info` tells how it stands"),
+            CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
+            CreateError::TooFewNodes { .. } => {
+                (ErrorCode::Invalid, "start more nodes, or ask for fewer with --voters")
+            }
+            CreateError::Refused { .. } => {
+                (ErrorCode::NotReady, "nothing is left of it: try again, or name other nodes with --on")
+            }
+            CreateError::Busy => (ErrorCode::NotReady, "try again in a moment"),
+        },
+        ManageFailure::Manage(error) => match error {
+            ManageError::NoSuchKeyspace(_) => {
+                (ErrorCode::NoSuchKeyspace, "`starling keyspace ls` lists them")
+            }
+            ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
+            ManageError::Refused(_) => (ErrorCode::Conflict, "`starling keyspace info` tells how it stands"),
+            ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
+            ManageError::Failed(Failure::NoMajority { .. }) => {
+                (ErrorCode::NoMajority, "start the nodes that are missing")
+            }
+            ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info` tells how it stands"),
+        },
+    };
+    Error::new(code, failure.to_string(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(error: &Error) -> ErrorCode {
+        assert!(!error.hint.is_empty(), "{error:?} says nothing of what to do");
+        error.code
+    }
+
+    #[test]
+    fn each_refusal_has_its_code_and_a_hint() {
+        let mismatch = WriteError::VersionMismatch { index: 0, expected: None, found: None };
+        assert_eq!(code(&write_failure(&WriteFailure::Refused(mismatch))), ErrorCode::VersionMismatch);
+        assert_eq!(code(&write_error(&WriteError::BatchTooLarge { size: 2, max: 1 })), ErrorCode::TooLarge);
+        assert_eq!(code(&write_error(&WriteError::KeyEmpty)), ErrorCode::Invalid);
+        assert_eq!(code(&write_failure(&WriteFailure::NoStore)), ErrorCode::NoStore);
+        assert_eq!(code(&write_failure(&WriteFailure::Storage(StoreError::Full))), ErrorCode::StorageFull);
+        assert_eq!(code(&write_failure(&WriteFailure::Storage(StoreError::ReadOnly))), ErrorCode::Storage);
     }
 }

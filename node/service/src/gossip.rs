@@ -23,7 +23,7 @@ use super::contacts::Contacts;
 use super::disk::{Acknowledgement, Disk};
 use super::notices::log;
 use super::report;
-use super::strong::{Names, Strong};
+use super::strong::{Names, Requests};
 
 /// Most commands taken before the network has its turn again, so most batches in a group commit.
 const COMMANDS_AT_ONCE_MAX: usize = 512;
@@ -72,7 +72,7 @@ pub struct GossipLoop {
     /// The store's snapshots.
     pub reader: Option<Reader<RocksEngine>>,
     /// Who asked strong keyspaces.
-    pub strong: Strong,
+    pub strong: Requests,
     /// To the watches.
     pub changes: broadcast::Sender<Arc<ChangeSet>>,
     /// The search for peers.

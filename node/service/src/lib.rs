@@ -8,7 +8,7 @@
 //! Two threads: the *gossip* thread owns the network and the core, and never waits for a disk or a client;
 //! the *disk* thread syncs the store's log. Reads run on the caller's thread, on snapshots of the store.
 
-pub mod advice;
+mod admin;
 mod call;
 mod clock;
 mod command;
@@ -18,25 +18,34 @@ mod data_dir;
 mod disk;
 mod doctor;
 mod error;
+mod eventual;
 mod gossip;
+mod handle;
 mod membership;
 mod notices;
 mod report;
 mod setup;
+mod shared;
 mod start;
+mod start_error;
 mod strong;
 mod upgrade;
+pub mod view;
+mod watch;
 
+pub use admin::Admin;
 pub use call::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
-pub use clock::wall_ms;
-pub use command::{ChangeSet, Gossip};
 pub use config::{Config, Durability};
 pub use data_dir::DataDir;
-pub use doctor::{check_running, examine};
-pub use error::DaemonError;
+pub use doctor::examine;
+pub use eventual::{EventualKeyspace, Plain, WriteOptions};
+pub use handle::Handle;
 pub use report::hex;
 pub use starling_core::Software;
 pub use starling_proto::Role;
 pub use start::{Node, NodeInfo};
-pub use strong::{Held, Manage, ManageFailure, Names};
-pub use upgrade::FinalizeError;
+pub use start_error::StartError;
+pub use strong::{Held, StrongError, StrongKeyspace, StrongWatch, StrongWatchEvent};
+pub use watch::{EventualWatch, KeyEvent};
+
+use clock::wall_ms;

@@ -5,8 +5,8 @@ use starling_p2p::{Network, peer_id};
 use starling_proto::NodeRecord;
 
 use super::data_dir::DataDir;
-use super::error::DaemonError;
 use super::report::hex;
+use super::start_error::StartError;
 
 /// Characters of a wrong ticket that an error shows: enough to recognize it, too few to be a secret.
 const SHOWN_CHARS: usize = 16;
@@ -26,7 +26,7 @@ pub struct Membership {
 
 impl Membership {
     /// The network of the data directory; on the first run that of the ticket, or a new one.
-    pub fn load_or_adopt(dir: &DataDir, join: &[String]) -> Result<Self, DaemonError> {
+    pub fn load_or_adopt(dir: &DataDir, join: &[String]) -> Result<Self, StartError> {
         let Sorted { tickets, mut addresses, names } = sort(join)?;
         let known = NetworkFile::load(&dir.network())?;
         let is_first_run = known.is_none();
@@ -34,12 +34,12 @@ impl Membership {
         let mut file = match (known, tickets.first(), addresses.first().or(names.first())) {
             (Some(file), _, _) => file,
             (None, Some(ticket), _) => NetworkFile { id: ticket.network, secrets: vec![ticket.secret] },
-            (None, None, Some(address)) => return Err(DaemonError::NoTicket { address: address.clone() }),
+            (None, None, Some(address)) => return Err(StartError::NoTicket { address: address.clone() }),
             (None, None, None) => NetworkFile::generate(),
         };
         if let Some(other) = tickets.iter().find(|ticket| ticket.network != file.id) {
             let path = dir.path().to_owned();
-            return Err(DaemonError::OtherNetwork { path, ours: hex(&file.id), theirs: hex(&other.network) });
+            return Err(StartError::OtherNetwork { path, ours: hex(&file.id), theirs: hex(&other.network) });
         }
         let mut changed = is_first_run;
         for ticket in &tickets {
@@ -98,7 +98,7 @@ struct Sorted {
 }
 
 /// `/...` is a multiaddress, a bare host name is to be looked up, anything else must be a ticket.
-fn sort(join: &[String]) -> Result<Sorted, DaemonError> {
+fn sort(join: &[String]) -> Result<Sorted, StartError> {
     let mut sorted = Sorted::default();
     for item in join {
         if item.starts_with("/dnsaddr/") {
@@ -109,7 +109,7 @@ fn sort(join: &[String]) -> Result<Sorted, DaemonError> {
             sorted.names.push(format!("/dnsaddr/{item}"));
         } else {
             let given = || item.chars().take(SHOWN_CHARS).collect();
-            let ticket = item.parse().map_err(|reason| DaemonError::Ticket { given: given(), reason })?;
+            let ticket = item.parse().map_err(|reason| StartError::Ticket { given: given(), reason })?;
             sorted.tickets.push(ticket);
         }
     }
@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    fn load(dir: &DataDir, join: &[String]) -> Result<Membership, DaemonError> {
+    fn load(dir: &DataDir, join: &[String]) -> Result<Membership, StartError> {
         Membership::load_or_adopt(dir, join)
     }
 
@@ -151,7 +151,7 @@ mod tests {
         let joined = load(&dir, &[ticket(1, 1).to_string()]).expect("adopted");
         assert_eq!(joined.network_id(), [1; 16]);
         assert_eq!(joined.addresses, ["/ip4/127.0.0.1/tcp/1"]);
-        assert!(matches!(load(&dir, &[ticket(2, 1).to_string()]), Err(DaemonError::OtherNetwork { .. })));
+        assert!(matches!(load(&dir, &[ticket(2, 1).to_string()]), Err(StartError::OtherNetwork { .. })));
         let rotated = load(&dir, &[ticket(1, 2).to_string()]).expect("rotated");
         assert_eq!(rotated.network().secrets, [[2; 32], [1; 32]]);
         let kept = load(&dir, &["/ip4/127.0.0.1/tcp/2".into()]).expect("loaded");
@@ -163,8 +163,8 @@ mod tests {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::open(temporary.path()).expect("opens");
         let address = "/ip4/127.0.0.1/tcp/1".to_owned();
-        assert!(matches!(load(&dir, &[address]), Err(DaemonError::NoTicket { .. })));
-        assert!(matches!(load(&dir, &["starling1broken".into()]), Err(DaemonError::Ticket { .. })));
+        assert!(matches!(load(&dir, &[address]), Err(StartError::NoTicket { .. })));
+        assert!(matches!(load(&dir, &["starling1broken".into()]), Err(StartError::Ticket { .. })));
         assert!(load(&dir, &[]).expect("nothing was made before").is_first_run);
     }
 

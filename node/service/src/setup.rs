@@ -8,7 +8,7 @@ use starling_proto::record::NAME_BYTES_MAX;
 use starling_proto::sync::SyncConfig;
 use starling_proto::view::ViewConfig;
 
-use super::error::DaemonError;
+use super::start_error::StartError;
 use crate::config::Config;
 
 /// Longest key and longest field that the store can hold, bytes.
@@ -17,19 +17,15 @@ const NAME_LIMIT_MAX: u64 = 64 << 10;
 const VALUE_LIMIT_MAX: u64 = 1 << 20;
 const BATCH_LIMIT_MAX: u64 = 2 << 20;
 
-fn bounded(key: &'static str, value: u64, min: u64, max: u64) -> Result<usize, DaemonError> {
+fn bounded(key: &'static str, value: u64, min: u64, max: u64) -> Result<usize, StartError> {
     if (min..=max).contains(&value) {
         return Ok(value as usize);
     }
-    Err(DaemonError::Setting {
-        key,
-        value: value.to_string(),
-        reason: format!("{min} to {max} are possible"),
-    })
+    Err(StartError::Setting { key, value: value.to_string(), reason: format!("{min} to {max} are possible") })
 }
 
 /// Bounds on what clients write.
-pub fn limits(config: &Config) -> Result<Limits, DaemonError> {
+pub fn limits(config: &Config) -> Result<Limits, StartError> {
     Ok(Limits {
         key_bytes_max: bounded("limits.key_bytes", config.key_bytes_max, 1, NAME_LIMIT_MAX)?,
         value_bytes_max: bounded("limits.value_bytes", config.value_bytes_max, 1, VALUE_LIMIT_MAX)?,
@@ -40,7 +36,7 @@ pub fn limits(config: &Config) -> Result<Limits, DaemonError> {
 }
 
 /// Settings of the protocols.
-pub fn core(config: &Config) -> Result<CoreConfig, DaemonError> {
+pub fn core(config: &Config) -> Result<CoreConfig, StartError> {
     let views = ViewConfig {
         passive_max: bounded("gossip.passive_view", config.passive_view, 1, 10_000)?,
         shuffle_ms: bounded("gossip.shuffle_interval_ms", config.shuffle_interval_ms, 100, 3_600_000)? as u64,
@@ -63,7 +59,7 @@ pub fn replace_ms(config: &Config) -> Option<u64> {
 }
 
 /// Bounds on what peers make this node hold.
-pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, DaemonError> {
+pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, StartError> {
     Ok(starling_p2p::Limits {
         connections_max: bounded("connections_max", config.connections_max, 8, 65_536)? as u32,
         rumor_queue_bytes_max: bounded("queue_bytes", config.queue_bytes, 4 << 20, 1 << 30)?,
@@ -72,21 +68,21 @@ pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, DaemonErro
 }
 
 /// The node's name as peers will read it.
-pub fn name(config: &Config) -> Result<String, DaemonError> {
+pub fn name(config: &Config) -> Result<String, StartError> {
     let reason = match &config.name {
         name if name.is_empty() => "it is empty".into(),
         name if name.len() > NAME_BYTES_MAX => format!("it is longer than {NAME_BYTES_MAX} bytes"),
         name if name.chars().any(char::is_control) => "it holds control characters".into(),
         name => return Ok(name.clone()),
     };
-    Err(DaemonError::Setting { key: "name", value: config.name.clone(), reason })
+    Err(StartError::Setting { key: "name", value: config.name.clone(), reason })
 }
 
 /// What the operator says of the node.
-pub fn labels(config: &Config) -> Result<Labels, DaemonError> {
+pub fn labels(config: &Config) -> Result<Labels, StartError> {
     let mut labels = Labels::default();
     for label in &config.labels {
-        labels.add(label).map_err(|error| DaemonError::Setting {
+        labels.add(label).map_err(|error| StartError::Setting {
             key: "labels",
             value: label.clone(),
             reason: error.to_string(),
@@ -108,7 +104,7 @@ mod tests {
     #[test]
     fn settings_out_of_bounds_are_named() {
         let error =
-            limits(&config(|config| config.value_bytes_max = 99999999)).expect_err("too large").to_string();
+            limits(&config(|config| config.value_bytes_max = 99_999_999)).expect_err("too large").to_string();
         assert!(error.contains("limits.value_bytes") && error.contains("1048576"), "{error}");
         assert!(core(&config(|config| config.active_view = 1)).is_err());
         assert!(core(&config(|config| config.detect_ms = 0)).is_err());
@@ -127,7 +123,7 @@ mod tests {
             1000
         );
         assert_eq!(
-            core(&config(|config| config.detect_ms = 10000)).expect("valid").detector.detect_ms,
+            core(&config(|config| config.detect_ms = 10_000)).expect("valid").detector.detect_ms,
             10_000
         );
         assert_eq!(

@@ -1,26 +1,28 @@
 //! The life of a node, from its files to its last sync.
 
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use starling_bootstrap::{Finder, FinderConfig, Mdns};
 use starling_core::Core;
-use starling_kv::{Limits, Options, Reader, Store};
+use starling_kv::{Limits, Options, Store};
 use starling_p2p::{Driver, DriverConfig, Identity};
 use starling_proto::{NodeRecord, Role};
 use starling_rocks::{RocksEngine, RocksOptions};
 use tokio::sync::{broadcast, watch};
 
 use super::clock::{Clock, wall_ms};
-use super::command::{ChangeSet, Gossip, channel};
+use super::command::channel;
 use super::config::Config;
 use super::contacts::Contacts;
 use super::data_dir::DataDir;
 use super::disk::Disk;
-use super::error::DaemonError;
 use super::gossip::{Asked, Facts, GossipLoop, public_addresses};
+use super::handle::{Handle, Parts};
 use super::membership::Membership;
-use super::strong::{Names, Strong};
+use super::start_error::StartError;
+use super::strong::{Names, Requests};
 use super::{report, setup};
 
 /// Change sets that a watch may be behind before it is told that it lags.
@@ -47,18 +49,9 @@ pub struct NodeInfo {
     pub data_dir: DataDir,
 }
 
-/// A running node.
+/// A running node. Dropping it has the node stop without waiting for that.
 pub struct Node {
-    /// The way to the gossip thread.
-    pub gossip: Gossip,
-    /// The store's snapshots; `None` on a seed.
-    pub reader: Option<Reader<RocksEngine>>,
-    /// Names of strong keyspaces.
-    pub names: Names,
-    /// Keys that changed, for watches.
-    pub changes: broadcast::Sender<std::sync::Arc<ChangeSet>>,
-    /// Bounds on writes.
-    pub limits: Limits,
+    handle: Handle,
     info: NodeInfo,
     stop: watch::Sender<bool>,
     /// Closes when the gossip thread has put everything on the disk.
@@ -68,32 +61,28 @@ pub struct Node {
 
 /// What the gossip thread hands over once the node listens.
 struct Started {
-    gossip: Gossip,
-    reader: Option<Reader<RocksEngine>>,
-    names: Names,
-    changes: broadcast::Sender<std::sync::Arc<ChangeSet>>,
-    limits: Limits,
+    handle: Handle,
     info: NodeInfo,
 }
 
 impl Node {
     /// Starts a node on threads of its own. Blocks until its store is open and it listens for peers, which
     /// takes milliseconds, or seconds after a crash. Needs no runtime, and works inside any.
-    pub fn start(config: Config) -> Result<Self, DaemonError> {
+    pub fn start(config: Config) -> Result<Self, StartError> {
         let (stop, told_to_stop) = watch::channel(false);
         let (ended, stopped) = watch::channel(());
         let (ready, started) = sync_channel(1);
         let run = move || {
-            run(config, told_to_stop, &ready);
+            run(&config, told_to_stop, &ready);
             drop(ended);
         };
         let thread = std::thread::Builder::new().name("gossip".into()).spawn(run);
-        let thread = thread.map_err(DaemonError::System)?;
+        let thread = thread.map_err(StartError::System)?;
         let Ok(started) = started.recv() else {
             // It ended without an answer: it has panicked, and so does its caller.
             std::panic::resume_unwind(thread.join().expect_err("the thread answers before it returns"));
         };
-        let Started { gossip, reader, names, changes, limits, info } = match started {
+        let Started { handle, info } = match started {
             Ok(started) => started,
             Err(error) => {
                 // The data directory is free again once the thread has ended.
@@ -101,7 +90,12 @@ impl Node {
                 return Err(error);
             }
         };
-        Ok(Self { gossip, reader, names, changes, limits, info, stop, stopped, thread: Some(thread) })
+        Ok(Self { handle, info, stop, stopped, thread: Some(thread) })
+    }
+
+    /// The node's interface; clone it freely.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// What is known of the node once it listens.
@@ -133,17 +127,19 @@ impl Drop for Node {
 }
 
 /// The gossip thread.
-fn run(config: Config, stop: watch::Receiver<bool>, ready: &SyncSender<Result<Started, DaemonError>>) {
+fn run(config: &Config, stop: watch::Receiver<bool>, ready: &SyncSender<Result<Started, StartError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return drop(ready.send(Err(DaemonError::System(error)))),
+        Err(error) => return drop(ready.send(Err(StartError::System(error)))),
     };
     runtime.block_on(async {
-        match prepare(&config).await {
+        match prepare(config).await {
             Ok((started, gossip_loop, search)) => {
+                let parts = Arc::clone(&started.handle.0);
                 // The caller waits.
                 let _ = ready.send(Ok(started));
-                live(gossip_loop, search, stop).await;
+                Box::pin(live(gossip_loop, search, stop)).await;
+                parts.close();
             }
             Err(error) => drop(ready.send(Err(error))),
         }
@@ -166,7 +162,7 @@ async fn live(
 /// Opens the files, listens, and puts the parts together.
 async fn prepare(
     config: &Config,
-) -> Result<(Started, GossipLoop, impl Future<Output = ()> + use<>), DaemonError> {
+) -> Result<(Started, GossipLoop, impl Future<Output = ()> + use<>), StartError> {
     let role = config.role;
     let dir = DataDir::open(&config.data_dir)?;
     let identity = Identity::load_or_create(&dir.identity())?;
@@ -200,7 +196,7 @@ async fn prepare(
     if let Some(engine) = engine.clone() {
         core.open_strong(engine, setup::replace_ms(config), rand::random(), clock.now())?;
     }
-    let disk = Disk::start(config.durability, engine, dir.clone()).map_err(DaemonError::System)?;
+    let disk = Disk::start(config.durability, engine, dir.clone()).map_err(StartError::System)?;
     let info = NodeInfo {
         id: report::hex(&record.id.0),
         short_id: record.id.short(),
@@ -222,13 +218,14 @@ async fn prepare(
         disk,
         names: names.clone(),
         reader: reader.clone(),
-        strong: Strong::default(),
+        strong: Requests::default(),
         changes: changes.clone(),
         contacts,
         facts,
         asked: Asked::default(),
     };
-    Ok((Started { gossip, reader, names, changes, limits, info }, gossip_loop, search))
+    let handle = Handle(Arc::new(Parts::new(gossip, reader, names, changes.downgrade(), limits)));
+    Ok((Started { handle, info }, gossip_loop, search))
 }
 
 fn open_store(
@@ -236,7 +233,7 @@ fn open_store(
     config: &Config,
     limits: Limits,
     membership: &Membership,
-) -> Result<(RocksEngine, Store<RocksEngine>), DaemonError> {
+) -> Result<(RocksEngine, Store<RocksEngine>), StartError> {
     let engine = RocksEngine::open(&dir.store(), &RocksOptions { cache_bytes: config.cache_bytes as usize })?;
     let options = Options { limits, network: Some(membership.network_id()), ..Options::default() };
     let store = Store::open(engine.clone(), options, rand::random())?;
@@ -249,7 +246,7 @@ async fn listen(
     config: &Config,
     identity: Identity,
     membership: &Membership,
-) -> Result<(Driver, NodeRecord), DaemonError> {
+) -> Result<(Driver, NodeRecord), StartError> {
     let mut record = NodeRecord {
         name: setup::name(config)?,
         addresses: config.external.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use starling_api::admin::{Abilities, Configuration, Doctor, Finalize, Nodes, Status, Upgrade};
-use starling_service::{DaemonError, examine};
+use starling_service::{StartError, examine};
 
 use super::Session;
 use super::args::Output;
@@ -140,7 +140,7 @@ impl Session {
 pub fn doctor_offline(data_dir: &Path, output: Option<Output>) -> Result {
     let report = examine(data_dir).map_err(|error| {
         let hint = match error {
-            DaemonError::Store(starling_kv::Error::Locked { .. }) => {
+            StartError::Store(starling_kv::Error::Locked { .. }) => {
                 "without --data-dir the running node is asked".into()
             }
             _ => error.hint(),

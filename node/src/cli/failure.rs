@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use rustix::process::Signal;
 use serde::Serialize;
 use starling_api::{Error, ErrorCode};
+use starling_client::WriteFailed;
 
 use super::args::Output;
 
@@ -128,11 +129,6 @@ impl Failure {
         self.error == "other_keyspace"
     }
 
-    /// Whether there is no such thing.
-    pub fn is_not_found(&self) -> bool {
-        self.exit == NOT_FOUND
-    }
-
     /// The reader of our output has gone away: nothing to say to anybody.
     pub fn is_broken_pipe(&self) -> bool {
         self.error == "broken_pipe"
@@ -157,26 +153,35 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let (name, exit) = match &error {
-            Error::Unreachable { .. } => ("unreachable".into(), UNREACHABLE),
-            Error::Unsendable(_) => ("usage".into(), USAGE),
-            Error::NotUnderstood { .. } => ("failed".into(), ERROR),
-            Error::Refused(body) => {
-                let exit = match body.error {
-                    ErrorCode::NotFound | ErrorCode::NoSuchKeyspace => NOT_FOUND,
-                    ErrorCode::VersionMismatch
-                    | ErrorCode::TypeMismatch
-                    | ErrorCode::OtherKeyspace
-                    | ErrorCode::Ambiguous
-                    | ErrorCode::Conflict => CONFLICT,
-                    ErrorCode::OutcomeUnknown => UNKNOWN,
-                    _ => ERROR,
-                };
-                let name = serde_json::to_value(body.error).ok();
-                (name.and_then(|name| name.as_str().map(Into::into)).unwrap_or_default(), exit)
+        let exit = match error.code {
+            ErrorCode::Unreachable => UNREACHABLE,
+            ErrorCode::Unsendable => USAGE,
+            ErrorCode::NotFound | ErrorCode::NoSuchKeyspace => NOT_FOUND,
+            ErrorCode::VersionMismatch
+            | ErrorCode::TypeMismatch
+            | ErrorCode::OtherKeyspace
+            | ErrorCode::Ambiguous
+            | ErrorCode::Conflict => CONFLICT,
+            ErrorCode::OutcomeUnknown => UNKNOWN,
+            _ => ERROR,
+        };
+        let name = match error.code {
+            ErrorCode::Unreachable => "unreachable".into(),
+            ErrorCode::Unsendable => "usage".into(),
+            ErrorCode::NotUnderstood => "failed".into(),
+            code => {
+                let name = serde_json::to_value(code).ok();
+                name.and_then(|name| name.as_str().map(Into::into)).unwrap_or_default()
             }
         };
-        Self { error: name, message: error.to_string(), hint: error.hint(), exit }
+        Self { error: name, message: error.message, hint: error.hint, exit }
+    }
+}
+
+impl From<WriteFailed> for Failure {
+    fn from(failed: WriteFailed) -> Self {
+        let failure = Self::from(failed.error);
+        if failed.is_unknown { failure.of_unknown_outcome(&failed.request_id) } else { failure }
     }
 }
 
@@ -193,10 +198,8 @@ impl From<std::io::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_api::ErrorBody;
-
     fn exit(code: ErrorCode) -> u8 {
-        Failure::from(Error::Refused(ErrorBody { error: code, message: "m".into(), hint: "h".into() })).exit
+        Failure::from(Error::new(code, "m", "h")).exit
     }
 
     #[test]
@@ -206,15 +209,13 @@ mod tests {
         assert_eq!(exit(ErrorCode::VersionMismatch), 4);
         assert_eq!(exit(ErrorCode::TypeMismatch), 4);
         assert_eq!(exit(ErrorCode::StorageFull), 1);
-        let unreachable = Error::Unreachable { url: "u".into(), reason: "r".into() };
-        assert_eq!(Failure::from(unreachable).exit, 5);
+        assert_eq!(Failure::from(Error::unreachable("u", "r")).exit, 5);
         assert_eq!(Failure::usage("", "").exit, 2);
     }
 
     #[test]
     fn a_refusal_keeps_the_apis_code_and_hint() {
-        let body = ErrorBody { error: ErrorCode::StorageFull, message: "m".into(), hint: "h".into() };
-        let failure = Failure::from(Error::Refused(body));
+        let failure = Failure::from(Error::new(ErrorCode::StorageFull, "m", "h"));
         assert_eq!((failure.error.as_str(), failure.hint.as_str()), ("storage_full", "h"));
     }
 }

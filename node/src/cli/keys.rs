@@ -32,7 +32,7 @@ impl Session {
         let version = match self.client.put(&self.keyspace, &key, bytes, args.ttl, condition).await {
             Ok(version) => version,
             // Says which of the arguments a strong keyspace does not take.
-            Err(error) if error.code() == Some(ErrorCode::OtherKeyspace) => return put_strong(self).await,
+            Err(error) if error.code == ErrorCode::OtherKeyspace => return put_strong(self).await,
             Err(error) => return Err(error.into()),
         };
         match self.output {
@@ -90,7 +90,7 @@ impl Session {
                 self.client.delete(&self.keyspace, &key, &args.if_version).await
             };
             let deleted = match deleted {
-                Err(error) if error.code() == Some(ErrorCode::OtherKeyspace) => {
+                Err(error) if error.code == ErrorCode::OtherKeyspace => {
                     return delete_strong(self).await;
                 }
                 deleted => deleted?,

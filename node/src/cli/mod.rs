@@ -1,5 +1,5 @@
 //! The command line. Every command but `up`, `bootstrap` and those that need no node speaks to a
-//! node's API through [`starling_api::Client`] and uses nothing private.
+//! node's API through [`starling_client::Client`] and uses nothing private.
 
 mod admin;
 mod args;
@@ -19,7 +19,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use starling_api::{API_DEFAULT, Client, DEFAULT_KEYSPACE, Op};
+use starling_api::{API_DEFAULT, DEFAULT_KEYSPACE, Op};
+use starling_client::Client;
 
 use args::{Cli, Command, Global, Output, UpgradeCommand};
 use coordinate::args::{ElectCommand, QueueCommand};

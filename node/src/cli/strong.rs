@@ -1,15 +1,15 @@
 //! Commands on the keys of strong keyspaces.
 
 use std::ffi::OsStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use starling_api::strong::{
-    Compare, Delete, Fence, Get, KeyValue, Keys, Operand, Put, Relation, RequestId, Staleness, StrongAnswer,
-    StrongCall, StrongEvent, StrongRequest, StrongResult, Txn, TxnOp,
+    Compare, Delete, Fence, Get, KeyValue, Keys, Operand, Put, Relation, Staleness, StrongAnswer, StrongCall,
+    StrongEvent, StrongRequest, StrongResult, Txn, TxnOp,
 };
-use starling_api::{Blob, Error, ErrorCode, Precondition};
-use tokio::time::sleep;
+use starling_api::{Blob, ErrorCode, Precondition};
+use starling_client::{Client, Keyspace, Named};
 
 use super::Session;
 use super::args::{DelArgs, GetArgs, LsArgs, Output, PutArgs, WatchArgs};
@@ -19,9 +19,6 @@ use super::print::{self, Result};
 use super::value::{bytes, read_value};
 
 type Answered = std::result::Result<StrongResult, Failure>;
-
-/// Pause before a write is sent again.
-const SEND_AGAIN: Duration = Duration::from_millis(200);
 
 /// How a write is sent.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +70,7 @@ impl Session {
                 Ok(found.keyspaces.iter().any(|it| it.name == self.keyspace && is_it(&it.kind)))
             }
             // What is asked next says so itself.
-            Err(error) if error.code() == Some(ErrorCode::NoStore) => Ok(false),
+            Err(error) if error.code == ErrorCode::NoStore => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -107,27 +104,17 @@ impl Session {
         request: StrongRequest,
         how: &How<'_>,
     ) -> std::result::Result<StrongAnswer, Failure> {
-        let client = how.name.map_or_else(|| format!("{:032x}", rand::random::<u128>()), ToOwned::to_owned);
-        let request_id = Some(RequestId { client: client.clone(), ..RequestId::default() });
-        let call = StrongCall { request_id, fence: how.fence.cloned(), ..request.into() };
-        let began = Instant::now();
-        let mut is_unknown = false;
-        loop {
-            let error = match self.client.ask(&self.keyspace, &call).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            is_unknown |= match &error {
-                Error::Unreachable { .. } => true,
-                error => error.code() == Some(ErrorCode::OutcomeUnknown),
-            };
-            let failure = Failure::from(error);
-            if failure.is_passing() && began.elapsed() < how.patience {
-                sleep(SEND_AGAIN).await;
-                continue;
-            }
-            return Err(if is_unknown { failure.of_unknown_outcome(&client) } else { failure });
-        }
+        let named = Named {
+            request_id: how.name.map(ToOwned::to_owned),
+            fence: how.fence.cloned(),
+            patience: how.patience,
+        };
+        Ok(self.strong().write(request, &named).await?)
+    }
+
+    /// The strong keyspace that the command is about.
+    pub(super) fn strong(&self) -> Keyspace<Client> {
+        Keyspace::new(self.client.clone(), self.keyspace.clone())
     }
 
     /// One put, under a lease (0: none).

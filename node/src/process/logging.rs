@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal;
 
-use starling_service::DaemonError;
+use starling_service::StartError;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
 /// Sets the logger up, once in a process.
-pub fn start(config: &Config) -> Result<(), DaemonError> {
-    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| DaemonError::Setting {
+pub fn start(config: &Config) -> Result<(), StartError> {
+    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| StartError::Setting {
         key: "log.filter",
         value: config.log_filter.clone(),
         reason: error.to_string(),

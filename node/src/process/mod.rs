@@ -1,9 +1,11 @@
 //! A node as a process: logging, signals, servers, and what is printed.
 
 mod banner;
+mod error;
 mod logging;
 mod run;
 mod run_file;
+mod servers;
 mod signals;
 
 pub use run::run;

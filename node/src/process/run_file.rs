@@ -5,16 +5,16 @@ use std::io;
 use std::path::Path;
 
 use starling_api::admin::{RUN_FILE, RunFile};
-use starling_service::DaemonError;
+use starling_service::StartError;
 
 /// Writes the file in one step, so that no reader sees half of it.
-pub fn write(data_dir: &Path, run: &RunFile) -> Result<(), DaemonError> {
+pub fn write(data_dir: &Path, run: &RunFile) -> Result<(), StartError> {
     let path = data_dir.join(RUN_FILE);
     let text = serde_json::to_string_pretty(run).expect("strings and numbers serialize");
     let beside = path.with_extension("new");
     fs::write(&beside, text + "\n")
         .and_then(|()| fs::rename(&beside, &path))
-        .map_err(|reason| DaemonError::DataDir { path, reason })
+        .map_err(|reason| StartError::DataDir { path, reason })
 }
 
 /// Removes the file: the node has stopped.

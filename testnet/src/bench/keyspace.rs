@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use starling_api::strong::{CreateKeyspace, Get, Keys, StrongCall, StrongRequest};
-use starling_api::{Client, Error as ApiError, ErrorCode};
+use starling_api::{Error as ApiError, ErrorCode};
+use starling_client::Client;
 
 use crate::error::{Error, Result};
 use crate::network::{Network, wait_until};
@@ -36,7 +37,7 @@ pub async fn create(network: &Network, keyspace: &str, on: &[usize]) -> Result<(
     wait_until(&format!("the keyspace {keyspace} is made"), DEADLINE, POLL, async || {
         match first.client()?.create_keyspace(&create).await {
             Ok(_) => Ok(None),
-            Err(error) if error.code() == Some(ErrorCode::Conflict) => Ok(None),
+            Err(error) if error.code == ErrorCode::Conflict => Ok(None),
             Err(error) => Ok(Some(error.to_string())),
         }
     })

@@ -8,9 +8,8 @@ use rand::RngExt;
 use rand::distr::weighted::WeightedIndex;
 use rand::prelude::Distribution;
 use rand_chacha::ChaCha8Rng;
-use starling_api::{
-    Client, Data, Entry, Error as ApiError, ErrorCode, Members, PAGE_KEYS_MAX, Precondition, Range,
-};
+use starling_api::{Data, Entry, Error as ApiError, ErrorCode, Members, PAGE_KEYS_MAX, Precondition, Range};
+use starling_client::Client;
 use starling_sim::churn::exponential;
 use starling_sim::scenario::{Keys, Workload};
 use tokio::task::{JoinError, JoinSet};
@@ -138,7 +137,7 @@ impl Clients {
             let at = history.now();
             let outcome = match answer {
                 Ok(Ok(removed)) => Outcome::Acknowledged { at, removed },
-                Ok(Err(ApiError::Refused(_))) => Outcome::Refused,
+                Ok(Err(error)) if error.is_answer() => Outcome::Refused,
                 Ok(Err(_)) | Err(_) => Outcome::Unanswered,
             };
             history.writes[id].outcome = outcome;
@@ -291,7 +290,7 @@ async fn list(client: &Client, keyspace: &str) -> Result<Vec<(u64, Data)>, ApiEr
     loop {
         let page = match client.list(keyspace, &range).await {
             // No key has been written, or every one was deleted.
-            Err(error) if error.code() == Some(ErrorCode::NotFound) => return Ok(all),
+            Err(error) if error.code == ErrorCode::NotFound => return Ok(all),
             page => page?,
         };
         for info in page.keys {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use starling_api::{Client, WatchEvent};
+use starling_api::WatchEvent;
+use starling_client::Client;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 
@@ -294,7 +295,7 @@ async fn neighbours(seat: &Seat) -> Vec<String> {
 }
 
 /// Notes what a node shows until the watch ends.
-async fn forward(mut watch: starling_api::Watch, node: Member, history: Arc<Mutex<History>>) {
+async fn forward(mut watch: starling_client::Watch, node: Member, history: Arc<Mutex<History>>) {
     while let Some(Ok(event)) = watch.next_event().await {
         let mut history = lock(&history);
         let at = history.now();

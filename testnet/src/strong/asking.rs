@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use starling_api::strong::{Fence, RequestId, StrongAnswer, StrongCall, StrongRequest};
-use starling_api::{Error as ApiError, ErrorBody, ErrorCode};
+use starling_api::{Error as ApiError, ErrorCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::KEYSPACE;
@@ -38,7 +38,7 @@ pub enum Manner {
 pub enum Fate {
     Done(StrongAnswer),
     /// The state machine said no.
-    Refused(ErrorBody),
+    Refused(ApiError),
     /// Every node that was asked said that it had changed nothing.
     Failed,
     Unknown,
@@ -56,7 +56,7 @@ pub struct Asked {
 /// What one attempt came to.
 enum Attempt {
     Done(StrongAnswer),
-    Refused(ErrorBody),
+    Refused(ApiError),
     ChangedNothing,
     Unknown,
 }
@@ -152,8 +152,8 @@ impl Asker {
         call.timeout_ms = time.as_millis() as u64;
         match timeout(time + GRACE, client.ask(KEYSPACE, call)).await {
             Ok(Ok(answer)) => Attempt::Done(answer),
-            Ok(Err(ApiError::Refused(body))) => self.refused(body),
-            Ok(Err(ApiError::Unreachable { .. })) | Err(_) => Attempt::Unknown,
+            Ok(Err(error)) if error.is_answer() => self.refused(error),
+            Ok(Err(ApiError { code: ErrorCode::Unreachable, .. })) | Err(_) => Attempt::Unknown,
             Ok(Err(error)) => {
                 self.tally.note(format!("{}: {error}", self.members.name(self.node)));
                 Attempt::Unknown
@@ -161,13 +161,13 @@ impl Asker {
         }
     }
 
-    fn refused(&self, body: ErrorBody) -> Attempt {
-        match body.error {
-            ErrorCode::NotFound | ErrorCode::Conflict => Attempt::Refused(body),
+    fn refused(&self, error: ApiError) -> Attempt {
+        match error.code {
+            ErrorCode::NotFound | ErrorCode::Conflict => Attempt::Refused(error),
             ErrorCode::NoSuchKeyspace | ErrorCode::NoMajority | ErrorCode::Timeout => Attempt::ChangedNothing,
             ErrorCode::OutcomeUnknown | ErrorCode::NotReady => Attempt::Unknown,
             _ => {
-                self.tally.note(format!("{}: {body}", self.members.name(self.node)));
+                self.tally.note(format!("{}: {error}", self.members.name(self.node)));
                 Attempt::Unknown
             }
         }

@@ -144,7 +144,7 @@ async fn create(members: &Members) -> Result<()> {
     wait_until("the keyspace is made", DEADLINE, POLL, async || {
         Ok(match client.create_keyspace(&create).await {
             Ok(_) => None,
-            Err(error) if error.code() == Some(starling_api::ErrorCode::Conflict) => None,
+            Err(error) if error.code == starling_api::ErrorCode::Conflict => None,
             Err(error) => Some(error.to_string()),
         })
     })

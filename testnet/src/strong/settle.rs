@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use starling_api::Blob;
 use starling_api::strong::{Get, Keys, Put, StrongCall, StrongRequest, StrongResult};
-use starling_api::{Blob, Client};
+use starling_client::Client;
 use starling_history::Change;
 
 use super::members::Members;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use starling_api::Watch;
 use starling_api::strong::{KeyValue, StrongEvent};
+use starling_client::Watch;
 use starling_history::{Change, Told};
 use tokio::sync::watch::Receiver;
 use tokio::time::{sleep, timeout};

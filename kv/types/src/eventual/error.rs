@@ -6,10 +6,10 @@ use super::{Kind, Version};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// A key has no bytes.
-    #[error("the key is empty: give it at least one byte")]
+    #[error("the key is empty")]
     KeyEmpty,
     /// A key is too long.
-    #[error("the key has {size} bytes, at most {max} are allowed: use a shorter one, or a hash of it")]
+    #[error("the key has {size} bytes, at most {max} are allowed")]
     KeyTooLong {
         /// Its bytes.
         size: usize,
@@ -17,7 +17,7 @@ pub enum WriteError {
         max: usize,
     },
     /// A value is too large.
-    #[error("the value has {size} bytes, at most {max} are allowed: split it over several keys")]
+    #[error("the value has {size} bytes, at most {max} are allowed")]
     ValueTooLarge {
         /// Its bytes.
         size: usize,
@@ -33,7 +33,7 @@ pub enum WriteError {
         max: usize,
     },
     /// The batch is too large.
-    #[error("the batch has {size} bytes, at most {max} are allowed: split it")]
+    #[error("the batch has {size} bytes, at most {max} are allowed")]
     BatchTooLarge {
         /// Its bytes.
         size: usize,
@@ -41,13 +41,13 @@ pub enum WriteError {
         max: usize,
     },
     /// The name of the keyspace is not allowed.
-    #[error("{name:?} is no keyspace name: use 1 to 64 characters of a-z 0-9 _ . -")]
+    #[error("{name:?} is no keyspace name")]
     InvalidKeyspace {
         /// It, cut to 64 characters.
         name: String,
     },
     /// The register is not what the writer expected.
-    #[error("the key changed: expected {}, found {}: read it again, then decide", shown(*.expected), shown(*.found))]
+    #[error("the key changed: expected {}, found {}", shown(*.expected), shown(*.found))]
     VersionMismatch {
         /// Which write of the batch.
         index: usize,
@@ -57,7 +57,7 @@ pub enum WriteError {
         found: Option<Version>,
     },
     /// The operation belongs to another data type.
-    #[error("{key} holds a {holds}, not a {wanted}: delete it first, or use another key", key = key.escape_ascii())]
+    #[error("{key} holds a {holds}, not a {wanted}", key = key.escape_ascii())]
     TypeMismatch {
         /// The key.
         key: Vec<u8>,
@@ -67,11 +67,28 @@ pub enum WriteError {
         wanted: Kind,
     },
     /// The sum does not fit.
-    #[error("the counter would overflow: delete it to start again")]
+    #[error("the counter would overflow")]
     CounterOverflow,
     /// A check stands on an operation that takes none.
-    #[error("only put and delete take a version check: leave it out")]
+    #[error("only put and delete take a version check")]
     CheckUnsupported,
+}
+
+impl WriteError {
+    /// What to do next, one line.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::KeyEmpty => "give it at least one byte",
+            Self::KeyTooLong { .. } | Self::FieldTooLong { .. } => "use a shorter one, or a hash of it",
+            Self::ValueTooLarge { .. } => "split it over several keys",
+            Self::BatchTooLarge { .. } => "split it",
+            Self::InvalidKeyspace { .. } => "use 1 to 64 characters of a-z 0-9 _ . -",
+            Self::VersionMismatch { .. } => "read it again, then decide",
+            Self::TypeMismatch { .. } => "delete it first, or use another key",
+            Self::CounterOverflow => "delete it to start again",
+            Self::CheckUnsupported => "leave it out",
+        }
+    }
 }
 
 fn shown(version: Option<Version>) -> String {

@@ -1,21 +1,20 @@
-//! The strong keyspace behind a door.
+//! The strong keyspace that a listener serves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use starling_etcd_proto::etcdserverpb::ResponseHeader;
+use starling_service::{Answered, StrongError, StrongKeyspace, WatchId, WatchUpdates};
 use starling_strong::api::{
     Answer, Failure, Options, Read, Request, Revision, Status as Group, Watch, Write,
 };
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::convert::wire;
 use crate::failure;
-use starling_service::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
 
 /// The longest that a request may wait, in milliseconds: five seconds and twice an election's timeout
 /// of one second, as in etcd.
@@ -30,9 +29,7 @@ const IDENTITY_AGE: Duration = Duration::from_secs(1);
 pub struct Keyspace(Arc<Inner>);
 
 struct Inner {
-    name: Arc<str>,
-    calls: Calls,
-    answers: Answers,
+    keyspace: StrongKeyspace,
     cluster: AtomicU64,
     member: AtomicU64,
     term: AtomicU64,
@@ -42,12 +39,10 @@ struct Inner {
 
 impl Keyspace {
     /// With the answers that [`pass_on`] is for.
-    pub fn new(name: Arc<str>, calls: Calls) -> (Self, Answering) {
+    pub fn new(keyspace: StrongKeyspace) -> (Self, Answering) {
         let (answers, answering) = mpsc::channel(ANSWERS_MAX);
         let keyspace = Self(Arc::new(Inner {
-            name,
-            calls,
-            answers,
+            keyspace: keyspace.with_answers(answers),
             cluster: AtomicU64::new(0),
             member: AtomicU64::new(0),
             term: AtomicU64::new(0),
@@ -58,15 +53,12 @@ impl Keyspace {
 
     /// Carries a request out. Sheds it where the node has too much to do.
     pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, Failure> {
-        let (reply, answer) = Reply::new(Some(self.0.answers.clone()));
-        let keyspace = Arc::clone(&self.0.name);
         let options = Options { timeout_ms: timing.timeout_ms, stale: timing.stale, id: None, fence: None };
-        match self.0.calls.try_send(Call::Request { keyspace, request, options, reply }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(Failure::Overloaded),
-            Err(TrySendError::Closed(_)) => return Err(self.stopped()),
-        }
-        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+        self.0.keyspace.request(request, options).await.map_err(|error| match error {
+            StrongError::Failed(failure) => failure,
+            // As etcd's clients know a server that has gone away with their request.
+            StrongError::Stopped => Failure::Timeout(self.0.keyspace.keyspace().to_owned()),
+        })
     }
 
     /// A write with the longest time it may take.
@@ -79,7 +71,7 @@ impl Keyspace {
         self.ask(Request::Read(read), Timing::default()).await
     }
 
-    /// Begins a watch; see [`Call::Watch`].
+    /// Begins a watch; see [`StrongKeyspace::begin_watch`].
     pub async fn watch(
         &self,
         id: WatchId,
@@ -87,34 +79,37 @@ impl Keyspace {
         credit: u32,
         updates: WatchUpdates,
     ) -> Result<(), Status> {
-        let keyspace = Arc::clone(&self.0.name);
-        self.tell(Call::Watch { keyspace, id, watch, credit, updates }).await
+        self.0.keyspace.begin_watch(id, watch, credit, updates).await.map_err(status)
     }
 
-    /// Says something that has no answer. Waits for room.
-    pub async fn tell(&self, call: Call) -> Result<(), Status> {
-        self.0.calls.send(call).await.map_err(|_| failure::stopped())
+    /// Allows a watch this many more updates.
+    pub async fn allow(&self, id: WatchId, credit: u32) -> Result<(), Status> {
+        self.0.keyspace.allow(id, credit).await.map_err(status)
     }
 
-    /// Says something that is only a hint: it may be lost where the node has too much to do.
-    pub fn hint(&self, call: Call) {
-        drop(self.0.calls.try_send(call));
+    /// Has a watch report its progress.
+    pub async fn request_progress(&self, id: WatchId) -> Result<(), Status> {
+        self.0.keyspace.request_progress(id).await.map_err(status)
     }
 
-    /// Has a write carried out of which nobody waits for the answer. It may be lost like a hint.
+    /// Ends a watch.
+    pub async fn end_watch(&self, id: WatchId) -> Result<(), Status> {
+        self.0.keyspace.end_watch(id).await.map_err(status)
+    }
+
+    /// Ends a watch without waiting.
+    pub fn abandon_watch(&self, id: WatchId) {
+        self.0.keyspace.abandon_watch(id);
+    }
+
+    /// Has a write carried out whose answer nobody waits for. Where the node has too much to do, it is lost.
     pub fn order(&self, write: Write) {
-        let (reply, _) = Reply::new(None);
-        let options = Options { timeout_ms: REQUEST_MS_MAX, stale: false, id: None, fence: None };
-        let keyspace = Arc::clone(&self.0.name);
-        self.hint(Call::Request { keyspace, request: Request::Write(write), options, reply });
+        self.0.keyspace.order(write, REQUEST_MS_MAX);
     }
 
     /// How the group stands.
     pub async fn status(&self) -> Result<Group, Status> {
-        let (reply, answer) = oneshot::channel();
-        let keyspace = Arc::clone(&self.0.name);
-        self.tell(Call::Status { keyspace, of_leader: false, reply }).await?;
-        let group = answer.await.map_err(|_| failure::stopped())?.map_err(|error| failure::status(&error))?;
+        let group = self.0.keyspace.status(false).await.map_err(status)?;
         self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
         self.0.member.store(group.member, Ordering::Relaxed);
         self.0.term.store(group.term, Ordering::Relaxed);
@@ -138,16 +133,19 @@ impl Keyspace {
         loop {
             // A keyspace that nobody leads has an older term in its headers for a moment.
             drop(self.status().await);
-            if self.0.calls.is_closed() {
+            if self.0.keyspace.is_stopped() {
                 return;
             }
             tokio::time::sleep(IDENTITY_AGE).await;
             self.0.answered.notified().await;
         }
     }
+}
 
-    fn stopped(&self) -> Failure {
-        Failure::Timeout(self.0.name.to_string())
+fn status(error: StrongError) -> Status {
+    match error {
+        StrongError::Failed(failure) => failure::status(&failure),
+        StrongError::Stopped => failure::stopped(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The listener: HTTP/2 without TLS, one task per connection.
+//! HTTP/2 without TLS, one task per connection.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,9 +17,9 @@ use starling_etcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use starling_etcd_proto::etcdserverpb::watch_server::WatchServer;
 use starling_etcd_proto::v3electionpb::election_server::ElectionServer;
 use starling_etcd_proto::v3lockpb::lock_server::LockServer;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use starling_listener::{Connections, Socket, Stop};
+use starling_service::StrongKeyspace;
+use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -33,7 +33,6 @@ use crate::lease::LeaseService;
 use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
 use crate::watch::WatchService;
-use starling_service::Calls;
 
 /// Connections at once; more wait in the kernel's queue. A guess: a few times the clients that etcd's
 /// guides speak of.
@@ -54,63 +53,20 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(10);
 /// Calls under way get so long to finish when the door closes. A guess: longer than a write takes.
 const CLOSING: Duration = Duration::from_secs(1);
-/// Where the system has no room for another connection, wait a moment.
-const NO_ROOM: Duration = Duration::from_millis(100);
 
-/// Serves a strong keyspace to etcd clients until `stop` says true, or its sender is gone.
-pub async fn serve(
-    listener: TcpListener,
-    keyspace: Arc<str>,
-    calls: Calls,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let (keyspace, mut answering) = Keyspace::new(keyspace, calls);
+/// Serves a strong keyspace to etcd clients until `stop`.
+pub async fn serve(socket: Socket, keyspace: StrongKeyspace, stop: Stop) -> io::Result<()> {
+    let (keyspace, mut answering) = Keyspace::new(keyspace);
     let services = Services::new(&keyspace);
-    let mut connections = JoinSet::new();
-    connections.spawn(identity(keyspace, stop.clone()));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
-            Some(_) = connections.join_next() => continue,
-            () = pass_on(&mut answering) => continue,
-            () = stopped(&mut stop) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(stream, services.clone(), stop.clone()));
-            }
-            // One connection that failed before it began says nothing of the next; no more files to
-            // open does, for a while.
-            Err(_) => tokio::time::sleep(NO_ROOM).await,
-        }
-    }
-    drop(listener);
-    // A connection that does not finish is cut off when the set is dropped.
-    let closed = async {
-        tokio::select! {
-            () = async { while connections.join_next().await.is_some() {} } => {}
-            () = pass_on(&mut answering) => {}
-        }
+    // Answers are handed on by the task that accepts connections: several at one instant wake it once.
+    let beside = async {
+        tokio::join!(pass_on(&mut answering), keyspace.keep_identity());
     };
-    drop(tokio::time::timeout(CLOSING, closed).await);
-    Ok(())
+    let connections = Connections { socket, max: CONNECTIONS_MAX, closing: CLOSING };
+    connections.serve(stop, beside, |stream, stop| connection(stream, services.clone(), stop)).await
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that has gone says that nobody is left to serve.
-    drop(stop.wait_for(|stop| *stop).await);
-}
-
-async fn identity(keyspace: Keyspace, mut stop: watch::Receiver<bool>) {
-    tokio::select! {
-        () = keyspace.keep_identity() => {}
-        () = stopped(&mut stop) => {}
-    }
-}
-
-async fn connection(stream: TcpStream, services: Services, mut stop: watch::Receiver<bool>) {
-    // Answers are small, and somebody waits for each.
-    drop(stream.set_nodelay(true));
+async fn connection(stream: TcpStream, services: Services, mut stop: Stop) {
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -124,7 +80,7 @@ async fn connection(stream: TcpStream, services: Services, mut stop: watch::Rece
     // How a connection ends is the client's business: it has gone, or it has sent nonsense.
     tokio::select! {
         ended = connection.as_mut() => drop(ended),
-        () = stopped(&mut stop) => {
+        () = stop.wait() => {
             connection.as_mut().graceful_shutdown();
             drop(connection.await);
         }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::keyspace::Keyspace;
-use starling_service::{Call, WatchId};
+use starling_service::WatchId;
 
 /// Updates asked for at once. They are few: of the keys of one lock or election.
 const CREDIT: u32 = 4;
@@ -45,7 +45,7 @@ impl Watching {
                 }
             };
             // A node that has gone ends the watch as well.
-            self.keyspace.tell(Call::More { id: self.id, credit: 1 }).await.ok()?;
+            self.keyspace.allow(self.id, 1).await.ok()?;
             if events.is_some() {
                 return events;
             }
@@ -55,6 +55,6 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.keyspace.hint(Call::Unwatch { id: self.id });
+        self.keyspace.abandon_watch(self.id);
     }
 }

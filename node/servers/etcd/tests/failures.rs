@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use etcd_client::{Client, Error, GetOptions, WatchStream};
 use starling_etcd::DETAIL;
-use starling_service::{Call, WatchUpdates};
+use starling_listener::{Reach, Socket, Stop};
+use starling_service::{Call, StrongKeyspace, WatchUpdates};
 use starling_strong::api::{
     Answer, Body, Event, EventKind, Failure, Found, KeyValue, Options, Request, Status, Watch, WatchUpdate,
 };
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tonic::Code;
@@ -24,11 +24,11 @@ struct Stage {
 }
 
 async fn stage() -> Stage {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
+    let address = socket.address();
     let (sender, calls) = mpsc::channel(1);
-    let (stop, stopped) = watch::channel(false);
-    let door = tokio::spawn(starling_etcd::serve(listener, "orders".into(), sender, stopped));
+    let (stop, stopped) = Stop::channel();
+    let door = tokio::spawn(starling_etcd::serve(socket, StrongKeyspace::new("orders", sender), stopped));
     let client = Client::connect([address.to_string()], None).await.expect("connects");
     let mut stage = Stage { calls, client, stop, door };
     // The door asks once by itself.

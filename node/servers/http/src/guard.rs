@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use starling_api::ErrorCode;
+use starling_api::{Error, ErrorCode};
 
 use super::App;
 use super::problem::Problem;
@@ -32,7 +32,7 @@ fn bears(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let hint = "send Authorization: Bearer TOKEN (the command line: --token or STARLING_API_TOKEN)";
-    Err(Problem::new(ErrorCode::Unauthorized, "the API of this node wants its token", hint))
+    Err(Error::new(ErrorCode::Unauthorized, "the API of this node wants its token", hint).into())
 }
 
 /// Takes the same time wherever the two differ.
@@ -55,7 +55,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let hint = "speak to it by its address, and not from another site's page; or set api.token";
-    Err(Problem::new(ErrorCode::Unauthorized, "the API of this node answers this machine only", hint))
+    Err(Error::new(ErrorCode::Unauthorized, "the API of this node answers this machine only", hint).into())
 }
 
 #[cfg(test)]

@@ -7,14 +7,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use starling_api::{Entry, ErrorBody, Keyspaces, Listing, Outcome, SIBLINGS_HEADER};
-use starling_kv::Op;
+use starling_api::{Entry, Error, Keyspaces, Listing, Op, Outcome, PAGE_KEYS_DEFAULT, SIBLINGS_HEADER};
+use starling_kv::Range;
+use starling_service::view;
 
 use super::App;
 use super::problem::Problem;
-use super::read::{self, Listed};
 use super::request::{KeyPath, Query, condition, read_body, read_json};
 use super::write::json_bytes_max;
+
+/// Members and fields shown of one key in a listing; the rest is read page by page.
+const LISTED_FIELDS_MAX: usize = 100;
 
 /// Reads a key: its value as bytes, or, if `Accept` names `application/json`, whatever it holds.
 ///
@@ -25,7 +28,7 @@ use super::write::json_bytes_max;
     responses((status = 200, content((Vec<u8> = "application/octet-stream"), (Entry = "application/json")),
         headers(("etag" = String, description = "the version"),
             ("x-starling-siblings" = u64, description = "concurrent values, this one included"))),
-        (status = "4XX", body = ErrorBody)))]
+        (status = "4XX", body = Error)))]
 pub async fn get(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -33,17 +36,18 @@ pub async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     query.finish()?;
-    let reader = app.reader()?;
+    let keyspace = app.eventual(path.keyspace)?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("application/json") {
-        return Ok(Json(read::entry(reader, &path.keyspace, &path.key)?.ok_or_else(Problem::no_key)?)
-            .into_response());
+        let found = keyspace.read(&path.key, PAGE_KEYS_DEFAULT).await?;
+        let entry = found.and_then(|found| view::entry(keyspace.keyspace(), path.key, found));
+        return Ok(Json(entry.ok_or_else(Problem::no_key)?).into_response());
     }
-    let raw = read::raw(reader, &path)?;
+    let raw = keyspace.plain(&path.key).await?.ok_or_else(Problem::no_key)?;
     let mut answer = raw.value.into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     if let Some(version) = raw.version {
-        answer.headers_mut().insert(header::ETAG, etag(&version));
+        answer.headers_mut().insert(header::ETAG, etag(&version.to_string()));
         answer.headers_mut().insert(SIBLINGS_HEADER, raw.siblings.into());
     }
     Ok(answer)
@@ -60,7 +64,7 @@ fn etag(version: &str) -> HeaderValue {
         ("If-Match" = Option<String>, Header, description = "only if the key has this version"),
         ("If-None-Match" = Option<String>, Header, description = "*: only if the key holds nothing")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn put(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -71,7 +75,7 @@ pub async fn put(
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
     let check = condition(&headers)?;
-    let value = read_body(body, app.limits.value_bytes_max).await?;
+    let value = read_body(body, app.node.limits().value_bytes_max).await?;
     let result = app.write_one(path, Op::Put { value }, ttl_ms, check).await?;
     let mut answer = Json(&result).into_response();
     if let Outcome::Put { version } = &result {
@@ -85,7 +89,7 @@ pub async fn put(
     params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded"),
         ("ttl_ms" = Option<u64>, Query, description = "how long what is written lives")),
     request_body = Op,
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn apply(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -94,7 +98,7 @@ pub async fn apply(
 ) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
-    let op: Op = read_json(body, json_bytes_max(&app.limits)).await?;
+    let op: Op = read_json(body, json_bytes_max(app.node.limits())).await?;
     app.write_one(path, op, ttl_ms, None).await.map(Json)
 }
 
@@ -102,7 +106,7 @@ pub async fn apply(
 #[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys/{key}", tag = "keys",
     params(("keyspace" = String, Path), ("key" = String, Path, description = "any bytes, percent-encoded"),
         ("If-Match" = Option<String>, Header, description = "only if the key has this version")),
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn delete(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -117,7 +121,7 @@ pub async fn delete(
 /// Deletes every key that begins with `prefix`, a bounded number at a time: `more` says to ask again.
 #[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys", tag = "keys",
     params(("keyspace" = String, Path), ("prefix" = String, Query, description = "may be empty: all keys")),
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn delete_prefix(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -142,27 +146,28 @@ pub async fn delete_prefix(
         ("after" = Option<String>, Query, description = "the cursor of the page before"),
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000"),
         ("values" = Option<bool>, Query, description = "also what the keys hold")),
-    responses((status = 200, body = Listing), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Listing), (status = "4XX", body = Error)))]
 pub async fn list(
     State(app): State<Arc<App>>,
     path: KeyPath,
     mut query: Query,
 ) -> Result<Json<Listing>, Problem> {
-    let listed = Listed {
+    let range = Range {
         prefix: query.bytes("prefix").unwrap_or_default(),
         start: query.bytes("start"),
         end: query.bytes("end"),
         after: query.bytes("after"),
-        limit: query.limit()?,
-        values: query.switch("values")?,
     };
+    let (limit, values) = (query.limit()?, query.switch("values")?);
     query.finish()?;
-    read::list(app.reader()?, &path.keyspace, &listed).map(Json)
+    let fields_max = if values { LISTED_FIELDS_MAX } else { 0 };
+    let page = app.eventual(path.keyspace)?.list(&range, limit, fields_max).await?;
+    Ok(Json(view::listing(page, values)))
 }
 
 /// Lists the strong keyspaces, and the eventual ones that hold a key.
 #[utoipa::path(get, path = "/v1/keyspaces", tag = "keys",
-    responses((status = 200, body = Keyspaces), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Keyspaces), (status = "4XX", body = Error)))]
 pub async fn keyspaces(State(app): State<Arc<App>>) -> Result<Json<Keyspaces>, Problem> {
-    read::keyspaces(app.reader()?, &app.names).map(Json)
+    Ok(Json(app.node.admin().keyspaces().await?))
 }

@@ -1,18 +1,16 @@
-//! The HTTP front door: JSON over loopback, described by `/openapi.json`.
+//! The HTTP server of a node: JSON, described by `/openapi.json`.
 //!
-//! Reads go to the store's snapshots and never wait for the gossip thread; writes and questions
-//! about the node are sent to it over a bounded channel.
+//! It parses requests into calls of [`Handle`] and renders the answers; what a node can do, and what it
+//! refuses, is decided there.
 
 mod admin;
-mod api;
 mod guard;
 mod keys;
 mod metrics;
 mod openapi;
 mod problem;
-mod read;
 mod request;
-mod socket;
+mod serve;
 mod strong;
 mod types;
 mod watch;
@@ -25,37 +23,26 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use starling_api::ErrorCode;
 use starling_api::admin::Setting;
-use starling_kv::{Limits, Reader};
-use starling_rocks::RocksEngine;
-use tokio::sync::broadcast;
+use starling_api::{Error, ErrorCode};
 
-pub use api::{ApiSocket, ApiThread};
 use problem::Problem;
-use starling_service::{ChangeSet, Gossip, Names};
+pub use serve::serve;
+use starling_service::{EventualKeyspace, Handle};
 
 /// What every handler works with.
 pub struct App {
-    /// The way to the gossip thread.
-    pub gossip: Gossip,
-    /// The store's snapshots; `None` on a seed.
-    pub reader: Option<Reader<RocksEngine>>,
-    /// Names of strong keyspaces.
-    pub names: Names,
-    /// Keys that changed, for watches.
-    pub changes: broadcast::Sender<Arc<ChangeSet>>,
+    /// The node.
+    pub node: Handle,
     /// The effective configuration.
     pub settings: Vec<Setting>,
-    /// Bounds on writes.
-    pub limits: Limits,
     /// What every request must bear, if anything.
     pub token: Option<String>,
 }
 
 impl App {
-    fn reader(&self) -> Result<&Reader<RocksEngine>, Problem> {
-        self.reader.as_ref().ok_or_else(Problem::no_store)
+    fn eventual(&self, keyspace: String) -> Result<EventualKeyspace, Problem> {
+        Ok(self.node.eventual(keyspace)?)
     }
 }
 
@@ -68,8 +55,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/sets/{*key}", get(types::members).post(types::update_set))
         .route("/maps/{*key}", get(types::fields).post(types::update_map))
         .route("/flags/{*key}", get(types::flag).put(types::set_flag))
-        .route("/watch", get(watch::watch))
-        .layer(from_fn_with_state(Arc::clone(&app), strong::only_eventual));
+        .route("/watch", get(watch::watch));
     let strong = Router::new()
         .route("/", get(strong::info).delete(strong::remove))
         .route("/voters", put(strong::set_voters))
@@ -105,10 +91,12 @@ fn router(app: Arc<App>) -> Router {
 }
 
 async fn no_such_path() -> Response {
-    Problem::new(ErrorCode::NotFound, "there is no such path", "GET /openapi.json lists them").into_response()
+    Problem::from(Error::new(ErrorCode::NotFound, "there is no such path", "GET /openapi.json lists them"))
+        .into_response()
 }
 
 async fn no_such_method() -> Response {
     let message = "this path does not take this method";
-    Problem::new(ErrorCode::MethodNotAllowed, message, "GET /openapi.json lists them").into_response()
+    Problem::from(Error::new(ErrorCode::MethodNotAllowed, message, "GET /openapi.json lists them"))
+        .into_response()
 }

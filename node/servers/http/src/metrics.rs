@@ -21,9 +21,9 @@ use starling_service::Held;
 #[utoipa::path(get, path = "/metrics", tag = "node",
     responses((status = 200, body = str, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
-    let status = app.gossip.status().await.ok_or_else(Problem::stopping)?;
+    let status = app.node.admin().status().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let groups = app.gossip.groups().await.ok_or_else(Problem::stopping)?;
+    let groups = app.node.admin().groups().await?;
     Ok(([(header::CONTENT_TYPE, content_type)], render(status, groups)))
 }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
-use starling_api::{ErrorCode, PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
+use starling_api::{Error, ErrorCode, PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
 use starling_kv::Check;
 
 use super::problem::Problem;
@@ -141,7 +141,7 @@ pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Pro
         return Ok(kept.into());
     }
     let hint = "send less at a time; see limits in `starling config`";
-    Err(Problem::new(ErrorCode::TooLarge, format!("the body is above {bytes_max} bytes"), hint))
+    Err(Error::new(ErrorCode::TooLarge, format!("the body is above {bytes_max} bytes"), hint).into())
 }
 
 /// A JSON body of at most `bytes_max`.

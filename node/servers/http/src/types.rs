@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use starling_api::{
-    Counter, ErrorBody, FlagState, Increment, MapPage, MapUpdate, Members, Outcome, Register, SetPage,
+    Count, Counter, Error, FlagState, Increment, MapPage, MapUpdate, Members, Outcome, Register, SetPage,
 };
 use starling_kv::{Op, Write};
 
 use super::App;
 use super::problem::Problem;
-use super::read;
 use super::request::{KeyPath, Query, read_json};
 use super::write::{blobs, json_bytes_max};
 
@@ -23,20 +22,21 @@ const SMALL_BODY_BYTES_MAX: usize = 1024;
 /// The sum of a counter.
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)),
-    responses((status = 200, body = Counter), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Counter), (status = "4XX", body = Error)))]
 pub async fn counter(
     State(app): State<Arc<App>>,
     path: KeyPath,
     query: Query,
 ) -> Result<Json<Counter>, Problem> {
     query.finish()?;
-    read::counter(app.reader()?, &path).map(Json)
+    let sum = app.eventual(path.keyspace)?.counter(&path.key).await?.ok_or_else(Problem::no_key)?;
+    Ok(Json(Counter { value: Count(sum) }))
 }
 
 /// Adds to a counter.
 #[utoipa::path(post, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)), request_body = Increment,
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn increment(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -53,7 +53,7 @@ pub async fn increment(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("after" = Option<String>, Query, description = "the cursor of the page before"),
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
-    responses((status = 200, body = SetPage), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = SetPage), (status = "4XX", body = Error)))]
 pub async fn members(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -61,7 +61,8 @@ pub async fn members(
 ) -> Result<Json<SetPage>, Problem> {
     let (after, limit) = (query.bytes("after"), query.limit()?);
     query.finish()?;
-    read::members(app.reader()?, &path, after.as_deref(), limit).map(Json)
+    let found = app.eventual(path.keyspace)?.members(&path.key, after.as_deref(), limit).await?;
+    Ok(Json(found.ok_or_else(Problem::no_key)?))
 }
 
 /// Adds and removes members of a set.
@@ -69,7 +70,7 @@ pub async fn members(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("ttl_ms" = Option<u64>, Query, description = "how long added members live")),
     request_body = Members,
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn update_set(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -78,7 +79,7 @@ pub async fn update_set(
 ) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
-    let members: Members = read_json(body, json_bytes_max(&app.limits)).await?;
+    let members: Members = read_json(body, json_bytes_max(app.node.limits())).await?;
     let ops = [
         (!members.remove.is_empty()).then(|| Op::SetRemove { members: blobs(members.remove) }),
         (!members.add.is_empty()).then(|| Op::SetAdd { members: blobs(members.add) }),
@@ -93,7 +94,7 @@ pub async fn update_set(
         ("after" = Option<String>, Query, description = "the cursor of the page before"),
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
     responses((status = 200, body = MapPage), (status = 200, body = Register, description = "with `field`"),
-        (status = "4XX", body = ErrorBody)))]
+        (status = "4XX", body = Error)))]
 pub async fn fields(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -101,11 +102,13 @@ pub async fn fields(
 ) -> Result<Response, Problem> {
     if let Some(name) = query.bytes("field") {
         query.finish()?;
-        return read::field(app.reader()?, &path, &name).map(|register| Json(register).into_response());
+        let found = app.eventual(path.keyspace)?.field(&path.key, &name).await?;
+        return Ok(Json(found.ok_or_else(Problem::no_key)?).into_response());
     }
     let (after, limit) = (query.bytes("after"), query.limit()?);
     query.finish()?;
-    read::fields(app.reader()?, &path, after.as_deref(), limit).map(|page| Json(page).into_response())
+    let found = app.eventual(path.keyspace)?.fields(&path.key, after.as_deref(), limit).await?;
+    Ok(Json(found.ok_or_else(Problem::no_key)?).into_response())
 }
 
 /// Sets and deletes fields of a map.
@@ -113,7 +116,7 @@ pub async fn fields(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("ttl_ms" = Option<u64>, Query, description = "how long the fields set live")),
     request_body = MapUpdate,
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn update_map(
     State(app): State<Arc<App>>,
     path: KeyPath,
@@ -122,7 +125,7 @@ pub async fn update_map(
 ) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.number("ttl_ms")?;
     query.finish()?;
-    let update: MapUpdate = read_json(body, json_bytes_max(&app.limits)).await?;
+    let update: MapUpdate = read_json(body, json_bytes_max(app.node.limits())).await?;
     let ops = [
         (!update.delete.is_empty()).then(|| Op::MapDelete { names: blobs(update.delete) }),
         (!update.put.is_empty()).then_some(Op::MapPut { fields: update.put }),
@@ -133,14 +136,15 @@ pub async fn update_map(
 /// Whether a flag is on.
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/flags/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)),
-    responses((status = 200, body = FlagState), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = FlagState), (status = "4XX", body = Error)))]
 pub async fn flag(
     State(app): State<Arc<App>>,
     path: KeyPath,
     query: Query,
 ) -> Result<Json<FlagState>, Problem> {
     query.finish()?;
-    read::flag(app.reader()?, &path).map(Json)
+    let enabled = app.eventual(path.keyspace)?.flag(&path.key).await?;
+    Ok(Json(FlagState { enabled }))
 }
 
 /// Turns a flag on or off.
@@ -148,7 +152,7 @@ pub async fn flag(
     params(("keyspace" = String, Path), ("key" = String, Path),
         ("ttl_ms" = Option<u64>, Query, description = "how long it stays so")),
     request_body = FlagState,
-    responses((status = 200, body = Outcome), (status = "4XX", body = ErrorBody)))]
+    responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn set_flag(
     State(app): State<Arc<App>>,
     path: KeyPath,

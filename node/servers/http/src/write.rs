@@ -1,11 +1,11 @@
-//! Writes: every door's write becomes a batch for the gossip thread.
+//! Writes: each becomes a batch.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use starling_api::{Batch, BatchResponse, Blob, Check, ErrorBody, Op, Outcome, Write};
+use starling_api::{Batch, BatchResponse, Blob, Check, Error, Op, Outcome, Write};
 use starling_kv::Limits;
 
 use super::App;
@@ -24,10 +24,7 @@ pub fn json_bytes_max(limits: &Limits) -> usize {
 impl App {
     /// Several writes, all or nothing.
     pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, Problem> {
-        for write in &writes {
-            self.check_eventual(&write.keyspace)?;
-        }
-        Ok(self.gossip.write(Batch { writes }).await.ok_or_else(Problem::stopping)??)
+        Ok(self.node.write(Batch { writes }).await?)
     }
 
     /// One write.
@@ -50,8 +47,8 @@ pub fn blobs(blobs: Vec<Blob>) -> Vec<bytes::Bytes> {
 
 /// Several writes that happen together or not at all.
 #[utoipa::path(post, path = "/v1/batch", tag = "keys", request_body = Batch,
-    responses((status = 200, body = BatchResponse), (status = "4XX", body = ErrorBody), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = BatchResponse), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn batch(State(app): State<Arc<App>>, body: Body) -> Result<Json<BatchResponse>, Problem> {
-    let batch: Batch = read_json(body, json_bytes_max(&app.limits)).await?;
+    let batch: Batch = read_json(body, json_bytes_max(app.node.limits())).await?;
     Ok(Json(BatchResponse { results: app.write(batch.writes).await? }))
 }

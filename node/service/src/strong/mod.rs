@@ -1,5 +1,7 @@
 //! Strong keyspaces on the gossip thread: who asked, whom to tell, and which groups to count.
 
+pub mod convert;
+mod handle;
 mod names;
 mod watches;
 
@@ -14,6 +16,7 @@ use starling_strong::api::{Answer, Failure, Status};
 use starling_strong::group::Notice as GroupNotice;
 use tokio::sync::oneshot;
 
+pub use handle::{StrongError, StrongKeyspace, StrongWatch, StrongWatchEvent};
 pub use names::Names;
 pub use watches::Watches;
 
@@ -87,7 +90,7 @@ struct Asked {
 
 /// Requests that the core has been given and not answered. The core bounds them.
 #[derive(Default)]
-pub struct Strong {
+pub struct Requests {
     next: Token,
     asked: BTreeMap<Token, Asked>,
     statuses: BTreeMap<Token, oneshot::Sender<Result<Status, Failure>>>,
@@ -97,7 +100,7 @@ pub struct Strong {
     counts: BTreeMap<String, Counts>,
 }
 
-impl Strong {
+impl Requests {
     fn token(&mut self) -> Token {
         self.next += 1;
         self.next

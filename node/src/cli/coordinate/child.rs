@@ -10,9 +10,10 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::held;
 use super::signals::Signals;
-use super::tenure::Lost;
 use crate::cli::failure::Failure;
+use starling_client::Lost;
 
 /// How often to look whether the processes of a group have ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -38,7 +39,7 @@ impl Ended {
         match self {
             Self::Exited(0) => Ok(()),
             Self::Exited(code) => Err(Failure::silent(code)),
-            Self::Lost(lost) => Err(lost.failure(what)),
+            Self::Lost(lost) => Err(held::lost(lost, what)),
         }
     }
 }

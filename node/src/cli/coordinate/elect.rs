@@ -1,51 +1,23 @@
 //! Elections.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use serde_json::json;
 use starling_api::Blob;
-use starling_api::strong::{
-    Delete, Get, KeyValue, Keys, Sort, SortBy, StrongEvent, StrongRequest, StrongResult,
-};
+use starling_api::strong::{Delete, Get, Keys, Sort, SortBy, StrongRequest, StrongResult};
+use starling_client::{Candidates, Leadership};
 use starling_strong::line as layout;
 use tokio::time::sleep;
 
 use super::args::{CampaignArgs, ElectCommand, ResignArgs};
+use super::held::AGAIN;
 use super::line::Wanted;
-use super::tenure::AGAIN;
 use crate::cli::Session;
 use crate::cli::args::Output;
 use crate::cli::failure::Failure;
 use crate::cli::print::{self, Result};
 use crate::cli::strong::{How, unexpected};
 use crate::cli::value::bytes;
-
-/// Everybody who stands for election, as a watch tells it.
-#[derive(Default)]
-struct Candidates(BTreeMap<Blob, KeyValue>);
-
-/// Who leads, and the revision at which they said so: what is seen twice is told once.
-#[derive(PartialEq, Eq)]
-enum Leading {
-    Nobody,
-    Candidate { key: Blob, said: u64 },
-}
-
-impl Candidates {
-    fn tell(&mut self, event: StrongEvent) {
-        match event {
-            StrongEvent::Put { kv } => drop(self.0.insert(kv.key.clone(), kv)),
-            StrongEvent::Delete { key, .. } => drop(self.0.remove(&key)),
-            StrongEvent::Ready { .. } | StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => {}
-        }
-    }
-
-    /// The one who came first.
-    fn leader(&self) -> Option<&KeyValue> {
-        self.0.values().min_by_key(|kv| kv.create_revision)
-    }
-}
 
 impl Session {
     pub(in crate::cli) async fn elect(&self, command: ElectCommand) -> Result {
@@ -86,13 +58,13 @@ impl Session {
     }
 
     /// Until the watch ends. `told` last, if anything was.
-    async fn follow(&self, prefix: &[u8], told: &mut Option<Leading>) -> Result {
+    async fn follow(&self, prefix: &[u8], told: &mut Option<Leadership>) -> Result {
         let (revision, kvs) = self.everything(prefix).await?;
-        let mut all = Candidates(kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect());
+        let mut all = Candidates::new(kvs);
         self.tell_leader(&all, told)?;
         let mut watch = self.client.watch_strong(&self.keyspace, prefix, revision + 1).await?;
         while let Some(event) = watch.next_event().await {
-            all.tell(event?);
+            all.on_event(event?);
             self.tell_leader(&all, told)?;
         }
         // The node may be stopping: not at once again.
@@ -100,12 +72,9 @@ impl Session {
         Ok(())
     }
 
-    fn tell_leader(&self, all: &Candidates, told: &mut Option<Leading>) -> Result {
+    fn tell_leader(&self, all: &Candidates, told: &mut Option<Leadership>) -> Result {
         let leader = all.leader();
-        let now = match leader {
-            None => Leading::Nobody,
-            Some(kv) => Leading::Candidate { key: kv.key.clone(), said: kv.mod_revision },
-        };
+        let now = all.leadership();
         if told.as_ref() == Some(&now) {
             return Ok(());
         }
@@ -172,33 +141,5 @@ impl Session {
             StrongResult::Deleted { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(key: &str, create_revision: u64, mod_revision: u64) -> StrongEvent {
-        let kv = KeyValue { key: key.into(), create_revision, mod_revision, ..KeyValue::default() };
-        StrongEvent::Put { kv }
-    }
-
-    #[test]
-    fn the_first_candidate_leads_until_it_goes() {
-        let mut all = Candidates::default();
-        let leader = |all: &Candidates| all.leader().map(|kv| (kv.key.escaped(), kv.mod_revision));
-        assert_eq!(leader(&all), None);
-        all.tell(put("e/b", 5, 5));
-        all.tell(put("e/a", 7, 7));
-        assert_eq!(leader(&all), Some(("e/b".into(), 5)));
-        // It says something else, and leads as before.
-        all.tell(put("e/b", 5, 8));
-        assert_eq!(leader(&all), Some(("e/b".into(), 8)));
-        all.tell(StrongEvent::Delete { key: "e/b".into(), revision: 9 });
-        assert_eq!(leader(&all), Some(("e/a".into(), 7)));
-        // It comes back, and stands behind.
-        all.tell(put("e/b", 10, 10));
-        assert_eq!(leader(&all), Some(("e/a".into(), 7)));
     }
 }

@@ -5,11 +5,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use starling_api::Blob;
+use starling_client::{Client, Lease};
 use starling_strong::line;
 
 use super::child::{Ended, Running};
+use super::held::give_back;
 use super::signals::Signals;
-use super::tenure::Tenure;
 use crate::cli::Session;
 use crate::cli::args::PutArgs;
 use crate::cli::print::Result;
@@ -23,9 +24,11 @@ impl Session {
     pub(in crate::cli) async fn put_ephemeral(&self, args: &PutArgs, value: Blob) -> Result {
         let mut signals = Signals::watch()?;
         let ttl_ms = args.ttl.unwrap_or(TTL_MS_DEFAULT);
-        let mut tenure = signals.or_end(Tenure::begin(self, ttl_ms)).await?;
-        let result = self.hold_key(args, value, &mut tenure, &mut signals).await;
-        tenure.give_back(self).await;
+        let keyspace = self.strong();
+        let granted = async { Ok(Lease::grant(&keyspace, ttl_ms).await?) };
+        let mut lease = signals.or_end(granted).await?;
+        let result = self.hold_key(args, value, &mut lease, &mut signals).await;
+        give_back(lease).await;
         result
     }
 
@@ -33,25 +36,25 @@ impl Session {
         &self,
         args: &PutArgs,
         value: Blob,
-        tenure: &mut Tenure,
+        lease: &mut Lease<Client>,
         signals: &mut Signals,
     ) -> Result {
         let (command, grace) = (&args.command, Duration::from_millis(args.grace));
-        let made = signals.or_end(self.put_once(args, value, tenure.lease)).await?;
+        let made = signals.or_end(self.put_once(args, value, lease.id())).await?;
         let ended = if command.is_empty() {
             self.show_made(&made)?;
             tokio::select! {
                 biased;
-                lost = tenure.lost() => Ended::Lost(lost),
+                lost = lease.lost() => Ended::Lost(lost),
                 _ = signals.end() => Ended::Exited(0),
             }
         } else {
             let Made { key, .. } = made;
             let variables = vec![
                 ("STARLING_KEY".into(), OsString::from_vec(key.0)),
-                ("STARLING_LEASE".into(), line::hex(tenure.lease).into()),
+                ("STARLING_LEASE".into(), line::hex(lease.id()).into()),
             ];
-            Running::start(command, variables)?.attend(tenure.lost(), signals, grace).await?
+            Running::start(command, variables)?.attend(lease.lost(), signals, grace).await?
         };
         ended.result("the session of the key")
     }

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use starling_api::strong::{StrongRequest, StrongResult};
+use starling_client::{Expiry, Lease, now};
 use starling_strong::line;
 
 use super::args::LeaseCommand;
 use super::child::Ended;
-use super::expiry::{Expiry, now};
 use super::signals::Signals;
-use super::tenure::Tenure;
 use crate::cli::Session;
 use crate::cli::args::Output;
 use crate::cli::print::{self, Result};
@@ -57,10 +56,10 @@ impl Session {
         if once {
             return Ok(());
         }
-        let mut tenure = Tenure::keep(self, id, Expiry::new(sent, Duration::from_millis(ttl_ms)));
+        let mut lease = Lease::keep(&self.strong(), id, Expiry::new(sent, Duration::from_millis(ttl_ms)));
         let ended = tokio::select! {
             biased;
-            lost = tenure.lost() => Ended::Lost(lost),
+            lost = lease.lost() => Ended::Lost(lost),
             _ = signals.end() => Ended::Exited(0),
         };
         ended.result(&format!("lease {}", line::hex(id)))

@@ -6,11 +6,12 @@ use std::ffi::OsStr;
 use serde_json::json;
 use starling_api::strong::{KeyValue, StrongRequest, StrongResult};
 use starling_api::{Blob, ErrorCode};
+use starling_client::{in_order, line_name};
 use starling_strong::line as layout;
 
 use super::args::{LockArgs, LockCommand};
 use super::lease::seconds;
-use super::line::{self, Wanted};
+use super::line::Wanted;
 use crate::cli::Session;
 use crate::cli::args::Output;
 use crate::cli::failure::Failure;
@@ -57,7 +58,7 @@ impl Session {
             let mut kvs = self.everything(&layout::prefix(&name)).await?.1;
             // Of everything that stands in lines, elections have values.
             kvs.retain(|kv| kv.value.0.is_empty());
-            for (place, kv) in line::in_order(kvs).into_iter().enumerate() {
+            for (place, kv) in in_order(kvs).into_iter().enumerate() {
                 let left_ms = self.left_ms(kv.lease).await?;
                 all.push(Standing { lock: Blob(name.clone()), place, kv, left_ms });
             }
@@ -68,7 +69,7 @@ impl Session {
     async fn names_of_lines(&self) -> std::result::Result<BTreeSet<Vec<u8>>, Failure> {
         let mut names = BTreeSet::new();
         self.each_page(&Listed::default(), |kvs| {
-            names.extend(kvs.iter().filter_map(line::name_of).map(<[u8]>::to_vec));
+            names.extend(kvs.iter().filter_map(line_name).map(<[u8]>::to_vec));
             Ok(())
         })
         .await?;
@@ -84,7 +85,7 @@ impl Session {
                 StrongResult::TimeToLive { left_ms, .. } => Ok(Some(left_ms)),
                 other => Err(unexpected(&other)),
             },
-            Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(None),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,16 +1,15 @@
 //! Coordination: locks, elections, queues, leases and ephemeral keys, over the API of strong keyspaces.
 //!
-//! What is held belongs to a lease that this process keeps alive ([`tenure`]). It reckons by itself when the
-//! lease may have ended ([`expiry`]), and stops what runs under it ([`child`]) without asking anybody.
+//! The recipes are `starling_client`'s. What is held belongs to a lease that this process keeps alive; when it
+//! is lost, what runs under it is stopped ([`child`]).
 
 pub mod args;
 mod child;
 mod elect;
 mod ephemeral;
-mod expiry;
+mod held;
 mod lease;
 mod line;
 mod lock;
 mod queue;
 mod signals;
-mod tenure;

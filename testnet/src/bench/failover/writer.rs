@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use starling_api::strong::{Put, RequestId, StrongCall, StrongRequest};
-use starling_api::{Client, Error as ApiError, ErrorCode};
+use starling_api::{Error as ApiError, ErrorCode, Retry};
+use starling_client::Client;
 use tokio::sync::oneshot;
 
 use super::{KEYSPACE, MEMBERS, OUTSIDER};
@@ -100,33 +101,18 @@ impl Writer {
 
 /// Whether another node may do better, or this one later.
 fn may_be_sent_again(error: &ApiError) -> bool {
-    match error {
-        ApiError::Unreachable { .. } | ApiError::NotUnderstood { .. } => true,
-        ApiError::Refused(body) => matches!(
-            body.error,
-            ErrorCode::NoMajority | ErrorCode::Timeout | ErrorCode::OutcomeUnknown | ErrorCode::NotReady
-        ),
-        ApiError::Unsendable(_) => false,
-    }
+    error.retry() != Retry::Never || error.code == ErrorCode::NotUnderstood
 }
 
 #[cfg(test)]
 mod tests {
-    use starling_api::ErrorBody;
-
     use super::*;
 
     #[test]
     fn only_what_another_node_may_do_better_is_sent_again() {
-        let refused = |error| {
-            may_be_sent_again(&ApiError::Refused(ErrorBody {
-                error,
-                message: String::new(),
-                hint: String::new(),
-            }))
-        };
+        let refused = |code| may_be_sent_again(&ApiError::new(code, "", ""));
         assert!(refused(ErrorCode::OutcomeUnknown) && refused(ErrorCode::NotReady));
         assert!(!refused(ErrorCode::Invalid) && !refused(ErrorCode::NotFound));
-        assert!(may_be_sent_again(&ApiError::Unreachable { url: String::new(), reason: String::new() }));
+        assert!(refused(ErrorCode::Unreachable) && refused(ErrorCode::NotUnderstood));
     }
 }

@@ -4,8 +4,9 @@ mod backend;
 
 use std::error::Error;
 
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use starling_listener::{Reach, Socket, Stop};
+use starling_service::StrongKeyspace;
+use tokio::sync::mpsc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:2379".into());
@@ -14,11 +15,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (calls, taken) = mpsc::channel(4096);
     // As in a node: who keeps the keyspace has a thread of its own.
     let keeper = std::thread::spawn(move || keyspace.block_on(backend::Backend::run(taken)));
-    let (_stop, stop) = watch::channel(false);
+    let (_stop, stop) = Stop::channel();
+    let socket = Socket::bind(&address, Reach::Loopback)?;
+    println!("{}", socket.address());
     door.block_on(async {
-        let listener = TcpListener::bind(&address).await?;
-        println!("{}", listener.local_addr()?);
-        starling_etcd::serve(listener, backend::KEYSPACE.into(), calls, stop).await
+        starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop).await
     })?;
     keeper.join().map_err(|_| "the keyspace has failed".into())
 }

@@ -17,7 +17,7 @@ use super::watcher::Watcher;
 use crate::convert::{events, wire};
 use crate::failure;
 use crate::keyspace::Keyspace;
-use starling_service::{Call, WatchId, WatchUpdates};
+use starling_service::{WatchId, WatchUpdates};
 
 /// Updates that a watch asks for at once. A guess: enough that a busy watch need not wait for more, few
 /// enough that a client who does not read holds little of the node's memory.
@@ -115,7 +115,7 @@ impl Watches {
     async fn end(self) {
         for id in self.numbers.into_keys() {
             // A node that has gone keeps no watches.
-            drop(self.keyspace.tell(Call::Unwatch { id }).await);
+            drop(self.keyspace.end_watch(id).await);
         }
     }
 
@@ -175,7 +175,7 @@ impl Watches {
     /// A watch that does not exist is cancelled without a word, as in etcd.
     async fn cancel(&mut self, number: i64) -> Result<(), End> {
         let Some(watcher) = self.forget(number) else { return Ok(()) };
-        self.keyspace.tell(Call::Unwatch { id: watcher.id }).await?;
+        self.keyspace.end_watch(watcher.id).await?;
         let revision = self.keyspace.status().await?.revision;
         let mut answer = self.answer(number, revision);
         answer.canceled = true;
@@ -200,7 +200,7 @@ impl Watches {
         if self.progress.ask(self.watchers.keys().copied()) {
             // One that is lost is asked when it stands again.
             for watcher in self.watchers.values().filter(|watcher| self.numbers.contains_key(&watcher.id)) {
-                self.keyspace.tell(Call::Progress { id: watcher.id }).await?;
+                self.keyspace.request_progress(watcher.id).await?;
             }
         }
         Ok(())
@@ -244,7 +244,7 @@ impl Watches {
             return Ok(());
         }
         let credit = std::mem::take(&mut watcher.taken);
-        Ok(self.keyspace.tell(Call::More { id: watcher.id, credit }).await?)
+        Ok(self.keyspace.allow(watcher.id, credit).await?)
     }
 
     async fn on_created(&mut self, number: i64, revision: Revision) -> Result<(), End> {
@@ -262,7 +262,7 @@ impl Watches {
             self.send(answer).await?;
         }
         if self.progress.waits_for(number) {
-            self.keyspace.tell(Call::Progress { id }).await?;
+            self.keyspace.request_progress(id).await?;
         }
         Ok(())
     }

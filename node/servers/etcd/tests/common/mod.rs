@@ -13,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use starling_listener::{Reach, Socket, Stop};
+use starling_service::StrongKeyspace;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up.
@@ -40,12 +42,12 @@ pub fn starling() -> Server {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            bound.send(listener.local_addr().expect("an address")).expect("the test waits");
+            let socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
+            bound.send(socket.address()).expect("the test waits");
             let (calls, taken) = tokio::sync::mpsc::channel(1024);
             // Lives as long as the test's process.
-            let (_stop, stop) = tokio::sync::watch::channel(false);
-            let door = starling_etcd::serve(listener, backend::KEYSPACE.into(), calls, stop);
+            let (_stop, stop) = Stop::channel();
+            let door = starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop);
             let (served, ()) = tokio::join!(door, backend::Backend::run(taken));
             served.expect("serves");
         });

@@ -1,19 +1,27 @@
-//! A client of one node's API.
+//! A client of the API of one node, or of several that stand in for each other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 use reqwest::header::{ACCEPT, ETAG, HeaderMap, IF_MATCH, IF_NONE_MATCH};
-use reqwest::{Method, RequestBuilder, Response};
-use serde::Serialize;
+use reqwest::{Method, Request, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
-use crate::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
-use crate::strong::{CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters};
-use crate::{
-    Batch, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorBody, ErrorCode, FlagState, Increment,
-    Keyspaces, Listing, MapPage, MapUpdate, Members, Op, Outcome, Register, SIBLINGS_HEADER, SetPage, Watch,
+use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
+use starling_api::strong::{
+    CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, StrongRequest, Voters,
 };
+use starling_api::{
+    Batch, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorCode, Events, Eventual, FlagState,
+    Increment, Keyspaces, Listing, MapPage, MapUpdate, Members, Op, Outcome, Precondition, Range, Register,
+    SIBLINGS_HEADER, SetPage, Strong, WatchEvent,
+};
+
+use crate::retry::{Attempts, Retries};
+use crate::stream::Watch;
 
 /// What stays as it is in a path segment (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -26,25 +34,18 @@ const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
 /// How long to wait for the answer of a strong keyspace beyond the time that it may take; a guess.
 const CALL_SLACK: Duration = Duration::from_secs(5);
 
-/// Speaks to one node. Cheap to clone; clones share connections.
+/// Speaks to a node, or to one of several. Cheap to clone; clones share connections, which are kept open and
+/// reused.
 #[derive(Clone, Debug)]
 pub struct Client {
-    base: String,
+    /// `http://host:port` of each node.
+    nodes: Arc<[String]>,
+    /// The node that is asked next: the last one that answered.
+    current: Arc<AtomicUsize>,
+    retries: Retries,
     token: Option<String>,
     http: reqwest::Client,
     if_strong: bool,
-}
-
-/// When a write may happen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Precondition {
-    /// Whatever the key holds.
-    #[default]
-    Any,
-    /// Only if the key holds nothing.
-    Absent,
-    /// Only if the key has exactly this version.
-    Version(String),
 }
 
 /// A value as bytes, with what its headers say.
@@ -58,41 +59,46 @@ pub struct RawValue {
     pub siblings: u64,
 }
 
-/// Which keys to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Range {
-    /// Keys that begin with this.
-    #[serde(skip)]
-    pub prefix: Blob,
-    /// Keys from this one on.
-    #[serde(skip)]
-    pub start: Option<Blob>,
-    /// Keys before this one.
-    #[serde(skip)]
-    pub end: Option<Blob>,
-    /// Keys after this one: the cursor of the page before.
-    #[serde(skip)]
-    pub after: Option<Blob>,
-    /// Most keys in the answer.
-    pub limit: Option<usize>,
-    /// Also what they hold.
-    pub values: bool,
+/// `http://host:port` of an address.
+fn base(api: &str) -> Result<String, Error> {
+    let base = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
+    let base = base.trim_end_matches('/').to_owned();
+    if !base.starts_with("http://") {
+        return Err(Error::unsendable(format!("{api} is not an address like http://127.0.0.1:7401")));
+    }
+    Ok(base)
 }
 
 impl Client {
-    /// A client of the node at `api`: `host:port` or `http://host:port`. Connects at the first call.
+    /// A client of the node at `api`: `host:port` or `http://host:port`. Connects at the first call, and
+    /// sends each request once.
     pub fn new(api: &str, token: Option<String>) -> Result<Self, Error> {
-        let base = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
-        let base = base.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") {
-            return Err(Error::Unsendable(format!("{api} is not an address like http://127.0.0.1:7401")));
+        Self::of_nodes([api], token).map(|client| client.with_retries(Retries::NONE))
+    }
+
+    /// A client of several nodes that stand in for each other. It keeps to one of them while that answers,
+    /// and sends again what is safe to send again.
+    pub fn of_nodes<'a>(
+        nodes: impl IntoIterator<Item = &'a str>,
+        token: Option<String>,
+    ) -> Result<Self, Error> {
+        let nodes: Arc<[String]> = nodes.into_iter().map(base).collect::<Result<_, _>>()?;
+        if nodes.is_empty() {
+            return Err(Error::unsendable("a client needs the address of a node"));
         }
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
             .build()
-            .map_err(|e| Error::Unsendable(e.to_string()))?;
-        Ok(Self { base, token, http, if_strong: false })
+            .map_err(|e| Error::unsendable(e.to_string()))?;
+        Ok(Self {
+            nodes,
+            current: Arc::default(),
+            retries: Retries::default(),
+            token,
+            http,
+            if_strong: false,
+        })
     }
 
     /// A client whose requests to strong keyspaces fail at once, with [`ErrorCode::OtherKeyspace`], where the
@@ -103,9 +109,15 @@ impl Client {
         Self { if_strong: true, ..self.clone() }
     }
 
-    /// The address it speaks to, `http://host:port`.
+    /// The same client with another policy of retries.
+    #[must_use]
+    pub fn with_retries(self, retries: Retries) -> Self {
+        Self { retries, ..self }
+    }
+
+    /// The address of the node that is asked next, `http://host:port`.
     pub fn url(&self) -> &str {
-        &self.base
+        &self.nodes[self.current.load(Ordering::Relaxed) % self.nodes.len()]
     }
 
     // ---- registers and keys of any type
@@ -142,7 +154,7 @@ impl Client {
         if let Some(ttl_ms) = ttl_ms {
             request = request.query(&[("ttl_ms", ttl_ms)]);
         }
-        match self.call(conditional(request, precondition)).await? {
+        match self.fetch(conditional(request, precondition)).await? {
             Outcome::Put { version } => Ok(version.to_string()),
             other => Err(self.unexpected(&other)),
         }
@@ -172,12 +184,12 @@ impl Client {
                 path.extend(["&", name, "=", &encoded(&bound.0)]);
             }
         }
-        self.call(self.get(&path).query(range)).await
+        self.fetch(self.get(&path).query(range)).await
     }
 
     /// Every keyspace that holds a key.
     pub async fn keyspaces(&self) -> Result<Keyspaces, Error> {
-        self.call(self.get("/v1/keyspaces")).await
+        self.fetch(self.get("/v1/keyspaces")).await
     }
 
     /// One operation of any data type on a key.
@@ -192,20 +204,21 @@ impl Client {
         if let Some(ttl_ms) = ttl_ms {
             request = request.query(&[("ttl_ms", ttl_ms)]);
         }
-        self.call(request).await
+        self.fetch(request).await
     }
 
     /// Several writes, together or not at all.
     pub async fn batch(&self, batch: &Batch) -> Result<BatchResponse, Error> {
-        self.call(self.request(Method::POST, "/v1/batch").json(batch)).await
+        self.fetch(self.request(Method::POST, "/v1/batch").json(batch)).await
     }
 
     /// Changes of keys that begin with `prefix`, from now on. The first event is
-    /// [`crate::WatchEvent::Ready`].
+    /// [`WatchEvent::Ready`].
     pub async fn watch(&self, keyspace: &str, prefix: &[u8]) -> Result<Watch, Error> {
         let path = format!("{}?prefix={}", keyspace_path(keyspace, "watch"), encoded(prefix));
-        let request = self.http.get(format!("{}{path}", self.base)).header(ACCEPT, "text/event-stream");
-        Ok(Watch::new(self.base.clone(), self.send(self.authorized(request)).await?))
+        let request = self.http.get(format!("{}{path}", self.url())).header(ACCEPT, "text/event-stream");
+        let response = self.send(self.authorized(request)).await?;
+        Ok(Watch::new(self.url().to_owned(), response))
     }
 
     // ---- counters, sets, maps, flags
@@ -214,7 +227,7 @@ impl Client {
     pub async fn increment(&self, keyspace: &str, key: &[u8], by: i64) -> Result<Count, Error> {
         let request =
             self.request(Method::POST, &key_path(keyspace, "counters", key)?).json(&Increment { by });
-        match self.call(request).await? {
+        match self.fetch(request).await? {
             Outcome::Counter { value } => Ok(Count(value)),
             other => Err(self.unexpected(&other)),
         }
@@ -264,7 +277,7 @@ impl Client {
     pub async fn set_flag(&self, keyspace: &str, key: &[u8], enabled: bool) -> Result<(), Error> {
         let request =
             self.request(Method::PUT, &key_path(keyspace, "flags", key)?).json(&FlagState { enabled });
-        self.call::<Outcome>(request).await.map(drop)
+        self.fetch::<Outcome>(request).await.map(drop)
     }
 
     /// Whether a flag is on; `None` if there is no such key.
@@ -276,7 +289,7 @@ impl Client {
 
     /// Makes a strong keyspace; says how it stands.
     pub async fn create_keyspace(&self, create: &CreateKeyspace) -> Result<StrongInfo, Error> {
-        self.call(self.request(Method::POST, "/v1/strong").json(create)).await
+        self.fetch(self.request(Method::POST, "/v1/strong").json(create)).await
     }
 
     /// How a strong keyspace stands; `None` if there is none of this name.
@@ -292,12 +305,12 @@ impl Client {
     /// Makes these nodes the voters of a strong keyspace.
     pub async fn set_voters(&self, keyspace: &str, voters: &Voters) -> Result<StrongInfo, Error> {
         let request = self.request(Method::PUT, &strong_path(keyspace, "/voters"));
-        self.call(request.timeout(MANAGE_TIMEOUT).json(voters)).await
+        self.fetch(request.timeout(MANAGE_TIMEOUT).json(voters)).await
     }
 
     /// Lets a node lead a strong keyspace.
     pub async fn transfer_leader(&self, keyspace: &str, to: &Leader) -> Result<StrongInfo, Error> {
-        self.call(self.request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
+        self.fetch(self.request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
     }
 
     /// The disaster: the node goes on alone with its replica of a strong keyspace.
@@ -310,7 +323,8 @@ impl Client {
         let path = if self.if_strong { "/call?if_strong=true" } else { "/call" };
         let request = self.request(Method::POST, &strong_path(keyspace, path));
         let longest = Duration::from_millis(call.timeout_ms) + CALL_SLACK;
-        self.call(request.timeout(longest).json(call)).await
+        let request = request.timeout(longest).json(call).build().map_err(|e| self.broken(&e))?;
+        self.json(self.send_built(request, is_idempotent(call)).await?).await
     }
 
     /// Changes in a strong keyspace from a revision on, or (0) from now on. The first event is
@@ -322,54 +336,56 @@ impl Client {
         from_revision: u64,
     ) -> Result<Watch<StrongEvent>, Error> {
         let path = strong_path(keyspace, "/watch");
-        let mut url = format!("{}{path}?prefix={}&from_revision={from_revision}", self.base, encoded(prefix));
+        let mut url =
+            format!("{}{path}?prefix={}&from_revision={from_revision}", self.url(), encoded(prefix));
         if self.if_strong {
             url.push_str("&if_strong=true");
         }
         let request = self.http.get(url).header(ACCEPT, "text/event-stream");
-        Ok(Watch::new(self.base.clone(), self.send(self.authorized(request)).await?))
+        let response = self.send(self.authorized(request)).await?;
+        Ok(Watch::new(self.url().to_owned(), response))
     }
 
     // ---- the node
 
     /// How the node is.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.call(self.get("/v1/status")).await
+        self.fetch(self.get("/v1/status")).await
     }
 
     /// The peers it knows.
     pub async fn peers(&self) -> Result<Peers, Error> {
-        self.call(self.get("/v1/peers")).await
+        self.fetch(self.get("/v1/peers")).await
     }
 
     /// How far the network is in an upgrade, by asking every node. Takes seconds where nodes do not answer.
     pub async fn upgrade(&self) -> Result<Upgrade, Error> {
-        self.call(self.get("/v1/upgrade")).await
+        self.fetch(self.get("/v1/upgrade")).await
     }
 
     /// Switches the newest version of data on, for ever.
     pub async fn finalize_upgrade(&self, finalize: &Finalize) -> Result<Upgrade, Error> {
-        self.call(self.request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
+        self.fetch(self.request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
     }
 
     /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.
     pub async fn nodes(&self) -> Result<Nodes, Error> {
-        self.call(self.get("/v1/nodes")).await
+        self.fetch(self.get("/v1/nodes")).await
     }
 
     /// Checks the whole store. Takes minutes on a large one.
     pub async fn doctor(&self) -> Result<Doctor, Error> {
-        self.call(self.get("/v1/doctor")).await
+        self.fetch(self.get("/v1/doctor")).await
     }
 
     /// The effective configuration.
     pub async fn config(&self) -> Result<Configuration, Error> {
-        self.call(self.get("/v1/config")).await
+        self.fetch(self.get("/v1/config")).await
     }
 
     /// The join ticket.
     pub async fn ticket(&self) -> Result<Ticket, Error> {
-        self.call(self.get("/v1/ticket")).await
+        self.fetch(self.get("/v1/ticket")).await
     }
 
     /// Tells the node to leave the network and stop.
@@ -381,7 +397,7 @@ impl Client {
     pub async fn is_ready(&self) -> Result<bool, Error> {
         match self.send(self.get("/readyz")).await {
             Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(ErrorCode::NotReady) => Ok(false),
+            Err(error) if error.code == ErrorCode::NotReady => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -401,14 +417,14 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.authorized(self.http.request(method, format!("{}{path}", self.base)).timeout(ANSWER_TIMEOUT))
+        self.authorized(self.http.request(method, format!("{}{path}", self.url())).timeout(ANSWER_TIMEOUT))
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
         self.request(Method::GET, path)
     }
 
-    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+    async fn fetch<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let response = self.send(request).await?;
         self.json(response).await
     }
@@ -425,7 +441,7 @@ impl Client {
         let mut request = conditional(self.request(Method::DELETE, path), precondition);
         let mut deleted = 0;
         loop {
-            match self.call(request).await? {
+            match self.fetch(request).await? {
                 Outcome::Deleted { places, more } => {
                     deleted += places;
                     if !more {
@@ -439,31 +455,58 @@ impl Client {
     }
 
     async fn changed(&self, request: RequestBuilder) -> Result<u64, Error> {
-        match self.call(request).await? {
+        match self.fetch(request).await? {
             Outcome::Changed { fields } => Ok(fields),
             other => Err(self.unexpected(&other)),
         }
     }
 
+    /// Sends a request. One that only reads has the same effect twice.
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(|e| self.broken(&e))?;
-        if response.status().is_success() {
-            return Ok(response);
+        let request = request.build().map_err(|e| self.broken(&e))?;
+        let idempotent = request.method() == Method::GET;
+        self.send_built(request, idempotent).await
+    }
+
+    /// Sends a request, and again to the next node where that is safe.
+    async fn send_built(&self, mut request: Request, idempotent: bool) -> Result<Response, Error> {
+        let mut attempts = Attempts::new(self.retries);
+        loop {
+            let again = request.try_clone();
+            let (error, sent) = match self.http.execute(request).await {
+                Ok(response) if response.status().is_success() => return Ok(response),
+                Ok(response) => (self.refusal(response).await, true),
+                Err(error) => (self.broken(&error), !error.is_connect()),
+            };
+            let pause = attempts.after(&error, sent, idempotent);
+            let (Some(pause), Some(again)) = (pause, again) else { return Err(error) };
+            request = self.to_next_node(again)?;
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The same request for the next node, which is asked from now on.
+    fn to_next_node(&self, mut request: Request) -> Result<Request, Error> {
+        self.current.fetch_add(1, Ordering::Relaxed);
+        let node = Url::parse(self.url()).map_err(|e| Error::unsendable(e.to_string()))?;
+        let url = request.url_mut();
+        let moved = url.set_host(node.host_str()).is_ok() && url.set_port(node.port()).is_ok();
+        if moved { Ok(request) } else { Err(Error::unsendable("an address of a node has no host")) }
+    }
+
+    async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
-        let text = response.text().await.map_err(|e| self.broken(&e))?;
-        match serde_json::from_str::<ErrorBody>(&text) {
-            Ok(body) => Err(Error::Refused(body)),
-            Err(_) => {
-                Err(Error::NotUnderstood { url: self.base.clone(), reason: format!("HTTP status {status}") })
-            }
+        match response.text().await {
+            // A body that is none of ours is an answer of something else than a Starling node.
+            Ok(text) => serde_json::from_str(&text)
+                .unwrap_or_else(|_| Error::not_understood(self.url(), format!("HTTP status {status}"))),
+            Err(error) => self.broken(&error),
         }
     }
 
     async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
         let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::NotUnderstood { url: self.base.clone(), reason: e.to_string() })
+        serde_json::from_slice(&bytes).map_err(|e| Error::not_understood(self.url(), e))
     }
 
     fn broken(&self, error: &reqwest::Error) -> Error {
@@ -472,15 +515,57 @@ impl Client {
             reason = source;
         }
         let reason = if error.is_timeout() { "no answer in time".into() } else { reason.to_string() };
-        if error.is_builder() {
-            Error::Unsendable(reason)
-        } else {
-            Error::Unreachable { url: self.base.clone(), reason }
-        }
+        if error.is_builder() { Error::unsendable(reason) } else { Error::unreachable(self.url(), reason) }
     }
 
     fn unexpected(&self, result: &Outcome) -> Error {
-        Error::NotUnderstood { url: self.base.clone(), reason: format!("unexpected {result:?}") }
+        Error::not_understood(self.url(), format!("unexpected {result:?}"))
+    }
+}
+
+impl Eventual for Client {
+    async fn entry(&self, keyspace: &str, key: &[u8]) -> Result<Option<Entry>, Error> {
+        self.get_entry(keyspace, key).await
+    }
+
+    async fn list(&self, keyspace: &str, range: &Range) -> Result<Listing, Error> {
+        Client::list(self, keyspace, range).await
+    }
+
+    async fn batch(&self, batch: Batch) -> Result<BatchResponse, Error> {
+        Client::batch(self, &batch).await
+    }
+
+    async fn watch(&self, keyspace: &str, prefix: &[u8]) -> Result<Events<WatchEvent>, Error> {
+        Ok(Client::watch(self, keyspace, prefix).await?.boxed())
+    }
+}
+
+impl Strong for Client {
+    async fn call(&self, keyspace: &str, call: StrongCall) -> Result<StrongAnswer, Error> {
+        self.ask(keyspace, &call).await
+    }
+
+    async fn changes(
+        &self,
+        keyspace: &str,
+        prefix: &[u8],
+        from_revision: u64,
+    ) -> Result<Events<StrongEvent>, Error> {
+        Ok(self.watch_strong(keyspace, prefix, from_revision).await?.boxed())
+    }
+}
+
+/// Whether a request to a strong keyspace has the same effect twice: a named write is applied once.
+fn is_idempotent(call: &StrongCall) -> bool {
+    match &call.request {
+        StrongRequest::Get(_)
+        | StrongRequest::Leases
+        | StrongRequest::Hash
+        | StrongRequest::KeepAlive { .. }
+        | StrongRequest::TimeToLive { .. } => true,
+        StrongRequest::Txn(txn) if !txn.writes() => true,
+        _ => call.request_id.is_some(),
     }
 }
 
@@ -499,10 +584,10 @@ fn strong_path(keyspace: &str, what: &str) -> String {
 /// URLs drop the path segments `.` and `..`, however they are written (RFC 3986, 5.2.4).
 fn key_path(keyspace: &str, what: &str, key: &[u8]) -> Result<String, Error> {
     match key {
-        b"" => Err(Error::Unsendable("the key is empty".into())),
+        b"" => Err(Error::unsendable("the key is empty")),
         b"." | b".." => {
             let name = Blob::from(key).escaped();
-            Err(Error::Unsendable(format!(
+            Err(Error::unsendable(format!(
                 "the key {name:?} cannot be part of a URL: use a batch or an import"
             )))
         }
@@ -534,9 +619,7 @@ fn version_of(headers: &HeaderMap) -> String {
 fn found(result: Result<Response, Error>) -> Result<Option<Response>, Error> {
     match result {
         Ok(response) => Ok(Some(response)),
-        Err(error) if matches!(error.code(), Some(ErrorCode::NotFound | ErrorCode::NoSuchKeyspace)) => {
-            Ok(None)
-        }
+        Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::NoSuchKeyspace) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -556,5 +639,6 @@ mod tests {
     fn an_address_needs_no_scheme_and_no_other_scheme_is_taken() {
         assert_eq!(Client::new("127.0.0.1:1", None).expect("valid").url(), "http://127.0.0.1:1");
         assert!(Client::new("https://example.org", None).is_err());
+        assert!(Client::of_nodes([], None).is_err());
     }
 }

@@ -1,14 +1,13 @@
 //! Between the API's types and the keyspace's own.
 
-use starling_api::Blob;
 use starling_api::strong::{
     Compare, Delete, Fence, Found, Get, KeyValue, Keys, Operand, Put, Relation, RequestId, SortBy, Staleness,
     StrongAnswer, StrongRequest, StrongResult, Txn, TxnOp,
 };
+use starling_api::{Blob, Error};
 use starling_strong::api;
 
-use super::Problem;
-use starling_service::hex;
+use crate::report::hex;
 
 /// What a client asks.
 pub fn request(request: StrongRequest) -> api::Request {
@@ -36,8 +35,8 @@ pub fn request(request: StrongRequest) -> api::Request {
 }
 
 /// The name of a write.
-pub fn request_id(id: &RequestId) -> Result<api::RequestId, Problem> {
-    let wrong = |_| Problem::invalid("request_id.client is not a number", "write 1 to 32 hexadecimal digits");
+pub fn request_id(id: &RequestId) -> Result<api::RequestId, Error> {
+    let wrong = |_| Error::invalid("request_id.client is not a number", "write 1 to 32 hexadecimal digits");
     let client = u128::from_str_radix(&id.client, 16).map_err(wrong)?;
     Ok(api::RequestId { client, seq: id.seq, answered_below: id.answered_below })
 }

@@ -1,0 +1,146 @@
+//! Queues: keys `name/<priority>/<number>`, of which the first is taken. Priority and number have a fixed
+//! number of digits, so the order of the keys is that of priorities, then of writes.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use starling_api::strong::{Get, KeyValue, Keys, StrongEvent, StrongRequest, StrongResult};
+use starling_api::{Blob, Error, Retry, Strong};
+use tokio::time::sleep;
+
+use crate::keyspace::{AGAIN, Keyspace, Named, WriteFailed, unexpected};
+
+/// How long to find out the outcome of a pop before its taker learns that it is not known.
+const POP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A queue in a strong keyspace: each item is taken once.
+#[derive(Clone, Debug)]
+pub struct Queue<N> {
+    keyspace: Keyspace<N>,
+    name: Vec<u8>,
+}
+
+impl<N: Strong> Queue<N> {
+    /// The priority of an item that has none given: 0 is taken first, 65535 last.
+    pub const PRIORITY: u16 = 1000;
+
+    /// The queue of this name. Names must not nest, as a and a/1 do.
+    pub fn new(keyspace: Keyspace<N>, name: impl Into<Vec<u8>>) -> Self {
+        Self { keyspace, name: name.into() }
+    }
+
+    /// What the keys of items of this priority begin with.
+    pub fn prefix(&self, priority: u16) -> Blob {
+        Blob([&self.name[..], format!("/{priority:05}/").as_bytes()].concat())
+    }
+
+    /// The priority of an item's key; `None` if the key is none of this queue.
+    pub fn priority(&self, key: &[u8]) -> Option<u16> {
+        let rest = key.strip_prefix(&self.name[..])?.strip_prefix(b"/")?;
+        let digits = rest.split(|byte| *byte == b'/').next()?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// The keys of the queue: those whose priority begins with a digit.
+    fn items(&self) -> Keys {
+        let (from, to) = ([&self.name[..], b"/0"].concat(), [&self.name[..], b"/:"].concat());
+        Keys::Range { from: Blob(from), to: Some(Blob(to)) }
+    }
+
+    /// Appends an item. Returns its key.
+    pub async fn push(
+        &self,
+        priority: u16,
+        value: impl Into<Blob>,
+        how: &Named,
+    ) -> Result<Blob, WriteFailed> {
+        let push =
+            StrongRequest::PutSequential { prefix: self.prefix(priority), value: value.into(), lease: 0 };
+        match self.keyspace.write(push, how).await?.result {
+            StrongResult::Sequential { key } => Ok(key),
+            other => Err(failed(unexpected(&other))),
+        }
+    }
+
+    /// Takes the first item; `None` if there is none, with the revision at which that was so.
+    pub async fn pop(&self, how: &Named) -> Result<(u64, Option<KeyValue>), WriteFailed> {
+        let how = Named { patience: how.patience.max(POP_PATIENCE), ..how.clone() };
+        let answer = self.keyspace.write(StrongRequest::PopFirst { keys: self.items() }, &how).await?;
+        match answer.result {
+            StrongResult::Popped { first } => Ok((answer.revision, first)),
+            other => Err(failed(unexpected(&other))),
+        }
+    }
+
+    /// Takes the first item, or the next one that is pushed. A pop that is under way when the future is
+    /// dropped may have taken an item: let it finish where that matters.
+    pub async fn take(&self) -> Result<KeyValue, Error> {
+        loop {
+            let (revision, item) = self.pop(&Named::default()).await?;
+            if let Some(item) = item {
+                return Ok(item);
+            }
+            match self.until_pushed(revision + 1).await {
+                Err(error) if error.retry() == Retry::Never => return Err(error),
+                Err(_) => sleep(AGAIN).await,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Completes once something was pushed at this revision or later, or the watch has ended.
+    pub async fn until_pushed(&self, from: u64) -> Result<(), Error> {
+        let prefix = [&self.name[..], b"/"].concat();
+        let mut events = self.keyspace.node().changes(self.keyspace.name(), &prefix, from).await?;
+        while let Some(event) = events.next().await {
+            match event? {
+                StrongEvent::Put { kv } if self.priority(&kv.key.0).is_some() => return Ok(()),
+                StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => break,
+                StrongEvent::Ready { .. } | StrongEvent::Put { .. } | StrongEvent::Delete { .. } => {}
+            }
+        }
+        sleep(AGAIN).await;
+        Ok(())
+    }
+
+    /// How many items there are.
+    pub async fn len(&self) -> Result<u64, Error> {
+        let get = Get { count_only: true, ..Get::of(self.items()) };
+        match self.keyspace.ask(StrongRequest::Get(get)).await?.result {
+            StrongResult::Found(found) => Ok(found.count),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether there is no item.
+    pub async fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.len().await? == 0)
+    }
+}
+
+fn failed(error: Error) -> WriteFailed {
+    WriteFailed { error, is_unknown: false, request_id: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+
+    #[test]
+    fn keys_are_in_the_order_of_priorities_then_of_writes() {
+        let client = Client::new("127.0.0.1:1", None).expect("an address");
+        let queue = Queue::new(Keyspace::new(client, "orders"), "q");
+        let key = |priority, revision: u64| {
+            [&queue.prefix(priority).0[..], format!("{revision:020}").as_bytes()].concat()
+        };
+        let order = [key(0, 70), key(0, 100), key(9, 3), key(10, 2), key(1000, 1), key(u16::MAX, 9)];
+        assert!(order.is_sorted());
+        let Keys::Range { from, to } = queue.items() else { panic!("a range") };
+        let to = to.expect("it has an end");
+        assert!(order.iter().all(|key| *key >= from.0 && *key < to.0));
+        assert_eq!(queue.priority(&key(10, 2)), Some(10));
+        assert_eq!(queue.priority(b"q/lock/1f"), None);
+        assert_eq!(queue.priority(b"other/00010/1"), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! The node itself: its status, its peers, its network, and the strong keyspaces as wholes.
+
+use std::collections::BTreeSet;
+
+use starling_api::admin::{Doctor, Nodes, Peers, Status};
+use starling_api::strong::{CreateKeyspace, StrongInfo, StrongMember};
+use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
+use starling_strong::api::{Member, Status as GroupStatus};
+use tokio::sync::oneshot;
+
+use crate::doctor::check_running;
+use crate::error::{manage_error, stopping, store_error};
+use crate::handle::{Handle, reserved};
+use crate::report::hex;
+use crate::strong::{Held, Manage};
+
+/// The node itself: [`Handle::admin`]. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin(pub(crate) Handle);
+
+impl Admin {
+    /// The node's status.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.0.0.gossip.status().await.ok_or_else(stopping)
+    }
+
+    /// The peers that the node knows.
+    pub async fn peers(&self) -> Result<Peers, Error> {
+        self.0.0.gossip.peers().await.ok_or_else(stopping)
+    }
+
+    /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.
+    pub async fn nodes(&self) -> Result<Nodes, Error> {
+        self.0.0.gossip.crawl().await.ok_or_else(stopping)
+    }
+
+    /// The join ticket: whoever has it can join the network.
+    pub async fn ticket(&self) -> Result<String, Error> {
+        self.0.0.gossip.ticket().await.ok_or_else(stopping)
+    }
+
+    /// Has the node leave the network and stop. Returns before it has stopped.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.0.0.gossip.leave().await.ok_or_else(stopping)
+    }
+
+    /// Succeeds if the node knows a live peer or was configured to join nobody.
+    pub async fn ready(&self) -> Result<(), Error> {
+        if self.status().await?.joined {
+            return Ok(());
+        }
+        let hint = "reads and writes work; check that a node of the join list runs and can be reached";
+        Err(Error::new(ErrorCode::NotReady, "no peer has been found yet", hint))
+    }
+
+    /// Checks the whole store on a snapshot, on a thread of its own. Takes minutes on a large store.
+    pub async fn doctor(&self) -> Result<Doctor, Error> {
+        let reader = self.0.reader()?;
+        let (sender, report) = oneshot::channel();
+        let check = move || drop(sender.send(check_running(&reader)));
+        std::thread::Builder::new().name("doctor".into()).spawn(check).map_err(|e| {
+            Error::new(ErrorCode::Internal, format!("the check cannot start: {e}"), "try again")
+        })?;
+        let failed = |_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log");
+        report.await.map_err(failed)?.map_err(store_error)
+    }
+
+    /// The replicas of strong keyspaces on this node, for metrics.
+    pub async fn groups(&self) -> Result<Vec<Held>, Error> {
+        self.0.0.gossip.groups().await.ok_or_else(stopping)
+    }
+
+    /// The strong keyspaces that this node knows, and the eventual ones that hold a key.
+    #[expect(clippy::unused_async, reason = "like its neighbours")]
+    pub async fn keyspaces(&self) -> Result<Keyspaces, Error> {
+        let eventual = self.0.reader()?.keyspaces().map_err(store_error)?;
+        let eventual: BTreeSet<String> = eventual.into_iter().filter(|name| !name.starts_with('.')).collect();
+        let strong: BTreeSet<String> = self.0.0.names.all().into_iter().collect();
+        let info = |name: &String| {
+            let kind = match (eventual.contains(name), strong.contains(name)) {
+                (true, true) => "both",
+                (false, true) => "strong",
+                _ => "eventual",
+            };
+            KeyspaceInfo { name: name.clone(), kind: kind.into() }
+        };
+        Ok(Keyspaces { keyspaces: eventual.union(&strong).map(info).collect() })
+    }
+
+    /// Creates a strong keyspace. Its first leader may not have been elected when this returns; requests
+    /// wait for it.
+    pub async fn create_keyspace(&self, create: CreateKeyspace) -> Result<StrongInfo, Error> {
+        let CreateKeyspace { name, voters, on, manual } = create;
+        if name.starts_with('.') {
+            return Err(reserved());
+        }
+        if self.0.reader()?.keyspaces().map_err(store_error)?.contains(&name) {
+            let message = format!("{name} is an eventual keyspace that holds keys");
+            let hint = "delete its keys first, or choose another name";
+            return Err(Error::new(ErrorCode::OtherKeyspace, message, hint));
+        }
+        self.manage(&name, Manage::Create { voters, on, manual }).await?;
+        self.keyspace_info(&name).await
+    }
+
+    /// The status of a strong keyspace, as its leader sees it if that one answers.
+    pub async fn keyspace_info(&self, keyspace: &str) -> Result<StrongInfo, Error> {
+        let status = self.0.strong(keyspace)?.status(true).await?;
+        Ok(describe(keyspace.into(), &status))
+    }
+
+    /// Removes a strong keyspace with all it holds.
+    pub async fn drop_keyspace(&self, keyspace: &str) -> Result<(), Error> {
+        self.manage(keyspace, Manage::Drop).await
+    }
+
+    /// Makes these nodes the voters of a strong keyspace, one change after the other; it stays available.
+    /// Nodes are given by name or by the first digits of their id.
+    pub async fn set_voters(&self, keyspace: &str, nodes: Vec<String>) -> Result<StrongInfo, Error> {
+        self.manage(keyspace, Manage::Voters(nodes)).await?;
+        self.keyspace_info(keyspace).await
+    }
+
+    /// Transfers the leadership of a strong keyspace to a node, given like a voter.
+    pub async fn transfer_leader(&self, keyspace: &str, node: String) -> Result<StrongInfo, Error> {
+        self.manage(keyspace, Manage::Transfer(node)).await?;
+        self.keyspace_info(keyspace).await
+    }
+
+    /// Unsafe recovery after a loss of quorum: this node goes on alone with its replica. What the other
+    /// members had acknowledged and this one does not have is lost.
+    pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
+        self.manage(keyspace, Manage::Recover).await
+    }
+
+    async fn manage(&self, keyspace: &str, what: Manage) -> Result<(), Error> {
+        self.0.reader()?;
+        let managed = self.0.0.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(stopping)?;
+        managed.map_err(|failure| manage_error(&failure))
+    }
+}
+
+fn describe(name: String, status: &GroupStatus) -> StrongInfo {
+    let called = |id: u64| status.members.iter().find(|member| member.id == id).map(|it| it.name.clone());
+    let member = |member: &Member| StrongMember {
+        id: hex(&member.node),
+        name: member.name.clone(),
+        role: if member.learner { "learner" } else { "voter" }.into(),
+        addresses: member.peer_urls.clone(),
+        behind: member.behind,
+        restoring: member.restoring,
+        silent_ms: member.silent_ms,
+    };
+    StrongInfo {
+        name,
+        group: hex(&status.group),
+        answered_by: called(status.member).unwrap_or_default(),
+        leader: status.leader.and_then(called),
+        term: status.term,
+        members: status.members.iter().map(member).collect(),
+        revision: status.revision,
+        log_index: status.log_index,
+        applied_index: status.applied_index,
+        commit_index: status.commit_index,
+        log_entries: status.log_entries,
+        log_bytes: status.log_bytes,
+        bytes: status.bytes,
+        heard_ms: status.heard_ms,
+        manual: status.manual,
+    }
+}

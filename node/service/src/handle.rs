@@ -1,0 +1,149 @@
+//! The typed interface of a running node. Servers and embedding programs use this and nothing else.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use starling_api::{Error, ErrorCode};
+use starling_kv::{Batch, Limits, Outcome, Reader};
+use starling_rocks::RocksEngine;
+use tokio::sync::broadcast;
+
+use crate::admin::Admin;
+use crate::command::{ChangeSet, Gossip};
+use crate::error::{no_store, stopping, write_failure};
+use crate::eventual::EventualKeyspace;
+use crate::strong::{Names, StrongKeyspace};
+
+/// A running node, as servers and embedding programs see it. Cheap to clone.
+///
+/// Every method may be called from any thread and inside any runtime or none. Dropping a future is safe:
+/// a read leaves nothing behind, and a write that was queued is carried out or not, as if the answer had
+/// been lost. After the node has stopped, every method fails with [`ErrorCode::NotReady`].
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<Parts>);
+
+/// What a handle works with.
+pub(crate) struct Parts {
+    /// The way to the gossip thread.
+    pub gossip: Gossip,
+    /// The store's snapshots, while the node runs: an open reader keeps the store's directory in use.
+    store: RwLock<StoreState>,
+    /// Names of strong keyspaces.
+    pub names: Names,
+    /// Keys that changed, for watches. The gossip thread owns the sender: watches end with it.
+    changes: broadcast::WeakSender<Arc<ChangeSet>>,
+    /// Bounds on writes.
+    pub limits: Limits,
+}
+
+/// Whether there is a store to read.
+enum StoreState {
+    /// A seed has none.
+    None,
+    Open(Reader<RocksEngine>),
+    /// The node has stopped.
+    Closed,
+}
+
+impl Parts {
+    /// The parts of a node that runs; a seed has no reader.
+    pub fn new(
+        gossip: Gossip,
+        reader: Option<Reader<RocksEngine>>,
+        names: Names,
+        changes: broadcast::WeakSender<Arc<ChangeSet>>,
+        limits: Limits,
+    ) -> Self {
+        let store = RwLock::new(reader.map_or(StoreState::None, StoreState::Open));
+        Self { gossip, store, names, changes, limits }
+    }
+
+    /// Commits writes, to Starling's own keyspaces as well.
+    pub async fn write_unchecked(&self, batch: Batch) -> Result<Vec<Outcome>, Error> {
+        let written = self.gossip.write(batch).await.ok_or_else(stopping)?;
+        written.map_err(|failure| write_failure(&failure))
+    }
+
+    /// Lets go of the store. Reads fail from here on.
+    pub fn close(&self) {
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = StoreState::Closed;
+    }
+}
+
+impl Handle {
+    /// An eventual keyspace. It exists while it holds a key; no call creates it.
+    ///
+    /// # Errors
+    /// The name belongs to a strong keyspace or to Starling itself.
+    pub fn eventual(&self, keyspace: impl Into<String>) -> Result<EventualKeyspace, Error> {
+        let keyspace = keyspace.into();
+        self.check_eventual(&keyspace)?;
+        Ok(EventualKeyspace { node: self.clone(), keyspace })
+    }
+
+    /// A strong keyspace, whether or not it exists by now: requests say so.
+    ///
+    /// # Errors
+    /// This node is a seed.
+    pub fn strong(&self, keyspace: impl Into<Arc<str>>) -> Result<StrongKeyspace, Error> {
+        self.reader()?;
+        Ok(StrongKeyspace::new(keyspace, self.0.gossip.calls().clone()))
+    }
+
+    /// Whether this node knows a strong keyspace of this name. One that was created a moment ago may not be known
+    /// yet.
+    pub fn knows_strong(&self, keyspace: &str) -> bool {
+        self.0.names.contains(keyspace)
+    }
+
+    /// The node itself, its peers and its network.
+    pub fn admin(&self) -> Admin {
+        Admin(self.clone())
+    }
+
+    /// Commits writes to eventual keyspaces, together or not at all, at the configured durability. Waits
+    /// while too many writes are in flight.
+    pub async fn write(&self, batch: Batch) -> Result<Vec<Outcome>, Error> {
+        for write in &batch.writes {
+            self.check_eventual(&write.keyspace)?;
+        }
+        self.0.write_unchecked(batch).await
+    }
+
+    /// Bounds on writes.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Fails where an eventual keyspace may not have this name: a strong one has it, or Starling itself.
+    fn check_eventual(&self, keyspace: &str) -> Result<(), Error> {
+        if keyspace.starts_with('.') {
+            return Err(reserved());
+        }
+        if self.0.names.contains(keyspace) {
+            let hint = format!("POST /v1/strong/{keyspace}/call (`starling` does so by itself)");
+            let message = format!("{keyspace} is a strong keyspace");
+            return Err(Error::new(ErrorCode::OtherKeyspace, message, hint));
+        }
+        Ok(())
+    }
+
+    /// The store's snapshots; a seed has none.
+    pub(crate) fn reader(&self) -> Result<Reader<RocksEngine>, Error> {
+        match &*self.0.store.read().unwrap_or_else(PoisonError::into_inner) {
+            StoreState::Open(reader) => Ok(reader.clone()),
+            StoreState::None => Err(no_store()),
+            StoreState::Closed => Err(stopping()),
+        }
+    }
+
+    /// Changes of keys from now on.
+    pub(crate) fn changes(&self) -> Result<broadcast::Receiver<Arc<ChangeSet>>, Error> {
+        self.0.changes.upgrade().map(|changes| changes.subscribe()).ok_or_else(stopping)
+    }
+}
+
+/// Names of Starling's own keyspaces begin with a dot.
+pub(crate) fn reserved() -> Error {
+    let hint = "choose a name that begins with a letter or a digit";
+    Error::invalid("names that begin with a dot are Starling's own", hint)
+}

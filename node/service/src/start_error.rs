@@ -1,0 +1,90 @@
+//! Why a node does not start, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a node did not start, or stopped. Nothing was lost.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {reason}")]
+    DataDir {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] starling_p2p::IdentityError),
+    /// The file with the network's secret cannot be used.
+    #[error(transparent)]
+    Network(#[from] starling_bootstrap::NetworkFileError),
+    /// A ticket is not one.
+    #[error("--join {given}: {reason}")]
+    Ticket {
+        /// As given, cut short.
+        given: String,
+        /// What is wrong with it.
+        reason: starling_bootstrap::TicketError,
+    },
+    /// The ticket is of another network than the data directory.
+    #[error("{path} belongs to network {ours}, and the ticket to network {theirs}")]
+    OtherNetwork {
+        /// The data directory.
+        path: PathBuf,
+        /// Its network.
+        ours: String,
+        /// The ticket's.
+        theirs: String,
+    },
+    /// A new node cannot join by an address alone.
+    #[error(
+        "{address} is an address: a new node also needs the network's secret, which is in the join ticket"
+    )]
+    NoTicket {
+        /// The first address given.
+        address: String,
+    },
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] starling_kv::Error),
+    /// Peers cannot be listened for.
+    #[error(transparent)]
+    Driver(#[from] starling_p2p::DriverError),
+    /// A setting makes no sense.
+    #[error("{key} cannot be {value:?}: {reason}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system refused a thread or a runtime.
+    #[error("the system refused: {0}")]
+    System(io::Error),
+}
+
+impl StartError {
+    /// What to do next, one line.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::DataDir { .. } => "check owner, mode and space, or name another one with --data-dir".into(),
+            Self::Identity(_) | Self::Network(_) => "restore the file from a backup, or move it aside".into(),
+            Self::Ticket { .. } | Self::NoTicket { .. } => {
+                "`starling ticket` on any node of the network prints the ticket; give it with --join".into()
+            }
+            Self::OtherNetwork { .. } => {
+                "name another data directory with --data-dir, or leave the ticket out".into()
+            }
+            Self::Store(error) => error.hint().into(),
+            Self::Driver(_) => "name other addresses with --listen, like /ip4/0.0.0.0/tcp/7500".into(),
+            Self::Setting { .. } => "`starling config --reference` lists all settings".into(),
+            Self::System(_) => "check the limits of this shell (ulimit -a)".into(),
+        }
+    }
+}

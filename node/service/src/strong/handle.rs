@@ -1,0 +1,244 @@
+//! One strong keyspace, as servers and embedding programs see it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use starling_api::Error;
+use starling_api::strong::Staleness;
+use starling_strong::api::{Answer, Event, Failure, Options, Request, Status, Watch, WatchUpdate, Write};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::call::{Answers, Call, Calls, Reply, WatchId, WatchUpdates};
+use crate::error::{failure_error, stopping};
+
+/// Updates that a watch may be sent before it asks for more. An estimate: one is read while the next are on
+/// their way.
+const CREDIT: u32 = 4;
+/// The credit, and the two updates that come without: that the watch stands, and that it has ended.
+const UPDATES_MAX: usize = CREDIT as usize + 2;
+
+/// Why a strong keyspace gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StrongError {
+    /// The keyspace, or the way to it, failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The node has stopped. A write may have been applied.
+    #[error("the node is stopping")]
+    Stopped,
+}
+
+impl From<StrongError> for Error {
+    fn from(error: StrongError) -> Self {
+        match error {
+            StrongError::Failed(failure) => failure_error(&failure),
+            StrongError::Stopped => stopping(),
+        }
+    }
+}
+
+/// A strong keyspace, reached through this node: [`Handle::strong`](crate::Handle::strong). Cheap to clone.
+#[derive(Clone)]
+pub struct StrongKeyspace {
+    keyspace: Arc<str>,
+    calls: Calls,
+    answers: Option<Answers>,
+}
+
+impl StrongKeyspace {
+    /// The keyspace behind a queue of calls. Programs get one from [`Handle::strong`](crate::Handle::strong);
+    /// tests of servers bring a queue of their own.
+    pub fn new(keyspace: impl Into<Arc<str>>, calls: Calls) -> Self {
+        Self { keyspace: keyspace.into(), calls, answers: None }
+    }
+
+    /// The same keyspace with answers sent to this channel, to be handed on by the thread that waits for
+    /// them: answers that are ready at one instant then wake it once.
+    #[must_use]
+    pub fn with_answers(self, answers: Answers) -> Self {
+        Self { answers: Some(answers), ..self }
+    }
+
+    /// Its name.
+    pub fn keyspace(&self) -> &str {
+        &self.keyspace
+    }
+
+    /// Carries a request out, within the time that the options give. Where the queue is full, the request
+    /// is refused at once.
+    ///
+    /// Where the future is dropped, a write that was queued may be applied all the same.
+    pub async fn request(&self, request: Request, options: Options) -> Result<Answer, StrongError> {
+        let (reply, answer) = Reply::new(self.answers.clone());
+        let keyspace = Arc::clone(&self.keyspace);
+        match self.calls.try_send(Call::Request { keyspace, request, options, reply }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(Failure::Overloaded.into()),
+            Err(TrySendError::Closed(_)) => return Err(StrongError::Stopped),
+        }
+        Ok(answer.await.map_err(|_| StrongError::Stopped)??)
+    }
+
+    /// Reads the replica on this node, and says how old that is. The replica's status is read first: what is
+    /// read after it is no older.
+    pub async fn request_stale(
+        &self,
+        request: Request,
+        options: Options,
+    ) -> Result<(Answer, Staleness), StrongError> {
+        let began = Instant::now();
+        let (status, answer) = futures::join!(self.status(false), self.request(request, options));
+        let (answer, status) = (answer?, status?);
+        let since_ms = began.elapsed().as_millis() as u64;
+        let staleness = Staleness {
+            heard_ms: status.heard_ms.map(|ms| ms.saturating_add(since_ms)),
+            applied_index: status.applied_index,
+            commit_index: status.commit_index,
+        };
+        Ok((answer, staleness))
+    }
+
+    /// Carries a write out without waiting for its answer. Where the queue is full, the write is dropped.
+    pub fn order(&self, write: Write, timeout_ms: u64) {
+        let (reply, _) = Reply::new(None);
+        let options = Options { timeout_ms, stale: false, id: None, fence: None };
+        let keyspace = Arc::clone(&self.keyspace);
+        drop(self.calls.try_send(Call::Request { keyspace, request: Request::Write(write), options, reply }));
+    }
+
+    /// The group's status, as its leader sees it if that one answers, or else as any member does.
+    pub async fn status(&self, of_leader: bool) -> Result<Status, StrongError> {
+        let (reply, answer) = oneshot::channel();
+        let keyspace = Arc::clone(&self.keyspace);
+        self.send(Call::Status { keyspace, of_leader, reply }).await?;
+        Ok(answer.await.map_err(|_| StrongError::Stopped)??)
+    }
+
+    /// Watches keys, from a revision on or from now on.
+    pub async fn watch(&self, watch: Watch) -> Result<StrongWatch, StrongError> {
+        let (sender, updates) = mpsc::channel(UPDATES_MAX);
+        let id = WatchId::fresh();
+        self.begin_watch(id, watch, CREDIT, sender).await?;
+        Ok(StrongWatch { keyspace: self.clone(), id, updates, taken: 0, ended: false })
+    }
+
+    // ---- many watches over one channel, for servers that multiplex them
+
+    /// Begins a watch whose updates go to a channel that the caller keeps large enough for its credit, one
+    /// update that the watch stands, and one that it has ended; see [`Call::Watch`].
+    pub async fn begin_watch(
+        &self,
+        id: WatchId,
+        watch: Watch,
+        credit: u32,
+        updates: WatchUpdates,
+    ) -> Result<(), StrongError> {
+        let keyspace = Arc::clone(&self.keyspace);
+        self.send(Call::Watch { keyspace, id, watch, credit, updates }).await
+    }
+
+    /// Allows a watch this many more updates.
+    pub async fn allow(&self, id: WatchId, credit: u32) -> Result<(), StrongError> {
+        self.send(Call::More { id, credit }).await
+    }
+
+    /// Has a watch report its progress once it has reported everything there is by now.
+    pub async fn request_progress(&self, id: WatchId) -> Result<(), StrongError> {
+        self.send(Call::Progress { id }).await
+    }
+
+    /// Ends a watch.
+    pub async fn end_watch(&self, id: WatchId) -> Result<(), StrongError> {
+        self.send(Call::Unwatch { id }).await
+    }
+
+    /// Ends a watch without waiting. If that is lost, the node ends the watch at its next update, because
+    /// the channel is closed.
+    pub fn abandon_watch(&self, id: WatchId) {
+        drop(self.calls.try_send(Call::Unwatch { id }));
+    }
+
+    /// Whether the node has stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.calls.is_closed()
+    }
+
+    /// Waits for room.
+    async fn send(&self, call: Call) -> Result<(), StrongError> {
+        self.calls.send(call).await.map_err(|_| StrongError::Stopped)
+    }
+}
+
+/// A watch of a strong keyspace: [`StrongKeyspace::watch`]. Dropping it ends it.
+pub struct StrongWatch {
+    keyspace: StrongKeyspace,
+    id: WatchId,
+    updates: mpsc::Receiver<(WatchId, WatchUpdate)>,
+    /// Updates received since the node was last allowed more.
+    taken: u32,
+    ended: bool,
+}
+
+/// What a watch of a strong keyspace reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StrongWatchEvent {
+    /// The watch stands: changes after this revision follow.
+    Ready {
+        /// The last revision whose changes are not reported.
+        revision: u64,
+    },
+    /// Changes in order, none left out; those of one revision come together.
+    Changes(Vec<Event>),
+    /// The last event: revisions before `oldest` are no longer kept.
+    Compacted {
+        /// The oldest revision that is.
+        oldest: u64,
+    },
+    /// The last event: resume from the revision after the last one reported.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl StrongWatch {
+    /// The next event; `None` after the last one, and once the node has stopped.
+    pub async fn next(&mut self) -> Option<StrongWatchEvent> {
+        while !self.ended {
+            self.allow_more().await;
+            let (_, update) = self.updates.recv().await?;
+            match update {
+                WatchUpdate::Created { revision } => return Some(StrongWatchEvent::Ready { revision }),
+                WatchUpdate::Events { events, .. } => {
+                    self.taken += 1;
+                    return Some(StrongWatchEvent::Changes(events));
+                }
+                WatchUpdate::Progress { .. } => self.taken += 1,
+                WatchUpdate::Compacted { oldest } => {
+                    self.ended = true;
+                    return Some(StrongWatchEvent::Compacted { oldest });
+                }
+                WatchUpdate::Lost { reason } => {
+                    self.ended = true;
+                    return Some(StrongWatchEvent::Lost { reason });
+                }
+            }
+        }
+        None
+    }
+
+    /// Gives the credit of received updates back, several at a time. Waits for room in the queue; where that
+    /// is cancelled, the next call goes on with it, so no credit is lost.
+    async fn allow_more(&mut self) {
+        if self.taken >= CREDIT / 2 && self.keyspace.allow(self.id, self.taken).await.is_ok() {
+            self.taken = 0;
+        }
+    }
+}
+
+impl Drop for StrongWatch {
+    fn drop(&mut self) {
+        self.keyspace.abandon_watch(self.id);
+    }
+}

@@ -1,0 +1,44 @@
+//! Why the process of a node did not start, and what to do about it.
+
+use starling_listener::BindError;
+use starling_service::StartError;
+use thiserror::Error;
+
+/// Why a node and its servers did not start, or stopped. Nothing was lost.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The node did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The API cannot listen.
+    #[error("the API {0}")]
+    Api(BindError),
+    /// The etcd server cannot listen.
+    #[error("the etcd server {0}")]
+    Etcd(BindError),
+    /// The API would be open to the network without authentication.
+    #[error("the API would listen on {address}, which other machines can reach, and no token is set")]
+    Unprotected {
+        /// As configured.
+        address: String,
+    },
+}
+
+impl RunError {
+    /// What to do next, one line.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Start(error) => error.hint(),
+            Self::Api(_) => {
+                "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
+            }
+            Self::Etcd(_) => "name another port: --etcd 127.0.0.1:2479=KEYSPACE".into(),
+            Self::Unprotected { .. } => "set api.token, or listen on loopback: --api 127.0.0.1:7401".into(),
+        }
+    }
+}
+
+/// The system refused a thread or a runtime.
+pub fn system(error: std::io::Error) -> RunError {
+    RunError::Start(StartError::System(error))
+}

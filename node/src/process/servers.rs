@@ -1,0 +1,108 @@
+//! The node's servers: sockets bound before the node starts, and a thread for each server.
+
+use std::net::SocketAddr;
+
+use starling_http::App;
+use starling_listener::{BindError, Reach, ServerThread, Socket};
+use starling_service::{Handle, Role, StartError};
+use tokio::task::JoinSet;
+
+use super::error::{RunError, system};
+use crate::config::Config;
+
+/// The setting of the etcd server.
+const ETCD_LISTEN: &str = "etcd.listen";
+
+/// The bound sockets.
+pub struct Sockets {
+    api: Socket,
+    etcd: Vec<(Socket, String)>,
+}
+
+impl Sockets {
+    /// Binds what the configuration names. The API listens on anything but loopback only with a token.
+    pub fn bind(config: &Config, role: Role) -> Result<Self, RunError> {
+        let reach = if config.api_token.is_some() { Reach::Anyone } else { Reach::Loopback };
+        let api = Socket::bind(&config.api_listen, reach).map_err(|error| match error {
+            BindError::Exposed { address } => RunError::Unprotected { address },
+            error @ BindError::System { .. } => RunError::Api(error),
+        })?;
+        let etcd = config.etcd_listen.iter().map(|entry| bind_etcd(entry, role)).collect::<Result<_, _>>()?;
+        Ok(Self { api, etcd })
+    }
+
+    /// The API's address.
+    pub fn api(&self) -> SocketAddr {
+        self.api.address()
+    }
+
+    /// The addresses of the etcd server, with the keyspace of each.
+    pub fn etcd(&self) -> Vec<(SocketAddr, String)> {
+        self.etcd.iter().map(|(socket, keyspace)| (socket.address(), keyspace.clone())).collect()
+    }
+
+    /// Serves the node until the threads are stopped.
+    pub fn serve(self, node: &Handle, app: App) -> Result<Vec<ServerThread>, RunError> {
+        let mut threads = Vec::new();
+        if !self.etcd.is_empty() {
+            let node = node.clone();
+            let serve = |stop| async move {
+                let mut servers = JoinSet::new();
+                for (socket, keyspace) in self.etcd {
+                    let keyspace = node.strong(keyspace).map_err(std::io::Error::other)?;
+                    servers.spawn(starling_etcd::serve(socket, keyspace, Clone::clone(&stop)));
+                }
+                while let Some(ended) = servers.join_next().await {
+                    ended.map_err(std::io::Error::other)??;
+                }
+                Ok(())
+            };
+            threads.push(ServerThread::start("etcd", serve).map_err(system)?);
+        }
+        let serve = |stop| starling_http::serve(self.api, app, stop);
+        threads.push(ServerThread::start("api", serve).map_err(system)?);
+        Ok(threads)
+    }
+}
+
+/// Binds one "ADDRESS=KEYSPACE", on loopback only: etcd's clients are not authenticated.
+fn bind_etcd(entry: &str, role: Role) -> Result<(Socket, String), RunError> {
+    let wrong =
+        |reason: &str| StartError::Setting { key: ETCD_LISTEN, value: entry.into(), reason: reason.into() };
+    let (address, keyspace) = entry
+        .split_once('=')
+        .ok_or_else(|| wrong("it is written ADDRESS=KEYSPACE, like 127.0.0.1:2379=orders"))?;
+    if role == Role::Seed {
+        return Err(wrong("a bootstrap seed serves no keyspace").into());
+    }
+    match Socket::bind(address, Reach::Loopback) {
+        Ok(socket) => Ok((socket, keyspace.to_owned())),
+        Err(BindError::Exposed { .. }) => Err(wrong(
+            "other machines could reach it, and etcd clients are not asked who they are: listen on 127.0.0.1, \
+             and put a proxy that asks in front of it",
+        )
+        .into()),
+        Err(error) => Err(RunError::Etcd(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(entry: &str, role: Role) -> Result<(SocketAddr, String), String> {
+        let bound = bind_etcd(entry, role).map(|(socket, keyspace)| (socket.address(), keyspace));
+        bound.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn listeners_are_on_loopback_and_name_a_keyspace() {
+        let (address, keyspace) = bind("127.0.0.1:0=orders", Role::Replica).expect("binds");
+        assert!(address.ip().is_loopback() && keyspace == "orders");
+        for (wrong, said) in [("127.0.0.1:0", "ADDRESS=KEYSPACE"), ("0.0.0.0:0=orders", "127.0.0.1")] {
+            let error = bind(wrong, Role::Replica).expect_err("refused");
+            assert!(error.contains(said), "{error}");
+        }
+        assert!(bind("127.0.0.1:0=orders", Role::Seed).is_err());
+    }
+}
