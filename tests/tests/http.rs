@@ -26,6 +26,7 @@ fn example_body(method: &str, path: &str) -> &'static str {
         ("put", "flags") => r#"{"enabled":true}"#,
         ("post", _) if path == "/v1/strong" => r#"{"name":"another","voters":1}"#,
         ("post", _) if path.ends_with("/call") => r#"{"op":"put","key":"k","value":"v"}"#,
+        ("post", _) if path.ends_with("/finalize") => r#"{"force":false}"#,
         ("put", _) if path.ends_with("/leader") => r#"{"node":"node"}"#,
         ("put", _) if path.ends_with("/voters") => r#"{"nodes":["node"]}"#,
         _ => "",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use starling_api::Error;
@@ -10,6 +11,10 @@ use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status,
 
 use super::App;
 use super::problem::Problem;
+use super::request::read_json;
+
+/// Largest JSON body of a finalization.
+const FINALIZE_BYTES_MAX: usize = 1024;
 
 /// How the node is.
 #[utoipa::path(get, path = "/v1/status", tag = "node", responses((status = 200, body = Status)))]
@@ -39,10 +44,8 @@ pub async fn upgrade(State(app): State<Arc<App>>) -> Result<Json<Upgrade>, Probl
 /// answer.
 #[utoipa::path(post, path = "/v1/upgrade/finalize", tag = "node", request_body = Finalize,
     responses((status = 200, body = Upgrade), (status = 409, body = Error)))]
-pub async fn finalize_upgrade(
-    State(app): State<Arc<App>>,
-    Json(Finalize { force }): Json<Finalize>,
-) -> Result<Json<Upgrade>, Problem> {
+pub async fn finalize_upgrade(State(app): State<Arc<App>>, body: Body) -> Result<Json<Upgrade>, Problem> {
+    let Finalize { force } = read_json(body, FINALIZE_BYTES_MAX).await?;
     Ok(Json(app.node.admin().finalize_upgrade(force).await?))
 }
 
