@@ -13,12 +13,11 @@ impl<E: Engine> Core<E> {
     pub(crate) fn handle_writes(&mut self, now: Now, batches: Vec<(Token, Batch)>) {
         let (mut tokens, mut allowed) = (Vec::new(), Vec::new());
         for (token, batch) in batches {
-            match self.check_data_version(&batch) {
-                Err(failure) => self.outputs.push_back(Output::Written { token, result: Err(failure) }),
-                Ok(()) => {
-                    tokens.push(token);
-                    allowed.push(batch);
-                }
+            if let Err(failure) = self.check_data_version(&batch) {
+                self.outputs.push_back(Output::Written { token, result: Err(failure) });
+            } else {
+                tokens.push(token);
+                allowed.push(batch);
             }
         }
         if allowed.is_empty() {

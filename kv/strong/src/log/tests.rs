@@ -60,7 +60,7 @@ fn a_log_of_a_later_version_is_named_as_such() {
     for key in [record::tail_key(&GROUP), record::base_key(&GROUP)] {
         let engine = MemoryEngine::new();
         log(&engine, 5);
-        let mut row = engine.get(Family::Raft, &key).expect("memory").expect("is there").to_vec();
+        let mut row = engine.get(Family::Raft, &key).expect("memory").expect("is there");
         row[0] = record::VERSION + 1;
         engine.write(vec![RowOp::Put(Family::Raft, key.to_vec(), row.clone())]).expect("memory");
         let (found, supported) = (record::VERSION + 1, record::VERSION);
