@@ -231,14 +231,12 @@ impl Driver {
         let mut encoded: Vec<(u8, Option<Bytes>)> = Vec::new();
         for peer in peers {
             let Some((outbox, version)) = behaviour.links.outbox(peer) else { continue };
-            let frame = match encoded.iter().find(|(known, _)| *known == version) {
-                Some((_, frame)) => frame.clone(),
-                None => {
-                    let frame = encode(message, version);
-                    encoded.push((version, frame.clone()));
-                    frame
-                }
-            };
+            let known = encoded.iter().find(|(known, _)| *known == version).map(|(_, frame)| frame.clone());
+            let frame = known.unwrap_or_else(|| {
+                let frame = encode(message, version);
+                encoded.push((version, frame.clone()));
+                frame
+            });
             let Some(frame) = frame else {
                 behaviour.metrics().unspoken.add(1);
                 continue;

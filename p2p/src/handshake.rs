@@ -384,9 +384,9 @@ mod tests {
                 result
             };
             let listening = listen(&mut listener, &theirs, mine.me);
-            let (dialed, (listened, ())) = join(dialing, join(listening, middle)).await;
-            assert_eq!(dialed, Err(HandshakeError::WrongSecret));
-            assert_eq!(listened.map(|(accepted, _)| accepted), Err(HandshakeError::WrongSecret));
+            let (ours, (theirs, ())) = join(dialing, join(listening, middle)).await;
+            assert_eq!(ours, Err(HandshakeError::WrongSecret));
+            assert_eq!(theirs.map(|(accepted, _)| accepted), Err(HandshakeError::WrongSecret));
         }
     }
 

@@ -26,6 +26,7 @@ const REORDER_DELAYS: u64 = 2;
 
 /// What travels.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly every item is a message")]
 pub enum Item {
     /// A message and the bytes of its frame.
     Message(Message, u32),

@@ -40,7 +40,7 @@ impl World {
                     let to = index_at(&address);
                     self.dial(index, to, None, Some(address));
                 }
-                Output::Send { to, message } => self.send_to_all(index, &to, message),
+                Output::Send { to, message } => self.send_to_all(index, &to, &message),
                 Output::Close { peer, .. } => self.close(index, &peer),
                 Output::Written { token, result } => {
                     if let Some(witness) = &mut self.witness {
@@ -64,21 +64,19 @@ impl World {
         self.schedule(index);
     }
 
-    fn send_to_all(&mut self, from: usize, to: &[NodeId], message: Message) {
+    fn send_to_all(&mut self, from: usize, to: &[NodeId], message: &Message) {
         let mut sizes: Vec<(u8, Option<usize>)> = Vec::new();
         for peer in to {
             let version = self.version_between(from, index_of(peer));
-            let size = match sizes.iter().find(|(known, _)| *known == version) {
-                Some((_, size)) => *size,
-                None => {
-                    let size = wire::encoded_len(&message, version);
-                    sizes.push((version, size));
-                    size
-                }
-            };
+            let known = sizes.iter().find(|(known, _)| *known == version).map(|(_, size)| *size);
+            let size = known.unwrap_or_else(|| {
+                let size = wire::encoded_len(message, version);
+                sizes.push((version, size));
+                size
+            });
             // A version without the message leaves it unsaid, as the driver does.
             let Some(bytes) = size else { continue };
-            self.recorder.sent(Kind::of(&message), 1, bytes as u64);
+            self.recorder.sent(Kind::of(message), 1, bytes as u64);
             self.send(from, peer, message.clone(), bytes as u32);
         }
     }
