@@ -265,7 +265,7 @@ impl Strong {
         &self.log
     }
 
-    /// Whether watches were told everything that anybody was answered.
+    /// Whether the watchers of everything received all that any client was answered or any watcher received.
     pub fn has_whole_log(&self) -> bool {
         self.log.last() >= self.revision
     }

@@ -126,6 +126,10 @@ impl Strong {
         let Some(number) = self.watchers.iter().position(|watcher| watcher.token == token) else { return };
         let node = self.watchers[number].node;
         self.watchers[number].told_us = world.now_us();
+        // The keyspace got that far, also where no client was answered: all watchers have to get there.
+        if let WatchUpdate::Events { revision, .. } | WatchUpdate::Progress { revision } = &update {
+            self.revision = self.revision.max(*revision);
+        }
         let checked = self.take_in(number, update).map_err(|Violation(what)| {
             Violation(format!("watcher {number} through node {node:?} at {} us: {what}", world.now_us()))
         });

@@ -44,6 +44,10 @@ impl World {
         }
         if let Some(witness) = &mut self.witness {
             witness.started(index, self.nodes[index].now(self.now_us).wall_ms);
+            // What the first node of a network writes as it starts.
+            if let Some(store) = self.nodes[index].store() {
+                witness.wrote_itself(index, store, self.now_us);
+            }
         }
         self.carry_out(index);
         if is_new {
