@@ -111,6 +111,12 @@ impl Node {
         self
     }
 
+    /// Listens for peers at its present address from the next start on, as an installed node does.
+    pub fn keep_address(&mut self) {
+        let process = self.process.as_ref().expect("it runs");
+        self.listen = process.run.listen.first().expect("it listens").clone();
+    }
+
     /// Serves its API at this address.
     #[must_use]
     pub fn api_on(mut self, address: &str) -> Self {
