@@ -151,7 +151,7 @@ pub(crate) fn entry_hash(salt: u64, content: u128) -> u32 {
     u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]])
 }
 
-/// Hash of what has been seen of one actor; they add up to [`Root::context`].
+/// Hash of what has been seen of one actor; they add up to [`starling_types::Root::context`].
 pub(crate) fn context_hash(actor: crate::ActorId, seen: &Intervals) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&actor.0);

@@ -1,7 +1,7 @@
 //! The etcd v3 API (gRPC) over a strong keyspace: etcdctl and etcd client libraries work. What is
 //! carried out, what is not, and where it differs from etcd is listed in this crate's README.md.
 //!
-//! One listener serves one strong keyspace of the service ([`starling_service::Strong`]): requests are
+//! One listener serves one strong keyspace of the service ([`starling_service::StrongKeyspace`]): requests are
 //! translated, carried out there, and the answers translated back.
 
 mod auth;
