@@ -1,4 +1,4 @@
-//! Measures groups of three without network and disk: what logs, elections and state machines cost.
+//! Measures the costs of logs, elections and state machines in groups of three, without network and disk.
 //!
 //! `cargo bench -p starling-strong --bench group`
 
@@ -13,7 +13,7 @@ use starling_strong::group::{Group, GroupConfig, Input, Output, TIDY_PAUSE_MS};
 use starling_strong::machine::Config;
 use starling_strong::members::NodeKey;
 
-/// Bytes of a value: those of the bars (etcd's `benchmark put`).
+/// Bytes of a value: those of the targets (etcd's `benchmark put`).
 const VALUE_BYTES: usize = 100;
 const MEMBERS: usize = 3;
 
@@ -51,9 +51,9 @@ fn node(at: usize) -> NodeKey {
     [at as u8 + 1; 32]
 }
 
-/// Groups whose members hear each other at once and whose disks sync at once.
+/// Groups whose messages arrive at once and whose disks sync at once.
 struct Net {
-    /// Group by group, member by member.
+    /// The groups, each with its members.
     groups: Vec<Vec<Group<MemoryEngine>>>,
     now_ms: u64,
     answered: u64,
@@ -122,7 +122,7 @@ impl Net {
         }
     }
 
-    /// `clients` ask, all are answered, and they ask again.
+    /// Sends requests of `clients` in rounds: each round begins when all of the previous one are answered.
     fn measure(&mut self, name: &str, clients: u64, count: u64, request: impl Fn(u64) -> Request) {
         let leader = self.groups[0].iter().position(Group::is_leader).expect("a leader");
         let (started, cpu_before, before) = (Instant::now(), cpu(), self.answered);
@@ -143,7 +143,7 @@ impl Net {
 }
 
 impl Net {
-    /// Compacts, and removes what it gave up, on the leader.
+    /// Compacts the leader's keyspace, and removes the compacted rows.
     fn tidy(&mut self) {
         let leader = self.groups[0].iter().position(Group::is_leader).expect("a leader");
         let group = &mut self.groups[0][leader];

@@ -1,5 +1,5 @@
-//! Strong keyspaces: keys that need one order, kept by a Raft group. Knows no network, no clock and no
-//! thread: what a client asks is a [`api::Request`], and time is an argument.
+//! Strong keyspaces: keys whose operations have one order, replicated by a Raft group. This crate uses no
+//! network, no clock and no thread: a client's request is an [`api::Request`], and time is an argument.
 
 pub mod group;
 pub mod line;

@@ -1,6 +1,6 @@
-//! Bounds that several parts share.
+//! Bounds that several modules share.
 
-/// No index, term or member number is higher: what a peer says is checked against it, so that
-/// arithmetic on it cannot overflow. A group that commits a million entries a second would take a
-/// hundred thousand years.
+/// The highest index, term or member number. Numbers from peers and rows are checked against it, so that
+/// arithmetic on them cannot overflow. A group that commits a million entries a second would need a
+/// hundred thousand years to reach it.
 pub(crate) const INDEX_MAX: u64 = 1 << 62;

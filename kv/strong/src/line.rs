@@ -1,20 +1,20 @@
-//! The line of those who want a lock, or to lead, laid out as etcd's own clients do it (its package
-//! `concurrency`): everybody puts a key `name/<lease in hexadecimal>`, and it is the turn of the one that
-//! was created first. Whoever keeps to it stands in the same line.
+//! The queue of clients that wait for a lock or for leadership, laid out as in etcd's client package
+//! `concurrency`: each client puts a key `name/<lease in hexadecimal>`, and the client whose key was created
+//! first holds the lock. Clients of etcd and of Starling that use this layout wait in the same queue.
 
 use crate::api::LeaseId;
 
-/// What the keys of all who wait in the line of this name begin with.
+/// The prefix of the keys of all clients in the queue with this name.
 pub fn prefix(name: &[u8]) -> Vec<u8> {
     [name, b"/"].concat()
 }
 
-/// The key of whoever waits there with this lease.
+/// The key of the client that waits in the queue with this lease.
 pub fn key(name: &[u8], lease: LeaseId) -> Vec<u8> {
     [name, b"/", hex(lease).as_bytes()].concat()
 }
 
-/// A lease as Go prints it, sign and all: other clients build the same key.
+/// A lease's id in hexadecimal with its sign, as Go prints it, so that etcd's clients build the same key.
 pub fn hex(lease: LeaseId) -> String {
     let sign = if lease < 0 { "-" } else { "" };
     format!("{sign}{:x}", lease.unsigned_abs())

@@ -1,4 +1,4 @@
-//! Who belongs to a group.
+//! The members of a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,52 +9,52 @@ use crate::limits::INDEX_MAX;
 
 /// A node's public key. This crate only compares it.
 pub type NodeKey = [u8; 32];
-/// A place in a group, given once and never again: a node that comes back without its data gets
-/// another one, so that nobody takes it for the voter that it was.
+/// The number of a member within its group, assigned once and never reused. A node that comes back without its
+/// data joins with another number, so that it does not count as the voter that it was.
 pub type MemberId = u64;
 
-/// Whether a member can have this number: Raft stops the process where one has none.
+/// Whether a member can have this number. Raft aborts the process on a member without one.
 pub fn is_member_id(id: MemberId) -> bool {
     id != 0 && id < INDEX_MAX
 }
 
-/// Most members of a group, leaving and arriving ones included. Five voters, five that replace them,
-/// and room for learners.
+/// Members of a group, at most, including those that are being added and removed: five voters, the five that
+/// replace them, and six learners.
 pub const MEMBERS_MAX: usize = 16;
 
 /// The members of a group as of one entry of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Members {
-    /// Those whose majority decides.
+    /// The members whose majority commits an entry.
     pub voters: BTreeSet<MemberId>,
-    /// Those that follow and do not vote.
+    /// Members that receive the log and do not vote.
     pub learners: BTreeSet<MemberId>,
-    /// The voters before, while a change is under way: their majority has to agree too.
+    /// The previous voters, while a change is under way: a majority of them has to agree too.
     pub outgoing: BTreeSet<MemberId>,
     /// Voters of `outgoing` that become learners at the end of the change.
     pub learners_next: BTreeSet<MemberId>,
-    /// Whether the change ends by itself.
+    /// Whether the leader ends the change automatically.
     pub auto_leave: bool,
-    /// Where each of them lives.
+    /// The node of each member.
     pub nodes: BTreeMap<MemberId, NodeKey>,
-    /// Given to the next member that is added.
+    /// The number of the next member that is added.
     pub next: MemberId,
 }
 
 impl Members {
-    /// The first members of a new group, numbered from 1.
+    /// The initial members of a new group, numbered from 1.
     pub fn initial(nodes: &[NodeKey]) -> Self {
         let nodes: BTreeMap<_, _> = (1..).zip(nodes.iter().copied()).collect();
         let next = nodes.len() as MemberId + 1;
         Self { voters: nodes.keys().copied().collect(), nodes, next, ..Self::default() }
     }
 
-    /// Which member lives on this node.
+    /// The member on this node.
     pub fn on(&self, node: &NodeKey) -> Option<MemberId> {
         self.nodes.iter().find(|(_, at)| *at == node).map(|(id, _)| *id)
     }
 
-    /// Whether this member was removed. Numbers are given once: this one was given, and nobody has it.
+    /// Whether this member was removed: its number was assigned, and no member has it now.
     pub fn is_gone(&self, member: MemberId) -> bool {
         member < self.next && !self.nodes.contains_key(&member)
     }
@@ -64,7 +64,7 @@ impl Members {
         !self.outgoing.is_empty()
     }
 
-    /// Whether these can be the members of a group: what came from a peer or a disk has to be.
+    /// Whether these can be the members of a group. Members from a peer or a disk are checked with it.
     pub fn is_valid(&self) -> bool {
         let listed: BTreeSet<_> = [&self.voters, &self.learners, &self.outgoing, &self.learners_next]
             .into_iter()
@@ -86,7 +86,7 @@ impl Members {
             && self.next <= INDEX_MAX
     }
 
-    /// In Raft's own vocabulary.
+    /// These members in raft-rs's type.
     pub(crate) fn conf_state(&self) -> ConfState {
         let list = |ids: &BTreeSet<MemberId>| ids.iter().copied().collect::<Vec<_>>();
         let mut conf = ConfState::default();
@@ -98,7 +98,7 @@ impl Members {
         conf
     }
 
-    /// Takes over what Raft says after a change; nodes that are no members any more are forgotten.
+    /// Replaces the members by those that raft-rs has after a change, and removes the nodes of the others.
     pub(crate) fn adopt(&mut self, conf: &ConfState) {
         let set = |ids: &[MemberId]| ids.iter().copied().collect::<BTreeSet<_>>();
         self.voters = set(conf.get_voters());
@@ -110,7 +110,8 @@ impl Members {
         self.nodes.retain(|id, _| kept.iter().any(|set| set.contains(id)));
     }
 
-    /// Whether the members among `alive` could decide.
+    /// Whether the members for which `alive` holds contain a majority: of the voters, and while a change is under
+    /// way of the previous voters too.
     pub fn has_majority(&self, alive: impl Fn(MemberId) -> bool) -> bool {
         let decides = |ids: &BTreeSet<MemberId>| {
             ids.is_empty() || ids.iter().filter(|id| alive(**id)).count() > ids.len() / 2
@@ -124,14 +125,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn founders_are_numbered_and_valid() {
+    fn initial_members_are_numbered_and_valid() {
         let members = Members::initial(&[[1; 32], [2; 32], [3; 32]]);
         assert!(members.is_valid());
         assert_eq!(members.on(&[2; 32]), Some(2));
         assert_eq!(members.next, 4);
         assert!(members.has_majority(|id| id != 3));
         assert!(!members.has_majority(|id| id == 3));
-        assert!(!Members::default().has_majority(|_| true), "who knows of no voters knows of no majority");
+        assert!(!Members::default().has_majority(|_| true), "without voters there is no majority");
     }
 
     #[test]

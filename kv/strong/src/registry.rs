@@ -1,4 +1,5 @@
-//! Which groups a node has, and which were dropped, written beside their logs: what a process finds when it starts.
+//! The registry of a node's groups and of the groups that were dropped, in rows beside the groups' logs. A
+//! process reads it when it starts.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -10,11 +11,11 @@ use starling_kv::{Engine, Error};
 use crate::group::GroupId;
 use crate::members::{MemberId, is_member_id};
 
-/// Rows of the registry are under the group that is none.
+/// The reserved group id under which the rows of the node's groups are.
 const NONE: GroupId = [0; 16];
-/// Those of groups that were dropped are under this one.
+/// The reserved group id under which the rows of dropped groups are.
 const DROPPED: GroupId = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-/// The first group that may be one.
+/// The lowest group id that is not reserved.
 const FIRST: GroupId = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 /// Version of every row.
 const VERSION: u8 = 1;
@@ -22,13 +23,13 @@ const VERSION: u8 = 1;
 /// One group on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Registered {
-    /// The group.
+    /// The group's id.
     pub group: GroupId,
-    /// Its keyspace.
+    /// The name of its keyspace.
     pub keyspace: String,
-    /// This node's place in it.
+    /// The number of this node's member of the group.
     pub member: MemberId,
-    /// Voters that are lost are not replaced by themselves.
+    /// Whether only an operator replaces lost voters.
     pub manual: bool,
 }
 
@@ -36,12 +37,12 @@ fn key(group: &GroupId) -> Vec<u8> {
     [NONE, *group].concat()
 }
 
-/// Whether no group can have this name: rows of its log would be among those here.
+/// Whether a group id is reserved: the rows of such a group's log would be among those of the registry.
 pub fn is_reserved(group: &GroupId) -> bool {
     *group < FIRST
 }
 
-/// Notes a group.
+/// Adds a group to the registry.
 pub fn register<E: Engine>(engine: &E, registered: &Registered) -> Result<(), Error> {
     let mut row = vec![VERSION];
     bincode::encode_into_std_write(registered, &mut row, config::standard())
@@ -49,12 +50,12 @@ pub fn register<E: Engine>(engine: &E, registered: &Registered) -> Result<(), Er
     engine.write(vec![RowOp::Put(Family::Raft, key(&registered.group), row)])
 }
 
-/// Forgets a group.
+/// Removes a group from the registry.
 pub fn forget<E: Engine>(engine: &E, group: &GroupId) -> Result<(), Error> {
     engine.write(vec![RowOp::Delete(Family::Raft, key(group))])
 }
 
-/// Every group that was noted.
+/// All groups in the registry.
 pub fn registered<E: Engine>(engine: &E) -> Result<Vec<Registered>, Error> {
     let mut all = Vec::new();
     engine.view().scan(Family::Raft, &NONE, Some(&DROPPED), &mut |key, row| {
@@ -70,7 +71,8 @@ pub fn registered<E: Engine>(engine: &E) -> Result<Vec<Registered>, Error> {
     Ok(all)
 }
 
-/// Notes for good that a group was dropped; of many, the one with the lowest number may be forgotten with it.
+/// Records that a group was dropped. `number` orders the records by age; `forgotten` names a record that is
+/// removed in the same write, so that the caller can bound how many there are.
 pub fn note_dropped<E: Engine>(
     engine: &E,
     group: &GroupId,
@@ -83,7 +85,7 @@ pub fn note_dropped<E: Engine>(
     engine.write([RowOp::Put(Family::Raft, key(group), row)].into_iter().chain(removed).collect())
 }
 
-/// The groups that were dropped, each with its number.
+/// The groups that were dropped, with the number of each record.
 pub fn dropped<E: Engine>(engine: &E) -> Result<BTreeMap<GroupId, u64>, Error> {
     let mut all = BTreeMap::new();
     engine.view().scan(Family::Raft, &DROPPED, Some(&FIRST), &mut |key, row| {

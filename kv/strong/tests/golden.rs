@@ -1,8 +1,7 @@
-//! The encodings in the log, on disk and on the wire, byte for byte, as files. A change of any needs a
-//! new format version and a migration, not a new golden file: what released versions wrote must stay
-//! readable.
+//! Golden files of the encodings in the log, on disk and on the wire. A change of an encoding needs a new format
+//! version and a migration, not a new golden file: what released versions wrote must stay readable.
 //!
-//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-strong --test golden` writes the files anew.
+//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-strong --test golden` writes the files again.
 
 mod common;
 #[path = "../../tests/golden/text.rs"]

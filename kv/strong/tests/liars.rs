@@ -1,4 +1,5 @@
-//! A member that says what no correct one would say, and what it must not bring about. `tests/fuzz` looks for more.
+//! Messages that no correct member would send, and the effects that they must not have. `tests/fuzz` searches for
+//! further ones.
 
 use starling_kv::MemoryEngine;
 use starling_strong::group::wire::{Kind, RaftMessage, WireEntry};
@@ -7,7 +8,7 @@ use starling_strong::machine;
 
 const NODES: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
 
-/// The first of three members, which has synced what it was founded with.
+/// The first of three initial members, which has synced its first rows.
 fn first() -> Group<MemoryEngine> {
     let config = GroupConfig {
         group: [9; 16],
@@ -22,7 +23,7 @@ fn first() -> Group<MemoryEngine> {
     group
 }
 
-/// Syncs what was written, and tells what it then wants sent.
+/// Syncs what was written, and returns the messages that the group then sends.
 fn sync(group: &mut Group<MemoryEngine>) -> Vec<RaftMessage> {
     let mut sent = Vec::new();
     while let Some(output) = group.poll_output() {
@@ -58,7 +59,7 @@ fn from_leader(kind: Kind) -> RaftMessage {
     }
 }
 
-/// One entry, after the one that founders begin at.
+/// One entry, after the first one of a new group.
 fn append() -> RaftMessage {
     let entry = WireEntry { kind: 0, term: 2, context: Vec::new(), data: Vec::new() };
     RaftMessage { log_term: 1, index: 1, entries: vec![entry], ..from_leader(Kind::Append) }

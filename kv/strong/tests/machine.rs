@@ -1,4 +1,4 @@
-//! The state machine, case by case.
+//! Single cases of the state machine.
 
 mod common;
 
@@ -49,16 +49,16 @@ fn a_named_write_is_applied_once() {
     let mut machine = open(&engine);
     assert_eq!(apply(&mut machine, again.clone()), first);
     assert_eq!(read(&machine, range(all(), 0)).expect("reads").count, 2);
-    // A refusal is an answer, too, also when it would go well now.
+    // A refusal is remembered too, even if the write would succeed now.
     let needs = || Write::Put(Put { key: b"k".to_vec(), value: None, lease: Some(0), prev: false });
     assert_eq!(apply(&mut machine, named(1, 3, 0, needs())), Err(Refusal::KeyNotFound));
     write(&mut machine, put("k", "there")).expect("puts");
     assert_eq!(apply(&mut machine, named(1, 3, 0, needs())), Err(Refusal::KeyNotFound));
-    // What has been answered for certain is forgotten, and never applied again.
+    // An answer that the client has received is forgotten, and the write is never applied again.
     assert!(apply(&mut machine, named(1, 4, 4, needs())).is_ok());
     assert_eq!(apply(&mut machine, again.clone()), Err(Refusal::Forgotten));
     assert_eq!(apply(&mut open(&engine), again), Err(Refusal::Forgotten));
-    // Nor is one that is too far behind.
+    // Nor is a write that is too far behind applied.
     assert!(apply(&mut machine, named(1, 5 + WINDOW, 4, needs())).is_ok());
     assert_eq!(apply(&mut machine, named(1, 5, 4, needs())), Err(Refusal::Forgotten));
     assert!(apply(&mut machine, named(1, 6, 4, needs())).is_ok());
@@ -121,7 +121,7 @@ fn a_lease_lasts_its_whole_time() {
     assert_eq!(machine.expired(8999, 10), Vec::<i64>::new());
     assert_eq!(machine.expired(9000, 10), [7]);
     assert_eq!(machine.keep_alive(9000, 7), Err(Refusal::LeaseNotFound(7)), "it may be revoked already");
-    // A replica that does not lead keeps no time, and one that begins to lead gives it anew.
+    // A follower does not time leases, and a new leader starts their times from the beginning.
     machine.follow();
     assert_eq!((machine.next_expiry(), machine.expired(99_000, 10)), (None, vec![]));
     machine.apply(20_000, vec![(2, Some(grant(8)))]).expect("applies");
@@ -181,7 +181,7 @@ fn a_full_keyspace_takes_only_what_makes_room() {
     assert!((4..8).contains(&puts));
     let bytes = machine.bytes();
     assert_eq!(refusal, Refusal::NoSpace { bytes, max: 2000 });
-    // A named one is refused through the log, where an earlier sending of it counts.
+    // A write with a request id is rejected through the log, because an earlier sending of it may be there.
     let one = named(1, 1, 0, put("k", "named"));
     let admitted = machine.admit(one.clone()).expect("goes into the log");
     assert!(matches!(admitted, Command::Refuse { .. }));
@@ -261,7 +261,7 @@ fn answers_are_bounded_and_go_on() {
         }
         assert_eq!(keys, if revision == 9 { 8 } else { 10 });
     }
-    // What cannot be asked for again is refused before anything is changed.
+    // An answer that could not be asked for again is too large, and the write is rejected before it changes anything.
     let everything = Write::Delete(Delete { keys: all(), prev: true });
     assert!(matches!(write(&mut machine, everything), Err(Refusal::TooLarge { .. })));
     assert_eq!(read(&machine, range(all(), 0)).expect("reads").count, 10);
@@ -389,7 +389,7 @@ fn a_write_looks_at_a_bounded_number_of_keys() {
         assert!(matches!(refused, Err(Refusal::TooMany { .. })), "{refused:?}");
         assert_eq!(machine.revision(), before, "nothing was changed");
     }
-    // By itself, a read is answered whatever it looks at.
+    // A read outside a write has no bound on the keys that it visits.
     let counted = Range { count_only: true, ..range(all(), 0) };
     assert_eq!(read(&machine, counted).expect("reads").count, max as u64 + 1);
     let fits = txn(vec![exist(between(0, half))], vec![remove(between(half, max))]);

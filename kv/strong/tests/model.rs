@@ -1,5 +1,5 @@
-//! The state machine does what the model says, whatever is asked of it, however the log is cut into
-//! batches, and wherever it is stopped and opened again.
+//! The state machine agrees with a reference model: for random requests, with the log split into batches at random,
+//! and stopped and opened again at random.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Reads in portions answer as those in one go, as of the revision at which they began.
+//! A read in portions has the same answer as one without interruption, as of the revision at which it began.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn commands(planned: Vec<Planned>) -> Vec<Command> {
     planned.into_iter().filter(|planned| !compacts(planned)).map(command).collect()
 }
 
-/// Goes on to the end, so many rows at a time; calls `between` before each portion.
+/// Continues a read to its end in portions of some rows, and calls `between` before each.
 fn go_on<E: Engine>(
     machine: &mut Machine<E>,
     mut reading: Reading,
@@ -114,7 +114,7 @@ fn what_is_compacted_meanwhile_is_read_again() {
     });
     assert_eq!(Ok(answer), machine.read(&Read::Range(range(all(), 0))));
     assert!(turns > 6, "{turns} portions");
-    // One that asks for what is gone is told so.
+    // A read of a compacted revision is rejected.
     let reading = machine.begin_read(&Read::Range(range(all(), 2)));
     let answer = go_on(&mut machine, reading, 4, |_| ());
     assert!(matches!(answer, Err(Refusal::Compacted { .. })), "{answer:?}");

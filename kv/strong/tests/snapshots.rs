@@ -1,4 +1,4 @@
-//! A snapshot restores the state after one entry, whatever is applied while it is read.
+//! A snapshot restores the state after one entry, regardless of the entries that are applied while it is read.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn commands(planned: &[Planned]) -> Vec<Command> {
     planned.iter().map(command).collect()
 }
 
-/// Fetches chunk after chunk, and calls `between` before each; answers how many there were.
+/// Reads all chunks, and calls `between` before each; returns how many there were.
 fn fetch(
     snapshot: &Snapshot<MemoryEngine>,
     restore: &mut Restore<MemoryEngine>,
@@ -65,7 +65,7 @@ proptest! {
         let (index, hash, revision) = (source.applied(), source.hash(), source.revision());
         prop_assert_eq!((snapshot.index(), snapshot.hash(), snapshot.revision()), (index, hash, revision));
 
-        // The one that restores has something already, and keeps it until the end.
+        // The restoring replica has a state already, and keeps it until the installation.
         let engine = MemoryEngine::new();
         let mut target = open(&engine);
         let other: Vec<Planned> = other.into_iter().take(before.len()).collect();
@@ -91,7 +91,7 @@ proptest! {
             let range = range(all(), revision);
             prop_assert_eq!(read(&target, range.clone()), model.range(&range), "at {}", revision);
         }
-        // Both go on, and stay the same.
+        // Both replicas apply further entries, and stay equal.
         while source.applied() > target.applied() {
             let planned = &meanwhile[(target.applied() - index) as usize];
             apply_all(&mut target, commands(std::slice::from_ref(planned)));
@@ -148,7 +148,7 @@ fn a_crash_while_restoring_leaves_the_old_state() {
     assert_eq!(value(&again, "mine").as_deref(), Some("kept"));
     while again.maintain().expect("maintains") {}
     assert_eq!(dump(&engine).len(), rows_before, "what was half restored is removed");
-    // It does not go on where it was: its rows may be gone.
+    // A dropped restoration does not continue: its rows may have been removed.
     assert!(matches!(again.install(restore, Vec::new()), Err(Error::Corrupt { .. })));
     let mut restore = again.restore().expect("begins");
     fetch(&snapshot, &mut restore, 300, |_| {});

@@ -1,4 +1,4 @@
-//! Watches are told every change that concerns them, once and in order, and revisions in one piece.
+//! Watches return every event of their keys, once, in order, and whole revisions at a time.
 
 mod common;
 
@@ -12,15 +12,15 @@ use starling_kv::MemoryEngine;
 use starling_strong::api::*;
 use starling_strong::machine::{Command, Cursor, Machine, Next, WatchId};
 
-/// What the holder of a watch knows.
+/// What the client of a watch has received.
 struct Holder {
     spec: Watch,
-    /// The first revision that it wants.
+    /// The first revision that it asked for.
     from: Revision,
     told: Vec<Event>,
-    /// The highest revision up to which it was told everything.
+    /// The highest revision up to which it has received everything.
     upto: Revision,
-    /// Where compaction ended it.
+    /// The oldest revision, if a compaction ended the watch.
     ended: Option<Revision>,
 }
 
@@ -46,7 +46,7 @@ impl Holder {
         }
     }
 
-    /// Compares with what should have been told of the revisions up to `upto`.
+    /// Compares the received events with those of the model up to revision `upto`.
     fn check(&self, model: &Model, upto: Revision) {
         let mut wanted = model.told(&self.spec, self.from);
         wanted.retain(|event| event.kv.mod_revision <= upto);
@@ -65,7 +65,7 @@ enum Step {
     Watch(Watch),
     Unwatch(usize),
     Progress(usize),
-    /// Which watch, how many times, how many bytes.
+    /// The watch, the number of polls, and the bytes of each.
     Poll(usize, usize, usize),
     Maintain,
     /// The rows are replaced by a snapshot of a replica that is so many entries ahead.
@@ -133,7 +133,7 @@ impl World {
             }
             Step::Poll(which, times, bytes) => {
                 if let Some(id) = self.choose(which) {
-                    // Who does not poll to the end remembers to.
+                    // A watch that was not polled to the end stays ready.
                     self.ready.extend(self.machine.take_ready());
                     if !(0..times).any(|_| !self.poll(id, bytes)) {
                         self.ready.insert(id);
@@ -172,7 +172,7 @@ impl World {
         is_some
     }
 
-    /// Polls those that are said to be ready until none is.
+    /// Polls the ready watches until none is ready.
     fn drain(&mut self) {
         loop {
             self.ready.extend(self.machine.take_ready());
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// Everybody has been told everything.
+    /// Checks that all watches have returned all events.
     fn check(&self) {
         for holder in self.holders.values() {
             match holder.ended {

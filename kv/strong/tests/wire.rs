@@ -1,4 +1,4 @@
-//! What members say to each other, as bytes: they stay what they were in earlier versions.
+//! The encodings of messages between members are those of earlier versions.
 
 use bincode::config;
 use starling_strong::group::GroupMessage;

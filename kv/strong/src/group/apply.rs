@@ -1,4 +1,4 @@
-//! What is committed takes effect.
+//! Applies committed entries: commands to the state machine, changes of members to the group.
 
 use bincode::config;
 use raft::eraftpb::{
@@ -10,10 +10,12 @@ use super::change::Change;
 use super::{Group, Output, Stop};
 use crate::machine::Command;
 
-/// Entries that stay in the log for followers that are a little behind.
+/// Applied entries that stay in the log for followers that are a little behind; the log is compacted to so many
+/// when it has twice as many. A guess.
 const KEPT_ENTRIES: u64 = 10_000;
-/// The log is cut when it has so many bytes, however few entries they are.
+/// Bytes of entries beyond which the log is compacted, however few entries it has. A guess.
 const KEPT_BYTES: u64 = 32 << 20;
+
 impl<E: Engine> Group<E> {
     pub(super) fn apply(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
@@ -36,7 +38,7 @@ impl<E: Engine> Group<E> {
         let mut commands = Vec::with_capacity(entries.len());
         let mut places = Vec::with_capacity(entries.len());
         for entry in entries {
-            // Empty: a leader began, or Raft refused a change of members.
+            // An empty entry begins a leader's term, or replaces a change of members that Raft rejected.
             let command = if entry.data.is_empty() {
                 None
             } else {
@@ -64,7 +66,7 @@ impl<E: Engine> Group<E> {
 
     fn apply_change(&mut self, now_ms: u64, entry: &Entry) -> Result<(), Stop> {
         let index = entry.index;
-        // An entry that is applied again after a crash has changed the members already.
+        // After a crash the entry may be applied again: then the log has its members already.
         if index > self.raw.store().members().1 {
             let change = Change::decode(&entry.context).ok_or(Stop::Unreadable(index))?;
             match self.apply_raft_change(&raft_change(&change)) {
@@ -77,7 +79,7 @@ impl<E: Engine> Group<E> {
                     self.contacts.retain(|member, _| !self.members.nodes.contains_key(member));
                     self.raw.mut_store().set_members(self.members.clone(), index)?;
                 }
-                // Every member refuses it alike; nothing changes.
+                // Every member rejects it alike, so that nothing changes.
                 Err(_) => self.outputs.push_back(Output::Notice(super::Notice::ChangeRefused(index))),
             }
             self.sync_change();
@@ -105,8 +107,8 @@ impl<E: Engine> Group<E> {
         self.raw.apply_conf_change(change)
     }
 
-    /// Cuts the log where the state machine contains it. A follower that is further behind gets a
-    /// snapshot; one that is being sent keeps what comes after it.
+    /// Removes applied entries from the log, but none after the snapshot that is being sent. A follower that
+    /// lacks removed entries gets a snapshot.
     fn cut_log(&mut self) -> Result<(), Stop> {
         let log = self.raw.store();
         let (base, applied) = (log.base_index(), self.machine.applied());
@@ -125,7 +127,7 @@ impl<E: Engine> Group<E> {
     }
 }
 
-/// In Raft's own vocabulary.
+/// A change of members in raft-rs's type.
 pub(super) fn raft_change(change: &Change) -> ConfChangeV2 {
     let single = |kind, member| {
         let mut single = ConfChangeSingle::default();
@@ -138,14 +140,15 @@ pub(super) fn raft_change(change: &Change) -> ConfChangeV2 {
     let removed = change.removed.iter().map(|member| single(ConfChangeType::RemoveNode, *member));
     let changes: Vec<_> = learners.chain(voters).chain(removed).collect();
     let mut raft = ConfChangeV2::default();
-    // More than one at a time: through a joint majority of before and after, which Raft then leaves.
+    // Several changes at once need a joint majority of the old and the new voters, which Raft then leaves.
     raft.set_transition(ConfChangeTransition::Auto);
     raft.set_changes(changes.into());
     raft
 }
 
 impl Change {
-    /// Raft proposes the end of a joint majority by itself, without a context.
+    /// Reads the context of an entry that changes the members. Raft itself proposes the end of a joint majority,
+    /// without a context.
     fn decode(context: &[u8]) -> Option<Self> {
         if context.is_empty() {
             return Some(Self::default());

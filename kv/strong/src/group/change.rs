@@ -1,6 +1,6 @@
-//! Who belongs to the group: from the voters there are to the voters there should be, in steps each of
-//! which keeps a majority. New members first follow as learners; once they have caught up, they replace
-//! the old ones all at once, through a joint majority of both.
+//! Changes of a group's voters, in steps each of which keeps a majority. New members join as learners. Once
+//! they have caught up, they replace the old voters in one change, through a joint majority of both (Ongaro's
+//! thesis, 4.3).
 
 use std::collections::BTreeSet;
 
@@ -13,21 +13,21 @@ use super::timing::LEASE_MS;
 use super::{Group, Output, Token};
 use crate::members::{MEMBERS_MAX, MemberId, NodeKey, is_member_id};
 
-/// Most voters of a group.
+/// Voters of a group, at most.
 pub const VOTERS_MAX: usize = 7;
-/// A learner that lacks no more entries than this has caught up. A guess: less than a second's writes.
+/// Entries that a learner may lack and still count as caught up. A guess: less than a second's writes.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
 
-/// One change of the members, as it stands in the log.
+/// One change of the members: the context of an entry in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Change {
-    /// Members that are new, and where they live.
+    /// New members and their nodes.
     pub added: Vec<(MemberId, NodeKey)>,
-    /// To follow without a vote.
+    /// Members that become learners.
     pub learners: Vec<MemberId>,
-    /// To vote.
+    /// Members that become voters.
     pub voters: Vec<MemberId>,
-    /// To leave.
+    /// Members that are removed.
     pub removed: Vec<MemberId>,
 }
 
@@ -44,24 +44,24 @@ impl Change {
 /// Why the voters were not changed, or not all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 pub enum ChangeError {
-    /// Ask the leader.
+    /// This member does not lead; the caller asks the leader.
     #[error("this node does not lead the keyspace")]
     NotLeader,
-    /// A change is under way.
+    /// Another change is under way.
     #[error("another change of voters is under way")]
     Busy,
-    /// From 1 to [`VOTERS_MAX`], each once.
+    /// The list is empty, longer than [`VOTERS_MAX`], or has a node twice.
     #[error("a keyspace has from 1 to {VOTERS_MAX} voters, each on a node of its own")]
     Number,
-    /// Too many of the new voters are not there.
-    #[error("these voters would have no majority now: most of them are not heard of")]
+    /// The leader has lately received messages from too few of the new voters.
+    #[error("these voters would have no majority now: most of them do not respond")]
     NoMajority,
-    /// Only a voter can lead.
-    #[error("that node is no voter of the keyspace")]
+    /// Leadership was to be transferred to a node that is not a voter.
+    #[error("that node is not a voter of the keyspace")]
     NotAVoter,
 }
 
-/// Where a change of voters is to lead.
+/// The voters that a change under way is to reach.
 pub(super) struct Target {
     token: Token,
     nodes: BTreeSet<NodeKey>,
@@ -88,20 +88,20 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Whether most of these nodes are heard of, or new.
+    /// Whether most of these nodes respond, or are new and therefore not expected to yet.
     fn would_decide(&self, now_ms: u64, nodes: &BTreeSet<NodeKey>) -> bool {
         let is_there =
             |node: &&NodeKey| self.members.on(node).is_none_or(|member| self.is_heard(now_ms, member));
         nodes.iter().filter(is_there).count() > nodes.len() / 2
     }
 
-    /// Whether a member was heard of lately.
+    /// Whether this member has lately received a message from that one.
     pub(super) fn is_heard(&self, now_ms: u64, member: MemberId) -> bool {
         member == self.config.member
             || self.heard.get(&member).is_some_and(|at| now_ms.saturating_sub(*at) < 2 * LEASE_MS)
     }
 
-    /// This member does not lead: whoever asked for a change asks again where the leader is.
+    /// Ends the change under way without a result, because this member does not lead: the caller asks the leader.
     pub(super) fn abandon_target(&mut self) {
         if let Some(target) = self.target.take() {
             self.finish(target.token, Err(ChangeError::NotLeader));
@@ -112,7 +112,7 @@ impl<E: Engine> Group<E> {
         self.outputs.push_back(Output::Changed { token, result });
     }
 
-    /// The next step towards the target, if one can be made.
+    /// Takes the next step of the change under way, if one is possible now.
     pub(super) fn drive_target(&mut self) {
         let is_settled = self.leads && !self.raw.raft.has_pending_conf() && !self.members.is_joint();
         let Some(target) = self.target.take_if(|_| is_settled) else { return };
@@ -128,7 +128,7 @@ impl<E: Engine> Group<E> {
         if new.is_empty() && removed.is_empty() {
             self.finish(target.token, Ok(()));
         } else if !wanted.contains(&self.config.member) {
-            // Who leads leaves last: another one finishes.
+            // A leader that is to be removed transfers leadership first, and the new leader finishes the change.
             self.hand_over(&wanted);
             self.target = Some(target);
         } else if new.iter().all(|member| self.has_caught_up(*member)) {
@@ -150,7 +150,8 @@ impl<E: Engine> Group<E> {
     fn propose_change(&mut self, change: &Change) {
         let context =
             bincode::encode_to_vec(change, config::standard()).expect("writing to a Vec does not fail");
-        // Refused while leadership is handed over, and when too much is uncommitted: tried again.
+        // Raft rejects it during a transfer of leadership and with too much uncommitted; the next call of
+        // `drive_target` proposes it again.
         let _ = self.raw.propose_conf_change(context, raft_change(change));
     }
 
@@ -162,7 +163,7 @@ impl<E: Engine> Group<E> {
         })
     }
 
-    /// Hands leadership to the voter among these that has the most of the log.
+    /// Transfers leadership to the voter among these whose log reaches furthest.
     fn hand_over(&mut self, among: &BTreeSet<MemberId>) {
         let progress = |member: &MemberId| self.raw.raft.prs().get(*member).map(|progress| progress.matched);
         let best = self.members.voters.intersection(among).max_by_key(|member| progress(member)).copied();
@@ -171,12 +172,12 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Invites members that were added and have not been heard of: their nodes may not know yet.
+    /// Invites learners that have acknowledged nothing yet: their nodes may not have created their replicas.
     pub(super) fn invite(&mut self) {
         let is_new = |member: &MemberId| {
             self.raw.raft.prs().get(*member).is_some_and(|progress| progress.matched == 0)
         };
-        // Never a voter: one that came back without its log has forgotten what it promised.
+        // Never a voter: one that came back without its log has lost what it promised.
         let is_learner = |member: &MemberId| self.members.learners.contains(member);
         let invited = self.members.nodes.iter().filter(|(member, _)| is_learner(member) && is_new(member));
         let invited: Vec<_> = invited.map(|(member, node)| (*member, *node)).collect();

@@ -1,6 +1,6 @@
-//! When followers get the commit index: with the next entries, if some follow soon, so that a busy group sends
-//! it in no message of its own. A follower with a watch, or with a read that waits for an entry, marks its
-//! acknowledgements, and gets it at once.
+//! When the leader sends the commit index: with the next entries, if there are some within [`SEND_MS`], so that
+//! a busy group needs no separate message for it. A follower with a watch, or with a read that waits for an
+//! entry, marks its acknowledgements, and the leader then sends the commit index at once.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,21 @@ use super::Group;
 use super::wire::{Kind, RaftMessage};
 use crate::members::MemberId;
 
-/// How long a leader without new entries waits before it sends the commit index, milliseconds: longer than one
-/// client that writes again and again takes for its next write.
+/// How long a leader without new entries waits before it sends the commit index, milliseconds. Longer than a
+/// client in a loop of writes takes until its next write.
 const SEND_MS: u64 = 5;
-/// The context of an acknowledgement of a follower that waits for the commit index.
+/// The context that marks the acknowledgement of a follower that waits for the commit index.
 const HURRIED: &[u8] = b"h";
 
-/// The commit index as the followers have it.
+/// What the leader has sent of its commit index.
 #[derive(Debug, Default)]
 pub struct Commits {
-    /// The commit index that was sent to all followers. One that missed it gets it with the next heartbeat.
+    /// The commit index that was last sent to all followers. A follower that missed it gets it with the next
+    /// heartbeat.
     sent: u64,
-    /// When to send a later one at the latest, milliseconds.
+    /// When a higher one is to be sent at the latest, milliseconds.
     send_at: Option<u64>,
-    /// Members that wait for it.
+    /// Members whose last acknowledgement was marked: they wait for the commit index.
     hurried: BTreeSet<MemberId>,
 }
 
@@ -37,7 +38,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Notes whether an acknowledgement is marked.
+    /// Records whether an acknowledgement is marked.
     pub(super) fn note_hurried(&mut self, message: &RaftMessage) {
         if message.kind == Kind::AppendReply {
             if message.context == HURRIED {
@@ -48,17 +49,17 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Entries, or an empty message, go to all followers, and the commit index with them.
+    /// Records that a message to all followers carries the current commit index.
     pub(super) fn note_commit_index_sent(&mut self) {
         self.commits.sent = self.raw.raft.raft_log.committed;
     }
 
-    /// Sends the commit index without a wait: a follower asked for it.
+    /// Makes the commit index due now, because a follower asked for it.
     pub(super) fn hurry(&mut self, now_ms: u64) {
         self.commits.send_at = Some(now_ms);
     }
 
-    /// Sends the commit index to the followers, if it is time.
+    /// Sends the commit index to the followers, if it is due.
     pub(super) fn send_commit_index(&mut self, now_ms: u64) {
         if !self.is_leader() {
             self.commits.hurried.clear();
@@ -75,7 +76,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// When the commit index is to be sent, milliseconds.
+    /// When the commit index is due, milliseconds.
     pub(super) fn commits_at(&self) -> Option<u64> {
         self.commits.send_at
     }

@@ -1,6 +1,6 @@
-//! Replicas prove that they are equal: now and then every member tells the leader its state hash after the
-//! same entry. Where they differ, the majority of the voters decides through the log who has diverged; that
-//! may be the leader. The one that differs stops serving.
+//! Detects replicas that have diverged. Every [`COMPARE_EVERY`] entries each member sends the leader its state
+//! hash after the same entry. If the hashes differ, the leader puts the hash of the majority of the voters into
+//! the log, and each member that has another one stops serving; that may be the leader itself.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use super::{Group, GroupMessage, Notice, Output};
 use crate::machine::Command;
 use crate::members::{MemberId, NodeKey};
 
-/// Entries between two comparisons. A guess: a fault is found within a second under load, and costs nothing.
+/// Entries between two comparisons. A guess: a fault is found within a second under load, at no noticeable cost.
 const COMPARE_EVERY: u64 = 4096;
 
-/// One comparison, on the leader.
+/// The comparison under way, on the leader.
 pub struct Comparing {
-    /// The last entry at which one was begun.
+    /// The last entry at which a comparison was begun.
     begun_at: u64,
-    /// The entry that is compared, and what members have after it. Words that are lost are not asked for
-    /// again: the next comparison comes.
+    /// The entry after which states are compared.
     index: u64,
+    /// The hashes received for it. A lost message is not sent again: the next comparison makes up for it.
     hashes: BTreeMap<MemberId, [u8; 32]>,
-    /// Nothing more is to be said of it.
+    /// Whether the result is known; later hashes are ignored.
     is_decided: bool,
 }
 
@@ -32,7 +32,7 @@ impl Comparing {
 }
 
 impl<E: Engine> Group<E> {
-    /// Begins a comparison, where it is time.
+    /// Begins a comparison, if one is due after entry `applied`.
     pub(super) fn compare_hashes(&mut self, applied: u64) {
         if self.leads && applied / COMPARE_EVERY != self.comparing.begun_at / COMPARE_EVERY {
             self.comparing.begun_at = applied;
@@ -40,7 +40,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Tells the leader this member's hash after an entry.
+    /// Sends the leader this member's hash after an entry.
     pub(super) fn tell_hash(&mut self, index: u64) {
         let Some(hash) = self.machine.hash_at(index) else { return };
         if self.is_leader() {

@@ -1,4 +1,4 @@
-//! What goes into a group and what comes out.
+//! The inputs, outputs, messages, notices and errors of a group.
 
 use bincode::{Decode, Encode};
 use starling_kv::Error;
@@ -11,43 +11,43 @@ use crate::log::LogError;
 use crate::machine;
 use crate::members::{MemberId, NodeKey};
 
-/// Bytes of an entry on the wire beyond its contents, at most.
+/// Bytes of an entry on the wire beyond data and context, at most.
 const ENTRY_BYTES: usize = 24;
 
 /// A message between members.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum GroupMessage {
-    /// Raft itself.
+    /// A message of Raft itself.
     Raft(RaftMessage),
-    /// Notifies a node that takes itself for a member that it was removed.
+    /// Notifies a node that its member was removed from the group.
     Gone {
-        /// Its place in the group.
+        /// The number of the removed member.
         member: MemberId,
-        /// The nodes of the voters now: it may forget the group when most of them say so.
+        /// The nodes of the current voters. The node may remove its replica when most of them have notified it.
         voters: Vec<NodeKey>,
     },
     /// Asks for the chunk of a snapshot that begins at a cursor.
     Pull {
         /// The last entry that the snapshot contains.
         index: u64,
-        /// Where the state machine's own format says the chunk begins.
+        /// Where the chunk begins, as [`machine::Cursor`] encodes it.
         cursor: Vec<u8>,
-        /// How large it should be, about.
+        /// Size of the chunk, bytes, about.
         bytes: u32,
     },
     /// The chunk that [`GroupMessage::Pull`] asked for.
     Chunk {
         /// The last entry that the snapshot contains.
         index: u64,
-        /// In the state machine's own format.
+        /// The chunk, as [`machine::Snapshot::chunk`] encodes it.
         bytes: Vec<u8>,
     },
-    /// The snapshot of a [`GroupMessage::Pull`] is not there any more.
+    /// The reply to a [`GroupMessage::Pull`] whose snapshot does not exist any more.
     NoSnapshot {
         /// The last entry that it contained.
         index: u64,
     },
-    /// This member's state hash after an entry, to the leader.
+    /// Sends the leader this member's state hash after an entry.
     Hash {
         /// The entry.
         index: u64,
@@ -57,40 +57,40 @@ pub enum GroupMessage {
     /// Asks whether the sender is still a member. [`GroupMessage::Gone`] is the reply if it is not; else there is
     /// none.
     CheckMembership {
-        /// Its place in the group.
+        /// The number of the sender's member.
         member: MemberId,
     },
-    /// Asks the leader for its commit index, once it has confirmed that it leads. From a follower that has reads
-    /// to serve.
+    /// Asks the leader to confirm that it leads and to send its commit index. From a follower that has reads to
+    /// serve.
     AskIndex {
-        /// Its name for them.
+        /// The follower's name for the round.
         name: u64,
     },
-    /// The reply to [`GroupMessage::AskIndex`]: reads may be served once this entry is applied.
+    /// The reply to [`GroupMessage::AskIndex`]: the reads may be served once this entry is applied.
     Index {
-        /// The follower's name for them.
+        /// The follower's name for the round.
         name: u64,
-        /// The entry.
+        /// The leader's commit index.
         index: u64,
     },
     /// Asks a voter for the last index of its log. From a follower that has reads to serve.
     AskLastIndex {
-        /// Its name for them.
+        /// The follower's name for the round.
         name: u64,
     },
     /// The reply to [`GroupMessage::AskLastIndex`].
     LastIndex {
-        /// The follower's name for them.
+        /// The follower's name for the round.
         name: u64,
-        /// Whose log.
+        /// The replying member.
         member: MemberId,
-        /// Its last entry.
+        /// The last index of its log.
         index: u64,
     },
 }
 
 impl GroupMessage {
-    /// Bytes of what it carries; the rest is small.
+    /// Bytes of the entries or the chunk in this message, about; everything else in a message is small.
     pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Raft(message) => {
@@ -110,116 +110,115 @@ impl GroupMessage {
     }
 }
 
-/// What happened outside.
+/// An event that a group handles.
 #[derive(Debug)]
 pub enum Input {
-    /// `Group::poll_timeout` has been reached.
+    /// The time of `Group::poll_timeout` has come.
     Timeout,
-    /// A client asks.
+    /// A client's request.
     Request {
-        /// Echoed with the answer.
+        /// The caller's name for the request, returned with its answer.
         token: Token,
-        /// What.
+        /// The request.
         request: Request,
-        /// How.
+        /// Its deadline, consistency and request id.
         options: Options,
     },
-    /// A member's message; the caller has made sure from which node.
+    /// A message from another member. The caller has authenticated the node.
     Message {
-        /// The node.
+        /// The sender's node.
         from: NodeKey,
-        /// What it says.
+        /// The message.
         message: GroupMessage,
     },
-    /// The link to a node broke, or it cannot be reached.
+    /// The link to a node broke, or the node cannot be reached.
     PeerDown(NodeKey),
-    /// Everything that was written when this [`Output::Sync`] came out is durable.
+    /// Everything written before the [`Output::Sync`] with this number is durable.
     Synced(u64),
-    /// Make these nodes the voters, one careful step after the other.
+    /// Changes the voters to the members on these nodes, in steps that keep a majority; see `change`.
     SetVoters {
-        /// Echoed with the outcome.
+        /// The caller's name for the change, returned with its result.
         token: Token,
-        /// The nodes.
+        /// The nodes of the new voters.
         nodes: Vec<NodeKey>,
     },
-    /// Let this node lead.
+    /// Transfers leadership to the member on this node.
     Transfer {
-        /// Echoed with the outcome: whether it was begun.
+        /// The caller's name for the transfer, returned when it has begun.
         token: Token,
-        /// The node.
+        /// The node of the new leader.
         to: NodeKey,
     },
 }
 
-/// What the group wants done.
+/// What the caller has to carry out for the group.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send to a member. May be lost.
+    /// Send a message to a member. It may be lost.
     Send {
         /// The member's node.
         to: NodeKey,
-        /// What.
+        /// The message.
         message: GroupMessage,
     },
-    /// Sync the engine, and say [`Input::Synced`] with this number.
+    /// Sync the engine, then pass [`Input::Synced`] with this number.
     Sync(u64),
-    /// A request is answered.
+    /// Answer a request.
     Answer {
-        /// Which.
+        /// The name of the request.
         token: Token,
-        /// How.
+        /// The answer to it.
         result: Result<Answer, Failure>,
     },
-    /// A request was not carried out, and changed nothing: ask the leader.
+    /// Send a request to the leader: it was not carried out here, and changed nothing.
     Redirect {
-        /// Which.
+        /// The name of the request.
         token: Token,
-        /// Where the leader is, if it is known and another.
+        /// The leader's node; `None` if it is unknown.
         leader: Option<NodeKey>,
     },
-    /// A change of voters is done, or came to nothing.
+    /// Report that a change of voters or a transfer of leadership is done, or has failed.
     Changed {
-        /// Which.
+        /// The name of the change.
         token: Token,
-        /// How.
+        /// Its result.
         result: Result<(), ChangeError>,
     },
-    /// A new member was added on this node and has to be made there.
+    /// Ask a node to create the replica of a member that was added.
     Invite {
-        /// The node.
+        /// The new member's node.
         node: NodeKey,
-        /// Its place in the group.
+        /// The number of the new member.
         member: MemberId,
     },
-    /// This member does not belong to the group any more; what it holds may be removed.
+    /// Remove the replica: this node is not a member of the group any more.
     Removed,
-    /// For the log and its counters.
+    /// Write a notice to the log, and count it.
     Notice(Notice),
 }
 
-/// Something an operator may want to read.
+/// An event for the operator's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Another member leads, or nobody that is known.
+    /// The leader or the term has changed.
     Leader {
-        /// Since this term.
+        /// The current term.
         term: u64,
-        /// On this node.
+        /// The leader's node; `None` if no leader is known.
         node: Option<NodeKey>,
     },
-    /// A member said what cannot be; it was ignored.
+    /// A member sent an invalid message, which was dropped.
     Impossible {
-        /// Its node.
+        /// The sender's node.
         from: NodeKey,
-        /// What.
+        /// The part of the message that is invalid.
         what: &'static str,
     },
-    /// Raft refused a change of members that was committed; nothing changed, on any member.
+    /// Raft rejected the change of members in this committed entry; nothing changed, on any member.
     ChangeRefused(u64),
-    /// The group could not be opened, made or removed on this node.
+    /// The group could not be opened, created or removed on this node.
     NotOpened(String),
-    /// Members differ in what they hold after this entry, and no majority of them agrees: nobody can say who
-    /// is right.
+    /// The members' states differ after this entry, and no majority of the voters agrees.
     Disagreement(u64),
     /// The group has stopped on this node and serves nothing until it is opened again.
     Stopped(Stop),
@@ -228,45 +227,45 @@ pub enum Notice {
 /// Why a group has stopped on a node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// The engine failed. Opened again, the group goes on where it is durable.
+    /// The engine failed. When the group is opened again, it continues with what is durable.
     #[error(transparent)]
     Storage(#[from] Error),
     /// The log has an entry that this version of the program does not understand.
     #[error("entry {0} of the log was written by a newer version: update this node")]
     Unreadable(u64),
-    /// This replica has found that it differs from the others.
+    /// This replica's state differs from that of the majority.
     #[error("the replica differs from the others")]
     Diverged,
-    /// Raft wants a snapshot to take effect that was not put together here.
-    #[error("the snapshot that is to be installed is not there")]
+    /// Raft installs a snapshot that this member has not received.
+    #[error("the snapshot to be installed was not received")]
     NoSnapshot,
 }
 
 /// Why a group does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its log does not.
+    /// Its log does not open.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// Its state machine does not.
+    /// Its state machine does not open.
     #[error(transparent)]
     Storage(#[from] Error),
-    /// Log and state machine do not fit each other, or Raft refused them.
+    /// Log and state machine do not fit each other, or Raft rejected them.
     #[error("log and state of the group do not fit: {0}")]
     Unfit(String),
 }
 
-/// Who and what a group is on this node.
+/// The identity of a group and of this node's member.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
-    /// The group.
+    /// The group's id.
     pub group: GroupId,
     /// The keyspace's name, for errors.
     pub keyspace: String,
-    /// This node.
+    /// This node's key.
     pub node: NodeKey,
-    /// This node's place in the group.
+    /// The number of this node's member.
     pub member: MemberId,
-    /// Bounds of the state machine.
+    /// Configuration of the state machine.
     pub machine: machine::Config,
 }

@@ -1,5 +1,5 @@
-//! Reads of many keys. All reads of one turn share one portion; what does not get done in it goes on portion
-//! by portion, between everything else.
+//! Reads of many keys. All reads that are served at one time share one portion of rows. A read that is not done
+//! within it continues in portions of its own, which the group's other work interrupts; see `work`.
 
 use std::collections::VecDeque;
 
@@ -10,19 +10,18 @@ use super::{Group, Token};
 use crate::api::{Answer, Failure, Keys, Read, Refusal};
 use crate::machine::Reading;
 
-/// Rows that the reads of one turn, or one portion of a long one, look at, about. A guess: a few
-/// milliseconds of work on a disk's cache.
+/// Rows that one portion visits, about. A guess: a few milliseconds of work when the rows are cached.
 const PORTION_ROWS: usize = 2048;
-/// Long reads that go on in turn; others wait until one is done. Each holds at most an answer's size.
+/// Long reads that advance in turn; further ones wait until one is done. Each holds at most the bytes of one answer.
 const ACTIVE_MAX: usize = 8;
 
-/// The reads that were not done in their turn.
+/// The reads that were not done in the shared portion.
 #[derive(Default)]
 pub struct LongReads {
     active: VecDeque<(Waiter, Reading)>,
-    /// Not begun.
+    /// Reads that have not begun.
     waiting: VecDeque<(Waiter, Read)>,
-    /// Rows that reads of this turn have looked at.
+    /// Rows of the shared portion that are used up.
     used: usize,
 }
 
@@ -31,12 +30,12 @@ impl LongReads {
         self.active.len() + self.waiting.len()
     }
 
-    /// What comes next has a portion of its own.
+    /// Ends the shared portion: the next reads have a new one.
     pub fn end_turn(&mut self) {
         self.used = 0;
     }
 
-    /// Gives up those whose time is over.
+    /// Removes the reads whose deadline has passed, and adds their tokens to `late`.
     pub fn expire(&mut self, now_ms: u64, late: &mut Vec<Token>) {
         let mut waits = |waiter: &Waiter| {
             let waits = now_ms < waiter.deadline_ms;
@@ -49,13 +48,13 @@ impl LongReads {
         self.waiting.retain(|(waiter, _)| waits(waiter));
     }
 
-    /// Gives up all of them.
+    /// Removes all reads.
     pub fn give_up(&mut self) -> Vec<Waiter> {
         let active = self.active.drain(..).map(|(waiter, _)| waiter);
         active.chain(self.waiting.drain(..).map(|(waiter, _)| waiter)).collect()
     }
 
-    /// The one whose turn it is.
+    /// The read to continue, or the next one to begin.
     fn next(&mut self) -> Option<(Waiter, Result<Reading, Read>)> {
         if self.active.len() < ACTIVE_MAX
             && let Some((waiter, read)) = self.waiting.pop_front()
@@ -67,7 +66,7 @@ impl LongReads {
 }
 
 impl<E: Engine> Group<E> {
-    /// Answers a read, now or later.
+    /// Answers a read now, or queues it as a long read.
     pub(super) fn read(&mut self, waiter: Waiter, read: Read) {
         let is_small = !matches!(&read, Read::Range(range) if matches!(range.keys, Keys::Range { .. }))
             && !matches!(read, Read::Txn(_));
@@ -81,13 +80,13 @@ impl<E: Engine> Group<E> {
         let result = self.machine.go_on(&mut reading, &mut room);
         self.long_reads.used += before - room;
         match result {
-            // What it has found is dropped: many may wait.
+            // What it has found is dropped: many reads may wait, and their results could take much memory.
             Ok(None) => self.long_reads.waiting.push_back((waiter, read)),
             result => self.answer_read(waiter, result),
         }
     }
 
-    /// One portion of one long read; whether there was one.
+    /// Does one portion of one long read. Returns whether there was one.
     pub(super) fn read_on(&mut self) -> bool {
         let Some((waiter, next)) = self.long_reads.next() else { return false };
         let mut reading = next.unwrap_or_else(|read| self.machine.begin_read(&read));
@@ -98,7 +97,8 @@ impl<E: Engine> Group<E> {
         true
     }
 
-    /// A read that failed changed nothing, and the next one may work.
+    /// Answers a read. An error of the engine does not stop the group: a read changes nothing, and the next one may
+    /// succeed.
     fn answer_read(&mut self, waiter: Waiter, result: Result<Option<Result<Answer, Refusal>>, Error>) {
         let result = match result {
             Ok(Some(result)) => result.map_err(Failure::from),

@@ -1,10 +1,10 @@
 //! Whether this node is still a member of the group, and when it may remove its replica.
 //!
 //! A change of members takes effect on a member when the member has applied it. The members that stay may not
-//! know yet that they no longer need the votes of those that leave: without these no leader could be elected. So
-//! a removed member stays, and votes, until most of the voters have notified it of its removal, each of which
-//! has persisted that. A member without a leader for long asks: it may have been removed while it could not be
-//! reached.
+//! know yet that they no longer need the votes of removed members, and without these votes they could elect no
+//! leader. So a removed member keeps its replica, and votes, until most of the voters have notified it of its
+//! removal. A voter does so only after it has persisted the change. A member that has had no leader for
+//! [`LONELY_MS`] asks, because it may have been removed while it could not be reached.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ impl MembershipCheck {
 }
 
 impl<E: Engine> Group<E> {
-    /// Whether this member has had no leader for long.
+    /// Whether this member has had no leader for five seconds.
     pub fn is_lonely(&self, now_ms: u64) -> bool {
         let heard = self.heard.get(&self.raw.raft.leader_id).copied().unwrap_or(self.opened_ms);
         !self.is_leader() && now_ms.saturating_sub(heard.max(self.opened_ms)) >= LONELY_MS
@@ -50,7 +50,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Asks the members that this one knows, if it has had no leader for long or was removed.
+    /// Asks the members that this one knows, if it is lonely or was removed.
     pub(super) fn check_own_membership(&mut self, now_ms: u64) {
         let was_removed = self.members.is_gone(self.config.member);
         let after_ms = if was_removed { LEAVE_MS } else { LONELY_MS };
@@ -64,7 +64,7 @@ impl<E: Engine> Group<E> {
 
     /// Syncs a change of members: no removed member is notified before it is durable.
     pub(super) fn sync_change(&mut self) {
-        // Raft does not go on with a leader that is no member; mostly it has handed over before.
+        // Raft does not work with a leader that is not a member. Usually it has transferred leadership before.
         if self.is_leader() && self.members.is_gone(self.config.member) {
             self.raw.raft.become_follower(self.raw.raft.term, 0);
         }
@@ -73,7 +73,7 @@ impl<E: Engine> Group<E> {
         self.membership.change_write = Some(self.written);
     }
 
-    /// Treats the members that an earlier run left as not durable before the first write is.
+    /// Treats the members that an earlier run wrote as not durable until the first sync.
     pub(super) fn sync_change_at_start(&mut self) {
         self.membership.change_write = Some(self.written);
     }
@@ -90,8 +90,8 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// A voter has applied the entry that removed this member. That is true of a voter that this member does not
-    /// know, too.
+    /// Handles a voter's notification that this member was removed. The voter may be one that this member does not
+    /// know.
     pub(super) fn on_gone(&mut self, from: NodeKey, member: MemberId, voters: Vec<NodeKey>) {
         if member != self.config.member || voters.len() > VOTERS_MAX || !voters.contains(&from) {
             return;

@@ -1,15 +1,14 @@
 //! One member of a Raft group as a pure state machine, over raft-rs: elections, the log, the state
-//! machine, and the clients that wait.
+//! machine, and the requests of clients that are not answered yet.
 //!
-//! Whoever runs it feeds [`Input`]s with the time (monotonic milliseconds), carries out [`Output`]s, and
-//! comes back at [`Group::poll_timeout`]. What promises durability is held back until the caller has
-//! synced the engine and said so.
+//! The caller passes in [`Input`]s with the time (monotonic milliseconds), carries out the [`Output`]s, and
+//! passes [`Input::Timeout`] at [`Group::poll_timeout`]. A message that promises durability is held back until
+//! the caller has synced the engine and passed [`Input::Synced`].
 //!
-//! Reads are confirmed by a majority, many at a time (Raft's `ReadIndex`), and served by the member that was
-//! asked: a follower asks the leader only how far it has to be, or, where nothing is written, all voters how
-//! far their logs reach (see `quorum`). There are no lease reads: a
-//! member gives up its leader as soon as the link to it breaks, which is what makes failover fast, and a
-//! leader could not rely on a lease that its followers may end.
+//! Reads are confirmed by a majority, many at a time (Raft's `ReadIndex`), and served by the member that received
+//! them. A follower asks the leader only for the commit index, or, while nothing is written, all voters for the
+//! last indexes of their logs (see `quorum`). There are no lease reads: a follower may elect another leader as
+//! soon as its link to the leader breaks, which makes failover fast, so a leader cannot rely on a lease.
 
 mod apply;
 mod change;
@@ -56,23 +55,23 @@ use timing::{QUORUM_TICKS, Timing};
 use wire::{Kind, RaftMessage};
 pub use work::TIDY_PAUSE_MS;
 
-/// A group's name for ever, drawn at random when it is made.
+/// A group's id, drawn at random when the group is created and never reused.
 pub type GroupId = [u8; 16];
-/// Names one request between the caller and the group; echoed, never interpreted.
+/// The caller's name for a request. The group returns it with the answer and does not interpret it.
 pub type Token = u64;
 
 /// Bytes of entries in one message, about; one entry is sent whatever its size.
 const MESSAGE_BYTES: u64 = 256 << 10;
-/// Messages to one follower that are not acknowledged yet, at most: 16 MiB.
+/// Messages to one follower that are not acknowledged yet, at most: 16 MiB of entries.
 const INFLIGHT_MAX: usize = 64;
-/// Bytes of writes that are not committed yet, at most; beyond, writes are refused.
+/// Bytes of writes that are not committed yet, at most; further writes are rejected.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of entries applied in one write of the engine, about.
 const APPLIED_BYTES: u64 = 4 << 20;
 
-/// Leases that are revoked at a time.
+/// Leases that the leader proposes to revoke at a time, at most.
 const REVOKED_MAX: usize = 4096;
-/// Between two times, milliseconds: a lease may last so much longer than it has to.
+/// How long the leader waits between two such proposals, milliseconds: an expired lease may live this much longer.
 const REVOKE_AGAIN_MS: u64 = 500;
 
 /// One member of a group.
@@ -82,9 +81,9 @@ pub struct Group<E: Engine> {
     machine: Machine<E>,
     timing: Timing,
     members: Members,
-    /// Members that we do not know as such yet: we are behind.
+    /// Nodes of senders that are not in `members`, because this member has not applied the entry that added them.
     contacts: BTreeMap<MemberId, NodeKey>,
-    /// When members were last heard of, since this process started.
+    /// When this process last received a message from each member, milliseconds.
     heard: BTreeMap<MemberId, u64>,
     requests: Requests,
     long_reads: LongReads,
@@ -92,25 +91,25 @@ pub struct Group<E: Engine> {
     unsynced: VecDeque<Unsynced>,
     /// Number of the last write that has to be synced.
     written: u64,
-    /// The term that was durable when everything was.
+    /// The term when all writes were last durable.
     synced_term: u64,
     target: Option<Target>,
     sending: Option<Sending<E>>,
     receiving: Option<Receiving<E>>,
     received: Option<Received<E>>,
-    /// When this member last heard of the leader that it follows, since this process started.
+    /// When this process last received a message from the leader that this member follows, milliseconds.
     led_at_ms: Option<u64>,
-    /// The last term and leader that were told.
+    /// Term and leader of the last [`Notice::Leader`].
     led: (u64, MemberId),
-    /// When this process opened the group.
+    /// When this process opened the group, milliseconds.
     opened_ms: u64,
-    /// Whether the state machine counts leases.
+    /// Whether this member leads and has applied an entry of its term; the state machine then times leases.
     leads: bool,
-    /// When the leader last proposed to revoke leases.
+    /// When the leader last proposed to revoke leases, milliseconds.
     revoked_ms: u64,
-    /// Whether this member still belongs to the group.
+    /// The check whether this node is still a member.
     membership: MembershipCheck,
-    /// Portions of work done.
+    /// Portions of background work done; see `work`.
     portions: u64,
     /// The comparison of the replicas' hashes.
     comparing: Comparing,
@@ -132,13 +131,13 @@ impl<E: Engine> Group<E> {
         Self::with_log(engine, config, log, seed, now_ms)
     }
 
-    /// Becomes a member that was invited and knows nothing yet.
+    /// Creates an empty replica for a member that was added to the group and waits for a snapshot.
     pub fn join(engine: E, config: GroupConfig, seed: [u8; 32], now_ms: u64) -> Result<Self, OpenError> {
         let log = Log::join(engine.clone(), config.group)?;
         Self::with_log(engine, config, log, seed, now_ms)
     }
 
-    /// Goes on where an earlier run ended; `None`: there was none.
+    /// Opens the replica that an earlier run left; `None` if there is none.
     pub fn open(
         engine: E,
         config: GroupConfig,
@@ -149,8 +148,9 @@ impl<E: Engine> Group<E> {
         Self::with_log(engine, config, log, seed, now_ms).map(Some)
     }
 
-    /// The disaster: this member goes on alone, with what it has, as a group of one. What the others had
-    /// acknowledged and this one has not is lost; others that come back are told that they are out.
+    /// Unsafe recovery after a loss of quorum: opens this replica as the only member of its group. Entries that
+    /// the other members had acknowledged and this one does not have are lost. Former members that come back are
+    /// notified that they were removed.
     pub fn force_alone(
         engine: E,
         config: GroupConfig,
@@ -171,7 +171,7 @@ impl<E: Engine> Group<E> {
     ) -> Result<Self, OpenError> {
         let mut machine = Machine::open(engine, config.group, config.machine)?;
         if machine.applied() == 0 && log.base_index() == CREATED_AT {
-            // The entry that initial members begin at is empty.
+            // The first entry of a new group has no command.
             machine.apply(now_ms, vec![(CREATED_AT, None)])?;
         }
         let applied = machine.applied();
@@ -225,14 +225,15 @@ impl<E: Engine> Group<E> {
         Ok(group)
     }
 
-    /// Handles one input and what follows from it. Never fails: a group that cannot go on stops, and reports it.
+    /// Handles one input and queues the outputs. On an error the group stops and reports
+    /// [`Notice::Stopped`].
     pub fn handle(&mut self, now_ms: u64, input: Input) {
         self.step(now_ms, input);
         self.process_ready(now_ms);
     }
 
-    /// Handles one of several inputs that come together. What follows from all of them follows together, at
-    /// [`Group::process_ready`].
+    /// Handles one of several inputs that arrived together. The caller calls [`Group::process_ready`] after the last
+    /// one, so that their writes and messages are combined.
     pub fn step(&mut self, now_ms: u64, input: Input) {
         if self.stopped.is_some() {
             self.refuse(&input);
@@ -255,19 +256,19 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Processes what the inputs of [`Group::step`] have caused.
+    /// Queues the outputs of the inputs since the last call; see [`Group::step`].
     pub fn process_ready(&mut self, now_ms: u64) {
         if self.stopped.is_none() {
             self.drain(now_ms);
         }
     }
 
-    /// The next output; `None` until the next input.
+    /// The next output; `None` if there is none until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When to come back with [`Input::Timeout`], milliseconds.
+    /// When [`Input::Timeout`] is due, milliseconds; `None` if the group has stopped.
     pub fn poll_timeout(&self) -> Option<u64> {
         let next = self.timing.next(self.is_leader());
         let due = [self.gathered_at(), self.commits_at()].into_iter().flatten().fold(next, u64::min);
@@ -279,32 +280,32 @@ impl<E: Engine> Group<E> {
         &mut self.machine
     }
 
-    /// Who belongs to the group, as far as this member has applied its log.
+    /// The members of the group as of the last entry that this member has applied.
     pub fn members(&self) -> &Members {
         &self.members
     }
 
-    /// Whether this member knows the group: one that was invited does with its first snapshot.
+    /// Whether this member knows the group's members: a new member learns them with its first snapshot.
     pub fn is_informed(&self) -> bool {
         !self.members.voters.is_empty()
     }
 
-    /// This node's place in the group.
+    /// The number of this node's member.
     pub fn member(&self) -> MemberId {
         self.config.member
     }
 
-    /// The election the group is in.
+    /// The current term, as far as this member knows.
     pub fn term(&self) -> u64 {
         self.raw.raft.term
     }
 
-    /// Whether this member believes to lead.
+    /// Whether this member is the leader in its own term; another one may lead a later term.
     pub fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
     }
 
-    /// The node of the leader, if one is known.
+    /// The leader's node, if it is known.
     pub fn leader(&self) -> Option<NodeKey> {
         self.node_of(self.raw.raft.leader_id)
     }
@@ -336,7 +337,7 @@ impl<E: Engine> Group<E> {
             return;
         }
         self.timing.campaigned(now_ms);
-        // A member that campaigns has promised everything it has: Raft relies on it.
+        // Raft relies on it that all entries of a candidate are durable.
         if self.raw.raft.promotable() && self.unsynced.is_empty() {
             let result = self.raw.campaign();
             debug_assert!(result.is_ok(), "a local message does not fail");
@@ -345,7 +346,7 @@ impl<E: Engine> Group<E> {
 
     fn handle_peer_down(&mut self, now_ms: u64, node: &NodeKey) {
         let Some(member) = self.members.on(node) else { return };
-        // Whatever was on its way: it counts as silent from now on.
+        // The member counts as silent from now on, even if a message of it was still on its way.
         let silent_since = now_ms.saturating_sub(2 * LEASE_MS);
         self.heard.entry(member).and_modify(|at| *at = silent_since.min(*at));
         if self.is_leader() {
@@ -368,13 +369,13 @@ impl<E: Engine> Group<E> {
                 self.on_check_membership(from, member);
                 return Ok(());
             }
-            // We are behind: it came after the members we know.
+            // The sender was added by an entry that this member has not applied yet.
             if self.contacts.len() == MEMBERS_MAX {
                 self.contacts.pop_first();
             }
             self.contacts.insert(member, from);
         }
-        // Who hands leadership over knows that we have promised everything; see `wait_for_leader`.
+        // The leader transfers leadership only to a member whose entries are durable; see `wait_for_leader`.
         if message.kind == Kind::TimeoutNow && !self.unsynced.is_empty() {
             return Ok(());
         }
@@ -401,11 +402,11 @@ impl<E: Engine> Group<E> {
     }
 
     fn step_raft(&mut self, now_ms: u64, message: raft::eraftpb::Message) {
-        // Raft sets it to 0 where it heard of a leader or gave its vote; that is how we know.
+        // Raft sets it to 0 when it hears of a leader or grants its vote, which is how this code notices.
         if !self.is_leader() {
             self.raw.raft.election_elapsed = self.raw.raft.election_elapsed.max(1);
         }
-        // What does not fit the state is dropped, as if it had been lost.
+        // A message that does not fit the state is dropped, as if it had been lost.
         let _ = self.raw.step(message);
         if !self.is_leader() && self.raw.raft.election_elapsed == 0 {
             self.timing.heard(now_ms);
@@ -433,7 +434,7 @@ impl<E: Engine> Group<E> {
         Ok(())
     }
 
-    /// Runs until nothing follows any more, or the group stops.
+    /// Processes everything that the inputs have caused, and stops the group on an error.
     fn drain(&mut self, now_ms: u64) {
         if let Err(stop) = self.run(now_ms) {
             self.stop(stop);
@@ -462,7 +463,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Tells who leads, and what follows from it.
+    /// Reports a change of the leader, and acts on it.
     fn note_leader(&mut self, now_ms: u64) {
         let led = (self.raw.raft.term, self.raw.raft.leader_id);
         if self.led != led {
@@ -484,7 +485,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// What is due now and then.
+    /// Expires what has timed out; called once a tick.
     fn expire(&mut self, now_ms: u64) {
         self.expire_requests(now_ms);
         self.expire_rounds(now_ms);
@@ -493,7 +494,7 @@ impl<E: Engine> Group<E> {
             return;
         }
         self.invite();
-        // Revocations of the last time may still be on their way, or may have been lost.
+        // Revocations that were proposed before may not be committed yet, or may have been lost.
         if now_ms < self.revoked_ms + REVOKE_AGAIN_MS {
             return;
         }
@@ -503,7 +504,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// The group goes no further on this node: whoever waits is told what is known.
+    /// Stops the group on this node, and answers all waiting requests.
     fn stop(&mut self, stop: Stop) {
         self.machine.follow();
         self.stopped = Some(stop.clone());
@@ -519,7 +520,7 @@ fn raft_config(member: MemberId, applied: u64) -> Config {
         id: member,
         applied,
         election_tick: QUORUM_TICKS,
-        // One value: Raft draws it, and it decides nothing (see `timing`).
+        // A range of one value: Raft draws from it with a global generator, and it has no effect (see `timing`).
         min_election_tick: QUORUM_TICKS,
         max_election_tick: QUORUM_TICKS + 1,
         heartbeat_tick: 1,
@@ -535,7 +536,7 @@ fn raft_config(member: MemberId, applied: u64) -> Config {
     }
 }
 
-/// Raft's own log is for its developers; what an operator wants to know is a [`Notice`].
+/// A logger that discards raft-rs's log, which is for its developers. An operator reads [`Notice`]s.
 fn silent() -> slog::Logger {
     slog::Logger::root(slog::Discard, slog::o!())
 }

@@ -1,15 +1,15 @@
-//! Reads without the leader, one round trip to the nearest majority away from anywhere (Charapko, Ailijiang and
+//! Reads without the leader: one round trip to the nearest majority of the voters (Charapko, Ailijiang and
 //! Demirbas, "Linearizable Quorum Reads in Paxos", `HotStorage` 2019).
 //!
-//! A majority of the voters says how far their logs reach. A state that contains all of that, on any member,
-//! contains every write that was committed before they were asked: an entry behind it would be in the log of
-//! some member of every majority. The voters that count are those of the state itself. Had they changed since,
-//! the entry that changed them would be committed too, by a majority of the ones before, and so be in one of
-//! those logs, and in the state; Raft has one such change under way at a time, and a majority of the voters
-//! before a change and one of those after it have a member in common.
+//! Each voter of a majority sends the last index of its log. A state, on any member, that contains all these
+//! entries contains every write that was committed before the question: a committed entry is in the log of at
+//! least one voter of every majority, so none has a higher index. The voters that count are those of the state
+//! itself. If they had been changed since, a majority of the earlier voters would have committed the change, so it
+//! would be in one of the logs and therefore in the state. Raft has one such change under way at a time, and
+//! a majority of the voters before a change and one of those after it have a member in common.
 //!
-//! Where writes are under way logs reach further than states, and a read would wait for all of them. Then the
-//! leader is asked, which knows what is committed.
+//! While writes are under way, logs reach further than states, and a read would wait until all these entries are
+//! applied. Then the follower asks the leader instead, which knows the commit index.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,23 +21,23 @@ use crate::api::{Answer, Keys, Read, Refusal};
 use crate::codec::Nesting;
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
-/// How far the logs of members reach, as each has said since a read came.
+/// The last log indexes that members have sent since a read arrived.
 #[derive(Clone, Debug, Default)]
 pub struct LastIndexes(BTreeMap<MemberId, u64>);
 
-/// What a member tells somebody who reads for himself.
+/// A member's answer to a probe: a read that a node without a replica confirms itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Nesting")]
 pub struct Probed {
-    /// Which member.
+    /// The number of the answering member.
     pub member: MemberId,
-    /// The last entry of its log.
+    /// The last index of its log.
     pub last: u64,
-    /// What it found, if it was asked for that too.
+    /// The result of the read, if the probe contained one.
     pub found: Option<Found>,
 }
 
-/// What a read finds in a member's state.
+/// The result of a read of a member's state.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Nesting")]
 pub struct Found {
@@ -45,19 +45,19 @@ pub struct Found {
     pub applied: u64,
     /// The voters as of that entry.
     pub voters: BTreeSet<MemberId>,
-    /// Those before, while a change is under way; see [`Members::outgoing`].
+    /// The previous voters, while a change is under way; see [`Members::outgoing`].
     pub outgoing: BTreeSet<MemberId>,
-    /// What.
+    /// The read's result.
     pub result: Result<Answer, Refusal>,
 }
 
 impl LastIndexes {
-    /// This member's log ends with entry `last`.
+    /// Records that a member's log ends with entry `last`.
     pub fn note(&mut self, member: MemberId, last: u64) {
         self.0.insert(member, last);
     }
 
-    /// Whether most logs reach no further than the state after entry `applied`, with these voters.
+    /// Whether the logs of a majority of these voters reach no further than entry `applied`.
     fn are_in(&self, members: &Members, applied: u64) -> bool {
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::TailsOfTooFew) {
@@ -66,12 +66,12 @@ impl LastIndexes {
         members.has_majority(|member| self.0.get(&member).is_some_and(|last| *last <= applied))
     }
 
-    /// Whether what was found contains all that was committed before anybody was asked.
+    /// Whether the state of `found` contains everything that was committed before the first probe.
     pub fn confirm(&self, found: &Found) -> bool {
         self.are_in(&found.members(), found.applied)
     }
 
-    /// Whether it may still turn out so.
+    /// Whether further answers may still lead to [`LastIndexes::confirm`].
     pub fn may_confirm(&self, found: &Found) -> bool {
         found.members().has_majority(|member| self.0.get(&member).is_none_or(|last| *last <= found.applied))
     }
@@ -83,20 +83,20 @@ impl Found {
         Members { voters, outgoing, ..Members::default() }
     }
 
-    /// Whether a group can be so: what came from a peer has to be.
+    /// Whether the numbers of voters are within their bounds. Results from a peer are checked with it.
     pub fn is_bounded(&self) -> bool {
         self.voters.len() <= MEMBERS_MAX && self.outgoing.len() <= MEMBERS_MAX
     }
 }
 
-/// Whether somebody outside of the group may read for himself: what one key is, which costs little to find.
+/// Whether a node without a replica may confirm this read itself: only a read of one key, which is cheap.
 pub fn is_probe(read: &Read) -> bool {
     matches!(read, Read::Range(range) if matches!(range.keys, Keys::One(_)))
 }
 
 impl<E: Engine> Group<E> {
-    /// Tells somebody who reads for himself how far this member's log reaches, and what it finds; `None`: it
-    /// serves nothing, or no such read.
+    /// Answers a probe: the last index of this member's log, and the result of the read, if there is one. `None` if
+    /// the group has stopped, the read is not allowed or the engine fails.
     pub fn probe(&mut self, read: Option<&Read>) -> Option<Probed> {
         if self.stopped.is_some() || read.is_some_and(|read| !is_probe(read)) {
             return None;
@@ -114,7 +114,8 @@ impl<E: Engine> Group<E> {
         Some(Probed { member: self.config.member, last: self.raw.raft.raft_log.last_index(), found })
     }
 
-    /// Asks all other voters how far their logs reach, for the round of this name; how far this one's does.
+    /// Asks all other voters for the last indexes of their logs, for the round with this name. Returns the index of
+    /// this member's log.
     pub(super) fn ask_last_indexes(&mut self, name: u64) -> LastIndexes {
         let mut last_indexes = LastIndexes::default();
         last_indexes.note(self.config.member, self.raw.raft.raft_log.last_index());
@@ -126,21 +127,21 @@ impl<E: Engine> Group<E> {
         last_indexes
     }
 
-    /// A member has reads to serve.
+    /// Sends the last index of this member's log to a member that has reads to serve.
     pub(super) fn on_ask_last_index(&mut self, from: NodeKey, name: u64) {
         let (member, index) = (self.config.member, self.raw.raft.raft_log.last_index());
         let message = GroupMessage::LastIndex { name, member, index };
         self.outputs.push_back(Output::Send { to: from, message });
     }
 
-    /// A member has said how far its log reaches.
+    /// Records the last index of a member's log.
     pub(super) fn on_last_index(&mut self, from: NodeKey, name: u64, member: MemberId, index: u64) {
         if self.members.nodes.get(&member) == Some(&from) {
             self.requests.note_last_index(name, member, index);
         }
     }
 
-    /// Rounds that most logs have confirmed by now: what they reach is applied.
+    /// Completes the rounds for which the logs of a majority reach no further than what is applied here.
     pub(super) fn confirm_by_last_indexes(&mut self) {
         let applied = self.machine.applied();
         let members = &self.members;

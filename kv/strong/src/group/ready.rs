@@ -1,6 +1,6 @@
-//! What Raft wants written, sent and applied, in an order that keeps its promises: a follower's word goes
-//! out once what it is about is durable; a leader's entries go out at once, and count for it once they
-//! are durable here (Ongaro's thesis, 10.2.1).
+//! Writes, sends and applies what Raft asks for, in a safe order. A follower sends an acknowledgement or a vote
+//! only after what it promises is durable. A leader sends entries at once, and counts itself as having them only
+//! after they are durable here (Ongaro's thesis, 10.2.1).
 
 use raft::eraftpb::{Message, MessageType};
 use starling_kv::Engine;
@@ -8,20 +8,20 @@ use starling_kv::Engine;
 use super::wire::RaftMessage;
 use super::{Group, GroupMessage, Output, Stop};
 
-/// One `Ready` of Raft that is not durable yet, or waits for one that is not.
+/// One `Ready` of raft-rs that is not durable yet, or waits for an earlier one.
 pub struct Unsynced {
-    /// Raft's number of it.
+    /// The number that raft-rs gave it.
     number: u64,
-    /// The write that it needs to be durable.
+    /// The number of the write that has to be durable first.
     write: u64,
-    /// To be sent then.
+    /// Messages that are sent when it is durable.
     messages: Vec<Message>,
-    /// The last entry of the snapshot that took effect with it.
+    /// The last entry of the snapshot that it installed.
     installed: Option<u64>,
 }
 
 impl<E: Engine> Group<E> {
-    /// What an earlier run left may not be durable either: nothing is said before it is.
+    /// Requests a first sync: what an earlier run wrote may not be durable, and nothing is promised before it is.
     pub(super) fn sync_at_start(&mut self) {
         self.written = 1;
         self.outputs.push_back(Output::Sync(self.written));
@@ -35,7 +35,7 @@ impl<E: Engine> Group<E> {
         self.send_all(ready.take_messages());
         let hard = ready.hs().cloned();
         let entries = ready.take_entries();
-        // Which entries are committed is learned again after a restart: that alone is not written.
+        // A change of the commit index alone is not written: a member learns it again after a restart.
         let mut installed = None;
         if !ready.snapshot().is_empty() {
             installed = Some(self.install_snapshot(hard.as_ref())?);
@@ -60,7 +60,7 @@ impl<E: Engine> Group<E> {
         self.apply(now_ms, committed)
     }
 
-    /// Sends what promises nothing new; the rest waits for the disk.
+    /// Sends the messages that promise nothing new, and holds back the others until the write is durable.
     fn hold(&mut self, must_sync: bool, mut unsynced: Unsynced) {
         #[cfg(planted)]
         let must_sync = must_sync
@@ -71,8 +71,8 @@ impl<E: Engine> Group<E> {
             self.send_all(messages);
             return;
         }
-        // A heartbeat's answer only says that we live, in a term that is durable unless it is written
-        // right now: reads do not wait for the disk.
+        // The reply to a heartbeat promises nothing but the term. If the term is durable, it is sent at once, so
+        // that reads do not wait for the disk.
         let (at_once, held): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .partition(|message| !must_sync && message.get_msg_type() == MessageType::MsgHeartbeatResponse);

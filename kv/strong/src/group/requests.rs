@@ -1,7 +1,8 @@
-//! Clients that wait: writes until their entry is applied, reads until a majority has confirmed that the
-//! leader still leads, and what it had committed by then is applied here. A follower asks its leader to
-//! confirm that, or all voters how far their logs reach, and serves the read itself. So it does with a
-//! transaction that only reads because its conditions do not hold.
+//! Requests that are not answered yet. A write waits until its entry is applied. A read waits until a round
+//! with a majority has confirmed the leader, and until the leader's commit index of that time is applied here.
+//! A follower starts a round by asking its leader for the commit index, or all voters for the last indexes of
+//! their logs, and serves the read itself. A transaction whose conditions do not hold, and that then only
+//! reads, is served as a read.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,36 +16,36 @@ use crate::api::{Answer, Body, Failure, LeaseId, Options, Read, Refusal, Request
 use crate::machine::Command;
 use crate::members::{MemberId, NodeKey};
 
-/// Most requests that wait in a group; beyond, they are refused.
+/// Requests that wait in a group, at most; further ones are rejected with [`Failure::Overloaded`].
 const WAITING_MAX: usize = 8192;
 
-/// While earlier writes are on their way to the followers and the disks, new ones gather for so long at most,
-/// milliseconds: fewer and larger writes, syncs and messages cost less. Longer than a round on one site takes;
-/// where a round takes longer, several are under way.
+/// How long new writes are gathered while earlier ones are not committed, milliseconds, at most. Fewer and larger
+/// writes, syncs and messages cost less. This is longer than a round trip within one site; where a round trip
+/// takes longer, several proposals are under way at a time.
 const GATHER_MS: u64 = 2;
-/// So many do not wait for more. A guess: several are one message's worth.
+/// Gathered writes that are proposed without waiting for more. A guess: several are one message's worth.
 const GATHERED_MAX: usize = 512;
-/// A follower whose leader has not confirmed its reads for so long sends them elsewhere, milliseconds. Two
-/// ticks: a question or its answer was lost.
+/// How long a follower waits for the confirmation of a round before it redirects the reads, milliseconds. Two
+/// ticks: by then the question or its answer was lost.
 const CONFIRMED_MS: u64 = 2 * TICK_MS;
-/// So many entries that a follower has yet to receive are waited for; a read that needs more is the leader's.
+/// Entries that a follower may lack for a read and still wait for; with more, it redirects the read to the leader.
 const BEHIND_MAX: u64 = 1024;
 
-/// Rounds that confirm reads and are under way at the same time: a read does not wait for one that began before
-/// it came.
+/// Rounds under way at the same time, at most. A read needs a round that begins after the read arrived, so without
+/// several rounds it would wait for the end of the one before.
 const ROUNDS_MAX: usize = 4;
 
-/// A read, or what is answered like one.
+/// A read, or a request that is answered like one.
 enum Query {
     Read(Read),
-    /// A transaction whose conditions do not hold, and the read that answers it so: whoever comes too late
-    /// costs no entry of the log.
+    /// A transaction whose conditions do not hold: the read that answers it, and the command that is proposed if
+    /// they hold by then. Served as a read, it needs no entry in the log.
     Lost(Read, Command),
     KeepAlive(LeaseId),
     TimeToLive(LeaseId, bool),
 }
 
-/// Who waits, and until when.
+/// A request that waits, and its deadline.
 #[derive(Clone, Copy)]
 pub struct Waiter {
     pub token: Token,
@@ -54,41 +55,42 @@ pub struct Waiter {
 /// A write whose entry is in the log.
 struct Proposed {
     term: u64,
-    /// Nobody waits for what the leader proposes by itself.
+    /// `None` for a command that the leader proposed unprompted.
     waiter: Option<Waiter>,
 }
 
-/// Reads that wait for the same.
+/// Reads that are confirmed and served together.
 type Batch = Vec<(Waiter, Query)>;
 
-/// Reads that are confirmed together.
+/// One round that confirms reads.
 struct Round {
     name: u64,
     began_ms: u64,
     batch: Batch,
-    /// Followers that asked, and how they name the last of their rounds that it is for.
+    /// On the leader: followers that are answered with this round, and the name of each one's latest round that
+    /// it confirms.
     followers: BTreeMap<NodeKey, u64>,
-    /// Of a follower's that is confirmed by how far logs reach.
+    /// On a follower that asked all voters: the last indexes of their logs.
     last_indexes: Option<LastIndexes>,
 }
 
-/// Everybody who waits.
+/// All requests of a group that wait, except long reads.
 pub struct Requests {
-    /// Commands to be proposed in one go.
+    /// Commands that are proposed together.
     queue: Vec<(Option<Waiter>, Command)>,
-    /// Since when the first of them has waited for those before.
+    /// When the first of them was queued behind uncommitted entries, milliseconds.
     gathering_since: Option<u64>,
-    /// Index of the entry -> its writer.
+    /// Proposed writes by the index of their entry.
     proposed: BTreeMap<u64, Proposed>,
     /// Reads for the next round.
     reads: Batch,
-    /// Followers that want to know in the next round what is committed, and for the last of which of theirs.
+    /// Followers that the next round answers, and the name of each one's latest round.
     followers: BTreeMap<NodeKey, u64>,
-    /// The rounds that are under way; one that is confirmed confirms those before it.
+    /// The rounds under way, oldest first. A confirmation of one confirms all older ones.
     rounds: VecDeque<Round>,
-    /// Names the next round.
+    /// Name of the last round; the next one has the number after it.
     next_round: u64,
-    /// Confirmed, to be served once this entry is applied.
+    /// Confirmed reads, with the index of the entry that has to be applied before they are served.
     ready: VecDeque<(u64, Batch)>,
 }
 
@@ -106,25 +108,25 @@ impl Requests {
         }
     }
 
-    /// How many wait.
+    /// How many requests wait.
     pub fn len(&self) -> usize {
         let rounds: usize = self.rounds.iter().map(|round| round.batch.len()).sum();
         let ready: usize = self.ready.iter().map(|(_, batch)| batch.len()).sum();
         self.queue.len() + self.proposed.len() + self.reads.len() + rounds + ready
     }
 
-    /// The round of this name, after those before it.
-    /// Whether reads wait until an entry is applied.
+    /// Whether confirmed reads wait until an entry is applied.
     pub fn wait_for_entries(&self) -> bool {
         !self.ready.is_empty()
     }
 
+    /// Removes the round with this name and all older ones, oldest first.
     fn take_rounds(&mut self, name: u64) -> Vec<Round> {
         let count = self.rounds.iter().position(|round| round.name == name).map_or(0, |at| at + 1);
         self.rounds.drain(..count).collect()
     }
 
-    /// A member's log ends with entry `index`, it said to the round of this name.
+    /// Records a member's answer to the round with this name: its log ends with entry `index`.
     pub fn note_last_index(&mut self, name: u64, member: MemberId, index: u64) {
         let round = self.rounds.iter_mut().find(|round| round.name == name);
         if let Some(last_indexes) = round.and_then(|round| round.last_indexes.as_mut()) {
@@ -132,7 +134,7 @@ impl Requests {
         }
     }
 
-    /// Rounds that are confirmed now may be served from the state after this entry.
+    /// Marks the reads of the confirmed rounds as ready to be served from the state after entry `applied`.
     pub fn confirm_if(&mut self, applied: u64, are_confirmed: impl Fn(&LastIndexes) -> bool) {
         let is_confirmed = |round: &Round| round.last_indexes.as_ref().is_some_and(&are_confirmed);
         if let Some(last) = self.rounds.iter().rposition(is_confirmed) {
@@ -141,7 +143,7 @@ impl Requests {
         }
     }
 
-    /// All reads that wait to be confirmed, or for an entry that is not applied yet.
+    /// Removes all reads that are not confirmed, or that wait for an entry after `applied`.
     fn take_reads(&mut self, applied: u64) -> Batch {
         let mut reads: Batch = self.rounds.drain(..).flat_map(|round| round.batch).collect();
         reads.append(&mut self.reads);
@@ -224,12 +226,12 @@ impl<E: Engine> Group<E> {
         self.outputs.push_back(Output::Answer { token, result });
     }
 
-    /// A command of the leader's own.
+    /// Queues a command of the leader that no client waits for.
     pub(super) fn enqueue(&mut self, command: Command) {
         self.requests.queue.push((None, command));
     }
 
-    /// Whether commands wait for those before them, so that more of them go into the log together.
+    /// Whether the queued commands wait for more of them, because earlier entries are not committed yet.
     fn gathers(&mut self, now_ms: u64) -> bool {
         let since = *self.requests.gathering_since.get_or_insert(now_ms);
         let may_wait = self.requests.queue.len() < GATHERED_MAX && now_ms < since + GATHER_MS;
@@ -237,12 +239,12 @@ impl<E: Engine> Group<E> {
         may_wait && self.is_leader() && log.committed < log.last_index()
     }
 
-    /// When they have waited long enough.
+    /// When the queued commands are to be proposed at the latest, milliseconds.
     pub(super) fn gathered_at(&self) -> Option<u64> {
         self.requests.gathering_since.map(|since| since + GATHER_MS)
     }
 
-    /// Everything that was asked since the last time goes into the log in one go.
+    /// Appends all queued commands to the log in one proposal.
     pub(super) fn propose(&mut self, now_ms: u64) {
         if self.requests.queue.is_empty() || self.gathers(now_ms) {
             return;
@@ -261,7 +263,7 @@ impl<E: Engine> Group<E> {
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.config.member;
         message.set_entries(entries.into());
-        // Raft refuses while it hands over leadership, without it, and when too much is uncommitted.
+        // Raft rejects a proposal without leadership, during its transfer, and with too much uncommitted.
         let is_taken = self.is_leader() && self.raw.raft.step(message).is_ok();
         if is_taken {
             self.note_commit_index_sent();
@@ -270,7 +272,7 @@ impl<E: Engine> Group<E> {
         for (index, (waiter, _)) in (first..).zip(queue) {
             if is_taken {
                 let before = self.requests.proposed.insert(index, Proposed { term, waiter });
-                // An entry of an earlier term of ours: it is not in our log, and may be in another's.
+                // An earlier term's entry at the same index: this log lost it, and another log may have it.
                 if let Some(waiter) = before.and_then(|before| before.waiter) {
                     self.unknown(waiter.token);
                 }
@@ -288,7 +290,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// The entry at `index` is applied, with this result; `None`: it was no command.
+    /// Answers the write of the entry at `index`, which is applied with this result; `None` if it has no command.
     pub(super) fn settle_write(&mut self, index: u64, term: u64, result: Option<Result<Answer, Refusal>>) {
         let Some(Proposed { term: proposed, waiter: Some(waiter) }) = self.requests.proposed.remove(&index)
         else {
@@ -296,12 +298,12 @@ impl<E: Engine> Group<E> {
         };
         match result {
             Some(result) if proposed == term => self.answer(waiter.token, result.map_err(Failure::from)),
-            // Another entry came to stand there: this one never will be applied.
+            // Another leader's entry has this index: the write was not committed and never will be.
             _ => self.send_elsewhere(waiter.token),
         }
     }
 
-    /// A snapshot stands for the entries up to `index`: what became of writes among them is not known.
+    /// Answers the writes up to `index` with an unknown outcome: a snapshot has replaced their entries.
     pub(super) fn forget_writes(&mut self, index: u64) {
         let later = self.requests.proposed.split_off(&(index + 1));
         for (_, proposed) in std::mem::replace(&mut self.requests.proposed, later) {
@@ -316,14 +318,14 @@ impl<E: Engine> Group<E> {
         self.answer(token, Err(Failure::OutcomeUnknown(keyspace)));
     }
 
-    /// Begins a round for the reads that wait, unless enough are under way.
+    /// Begins a round for the waiting reads, unless [`ROUNDS_MAX`] are under way.
     pub(super) fn confirm_reads(&mut self, now_ms: u64) {
         let requests = &mut self.requests;
         let is_wanted = !requests.reads.is_empty() || !requests.followers.is_empty();
         if !is_wanted || requests.rounds.len() >= ROUNDS_MAX {
             return;
         }
-        // Before it has committed an entry of its own term, a leader does not know what is committed.
+        // A leader knows the commit index only after it has committed an entry of its own term.
         let leads = self.raw.raft.state == StateRole::Leader;
         if leads && !self.raw.raft.commit_to_current_term() {
             return;
@@ -345,7 +347,7 @@ impl<E: Engine> Group<E> {
         let (batch, followers) =
             (std::mem::take(&mut requests.reads), std::mem::take(&mut requests.followers));
         let mut round = Round { name, began_ms: now_ms, batch, followers, last_indexes: None };
-        // Where writes are under way, logs reach further than what is committed.
+        // While writes are under way, logs reach beyond the commit index.
         let is_quiet = self.raw.raft.raft_log.last_index() == self.machine.applied();
         if leads {
             self.raw.read_index(name.to_be_bytes().to_vec());
@@ -357,7 +359,7 @@ impl<E: Engine> Group<E> {
         self.requests.rounds.push_back(round);
     }
 
-    /// Raft says that this member led when these rounds began.
+    /// Completes the rounds for which Raft has confirmed that this member led when they began.
     pub(super) fn confirmed(&mut self, states: Vec<ReadState>) {
         for state in states {
             let Ok(name) = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else { continue };
@@ -371,19 +373,19 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// A follower wants to know what is committed.
+    /// Adds a follower that asks for the commit index to the next round.
     pub(super) fn on_ask_index(&mut self, now_ms: u64, from: NodeKey, name: u64) {
         if self.is_leader() && self.members.on(&from).is_some() {
             self.hurry(now_ms);
             let last = self.requests.followers.entry(from).or_insert(name);
-            // A question that comes late does not stand for the one after it.
+            // Messages may arrive out of order: an older name must not replace a newer one.
             if name.wrapping_sub(*last).cast_signed() > 0 {
                 *last = name;
             }
         }
     }
 
-    /// The leader led after it was asked, and had committed as much.
+    /// Completes a follower's round: the leader has confirmed that it leads, with this commit index.
     pub(super) fn on_index(&mut self, from: NodeKey, name: u64, index: u64) {
         if self.leader() != Some(from) || self.is_leader() {
             return;
@@ -397,13 +399,14 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Answers the reads whose entry is applied; whether transactions among them have to be carried out.
+    /// Answers the confirmed reads whose entry is applied. Returns whether transactions among them were queued as
+    /// writes, because their conditions hold now.
     pub(super) fn serve_reads(&mut self, now_ms: u64) -> bool {
         self.confirm_by_last_indexes();
         let applied = self.raw.raft.raft_log.applied;
         let before = self.requests.queue.len();
         for (index, batch) in std::mem::take(&mut self.requests.ready) {
-            // Another leader may have told of an earlier one later.
+            // Not in the order of indices: a later leader may have confirmed a lower one.
             if index > applied {
                 self.requests.ready.push_back((index, batch));
                 continue;
@@ -415,7 +418,7 @@ impl<E: Engine> Group<E> {
                         continue;
                     }
                     Query::Lost(read, command) => match self.machine.read(&read) {
-                        // By now it would not be.
+                        // Its conditions hold now.
                         Ok(Ok(Answer { body: Body::Txn { succeeded: true, .. }, .. })) => {
                             if self.is_leader() {
                                 self.requests.queue.push((Some(waiter), command));
@@ -440,8 +443,7 @@ impl<E: Engine> Group<E> {
         self.requests.queue.len() > before
     }
 
-    /// Whoever was to confirm reads may not lead any more: they have to be asked again, of this member if it
-    /// leads now.
+    /// Starts the waiting reads again after a change of the leader: here if this member leads, else at the leader.
     pub(super) fn redirect_reads(&mut self) {
         let reads = self.requests.take_reads(self.raw.raft.raft_log.applied);
         self.requests.followers.clear();
@@ -458,13 +460,13 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// This request was not carried out, and changed nothing: it is for whoever leads, if that is another.
+    /// Redirects a request that changed nothing to the leader, if another member is known to lead.
     fn send_elsewhere(&mut self, token: Token) {
         let leader = self.leader().filter(|_| !self.is_leader());
         self.outputs.push_back(Output::Redirect { token, leader });
     }
 
-    /// Gives up the rounds of a follower that its leader does not answer.
+    /// Redirects the reads of a follower's rounds that were not confirmed in time.
     pub(super) fn expire_rounds(&mut self, now_ms: u64) {
         let is_late = |round: &Round| round.began_ms + CONFIRMED_MS <= now_ms;
         while !self.is_leader() && self.requests.rounds.front().is_some_and(is_late) {
@@ -473,7 +475,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Gives up requests whose time is over.
+    /// Answers the requests whose deadline has passed.
     pub(super) fn expire_requests(&mut self, now_ms: u64) {
         let mut late = Vec::new();
         Requests::retain(&mut self.requests.reads, now_ms, &mut late);
@@ -492,14 +494,14 @@ impl<E: Engine> Group<E> {
         for proposed in self.requests.proposed.values_mut() {
             unknown.extend(proposed.waiter.take_if(|waiter| waiter.deadline_ms <= now_ms));
         }
-        // Without a majority, entries whose writers are gone would pile up here; the log's bound on what
-        // is uncommitted keeps them few.
+        // The entries stay here without a waiter until they are applied. The bound on uncommitted bytes also
+        // bounds how many there are while there is no majority.
         for waiter in unknown {
             self.unknown(waiter.token);
         }
     }
 
-    /// The group has stopped: nobody is answered any more.
+    /// Answers all waiting requests with the reason why the group has stopped.
     pub(super) fn fail_requests(&mut self, stop: &Stop) {
         let failure = self.failure(stop);
         let proposed = std::mem::take(&mut self.requests.proposed);
@@ -524,7 +526,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// What a stopped group says.
+    /// Answers a request to a stopped group.
     pub(super) fn refuse(&mut self, input: &Input) {
         let Some(stop) = self.stopped.clone() else { return };
         match *input {

@@ -1,6 +1,14 @@
-//! Followers that are too far behind for entries get the state itself. Raft's own message only names the
-//! snapshot; the follower pulls it in chunks, puts it together beside the state it has, and lets Raft
-//! know of it when it is whole. Then state and log are replaced in one write.
+//! Snapshots for followers that lack entries which the leader's log no longer has. Raft's message only names
+//! the snapshot. The follower pulls it in chunks and builds the new state beside the current one. When it is
+//! complete, the follower passes the message to Raft, and replaces state and log in one write.
+//!
+//! ```text
+//! leader                          follower
+//!   Raft Snapshot: index, term, members ->
+//!                              <- Pull: index, cursor, bytes
+//!   Chunk: index, bytes          ->        (repeated until the last chunk)
+//!                              <- Raft AppendReply: index
+//! ```
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,58 +22,62 @@ use crate::log::SnapshotPoint;
 use crate::machine::{Cursor, Next, Restore, RestoreError, Snapshot};
 use crate::members::{MemberId, NodeKey};
 
-/// Bytes of one chunk, about, at first and at most; one row is sent whatever its size.
+/// Bytes of the first chunk and of the largest one, about; one row is sent whatever its size.
 const CHUNK_BYTES: RangeInclusive<usize> = 16 << 10..=512 << 10;
-/// A chunk is to take less than this, milliseconds: on a narrow link everything else waits behind it. Where it
-/// takes less than a fourth the next one is twice as large.
+/// The longest time that a chunk should take, milliseconds: on a narrow link everything else waits behind it. After
+/// a slower chunk the size is halved, after one in less than a fourth of this time it is doubled.
 const CHUNK_MS: u64 = 400;
-/// Longest cursor, bytes: a key and what belongs to it.
+/// Longest cursor, bytes: a part, a checksum and a row's key.
 pub(super) const CURSOR_BYTES_MAX: usize = 16 << 10;
-/// A chunk that has not come is asked for again after this, milliseconds; twice as late each time, and not
-/// before twice the time that the one before has taken. On a narrow link it is still on its way.
+/// How long a follower waits for a chunk before it asks again, milliseconds, at least. The wait is twice the time of
+/// the chunk before, because on a narrow link the chunk is still on its way, and doubles with each retry.
 const ASK_AGAIN_MS: u64 = 1_000;
+/// The longest such wait, milliseconds.
 const ASK_AGAIN_MS_MAX: u64 = 30_000;
-/// A follower that was told of a snapshot and does not pull at it is told again after this, milliseconds:
-/// the message may have been lost, or its word that it has the snapshot. A guess: several round trips, and
-/// what a follower needs to install one of usual size.
+/// How long the leader waits for a follower to pull before it names the snapshot again, milliseconds: the message, or
+/// the follower's reply that it has the snapshot, may have been lost. A guess: several round trips, and the
+/// installation of a snapshot of usual size.
 const NAME_AGAIN_MS: u64 = 3_000;
-/// A snapshot that nobody has pulled at for so long is dropped, milliseconds; compaction waits for it.
+/// How long the leader keeps a snapshot from which no follower pulls, milliseconds. Compaction of the state waits
+/// until it is dropped.
 const UNUSED_MS: u64 = 60_000;
 
-/// A snapshot that followers pull from here.
+/// A snapshot that followers pull from this member.
 pub struct Sending<E> {
     offer: Offer,
     snapshot: Snapshot<E>,
+    /// When a follower last pulled, milliseconds.
     used_ms: u64,
-    /// When each follower was told of it, or pulled last.
+    /// When the snapshot was last named to each follower, or the follower last pulled, milliseconds.
     active_ms: BTreeMap<NodeKey, u64>,
 }
 
-/// A snapshot that is pulled from the leader.
+/// A snapshot that this member pulls from the leader.
 pub struct Receiving<E> {
     from: NodeKey,
-    /// For Raft, once it is whole.
+    /// The message that is passed to Raft when the snapshot is complete.
     message: RaftMessage,
     offer: Offer,
     restore: Restore<E>,
     cursor: Cursor,
     /// Bytes of the next chunk.
     chunk_bytes: usize,
-    /// When the chunk was asked for last, and how long it is waited for.
+    /// When the chunk was last asked for, milliseconds.
     asked_ms: u64,
+    /// How long this member waits before it asks again, milliseconds.
     patience_ms: u64,
-    /// When the last chunk came.
+    /// When the last chunk arrived, milliseconds.
     moved_ms: u64,
 }
 
-/// A snapshot that is whole, on its way through Raft.
+/// A complete snapshot that Raft has not installed yet.
 pub struct Received<E> {
     point: SnapshotPoint,
     restore: Restore<E>,
 }
 
 impl<E> Receiving<E> {
-    /// A chunk has come; the next one begins there.
+    /// Records that a chunk has arrived, and adapts the size of the next one, which begins at `cursor`.
     fn moved(&mut self, now_ms: u64, cursor: Cursor) {
         let took_ms = now_ms - self.moved_ms;
         let bytes = match took_ms {
@@ -94,25 +106,26 @@ impl<E: Engine> Group<E> {
         Ok(())
     }
 
-    /// Whether the snapshot that is being sent names every member: one that came later refuses it.
+    /// Whether the snapshot that is being sent names every member: a member that it does not name rejects it.
     fn has_snapshot_for_all(&self) -> bool {
         self.sending.as_ref().is_some_and(|sending| {
             self.members.nodes.keys().all(|member| sending.offer.members.nodes.contains_key(member))
         })
     }
 
-    /// The snapshot that Raft's message names.
+    /// The offer of the snapshot with this last entry, if it is the one that is being sent.
     pub(super) fn offer_named(&self, index: u64) -> Option<Offer> {
         let sending = self.sending.as_ref()?;
         (sending.offer.index == index).then(|| sending.offer.clone())
     }
 
-    /// Entries after this one are needed by somebody who is being sent a snapshot.
+    /// The last entry of the snapshot that is being sent: its followers need the entries after it.
     pub(super) fn snapshot_index(&self) -> Option<u64> {
         self.sending.as_ref().map(|sending| sending.offer.index)
     }
 
-    /// Drops a snapshot that nobody needs any more; Raft sends to those that still do from the start.
+    /// Drops snapshots that are no longer pulled, asks again for a chunk that did not arrive, and names the snapshot
+    /// again to followers that do not pull. For a follower that still needs a dropped one, Raft asks for a new one.
     pub(super) fn expire_snapshots(&mut self, now_ms: u64) {
         let progress = |(id, progress): (&u64, &raft::Progress)| {
             (progress.state == ProgressState::Snapshot).then_some(*id)
@@ -141,7 +154,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Has Raft tell those of the snapshot again who do not pull at it.
+    /// Makes Raft send its message again to followers that do not pull the snapshot.
     fn name_again(&mut self, now_ms: u64, behind: &[MemberId]) {
         let Some(sending) = &mut self.sending else { return };
         for member in behind {
@@ -157,7 +170,7 @@ impl<E: Engine> Group<E> {
     pub(super) fn on_pull(&mut self, now_ms: u64, from: NodeKey, index: u64, cursor: &[u8], bytes: u32) {
         let Ok(cursor) = Cursor::decode(cursor) else { return };
         let sending = self.sending.as_mut().filter(|sending| sending.offer.index == index);
-        // A chunk that cannot be read is asked for again, and then there may be another snapshot.
+        // If the chunk cannot be read, the follower starts again, perhaps with another snapshot.
         let bytes = sending.and_then(|sending| {
             sending.used_ms = now_ms;
             sending.active_ms.insert(from, now_ms);
@@ -171,7 +184,8 @@ impl<E: Engine> Group<E> {
         self.outputs.push_back(Output::Send { to: from, message });
     }
 
-    /// The leader names a snapshot. Whether it has to be pulled first; otherwise Raft deals with it.
+    /// Handles Raft's message that names a snapshot. Returns whether the snapshot has to be pulled first; if not,
+    /// the message goes to Raft at once.
     pub(super) fn begin_receiving(
         &mut self,
         now_ms: u64,
@@ -235,7 +249,7 @@ impl<E: Engine> Group<E> {
                 self.hand_to_raft(now_ms);
                 Ok(())
             }
-            // A chunk that came twice, or late.
+            // A duplicate, or a chunk that was asked for before.
             Err(RestoreError::Malformed(_)) => Ok(()),
             Err(RestoreError::Storage(error)) => Err(error.into()),
         }
@@ -248,12 +262,12 @@ impl<E: Engine> Group<E> {
         if let Ok(message) = message.into_raft(self.raw.store().last_index()) {
             self.step_raft(now_ms, message);
         }
-        // Raft may have no use for it any more.
+        // Raft may have ignored the message.
         let pending = self.raw.snap().map(|snapshot| snapshot.get_metadata().index);
         self.received.take_if(|_| pending != Some(index));
     }
 
-    /// Replaces state and log, in one write; the last entry that they contain now.
+    /// Replaces state and log by the received snapshot, in one write. Returns its last entry.
     pub(super) fn install_snapshot(&mut self, hard: Option<&raft::eraftpb::HardState>) -> Result<u64, Stop> {
         let Some(Received { point, restore }) = self.received.take() else {
             return Err(Stop::NoSnapshot);

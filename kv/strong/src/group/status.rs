@@ -1,4 +1,4 @@
-//! How a group stands, as this member sees it.
+//! The status of a group, as this member sees it.
 
 use raft::ProgressState;
 use starling_kv::Engine;
@@ -6,56 +6,56 @@ use starling_kv::Engine;
 use super::{Group, Stop};
 use crate::members::{MemberId, NodeKey};
 
-/// A group as one of its members sees it.
+/// The status of a group, as one of its members sees it.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// The election the group is in.
+    /// The current term.
     pub term: u64,
-    /// Who leads, if it is known.
+    /// The leader's node, if it is known.
     pub leader: Option<NodeKey>,
     /// The last entry of this member's log.
     pub last_index: u64,
-    /// The last entry that is known to be committed.
+    /// The last entry that this member knows to be committed.
     pub commit_index: u64,
-    /// The last entry that is applied here.
+    /// The last entry that this member has applied.
     pub applied_index: u64,
-    /// The entry before the first that the log keeps.
+    /// The entry before the first one in the log.
     pub base_index: u64,
-    /// Bytes of the log, about.
+    /// Bytes of the log's entries, about.
     pub log_bytes: u64,
-    /// Milliseconds since this member heard of its leader; of a leader, since it heard of a majority.
-    /// `None`: not since this process started.
+    /// Milliseconds since the last message from the leader; on the leader, the shortest time within which a majority
+    /// has sent a message. `None`: not since this process started.
     pub heard_ms: Option<u64>,
     /// Whether voters are being changed.
     pub is_changing: bool,
-    /// Everybody.
+    /// All members.
     pub members: Vec<MemberStatus>,
-    /// Requests that wait here.
+    /// Requests that this member has not answered yet.
     pub waiting: usize,
-    /// Why the group has stopped here, if it has.
+    /// Why the group has stopped on this node, if it has.
     pub stopped: Option<Stop>,
 }
 
-/// One member, as another sees it.
+/// The status of one member, as another one sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
-    /// Its place in the group.
+    /// The member's number.
     pub member: MemberId,
-    /// Where it lives.
+    /// The member's node.
     pub node: NodeKey,
-    /// Whether it votes.
+    /// Whether the member votes.
     pub is_voter: bool,
-    /// How far its log agrees with the leader's; only the leader knows.
+    /// The last entry up to which its log agrees with the leader's; `None` on other members than the leader.
     pub matched: Option<u64>,
-    /// Whether it is being sent a snapshot; only the leader knows.
+    /// Whether the member needs a snapshot; always `false` on other members than the leader.
     pub is_restoring: bool,
-    /// Milliseconds since it was heard of; `None`: not since this process started. Followers hear of the
-    /// leader only.
+    /// Milliseconds since the last message from the member; `None`: none since this process started. Usually
+    /// followers receive messages from the leader only.
     pub silent_ms: Option<u64>,
 }
 
 impl<E: Engine> Group<E> {
-    /// How the group stands.
+    /// The status of the group.
     pub fn status(&self, now_ms: u64) -> Status {
         let raft = &self.raw.raft;
         let log = self.raw.store();
@@ -112,7 +112,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Nodes of voters that were silent for so long, as the leader knows.
+    /// On the leader, the nodes of the voters that have sent no message for `after_ms`; empty on other members.
     pub fn lost(&self, now_ms: u64, after_ms: u64) -> Vec<NodeKey> {
         if !self.is_leader() {
             return Vec::new();
@@ -125,7 +125,8 @@ impl<E: Engine> Group<E> {
         lost.filter_map(|member| self.members.nodes.get(member)).copied().collect()
     }
 
-    /// Nodes of the voters that this member has no word from: whom to look for if there is no majority.
+    /// The nodes of the voters from which this member has lately received no message: the ones to look for if there
+    /// is no majority.
     pub fn missing(&self, now_ms: u64) -> Vec<NodeKey> {
         let voters = self.members.voters.union(&self.members.outgoing);
         let silent = voters.filter(|member| !self.is_heard(now_ms, **member));

@@ -1,43 +1,44 @@
-//! When a group does something by itself: ticks and elections.
+//! The timers of a group: ticks and elections.
 //!
-//! Raft's own election timer is not used: it draws from a global generator. A member counts the time
-//! without a word of a leader itself, in ticks that were carried out, so that a process that stood still
-//! does not take its own absence for the leader's.
+//! raft-rs's election timer is not used, because it draws from a global generator. A member measures the time
+//! without a message from a leader itself, and counts at most [`COUNTED_MS_MAX`] from one input to the next, so
+//! that a process that was suspended does not take its own absence for the leader's.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-/// Between two ticks, and between two heartbeats of a leader, milliseconds. All groups of a node tick at
-/// the same instants, so what they say to one peer travels in one frame.
+/// Time between two ticks, and between two heartbeats of a leader, milliseconds. All groups of a node tick at the
+/// same instants, so that their messages to one peer share one frame.
 pub const TICK_MS: u64 = 125;
-/// A leader that has not heard of a majority for so many ticks steps down.
+/// Ticks without messages from a majority after which a leader steps down.
 pub const QUORUM_TICKS: usize = 10;
-/// Without a word of the leader for so long, a member lets others be elected, milliseconds. Four
+/// Time without a message from the leader after which a member may vote for another one, milliseconds. Four
 /// heartbeats: a stall of a busy machine is shorter.
 pub const LEASE_MS: u64 = 500;
-/// It then waits as long again as drawn from this many milliseconds, and campaigns. The first of two
-/// followers campaigns after a third of it on average, well before a second has passed.
+/// Upper bound of the random time between the end of [`LEASE_MS`] and a campaign, milliseconds. The first of two
+/// followers campaigns after a third of it on average, well within a second of the leader's last message.
 const ELECTION_SPREAD_MS: u64 = 400;
-/// The same once an election failed: candidates have met, and only have to get out of each other's way.
+/// Random time between two campaigns of a candidate, milliseconds. It only has to keep candidates apart that have
+/// split the votes.
 const RETRY_MS: std::ops::Range<u64> = 100..400;
-/// The same once the link to the leader broke: the leader is most likely gone. Longer than an election
-/// takes, for the sake of the others to whom it broke at the same time.
+/// Random time between the loss of the link to the leader and a campaign, milliseconds: the leader has most likely
+/// failed. The range is longer than an election takes, because other followers lose their links at the same time.
 const HINTED_MS: std::ops::Range<u64> = 10..100;
-/// The time from one look at the clock to the next counts for so long at most, milliseconds: beyond
-/// that, this process stood still.
+/// The longest time from one input to the next that counts as time without a leader, milliseconds. After a longer
+/// one, this process was suspended.
 const COUNTED_MS_MAX: u64 = 2 * TICK_MS;
 
-/// The clock of one member.
+/// The timers of one member.
 pub struct Timing {
     rng: ChaCha12Rng,
-    /// The next tick.
+    /// When the next tick is due, milliseconds.
     tick_at: u64,
-    /// Time without a leader, counted up to `counted_at`.
+    /// Time without a leader, up to `counted_at`, milliseconds.
     quiet_ms: u64,
     counted_at: u64,
-    /// The time without a leader after which this member campaigns.
+    /// The time without a leader after which this member campaigns, milliseconds.
     patience_ms: u64,
-    /// It campaigns then, unless a leader is heard of before.
+    /// When this member campaigns after the loss of its link to the leader, milliseconds.
     hinted_at: Option<u64>,
 }
 
@@ -59,26 +60,26 @@ impl Timing {
         range.start + self.rng.next_u64() % (range.end - range.start)
     }
 
-    /// A leader was heard of, or a vote was given.
+    /// Restarts the wait for a leader: this member received a leader's message, or granted its vote.
     pub fn heard(&mut self, now_ms: u64) {
         self.quiet_ms = 0;
         self.counted_at = now_ms;
         self.hinted_at = None;
     }
 
-    /// A leader of a new term is known.
+    /// Restarts the wait after the election of a leader.
     pub fn settled(&mut self, now_ms: u64) {
         self.heard(now_ms);
         self.patience_ms = self.draw(LEASE_MS..LEASE_MS + ELECTION_SPREAD_MS);
     }
 
-    /// This member campaigns; if nothing comes of it, it does so again.
+    /// Restarts the wait when this member campaigns: if it is not elected, it campaigns again.
     pub fn campaigned(&mut self, now_ms: u64) {
         self.heard(now_ms);
         self.patience_ms = self.draw(RETRY_MS);
     }
 
-    /// The link to the leader broke.
+    /// Shortens the wait: the link to the leader broke.
     pub fn hint(&mut self, now_ms: u64) {
         self.quiet_ms = self.quiet_ms.max(LEASE_MS);
         if self.hinted_at.is_none() {
@@ -86,12 +87,12 @@ impl Timing {
         }
     }
 
-    /// Whether another may be elected as far as this member is concerned.
+    /// Whether this member may vote for another leader.
     pub fn is_lease_over(&self) -> bool {
         self.quiet_ms >= LEASE_MS
     }
 
-    /// Time has passed; whether a tick is due, which then counts as carried out.
+    /// Advances the time. Returns whether a tick was due, and schedules the next one.
     pub fn pass(&mut self, now_ms: u64) -> bool {
         self.quiet_ms += now_ms.saturating_sub(self.counted_at).min(COUNTED_MS_MAX);
         self.counted_at = now_ms;
@@ -107,7 +108,7 @@ impl Timing {
         self.quiet_ms >= self.patience_ms || self.hinted_at.is_some_and(|at| at <= now_ms)
     }
 
-    /// When to look again; a leader only ticks.
+    /// When the next timer is due, milliseconds. A leader has ticks only.
     pub fn next(&self, is_leader: bool) -> u64 {
         if is_leader {
             return self.tick_at;
@@ -117,7 +118,7 @@ impl Timing {
     }
 }
 
-/// The same instants for all groups of a node.
+/// The first tick after `now_ms`, at the same instants for all groups of a node.
 fn next_tick(now_ms: u64) -> u64 {
     (now_ms / TICK_MS + 1) * TICK_MS
 }

@@ -1,6 +1,6 @@
-//! Raft's messages in our own encoding: bounded, versioned by the frame that carries them, and checked
-//! before Raft sees them. Raft trusts its peers and stops the process where they say what cannot be;
-//! what [`RaftMessage::into_raft`] lets through is what a correct peer could have said.
+//! Raft's messages in Starling's encoding: bounded, versioned by the frame that carries them, and validated
+//! before raft-rs gets them. raft-rs trusts its peers and aborts the process on an impossible message;
+//! [`RaftMessage::into_raft`] passes only messages that a correct peer could have sent.
 #![allow(missing_docs, reason = "numbers are those of Raft's paper")]
 
 use bincode::{Decode, Encode};
@@ -10,33 +10,33 @@ use crate::limits::INDEX_MAX;
 use crate::log::entry_type;
 use crate::members::{MemberId, Members};
 
-/// Most entries in one message. A guess: with small writes, a few hundred kilobytes.
+/// Entries in one message, at most. A guess: with small writes, a few hundred kilobytes.
 pub const ENTRIES_MAX: usize = 4096;
-/// Longest context: a read's name, or the word for a transfer of leadership.
+/// Longest context, bytes: the name of a read's round, or raft-rs's mark of a transfer of leadership.
 const CONTEXT_BYTES_MAX: usize = 64;
 
-/// What members say to each other in Raft itself.
+/// The kind of a message of Raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Kind {
-    /// Entries, or none: how far is committed.
+    /// Replicates entries, or only the commit index.
     Append,
-    /// How far the log agrees.
+    /// Acknowledges or rejects an `Append` or a `Snapshot`.
     AppendReply,
-    /// A candidate asks.
+    /// Asks for a vote.
     Vote,
-    /// The answer.
+    /// Grants or rejects a vote.
     VoteReply,
-    /// Would you vote for me?
+    /// Asks whether a vote would be granted.
     PreVote,
-    /// The answer.
+    /// Replies to `PreVote`.
     PreVoteReply,
-    /// The leader lives.
+    /// Confirms to a follower that the leader lives.
     Heartbeat,
-    /// So does the follower.
+    /// Replies to `Heartbeat`.
     HeartbeatReply,
-    /// The follower is too far behind for entries.
+    /// Names a snapshot for a follower that lacks entries which the log no longer has.
     Snapshot,
-    /// Become leader now.
+    /// Makes the receiver campaign at once: a transfer of leadership.
     TimeoutNow,
 }
 
@@ -53,7 +53,7 @@ const KINDS: [(Kind, MessageType); 10] = [
     (Kind::TimeoutNow, MessageType::MsgTimeoutNow),
 ];
 
-/// One message of Raft. Numbers are as in Raft's paper; which of them mean something depends on `kind`.
+/// One message of Raft. The numbers are those of Raft's paper; which of them are used depends on `kind`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RaftMessage {
     pub kind: Kind,
@@ -67,7 +67,7 @@ pub struct RaftMessage {
     pub reject: bool,
     pub reject_hint: u64,
     pub context: Vec<u8>,
-    /// Those after `index`, without a gap.
+    /// The entries after `index`, without a gap.
     pub entries: Vec<WireEntry>,
     pub snapshot: Option<Box<Offer>>,
 }
@@ -81,19 +81,19 @@ pub struct WireEntry {
     pub data: Vec<u8>,
 }
 
-/// A snapshot to be pulled piece by piece.
+/// A snapshot that a follower pulls in chunks.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Offer {
-    /// The last entry it contains.
+    /// The last entry that it contains.
     pub index: u64,
     pub term: u64,
-    /// As of that entry.
+    /// The members as of that entry.
     pub members: Members,
 }
 
-/// What cannot have come from a correct peer.
+/// A message that a correct peer cannot have sent, with the invalid part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a member said what cannot be: {0}")]
+#[error("a member sent an invalid message: {0}")]
 pub struct Impossible(pub &'static str);
 
 fn require(holds: bool, what: &'static str) -> Result<(), Impossible> {
@@ -101,8 +101,8 @@ fn require(holds: bool, what: &'static str) -> Result<(), Impossible> {
 }
 
 impl RaftMessage {
-    /// A message of Raft's; `None` for what members do not say to each other. `offer` is the snapshot
-    /// that Raft's message only names.
+    /// Converts a message of raft-rs; `None` for a kind that members do not send. `offer` is the snapshot that the
+    /// message names.
     pub fn from_raft(message: &Message, offer: Option<Offer>) -> Option<Self> {
         let kind = KINDS.iter().find(|(_, raft)| *raft == message.get_msg_type())?.0;
         let snapshot = if kind == Kind::Snapshot { Some(Box::new(offer?)) } else { None };
@@ -124,7 +124,7 @@ impl RaftMessage {
         })
     }
 
-    /// Whether everything is within its bound.
+    /// Checks that all fields are within their bounds and fit each other.
     fn check(&self) -> Result<(), Impossible> {
         let numbers =
             [self.from, self.to, self.term, self.log_term, self.index, self.commit, self.commit_term];
@@ -136,7 +136,7 @@ impl RaftMessage {
         require(self.entries.len() <= ENTRIES_MAX, "number of entries")?;
         require(self.entries.is_empty() || self.kind == Kind::Append, "entries")?;
         require(self.snapshot.is_some() == (self.kind == Kind::Snapshot), "a snapshot")?;
-        // Only where no log begins is there no term. Raft takes it for the term of what it does not have.
+        // Only index 0, before the first entry, has no term. For raft-rs, term 0 is that of a missing entry.
         let has_term = self.log_term != 0 || self.index == 0;
         require(self.kind != Kind::Append || has_term, "an entry without a term")?;
         let mut term = self.log_term.max(1);
@@ -147,11 +147,12 @@ impl RaftMessage {
         self.snapshot.as_ref().map_or(Ok(()), |offer| offer.check())
     }
 
-    /// For Raft. `last_index` is that of our log.
+    /// Validates and converts a message for raft-rs. `last_index` is that of this member's log.
     pub fn into_raft(self, last_index: u64) -> Result<Message, Impossible> {
         self.check()?;
         match self.kind {
-            // The leader commits for us only what we said we have: our log has lost its end.
+            // A leader sends a follower no commit index beyond what the follower has acknowledged. With a higher
+            // one, this log has lost its end.
             Kind::Heartbeat => require(self.commit <= last_index, "a commit beyond our log")?,
             Kind::AppendReply => require(self.reject || self.index <= last_index, "an entry beyond our log")?,
             _ => {}
@@ -201,7 +202,7 @@ impl Offer {
         require(self.members.is_valid(), "members of a snapshot")
     }
 
-    /// As Raft names it.
+    /// The snapshot in raft-rs's type, without data.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_kept_from_raft() {
+    fn an_invalid_message_does_not_reach_raft() {
         let entry = |term| WireEntry { kind: 0, term, context: Vec::new(), data: Vec::new() };
         let beyond = RaftMessage { kind: Kind::AppendReply, entries: Vec::new(), ..append() };
         let wrong = [

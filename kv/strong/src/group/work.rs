@@ -1,19 +1,19 @@
-//! Work that is done bit by bit between everything else: long reads; removing what compaction gave up, or
-//! what a replaced state left. A portion is bounded, so other groups and heartbeats go on.
+//! Background work in bounded portions: long reads, and the removal of compacted revisions and of rows that a
+//! replaced state left. Other groups and heartbeats are served between two portions.
 
 use starling_kv::Engine;
 
 use super::Group;
 
-/// Between two portions of a long read, milliseconds: what has come meanwhile is dealt with.
+/// Pause between two portions of a long read, milliseconds. Inputs that arrived meanwhile are handled in it.
 const READ_PAUSE_MS: u64 = 1;
-/// Between two portions of housekeeping, milliseconds. With portions of about a millisecond
-/// (measured: `cargo bench -p starling-strong --bench group`) it takes a tenth of the loop at most, and
+/// Pause between two portions of housekeeping, milliseconds. With portions of about a millisecond
+/// (measured: `cargo bench -p starling-strong --bench group`) housekeeping takes at most a tenth of the time, and
 /// removes more than a busy keyspace writes.
 pub const TIDY_PAUSE_MS: u64 = 10;
 
 impl<E: Engine> Group<E> {
-    /// In how many milliseconds [`Group::work`] is to be called; `None`: there is nothing to do.
+    /// After how many milliseconds [`Group::work`] is to be called; `None` if there is no work.
     pub fn poll_work(&self) -> Option<u64> {
         if self.stopped.is_some() {
             None
@@ -24,13 +24,13 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Reads go first, and leave housekeeping every fourth portion.
+    /// Whether the next portion is for a read: three of four are while there is housekeeping to do, else all.
     fn reads_next(&mut self) -> bool {
         self.portions += 1;
         !(self.portions.is_multiple_of(4) && self.machine.is_untidy())
     }
 
-    /// Does one bounded portion of the work that can wait.
+    /// Does one portion of background work.
     pub fn work(&mut self) {
         if self.stopped.is_some() || (self.reads_next() && self.read_on()) {
             return;

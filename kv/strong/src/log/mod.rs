@@ -1,12 +1,11 @@
-//! A group's log, on rows of an engine: entries, the promises of this member, and who belongs to it.
+//! A group's log in rows of an engine: the entries, this member's term and vote, and the group's members.
 //!
-//! Everything that belongs together is one write of the engine, so a crash leaves one or the other.
-//! Nothing here is durable against a crash of the machine before the engine was synced: the caller
-//! says nothing that promises durability until then.
+//! Each change is one write of the engine, so that after a crash all or none of it is there. Nothing here is
+//! durable before the engine was synced: until then the caller sends nothing that promises durability.
 //!
-//! A log that does not hold what its member has promised (rows missing, damaged or out of order) does
-//! not open: the member may have acknowledged what is lost, and if it voted without it, an acknowledged
-//! write could vanish. Such a member has to leave the group, and its node joins again as another one.
+//! A log that has lost what its member has promised (rows missing, damaged or out of order) does not open. The
+//! member may have acknowledged the lost entries, and if it voted without them, an acknowledged write could be
+//! lost. Such a member has to leave the group, and its node joins again as a new member.
 
 mod recent;
 mod record;
@@ -28,28 +27,28 @@ use record::{Base, Tail};
 use crate::limits::INDEX_MAX;
 use crate::members::{MemberId, Members, NodeKey};
 
-/// Where the log of a new group begins: Raft wants something before the first entry.
+/// Index before the first entry of a new group's log: raft-rs needs an index and a term there.
 pub const CREATED_AT: u64 = 1;
-/// By so many elections a forced group is ahead of what it came from.
+/// Terms by which unsafe recovery advances a group, so that no former member has a higher one. A guess.
 const FORCED_TERMS: u64 = 1_000_000;
-/// Runs of entries removed in one write. A guess: a few milliseconds of work.
+/// Runs of entries removed in one write, at most. A guess: a few milliseconds of work.
 const REMOVED_MAX: usize = 4096;
 
 /// Why a log does not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// A row does not match its checksum, or is not what should be there.
+    /// A row does not match its checksum, or is out of order.
     #[error("the log is damaged at entry {index}, of {last} that were promised")]
     Damaged {
-        /// The first bad entry; 0: what the log says about itself.
+        /// The first bad entry; 0: the row with the term and vote, or the one with the members.
         index: u64,
         /// The last entry that this member may have acknowledged; 0: unknown.
         last: u64,
     },
-    /// The log ends before its end.
+    /// Entries at the end of the log are missing.
     #[error("the log ends at entry {found}, but entry {last} was promised")]
     Truncated {
-        /// The last entry there is.
+        /// The last entry that was found.
         found: u64,
         /// The last entry that this member may have acknowledged.
         last: u64,
@@ -57,20 +56,20 @@ pub enum LogError {
     /// A later version of the program wrote the log.
     #[error("the log has format {found}, this program reads up to {supported}: upgrade this node")]
     Format {
-        /// Of the log.
+        /// The log's format version.
         found: u8,
-        /// The newest known here.
+        /// The newest format version that this program reads.
         supported: u8,
     },
-    /// The engine failed; nothing is known about the log.
+    /// The engine failed; the log may be sound.
     #[error(transparent)]
     Storage(#[from] Error),
 }
 
-/// Where a snapshot stands in the log.
+/// The position of a snapshot in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotPoint {
-    /// The last entry it contains.
+    /// The last entry that it contains.
     pub index: u64,
     /// That entry's term.
     pub term: u64,
@@ -78,7 +77,7 @@ pub struct SnapshotPoint {
     pub members: Members,
 }
 
-/// What replaces a log; see [`Log::install`].
+/// The replacement of a log by a snapshot; see [`Log::install`].
 pub struct Install {
     base: Base,
     tail: Tail,
@@ -86,7 +85,7 @@ pub struct Install {
 }
 
 impl Install {
-    /// The rows to be written.
+    /// The row operations that replace the log.
     pub fn rows(&self) -> Vec<RowOp> {
         self.ops.clone()
     }
@@ -100,15 +99,15 @@ pub struct Log<E> {
     base: Base,
     terms: Terms,
     recent: Recent,
-    /// The first entries of all runs; there is no gap between runs, and none beyond the last entry.
+    /// The first index of each run. There is no gap between runs, and none after the last entry.
     runs: BTreeSet<u64>,
-    /// The last entry that the state machine contained when Raft began.
+    /// The last entry that the state machine contained when raft-rs began.
     applied: u64,
-    /// Bytes of the entries that are kept.
+    /// Bytes of the entries in the log.
     bytes: u64,
-    /// Shown to followers that need what is not in the log any more.
+    /// The snapshot for followers that need removed entries.
     offer: Option<Snapshot>,
-    /// Set by Raft, which has only `&self`: a snapshot is needed; a read failed.
+    /// Requests and failures of raft-rs's reads, which have only `&self`.
     asked: RefCell<Asked>,
 }
 
@@ -119,16 +118,16 @@ struct Asked {
 }
 
 impl<E: Engine> Log<E> {
-    /// A log that begins with these members and an empty state machine, as of entry 1. Every founder
-    /// makes the same one. An existing log of the group is replaced: only to be called for a group that
-    /// this node has never heard of.
+    /// Creates the log of a new group with these members and an empty state machine, as of entry 1. Every initial
+    /// member creates the same log. It replaces an existing log of the group, so it must only be called for a group
+    /// of which this node has no rows.
     pub fn create(engine: E, group: [u8; 16], members: Members) -> Result<Self, Error> {
         let base = Base { index: CREATED_AT, term: 1, members, members_at: CREATED_AT };
         let tail = Tail { term: 1, vote: 0, last_index: CREATED_AT, last_term: 1 };
         Self::begin(engine, group, base, tail)
     }
 
-    /// An empty log of a member that was invited and waits for a snapshot.
+    /// Creates an empty log for a member that was added and waits for a snapshot.
     pub fn join(engine: E, group: [u8; 16]) -> Result<Self, Error> {
         Self::begin(engine, group, Base::default(), Tail::default())
     }
@@ -155,7 +154,7 @@ impl<E: Engine> Log<E> {
         }
     }
 
-    /// The log of an earlier run; `None` if there is none. Reads every entry.
+    /// Opens the log of an earlier run, and reads every entry; `None` if there is none.
     pub fn open(engine: E, group: [u8; 16]) -> Result<Option<Self>, LogError> {
         let row = |key: &[u8]| engine.get(Family::Raft, key);
         let (tail_key, base_key) = (record::tail_key(&group), record::base_key(&group));
@@ -164,7 +163,7 @@ impl<E: Engine> Log<E> {
             (Some(tail), Some(base)) => (tail, base),
             _ => return Err(LogError::Damaged { index: 0, last: 0 }),
         };
-        // A program that writes rows of a later version writes these two first of all.
+        // A later version of the program writes these two rows before any others.
         if let Some(found) = [&tail, &base].into_iter().find_map(|row| record::later_version(row)) {
             return Err(LogError::Format { found, supported: record::VERSION });
         }
@@ -213,12 +212,12 @@ impl<E: Engine> Log<E> {
         if is_consistent { Ok(()) } else { Err(LogError::Damaged { index: last, last }) }
     }
 
-    /// The state machine contains the entries up to `applied`: Raft begins there.
+    /// Sets where raft-rs begins: the state machine contains the entries up to `applied`.
     pub fn begin_at(&mut self, applied: u64) {
         self.applied = applied;
     }
 
-    /// Writes entries (replacing all from the first one's index on) and promises, as one.
+    /// Writes entries, which replace all from the first one's index on, and term and vote, in one write.
     pub fn append(&mut self, entries: &[Entry], hard: Option<&HardState>) -> Result<(), Error> {
         let mut tail = self.tail;
         if let Some(hard) = hard {
@@ -226,7 +225,7 @@ impl<E: Engine> Log<E> {
         }
         let mut ops = Vec::new();
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            debug_assert!(first.index > self.base.index, "what is in the state machine stays");
+            debug_assert!(first.index > self.base.index, "applied entries are not replaced");
             ops = self.replaced(first.index)?;
             ops.extend(record::runs(entries).map(|run| self.run_row(run)));
             (tail.last_index, tail.last_term) = (last.index, last.term);
@@ -249,8 +248,8 @@ impl<E: Engine> Log<E> {
         Ok(())
     }
 
-    /// What becomes of the rows of entries that others replace, from `first` on: they go; the run that begins
-    /// before and ends behind `first` is cut, so that runs never overlap.
+    /// The operations that remove the entries from `first` on: runs are removed, and a run that begins before
+    /// `first` and ends after it is cut, so that runs never overlap.
     fn replaced(&self, first: u64) -> Result<Vec<RowOp>, Error> {
         let mut ops: Vec<_> = self.runs.range(first..).map(|run| self.removal(*run)).collect();
         let before = self.runs.range(..=first).next_back().copied();
@@ -260,8 +259,8 @@ impl<E: Engine> Log<E> {
         Ok(ops)
     }
 
-    /// Notes who the members are as of entry `index`. To be written before that entry counts as
-    /// applied: an entry that is applied again must not change the members again.
+    /// Writes the members as of entry `index`. The caller does so before that entry counts as applied: an entry
+    /// that is applied again after a crash must not change the members again.
     pub fn set_members(&mut self, members: Members, index: u64) -> Result<(), Error> {
         let base = Base { members, members_at: index, ..self.base.clone() };
         self.engine.write(vec![self.base_row(&base)])?;
@@ -269,8 +268,8 @@ impl<E: Engine> Log<E> {
         Ok(())
     }
 
-    /// Leaves one member, at the end of the log; see [`crate::group::Group::force_alone`]. Its term is so
-    /// far ahead that nobody of the old members can lead it.
+    /// Removes all members but one, as of the end of the log; see [`crate::group::Group::force_alone`]. The term
+    /// advances so far that this member ignores the former members.
     pub fn force_alone(&mut self, member: MemberId, node: NodeKey) -> Result<(), Error> {
         let next = self.base.members.next.max(member + 1);
         let members =
@@ -282,8 +281,8 @@ impl<E: Engine> Log<E> {
         Ok(())
     }
 
-    /// Removes whole runs of entries up to `index`, which the state machine contains; a bounded number at a
-    /// time.
+    /// Removes whole runs of entries up to `index`, a bounded number of them. The state machine must contain these
+    /// entries.
     pub fn compact(&mut self, index: u64) -> Result<(), Error> {
         let starts = self.runs.iter().skip(1).copied().chain([self.tail.last_index + 1]);
         let ends = starts.map(|next| next - 1).take_while(|end| *end <= index).take(REMOVED_MAX);
@@ -303,7 +302,7 @@ impl<E: Engine> Log<E> {
         Ok(())
     }
 
-    /// How the whole log is replaced by a snapshot: to be written with the state that it is of.
+    /// The replacement of the whole log by a snapshot. The caller writes its rows together with the state.
     pub fn install(&self, point: &SnapshotPoint, hard: Option<&HardState>) -> Install {
         let mut ops: Vec<_> = self.runs.iter().map(|run| self.removal(*run)).collect();
         let base = Base {
@@ -320,7 +319,7 @@ impl<E: Engine> Log<E> {
         Install { base, tail, ops }
     }
 
-    /// It was written.
+    /// Completes [`Log::install`] after its rows were written.
     pub fn installed(&mut self, install: Install) {
         self.terms = Terms::since(install.base.index, install.base.term);
         (self.base, self.tail) = (install.base, install.tail);
@@ -360,43 +359,43 @@ impl<E: Engine> Log<E> {
         RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, base))
     }
 
-    /// The entry before the first that is kept.
+    /// The entry before the first one in the log.
     pub fn base_index(&self) -> u64 {
         self.base.index
     }
 
-    /// The last entry.
+    /// The last entry in the log.
     pub fn last_index(&self) -> u64 {
         self.tail.last_index
     }
 
-    /// The term of an entry that is kept, or of the one before the first.
+    /// The term of an entry in the log, or of the one before the first.
     pub fn term_of(&self, index: u64) -> Option<u64> {
         let kept = self.base.index..=self.tail.last_index;
         kept.contains(&index).then(|| self.terms.get(index)).flatten()
     }
 
-    /// The members, and the entry as of which they are so.
+    /// The members, and the entry that last changed them.
     pub fn members(&self) -> (&Members, u64) {
         (&self.base.members, self.base.members_at)
     }
 
-    /// Bytes of the entries that are kept, about.
+    /// Bytes of the entries in the log, about.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether Raft asked for a snapshot since the last time.
+    /// Whether raft-rs has asked for a snapshot since the last call.
     pub fn take_wanted(&mut self) -> bool {
         std::mem::take(&mut self.asked.get_mut().snapshot)
     }
 
-    /// Why reading for Raft failed, if it did: what Raft did since is not to be believed.
+    /// Why a read for raft-rs failed, if one did. What raft-rs has done since then must not be used.
     pub fn failure(&self) -> Option<Error> {
         self.asked.borrow().failure.clone()
     }
 
-    /// What followers get that are too far behind; `None`: nothing yet.
+    /// Sets the snapshot for followers that need removed entries.
     pub fn offer(&mut self, snapshot: Option<Snapshot>) {
         self.offer = snapshot;
     }

@@ -1,13 +1,13 @@
-//! What the log remembers without asking the engine: the terms of all entries, and the newest entries.
+//! The part of a log that is kept in memory: the terms of all entries, and the newest entries.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::eraftpb::Entry;
 
-/// Bytes of entries kept in memory per group. A guess: a follower that is a second behind at ten
-/// thousand small writes a second is served from memory; a hundred idle groups keep nothing.
+/// Bytes of entries kept in memory per group, at most, but for one entry. A guess: a follower that is a second behind
+/// at ten thousand small writes a second is served from memory.
 const RECENT_BYTES_MAX: usize = 2 << 20;
-/// What an entry costs in memory beyond its bytes, about.
+/// Bytes of memory for an entry beyond its data and context, about.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
 /// The newest entries, without a gap.
@@ -17,7 +17,7 @@ pub struct Recent {
     bytes: usize,
 }
 
-/// Bytes of one entry's contents.
+/// Bytes of one entry's data and context.
 pub fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len() + entry.context.len()
 }
@@ -27,7 +27,7 @@ fn cost(entry: &Entry) -> usize {
 }
 
 impl Recent {
-    /// Adds entries; those it holds from the first one's index on are replaced.
+    /// Adds entries, which replace all from the first one's index on.
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         while self.entries.back().is_some_and(|entry| entry.index >= first.index) {
@@ -40,7 +40,7 @@ impl Recent {
             self.bytes += cost(entry);
             self.entries.push_back(entry.clone());
         }
-        // The last one stays, however large: it is about to be sent.
+        // The last entry stays, whatever its size: it is about to be sent.
         while self.bytes > RECENT_BYTES_MAX && self.entries.len() > 1 {
             self.forget(VecDeque::pop_front);
         }
@@ -52,7 +52,7 @@ impl Recent {
         }
     }
 
-    /// Forgets entries up to `index`.
+    /// Removes the entries up to `index`.
     pub fn compact(&mut self, index: u64) {
         while self.entries.front().is_some_and(|entry| entry.index <= index) {
             self.forget(VecDeque::pop_front);
@@ -63,12 +63,13 @@ impl Recent {
         *self = Self::default();
     }
 
-    /// The index from which on all entries are here.
+    /// The index of the first entry in memory; all later ones are in memory too.
     pub fn first_index(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.index)
     }
 
-    /// From `low` up to and without `high`, while they fit `bytes_max`, and one at least. `low` is held.
+    /// The entries from `low` up to and without `high` that fit `bytes_max`, but at least one. Entry `low` has to be
+    /// in memory.
     pub fn range(&self, low: u64, high: u64, bytes_max: u64) -> Vec<Entry> {
         let Some(first) = self.first_index() else { return Vec::new() };
         let held = self.entries.range((low.saturating_sub(first) as usize).min(self.entries.len())..);
@@ -85,15 +86,16 @@ impl Recent {
     }
 }
 
-/// Terms never fall along a log, so runs of equal terms say all of them: as many runs as elections.
+/// The terms of all entries. Terms never decrease along a log, so they are stored as runs of equal terms, at most
+/// one for each election.
 #[derive(Default)]
 pub struct Terms {
-    /// First index of a run -> its term.
+    /// The term of each run, by the run's first index.
     runs: BTreeMap<u64, u64>,
 }
 
 impl Terms {
-    /// The terms of a log of which only the end is known: `index` and `term` of its last entry.
+    /// The terms of a log without entries after `index`, which has this term.
     pub fn since(index: u64, term: u64) -> Self {
         Self { runs: BTreeMap::from([(index, term)]) }
     }
@@ -102,7 +104,7 @@ impl Terms {
         self.runs.range(..=index).next_back().map(|(_, term)| *term)
     }
 
-    /// Notes the term of the entry after the last, or of one that replaces all from `index` on.
+    /// Sets the term of the entry at `index`, and removes the terms of all later ones.
     pub fn set(&mut self, index: u64, term: u64) {
         self.runs.split_off(&index);
         if self.get(index) != Some(term) {
@@ -110,7 +112,7 @@ impl Terms {
         }
     }
 
-    /// Forgets what is before `index`.
+    /// Removes the terms before `index`.
     pub fn compact(&mut self, index: u64) {
         if let Some(term) = self.get(index) {
             self.runs = self.runs.split_off(&index);
@@ -130,7 +132,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list of terms, with ends that are replaced and beginnings that are cut.
+        /// The terms are those of a plain list, while ends are replaced and beginnings are removed.
         #[test]
         fn terms_are_those_of_a_list(steps in prop::collection::vec((0u64..8, 0u64..2, 0u64..4), 1..60)) {
             let mut terms = Terms::since(0, 1);

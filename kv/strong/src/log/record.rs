@@ -1,15 +1,15 @@
 //! The rows of a group's log.
 //!
 //! ```text
-//! key    group (16 bytes), kind (1 byte), of a run of entries: index of the first (8 bytes, big endian)
+//! key    group (16 bytes), kind (1 byte), for a run of entries: index of the first (8 bytes, big endian)
 //! value  version (1 byte), checksum (8 bytes), body
 //! ```
 //!
-//! Entries that were appended together are one row, a *run*, up to [`RUN_BYTES`]: a row costs more than the
-//! bytes of a small entry, when it is written and again when it is removed.
+//! Entries that were appended together are one row, a *run*, of up to [`RUN_BYTES`]: a row costs more than the
+//! bytes of a small entry, both to write and to remove.
 //!
-//! The checksum is the start of blake3 over key, version and body: a row that is damaged, or that lies
-//! under another row's key, does not match it.
+//! The checksum is the start of blake3 over key, version and body. It detects a damaged row, and a row under
+//! another row's key.
 
 use bincode::config;
 use bincode::{Decode, Encode};
@@ -21,37 +21,38 @@ use crate::members::Members;
 /// Version of every row of the log.
 pub const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
-/// Memory that decoding a row may claim beyond its own bytes.
+/// Bytes of memory that decoding a row may allocate, at most.
 const ROW_MEMORY_MAX: usize = 1 << 20;
 
 const TAIL: u8 = 0;
 const BASE: u8 = 1;
 const RUN: u8 = 2;
 
-/// Bytes of entries in one row, about; one entry is a row whatever its size.
+/// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
-/// Of each entry: type, term, lengths of context and data.
+/// Bytes before each entry's context and data: type, term, lengths of context and data.
 const ENTRY_HEAD_BYTES: usize = 1 + 8 + 4 + 4;
 
-/// Written with every change of what this member has promised, and with every append.
+/// This member's term and vote, and the end of its log. Written with every change of them and every append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Tail {
-    /// The term it is in.
+    /// The current term.
     pub term: u64,
-    /// Whom it voted for in that term; 0: nobody.
+    /// The member that this one voted for in that term; 0: none.
     pub vote: u64,
-    /// The last entry there is: opening the log has to find it.
+    /// The last entry: a log without it does not open.
     pub last_index: u64,
     pub last_term: u64,
 }
 
-/// Written when the log is made, compacted or replaced, and when the members change.
+/// The beginning of the log, and the members. Written when the log is created, compacted or replaced, and when the
+/// members change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Base {
-    /// The entry before the first that is kept; what it did is in the state machine.
+    /// The entry before the first one in the log. The state machine contains it.
     pub index: u64,
     pub term: u64,
-    /// The members as of entry `members_at`.
+    /// The members as of entry `members_at`, which last changed them.
     pub members: Members,
     pub members_at: u64,
 }
@@ -72,7 +73,7 @@ fn key(group: &[u8; 16], kind: u8) -> Key {
     key
 }
 
-/// Of the run that begins with entry `first`.
+/// The key of the run that begins with entry `first`.
 pub fn run_key(group: &[u8; 16], first: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(25);
     key.extend_from_slice(group);
@@ -93,12 +94,12 @@ pub fn seal<T: Encode>(key: &[u8], record: &T) -> Vec<u8> {
     close(key, row)
 }
 
-/// The version of a row, if it is one that this program does not know yet.
+/// The version of a row, if it is later than [`VERSION`].
 pub fn later_version(row: &[u8]) -> Option<u8> {
     row.first().copied().filter(|version| *version > VERSION)
 }
 
-/// What [`seal`] wrote under `key`; `None`: damaged.
+/// Decodes the row that [`seal`] encoded for `key`; `None` if it is damaged.
 pub fn open<T: Decode<()>>(key: &[u8], row: &[u8]) -> Option<T> {
     let body = checked(key, row)?;
     let (record, used) =
@@ -127,7 +128,7 @@ fn checksum(key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     sum
 }
 
-/// Entries without a gap as runs.
+/// Splits consecutive entries into runs.
 pub fn runs(mut entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -142,8 +143,8 @@ pub fn runs(mut entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     })
 }
 
-/// A run's row. Body, for each entry: type (1 byte), term (8 bytes), lengths of context and data (4 bytes
-/// each), context, data.
+/// Encodes a run. The body has for each entry: type (1 byte), term (8 bytes), lengths of context and data (4 bytes
+/// each), context, data; numbers are little endian.
 pub fn seal_run(key: &[u8], entries: &[Entry]) -> Vec<u8> {
     let bytes: usize = entries.iter().map(|entry| ENTRY_HEAD_BYTES + entry_bytes(entry)).sum();
     let mut row = Vec::with_capacity(1 + CHECKSUM_BYTES + bytes);
@@ -163,7 +164,7 @@ pub fn seal_run(key: &[u8], entries: &[Entry]) -> Vec<u8> {
     close(key, row)
 }
 
-/// What [`seal_run`] wrote under `key`, at least one entry; `None`: damaged.
+/// Decodes the row that [`seal_run`] encoded for `key`, at least one entry; `None` if it is damaged.
 pub fn open_run(key: &[u8], row: &[u8]) -> Option<Vec<Entry>> {
     let mut rest = checked(key, row)?;
     let first = index_of(key)?;
@@ -187,7 +188,7 @@ pub fn open_run(key: &[u8], row: &[u8]) -> Option<Vec<Entry>> {
     Some(entries)
 }
 
-/// The type of an entry by its number.
+/// The type of an entry by its number on disk and on the wire.
 pub fn entry_type(kind: u8) -> Option<EntryType> {
     match kind {
         0 => Some(EntryType::EntryNormal),
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(runs(&[]).count(), 0);
     }
 
-    /// The bytes on disk, as of version 1.
+    /// The bytes on disk of version 1.
     #[test]
     fn rows_are_as_they_were() {
         let key = tail_key(&GROUP);

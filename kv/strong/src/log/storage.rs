@@ -1,4 +1,4 @@
-//! The log as Raft reads it.
+//! The log as raft-rs reads it.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use starling_kv::engine::{Family, View};
 use super::{Log, entry_bytes, record};
 
 impl<E: Engine> Log<E> {
-    /// Entries from the engine; what does not fit `bytes_max` is left out, one at least is there.
+    /// Reads entries from `low` up to and without `high` from the engine: those that fit `bytes_max`, but at least one.
     pub(super) fn read(&self, low: u64, high: u64, bytes_max: u64) -> Result<Vec<Entry>, Error> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
@@ -46,12 +46,12 @@ impl<E: Engine> Storage for Log<E> {
         if starling_planted::on(starling_planted::Bug::VoteForgotten) {
             hard.vote = 0;
         }
-        // Which entries are committed is learned again; those that are applied certainly are.
+        // The commit index is not stored: a member learns it again. Applied entries are committed.
         hard.commit = self.applied.max(self.base.index);
         Ok(RaftState::new(hard, self.base.members.conf_state()))
     }
 
-    /// A read that fails answers nothing, and says so in [`Log::failure`]: Raft would panic on an error.
+    /// Returns no entries if the read fails, and sets [`Log::failure`]: raft-rs would panic on an error.
     fn entries(
         &self,
         low: u64,
@@ -88,7 +88,8 @@ impl<E: Engine> Storage for Log<E> {
         Ok(self.tail.last_index)
     }
 
-    /// A member that a snapshot does not name would refuse it: it needs another one.
+    /// The offered snapshot, if it is recent enough and names member `to`, which would reject it otherwise. If not,
+    /// the next [`Log::take_wanted`] returns that one is needed.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let names = |conf: &ConfState| {
             [conf.get_voters(), conf.get_learners(), conf.get_voters_outgoing(), conf.get_learners_next()]

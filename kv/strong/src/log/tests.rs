@@ -54,7 +54,7 @@ fn what_was_written_is_there_again() {
     assert_eq!(read, (2..=5).map(|index| entry(index, 2)).collect::<Vec<_>>());
 }
 
-/// A later version of the program may have been rolled back: that is no damage, and nothing is changed.
+/// After a later version of the program was rolled back, its log counts as newer, not as damaged, and stays as it is.
 #[test]
 fn a_log_of_a_later_version_is_named_as_such() {
     for key in [record::tail_key(&GROUP), record::base_key(&GROUP)] {
@@ -70,7 +70,7 @@ fn a_log_of_a_later_version_is_named_as_such() {
 }
 
 #[test]
-fn the_end_is_replaced_by_what_a_new_leader_says() {
+fn a_new_leader_replaces_the_end() {
     let engine = MemoryEngine::new();
     let mut log = log(&engine, 9);
     log.append(&[entry(4, 3)], Some(&hard(3, 1))).expect("memory");
@@ -138,7 +138,7 @@ fn a_snapshot_replaces_the_log() {
 }
 
 #[test]
-fn a_read_that_fails_is_said_and_does_not_panic() {
+fn a_failed_read_is_reported_and_does_not_panic() {
     let engine = MemoryEngine::new();
     log(&engine, 5);
     let mut log = reopened(&engine).expect("memory");
@@ -160,14 +160,14 @@ fn a_destroyed_log_is_gone_and_another_stays() {
     assert!(Log::open(engine, [8; 16]).is_ok_and(|log| log.is_some()));
 }
 
-/// What is appended together is one row: replaced ends and cut beginnings fall within rows.
+/// Entries that are appended together are one row, so that replaced ends and removed beginnings fall within rows.
 mod runs {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Goes back by so many entries, in a later term if it does, and appends so many; then cuts so many
-    /// off the beginning.
+    /// Steps of three numbers: entries to replace at the end (in a later term), entries to append, and entries to
+    /// remove at the beginning.
     fn steps() -> impl Strategy<Value = Vec<(u64, u64, u64)>> {
         prop::collection::vec((0u64..6, 1u64..8, 0u64..6), 1..20)
     }
@@ -179,7 +179,7 @@ mod runs {
     }
 
     proptest! {
-        /// Against a plain list, from the engine as from a log opened anew.
+        /// The log's entries are those of a plain list, both before and after it is opened again.
         #[test]
         fn a_log_of_runs_is_a_list(steps in steps()) {
             let engine = MemoryEngine::new();

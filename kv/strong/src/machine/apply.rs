@@ -11,20 +11,20 @@ use super::stage::{Stage, Stop};
 use super::{Machine, txn};
 use crate::api::{Answer, Body, Fence, Keys, LeaseId, Refusal, RequestId, Revision, Write};
 
-/// What an entry was answered; `None`: nobody asked.
+/// The answer to an entry's write; `None` for an entry without one.
 pub type Applied = Option<Result<Answer, Refusal>>;
 
 impl<E: Engine> Machine<E> {
-    /// Applies entries of the log (index, what it says) in order; indices rise by one. `now_ms` only
-    /// starts the time of leases. Entries that are applied already are passed over.
+    /// Applies entries of the log (index and command) in order; indices increase by one. `now_ms` is only used for
+    /// the times of leases. Entries that are applied already are skipped.
     ///
-    /// One write of the engine covers all of them, with how far the log is applied; where an entry
-    /// reads old revisions, one up to it and one from it. After a crash the log is applied again from
-    /// [`Machine::applied`] on, and nothing twice.
+    /// All of them are one write of the engine, together with the applied index. Before an entry that reads old
+    /// revisions, the earlier ones are written separately. After a crash the log is applied again from
+    /// [`Machine::applied`] on, so that no entry is applied twice.
     ///
     /// # Errors
-    /// The engine's, or a gap in the indices. Then the machine has failed and answers nothing else any
-    /// more; what the engine holds is whole, and can be opened again.
+    /// Fails with an error of the engine, or on a gap in the indices. Then every later call fails too. The rows are
+    /// consistent, and can be opened again.
     pub fn apply(
         &mut self,
         now_ms: u64,
@@ -55,7 +55,7 @@ impl<E: Engine> Stage<'_, E> {
         }
         let applied = match command {
             None => None,
-            // Telling it is the group's matter.
+            // The group sends the hash.
             Some(Command::TellHash) => {
                 self.machine.hashes.keep(applied);
                 None
@@ -82,7 +82,7 @@ impl<E: Engine> Stage<'_, E> {
         }
     }
 
-    /// Applies a write once; another sending of it is answered the same.
+    /// Applies a write once: a repetition of it with the same request id gets the remembered answer.
     fn named(
         &mut self,
         index: u64,
@@ -153,7 +153,7 @@ impl<E: Engine> Stage<'_, E> {
         }
     }
 
-    /// The token of a lock's holder: the one that came first.
+    /// The fencing token of a lock's holder: the create revision of the oldest key in its queue.
     fn lock_token(&self, lock: &[u8]) -> Result<Option<Revision>, Error> {
         let mut from = lock.to_vec();
         from.push(b'/');
@@ -194,7 +194,8 @@ impl<E: Engine> Stage<'_, E> {
         Ok(Body::LeaseGranted { id, ttl_ms })
     }
 
-    /// A name that no lease has: the same on every replica, and hard to guess.
+    /// An id that no lease has, from the state hash and the entry's index: every replica draws the same one, and
+    /// clients cannot predict it.
     fn draw_lease(&self, index: u64) -> LeaseId {
         let mut seed = self.machine.state.hash.to_vec();
         seed.extend_from_slice(&index.to_be_bytes());

@@ -1,4 +1,4 @@
-//! What makes a request wrong whatever the state: sizes, counts, doubled keys.
+//! Validation of requests that does not depend on the state: sizes, counts, duplicate keys.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::limits::{
 use crate::api::{Delete, Keys, Operand, Put, Refusal, Txn, TxnOp, Write};
 use crate::codec::TXN_DEPTH_MAX;
 
-/// Digits of the number that ends a sequential key.
+/// Digits of the number at the end of a sequential key: as many as the largest `u64` has.
 pub(super) const SEQUENTIAL_DIGITS: usize = 20;
 
-/// Checks a write.
+/// Validates a write.
 pub(super) fn write(write: &Write) -> Result<(), Refusal> {
     match write {
         Write::Put(put) => self::put(put).map(drop),
@@ -30,7 +30,7 @@ pub(super) fn write(write: &Write) -> Result<(), Refusal> {
     }
 }
 
-/// Checks a transaction with everything nested in it.
+/// Validates a transaction and all nested ones.
 pub(super) fn txn(txn: &Txn) -> Result<(), Refusal> {
     let mut sizes = Sizes::default();
     sizes.txn(txn, 1)?;
@@ -39,7 +39,7 @@ pub(super) fn txn(txn: &Txn) -> Result<(), Refusal> {
     written(&txn.otherwise).map(drop)
 }
 
-/// Whether nothing in it writes.
+/// Whether a transaction contains no write.
 pub(super) fn only_reads(txn: &Txn) -> bool {
     txn.then.iter().chain(&txn.otherwise).all(|op| match op {
         TxnOp::Range(_) => true,
@@ -48,7 +48,8 @@ pub(super) fn only_reads(txn: &Txn) -> bool {
     })
 }
 
-/// Whether it takes space: what makes room, and what has to end, always works.
+/// Whether a write may need space, so that the quota applies to it. Deletions, compactions and revocations always
+/// work.
 pub(super) fn grows(write: &Write) -> bool {
     match write {
         Write::Put(_) | Write::PutSequential { .. } | Write::LeaseGrant { .. } => true,
@@ -67,7 +68,7 @@ fn puts(txn: &Txn) -> bool {
     })
 }
 
-/// Whether something in it reads an old revision.
+/// Whether a transaction reads at a given revision.
 pub(super) fn reads_past(txn: &Txn) -> bool {
     txn.then.iter().chain(&txn.otherwise).any(|op| match op {
         TxnOp::Range(range) => range.revision != 0,
@@ -90,7 +91,7 @@ fn key(key: &[u8]) -> Result<(), Refusal> {
     limit("key", key.len(), KEY_BYTES_MAX)
 }
 
-/// A range may begin with the empty key: that is the first one.
+/// Validates one key or a range. A range may begin with the empty key, which is before all others.
 pub(super) fn keys(keys: &Keys) -> Result<(), Refusal> {
     match keys {
         Keys::One(one) => key(one),
@@ -115,7 +116,7 @@ fn limit(what: &str, bytes: usize, max: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Sums over a transaction.
+/// The operations and bytes of a transaction and all nested ones.
 #[derive(Default)]
 struct Sizes {
     ops: usize,
@@ -164,7 +165,7 @@ impl Sizes {
     }
 }
 
-/// What one list of operations may write, with all branches that are nested in it.
+/// The keys that a list of operations may write, in all nested branches.
 #[derive(Default)]
 struct Written<'a> {
     puts: BTreeSet<&'a [u8]>,
@@ -187,11 +188,10 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Which keys `ops` may write.
+/// Collects the keys that `ops` may write, and rejects a key that could be written twice.
 ///
-/// A key is written at most once at a revision (the two branches of a transaction exclude each other),
-/// so it has at most one record there. What is deleted and what is put may not overlap either, as in
-/// etcd.
+/// A key has at most one record at a revision, so it may be put at most once. The two branches of a transaction
+/// exclude each other, so both may put it. As in etcd, a key may not be both put and deleted.
 fn written(ops: &[TxnOp]) -> Result<Written<'_>, Refusal> {
     let mut all = Written::default();
     for op in ops {
@@ -225,7 +225,7 @@ fn written(ops: &[TxnOp]) -> Result<Written<'_>, Refusal> {
     Ok(all)
 }
 
-/// Whether `key` is among `keys`.
+/// Whether `keys` contains `key`.
 pub(super) fn contains(keys: &Keys, key: &[u8]) -> bool {
     match keys {
         Keys::One(one) => one == key,

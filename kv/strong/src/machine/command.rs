@@ -1,4 +1,4 @@
-//! What entries of the log tell the state machine.
+//! The commands in the entries of the log.
 
 use bincode::{Decode, Encode};
 
@@ -8,45 +8,45 @@ use crate::codec::{self, Malformed, Nesting};
 /// First byte of an encoded command.
 const FORMAT: u8 = 1;
 
-/// One entry of the log.
+/// The command of one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[bincode(decode_context = "Nesting")]
 pub enum Command {
     /// A client's write.
     Write {
-        /// Its name: under it, it is applied once.
+        /// The request id, with which the write is applied at most once.
         id: Option<RequestId>,
-        /// Refused unless this lock is held.
+        /// The lock that the client has to hold; without it the write is rejected.
         fence: Option<Fence>,
-        /// What to do.
+        /// The write.
         write: Write,
     },
-    /// A named write that the leader refuses for a reason outside the log (the quota). It goes through
-    /// the log, because an earlier sending of the same write may be in it: that one's answer counts.
+    /// Rejects a write with a request id for a reason outside the log (the quota). The rejection goes through the
+    /// log, because an earlier sending of the write may be in it: then the answer to that one is returned.
     Refuse {
-        /// The write's name.
+        /// The request id of the write.
         id: RequestId,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
-    /// The state hash that most voters have after an entry: a replica that has another one has diverged.
+    /// The state hash that a majority of the voters has after an entry. A replica with another one has diverged.
     CheckHash {
         /// The entry.
         index: u64,
         /// The rolling hash after it.
         hash: [u8; 32],
     },
-    /// Every member tells the leader its state hash after the entry before this one.
+    /// Makes every member send the leader its state hash after the entry before this one.
     TellHash,
 }
 
 impl Command {
-    /// As it stands in the log.
+    /// The command as the data of an entry.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(&(FORMAT, self))
     }
 
-    /// Reads [`Command::encode`].
+    /// Decodes what [`Command::encode`] has encoded.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => codec::decode(rest, "command"),
@@ -59,7 +59,7 @@ impl Command {
 mod tests {
     use super::*;
 
-    /// The replica then stops and names the entry: `Stop::Unreadable`.
+    /// The replica stops on such a command with `Stop::Unreadable`, which names the entry.
     #[test]
     fn a_command_of_a_later_version_is_not_read() {
         let mut bytes = Command::TellHash.encode();

@@ -1,5 +1,5 @@
-//! Removing what nobody can read any more, in bounded steps: what compaction gave up, rows that a
-//! restored snapshot replaced, and dropped groups.
+//! Removal of rows that are not read any more, in bounded steps: compacted revisions, rows that a restored
+//! snapshot replaced, and dropped groups.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,35 +12,35 @@ use super::state::State;
 use super::{GroupId, Machine};
 use crate::api::{EventKind, Revision};
 
-/// Changes whose past is removed in one step, about; one revision's at least. A guess: some
+/// Changes whose superseded records are removed in one step, about; at least those of one revision. A guess: some
 /// milliseconds of work.
 const SWEEP_CHANGES: usize = 512;
-/// Rows removed in one step where all rows go.
+/// Rows removed in one step of the removal of whole generations, at most. A guess.
 const REMOVE_ROWS: usize = 2048;
 
 const FAMILIES: [Family; 4] =
     [Family::StrongNow, Family::StrongPast, Family::StrongChanges, Family::StrongState];
 
 impl<E: Engine> Machine<E> {
-    /// Does one bounded step of housekeeping; whether there is more to do. It changes no state: replicas
-    /// that have removed more and less answer alike, and have the same hash.
+    /// Does one bounded step of housekeeping. Returns whether there is more to do. It does not change the replicated
+    /// state: replicas that have removed different rows give the same answers, and have the same hash.
     ///
     /// While a [`super::Snapshot`] is read, nothing is removed.
     ///
     /// # Errors
-    /// The engine's. Nothing is lost: the step can be done again.
+    /// Fails with an error of the engine. The step can be repeated.
     pub fn maintain(&mut self) -> Result<bool, Error> {
         self.check_sound()?;
         if !self.is_untidy() {
             return Ok(false);
         }
-        // One that was given up leaves its rows.
+        // A restoration that was dropped leaves its rows.
         if self.restoring.take_if(|restoring| restoring.strong_count() == 0).is_some() {
             self.leftovers = Some(Leftovers::default());
         }
         if let Some(mut at) = self.leftovers.take() {
             let more = self.remove_leftovers(&mut at);
-            // After an error from the beginning.
+            // After an error the removal starts again.
             let again = if more.is_ok() { at } else { Leftovers::default() };
             self.leftovers = (!matches!(more, Ok(false))).then_some(again);
             return more.map(|_| self.is_untidy());
@@ -65,8 +65,8 @@ impl<E: Engine> Machine<E> {
         remove_generations(&self.engine, &self.group, &kept, at)
     }
 
-    /// Goes on through the changes up to the compacted revision: what one superseded goes, the list
-    /// itself goes below that revision.
+    /// Sweeps the next changes up to the compacted revision: removes the records that they superseded, and, below
+    /// that revision, the lists of changes.
     fn sweep(&mut self) -> Result<(), Error> {
         let State { swept, compacted, .. } = self.state;
         let mut step = Sweep { rows: self.rows, ops: Vec::new(), bytes: 0, changes: 0, reached: compacted };
@@ -77,7 +77,7 @@ impl<E: Engine> Machine<E> {
                 step.reached = at - 1;
                 return Ok(ControlFlow::Break(()));
             }
-            // What the last sweep ended with it has removed already.
+            // The records superseded at `swept` were removed by the sweep before.
             if at > swept {
                 step.superseded(at, row)?;
             }
@@ -124,7 +124,7 @@ impl Sweep {
     }
 }
 
-/// Where removing whole generations of rows goes on: rows that were removed are not looked at again.
+/// The position at which the removal of whole generations continues, so that removed rows are not scanned again.
 #[derive(Clone, Debug, Default)]
 pub struct Leftovers {
     /// Index into [`FAMILIES`].
@@ -132,8 +132,8 @@ pub struct Leftovers {
     from: Vec<u8>,
 }
 
-/// Removes all rows of a group that was dropped, in bounded steps; whether there is more to do. A
-/// machine opened between two steps is empty.
+/// Does one bounded step of the removal of a dropped group's rows. Returns whether there is more to do. A machine
+/// that is opened between two steps is empty.
 pub fn destroy<E: Engine>(engine: &E, group: &GroupId, at: &mut Leftovers) -> Result<bool, Error> {
     let Some(row) = engine.get(Family::StrongState, group)? else {
         return remove_generations(engine, group, &[], at);
@@ -151,7 +151,8 @@ pub fn destroy<E: Engine>(engine: &E, group: &GroupId, at: &mut Leftovers) -> Re
     Ok(false)
 }
 
-/// Removes some rows of all generations but those; whether there may be more. `kept` rises.
+/// Removes some rows of all generations except those in `kept`, which is in ascending order. Returns whether there
+/// may be more.
 fn remove_generations<E: Engine>(
     engine: &E,
     group: &GroupId,
@@ -186,7 +187,7 @@ fn remove_generations<E: Engine>(
     Ok(false)
 }
 
-/// Where rows of a group's generations are, but for those that are kept: from, to.
+/// The ranges of row keys of a group's generations, except those that are kept.
 fn gaps(group: &GroupId, kept: &[u32]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let prefixes = kept.iter().map(|generation| Prefix::new(group, *generation));
     let ends = prefixes.clone().map(|prefix| Some(prefix.bytes().to_vec())).chain([prefix_end(group)]);

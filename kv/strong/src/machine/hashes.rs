@@ -2,18 +2,17 @@
 
 use std::collections::VecDeque;
 
-/// Entries whose hash is kept in memory. A guess: more than are under way between the leader's naming
-/// its hash and the slowest follower's applying that entry.
+/// Entries whose hash is kept in memory. A guess: more than are applied between an entry and the comparison after it.
 const KEPT: usize = 1024;
 
-/// Index of an entry, hash after it.
+/// The index of an entry, and the hash after it.
 type Hash = (u64, [u8; 32]);
 
-/// The last hashes; indices rise by one.
+/// The hashes after the last entries; indices increase by one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hashes {
     last: VecDeque<Hash>,
-    /// The one that was compared last: the verdict on it may take longer than it is among the last.
+    /// The hash that was last compared, which the majority's hash may reach after it has left `last`.
     compared: Option<Hash>,
 }
 
@@ -25,7 +24,7 @@ impl Hashes {
         self.last.push_back((index, hash));
     }
 
-    /// Keeps the hash of this entry until another one is kept.
+    /// Keeps the hash of this entry until the next call.
     pub fn keep(&mut self, index: u64) {
         self.compared = self.at(index).map(|hash| (index, hash));
     }

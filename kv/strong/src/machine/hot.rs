@@ -1,18 +1,17 @@
-//! The latest rows of the keys that were lately written, in memory: whoever writes a key again, or reads it,
-//! asks the engine for nothing. What is here is what the engine holds, because both are written together.
+//! A cache of the latest rows of keys that were lately written: a further write or read of such a key needs no
+//! read of the engine. The cache equals the engine's rows, because both are written together.
 
 use std::collections::BTreeMap;
 
-/// Bytes of either generation: a busy keyspace takes twice as much, an idle one nothing. A guess: ten thousand
-/// small keys fit.
+/// Bytes of each of the two generations, about. A guess: ten thousand small keys fit.
 const GENERATION_BYTES: usize = 4 << 20;
-/// What a row costs in memory beyond its key and contents, about.
+/// Bytes of memory for a row beyond its key and contents, about.
 const ROW_OVERHEAD_BYTES: usize = 96;
 
-/// Rows by their keys; `None`: the engine has none.
+/// Rows by their keys; `None` if the engine has none under the key.
 type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Two generations: when the young one is full it takes the place of the old one, which is forgotten.
+/// Two generations of rows: when the young one is full, it replaces the old one.
 #[derive(Default)]
 pub struct Hot {
     young: Rows,
@@ -21,17 +20,17 @@ pub struct Hot {
 }
 
 impl Hot {
-    /// The row under a key, if it is known whether there is one.
+    /// The cached row under a key; `None` if the cache does not know it.
     pub fn get(&self, row_key: &[u8]) -> Option<&Option<Vec<u8>>> {
         self.young.get(row_key).or_else(|| self.old.get(row_key))
     }
 
-    /// Notes what was written.
+    /// Records a row that is written, or removed.
     pub fn put(&mut self, row_key: &[u8], row: Option<&[u8]>) {
         if let Some(known) = self.young.get_mut(row_key) {
             let length = |row: Option<&[u8]>| row.map_or(0, <[u8]>::len);
             self.young_bytes = self.young_bytes + length(row) - length(known.as_deref());
-            // The room of the row before is used again.
+            // The previous row's allocation is reused.
             match (known, row) {
                 (Some(known), Some(row)) => {
                     known.clear();

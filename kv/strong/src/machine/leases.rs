@@ -1,17 +1,16 @@
-//! Leases. Which exist and what they hold comes from the log; when they end is the leader's alone, and
-//! forgotten with its leadership: the next leader gives each its whole time again, so that none ends
-//! early.
+//! Leases. The log determines which leases exist and which keys they hold. Only the leader knows when they
+//! expire: a new leader gives each lease its whole time again, so that none expires early.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::LeaseId;
 
-/// A lease, as the log made it.
+/// One lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lease {
     pub ttl_ms: u64,
     pub keys: BTreeSet<Vec<u8>>,
-    /// When it ends; only on the leader.
+    /// When the lease expires, on the leader, milliseconds.
     deadline_ms: Option<u64>,
 }
 
@@ -19,7 +18,7 @@ pub(super) struct Lease {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Leases {
     table: BTreeMap<LeaseId, Lease>,
-    /// On the leader: when each ends.
+    /// On the leader, the leases in the order in which they expire.
     deadlines: BTreeSet<(u64, LeaseId)>,
     leading: bool,
 }
@@ -33,7 +32,7 @@ impl Leases {
         self.table.keys().copied()
     }
 
-    /// Each with its whole time.
+    /// All leases with their whole times, milliseconds.
     pub fn iter(&self) -> impl Iterator<Item = (LeaseId, u64)> {
         self.table.iter().map(|(id, lease)| (*id, lease.ttl_ms))
     }
@@ -42,7 +41,7 @@ impl Leases {
         self.table.len()
     }
 
-    /// A new lease; its time begins now.
+    /// Adds a lease, whose time begins now.
     pub fn grant(&mut self, now_ms: u64, id: LeaseId, ttl_ms: u64) {
         self.table.insert(id, Lease { ttl_ms, ..Lease::default() });
         if self.leading {
@@ -50,7 +49,7 @@ impl Leases {
         }
     }
 
-    /// Ends a lease; answers what it held.
+    /// Removes a lease and returns it with the keys that it held.
     pub fn revoke(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.table.remove(&id)?;
         if let Some(deadline) = lease.deadline_ms {
@@ -71,7 +70,7 @@ impl Leases {
         }
     }
 
-    /// From now on this replica keeps time: every lease has its whole time again.
+    /// Starts the times of all leases from the beginning: this replica leads now.
     pub fn lead(&mut self, now_ms: u64) {
         self.leading = true;
         self.deadlines.clear();
@@ -82,7 +81,7 @@ impl Leases {
         }
     }
 
-    /// Somebody else keeps time.
+    /// Removes the times of all leases: another replica leads now.
     pub fn follow(&mut self) {
         self.leading = false;
         self.deadlines.clear();
@@ -91,8 +90,8 @@ impl Leases {
         }
     }
 
-    /// Gives a lease its whole time again; answers it. Not one whose time is over: it may be about to be
-    /// revoked.
+    /// Starts a lease's time from the beginning, and returns it. `None` for a lease that does not exist or has
+    /// expired: its revocation may have been proposed already.
     pub fn renew(&mut self, now_ms: u64, id: LeaseId) -> Option<u64> {
         let lease = self.table.get_mut(&id)?;
         if lease.deadline_ms.is_some_and(|deadline| deadline <= now_ms) {
@@ -112,18 +111,18 @@ impl Leases {
         Some(lease.ttl_ms)
     }
 
-    /// Time that a lease has left; the whole on a replica that does not keep time.
+    /// Time that a lease has left, milliseconds; on a follower its whole time.
     pub fn left_ms(&self, now_ms: u64, id: LeaseId) -> Option<u64> {
         let lease = self.table.get(&id)?;
         Some(lease.deadline_ms.map_or(lease.ttl_ms, |deadline| deadline.saturating_sub(now_ms)))
     }
 
-    /// When the first one ends.
+    /// When the next lease expires, milliseconds.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The first `max` leases whose time is over.
+    /// Up to `max` leases that have expired, oldest first.
     pub fn over(&self, now_ms: u64, max: usize) -> Vec<LeaseId> {
         let over = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now_ms);
         over.take(max).map(|(_, id)| *id).collect()

@@ -1,7 +1,7 @@
-//! The state machine of a strong keyspace: the same log makes the same state on every replica.
+//! The state machine of a strong keyspace. Replicas that apply the same log have the same state.
 //!
-//! Multi-version as etcd's: every write makes a revision, and what it superseded can be read until it
-//! is compacted. Time, and which replica leads, are not part of the state: see [`Machine::lead`].
+//! It is multi-version, as etcd's: every write that changes something makes a revision, and superseded records
+//! can be read until they are compacted. Time and leadership are not part of the state; see [`Machine::lead`].
 
 mod apply;
 mod check;
@@ -51,13 +51,13 @@ use sessions::Sessions;
 use state::State;
 use watch::Watches;
 
-/// Names a strong keyspace's group for ever.
+/// The id of a strong keyspace's group; see [`crate::group::GroupId`].
 pub type GroupId = [u8; 16];
 
-/// What a machine is told when it is opened.
+/// The configuration of a state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Keys and values with their history, bytes: beyond this nothing is put.
+    /// The [`Figures::bytes`] from which on writes that need space are rejected.
     pub quota_bytes: u64,
 }
 
@@ -68,21 +68,21 @@ impl Default for Config {
     }
 }
 
-/// How full a replica's tables are, each of which has a bound.
+/// The sizes of a replica's tables, each of which has a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Keys and contents of all rows, bytes; what compaction has given up counts until it is removed.
-    /// Bounded by [`Config::quota_bytes`], within what is under way.
+    /// Bytes of keys and contents of the rows of records and changes. Compacted ones count until they are removed.
+    /// Bounded by [`Config::quota_bytes`] and the writes under way when it is reached.
     pub bytes: u64,
-    /// At most [`limits::LEASES_MAX`].
+    /// Leases, at most [`limits::LEASES_MAX`].
     pub leases: usize,
-    /// Clients whose named writes are remembered, at most [`CLIENTS_MAX`].
+    /// Clients whose answers are remembered, at most [`CLIENTS_MAX`].
     pub clients: usize,
-    /// Their answers, at most [`ANSWERS_MAX`].
+    /// Remembered answers of all clients, at most [`ANSWERS_MAX`].
     pub answers: usize,
-    /// At most [`WATCHES_MAX`].
+    /// Watches, at most [`WATCHES_MAX`].
     pub watches: usize,
-    /// Events that wait for them, at most [`WATCHES_BYTES_MAX`].
+    /// Bytes of events that wait for all watches, at most [`WATCHES_BYTES_MAX`].
     pub watches_bytes: usize,
 }
 
@@ -91,7 +91,7 @@ pub struct Machine<E: Engine> {
     engine: E,
     group: GroupId,
     config: Config,
-    /// Of the live generation.
+    /// The prefix of the live generation's rows.
     rows: Prefix,
     state: State,
     leases: Leases,
@@ -100,21 +100,22 @@ pub struct Machine<E: Engine> {
     pops: Pops,
     hashes: Hashes,
     hot: Hot,
-    /// Held by snapshots that are being read.
+    /// Cloned by snapshots that are being read.
     pin: Arc<()>,
-    /// Held by the restoring under way.
+    /// Alive while the restoration that was last begun is.
     restoring: Option<Weak<()>>,
-    /// There may be rows of other generations, from there on.
+    /// Where to continue the removal of rows of other generations; `None` if there are none.
     leftovers: Option<Leftovers>,
-    /// Memory and rows may differ.
+    /// Whether a write has failed, so that memory and rows may differ.
     has_failed: bool,
 }
 
 impl<E: Engine> Machine<E> {
-    /// Opens what the engine has of a group, or begins it.
+    /// Opens the state of a group, or begins with an empty one if the engine has none.
     ///
     /// # Errors
-    /// The engine's; [`Error::Corrupt`] or [`Error::Format`] where rows are not what this program wrote.
+    /// Fails with an error of the engine, with [`Error::Corrupt`] on damaged rows, or with [`Error::Format`] on rows
+    /// of a later version.
     pub fn open(engine: E, group: GroupId, config: Config) -> Result<Self, Error> {
         let state = match engine.get(Family::StrongState, &group)? {
             Some(row) => State::decode(&row)?,
@@ -145,12 +146,12 @@ impl<E: Engine> Machine<E> {
         })
     }
 
-    /// Index of the last entry applied; 0: none.
+    /// Index of the last entry applied; 0 if there is none.
     pub fn applied(&self) -> u64 {
         self.state.applied
     }
 
-    /// Of the last change; 1: nothing was ever changed.
+    /// Revision of the last change; 1 if there was none.
     pub fn revision(&self) -> Revision {
         self.state.revision
     }
@@ -160,12 +161,12 @@ impl<E: Engine> Machine<E> {
         self.state.compacted
     }
 
-    /// Keys and contents of all rows, bytes; see [`Figures::bytes`].
+    /// Bytes of rows; see [`Figures::bytes`].
     pub fn bytes(&self) -> u64 {
         self.state.bytes
     }
 
-    /// For people and for metrics.
+    /// The sizes of this replica's tables.
     pub fn figures(&self) -> Figures {
         let (clients, answers) = self.sessions.len();
         let (watches, watches_bytes) = self.watches.len();
@@ -173,27 +174,29 @@ impl<E: Engine> Machine<E> {
         Figures { bytes, leases, clients, answers, watches, watches_bytes }
     }
 
-    /// Hash over every change that the log has made.
+    /// Rolling hash over all changes that the log has made.
     pub fn hash(&self) -> [u8; 32] {
         self.state.hash
     }
 
-    /// The same after an earlier entry, if it is one of the last thousand since the start.
+    /// Rolling hash after an earlier entry; `None` unless it is one of the last thousand since the start, or the one
+    /// that was last compared.
     pub fn hash_at(&self, index: u64) -> Option<[u8; 32]> {
         self.hashes.at(index)
     }
 
-    /// The entry at which this replica was found to differ from the leader. Then it must not serve.
+    /// The entry after which this replica's hash was found to differ from the majority's. Such a replica must not
+    /// serve requests.
     pub fn diverged(&self) -> Option<u64> {
         (self.state.diverged != 0).then_some(self.state.diverged)
     }
 
-    /// Checks a command before it goes into the log; answers what is to be proposed instead of it.
+    /// Validates a command before it is proposed, and returns the command to propose.
     ///
-    /// What is wrong whatever the state is refused here, and puts where the quota is used up. The quota
-    /// is the leader's matter: replicas differ in what compaction has removed. A *named* write beyond
-    /// the quota becomes [`Command::Refuse`]: if an earlier sending of it is in the log, that one's
-    /// answer counts.
+    /// Rejects writes that are invalid in every state, and writes that need space when the quota is used up. Only the
+    /// leader checks the quota, because replicas differ in what they have removed after a compaction. A write with a
+    /// request id beyond the quota becomes [`Command::Refuse`], because an earlier sending of it may be in the log:
+    /// then the answer to that one is returned.
     pub fn admit(&self, command: Command) -> Result<Command, Refusal> {
         let Command::Write { id, write, .. } = &command else { return Ok(command) };
         check::write(write)?;
@@ -212,7 +215,7 @@ impl<E: Engine> Machine<E> {
         RowOp::Put(Family::StrongState, self.group.to_vec(), self.state.encode())
     }
 
-    /// A machine whose write failed knows more than its rows: it has to be opened again.
+    /// Fails if an earlier write failed: then memory is ahead of the rows, and the machine has to be opened again.
     fn check_sound(&self) -> Result<(), Error> {
         if self.has_failed {
             let reason = "an earlier write of this strong keyspace failed".into();
@@ -222,7 +225,7 @@ impl<E: Engine> Machine<E> {
     }
 }
 
-/// A lease's row: its time.
+/// The row of a lease: its whole time, milliseconds.
 fn lease_row(ttl_ms: u64) -> Vec<u8> {
     let mut row = Vec::new();
     put_varint(&mut row, ttl_ms);
@@ -263,7 +266,7 @@ fn load_sessions<E: Engine>(engine: &E, rows: Prefix) -> Result<Sessions, Error>
     Ok(sessions)
 }
 
-/// Takes in a row's key and the row.
+/// A function of a row's key and the row.
 type RowReader<'r> = dyn FnMut(&[u8], &[u8]) -> Result<(), Error> + 'r;
 
 /// Calls `each` with every row of a remembered answer.

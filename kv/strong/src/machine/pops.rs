@@ -1,24 +1,23 @@
-//! Where the first key of a queue is.
+//! The position of the first key in each queue.
 //!
-//! A queue is emptied from its front, and what was deleted there stays in the way of a scan until the
-//! engine gets round to removing it: finding the front again for each key would take ever longer.
+//! A queue is emptied from its front. The deleted rows slow a scan down until the engine has removed them, so
+//! that a scan from the beginning of the range for each key would take longer and longer.
 
 use std::collections::BTreeMap;
 
 use crate::api::Keys;
 
-/// Ranges remembered, at most; with more, all are forgotten. A guess: queues of a keyspace that are
-/// busy at the same time.
+/// Ranges remembered, at most; the next one evicts all. A guess: the busy queues of a keyspace.
 const RANGES_MAX: usize = 64;
 
 /// Beginning and end of a range.
 type Bounds = (Vec<u8>, Option<Vec<u8>>);
 
-/// From where on each range that keys were popped from may have keys: only a shorter way to the same
-/// answer, so nothing of it is stored.
+/// The position from which each range that keys were popped from may have keys. A cache, which is not stored: it
+/// changes no answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pops {
-    /// There is no key in a range before this one.
+    /// For each range, a key before which the range has none.
     fronts: BTreeMap<Bounds, Vec<u8>>,
 }
 
@@ -33,7 +32,7 @@ impl Pops {
         }
     }
 
-    /// The first key of `keys` was deleted.
+    /// Records that the first key of `keys` was deleted.
     pub fn popped(&mut self, keys: &Keys, first: &[u8]) {
         let Keys::Range { from, to } = keys else { return };
         if self.fronts.len() == RANGES_MAX {
@@ -42,7 +41,7 @@ impl Pops {
         self.fronts.insert((from.clone(), to.clone()), first.to_vec());
     }
 
-    /// A key was written.
+    /// Records that a key was written.
     pub fn put(&mut self, key: &[u8]) {
         for ((from, _), front) in &mut self.fronts {
             if key < front.as_slice() && key >= from.as_slice() {

@@ -11,29 +11,29 @@ use super::source::Source;
 use super::stage::Stop;
 use crate::api::{Found, KeyValue, Range, Refusal, SortBy, SortOrder};
 
-/// What a key costs in an answer beside its key and its value (encoded, rounded up).
+/// Encoded bytes of a [`KeyValue`] beyond key and value, rounded up.
 const KEY_VALUE_BYTES: usize = 48;
 
-/// Size of an answer that is being put together.
+/// Bytes that a key and its value take in an answer.
 pub(super) fn answer_bytes(kv: &KeyValue) -> usize {
     kv.key.len() + kv.value.len() + KEY_VALUE_BYTES
 }
 
-/// What one write may still do, which is carried out in one go.
+/// What remains of the bounds on one write.
 pub(super) struct Budget {
-    /// Bytes that it answers.
+    /// Bytes that the answer may still take.
     pub bytes: usize,
-    /// Keys that it looks at.
+    /// Keys that the write may still visit.
     keys: usize,
 }
 
 impl Budget {
-    /// Of a write that begins.
+    /// The whole bounds, for a write that begins.
     pub fn new() -> Self {
         Self { bytes: ANSWER_BYTES_MAX, keys: WRITE_KEYS_MAX }
     }
 
-    /// So many keys, if there is room for them.
+    /// Counts visited keys; fails if they exceed the bound.
     pub fn look_at(&mut self, keys: usize) -> Result<(), Refusal> {
         let max = WRITE_KEYS_MAX as u64;
         let left = self.keys.checked_sub(keys);
@@ -41,14 +41,14 @@ impl Budget {
         Ok(())
     }
 
-    /// Whether there is room for so many keys; a scan goes on while there is, and one key beyond.
+    /// Whether a scan that has visited `keys` continues: up to one key beyond the bound.
     pub fn has_room(&self, keys: usize) -> ControlFlow<()> {
         if keys <= self.keys { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
-/// Answers a range whose revision has been checked, with at most the budget's bytes (or one key), which
-/// are taken from it. `revision` is that of the state that `source` shows.
+/// Reads a range whose revision has been checked, with at most the budget's bytes (or one key), and reduces the
+/// budget. `revision` is that of the state in `source`.
 pub(super) fn range<E: Engine>(
     source: &Source<'_, E>,
     range: &Range,
@@ -81,7 +81,7 @@ pub(super) fn range<E: Engine>(
     Ok(found)
 }
 
-/// What keys are ordered by; those that are equal are in the order of their keys.
+/// What keys are sorted by; keys with equal places are sorted by themselves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Rising(Field),
@@ -94,18 +94,20 @@ enum Field {
     Bytes(Vec<u8>),
 }
 
-/// The first keys in the wanted order, as many as fit.
+/// The first keys of a range in the requested order, as many as fit.
 pub(super) struct Collected {
     range: Range,
-    /// Most keys; most bytes.
+    /// Keys, at most.
     limit: usize,
+    /// Bytes, at most, but for one key.
     budget: usize,
     bytes: usize,
     kvs: BTreeMap<(Place, Vec<u8>), KeyValue>,
-    /// Nothing from here on fits, also if there were room again: what is answered has no holes.
+    /// The first place that was left out. Nothing from it on is added, even if it fits, so that the result has no
+    /// gaps.
     ceiling: Option<(Place, Vec<u8>)>,
     more: bool,
-    /// Keys there are.
+    /// Keys in the range.
     count: u64,
 }
 
@@ -117,7 +119,7 @@ impl Collected {
         Self { range, limit, budget, bytes: 0, kvs, ceiling: None, more: false, count: 0 }
     }
 
-    /// The next key of the range.
+    /// Adds the next key of the range.
     pub fn visit(&mut self, key: &[u8], row: &[u8]) -> Result<(), Error> {
         self.count += 1;
         if !self.range.count_only && !self.is_full() {
@@ -126,7 +128,7 @@ impl Collected {
         Ok(())
     }
 
-    /// Whether no later key can be among the first.
+    /// Whether no later key of the range can be among the result.
     fn is_full(&self) -> bool {
         self.more && matches!(self.range.sort, None | Some((SortBy::Key, SortOrder::Ascending)))
     }

@@ -1,9 +1,8 @@
-//! Reads in portions: a range over a million keys is answered as of one revision, and everything else goes on
-//! meanwhile.
+//! Reads in portions: a range over a million keys is read as of one revision, while other requests are served.
 //!
-//! A read is a row of scans: of its ranges, and of the keys that conditions name. Those that are done are
-//! kept, the one that is under way goes on where it stopped. What was superseded since the read began is
-//! found in the past.
+//! A read is a sequence of scans: of its ranges, and of the keys in its conditions. The results of finished scans
+//! are kept, and the scan under way continues where it stopped. Records that were superseded since the read began
+//! are read from `StrongPast`.
 
 use std::ops::ControlFlow;
 
@@ -18,27 +17,27 @@ use super::txn::Holding;
 use super::{Machine, check};
 use crate::api::{Answer, Body, Compare, Found, Keys, Range, Read, Refusal, Revision, Txn, TxnOp};
 
-/// A read under way. It holds what it has found so far: at most an answer's size.
+/// A read under way, with what it has found so far: at most the bytes of one answer.
 pub struct Reading {
     read: Read,
-    /// Of the generation that it reads.
+    /// The prefix of the generation that it reads.
     rows: Prefix,
-    /// What it shows.
+    /// The revision of its answer.
     revision: Revision,
-    /// The oldest revision it reads: compaction up to there does not disturb it.
+    /// The oldest revision that it reads. Compaction up to this revision does not affect it.
     oldest: Revision,
     budget: usize,
     done: Vec<Done>,
     partial: Option<Partial>,
 }
 
-/// What a scan came to.
+/// The result of a scan.
 enum Done {
     Found(Found),
     Holds(bool),
 }
 
-/// A scan that goes on.
+/// A scan that is not finished, and the rest of its keys.
 struct Partial {
     scan: Scan,
     rest: Keys,
@@ -49,7 +48,7 @@ enum Scan {
     Compare(Holding),
 }
 
-/// Why a read does not go on now.
+/// Why a read does not continue now.
 enum Halt {
     /// The portion is used up.
     Later,
@@ -81,7 +80,7 @@ impl<E: Engine> Machine<E> {
             read: read.clone(),
             rows: self.rows,
             revision,
-            // What is older than that is refused when it is reached.
+            // A scan of an older revision is rejected when it begins.
             oldest: oldest.max(self.state.compacted),
             budget: ANSWER_BYTES_MAX,
             done: Vec::new(),
@@ -89,11 +88,11 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// Goes on with a read, for about so many rows, which are taken from `room`; `None`: there is more to do.
-    /// Where what it reads was removed meanwhile, it begins again.
+    /// Continues a read for about `room` rows, and reduces `room` by the rows visited. `None` if there is more to do.
+    /// A read whose rows were removed meanwhile begins again.
     ///
     /// # Errors
-    /// The outer one is the engine's.
+    /// The outer error is the engine's, the inner one rejects the read.
     pub fn go_on(
         &self,
         reading: &mut Reading,
@@ -119,10 +118,10 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// Answers a read from what is applied here, in one go.
+    /// Answers a read from what is applied here, without interruption.
     ///
     /// # Errors
-    /// The outer one is the engine's.
+    /// The outer error is the engine's, the inner one rejects the read.
     pub fn read(&self, read: &Read) -> Result<Result<Answer, Refusal>, Error> {
         let mut reading = self.begin_read(read);
         loop {
@@ -177,7 +176,7 @@ impl Done {
     }
 }
 
-/// The answer to a transaction all of whose scans are done, in the order in which [`Walk`] made them.
+/// The answer to a transaction from the results of its scans, in the order in which [`Walk`] made them.
 fn body(txn: &Txn, done: &mut impl Iterator<Item = Done>) -> Body {
     let mut succeeded = true;
     for _ in &txn.compare {
@@ -196,11 +195,11 @@ fn body(txn: &Txn, done: &mut impl Iterator<Item = Done>) -> Body {
     Body::Txn { succeeded, bodies }
 }
 
-/// One portion of a read: it passes over the scans that are done, to the one that goes on.
+/// One portion of a read, which skips the finished scans and continues with the next one.
 struct Walk<'w, E: Engine> {
     machine: &'w Machine<E>,
     reading: &'w mut Reading,
-    /// The next scan.
+    /// The number of the next scan.
     at: usize,
     room: &'w mut usize,
 }
@@ -273,7 +272,7 @@ impl<E: Engine> Walk<'_, E> {
         Ok(())
     }
 
-    /// Visits rows of a range as of a revision, until they or the room end; what is left of the range then.
+    /// Visits rows of a range as of a revision, until the range or the room ends. Returns the rest of the range.
     fn scan(
         &mut self,
         keys: Keys,

@@ -1,4 +1,4 @@
-//! Building a state from a snapshot's chunks, beside the live one.
+//! Restoration of a snapshot: a new state is built from its chunks, beside the live one.
 
 use std::sync::{Arc, Weak};
 
@@ -11,39 +11,39 @@ use super::state::State;
 use super::{GroupId, Leftovers, Machine};
 use crate::codec::Malformed;
 
-/// Why a chunk was not taken in.
+/// Why a chunk was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// Not what a snapshot's next chunk looks like; nothing was changed, and the right one may follow.
+    /// The bytes are not the snapshot's next chunk. Nothing was changed, and the right chunk may follow.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The engine failed; the restoring has to begin again.
+    /// The engine failed. The restoration has to begin again.
     #[error(transparent)]
     Storage(#[from] Error),
 }
 
-/// What a restoring needs next.
+/// What a restoration needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The chunk at this cursor.
     Chunk(Cursor),
-    /// Nothing: [`Machine::install`] makes it the live state.
+    /// Nothing: the state is complete, and [`Machine::install`] makes it the live one.
     Nothing,
 }
 
-/// A state under construction, in a generation of rows of its own. Dropped, or lost in a crash, its rows
-/// are removed by [`Machine::maintain`].
+/// A state under construction, in a generation of rows of its own. If it is dropped, or lost in a crash,
+/// [`Machine::maintain`] removes its rows.
 pub struct Restore<E> {
     engine: E,
     rows: Prefix,
     generation: u32,
-    /// Of the snapshot, from its first chunk.
+    /// The snapshot's state, from its first chunk.
     state: Option<State>,
-    /// Of the last chunk.
+    /// The checksum of the last chunk.
     checksum: [u8; CHECKSUM_BYTES],
-    /// Part and key of the last row: rows come in order, and each once.
+    /// Part and key of the last row: rows have to be in ascending order.
     last: Option<(u8, Vec<u8>)>,
-    /// The last key met in the past.
+    /// The key of the last row in `StrongPast`.
     past_key: Option<Vec<u8>>,
     bytes: u64,
     is_complete: bool,
@@ -51,8 +51,8 @@ pub struct Restore<E> {
 }
 
 impl<E: Engine> Machine<E> {
-    /// Begins to restore a snapshot; the machine goes on with what it has meanwhile. One that was begun
-    /// before and not installed is given up.
+    /// Begins to restore a snapshot, while the machine keeps its live state. A restoration that was begun before can
+    /// no longer be installed.
     pub fn restore(&mut self) -> Result<Restore<E>, Error> {
         self.check_sound()?;
         let before = self.state.generation_last;
@@ -68,12 +68,13 @@ impl<E: Engine> Machine<E> {
         Ok(Restore::new(self.engine.clone(), &self.group, generation, alive))
     }
 
-    /// Makes a complete restored state the live one, in one write with `with`. Watches go on: what they
-    /// have not been told they read from the new rows. Leases are kept by somebody else.
+    /// Makes a complete restored state the live one, in one write together with `with`. Watches continue, and read
+    /// the events that they have not returned yet from the new rows. This replica no longer times leases.
     ///
     /// # Errors
-    /// The engine's; then nothing has changed. [`Error::Corrupt`] if the snapshot is not complete or
-    /// older than the live state.
+    /// Fails with an error of the engine, or with [`Error::Corrupt`] if the snapshot is incomplete, older than the live
+    /// state, or not the one that was last begun. Nothing has changed then, unless reading the new state failed: after
+    /// that every later call fails.
     pub fn install(&mut self, restore: Restore<E>, with: Vec<RowOp>) -> Result<(), Error> {
         let Restore { alive, .. } = &restore;
         if !self.restoring.as_ref().is_some_and(|own| Weak::ptr_eq(own, &Arc::downgrade(alive))) {
@@ -114,7 +115,7 @@ impl<E: Engine> Restore<E> {
         }
     }
 
-    /// Takes in the next chunk.
+    /// Writes the rows of the next chunk.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Next, RestoreError> {
         let (chunk, checksum) = Chunk::decode(bytes)?;
         self.check(&chunk)?;
@@ -141,7 +142,7 @@ impl<E: Engine> Restore<E> {
         })
     }
 
-    /// Whether `chunk` is the next one, and made of rows that this program reads.
+    /// Checks that `chunk` is the next one, and that its rows decode.
     fn check(&self, chunk: &Chunk) -> Result<(), Malformed> {
         let malformed = |what| Err(Malformed { what });
         if self.is_complete || chunk.after != self.checksum || chunk.state.is_some() == self.state.is_some() {
@@ -170,7 +171,7 @@ impl<E: Engine> Restore<E> {
         Ok(())
     }
 
-    /// The state to record.
+    /// The restored state, to be written as the live one.
     fn finish(&self) -> Result<State, Error> {
         let state = self.state.as_ref().filter(|_| self.is_complete);
         let state = state.ok_or(Error::Corrupt { reason: "a snapshot is not complete".into() })?;
@@ -184,7 +185,7 @@ impl<E: Engine> Restore<E> {
     }
 }
 
-/// Rows of one chunk on their way to the engine.
+/// The rows of one chunk that are being written.
 struct Writing<'r, E> {
     restore: &'r mut Restore<E>,
     ops: Vec<RowOp>,
@@ -224,8 +225,9 @@ impl<E: Engine> Writing<'_, E> {
         Ok(())
     }
 
-    /// Of a key's records in the past the newest comes first: that one may have been the latest at the
-    /// snapshot's revision.
+    /// Adds a superseded record. Of one key's records the newest comes first. If the key has no latest record yet, that
+    /// one was the latest at the snapshot's revision, and becomes it again; if it is the latest record, it is a
+    /// duplicate.
     fn past(&mut self, row_key: Vec<u8>, row: &[u8]) -> Result<(), Error> {
         let (key, modified) = past_parts(&row_key)?;
         let is_first = self.restore.past_key.as_ref() != Some(&key);

@@ -1,7 +1,17 @@
-//! Keys and contents of the rows that a keyspace is made of.
+//! Keys and contents of a keyspace's rows.
 //!
-//! Every row but the state's begins with the group and a generation: a snapshot is restored into a
-//! generation of its own beside the live one, and becomes it in one write.
+//! The key of every row except the state's begins with the group and a generation. A snapshot is restored into a
+//! generation of its own beside the live one, and one write of the state makes it the live one.
+//!
+//! ```text
+//! StrongNow      prefix, key                                    record: the latest of each key
+//! StrongPast     prefix, escaped key, 0 0, inverted revision    record superseded, or empty: a deletion
+//! StrongChanges  prefix, revision, number of the first change   changes of one revision
+//! StrongState    group                                          state
+//!                prefix, 'l', lease                             whole time of a lease
+//!                prefix, 'k', lease, key                        a lease's key; the row is empty
+//!                prefix, 'a', client, slot                      remembered answer
+//! ```
 
 use starling_kv::Error;
 use starling_kv::codec::{Input, put_bytes, put_varint};
@@ -12,15 +22,16 @@ use crate::api::{EventKind, KeyValue, Keys, LeaseId, Revision};
 
 /// Bytes of [`Prefix`].
 pub(super) const PREFIX_BYTES: usize = 20;
-/// Ends an escaped key: before every continuation of the key (a zero byte is written as 0, 255).
+/// The end of an escaped key. A zero byte in the key is written as 0, 255, so that this end sorts before every
+/// continuation of the key.
 const KEY_END: [u8; 2] = [0, 0];
 
-/// Tags of rows in `StrongState`.
+/// Tag of a lease's row in `StrongState`; the other tags follow.
 const TAG_LEASE: u8 = b'l';
 const TAG_LEASE_KEY: u8 = b'k';
 const TAG_ANSWER: u8 = b'a';
 
-/// Group and generation.
+/// The prefix of row keys: group and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix([u8; PREFIX_BYTES]);
 
@@ -36,7 +47,7 @@ impl Prefix {
         &self.0
     }
 
-    /// Every row under it is below this.
+    /// The first key after all keys with this prefix.
     pub fn end(&self) -> Option<Vec<u8>> {
         prefix_end(&self.0)
     }
@@ -50,12 +61,12 @@ impl Prefix {
         key
     }
 
-    /// In `StrongNow`.
+    /// The row key of a key in `StrongNow`.
     pub fn now(&self, key: &[u8]) -> Vec<u8> {
         self.with(&[key])
     }
 
-    /// Where rows of a range of keys are in `StrongNow`.
+    /// The range of row keys of a range of keys in `StrongNow`.
     pub fn now_range(&self, keys: &Keys) -> (Vec<u8>, Option<Vec<u8>>) {
         match keys {
             Keys::One(key) => (self.now(key), Some(self.with(&[key, &[0]]))),
@@ -64,7 +75,7 @@ impl Prefix {
         }
     }
 
-    /// In `StrongPast`: the newest revision of a key comes first.
+    /// The row key of a record in `StrongPast`. The newest revision of a key comes first.
     pub fn past(&self, key: &[u8], revision: Revision) -> Vec<u8> {
         let mut row = Vec::with_capacity(PREFIX_BYTES + key.len() + KEY_END.len() + 8);
         row.extend_from_slice(&self.0);
@@ -74,7 +85,7 @@ impl Prefix {
         row
     }
 
-    /// Where rows of a range of keys are in `StrongPast`.
+    /// The range of row keys of a range of keys in `StrongPast`.
     pub fn past_range(&self, keys: &Keys) -> (Vec<u8>, Option<Vec<u8>>) {
         let at = |key: &[u8]| self.past_from(key);
         match keys {
@@ -84,12 +95,12 @@ impl Prefix {
         }
     }
 
-    /// The first row after all of `key`'s in `StrongPast`.
+    /// The first row key after all rows of `key` in `StrongPast`.
     pub fn past_after(&self, key: &[u8]) -> Option<Vec<u8>> {
         prefix_end(&self.past_from(key))
     }
 
-    /// The first row of `key`, or of the next one, in `StrongPast`.
+    /// The lowest row key of `key` in `StrongPast`.
     pub fn past_from(&self, key: &[u8]) -> Vec<u8> {
         self.with_escaped(key, &KEY_END)
     }
@@ -101,7 +112,7 @@ impl Prefix {
         row
     }
 
-    /// In `StrongChanges`: `sub` is the place of the row's first change among those of the revision.
+    /// The row key of changes in `StrongChanges`: `sub` is the number of the row's first change within the revision.
     pub fn changes(&self, revision: Revision, sub: u32) -> Vec<u8> {
         self.with(&[&revision.to_be_bytes(), &sub.to_be_bytes()])
     }
@@ -130,7 +141,7 @@ impl Prefix {
         self.with(&[&[TAG_ANSWER]])
     }
 
-    /// Whether this is the key of a lease's or a remembered answer's row.
+    /// Whether this is the row key of a lease or of a remembered answer.
     pub fn is_lease_or_answer(row_key: &[u8]) -> bool {
         matches!(row_key.get(PREFIX_BYTES..), Some([TAG_LEASE, id @ ..]) if id.len() == 8)
             || matches!(row_key.get(PREFIX_BYTES..), Some([TAG_ANSWER, name @ ..]) if name.len() == 18)
@@ -146,7 +157,7 @@ fn escape(out: &mut Vec<u8>, key: &[u8]) {
     }
 }
 
-/// Key and revision of a row in `StrongPast`.
+/// Key and revision in a row key of `StrongPast`.
 pub(super) fn past_parts(row_key: &[u8]) -> Result<(Vec<u8>, Revision), Error> {
     let corrupt = || corrupt("a superseded record's key");
     let escaped = row_key.get(PREFIX_BYTES..).ok_or_else(corrupt)?;
@@ -163,7 +174,7 @@ pub(super) fn past_parts(row_key: &[u8]) -> Result<(Vec<u8>, Revision), Error> {
     Ok((key, !u64::from_be_bytes(*revision)))
 }
 
-/// Revision and place of a row in `StrongChanges`.
+/// Revision and number of the first change in a row key of `StrongChanges`.
 pub(super) fn changes_parts(row_key: &[u8]) -> Result<(Revision, u32), Error> {
     let mut input = Input::new(row_key.get(PREFIX_BYTES..).unwrap_or_default());
     match (input.array(), input.array(), input.is_empty()) {
@@ -172,16 +183,16 @@ pub(super) fn changes_parts(row_key: &[u8]) -> Result<(Revision, u32), Error> {
     }
 }
 
-/// No revision, index or count is higher: what a peer says is checked against it, so that arithmetic on
-/// it cannot overflow.
+/// The highest revision, index or count. Numbers from peers and rows are checked against it, so that arithmetic on
+/// them cannot overflow.
 pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
-/// A number within bounds.
+/// Reads a number of at most [`NUMBER_MAX`].
 pub(super) fn number(input: &mut Input<'_>) -> Option<u64> {
     input.varint().filter(|number| *number <= NUMBER_MAX)
 }
 
-/// What a row in `StrongNow` or `StrongPast` says of its key. A row of no bytes is a deletion.
+/// The contents of a row in `StrongNow` or `StrongPast`. An empty row in `StrongPast` is a deletion instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub create: Revision,
@@ -191,7 +202,7 @@ pub(super) struct Record<'a> {
     pub value: &'a [u8],
 }
 
-/// Room for what is encoded beside the value; most records without a lease need less.
+/// Bytes allocated for the fields before the value; most records without a lease need less.
 const RECORD_HEAD_BYTES: usize = 16;
 
 impl<'a> Record<'a> {
@@ -232,11 +243,11 @@ impl<'a> Record<'a> {
     }
 }
 
-/// One change as a row of `StrongChanges` lists it.
+/// One change in a row of `StrongChanges`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Listed<'a> {
     pub kind: EventKind,
-    /// Revision of the record that it superseded; 0: there was none.
+    /// Revision of the record that it superseded; 0 if there was none.
     pub superseded: Revision,
     /// Bytes of that record's row.
     pub superseded_bytes: u64,
@@ -256,7 +267,7 @@ impl<'a> Listed<'a> {
         put_bytes(out, self.key);
     }
 
-    /// All changes of a row.
+    /// Decodes all changes of a row.
     pub fn decode_all(row: &'a [u8]) -> Result<Vec<Self>, Error> {
         let mut input = Input::new(row);
         let mut listed = Vec::new();
@@ -277,7 +288,7 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// Damage in a row of a strong keyspace.
+/// The error for a damaged row of a strong keyspace.
 pub(super) fn corrupt(what: &str) -> Error {
     Error::Corrupt { reason: format!("{what} of a strong keyspace does not decode") }
 }

@@ -1,8 +1,8 @@
-//! Named writes are applied once: what each was answered is remembered, client by client.
+//! Writes with a request id are applied at most once: the answer to each is remembered, per client.
 //!
-//! A client's answers are in a ring of [`WINDOW`] rows, so that remembering one costs one row and
-//! forgetting it none. Who gives way where there are too many is a function of the log alone: the
-//! client whose last write is the oldest.
+//! A client's answers are in a ring of [`WINDOW`] rows: a new answer replaces an old one's row, so that no write
+//! removes it. When there are too many clients or answers, the client whose last write is the oldest is evicted.
+//! That depends on the log alone, so that all replicas evict the same client.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +13,36 @@ use super::rows::corrupt;
 use crate::api::{Answer, Refusal, RequestId};
 use crate::codec;
 
-/// Writes of one client under way at a time, at most; the last so many answers of a client are kept.
+/// Sequence numbers of one client for which answers are remembered: the last ones. A client may have at most as many
+/// writes under way. A guess.
 pub const WINDOW: u64 = 1024;
 /// Clients remembered, at most. A guess.
 pub const CLIENTS_MAX: usize = 16_384;
 /// Answers remembered, at most, over all clients. A guess.
 pub const ANSWERS_MAX: usize = 65_536;
-/// Bytes of them, at most: they are copied when a snapshot begins. A guess.
+/// Bytes of all remembered answers, at most: they are copied when a snapshot begins. A guess.
 const ANSWERS_BYTES_MAX: usize = 8 << 20;
-/// A longer answer is not remembered: a second sending of its write is told that it is forgotten.
+/// Longest answer that is remembered, bytes. A repetition of a write with a longer one gets [`Refusal::Forgotten`].
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// What is known of a named write.
+/// What is remembered of a write with a request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// It has not been applied.
+    /// It was not applied.
     New,
-    /// It has; the answer is in this row.
+    /// It was applied; the answer is in the client's row `slot`.
     Answered { slot: u16 },
-    /// It may have been; what it was answered is forgotten.
+    /// It may have been applied; its answer is no longer remembered.
     Forgotten,
 }
 
-/// What a row holds.
+/// The contents of a row: one remembered answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub seq: u64,
-    /// Entry that applied it.
+    /// The entry that applied the write.
     index: u64,
-    /// What the client had been answered for certain then: nothing below is remembered.
+    /// The client's floor after that entry; see [`Client::floor`].
     floor: u64,
     pub answer: Result<Answer, Refusal>,
 }
@@ -66,32 +67,34 @@ impl Remembered {
     }
 }
 
-/// One client.
+/// The remembered answers of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Client {
+    /// The lowest sequence number that is remembered: the client has received the answers below it, or they have
+    /// left the window.
     floor: u64,
-    /// Entry of its last write.
+    /// The entry of the client's last write.
     last: u64,
-    /// The rows there are: slot -> sequence number and bytes.
+    /// Sequence number and bytes of each row, by slot.
     rows: BTreeMap<u16, (u64, usize)>,
 }
 
-/// All clients.
+/// The remembered answers of all clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sessions {
     clients: BTreeMap<u128, Client>,
-    /// Entry of the last write -> client. An entry is one write, so it names one client.
+    /// Clients by the entry of their last write. An entry has at most one write, so it has one client.
     by_age: BTreeMap<u64, u128>,
     rows: usize,
     bytes: usize,
 }
 
-/// Rows that remembering an answer changes.
+/// The rows that change when an answer is remembered.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub slot: u16,
     pub row: Vec<u8>,
-    /// Clients that gave way, with their rows.
+    /// The rows of evicted clients: client and slot.
     pub evicted: Vec<(u128, u16)>,
 }
 
@@ -100,7 +103,7 @@ fn slot(seq: u64) -> u16 {
 }
 
 impl Sessions {
-    /// Takes in a row at open.
+    /// Adds a row that was read when the machine was opened.
     pub fn load(&mut self, client: u128, slot: u16, row: &[u8]) -> Result<(), Error> {
         let Remembered { seq, index, floor, .. } = Remembered::decode(row)?;
         let entry = self.clients.entry(client).or_default();
@@ -115,16 +118,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// Clients, and answers remembered.
+    /// The numbers of clients and of remembered answers.
     pub fn len(&self) -> (usize, usize) {
         (self.clients.len(), self.rows)
     }
 
-    /// What is known of a write.
+    /// What is remembered of a write.
     ///
-    /// A client that nobody knows and that has been answered before has been evicted. One that was
-    /// evicted before its first answer reached it cannot be told from a new one: that takes
-    /// [`CLIENTS_MAX`] other clients writing within the time of one request.
+    /// An unknown client that has received an answer was evicted. A client that was evicted before it received its
+    /// first answer looks like a new one; for that, [`CLIENTS_MAX`] other clients have to write during one request.
     pub fn look(&self, id: &RequestId) -> Known {
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::SessionForgotten) {
@@ -140,7 +142,7 @@ impl Sessions {
         }
     }
 
-    /// Remembers what a new write was answered by entry `index`.
+    /// Remembers the answer to a new write, which entry `index` has applied.
     pub fn remember(&mut self, id: &RequestId, index: u64, answer: &Result<Answer, Refusal>) -> Kept {
         let client = self.clients.entry(id.client).or_default();
         self.by_age.remove(&client.last);
@@ -163,7 +165,7 @@ impl Sessions {
         Kept { slot, row, evicted: self.evict(id.client) }
     }
 
-    /// Forgets the oldest clients, but not `keep`, until the rest is within bounds.
+    /// Evicts the clients whose last write is the oldest, but not `keep`, until the rest is within bounds.
     fn evict(&mut self, keep: u128) -> Vec<(u128, u16)> {
         let mut evicted = Vec::new();
         while self.clients.len() > CLIENTS_MAX || self.rows > ANSWERS_MAX || self.bytes > ANSWERS_BYTES_MAX {

@@ -1,12 +1,12 @@
 //! Snapshots: the state after one entry, read in bounded chunks while later entries are applied.
 //!
-//! Records and changes carry their revisions, so those of a revision can be told from later ones at
-//! any time, as long as compaction removes none of them: a snapshot stops it. What carries no revision
-//! (leases, remembered answers) is copied when the snapshot begins.
+//! Records and changes contain their revisions, so that those up to the snapshot's revision can be distinguished
+//! from later ones, as long as none is removed: nothing is removed while a snapshot exists. Rows without a
+//! revision (leases, remembered answers) are copied when the snapshot begins.
 //!
-//! A record that was the latest at the snapshot's revision may be superseded while the snapshot is
-//! read, and then is found in the past. Latest records are read before past ones, so it is found at
-//! least once, and [`super::Restore`] puts it back.
+//! A record that was the latest at the snapshot's revision may be superseded while the snapshot is read. Then it
+//! moves from `StrongNow` to `StrongPast`. `StrongNow` is read first, so the record is read at least once, and
+//! [`super::Restore`] makes it the latest again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::{Machine, lease_row, load_answers};
 use crate::api::Revision;
 use crate::codec::Malformed;
 
-/// First byte of a chunk.
+/// Format version: the first byte of a chunk.
 const FORMAT: u8 = 1;
-/// Rows looked at for one chunk, at most: also where few of them belong to the snapshot.
+/// Rows visited for one chunk, at most, whether or not they belong to the snapshot. A guess.
 const VISITED_MAX: usize = 4096;
 /// Bytes of the checksum that ends a chunk.
 pub(super) const CHECKSUM_BYTES: usize = 32;
@@ -32,20 +32,20 @@ pub(super) const CHECKSUM_BYTES: usize = 32;
 pub(super) const PARTS: [Family; 4] =
     [Family::StrongState, Family::StrongNow, Family::StrongPast, Family::StrongChanges];
 
-/// Where a chunk begins; the default is the first one. It comes with the chunk before, and can be asked
-/// for again.
+/// The position of a chunk; the default is that of the first one. Each chunk contains the position of the next one,
+/// and a chunk can be read repeatedly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Index into [`PARTS`].
     pub(super) part: u8,
-    /// The row, without its prefix.
+    /// The key of the first row, without its prefix.
     pub(super) from: Vec<u8>,
-    /// Checksum of the chunk before: a chunk that does not follow is noticed.
+    /// Checksum of the previous chunk, with which the receiver detects a chunk that is not the next one.
     pub(super) after: [u8; CHECKSUM_BYTES],
 }
 
 impl Cursor {
-    /// For the wire.
+    /// Encodes the position for the wire.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.part];
         bytes.extend_from_slice(&self.after);
@@ -53,7 +53,7 @@ impl Cursor {
         bytes
     }
 
-    /// Reads [`Cursor::encode`].
+    /// Decodes what [`Cursor::encode`] has encoded.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Input::new(bytes);
         match (input.byte(), input.array()) {
@@ -65,15 +65,16 @@ impl Cursor {
     }
 }
 
-/// A chunk, taken apart.
+/// A decoded chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
+    /// Checksum of the previous chunk.
     pub after: [u8; CHECKSUM_BYTES],
-    /// In the first chunk.
+    /// The snapshot's state, in the first chunk only.
     pub state: Option<State>,
-    /// Part, row key without its prefix, row.
+    /// Part, row key without its prefix, and row.
     pub rows: Vec<(u8, Vec<u8>, Vec<u8>)>,
-    /// Part and row that the next chunk begins with.
+    /// Part and row key of the first row of the next chunk; `None` in the last one.
     pub next: Option<(u8, Vec<u8>)>,
 }
 
@@ -99,7 +100,7 @@ impl Chunk {
         bytes
     }
 
-    /// The chunk, and its checksum.
+    /// Decodes a chunk, and returns it with its checksum.
     pub fn decode(bytes: &[u8]) -> Result<(Self, [u8; CHECKSUM_BYTES]), Malformed> {
         let malformed = Malformed { what: "snapshot chunk" };
         let (content, checksum) = bytes.split_last_chunk().ok_or(malformed)?;
@@ -127,7 +128,7 @@ impl Chunk {
             u8::MAX => None,
             next => Some((next, input.bytes()?.to_vec())),
         };
-        // Each row takes three bytes at least.
+        // A row is encoded in at least three bytes, which bounds the allocation.
         let count = usize::try_from(input.varint()?).ok().filter(|count| *count <= input.rest().len() / 3)?;
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {
@@ -139,18 +140,18 @@ impl Chunk {
     }
 }
 
-/// The state after one entry. It may be read on another thread; compaction waits until it is dropped.
+/// The state after one entry. It may be read on another thread. Compacted rows are removed only after it is dropped.
 pub struct Snapshot<E> {
     engine: E,
     rows: Prefix,
     state: State,
-    /// Of `StrongState`: row keys without their prefix, in order.
+    /// The rows of `StrongState`, in ascending order of their keys, which are without their prefix.
     copied: Vec<(Vec<u8>, Vec<u8>)>,
     _pin: Arc<()>,
 }
 
 impl<E: Engine> Machine<E> {
-    /// The state as it is now, to be read in chunks.
+    /// The current state, to be read in chunks.
     pub fn snapshot(&self) -> Result<Snapshot<E>, Error> {
         self.check_sound()?;
         let suffix = |row_key: Vec<u8>| row_key[PREFIX_BYTES..].to_vec();
@@ -187,7 +188,7 @@ impl<E: Engine> Snapshot<E> {
         self.state.hash
     }
 
-    /// The chunk that begins at `cursor`, of about `bytes_max` bytes or with one row.
+    /// Encodes the chunk at `cursor`, of about `bytes_max` bytes or with one row.
     pub fn chunk(&self, cursor: &Cursor, bytes_max: usize) -> Result<Vec<u8>, Error> {
         let state = (*cursor == Cursor::default()).then(|| self.state.clone());
         let mut chunk = Chunk { after: cursor.after, state, rows: Vec::new(), next: None };
@@ -240,7 +241,7 @@ impl<E: Engine> Snapshot<E> {
     }
 }
 
-/// What a chunk still takes; the first row always fits.
+/// What still fits into a chunk; the first row always does.
 struct Room {
     bytes: usize,
     rows: usize,

@@ -1,4 +1,4 @@
-//! The keyspace as a read finds it: at the latest revision or at an older one.
+//! Reads of records: at the latest revision or at an older one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,37 +12,39 @@ use super::hot::Hot;
 use super::rows::{PREFIX_BYTES, Prefix, Record, past_parts};
 use crate::api::{Keys, Revision};
 
-/// Rows of `StrongNow` that are about to be written (`None`: removed), by their keys.
+/// Rows of `StrongNow` that are about to be written (`None`: removed), by their row keys.
 pub(super) type Staged = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// What a scan calls for each key, with its record's row.
+/// The function that a scan calls with each key and its record's row.
 pub(super) type RowVisitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'v;
 
-/// Rows of a range at an old revision are collected in pieces of so many and so many bytes.
+/// Rows of a range at an old revision in one piece, at most, from each of `StrongPast` and `StrongNow`. A guess.
 const PIECE_ROWS: usize = 1024;
-/// See [`PIECE_ROWS`].
+/// Bytes of these rows, about, at most. A guess.
 const PIECE_BYTES: usize = 1 << 20;
-/// Rows looked at for one piece, about, in either place.
+/// Rows visited for one piece in each of `StrongPast` and `StrongNow`, about, at most. A guess.
 const PIECE_SEEN: usize = 4096;
-/// So many records of one key are passed over one by one; then it is sought beyond them.
+/// Records of one key that are skipped one by one before the scan seeks beyond them. A guess: a seek costs about as
+/// much.
 const PASSED_MAX: usize = 16;
 
-/// Where reads find records.
+/// The sources of records for a read, the newest first: staged rows, the last row read, the cache, the engine.
 pub(super) struct Source<'a, E> {
     pub engine: &'a E,
     pub rows: Prefix,
-    /// What the engine holds of some keys.
+    /// The cache of the engine's latest rows.
     pub hot: &'a Hot,
-    /// What is written, but not in the engine yet.
+    /// Rows that are not in the engine yet.
     pub staged: &'a Staged,
     pub last: &'a Last,
 }
 
-/// The row of the engine that was read last, by its key: what an entry compares it mostly writes.
+/// The row that was last read from the engine, with its row key: a transaction often writes the key that its
+/// condition reads.
 pub(super) type Last = RefCell<Option<(Vec<u8>, Option<Vec<u8>>)>>;
 
 impl<E: Engine> Machine<E> {
-    /// The keyspace as it is in the engine, with what is not there yet.
+    /// The keyspace's records in the engine and in `staged`.
     pub(super) fn source<'a>(&'a self, staged: &'a Staged, last: &'a Last) -> Source<'a, E> {
         Source { engine: &self.engine, rows: self.rows, hot: &self.hot, staged, last }
     }
@@ -64,7 +66,7 @@ impl<E: Engine> Source<'_, E> {
         }
     }
 
-    /// Visits the latest rows of a range in the order of keys.
+    /// Visits the latest rows of a range in ascending order of their keys.
     pub fn scan(&self, keys: &Keys, visit: &mut RowVisitor<'_>) -> Result<(), Error> {
         if let Keys::One(key) = keys {
             let row = self.get(key)?;
@@ -106,8 +108,8 @@ impl<E: Engine> Source<'_, E> {
         Ok(())
     }
 
-    /// Visits the rows of the first piece of a range as of `revision`, and answers what is left of it. What is
-    /// staged is younger. Rows that were looked at are taken from `room`.
+    /// Visits the rows of the first piece of a range as of `revision`, and returns the rest of the range. Staged rows
+    /// are newer than any such revision. Reduces `room` by the rows visited.
     pub fn scan_piece(
         &self,
         keys: &Keys,
@@ -129,12 +131,12 @@ impl<E: Engine> Source<'_, E> {
     }
 }
 
-/// The rows of the first keys of a range at an old revision; those of no bytes are deletions.
+/// The rows of the first keys of a range at an old revision; empty rows are deletions.
 struct Piece {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Where the next piece begins.
+    /// The key at which the next piece begins.
     next: Option<Vec<u8>>,
-    /// Rows looked at.
+    /// Rows visited.
     seen: usize,
 }
 
@@ -146,7 +148,7 @@ impl Piece {
         Ok(piece)
     }
 
-    /// What was superseded since, or is gone.
+    /// Collects the records of keys that were written or deleted since `revision`.
     fn collect_past(
         &mut self,
         view: &impl View,
@@ -158,7 +160,7 @@ impl Piece {
         let (mut from, to) = rows.past_range(keys);
         loop {
             let (mut seek, mut passed) = (None, 0);
-            // Newest first: the first one that is old enough is the one.
+            // A key's records are in descending order of revisions: the first one up to `revision` is the right one.
             view.scan(Family::StrongPast, &from, to.as_deref(), &mut |row_key, row| {
                 self.seen += 1;
                 let (key, modified) = past_parts(row_key)?;
@@ -190,7 +192,7 @@ impl Piece {
         }
     }
 
-    /// What has not been written since.
+    /// Collects the records of keys that were not written since `revision`.
     fn collect_latest(
         &mut self,
         view: &impl View,
@@ -226,7 +228,7 @@ impl Piece {
     }
 }
 
-/// What a piece still takes; the first row always fits.
+/// What still fits into a piece; the first row always does.
 struct Room {
     rows: usize,
     bytes: usize,

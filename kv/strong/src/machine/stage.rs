@@ -1,4 +1,4 @@
-//! Writing: what a batch of entries changes, before the engine has it.
+//! The changes of a batch of entries, before they are written to the engine.
 
 use std::ops::ControlFlow;
 
@@ -12,17 +12,17 @@ use super::source::{Last, Source, Staged};
 use super::watch::Told;
 use crate::api::{EventKind, Keys, LeaseId, Refusal, Revision};
 
-/// Changes listed in one row hold about so many bytes; those of a small transaction are one row.
+/// Bytes of changes in one row of `StrongChanges`, about. A guess: those of a small transaction are one row.
 const LISTED_BYTES: usize = 64 << 10;
 
 /// A key and its row.
 type Row = (Vec<u8>, Vec<u8>);
 
-/// Why an entry does not go on.
+/// Why a write is not applied.
 pub(super) enum Stop {
-    /// It is refused; nothing of it stays.
+    /// The write is rejected, and its changes are undone.
     Refused(Refusal),
-    /// The engine failed; the whole batch does.
+    /// The engine failed, and the whole batch fails.
     Failed(Error),
 }
 
@@ -38,12 +38,12 @@ impl From<Error> for Stop {
     }
 }
 
-/// What the entry in progress did to one key.
+/// A change of one key by the entry in progress.
 struct Change {
     key: Vec<u8>,
-    /// The row before; taken when the change is kept.
+    /// The row before the change.
     old: Option<Vec<u8>>,
-    /// The row before was staged by an earlier entry.
+    /// Whether an earlier entry of the batch has staged that row.
     was_staged: bool,
     superseded: Revision,
     lease_before: LeaseId,
@@ -51,18 +51,18 @@ struct Change {
     kind: EventKind,
 }
 
-/// A batch of entries. Dropped without [`Stage::write`], it leaves the machine's memory ahead of its
-/// rows: then the machine has failed.
+/// A batch of entries. If it is dropped without [`Stage::write`], the machine's memory is ahead of its rows, and the
+/// machine has failed.
 pub(super) struct Stage<'m, E: Engine> {
     pub machine: &'m mut Machine<E>,
     pub now_ms: u64,
     staged: Staged,
-    /// Only within an entry.
+    /// The last row read by the entry in progress.
     last: Last,
     ops: Vec<RowOp>,
-    /// Of the entry in progress.
+    /// The changes of the entry in progress.
     changes: Vec<Change>,
-    /// What the entry's hash covers.
+    /// The bytes that the hash of the entry in progress covers.
     folded: Vec<u8>,
 }
 
@@ -79,12 +79,12 @@ impl<'m, E: Engine> Stage<'m, E> {
         }
     }
 
-    /// The keyspace as the entry in progress finds it.
+    /// The records as the entry in progress reads them.
     pub fn source(&self) -> Source<'_, E> {
         self.machine.source(&self.staged, &self.last)
     }
 
-    /// The revision of what the entry in progress changes.
+    /// The revision of the changes of the entry in progress.
     pub fn next_revision(&self) -> Revision {
         self.machine.state.revision + 1
     }
@@ -94,7 +94,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         !self.changes.is_empty()
     }
 
-    /// Writes a key; `old` is its row.
+    /// Puts a key; `old` is its current row.
     pub fn put(
         &mut self,
         key: Vec<u8>,
@@ -120,7 +120,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         Ok(())
     }
 
-    /// Removes a key; `old` is its row.
+    /// Deletes a key; `old` is its current row.
     pub fn delete(&mut self, key: Vec<u8>, old: Vec<u8>) -> Result<(), Stop> {
         let Record { modified: superseded, lease: lease_before, .. } = Record::decode(&old)?;
         let was_staged = self.staged.insert(self.machine.rows.now(&key), None).is_some();
@@ -137,7 +137,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         Ok(())
     }
 
-    /// Takes back what the entry in progress changed.
+    /// Undoes the changes of the entry in progress.
     pub fn undo(&mut self) {
         while let Some(change) = self.changes.pop() {
             let row_key = self.machine.rows.now(&change.key);
@@ -149,7 +149,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         }
     }
 
-    /// Keeps what the entry in progress changed, as one revision.
+    /// Makes the changes of the entry in progress one revision.
     pub fn keep(&mut self) -> Result<(), Error> {
         if self.changes.is_empty() {
             return Ok(());
@@ -186,7 +186,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         }
     }
 
-    /// Accounts for the new row, and moves the old one into the past.
+    /// Accounts for the new row, and moves the old one to `StrongPast`.
     fn supersede(&mut self, revision: Revision, change: Change) {
         let rows = self.machine.rows;
         let row_key = rows.now(&change.key);
@@ -236,25 +236,25 @@ impl<'m, E: Engine> Stage<'m, E> {
         self.machine.watches.tell(&told)
     }
 
-    /// Writes a row that is neither a record nor a list of changes, and folds it into the hash.
+    /// Writes a row of a lease or a remembered answer, and folds it into the hash.
     pub fn put_state(&mut self, row_key: Vec<u8>, row: Vec<u8>) {
         put_bytes(&mut self.folded, &row_key[super::rows::PREFIX_BYTES..]);
         put_bytes(&mut self.folded, &row);
         self.ops.push(RowOp::Put(Family::StrongState, row_key, row));
     }
 
-    /// Removes such a row.
+    /// Removes a row of a lease or a remembered answer, and folds its key into the hash.
     pub fn delete_state(&mut self, row_key: Vec<u8>) {
         put_bytes(&mut self.folded, &row_key[super::rows::PREFIX_BYTES..]);
         self.ops.push(RowOp::Delete(Family::StrongState, row_key));
     }
 
-    /// Folds a number that no row of the entry shows.
+    /// Folds a number that is in no row of the entry into the hash.
     pub fn fold(&mut self, number: u64) {
         put_varint(&mut self.folded, number);
     }
 
-    /// A row of `StrongState` as this batch leaves it.
+    /// A row of `StrongState`, with the changes of this batch.
     pub fn state_row(&self, row_key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let staged = self.ops.iter().rev().find_map(|op| match op {
             RowOp::Put(Family::StrongState, key, row) if key == row_key => Some(Some(row.clone())),
@@ -267,7 +267,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         }
     }
 
-    /// Ends an entry: from here on it is applied.
+    /// Ends an entry: updates the applied index and the hash.
     pub fn end(&mut self, index: u64) {
         self.last.take();
         let state = &mut self.machine.state;
@@ -280,7 +280,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         self.machine.hashes.push(index, state.hash);
     }
 
-    /// Writes all entries that have ended, in one write of the engine.
+    /// Writes the changes of all ended entries in one write of the engine.
     pub fn write(&mut self) -> Result<(), Error> {
         self.last.take();
         let mut ops = std::mem::take(&mut self.ops);
@@ -295,7 +295,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         self.machine.engine.write(ops)
     }
 
-    /// The latest rows of a range, at most `max` of them; `None` if there are more.
+    /// The latest rows of a range; `None` if there are more than `max`.
     pub fn rows(&self, keys: &Keys, max: usize) -> Result<Option<Vec<Row>>, Error> {
         let mut rows = Vec::new();
         let mut is_over = false;

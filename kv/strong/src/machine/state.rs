@@ -1,4 +1,4 @@
-//! Where a replica stands: one row, written with everything that it stands for.
+//! The state of a replica: one row, written together with the rows that it describes.
 
 use starling_kv::Error;
 use starling_kv::codec::{Input, put_varint};
@@ -9,30 +9,31 @@ use crate::api::Revision;
 /// The newest format of a keyspace's rows.
 const FORMAT: u64 = 1;
 
-/// How far a replica has come.
+/// The state of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// Of the rows that count.
+    /// The live generation of rows.
     pub generation: u32,
-    /// The highest generation that rows were ever written under.
+    /// The highest generation that was ever used.
     pub generation_last: u32,
-    /// Index of the last entry applied.
+    /// Index of the last entry applied; 0 if there is none.
     pub applied: u64,
+    /// Revision of the last change; 1 if there was none.
     pub revision: Revision,
     /// The oldest revision that can be read.
     pub compacted: Revision,
-    /// What was superseded up to there is gone from the engine; at most `compacted`.
+    /// The revision up to which superseded records were removed; at most `compacted`.
     pub swept: Revision,
-    /// Keys and contents of the rows of this generation.
+    /// Bytes of keys and contents of the live generation's rows, except those in `StrongState`.
     pub bytes: u64,
-    /// The rolling hash after `applied`.
+    /// The rolling hash after entry `applied`.
     pub hash: [u8; 32],
-    /// The entry at which this replica was found to differ from the others; 0: none.
+    /// The entry after which this replica's hash was found to differ from the majority's; 0 if there is none.
     pub diverged: u64,
 }
 
 impl State {
-    /// Of an empty keyspace. etcd's numbering: a new keyspace is at revision 1.
+    /// The state of an empty keyspace, which is at revision 1 as in etcd.
     pub fn new(generation: u32) -> Self {
         Self {
             generation,
@@ -47,7 +48,7 @@ impl State {
         }
     }
 
-    /// As a mistake would have it.
+    /// The state with a planted bug.
     #[cfg(planted)]
     pub fn planted(self) -> Self {
         let again = u64::from(starling_planted::on(starling_planted::Bug::AppliedTwice));

@@ -1,4 +1,4 @@
-//! Writes and transactions, as one entry carries them out.
+//! Application of the writes and transactions of one entry.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -16,7 +16,7 @@ use crate::api::{
     Body, Compare, Delete, Keys, LeaseId, Operand, Put, Range, Read, Refusal, Relation, Revision, Txn, TxnOp,
 };
 
-/// Writes one key.
+/// Puts one key.
 pub(super) fn put<E: Engine>(stage: &mut Stage<'_, E>, put: Put) -> Result<Body, Stop> {
     let old = stage.source().get(&put.key)?;
     let before = old.as_deref().map(Record::decode).transpose()?;
@@ -35,7 +35,7 @@ pub(super) fn put<E: Engine>(stage: &mut Stage<'_, E>, put: Put) -> Result<Body,
     Ok(Body::Put { prev })
 }
 
-/// A key may go with a lease that exists and has room.
+/// Rejects a lease that does not exist, or that already holds [`LEASE_KEYS_MAX`] keys without this one.
 fn check_lease(leases: &super::leases::Leases, lease: LeaseId, key: &[u8]) -> Result<(), Refusal> {
     if lease == 0 {
         return Ok(());
@@ -47,7 +47,7 @@ fn check_lease(leases: &super::leases::Leases, lease: LeaseId, key: &[u8]) -> Re
     Ok(())
 }
 
-/// Writes a key that ends in the revision of this write.
+/// Puts a key that ends in the revision of this write.
 pub(super) fn put_sequential<E: Engine>(
     stage: &mut Stage<'_, E>,
     prefix: Vec<u8>,
@@ -91,7 +91,7 @@ fn too_large(what: &str) -> Refusal {
     Refusal::TooLarge { what: what.into(), bytes: max + 1, max }
 }
 
-/// Deletes the first key of a range and answers it.
+/// Deletes the first key of a range and returns it.
 pub(super) fn pop_first<E: Engine>(stage: &mut Stage<'_, E>, keys: &Keys) -> Result<Body, Stop> {
     let mut first = None;
     let rest = stage.machine.pops.rest(keys);
@@ -106,15 +106,16 @@ pub(super) fn pop_first<E: Engine>(stage: &mut Stage<'_, E>, keys: &Keys) -> Res
     Ok(Body::Popped { first: Some(kv) })
 }
 
-/// Carries out a transaction. The conditions of all that is nested in it are judged before anything is
-/// done, as in etcd: none depends on what the transaction itself writes.
+/// Applies a transaction. As in etcd, the conditions of all nested transactions are evaluated first, so that none
+/// depends on what the transaction itself writes.
 pub(super) fn txn<E: Engine>(stage: &mut Stage<'_, E>, txn: Txn) -> Result<Body, Stop> {
     let (mut verdicts, mut budget) = (VecDeque::new(), Budget::new());
     judge(&stage.source(), &txn, &mut verdicts, &mut budget)?;
     txn_within(stage, txn, &mut verdicts, &mut budget)
 }
 
-/// Whether each transaction that will be reached succeeds, in the order in which it is reached.
+/// Evaluates the conditions of a transaction and of the nested ones in the chosen branches, in the order of their
+/// execution.
 fn judge<E: Engine>(
     source: &Source<'_, E>,
     txn: &Txn,
@@ -137,14 +138,14 @@ fn txn_within<E: Engine>(
     verdicts: &mut VecDeque<bool>,
     budget: &mut Budget,
 ) -> Result<Body, Stop> {
-    let succeeded = verdicts.pop_front().expect("one for each that is reached");
+    let succeeded = verdicts.pop_front().expect("one verdict for each executed transaction");
     let ops = if succeeded { txn.then } else { txn.otherwise };
     let mut bodies = Vec::with_capacity(ops.len());
     for op in ops {
         bodies.push(match op {
             TxnOp::Range(read) => {
                 stage.machine.check_revision(read.revision)?;
-                // What this transaction has written is at the next revision.
+                // The transaction's own writes are at the next revision.
                 let shown = stage.machine.revision() + u64::from(stage.has_changed());
                 Body::Range(range(&stage.source(), &read, shown, budget)?)
             }
@@ -163,7 +164,7 @@ fn txn_within<E: Engine>(
     Ok(Body::Txn { succeeded, bodies })
 }
 
-/// Whether all of `compare` hold.
+/// Whether all conditions hold.
 fn holds<E: Engine>(source: &Source<'_, E>, compare: &[Compare], budget: &mut Budget) -> Result<bool, Stop> {
     for one in compare {
         if !compare_holds(source, one, budget)? {
@@ -196,7 +197,7 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    /// The next key; whether others can still matter.
+    /// Evaluates the condition for the next key. Returns whether further keys have to be seen.
     pub fn see(&mut self, compare: &Compare, record: &Record<'_>) -> ControlFlow<()> {
         self.has_seen = true;
         self.fails = !relates(compare, record);
@@ -207,7 +208,7 @@ impl Holding {
         if self.has_seen {
             return !self.fails;
         }
-        // etcd: an absent key has no value to compare with, and zero for all else.
+        // As in etcd, an absent key has no value to compare with, and zero for everything else.
         let absent = Record { create: 0, modified: 0, version: 0, lease: 0, value: &[] };
         !matches!(compare.to, Operand::Value(_)) && relates(compare, &absent)
     }
@@ -229,13 +230,13 @@ fn relates(compare: &Compare, record: &Record<'_>) -> bool {
     }
 }
 
-/// Conditions and reads of a transaction that is looked at before it goes into the log, at most.
+/// Conditions and reads of a transaction that is evaluated before it is proposed, at most. A guess.
 const LOST_OPS_MAX: usize = 16;
 
 impl<E: Engine> Machine<E> {
-    /// The read that answers a transaction whose conditions do not hold as things are, if it then only reads:
-    /// it need not go into the log. Only for small ones on single keys; of others, and where the engine fails,
-    /// nothing is said.
+    /// The read that answers a transaction whose conditions do not hold in the current state, and that then only
+    /// reads: it needs no entry in the log. `None` if the conditions hold, if the transaction is large or on ranges, or
+    /// if the engine fails.
     pub fn lost(&self, txn: &Txn) -> Option<Read> {
         let is_small = |range: &Range| matches!(range.keys, Keys::One(_)) && range.revision == 0;
         let reads = txn.otherwise.iter().all(|op| matches!(op, TxnOp::Range(range) if is_small(range)));
@@ -252,7 +253,7 @@ impl<E: Engine> Machine<E> {
         })
     }
 
-    /// Whether `revision` (0: the latest) can be read.
+    /// Rejects a revision that cannot be read; 0 is the latest.
     pub(super) fn check_revision(&self, revision: Revision) -> Result<(), Refusal> {
         if revision > self.state.revision {
             return Err(Refusal::FutureRevision { asked: revision, now: self.state.revision });

@@ -1,4 +1,4 @@
-//! What several tests use.
+//! Helpers that several tests use.
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod model;
@@ -40,7 +40,7 @@ pub fn apply<E: Engine>(machine: &mut Machine<E>, command: Command) -> Result<An
     apply_all(machine, vec![command]).remove(0).expect("somebody asked")
 }
 
-/// Applies one write without a name.
+/// Applies one write without a request id.
 pub fn write<E: Engine>(machine: &mut Machine<E>, write: Write) -> Result<Answer, Refusal> {
     apply(machine, command(write))
 }
@@ -92,7 +92,7 @@ pub fn dump<E: Engine>(engine: &E) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     rows
 }
 
-/// What [`Machine::bytes`] should say.
+/// The value that [`Machine::bytes`] should have.
 pub fn counted(engine: &MemoryEngine) -> u64 {
     let rows = dump(engine);
     let rows = rows.iter().filter(|(family, ..)| *family != "strong_state");

@@ -1,5 +1,4 @@
-//! What the state machine is compared with: the meaning of every request, written down as plainly as
-//! possible. Every revision is kept whole.
+//! The reference model of the state machine, written as simply as possible: it keeps every revision whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -264,7 +263,7 @@ impl Model {
         Ok(Found { kvs, more, count })
     }
 
-    /// What a watch from `from` on is told, of the revisions up to now.
+    /// The events of a watch from revision `from` up to now.
     pub fn told(&self, watch: &Watch, from: Revision) -> Vec<Event> {
         let wanted = |event: &&Event| {
             contains(&watch.keys, &event.kv.key) && watch.only.is_none_or(|only| only == event.kind)

@@ -1,4 +1,4 @@
-//! Random requests, over few keys so that they meet.
+//! Random requests over few keys, so that they conflict.
 
 use proptest::prelude::*;
 use starling_strong::api::*;
@@ -116,7 +116,7 @@ pub fn write() -> impl Strategy<Value = Write> {
     ]
 }
 
-/// A write with its name and its fence.
+/// A write with its request id and its fence.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub id: Option<RequestId>,

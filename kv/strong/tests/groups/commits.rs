@@ -1,4 +1,4 @@
-//! Followers learn what is committed without messages of its own, and at once where somebody waits for it.
+//! Followers receive the commit index without separate messages, and at once if a client waits for it.
 
 use starling_strong::api::{Request, Write};
 
@@ -14,7 +14,7 @@ fn applied(world: &mut World, node: usize) -> u64 {
     world.nodes[node].group.as_mut().expect("it runs").machine().applied()
 }
 
-/// Milliseconds from an answer to the time when a follower has applied what it was about.
+/// Milliseconds from the answer to a write to the time when a follower has applied it.
 fn behind(world: &mut World, leader: usize, follower: usize, token: u64) -> u64 {
     put(world, leader, token);
     let (began, entry) = (world.now_ms, applied(world, leader));
@@ -53,7 +53,7 @@ fn a_follower_is_told_soon_and_at_once_where_somebody_watches() {
         assert_eq!(behind(&mut world, leader, follower, token), 1, "the time of one message");
         world.run_for(50);
     }
-    // When nobody does any more, it ends with the next write.
+    // When no client waits any more, this ends with the next write.
     world.nodes[watched].group.as_mut().expect("it runs").machine().unwatch(1);
     put(&mut world, leader, 40);
     world.run_for(50);

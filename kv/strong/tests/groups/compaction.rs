@@ -1,4 +1,4 @@
-//! What compaction gives up leaves every disk, while the group works.
+//! Compacted rows are removed from every disk while the group works.
 
 use starling_strong::api::{Request, Write};
 

@@ -1,10 +1,10 @@
-//! A replica that differs stops serving, whether it leads or follows; the others go on.
+//! A diverged replica stops serving, whether it leads or follows, and the others continue.
 
 use starling_strong::api::{Put, Request, Write};
 
 use crate::world::{World, clients, request};
 
-/// More than one comparison comes in so many entries.
+/// Entries within which there is more than one comparison.
 const WRITES: u64 = 10_000;
 
 /// Rewrites one key, whose value is kept: what it was before shows in the state.
@@ -45,7 +45,7 @@ fn run(seed: u64, leads: bool) {
     write(&mut world, 100_000);
     let answered = world.clients.answers.values().filter(|answer| answer.is_ok()).count();
     assert!(answered > 9_000, "the others go on: {answered} answers");
-    // It still knows when it is started again.
+    // It still counts as diverged after a restart.
     world.kill(victim, false);
     world.start(victim);
     world.run_for(2_000);

@@ -1,6 +1,6 @@
-//! Histories under faults: machines that lose power or stand still, disks that tear or break, every kind of
-//! partition, loss, doubling, reordering, clocks that run apart, and voters that change all the while.
-//! Safety while it lasts; then everything heals, and the group has to live.
+//! Groups under faults: power loss and suspended processes, torn writes and failing disks, partitions of every kind,
+//! lost, duplicated and reordered messages, clocks at different rates, and changes of voters all the while. Safety
+//! must hold throughout; after all faults have healed, the group has to make progress.
 //!
 //! `STARLING_SEEDS=FIRST..LAST cargo test --release -p starling-strong --test groups faults` runs other seeds.
 
@@ -58,8 +58,8 @@ const FAULTS: [Fault; 14] = [
     Fault::Swap,
 ];
 
-/// What one run is tried by: each fault often, seldom or never, in quick succession or slowly. A run that
-/// has everything at once hardly ever has enough of one thing.
+/// The faults of one run: each often, seldom or never, in quick succession or slowly. A run with all faults at
+/// once would hardly ever have enough of one.
 struct Trial {
     faults: Vec<Fault>,
     pause_ms: u64,
@@ -84,7 +84,7 @@ impl Trial {
             _ => None,
         };
         match treachery {
-            // Leaders come and go, and what candidates say takes its time.
+            // Leaders change often, and the messages of candidates are slow.
             Some(Treachery::Voters) => {
                 faults = [Fault::Kill, Fault::Start].to_vec();
                 pause_ms = 1_200;
@@ -101,7 +101,7 @@ impl Trial {
     }
 }
 
-/// Lets one fault happen, to the leader or to anybody. A majority of machines never loses its disk for good.
+/// Causes one fault, of the leader or of any member. A majority of machines never loses its disk for good.
 fn disturb(world: &mut World, fault: Fault) {
     let count = world.nodes.len() as u64;
     let any = world.below(count) as usize;
@@ -158,7 +158,7 @@ fn start(world: &mut World, node: usize) {
     }
 }
 
-/// Two halves that only `node` can talk to.
+/// Partitions the others into two halves, both of which `node` can reach.
 fn bridge(world: &mut World, node: usize) {
     let (left, right): (Vec<usize>, Vec<usize>) =
         (0..world.nodes.len()).filter(|other| *other != node).partition(|other| other % 2 == 0);
@@ -167,7 +167,7 @@ fn bridge(world: &mut World, node: usize) {
     }
 }
 
-/// Everybody who asks something.
+/// Starts all clients and actors.
 fn begin(world: &mut World) {
     clients::begin(world, 10, 3);
     for number in 1..=3 {
@@ -232,7 +232,7 @@ fn check(world: &mut World) {
     watchers::check(world);
 }
 
-/// Everything at once, and everything checked.
+/// Runs random faults with all checks.
 pub fn survive(seed: u64, nodes: usize, founders: usize) -> World {
     let mut world = run(seed, nodes, founders);
     heal(&mut world);
@@ -270,7 +270,7 @@ fn five_of_seven_machines_survive_faults_and_changes() {
     survive_all(7, 5);
 }
 
-/// The faults do what they are for: locks change hands, tokens go stale, watches fall behind, disks break,
+/// The faults have the intended effects: locks change hands, tokens become stale, watches fall behind, disks fail,
 /// members are lost and replaced.
 #[test]
 fn faults_reach_what_they_are_aimed_at() {
@@ -285,7 +285,7 @@ fn faults_reach_what_they_are_aimed_at() {
     assert!(reached.values().all(|count| *count > 0), "{reached:?}");
 }
 
-/// Under a disk that says to have synced before it has: the harness has to see it.
+/// The harness detects a disk that reports a sync before it is durable.
 #[test]
 fn a_lying_disk_is_caught() {
     let survives = |seed| {

@@ -1,4 +1,4 @@
-//! A lease ends when nobody has kept it alive for its whole time, and never before, whoever leads.
+//! A lease expires when no client has renewed it for its whole time, and never earlier, across changes of the leader.
 
 use starling_strong::api::{Answer, Body, Failure, Put, Read, Request, Write};
 
@@ -8,7 +8,7 @@ const LEASE: i64 = 7;
 const TTL_MS: u64 = 2_000;
 const KEY: u8 = 1;
 
-/// Asks whoever leads until somebody answers; `None`: nobody did within two seconds.
+/// Sends a request to the current leader until it is answered; `None` after two seconds.
 fn ask(world: &mut World, what: &Request) -> Option<Result<Answer, Failure>> {
     let deadline = world.now_ms + 2_000;
     while world.now_ms < deadline {

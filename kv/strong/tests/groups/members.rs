@@ -1,10 +1,10 @@
-//! Who belongs to a group changes while it works.
+//! Changes of a group's members while it works.
 
 use crate::world::{World, clients, key, request};
 use starling_strong::api::{Request, Write};
 use starling_strong::group::{ChangeError, Input};
 
-/// Makes these the voters, asking whoever leads until it is done; panics if it does not come to it.
+/// Makes these nodes the voters, and asks the current leader until it is done; panics if it is not done in time.
 fn set_voters(world: &mut World, nodes: &[usize]) {
     let deadline = world.now_ms + 60_000;
     loop {
@@ -120,7 +120,7 @@ fn a_follower_that_missed_too_much_gets_the_state_itself() {
     world.assert_equal();
 }
 
-/// Changes of members while machines fail and the network is foul.
+/// Changes of members while machines and the network fail.
 #[test]
 fn changes_under_faults_are_linearizable() {
     for seed in 0..15 {

@@ -1,6 +1,5 @@
-//! The test of the tests: bugs planted on purpose (`starling_planted`), each of which has to be noticed within
-//! [`SEEDS`] seeds. Empty unless built with `RUSTFLAGS="--cfg planted"`; `./tests/run planted` does that, and
-//! prints the table.
+//! The test of the tests: each planted bug (`starling_planted`) has to be detected within [`SEEDS`] seeds. Empty
+//! unless built with `RUSTFLAGS="--cfg planted"`; `./tests/run planted` does that, and prints the table.
 #![cfg(planted)]
 
 use std::any::Any;

@@ -1,4 +1,4 @@
-//! A read of many keys does not hold up what comes after it.
+//! A read of many keys does not delay later requests.
 
 use starling_strong::api::{Body, Keys, Put, Range, Read, Request, Txn, TxnOp, Write};
 

@@ -1,4 +1,4 @@
-//! Reading what a watch has missed.
+//! Reads of the events that a watch has missed.
 
 use std::ops::ControlFlow;
 
@@ -11,18 +11,18 @@ use crate::api::{Event, EventKind, Revision};
 use crate::machine::check::contains;
 use crate::machine::rows::{Listed, Prefix, Record, changes_parts, corrupt};
 
-/// Changes looked at in one step, about. A guess: a millisecond of work.
+/// Changes visited in one step, about. A guess: a millisecond of work.
 const STEP_CHANGES: usize = 1024;
 
-/// What a step came to.
+/// The result of a step.
 pub(super) struct Step {
     /// Events of whole revisions.
     pub events: Vec<Event>,
-    /// Everything up to there is in them.
+    /// The revision up to which all events are in `events`.
     pub reached: Revision,
 }
 
-/// Reads changes from the watch's next revision on, up to `revision`, of about `bytes_max` bytes.
+/// Reads a watch's events from its next revision up to `revision`, of about `bytes_max` bytes.
 pub(super) fn step<E: Engine>(
     engine: &E,
     rows: Prefix,
@@ -36,7 +36,7 @@ pub(super) fn step<E: Engine>(
     let (from, to) = (rows.changes(watcher.next, 0), rows.changes(revision + 1, 0));
     view.scan(Family::StrongChanges, &from, Some(&to), &mut |row_key, row| {
         let (at, sub) = changes_parts(row_key)?;
-        // Only before the first row of a revision, which is never torn apart.
+        // A step ends only before the first row of a revision, so that it contains whole revisions.
         if sub == 0 && (seen >= STEP_CHANGES || (bytes >= bytes_max && !step.events.is_empty())) {
             step.reached = at - 1;
             return Ok(ControlFlow::Break(()));
@@ -67,7 +67,7 @@ fn event(
         EventKind::Put => Some(record(view, rows, revision, listed.key)?),
         EventKind::Delete => None,
     };
-    // May be gone: it is older than the revision, and perhaps than the last compaction.
+    // The superseded record may have been removed by a compaction.
     let old = if prev && listed.superseded != 0 {
         view.get(Family::StrongPast, &rows.past(listed.key, listed.superseded))?
     } else {
@@ -76,7 +76,7 @@ fn event(
     Told { revision, key: listed.key, new: new.as_deref(), old: old.as_deref() }.event(prev)
 }
 
-/// The record that a key got at a revision.
+/// The record that was written for a key at a revision.
 fn record(view: &impl View, rows: Prefix, revision: Revision, key: &[u8]) -> Result<Vec<u8>, Error> {
     if let Some(row) = view.get(Family::StrongNow, &rows.now(key))?
         && Record::decode(&row)?.modified == revision

@@ -1,14 +1,14 @@
-//! Which watches a key concerns, without asking each of them.
+//! An index of watches by the keys that they watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::WatchId;
 use crate::api::Keys;
 
-/// Ranges that came lately and are looked through one by one. A guess.
+/// Ranges that may be searched one by one before they are sorted in, even if few are sorted. A guess.
 const FRESH_MAX: usize = 64;
 
-/// Watches by what they watch.
+/// All watches by their keys and ranges.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     keys: BTreeMap<Vec<u8>, BTreeSet<WatchId>>,
@@ -41,7 +41,7 @@ impl Index {
         }
     }
 
-    /// Adds the watches that `key` concerns to `ids`.
+    /// Adds the watches of `key` to `ids`.
     pub fn matching(&self, key: &[u8], ids: &mut Vec<WatchId>) {
         if let Some(watches) = self.keys.get(key) {
             ids.extend(watches);
@@ -53,7 +53,7 @@ impl Index {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     from: Vec<u8>,
-    /// `None`: no end.
+    /// The end of the range; `None` if it has none.
     to: Option<Vec<u8>>,
     id: WatchId,
 }
@@ -64,12 +64,12 @@ impl Entry {
     }
 }
 
-/// Ranges: most of them sorted by where they begin, with how far any of a stretch of them reaches (an
-/// implicit interval tree); the latest beside them.
+/// The watched ranges. Most are an implicit interval tree: sorted by their beginnings, with the entry that reaches
+/// farthest in each subtree. The latest ones are in a list beside it, so that not every insertion sorts.
 #[derive(Clone, Debug, Default)]
 struct Ranges {
     sorted: Vec<Entry>,
-    /// Of the stretch whose middle is entry `n`: the entry of it that reaches farthest.
+    /// For each entry, the one that reaches farthest among those in the subtree of which it is the root.
     farthest: Vec<usize>,
     fresh: Vec<Entry>,
 }
@@ -101,7 +101,7 @@ impl Ranges {
         self.collect(key, 0, self.sorted.len(), begun, ids);
     }
 
-    /// Looks through entries `low..high`, of which those from `begun` on begin after the key.
+    /// Searches entries `low..high`, of which those from `begun` on begin after the key.
     fn collect(&self, key: &[u8], low: usize, high: usize, begun: usize, ids: &mut Vec<WatchId>) {
         if low >= high || low >= begun {
             return;

@@ -1,9 +1,17 @@
-//! Watches: changes of keys told in order, each once.
+//! Watches: the changes of keys as events, in order and each once.
 //!
-//! A watch is *live*, and events wait for it in memory, or it is *catching up*, and reads what it has
-//! not been told from the engine in bounded steps. One that is not asked for its events in time, or
-//! for which there is no room, goes back to catching up: nothing is lost, as long as it is not
-//! compacted.
+//! A watch is either *live*, with its pending events in memory, or *catching up*, and reads its pending events from
+//! the engine in bounded steps. A live watch whose events are not polled in time, or for which there is no room,
+//! goes back to catching up. No event is lost unless its revision is compacted.
+//!
+//! ```text
+//!        new, in the past                          new, in the future
+//!               |                                          |
+//!               v         all events up to now read        v
+//!         catching up  ------------------------------->  live
+//!               ^                                          |
+//!               +-- too many bytes pending; new snapshot --+
+//! ```
 
 mod catchup;
 mod index;
@@ -20,21 +28,21 @@ use crate::api::{Event, KeyValue, Refusal, Revision, Watch, WatchUpdate};
 use index::Index;
 use watcher::Watcher;
 
-/// Names a watch; chosen by the caller.
+/// The caller's name for a watch.
 pub type WatchId = u64;
 
 /// Watches of one keyspace on one replica, at most. A guess.
 pub const WATCHES_MAX: usize = 65_536;
-/// Events that wait for all of them, bytes. A guess.
+/// Bytes of the pending events of all watches, at most. A guess.
 pub const WATCHES_BYTES_MAX: usize = 32 << 20;
 
-/// A change, as watches are told.
+/// A change of a key, from which events are made.
 pub(super) struct Told<'a> {
     pub revision: Revision,
     pub key: &'a [u8],
-    /// The row written; `None`: the key was deleted.
+    /// The new row; `None` if the key was deleted.
     pub new: Option<&'a [u8]>,
-    /// The row before.
+    /// The row before the change.
     pub old: Option<&'a [u8]>,
 }
 
@@ -56,9 +64,9 @@ impl Told<'_> {
 pub(super) struct Watches {
     table: BTreeMap<WatchId, Watcher>,
     index: Index,
-    /// Those that have something to be told, or to do.
+    /// The watches for which [`Machine::poll_watch`] may return something.
     ready: BTreeSet<WatchId>,
-    /// Events that wait, bytes.
+    /// Bytes of all pending events.
     bytes: usize,
 }
 
@@ -67,16 +75,16 @@ impl Watches {
         self.table.is_empty()
     }
 
-    /// Watches, and bytes of the events that wait for them.
+    /// The number of watches, and the bytes of their pending events.
     pub fn len(&self) -> (usize, usize) {
         (self.table.len(), self.bytes)
     }
 
-    /// Tells a change to those that it concerns.
+    /// Adds the event of a change to the live watches of its key.
     pub fn tell(&mut self, told: &Told<'_>) -> Result<(), Error> {
         let mut ids = Vec::new();
         self.index.matching(told.key, &mut ids);
-        // Made when first wanted; without and with what was there before.
+        // The event without and with the previous record, each made when the first watch needs it.
         let mut events: [Option<Arc<Event>>; 2] = [None, None];
         for id in ids {
             let Some(watcher) = self.table.get_mut(&id) else { continue };
@@ -96,7 +104,7 @@ impl Watches {
         Ok(())
     }
 
-    /// The rows are other ones now; see [`Watcher::resume`].
+    /// Continues all watches after a snapshot was installed; see [`Watcher::resume`].
     pub fn resume(&mut self, before: Revision, revision: Revision) {
         for (id, watcher) in &mut self.table {
             watcher.resume(before, revision);
@@ -115,11 +123,10 @@ impl Watches {
 }
 
 impl<E: Engine> Machine<E> {
-    /// Begins to watch under a name that no other watch has. [`WatchUpdate::Created`] is what it is
-    /// told first.
+    /// Begins a watch; one with the same name ends. Its first update is [`WatchUpdate::Created`].
     ///
     /// # Errors
-    /// [`Refusal::TooMany`] at [`WATCHES_MAX`], or what is wrong with the keys.
+    /// Fails with [`Refusal::TooMany`] if there are [`WATCHES_MAX`] watches, or if the keys are invalid.
     pub fn watch(&mut self, id: WatchId, spec: Watch) -> Result<(), Refusal> {
         super::check::keys(&spec.keys)?;
         if self.watches.table.len() >= WATCHES_MAX {
@@ -132,7 +139,7 @@ impl<E: Engine> Machine<E> {
         Ok(())
     }
 
-    /// Whether somebody watches.
+    /// Whether there is a watch.
     pub fn is_watched(&self) -> bool {
         !self.watches.is_empty()
     }
@@ -142,7 +149,7 @@ impl<E: Engine> Machine<E> {
         self.watches.remove(id);
     }
 
-    /// Has a watch told [`WatchUpdate::Progress`] as soon as it has been told everything.
+    /// Requests a [`WatchUpdate::Progress`] of a watch after all its pending events.
     pub fn request_progress(&mut self, id: WatchId) {
         if let Some(watcher) = self.watches.table.get_mut(&id) {
             watcher.wants_progress = true;
@@ -150,17 +157,17 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// The watches for which [`Machine::poll_watch`] may have something, each named once until there is
-    /// more: who polls one until it answers `None` misses nothing.
+    /// Removes and returns the watches for which [`Machine::poll_watch`] may return something. A caller that polls
+    /// each of them until it returns `None` misses nothing: a watch is ready again when there is more.
     pub fn take_ready(&mut self) -> Vec<WatchId> {
         std::mem::take(&mut self.watches.ready).into_iter().collect()
     }
 
-    /// What a watch is told next: events of whole revisions, of about `bytes_max` bytes or of one
-    /// revision. `None`: nothing for now. After [`WatchUpdate::Compacted`] the watch is gone.
+    /// The next update of a watch: events of whole revisions, of about `bytes_max` bytes or of one revision. `None` if
+    /// there is none for now. [`WatchUpdate::Compacted`] ends the watch.
     ///
     /// # Errors
-    /// The engine's. The watch is as it was.
+    /// Fails with an error of the engine. The watch is unchanged, and can be polled again.
     pub fn poll_watch(&mut self, id: WatchId, bytes_max: usize) -> Result<Option<WatchUpdate>, Error> {
         self.check_sound()?;
         let (revision, compacted) = (self.state.revision, self.state.compacted);

@@ -1,4 +1,4 @@
-//! One watch: what it is told next.
+//! The state of one watch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,24 +6,24 @@ use std::sync::Arc;
 use super::Told;
 use crate::api::{Event, EventKind, Revision, Watch, WatchUpdate};
 
-/// Events that wait for one watch, bytes. A watch that is asked too seldom for more reads them from the
-/// engine later. A guess: a burst of a thousand small events.
+/// Bytes of the pending events of one watch, at most. A watch that is polled too seldom for more reads them from
+/// the engine later. A guess: a burst of a thousand small events.
 const WATCH_BYTES_MAX: usize = 256 << 10;
 
-/// An event that waits, its size, and its revision.
+/// A pending event: its revision, the event and its bytes.
 type Waiting = (Revision, Arc<Event>, usize);
 
 /// One watch.
 ///
-/// Live, everything from `next` on that concerns it is in `waiting`; catching up, it is in the engine
-/// and nothing waits. So either way nothing is left out, and nothing told twice.
+/// While it is live, all its events from `next` on are in `waiting`. While it catches up, they are in the engine,
+/// and `waiting` is empty. Either way no event is skipped, and none is returned twice.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub spec: Watch,
-    /// Not yet told: that it stands, after this revision.
+    /// The revision of the [`WatchUpdate::Created`] that was not returned yet.
     pub created: Option<Revision>,
     pub is_live: bool,
-    /// Everything before this revision has been told.
+    /// The revision before which all events have been returned.
     pub next: Revision,
     pub wants_progress: bool,
     waiting: VecDeque<Waiting>,
@@ -31,7 +31,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Watches a keyspace that is at `revision`.
+    /// A new watch of a keyspace that is at `revision`.
     pub fn new(spec: Watch, revision: Revision) -> Self {
         let next = if spec.from_revision == 0 { revision + 1 } else { spec.from_revision };
         let is_live = next > revision;
@@ -43,12 +43,13 @@ impl Watcher {
         self.bytes
     }
 
-    /// Whether it wants to be told of a change now.
+    /// Whether the event of a change is to be added now.
     pub fn wants(&self, revision: Revision, kind: EventKind) -> bool {
         self.is_live && revision >= self.next && self.spec.only.is_none_or(|only| only == kind)
     }
 
-    /// Lets an event wait; `room` is what may wait beyond what does. Whether it does.
+    /// Adds a pending event. Without room for it, the watch goes back to catching up. `room` is what remains of
+    /// [`super::WATCHES_BYTES_MAX`], in bytes. Returns whether the event was added.
     pub fn push(&mut self, revision: Revision, event: &Arc<Event>, room: usize) -> bool {
         if self.waiting.is_empty() {
             self.next = revision;
@@ -67,14 +68,15 @@ impl Watcher {
         true
     }
 
-    /// Reads what it has not been told from the engine.
+    /// Goes back to catching up.
     fn fall_back(&mut self) {
         self.is_live = false;
         self.waiting.clear();
         self.bytes = 0;
     }
 
-    /// The rows are other ones now, which go up to `revision`; so far it had seen those up to `before`.
+    /// Continues after a snapshot was installed. Its rows reach up to `revision`; the rows before reached up to
+    /// `before`.
     pub fn resume(&mut self, before: Revision, revision: Revision) {
         if self.is_live && self.waiting.is_empty() {
             self.next = self.next.max(before + 1);
@@ -83,7 +85,7 @@ impl Watcher {
         self.is_live = self.next > revision;
     }
 
-    /// Takes the events of whole revisions, up to `bytes_max` or one revision.
+    /// Removes and returns the pending events of whole revisions, of about `bytes_max` bytes or of one revision.
     pub fn take(&mut self, bytes_max: usize) -> Option<WatchUpdate> {
         let mut revision = self.waiting.front()?.0;
         let mut events = Vec::new();
@@ -103,7 +105,7 @@ impl Watcher {
     }
 }
 
-/// What an event takes while it waits.
+/// Bytes of memory that a pending event takes, about.
 pub(super) fn event_bytes(event: &Event) -> usize {
     let prev = event.prev.as_ref().map_or(0, |prev| prev.key.len() + prev.value.len());
     size_of::<Event>() + size_of::<Waiting>() + event.kv.key.len() + event.kv.value.len() + prev

@@ -1,5 +1,5 @@
-//! Clients that do one thing each, over and over: hold a lock, push and pop a queue, compact. Each request
-//! goes to whoever is thought to lead, and is sent again under its name until it is answered.
+//! Clients with one task each, which they repeat: hold a lock, push and pop a queue, compact. Each request goes to
+//! the presumed leader, and is sent again with the same request id until it is answered.
 
 use starling_history::{check_locks, check_queue};
 use starling_strong::api::{Answer, Failure, Fence, Options, Refusal, Request, RequestId};
@@ -19,10 +19,10 @@ pub enum Step {
     Wait(u64),
 }
 
-/// What became of a request that was first sent at `start`.
+/// The outcome of a request that was first sent at `start`.
 pub struct Outcome {
     pub start: u64,
-    /// `None`: nobody knows.
+    /// The answer; `None` if the outcome is unknown.
     pub result: Option<Result<Answer, Refusal>>,
 }
 
@@ -131,7 +131,7 @@ pub fn on_redirect(world: &mut World, token: u64, leader: Option<usize>) {
     again(world, number);
 }
 
-/// The same request again, under the same name, unless its time is over.
+/// Sends a request again with the same request id, unless its deadline has passed.
 fn again(world: &mut World, number: usize) {
     let pause = 5 + world.below(100);
     let start = world.actors.all[number].asking.as_ref().map_or(0, |asking| asking.start);
@@ -156,7 +156,7 @@ fn end(world: &mut World, number: usize, result: Option<Result<Answer, Refusal>>
     schedule(world, number, pause);
 }
 
-/// What they were told is true.
+/// Checks all answers that the actors have received.
 pub fn check(world: &World) {
     let lockers = world.actors.all.iter().filter_map(|actor| match &actor.role {
         Role::Locker(locker) => Some(locker),
@@ -171,7 +171,7 @@ pub fn check(world: &World) {
         .unwrap_or_else(|it| panic!("{it}"));
 }
 
-/// What they met.
+/// What the actors have encountered.
 pub fn reached(world: &World) -> Vec<(&'static str, u64)> {
     let (mut held, mut writes, mut late_writes, mut popped) = (0, 0, 0, 0);
     for actor in &world.actors.all {

@@ -1,4 +1,4 @@
-//! What has to hold of all members, and how they stand, for people.
+//! Invariants over all members, and their status as text.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ impl World {
         assert_eq!(states.len(), 1, "replicas differ: {states:?}\n{}", self.picture());
     }
 
-    /// What compaction gave up, and what was restored in vain, is gone from every disk.
+    /// Compacted rows and those of dropped restorations are removed from every disk.
     pub fn assert_tidy(&mut self) {
         for (node, it) in self.nodes.iter_mut().enumerate() {
             let Some(group) = &mut it.group else { continue };
@@ -30,7 +30,7 @@ impl World {
         }
     }
 
-    /// How often each kind of trouble was really met.
+    /// How often each kind of fault had an effect.
     pub fn reached(&self) -> Vec<(&'static str, u64)> {
         let stopped = |(_, notice): &&(usize, Notice)| matches!(notice, Notice::Stopped(_));
         let mut reached = vec![
@@ -46,7 +46,7 @@ impl World {
         reached
     }
 
-    /// How every member stands, for people.
+    /// The status of every member, as text.
     pub(super) fn picture(&self) -> String {
         let mut text = String::new();
         for (node, it) in self.nodes.iter().enumerate() {

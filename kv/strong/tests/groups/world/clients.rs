@@ -1,4 +1,4 @@
-//! Clients that write, read and compare-and-set a few keys, and remember what they were told.
+//! Clients that write, read and compare-and-set a few keys, and record the answers.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use starling_strong::group::{ChangeError, Input};
 
 use super::World;
 
-/// How long a client waits for an answer before it gives up: some do so while a leader that was cut off
-/// still believes to lead.
+/// How long a client waits for an answer, milliseconds. Short enough that some time out at a leader that was cut off
+/// and has not stepped down yet.
 fn patience_ms(client: usize) -> u64 {
     if client.is_multiple_of(2) { 500 } else { 3_000 }
 }

@@ -1,4 +1,4 @@
-//! A disk that loses what was not synced, tears what it was writing, and now and then fails.
+//! A disk that loses unsynced writes, tears the write under way, and sometimes fails.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

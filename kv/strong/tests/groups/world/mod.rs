@@ -1,5 +1,5 @@
-//! A small network of groups in virtual time: machines that crash and lose what they had not synced, and
-//! a network that loses, doubles, delays and divides.
+//! A small network with one group in virtual time: machines that crash and lose unsynced writes, and a network that
+//! loses, duplicates, delays and partitions.
 
 pub mod actors;
 mod checks;
@@ -31,7 +31,7 @@ use watchers::Watchers;
 
 pub const GROUP: [u8; 16] = [9; 16];
 
-/// How bad the network is. Chances are per mille.
+/// The faults of the network. Probabilities are per mille.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     pub loss: u64,
@@ -47,15 +47,15 @@ impl Weather {
     pub const FOUL: Self = Self { loss: 30, doubling: 30, delay_ms: 60, sync_ms: 30 };
 }
 
-/// Faults that wait for the worst moment.
+/// Faults at the worst moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treachery {
-    /// Who has given its vote often dies at once, and comes back before the election is over. Sometimes the
-    /// candidate is cut off too, so that there is another one in the same term.
+    /// A member that has granted its vote often crashes at once, and restarts before the election is over. Sometimes
+    /// the candidate is cut off too, so that there is another one in the same term.
     Voters,
-    /// When a leader has applied a change of voters, those of before are cut off from the rest.
+    /// When a leader has applied a change of voters, the previous voters are cut off from the rest.
     Changes,
-    /// When a client has been answered, everybody sometimes loses power at once.
+    /// When a client was answered, sometimes all machines lose power at once.
     Answers,
 }
 
@@ -78,7 +78,7 @@ enum Event {
         node: usize,
         life: u64,
     },
-    /// What came while a process stood still.
+    /// The messages that arrived while the process was suspended.
     Late {
         node: usize,
         life: u64,
@@ -111,7 +111,7 @@ pub struct Node {
     /// Its place in the group, if it has one.
     pub member: Option<MemberId>,
     pub is_down: bool,
-    /// Which run of the process it is: what was under way when it died is nobody's any more.
+    /// The number of the process's run: timers of an earlier run are ignored.
     pub life: u64,
     /// Its clock runs so many per mille fast, from a beginning of its own.
     rate: u64,
@@ -120,7 +120,7 @@ pub struct Node {
     is_working: bool,
     /// The process stands still until then.
     paused_until: u64,
-    /// Its log was damaged and did not open: it is a member no more, whoever knows.
+    /// Whether its log was damaged and did not open, so that it is no longer a member.
     pub is_lost: bool,
     was_torn: bool,
     /// A row was changed behind the back of its replica.
@@ -138,7 +138,7 @@ pub struct World {
     pub actors: Actors,
     pub watchers: Watchers,
     pub operator: Operator,
-    /// Everything that was ever applied anywhere.
+    /// Every entry that any member has applied.
     pub log: Log,
     /// See `scribe`.
     scribe_stays: bool,
@@ -173,7 +173,7 @@ fn index(key: &NodeKey) -> usize {
 }
 
 impl World {
-    /// `founders` of `nodes` machines found a group.
+    /// Creates a group on the first `founders` of `nodes` machines.
     pub fn new(seed: u64, nodes: usize, founders: usize) -> Self {
         let mut world = Self {
             now_ms: 0,
@@ -271,7 +271,7 @@ impl World {
         self.schedule(self.now_ms + after_ms, Event::Operator);
     }
 
-    /// Has the work done that a group does bit by bit.
+    /// Does the background work of a group.
     fn plan_work(&mut self, node: usize) {
         let Node { group, is_working, life, .. } = &mut self.nodes[node];
         let Some(pause) = group.as_ref().and_then(Group::poll_work).filter(|_| !*is_working) else { return };
@@ -319,12 +319,12 @@ impl World {
         self.run_until(self.now_ms + ms);
     }
 
-    /// Runs until it holds; panics with `what` if it does not within a minute.
+    /// Runs until the condition holds; panics with `what` if it does not within a minute.
     pub fn run_till(&mut self, what: &str, holds: impl FnMut(&mut Self) -> bool) {
         self.run_till_by(10, what, holds);
     }
 
-    /// The same, looked at every `step_ms`.
+    /// Runs until the condition holds, which is checked every `step_ms`; panics with `what` after a minute.
     pub fn run_till_by(&mut self, step_ms: u64, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let deadline = self.now_ms + 60_000;
         while !holds(self) {
@@ -494,7 +494,7 @@ impl World {
         self.carry_out(node);
     }
 
-    /// The member is none any more; its node forgets it.
+    /// Removes the replica of a member that was removed from the group.
     fn remove(&mut self, node: usize) {
         self.nodes[node].group = None;
         self.nodes[node].member = None;
@@ -521,7 +521,7 @@ impl World {
         self.leader().expect("there is one")
     }
 
-    /// What gossip does: nodes that hear of no leader learn where the group lives.
+    /// Stands for gossip: nodes without a leader learn the group's location.
     pub fn gossip(&mut self) {
         let Some(members) = operator::members(self) else { return };
         for node in 0..self.nodes.len() {
@@ -534,7 +534,7 @@ impl World {
         }
     }
 
-    /// One word for everything that has happened.
+    /// A hash of everything that has happened.
     pub fn trace(&self) -> blake3::Hash {
         self.trace.finalize()
     }

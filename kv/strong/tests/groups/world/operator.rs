@@ -1,5 +1,5 @@
-//! Who changes the voters all the while: replaces those that are lost, lets the group grow, shrink and move,
-//! and hands leadership over.
+//! An operator that changes the voters all the while: it replaces lost ones, grows, shrinks and moves the group, and
+//! transfers leadership.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What actors do: hold a lock, push and pop a queue, compact. What they ask for is put into the keyspace's
-//! own words here; what they make of the answers is `starling_history`'s.
+//! The roles of actors: hold a lock, push and pop a queue, compact. This module translates their operations into
+//! requests of the keyspace; `starling_history` evaluates the answers.
 
 use starling_history::{
     GUARDED, LOCK, LockAnswer, LockAsk, LockStep, Locker, QUEUE, QueueAnswer, QueueAsk, Queuer,

@@ -1,6 +1,6 @@
-//! What happened, revision by revision: every replica that is up is watched from where it is, and what it
-//! says has to be what all others said of the same revision. In half of the worlds the watch ends as soon as it
-//! was told everything: what is committed then is told to followers later.
+//! A record of all events, revision by revision. Every replica that is up is watched from its revision on, and its
+//! events have to equal those of all other replicas. In half of the worlds the watch ends as soon as it has returned
+//! all events, so that followers receive the commit index later.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What can happen to machines and to the network between them.
+//! The faults of machines and of the network between them.
 
 use std::collections::BTreeSet;
 

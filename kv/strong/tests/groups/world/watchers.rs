@@ -1,5 +1,5 @@
-//! Watchers on any replica: some poll seldom and fall behind, some move from one replica to another. What
-//! they are told has to be what happened: in order, everything, and nothing twice.
+//! Watchers on any replica: some poll seldom and fall behind, some move from one replica to another. They have to
+//! receive all events, in order and each once.
 
 use starling_history::{Change, Told};
 use starling_strong::api::{EventKind, Keys, Watch, WatchUpdate};
