@@ -1,39 +1,39 @@
-//! Whether this node's wall clock may decide what has expired: what one node removes is removed
-//! everywhere.
+//! Decides whether this node may expire entries by its wall clock. A removal by one node spreads to all others, so
+//! a node with a wrong clock must not expire anything.
 
 use starling_proto::Millis;
 
 use crate::Now;
 
-/// A neighbourhood whose median clock differs from ours by more stops expiry here, milliseconds:
-/// half of the store's grace, so that no node expires what another still shows.
+/// Difference between this clock and the neighbours' median from which on this node expires nothing, milliseconds.
+/// Half of the store's grace, so that no node expires what another still shows.
 const OFF_MS: u64 = starling_kv::store::EXPIRY_GRACE_MS / 2;
-/// After the clock was set it is not believed for so long, milliseconds: until it has been compared with
+/// How long this node expires nothing after its clock was set, milliseconds: until the clock has been compared with
 /// every neighbour's again.
 const SET_MS: u64 = 20_000;
-/// A node that knows of others and has none to compare its clock with believes it after this,
-/// milliseconds: the others may be gone for good. A guess.
+/// How long a node without neighbours expires nothing if it knows of other nodes, milliseconds. After that the others
+/// may be gone for good. A guess.
 const ALONE_MS: u64 = 3_600_000;
 
-/// The wall clock, as far as it was watched.
+/// Observations of the wall clock.
 #[derive(Debug)]
 pub struct Clock {
     last: Now,
-    /// When it was found to have been set.
+    /// When the clock was last found to have been set.
     set_at: Option<Millis>,
-    /// Since when there has been nobody to compare it with.
+    /// When there was last a neighbour to compare it with; at first the start.
     alone_since: Millis,
     was_off: bool,
 }
 
 impl Clock {
-    /// The clock of a node that starts.
+    /// The observations of a node that starts.
     pub fn new(now: Now) -> Self {
         Self { last: now, set_at: None, alone_since: now.mono, was_off: false }
     }
 
-    /// To be asked at every step of expiry. `offset_ms` is the median of the neighbours' clocks less ours,
-    /// if there are any; `knows_others` whether there are or were any.
+    /// Whether this node may expire entries now; called at every step of expiry. `offset_ms` is the median of the
+    /// neighbours' clocks minus this one, if there are neighbours; `knows_others` whether there are or were any.
     pub fn may_expire(&mut self, now: Now, offset_ms: Option<i64>, knows_others: bool) -> bool {
         let expected_ms = self.last.wall_ms.saturating_add(now.mono - self.last.mono);
         if now.wall_ms.abs_diff(expected_ms) > OFF_MS {

@@ -1,6 +1,6 @@
-//! The composition: inputs go to the machines they concern, and what the machines say goes to each
-//! other or out. Everything a node decides is decided here or below, so a simulation of this is a
-//! simulation of the node.
+//! The composition of the state machines: it passes inputs to them, and their outputs to each other or to the
+//! driver. All decisions of a node are made here or below, so that a simulation of this crate is a simulation of
+//! the node.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,14 +38,14 @@ pub struct CoreConfig {
     pub rumors: RumorConfig,
     /// Anti-entropy.
     pub sync: SyncConfig,
-    /// What the software is and can do, shown to crawls.
+    /// Version and capabilities of the software, shown to crawls.
     pub software: Software,
 }
 
-/// What the software of a node is and can do.
+/// The version and the capabilities of a node's software.
 #[derive(Clone, Debug)]
 pub struct Software {
-    /// Its version, for people.
+    /// The software's version, for display.
     pub version: String,
     /// The versions of the protocol that it speaks.
     pub protocol: Protocol,
@@ -60,7 +60,7 @@ impl Default for Software {
 }
 
 impl Software {
-    /// What the previous release can do, for tests of upgrades: such a node speaks and writes nothing newer.
+    /// The capabilities of the previous release, for tests of upgrades: such a node speaks and writes nothing newer.
     pub fn previous() -> Self {
         let version = "previous".into();
         Self { version, protocol: Protocol::PREVIOUS, data_newest: DATA_NEWEST - 1 }
@@ -70,17 +70,17 @@ impl Software {
 /// Deadlines of the composition itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// Look for links that nobody uses.
+    /// Close unused links.
     IdleLinks,
-    /// Remove what has expired.
+    /// Remove expired entries.
     Expire,
-    /// Go on rebuilding fingerprints, or write a checkpoint.
+    /// Continue to rebuild fingerprints, or write a checkpoint.
     Maintain,
 }
 
 /// Time between two sweeps of expired entries, milliseconds: the store's own aligned step.
 const EXPIRE_MS: u64 = starling_kv::store::EXPIRY_STEP_MS;
-/// Time between two looks at whether the store has background work, milliseconds. A guess.
+/// Time between two checks whether the store has background work, milliseconds. A guess.
 const MAINTAIN_MS: u64 = 10_000;
 
 /// A node without its network, disk and clock. `E` is the storage engine.
@@ -173,14 +173,14 @@ impl<E: Engine> Core<E> {
         self.links.record(peer).is_some()
     }
 
-    /// Handles one input and everything that follows from it. Never fails: what cannot be done is counted
-    /// and, where an operator can act on it, reported by an [`Output`].
+    /// Handles one input and queues all outputs. It never fails: failures are counted and, where an operator can act on
+    /// them, reported by an [`Output`].
     pub fn handle(&mut self, now: Now, input: Input) {
         self.step(now, input);
         self.process_ready(now);
     }
 
-    /// Gives an input to the machine that it concerns.
+    /// Passes an input to its state machine.
     fn step(&mut self, now: Now, input: Input) {
         match input {
             Input::Batch(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
@@ -215,12 +215,12 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// What to do next; `None` when there is nothing until the next input.
+    /// The next output; `None` if there is none until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When to come back with [`Input::Timeout`].
+    /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let gossips = self.store.is_some();
         [
@@ -288,7 +288,7 @@ impl<E: Engine> Core<E> {
     }
 
     fn handle_unreachable(&mut self, now: Now, peer: NodeId) {
-        // The peer's own dial came up before this one failed: what waited has been sent, and may have arrived.
+        // The peer's own dial succeeded before this one failed: the waiting messages have been sent.
         if self.links.record(&peer).is_some() {
             return;
         }
@@ -306,7 +306,7 @@ impl<E: Engine> Core<E> {
         self.send_to_all(now, vec![peer], message);
     }
 
-    /// [`Core::send`] to several, encoded once.
+    /// Sends to several peers, as [`Core::send`]; the message is encoded once.
     pub(crate) fn send_to_all(&mut self, now: Now, mut to: Vec<NodeId>, message: Message) {
         to.retain(|peer| self.links.touch(now.mono, peer));
         if !matches!(message, Message::Heartbeat(_)) {
@@ -361,7 +361,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Lets the store rebuild fingerprints piece by piece, or write a checkpoint of them.
+    /// Lets the store rebuild a bounded part of its fingerprints, or write a checkpoint of them.
     fn maintain(&mut self, now: Now) {
         let Some(store) = &mut self.store else { return };
         let again = match store.maintain(now.wall_ms) {

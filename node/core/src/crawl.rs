@@ -1,4 +1,5 @@
-//! A crawl of the whole overlay: breadth first, each node asked once for its surroundings.
+//! A crawl of the whole overlay, breadth first: each node is asked once for its description and the nodes that it
+//! knows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,11 +8,11 @@ use starling_proto::{Message, Millis, NodeId, NodeRecord};
 
 use crate::Token;
 
-/// Most nodes asked at the same time.
+/// Nodes whose answers are awaited at the same time, at most. A guess.
 const ASKED_MAX: usize = 32;
-/// Most nodes one crawl visits; the rest is left out.
+/// Nodes that one crawl visits, at most; the rest is left out. A guess.
 const NODES_MAX: usize = 100_000;
-/// A node that has not answered by then counts as unreachable, milliseconds.
+/// Time after which a node that has not answered counts as unreachable, milliseconds. A guess.
 const ANSWER_MS: u64 = 5_000;
 
 /// One crawl in progress.
@@ -24,11 +25,11 @@ pub struct Crawl {
     unreachable: Vec<NodeRecord>,
 }
 
-/// What a crawl found: its token, the nodes that answered, those that did not.
+/// The result of a crawl: its token, the nodes that answered, and those that did not.
 pub type Crawled = (Token, Vec<Description>, Vec<NodeRecord>);
 
 impl Crawl {
-    /// Begins with this node's own description.
+    /// Begins a crawl with this node's own description.
     pub fn new(token: Token, own: Description) -> Self {
         let mut crawl = Self {
             token,
@@ -56,7 +57,7 @@ impl Crawl {
         self.asked.contains_key(peer)
     }
 
-    /// Takes the answer of a node that was asked. One that describes somebody else counts as none.
+    /// Handles the answer of a node. An answer that describes another node counts as none.
     pub fn on_description(&mut self, peer: NodeId, description: Description) {
         if description.record.id == peer {
             self.asked.remove(&peer);
@@ -66,7 +67,7 @@ impl Crawl {
         }
     }
 
-    /// The node could not be dialed, or its link broke.
+    /// Marks a node as unreachable: it could not be dialed, or its link broke.
     pub fn on_unreachable(&mut self, peer: &NodeId) {
         if let Some((record, _)) = self.asked.remove(peer) {
             self.unreachable.push(record);
@@ -83,7 +84,7 @@ impl Crawl {
         Some((record, Message::Crawl(CrawlMessage::Describe)))
     }
 
-    /// Gives up on nodes that did not answer in time.
+    /// Marks nodes that did not answer in time as unreachable.
     pub fn handle_timeout(&mut self, now: Millis) {
         let late: Vec<NodeId> =
             self.asked.iter().filter(|(_, (_, deadline))| *deadline <= now).map(|(id, _)| *id).collect();
@@ -97,12 +98,12 @@ impl Crawl {
         self.asked.values().map(|(_, deadline)| *deadline).min()
     }
 
-    /// Whether everybody has answered or been given up.
+    /// Whether every node has answered or is unreachable.
     pub fn is_finished(&self) -> bool {
         self.waiting.is_empty() && self.asked.is_empty()
     }
 
-    /// The result.
+    /// Ends the crawl and returns its result.
     pub fn finish(self) -> Crawled {
         (self.token, self.answered, self.unreachable)
     }

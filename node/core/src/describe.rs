@@ -1,4 +1,4 @@
-//! What the node says of itself: to its operator and to crawls.
+//! Descriptions of the node for its operator and for crawls.
 
 use starling_kv::Engine;
 use starling_proto::message::{Abilities, Description, Root};
@@ -9,7 +9,7 @@ use crate::strong::Strong;
 use crate::{Core, Counters, Held, Now, PeerStatus, Status};
 
 impl<E: Engine> Core<E> {
-    /// The node at a glance.
+    /// The status of the node.
     pub fn status(&self, now: Now) -> Status {
         Status {
             record: self.record.clone(),
@@ -47,7 +47,7 @@ impl<E: Engine> Core<E> {
         self.links.peers().map(status).collect()
     }
 
-    /// How full its tables are.
+    /// The sizes of the node's tables.
     pub fn held(&self) -> Held {
         let (dials, waiting) = self.links.dials();
         Held {
@@ -85,7 +85,7 @@ impl<E: Engine> Core<E> {
 
     pub(crate) fn describe(&self, now: Now) -> Description {
         let remembered = self.healing.remembered();
-        // Seeds sit in nobody's view; whoever crawls should see them all the same.
+        // Seeds are in no node's view, and a crawl should find them all the same.
         let seeds = remembered.iter().filter(|record| record.role == Role::Seed);
         let known = self.views.active().chain(seeds).chain(self.views.passive());
         Description {

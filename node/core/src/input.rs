@@ -1,4 +1,4 @@
-//! What the driver tells the node, and what the node tells the driver.
+//! The inputs that the driver passes to the node, and the outputs that it carries out.
 
 use starling_kv::{Batch, Change, Outcome, WriteError};
 use starling_proto::message::Description;
@@ -15,21 +15,21 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
-/// Names one client request between the driver and the node; echoed, never interpreted.
+/// The driver's name for a client's request. The node returns it with the outcome and does not interpret it.
 pub type Token = u64;
 
-/// What happened outside.
+/// An event that the node handles.
 #[derive(Debug)]
 pub enum Input {
-    /// Several that came at once: what follows from them follows together, so that requests to one group
-    /// share an entry's way through its log.
+    /// Several inputs that arrived together. Their outputs are combined, so that requests to one group share its
+    /// writes, syncs and messages.
     Batch(Vec<Input>),
-    /// `poll_timeout` has been reached.
+    /// The time of `poll_timeout` has come.
     Timeout,
     /// A link is up and its peer has proved the network's secret. `dialed` is the address when this
     /// side dialed a bare one ([`Output::DialAddress`]).
     Connected {
-        /// Who.
+        /// The peer's id.
         peer: NodeId,
         /// Its verified record.
         record: NodeRecord,
@@ -38,102 +38,102 @@ pub enum Input {
     },
     /// A link is gone.
     Disconnected {
-        /// Who.
+        /// The peer's id.
         peer: NodeId,
     },
     /// A dial failed.
     Unreachable {
-        /// Who was dialed, if it was known.
+        /// The node that was dialed, if it was known.
         peer: Option<NodeId>,
         /// The bare address that was dialed, if it was one.
         address: Option<String>,
     },
     /// The queue of this class to this peer was full: messages were dropped.
     Shed {
-        /// To whom.
+        /// The receiver.
         peer: NodeId,
-        /// Which class.
+        /// The class of the messages.
         class: Class,
     },
     /// A decoded and verified message.
     Message {
-        /// From whom.
+        /// The sender.
         peer: NodeId,
-        /// What.
+        /// The message.
         message: Message,
     },
     /// Writes of clients, committed together as one group.
     Write(Vec<(Token, Batch)>),
-    /// Addresses where somebody of this network may listen (tickets, seeds, DNS, mDNS).
+    /// Addresses where nodes of this network may listen (from tickets, seeds, DNS, mDNS).
     Contact(Vec<String>),
-    /// Visit every node of the overlay.
+    /// Begins a crawl of the overlay.
     Crawl(Token),
     /// A client's request to a strong keyspace, or about one.
     Strong(StrongInput),
-    /// The engine was synced after [`Output::Sync`] with this number came out.
+    /// Everything written before the [`Output::Sync`] with this number is durable.
     Synced(u64),
-    /// Our own listening addresses changed; the record is already signed.
+    /// This node's own addresses changed; the record is already signed.
     RecordChanged(NodeRecord),
-    /// The process is about to stop: tell the neighbours.
+    /// The process is about to stop: the node notifies its neighbours.
     Leave,
 }
 
-/// What the node wants done.
+/// What the driver has to carry out for the node.
 #[derive(Debug)]
 pub enum Output {
     /// Connect to this node.
     Dial(NodeRecord),
-    /// Connect to whoever listens there.
+    /// Connect to the node at this address.
     DialAddress(String),
     /// Queue a message, encoded once for all its receivers; never blocks.
     Send {
-        /// To whom; links to them are up.
+        /// The receivers, to which links are up.
         to: Vec<NodeId>,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// Close a link after what is queued for it.
+    /// Close a link after its queued messages were sent.
     Close {
-        /// Whose.
+        /// The peer's id.
         peer: NodeId,
-        /// For the log.
+        /// The reason, for the log.
         reason: &'static str,
     },
     /// The outcome of one client's batch. Applied to the store, not yet synced.
     Written {
-        /// Which request.
+        /// The name of the request.
         token: Token,
         /// One outcome per write, or why the batch changed nothing.
         result: Result<Vec<Outcome>, WriteFailure>,
     },
     /// Keys whose visible state may have changed, by a client here or by a peer.
     Changed(Vec<Change>),
-    /// The peers to keep on disk, replacing those kept before.
+    /// Store these peers on disk, in place of those that were stored before.
     Remember(Vec<NodeRecord>),
-    /// No neighbour is left or was ever found: look for contacts (seeds, DNS, mDNS).
+    /// Look for contacts (seeds, DNS, mDNS): the node has no neighbour.
     NeedContacts,
     /// A crawl has finished.
     Crawled {
-        /// Which request.
+        /// The name of the request.
         token: Token,
         /// The nodes that answered, this one first.
         nodes: Vec<Description>,
         /// Nodes that were named by others and did not answer.
         unreachable: Vec<NodeRecord>,
     },
-    /// Sync the engine and say [`Input::Synced`] with this number. The next one comes after that. Where
-    /// it fails, nothing is to be said: the groups here then promise nothing any more.
+    /// Sync the engine, then pass [`Input::Synced`] with this number. There is no other sync until then. If the sync
+    /// fails, the driver passes nothing, so that the groups on this node promise nothing any more.
     Sync(u64),
     /// The outcome of an [`Input::Strong`], or an update of a watch.
     Strong(StrongOutput),
-    /// For the log and its counters.
+    /// Write a notice to the log, and count it.
     Notice(Notice),
 }
 
 /// Why a batch changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteFailure {
-    /// The batch itself was refused.
+    /// The batch itself is invalid.
     #[error(transparent)]
     Refused(#[from] WriteError),
     /// The storage engine failed; nothing was changed.
@@ -142,9 +142,9 @@ pub enum WriteFailure {
     /// A version of data is needed that the network's operator has not switched on.
     #[error("this needs data version {needed}, and version {in_force} is in force in the network")]
     DataVersion {
-        /// What the batch needs.
+        /// The version that the batch needs.
         needed: u16,
-        /// What is in force.
+        /// The version that is in force.
         in_force: u16,
     },
     /// This node is a bootstrap seed.
@@ -152,7 +152,7 @@ pub enum WriteFailure {
     NoStore,
 }
 
-/// Something an operator may want to read.
+/// An event for the operator's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A peer entered the active view.
@@ -161,14 +161,14 @@ pub enum Notice {
     NeighborDown(NodeId, &'static str),
     /// A neighbour was silent for too long.
     Suspected {
-        /// Who.
+        /// The neighbour.
         peer: NodeId,
-        /// Milliseconds without a sign of life.
+        /// Milliseconds since its last message.
         silent_ms: u64,
     },
     /// An anti-entropy session ended.
     SessionFinished {
-        /// With whom.
+        /// The other node.
         peer: NodeId,
         /// Whether the replicas were equal at its start.
         equal: bool,
@@ -179,29 +179,28 @@ pub enum Notice {
     },
     /// A peer sent something that could not be joined.
     BadDelta(NodeId),
-    /// The storage engine failed while joining what a peer sent; the dots stay unseen and repair
-    /// will bring them again.
+    /// The storage engine failed to join a peer's delta. Its dots stay unseen, and repair fetches them again.
     StorageFailed(String),
     /// Another process uses this node's identity.
     IdentityConflict {
         /// When that process started, milliseconds since the Unix epoch.
         incarnation: u64,
     },
-    /// A strong keyspace on this node.
+    /// An event of a strong keyspace on this node.
     Strong {
-        /// Which.
+        /// The keyspace's name.
         keyspace: String,
-        /// What.
+        /// The event.
         notice: starling_strong::group::Notice,
     },
     /// The version of data in force in the network is one that this program does not know.
     DataVersionAhead {
-        /// What is in force.
+        /// The version that is in force.
         in_force: u16,
-        /// The newest that this program reads.
+        /// The newest version that this program reads.
         newest: u16,
     },
-    /// This node's clock disagrees with its peers' by so much that it expires nothing.
+    /// This node's clock differs so much from its peers' that it expires nothing.
     ClockOff {
         /// Median of the peers' clocks minus ours, milliseconds.
         offset_ms: i64,

@@ -1,4 +1,5 @@
-//! Between the strong keyspaces of a node and the rest of it: their effects, and what they ask for.
+//! The connection between a node's strong keyspaces and the rest of the node: carries out their effects, and answers
+//! their calls.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +11,18 @@ use starling_strong::group::GroupId;
 use crate::strong::{CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongInput};
 use crate::{Core, Notice, Now, Output, Token};
 
-/// Most groups of one name that are read. A guess: more than one is an error of operators.
+/// Groups with one name that are read, at most. A guess: more than one is an operator's error.
 const GROUPS_MAX: usize = 16;
-/// The token of the node's own writes; those of clients begin at the other end.
+/// The token of the node's own writes; those of clients count from 0.
 const OWN_TOKEN: Token = Token::MAX;
 
 impl<E: Engine> Core<E> {
-    /// Opens the strong keyspaces that the engine has; without this the node has none, and reaches none. A voter
-    /// that was silent for `replace_ms` is replaced automatically
-    /// ([`crate::strong::REPLACE_MS`]; `None`: never). `seed` must be fresh for every start.
+    /// Opens the strong keyspaces that the engine has; without this call the node can use none. A voter that was
+    /// silent for `replace_ms` is replaced automatically ([`crate::strong::REPLACE_MS`]; never if `None`). `seed` must
+    /// be fresh for every start.
     ///
     /// # Errors
-    /// The engine's.
+    /// Fails with an error of the engine.
     pub fn open_strong(
         &mut self,
         engine: E,
@@ -32,7 +33,7 @@ impl<E: Engine> Core<E> {
         let strong = Strong::open(engine, self.record.clone(), replace_ms, seed, now.mono.0)?;
         let keyspaces: Vec<String> = strong.groups().map(|(_, keyspace)| keyspace.to_owned()).collect();
         self.strong = Some(strong);
-        // Where the other members were when this node was last here.
+        // The last known locations of the other members.
         for keyspace in keyspaces {
             self.lookup(now, &keyspace);
         }
@@ -55,7 +56,7 @@ impl<E: Engine> Core<E> {
         self.strong.as_mut()
     }
 
-    /// Gives a client's request to the strong keyspaces, with the nodes that it may name.
+    /// Passes a client's request to the strong keyspaces, with the records of the nodes that it may name.
     pub(crate) fn handle_strong(&mut self, now: Now, input: StrongInput) {
         let known = match &input {
             StrongInput::Create { keyspace, .. } => {
@@ -122,7 +123,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// A younger record of a node that is not linked: it may have come back somewhere else.
+    /// A newer record of a node without a link: it may have come back at another address.
     fn younger(&self, record: &NodeRecord) -> Option<NodeRecord> {
         if self.links.record(&record.id).is_some() {
             return None;
@@ -151,7 +152,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Reads the locations again that changed, of keyspaces that concern this node.
+    /// Reads changed locations again, of keyspaces that this node uses.
     pub(crate) fn lookup_changed(&mut self, now: Now, changes: &[Change]) {
         let keys: BTreeSet<&[u8]> =
             changes.iter().filter(|it| it.keyspace == LOCATIONS).map(|change| change.key.as_ref()).collect();

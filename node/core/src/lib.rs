@@ -1,7 +1,7 @@
 //! The node as one pure state machine: views, healing, failure detection, rumors and anti-entropy
-//! composed with the store. It reads no clock, opens no socket and starts no thread; whoever runs
-//! it feeds [`Input`]s with the time, carries out [`Output`]s, and comes back at `poll_timeout`.
-//! The daemon runs it over libp2p and `RocksDB`; a simulation runs the same code in virtual time.
+//! composed with the store. It reads no clock, opens no socket and starts no thread. Its driver passes
+//! in [`Input`]s with the time, carries out the [`Output`]s, and passes [`Input::Timeout`] at `poll_timeout`.
+//! `node/service` runs it over libp2p and `RocksDB`; a simulation runs the same code in virtual time.
 
 mod clock;
 mod core;

@@ -1,5 +1,5 @@
-//! Who is connected. The protocol machines only say "send this to that node"; this table dials when
-//! there is no link yet, holds the message meanwhile, and closes links that nobody uses.
+//! The table of links. The protocol machines only name the receiver of a message; this table dials if there is no
+//! link yet, keeps the message meanwhile, and closes unused links.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use starling_proto::{Message, Millis, NodeId, NodeRecord};
 
 use crate::Output;
 
-/// Most dials in progress. Beyond it a message to an unconnected node is dropped and reported as
-/// unreachable: every protocol that sends one has a retry of its own.
+/// Dials in progress, at most. With more, a message to an unconnected node is dropped and the node is reported as
+/// unreachable: every protocol that sends one retries.
 const DIALS_MAX: usize = 64;
-/// Most messages waiting for one dial; the oldest gives way.
+/// Messages that wait for one dial, at most; the oldest is dropped.
 const WAITING_MAX: usize = 8;
-/// A link outside the active view is closed after so long without a message, milliseconds.
+/// Time without a message after which a link outside the active view is closed, milliseconds.
 /// A guess: longer than any exchange's round trips, short enough to keep tables small.
 pub const TRANSIENT_IDLE_MS: u64 = 5_000;
 
@@ -49,13 +49,12 @@ impl Links {
         (self.dialing.len(), self.dialing.values().map(Vec::len).sum())
     }
 
-    /// Notes that a link is used; whether there is one.
+    /// Records that a link is used. Returns whether there is one.
     pub fn touch(&mut self, now: Millis, peer: &NodeId) -> bool {
         self.connected.get_mut(peer).map(|link| link.used = now).is_some()
     }
 
-    /// Sends over the link, or dials and sends then. `None`: nothing to do yet (a dial is in
-    /// progress), or, when `Err`, too many are.
+    /// Sends a message over the link, or dials first. `None` while a dial is in progress. Fails if too many dials are.
     pub fn send_or_dial(
         &mut self,
         now: Millis,
@@ -79,35 +78,35 @@ impl Links {
         Ok(Some(Output::Dial(record.clone())))
     }
 
-    /// A link is up; returns what waited for it.
+    /// Adds a link, and returns the messages that waited for it.
     pub fn up(&mut self, now: Millis, record: NodeRecord) -> Vec<Message> {
         let id = record.id;
         self.connected.insert(id, Link { record, used: now });
         self.dialing.remove(&id).unwrap_or_default()
     }
 
-    /// A link is gone; whether it was known.
+    /// Removes a link. Returns whether it was known.
     pub fn down(&mut self, peer: &NodeId) -> bool {
         self.connected.remove(peer).is_some()
     }
 
-    /// A dial failed; what waited for it is dropped.
+    /// Handles a failed dial: drops the messages that waited for it.
     pub fn unreachable(&mut self, peer: &NodeId) {
         self.dialing.remove(peer);
     }
 
-    /// Links that `keep` does not want and that nothing used lately.
+    /// The links that `keep` rejects and that were not used lately.
     pub fn idle(&self, now: Millis, keep: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
         let unused = |link: &Link| now - link.used >= TRANSIENT_IDLE_MS;
         self.connected.iter().filter(|(id, link)| unused(link) && !keep(id)).map(|(id, _)| *id).collect()
     }
 
-    /// Whether any link is outside `keep`: then [`Links::idle`] is worth asking later.
+    /// Whether there is a link that `keep` rejects, so that [`Links::idle`] has to be called again.
     pub fn has_transient(&self, keep: impl Fn(&NodeId) -> bool) -> bool {
         self.connected.keys().any(|id| !keep(id))
     }
 }
 
-/// [`DIALS_MAX`] dials are in progress; the message was dropped.
+/// The error of a message that was dropped because [`DIALS_MAX`] dials are in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyDials;

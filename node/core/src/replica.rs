@@ -1,4 +1,4 @@
-//! The store as anti-entropy sessions see it.
+//! The store as the replica of anti-entropy sessions.
 
 use bytes::Bytes;
 use starling_kv as kv;
@@ -7,7 +7,7 @@ use starling_proto::message::{ActorSummary, Leaf, Root, Span};
 use starling_proto::sync::{JoinReport, Replica, ReplicaError};
 use starling_proto::{ActorId, DotRange, DotRanges};
 
-/// A store for the length of one call, with what its joins changed.
+/// A store during one call, with the changes that its joins made.
 pub struct StoreReplica<'a, E: Engine> {
     pub store: &'a mut Store<E>,
     pub wall_ms: u64,
@@ -31,8 +31,8 @@ impl<'a, E: Engine> StoreReplica<'a, E> {
     }
 }
 
-// A row that cannot be read makes a hash or a leaf come out empty: the ranges then differ, and what
-// is exchanged for them is read again, where the failure surfaces.
+// A row that cannot be read makes a hash or a leaf empty. The ranges then differ, and their exchange reads the row
+// again, where the failure is reported.
 impl<E: Engine> Replica for StoreReplica<'_, E> {
     fn root(&self) -> Option<Root> {
         self.store.root()

@@ -1,4 +1,4 @@
-//! Who hears what: messages to the machines, and the machines' outputs to each other and out.
+//! Routing: messages to the state machines, and the machines' outputs to each other and to the driver.
 
 use starling_kv::Engine;
 use starling_proto::detector::{DetectorInput, DetectorOutput};
@@ -135,13 +135,13 @@ impl<E: Engine> Core<E> {
         self.crawls.insert(token, crawl);
     }
 
-    /// Passes the outputs of each machine to the others or out, in turns, until none has any left. This is
-    /// the only place where the node runs until it is quiet.
+    /// Passes the outputs of each machine to the others or to the driver, in turns, until none has any left. This is
+    /// the only loop of the node that runs until there is nothing to do.
     pub(crate) fn process_ready(&mut self, now: Now) {
         while self.pass_outputs_on(now) {}
     }
 
-    /// One turn of every machine; whether any of them had an output.
+    /// Passes on the outputs of every machine once. Returns whether there were any.
     fn pass_outputs_on(&mut self, now: Now) -> bool {
         let mut any = false;
         while let Some(output) = self.views.poll_output() {
@@ -248,7 +248,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Whether any crawl moved on.
+    /// Advances all crawls. Returns whether any made progress.
     fn advance_crawls(&mut self, now: Now) -> bool {
         let mut asks = Vec::new();
         let mut finished = Vec::new();
@@ -272,7 +272,7 @@ impl<E: Engine> Core<E> {
     }
 }
 
-/// Records of third nodes that a message brings: each was signed, so its node lives or lived lately.
+/// The records of third nodes in a message. Each is signed, so its node lives or lived lately.
 fn mentioned(message: &ViewMessage) -> Vec<&NodeRecord> {
     match message {
         ViewMessage::ForwardJoin { joiner, .. } => vec![joiner],

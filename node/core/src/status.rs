@@ -1,9 +1,9 @@
-//! What an operator can ask the node about itself.
+//! The status of a node for its operator.
 
 use starling_proto::NodeRecord;
 use starling_proto::message::Root;
 
-/// The node at a glance.
+/// The status of a node.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Its own record.
@@ -18,9 +18,9 @@ pub struct Status {
     pub passive: usize,
     /// Open links, transient ones included.
     pub links: usize,
-    /// Peers remembered for the way back.
+    /// Peers remembered to find the network again.
     pub remembered: usize,
-    /// Median of the neighbours' wall clocks minus ours, milliseconds.
+    /// Median of the neighbours' wall clocks minus this node's, milliseconds.
     pub clock_offset_ms: i64,
     /// Counters since the start.
     pub counters: Counters,
@@ -41,13 +41,13 @@ pub struct Counters {
     pub prunes: u64,
     /// Anti-entropy sessions begun by this node.
     pub sessions: u64,
-    /// Of those, how many found the replicas equal.
+    /// Sessions begun by this node that found the replicas equal.
     pub sessions_equal: u64,
     /// Bytes of deltas in sessions, both ways, own sessions and those of others.
     pub session_bytes: u64,
     /// Neighbours declared failed.
     pub suspicions: u64,
-    /// Times this process noticed that it had stalled itself.
+    /// Times that this process found that it had been suspended.
     pub self_stalls: u64,
     /// Deltas of peers that could not be decoded.
     pub bad_deltas: u64,
@@ -74,20 +74,20 @@ pub struct PeerStatus {
     pub rtt_ms: Option<u64>,
 }
 
-/// What a node's bounded tables hold just now.
+/// The current sizes of a node's bounded tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// Payloads of rumors kept to serve grafts, bytes.
     pub rumor_bytes: usize,
-    /// Rumors that were announced and have not come.
+    /// Rumors that were announced and have not arrived.
     pub rumors_wanted: usize,
-    /// Links that rumors go over.
+    /// Links over which rumors are sent.
     pub rumor_links: usize,
     /// Dials in progress.
     pub dials: usize,
     /// Messages that wait for them.
     pub waiting: usize,
-    /// Actors of which a predecessor is missing.
+    /// Actors with missing predecessors of a rumor.
     pub gaps: usize,
     /// Outputs that the driver has not fetched.
     pub outputs: usize,

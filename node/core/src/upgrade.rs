@@ -1,11 +1,10 @@
 //! The version of stored and replicated data that is in force in the network.
 //!
-//! A release that changes what nodes store or replicate cannot do so while older nodes are there. So it
-//! reads the new version, and writes it only once the operator has switched it on
-//! (`starling upgrade finalize`). What is in force stands in a reserved eventual keyspace as a map with a
-//! field per version that was switched on: the highest one counts. No node removes a field, so the
-//! version in force never falls. A new network starts at the newest version of the node that makes it;
-//! without any field the first version is in force.
+//! A release that changes what nodes store or replicate must not write the new version while there are older nodes
+//! that cannot read it. It reads the new version, and writes it only after the operator has switched it on
+//! (`starling upgrade finalize`). A reserved eventual keyspace has a map with a field for each version that was
+//! switched on: the highest one is in force. No node removes a field, so the version in force never decreases. A new
+//! network starts at the newest version of its first node; without any field the first version is in force.
 
 use starling_kv::{Batch, Engine, Field, Op, Reader, Write};
 
@@ -15,20 +14,20 @@ use crate::{Core, Notice, Now, Output, Software, WriteFailure};
 pub const UPGRADES: &str = ".upgrade";
 /// Its one key: a map, version in decimal digits -> name of the software that switched it on.
 const DATA: &[u8] = b"data";
-/// Fields that are looked at: releases that changed data, many times over.
+/// Fields that are read, at most. A guess: far more than there will be releases that change data.
 const FIELDS_MAX: usize = 1024;
 
-/// The first version of data, in force where nothing else was switched on.
+/// The first version of data, in force until another one is switched on.
 pub const DATA_FIRST: u16 = 1;
 /// The newest version of data that this program reads and writes.
 ///
 /// | version | what it added |
 /// |---|---|
-/// | 1 | all that the first release stores |
+/// | 1 | everything that the first release stores |
 /// | 2 | max and min registers |
 pub const DATA_NEWEST: u16 = 2;
 
-/// The write that switches a version of data on, for ever. `by` names the software, for people.
+/// The write that switches a version of data on, permanently. `by` names the software, for display.
 pub fn finalize(version: u16, by: &str) -> Batch {
     let op = Op::MapPut { fields: vec![Field::new(version.to_string(), by.to_owned())] };
     Batch {
@@ -36,12 +35,12 @@ pub fn finalize(version: u16, by: &str) -> Batch {
     }
 }
 
-/// What the reserved keyspace says.
+/// The contents of the reserved keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finalized {
     /// The version of data that is in force.
     pub in_force: u16,
-    /// Live entries that say so.
+    /// Live entries in the reserved keyspace.
     pub entries: u64,
 }
 
@@ -63,13 +62,13 @@ impl<E: Engine> Core<E> {
         self.finalized.in_force
     }
 
-    /// Live entries of the store, without those that say which version of data is in force.
+    /// Live entries of the store, without those of the reserved keyspace.
     pub fn entries(&self) -> u64 {
         let stored = self.store.as_ref().map_or(0, |store| store.stats().entries);
         stored.saturating_sub(self.finalized.entries)
     }
 
-    /// The network begins with this node: the newest version of data is in force from the start.
+    /// Puts the newest version of data in force, because this node is the first one of its network.
     pub fn start_network(&mut self, now: Now) {
         let Software { version, data_newest, .. } = &self.software;
         if *data_newest > DATA_FIRST {
@@ -78,18 +77,18 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Whether a client's batch may be written.
+    /// Checks whether a client's batch may be written.
     ///
     /// # Errors
-    /// It needs a version of data that is not in force.
+    /// Fails if the batch needs a version of data that is not in force.
     pub(crate) fn check_data_version(&self, batch: &Batch) -> Result<(), WriteFailure> {
         let needed = batch.writes.iter().map(|write| write.op.required_data_version()).max();
         let (needed, in_force) = (needed.unwrap_or(DATA_FIRST), self.data_in_force());
         if needed <= in_force { Ok(()) } else { Err(WriteFailure::DataVersion { needed, in_force }) }
     }
 
-    /// Reads the version in force again. A version that this program does not know harms nothing: what it
-    /// adds stays opaque, and is kept and forwarded.
+    /// Reads the version in force again. A version that this program does not know does no harm: entries of unknown
+    /// kinds are kept and forwarded as opaque bytes.
     pub(crate) fn learn_data_version(&mut self, now: Now) {
         let Some(store) = &self.store else { return };
         match Finalized::read(&store.reader(), now.wall_ms) {

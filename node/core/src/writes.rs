@@ -1,4 +1,4 @@
-//! The store's side of the node: clients' batches, expiry, and what becomes of failures.
+//! The node's use of its store: clients' batches, expiry, and the handling of failures.
 
 use bytes::Bytes;
 use starling_kv::{Batch, Engine};
@@ -54,14 +54,14 @@ impl<E: Engine> Core<E> {
         self.outputs.extend(tokens.into_iter().map(written));
     }
 
-    /// The payload of a rumor that a peer grafted and the cache has lost.
+    /// Reads the payload of a rumor that a peer has grafted and that is no longer in the cache.
     pub(crate) fn supply(&self, id: &RumorId) -> Option<Bytes> {
         let (payload, rest) =
             self.store.as_ref()?.restrict(&[*id], starling_proto::rumor::PAYLOAD_BYTES_MAX).ok()?;
         (rest.is_empty() && !payload.is_empty()).then_some(payload)
     }
 
-    /// Removes what expired, unless our clock may be the odd one out.
+    /// Removes expired entries, unless this node's clock may be wrong.
     pub(crate) fn expire(&mut self, now: Now) {
         let Some(store) = &mut self.store else { return };
         self.timers.set(Timer::Expire, now.mono + starling_kv::store::EXPIRY_STEP_MS);

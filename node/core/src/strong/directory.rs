@@ -1,7 +1,7 @@
 //! What this node has learned about others: where the groups of keyspaces are, and the addresses of nodes.
 //!
 //! Both are caches. Locations come from what leaders publish in [`super::LOCATIONS`], so an entry may be stale: a
-//! request that follows it is redirected. Nothing here says who is a member of a group; only its log does.
+//! request that follows it is redirected. Only a group's log determines who its members are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use starling_strong::members::NodeKey;
 
 use super::message::GroupLocation;
 
-/// Most keyspaces whose location is cached; the first in order gives way. A guess.
+/// Keyspaces whose location is cached, at most; the first in order is evicted. A guess.
 const LOCATIONS_MAX: usize = 4096;
-/// Most nodes whose record is kept; one that shares no group with this node gives way. A guess.
+/// Nodes whose record is kept, at most; one that shares no group with this node is evicted. A guess.
 const RECORDS_MAX: usize = 1024;
 
 /// See the module.
@@ -42,7 +42,7 @@ impl Directory {
     }
 
     /// Notes which groups are published under a name, and returns the newest location. Without any the
-    /// keyspace was dropped; if this node has a replica, the other members say so.
+    /// keyspace was dropped; if this node has a replica, the other members notify it.
     pub fn published(&mut self, keyspace: &str, locations: Vec<GroupLocation>) -> Option<GroupLocation> {
         let groups: BTreeSet<GroupId> = locations.iter().map(|location| location.group).collect();
         if groups.len() > 1 {
@@ -92,7 +92,7 @@ impl Directory {
     }
 
     /// Keeps a node's record if it is newer. `needed` are the nodes that share a group with this one: their
-    /// records never give way.
+    /// records are never evicted.
     pub fn learn(&mut self, record: NodeRecord, needed: impl Fn() -> BTreeSet<NodeKey>) {
         let key = record.id.0;
         let is_newer = self.records.get(&key).is_none_or(|known| record.supersedes(known));

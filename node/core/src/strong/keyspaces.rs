@@ -67,8 +67,8 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Tells every member that can be reached to remove its replica; the others learn of it from those when
-    /// they are back. Of a keyspace that was created twice a member decides which one is meant.
+    /// Notifies every reachable member to remove its replica; the others learn of it from these when they are back. Of
+    /// a keyspace that was created twice, the group of which this node is a member is dropped.
     pub(super) fn drop_keyspace(&mut self, keyspace: &str) -> Result<(), ManageError> {
         let local = self.replicas.of(keyspace);
         let here = local.and_then(|group| self.replicas.location(group, &self.directory));

@@ -21,7 +21,7 @@ impl Syncs {
         self.waiting.insert(group, write);
     }
 
-    /// A replica is gone, or was opened anew: its writes up to now concern nobody.
+    /// Ignores a replica's writes up to now, because it was closed or opened again.
     pub fn forget(&mut self, group: &GroupId) {
         self.waiting.remove(group);
         self.under_way.as_mut().map(|waiting| waiting.remove(group));

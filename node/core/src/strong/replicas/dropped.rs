@@ -7,7 +7,7 @@ use starling_kv::{Engine, Error};
 use starling_strong::group::GroupId;
 use starling_strong::registry;
 
-/// Most groups; the one that was dropped first gives way. A guess: years of them.
+/// Groups, at most; the one that was dropped first is evicted. A guess: years of them.
 const DROPPED_MAX: usize = 1024;
 
 /// See the module. Each group has a number, in the order in which they were dropped.

@@ -1,8 +1,8 @@
 //! The replicas on this node: one member of a Raft group each ([`Group`]). They are created, join, and are
-//! removed here; between that they get their inputs and say what they want done.
+//! removed here; between that they get their inputs, and their outputs are carried out.
 //!
 //! The engine keeps a registry of them: a replica is registered before its first row is written, and
-//! forgotten after its last row is removed, so that a process that dies in between goes on when it starts.
+//! removed from the registry after its last row, so that a process that dies in between continues when it restarts.
 
 mod dropped;
 mod removals;
@@ -268,7 +268,7 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
-    /// Tells the groups that this node shares with a peer that its link is gone.
+    /// Notifies the groups that this node shares with a peer that its link is gone.
     pub fn peer_down(&mut self, now_ms: u64, peer: NodeKey) {
         let shared = self.open.iter().filter(|(_, replica)| replica.group.members().on(&peer).is_some());
         for group in shared.map(|(group, _)| *group).collect::<Vec<_>>() {
@@ -345,7 +345,7 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
-    /// Asks the members of a group that is said to be elsewhere by now whether this node is still one of them.
+    /// Asks the members of a group whose location does not name this node whether it is still one of them.
     pub fn check_membership(&mut self, location: &GroupLocation) {
         let me = self.me;
         let Some(replica) = self.open.get_mut(&location.group) else { return };

@@ -1,5 +1,5 @@
 //! Replicas whose rows are being removed, a bounded number at a time. A replica stays registered until none
-//! of its rows is left: a process that dies meanwhile goes on when it is started again.
+//! of its rows is left: a process that dies meanwhile continues when it is started again.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ const FAILURES_MAX: u32 = 3;
 /// How long it stays open at first, and at most, milliseconds; doubled with each failure. A guess.
 const REST_MS: u64 = 250;
 const REST_MS_MAX: u64 = 8_000;
-/// Most peers that are kept; the one whose circuit closes first gives way.
+/// Peers that are kept, at most; the one whose circuit closes first is evicted.
 const PEERS_MAX: usize = 256;
 
 #[derive(Clone, Copy, Default)]

@@ -1,6 +1,6 @@
 //! Requests of clients here on their way to the leader of a group, and what to answer when there is none.
 //!
-//! A request is sent to one node at a time, which is chosen anew for every attempt: the node that another one
+//! A request is sent to one node at a time, which is chosen again for every attempt: the node that another one
 //! named, else the leader or the location that this node knows. It is retried after a redirection, after the
 //! loss of the link, after a silence, and at once when another leader becomes known:
 //!

@@ -92,7 +92,7 @@ impl Probes {
         self.pending.remove(&id);
     }
 
-    /// Handles a member's reply; `None`: it cannot tell, or cannot be reached.
+    /// Handles a member's reply; `None` if it has no result, or cannot be reached.
     pub fn on_reply(&mut self, now_ms: u64, from: NodeKey, id: u64, probed: Option<Probed>) -> Verdict {
         let Some(probe) = self.pending.get_mut(&id) else { return Verdict::Waiting };
         if !probe.awaiting.remove(&from) {

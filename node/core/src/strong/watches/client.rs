@@ -23,7 +23,7 @@ const REPLY_MS: u64 = 1_000;
 /// Pause before a watch is opened again, milliseconds, and as long again at random.
 const PAUSE_MS: u64 = 100;
 /// How long a watch that another node serves may get no update before it is checked, milliseconds. A guess: a
-/// watch stands still this long where its last update was lost, and else costs two small messages in this
+/// watch whose last update was lost makes no progress for this long; any other costs two small messages in this
 /// time.
 const CHECK_MS: u64 = 15_000;
 /// How long the member has to reply to a check, milliseconds.

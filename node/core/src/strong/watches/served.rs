@@ -45,7 +45,7 @@ pub struct Handler<'a, E: Engine> {
 }
 
 impl<E: Engine> Handler<'_, E> {
-    /// Begins to serve a watch. One that is served already, because its request came twice, goes on.
+    /// Begins to serve a watch. A duplicate request for a watch that is served already is ignored.
     pub fn on_watch(&mut self, from: NodeKey, id: u64, group: GroupId, spec: Watch, credit: u32) {
         let to = (from, id);
         if self.state.ids.contains_key(&to) {
