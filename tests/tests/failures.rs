@@ -262,7 +262,7 @@ async fn a_full_disk_refuses_writes_until_there_is_space_again() {
     written.push(n);
     wait_until("nothing is wrong any more", async || node.status().await.storage_error.map_or(Ok(()), Err))
         .await;
-    assert_eq!(node.log().matches("storage failed: reads go on").count(), 1, "it is said once");
+    assert_eq!(node.log().matches("storage failed: reads continue").count(), 1, "it is logged once");
     assert_noise(&node, &written).await;
     node.kill();
     node.start().await;

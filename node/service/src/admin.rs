@@ -34,7 +34,7 @@ impl Admin {
         self.0.0.gossip.crawl().await.ok_or_else(stopping)
     }
 
-    /// The join ticket: whoever has it can join the network.
+    /// The join ticket: any node that has it can join the network.
     pub async fn ticket(&self) -> Result<String, Error> {
         self.0.0.gossip.ticket().await.ok_or_else(stopping)
     }

@@ -1,4 +1,4 @@
-//! What the door asks of the node.
+//! Calls: requests of the servers and of embedding programs to strong keyspaces, on their way to the gossip thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,20 +7,20 @@ use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, Wat
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-/// The way to the node. Bounded: where it is full, requests are refused and watches wait.
+/// The bounded queue of calls. While it is full, requests are rejected and watches wait.
 pub type Calls = mpsc::Sender<Call>;
 
-/// Where a watch's updates go; several watches share one. The door keeps it large enough for all that it
-/// has asked for: within a watch's credit there is always room, so the node never waits.
+/// The queue of updates of one or more watches. The receiver makes it large enough for the credits of all of them, so
+/// that the node never waits.
 pub type WatchUpdates = mpsc::Sender<(WatchId, WatchUpdate)>;
 
-/// What came of a request.
+/// The outcome of a request.
 pub type Answered = Result<Answer, Failure>;
 
-/// Answers on their way to a door, and who waits for each.
+/// A queue of answers, each with its receiver, that a server drains.
 pub type Answers = mpsc::Sender<(oneshot::Sender<Answered>, Answered)>;
 
-/// Who waits for an answer.
+/// The sender of one answer.
 #[derive(Debug)]
 pub struct Reply {
     waiter: oneshot::Sender<Answered>,
@@ -28,79 +28,79 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The way of an answer. To wake a task of another thread takes a system call: with `answers`, what is
-    /// answered at one instant takes one.
+    /// A sender and its receiver. Waking a task of another thread takes a system call; with `answers`, all answers of
+    /// one instant share one.
     pub fn new(answers: Option<Answers>) -> (Self, oneshot::Receiver<Answered>) {
         let (waiter, answer) = oneshot::channel();
         (Self { waiter, answers }, answer)
     }
 
-    /// Answers. Whoever has gone away does not want to know.
+    /// Sends the answer; dropped if the receiver is gone.
     pub fn send(self, answer: Answered) {
         let sent = match self.answers {
             Some(answers) => answers.try_send((self.waiter, answer)).map_err(TrySendError::into_inner),
             None => Err((self.waiter, answer)),
         };
-        // Nobody passes it on, or there is no room.
+        // The queue is closed or full.
         if let Err((waiter, answer)) = sent {
             drop(waiter.send(answer));
         }
     }
 }
 
-/// Names a watch within this process.
+/// The id of a watch within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(u64);
 
 impl WatchId {
-    /// A name that nobody has had.
+    /// An id that was not used before.
     pub fn fresh() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The same as a number.
+    /// The id as a number.
     pub fn get(self) -> u64 {
         self.0
     }
 }
 
-/// One thing asked of the node.
+/// One call to a strong keyspace.
 #[derive(Debug)]
 pub enum Call {
-    /// A read or a write. It is answered within the time that the options give, whatever happens.
+    /// A read or a write. It is answered within the deadline in its options.
     Request {
         /// The strong keyspace.
         keyspace: Arc<str>,
-        /// What is asked.
+        /// The request.
         request: Request,
-        /// How to carry it out.
+        /// Its deadline, consistency and request id.
         options: Options,
-        /// A request whose client has gone is carried out all the same.
+        /// The sender of the answer. A request is carried out even if its receiver is gone.
         reply: Reply,
     },
     /// Begins a watch. The first update is `Created`, `Compacted` or `Lost`. The watch ends with
-    /// [`Call::Unwatch`], with the last two, and where `updates` turns out to be closed.
+    /// [`Call::Unwatch`], with the last two, and when `updates` is closed.
     Watch {
         /// The strong keyspace.
         keyspace: Arc<str>,
-        /// Comes with every update.
+        /// The watch's id, which is sent with every update.
         id: WatchId,
-        /// What to watch.
+        /// The keys, and the revision to begin with.
         watch: Watch,
-        /// `Events` and `Progress` that may be sent before [`Call::More`]; the others are always welcome.
+        /// `Events` and `Progress` that may be sent before [`Call::More`]; other updates need no credit.
         credit: u32,
-        /// Where updates go.
+        /// The queue of its updates.
         updates: WatchUpdates,
     },
-    /// So many more updates may be sent. Unknown watches have ended, here and below.
+    /// Lets more updates of a watch be sent. This and the following calls ignore an unknown watch: it has ended.
     More {
         /// The watch.
         id: WatchId,
-        /// How many.
+        /// The number of further updates.
         credit: u32,
     },
-    /// Have this watch say `Progress` after all that it has to tell by now.
+    /// Requests a `Progress` of a watch after all its pending events.
     Progress {
         /// The watch.
         id: WatchId,
@@ -110,14 +110,14 @@ pub enum Call {
         /// The watch.
         id: WatchId,
     },
-    /// How the group of a keyspace stands.
+    /// Asks for the status of a keyspace's group.
     Status {
         /// The strong keyspace.
         keyspace: Arc<str>,
-        /// As its leader sees it, if that one can be asked: it knows more than the others. Otherwise as the
-        /// member here does, or any.
+        /// Whether the leader's status is preferred, because the leader knows more. Otherwise, and if the leader does
+        /// not reply, that of the member on this node or of any.
         of_leader: bool,
-        /// Where the answer goes.
+        /// The sender of the answer.
         reply: oneshot::Sender<Result<Status, Failure>>,
     },
 }

@@ -1,4 +1,4 @@
-//! The way from the other threads to the gossip thread.
+//! The channel from the other threads to the gossip thread.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::strong::{Held, Manage, Managed};
 
-/// Commands that wait for the gossip thread; whoever sends one more waits.
+/// Commands that wait for the gossip thread, at most; the sender of a further one waits.
 const COMMANDS_MAX: usize = 1024;
-/// Calls of strong keyspaces that wait for the gossip thread; the doors refuse one more.
+/// Calls of strong keyspaces that wait for the gossip thread, at most; further ones are rejected.
 const CALLS_MAX: usize = 4096;
 /// Writes between their arrival and their acknowledgement, syncs included; further ones wait.
 const WRITES_IN_FLIGHT_MAX: usize = 4096;
@@ -20,32 +20,32 @@ const WRITES_IN_FLIGHT_MAX: usize = 4096;
 /// Keys that changed together.
 pub type ChangeSet = Vec<Change>;
 
-/// What came of a batch.
+/// The outcome of a batch.
 pub type Written = Result<Vec<Outcome>, WriteFailure>;
 
-/// Something to do or to tell on the gossip thread.
+/// A command to the gossip thread, with the sender of its answer.
 pub enum Command {
     /// Commit a batch.
     Write(Batch, oneshot::Sender<Written>),
-    /// Tell how the node is.
+    /// Send the status of the node.
     Status(oneshot::Sender<Status>),
-    /// Tell the peers.
+    /// Send the peers.
     Peers(oneshot::Sender<Peers>),
-    /// Tell the join ticket.
+    /// Send the join ticket.
     Ticket(oneshot::Sender<String>),
-    /// Visit every node.
+    /// Crawl the network and send its nodes.
     Crawl(oneshot::Sender<Nodes>),
-    /// Addresses where peers may listen.
+    /// Try addresses where peers may listen.
     Contact(Vec<String>),
-    /// Do something to a strong keyspace.
+    /// Create, drop or change a strong keyspace.
     Manage(String, Manage, oneshot::Sender<Managed>),
-    /// Tell the groups on this node.
+    /// Send the groups on this node.
     Groups(oneshot::Sender<Vec<Held>>),
     /// Leave the network and stop.
     Leave,
 }
 
-/// Sends commands. Every answer is `None` once the gossip thread has stopped.
+/// The sender of commands. Every answer is `None` once the gossip thread has stopped.
 #[derive(Clone)]
 pub struct Gossip {
     commands: mpsc::Sender<Command>,
@@ -53,7 +53,7 @@ pub struct Gossip {
     writes: Arc<Semaphore>,
 }
 
-/// The two ends.
+/// Creates the channel: the sender, and the queues of commands and calls.
 pub fn channel() -> (Gossip, mpsc::Receiver<Command>, mpsc::Receiver<Call>) {
     let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
     let (calls, called) = mpsc::channel(CALLS_MAX);
@@ -74,12 +74,12 @@ impl Gossip {
         self.ask(|reply| Command::Write(batch, reply)).await
     }
 
-    /// The way of requests to strong keyspaces.
+    /// The queue of calls to strong keyspaces.
     pub fn calls(&self) -> &Calls {
         &self.calls
     }
 
-    /// Does something to a strong keyspace.
+    /// Creates, drops or changes a strong keyspace.
     pub async fn manage(&self, keyspace: String, what: Manage) -> Option<Managed> {
         self.ask(|reply| Command::Manage(keyspace, what, reply)).await
     }
@@ -89,7 +89,7 @@ impl Gossip {
         self.ask(Command::Groups).await
     }
 
-    /// How the node is.
+    /// The status of the node.
     pub async fn status(&self) -> Option<Status> {
         self.ask(Command::Status).await
     }
@@ -109,7 +109,7 @@ impl Gossip {
         self.ask(Command::Crawl).await
     }
 
-    /// Hands over addresses where peers may listen.
+    /// Lets the node try addresses where peers may listen.
     pub async fn contact(&self, addresses: Vec<String>) -> Option<()> {
         self.commands.send(Command::Contact(addresses)).await.ok()
     }

@@ -18,9 +18,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether the node keeps data or only helps others to find each other.
     pub role: Role,
-    /// Name shown to people, at most 64 bytes. It identifies nothing.
+    /// Name of the node for display, at most 64 bytes. It is not an identity.
     pub name: String,
-    /// Labels of the node, as `zone=a`: at most 8, shown to people and signed with its addresses.
+    /// Labels of the node, as `zone=a`: at most 8, displayed, and signed with its addresses.
     pub labels: Vec<String>,
     /// Multiaddresses where peers connect. Port 0 lets the system choose.
     pub listen: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Config {
     pub active_view: u64,
     /// Peers in the passive view.
     pub passive_view: u64,
-    /// Time between two shuffles of a settled node, ms.
+    /// Time between two shuffles, ms; they are more frequent for a while after a start.
     pub shuffle_interval_ms: u64,
     /// Time within which a silent neighbour is suspected, ms.
     pub detect_ms: u64,

@@ -1,4 +1,4 @@
-//! What is where in a data directory.
+//! The layout of a data directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub const STORE_DIR: &str = "store";
 pub struct DataDir(PathBuf);
 
 impl DataDir {
-    /// Makes the directory if it does not exist, and sees that it can be written.
+    /// Creates the directory if it does not exist, and checks that it is writable.
     pub fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |reason| StartError::DataDir { path: path.to_owned(), reason };
         fs::create_dir_all(path).map_err(failed)?;

@@ -18,22 +18,22 @@ use crate::config::Durability;
 /// How long a write may be in memory only at `everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who waits for a write, and what it will be told.
+/// The receiver of a write's outcome, and the outcome.
 pub type Acknowledgement = (oneshot::Sender<Written>, Written);
 
-/// What is to be done.
+/// The work that the disk thread has to do.
 #[derive(Default)]
 struct Work {
-    /// Told once a sync that begins now has finished. Bounded by the writes in flight.
+    /// Writes to acknowledge once a sync that begins now has finished. Bounded by the writes in flight.
     acknowledgements: Vec<Acknowledgement>,
-    /// Something was written since the last sync.
+    /// Whether something was written since the last sync.
     dirty: bool,
-    /// Strong keyspaces wait for a sync that begins now; its number.
+    /// The number of the sync that strong keyspaces wait for.
     strong: Option<u64>,
-    /// Only the latest peers matter.
+    /// The peers to store; only the latest ones matter.
     remember: Option<Vec<NodeRecord>>,
     stop: bool,
-    /// What the last sync said, if it failed.
+    /// The error of the last sync, if it failed.
     failure: Option<starling_kv::Error>,
 }
 
@@ -49,7 +49,7 @@ impl Shared {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the thread something to do. It is woken once it can have the lock.
+    /// Adds work, and wakes the thread after the lock is released.
     fn add(&self, work: impl FnOnce(&mut Work)) {
         work(&mut self.lock());
         self.changed.notify_one();
@@ -89,19 +89,19 @@ impl Disk {
         });
     }
 
-    /// Syncs for strong keyspaces, whatever the durability of the others; [`Disk::synced`] tells when it
-    /// has worked. Where it fails nothing is told: what could not be synced may be lost (Rebello et al.,
-    /// "Can Applications Recover from fsync Failures?", 2020), and a later sync would not say so.
+    /// Syncs for strong keyspaces, at every durability of the eventual ones. [`Disk::synced`] notifies of success
+    /// only: after a failure the unsynced writes may be lost even if a later sync succeeds (Rebello et al., "Can
+    /// Applications Recover from fsync Failures?", 2020).
     pub fn sync_strong(&self, number: u64) {
         self.shared.add(|work| work.strong = Some(number));
     }
 
-    /// Syncs for strong keyspaces that have worked.
+    /// The number of the last successful sync for strong keyspaces.
     pub fn synced(&self) -> watch::Receiver<u64> {
         self.shared.synced.subscribe()
     }
 
-    /// Something was written that nobody waits for.
+    /// Records a write whose sync no client waits for.
     pub fn wrote(&self) {
         if self.durability != Durability::No && !self.shared.lock().dirty {
             self.shared.add(|work| work.dirty = true);
@@ -113,7 +113,7 @@ impl Disk {
         self.shared.add(|work| work.remember = Some(peers));
     }
 
-    /// What the last sync said, if it failed.
+    /// The error of the last sync, if it failed.
     pub fn failure(&self) -> Option<String> {
         self.shared.lock().failure.as_ref().map(ToString::to_string)
     }
@@ -131,7 +131,7 @@ impl Disk {
 
 fn tell(group: Vec<Acknowledgement>) {
     for (reply, result) in group {
-        // Whoever has gone away does not want to know.
+        // The client may be gone.
         let _ = reply.send(result);
     }
 }
@@ -158,8 +158,8 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to do. Writes that nobody waits for are let gather for a
-    /// second; nothing wakes an idle node.
+    /// Waits until there is work. Writes that no client waits for are gathered for a second; an idle node is not
+    /// woken at all.
     fn take_work(&self) -> Work {
         let mut work = self.shared.lock();
         let mut dirty_since = None;

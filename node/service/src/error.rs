@@ -65,7 +65,7 @@ fn write_error(error: &WriteError) -> Error {
     Error::new(code, error.to_string(), error.hint())
 }
 
-/// A strong keyspace did not carry a request out.
+/// The error for a failed request to a strong keyspace.
 pub fn failure_error(failure: &Failure) -> Error {
     let (code, hint) = match failure {
         Failure::Refused(refusal) => return refused(refusal),
@@ -77,9 +77,7 @@ pub fn failure_error(failure: &Failure) -> Error {
         Failure::NoMajority { .. } => {
             (ErrorCode::NoMajority, "start the nodes that are missing; nothing was changed")
         }
-        Failure::Timeout(_) => {
-            (ErrorCode::Timeout, "try again; `starling keyspace info` tells how it stands")
-        }
+        Failure::Timeout(_) => (ErrorCode::Timeout, "try again; `starling keyspace info` shows its status"),
         Failure::OutcomeUnknown(_) => (
             ErrorCode::OutcomeUnknown,
             "read the key to see, or send the write again with the same request id: it is applied once",
@@ -103,11 +101,11 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::LeaseNotFound(_) | Refusal::KeyNotFound => {
             (ErrorCode::NotFound, "it has expired or was removed: make it again")
         }
-        Refusal::LeaseExists(_) => (ErrorCode::Conflict, "choose another number, or 0 to have one drawn"),
+        Refusal::LeaseExists(_) => (ErrorCode::Conflict, "choose another number, or 0 for a random one"),
         Refusal::StaleFence { .. } => {
-            (ErrorCode::Conflict, "it was given up, or somebody else has it by now: stop, and lock again")
+            (ErrorCode::Conflict, "it was released, or another client holds it: stop, and lock again")
         }
-        Refusal::Forgotten => (ErrorCode::Conflict, "read the key to see what came of it"),
+        Refusal::Forgotten => (ErrorCode::Conflict, "read the key to see whether it was applied"),
         Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
             (ErrorCode::TooLarge, "send less at a time")
         }
@@ -121,16 +119,16 @@ fn refused(refusal: &Refusal) -> Error {
     Error::new(code, refusal.to_string(), hint)
 }
 
-/// A strong keyspace was not created or changed.
+/// The error for a strong keyspace that was not created or changed.
 pub fn manage_error(failure: &ManageFailure) -> Error {
     let (code, hint) = match failure {
         ManageFailure::Node { .. } => (
             ErrorCode::Invalid,
-            "`starling nodes` lists them; the first digits of an id tell equal names apart",
+            "`starling nodes` lists them; the first digits of an id distinguish equal names",
         ),
         ManageFailure::Create(error) => match error {
             CreateError::Name => (ErrorCode::Invalid, "choose another name"),
-            CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info` tells how it stands"),
+            CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
             CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
             CreateError::TooFewNodes { .. } => {
                 (ErrorCode::Invalid, "start more nodes, or ask for fewer with --voters")
@@ -145,12 +143,12 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 (ErrorCode::NoSuchKeyspace, "`starling keyspace ls` lists them")
             }
             ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
-            ManageError::Refused(_) => (ErrorCode::Conflict, "`starling keyspace info` tells how it stands"),
+            ManageError::Refused(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
             ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
             ManageError::Failed(Failure::NoMajority { .. }) => {
                 (ErrorCode::NoMajority, "start the nodes that are missing")
             }
-            ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info` tells how it stands"),
+            ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info` shows its status"),
         },
     };
     Error::new(code, failure.to_string(), hint)
@@ -161,7 +159,7 @@ mod tests {
     use super::*;
 
     fn code(error: &Error) -> ErrorCode {
-        assert!(!error.hint.is_empty(), "{error:?} says nothing of what to do");
+        assert!(!error.hint.is_empty(), "{error:?} has no hint");
         error.code
     }
 

@@ -25,14 +25,13 @@ use super::notices::log;
 use super::report;
 use super::strong::{Names, Requests};
 
-/// Most commands taken before the network has its turn again, so most batches in a group commit.
+/// Commands handled before the network has its turn again, and so batches in a group commit, at most.
 const COMMANDS_AT_ONCE_MAX: usize = 512;
 /// A group is committed when its keys and values reach this, bytes: bounds how long peers wait.
 const GROUP_BYTES_MAX: usize = 4 << 20;
-/// Most calls of strong keyspaces, and most messages about them, that are taken together.
+/// Calls of strong keyspaces, and messages about them, that are handled together, at most.
 const CALLS_AT_ONCE_MAX: usize = 512;
-/// How long a leaving node waits for its goodbyes to be taken: more than a round trip, and less than
-/// anybody minds; a guess.
+/// How long a leaving node waits until its last messages are sent. A guess: more than a round trip.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What does not change while the node runs.
@@ -41,11 +40,11 @@ pub struct Facts {
     pub network: String,
     /// Level of durability by name.
     pub durability: &'static str,
-    /// Told to peers instead of the listening addresses, if not empty.
+    /// Addresses for peers instead of the listening ones, if not empty.
     pub external: Vec<String>,
     /// Makes a join ticket that names these addresses.
     pub ticket: Box<dyn Fn(&NodeRecord) -> String + Send>,
-    /// Whether there is anybody to join.
+    /// Whether the node was configured with, or remembers, a way to other nodes.
     pub joins_somebody: bool,
 }
 
@@ -65,25 +64,25 @@ pub struct GossipLoop {
     pub calls: mpsc::Receiver<Call>,
     /// To the disk thread.
     pub disk: Disk,
-    /// Syncs for strong keyspaces that have worked.
+    /// The number of the last successful sync for strong keyspaces.
     pub synced: watch::Receiver<u64>,
     /// Names of strong keyspaces, and where they are looked up; no reader on a seed.
     pub names: Names,
     /// The store's snapshots.
     pub reader: Option<Reader<RocksEngine>>,
-    /// Who asked strong keyspaces.
+    /// Pending requests to strong keyspaces.
     pub strong: Requests,
     /// To the watches.
     pub changes: broadcast::Sender<Arc<ChangeSet>>,
     /// The search for peers.
     pub contacts: Contacts,
-    /// What does not change.
+    /// What does not change while the node runs.
     pub facts: Facts,
-    /// Who asked, by token.
+    /// Pending requests to the core, by token.
     pub asked: Asked,
 }
 
-/// Requests that the core has been given and not answered.
+/// Requests that the core has not answered yet.
 #[derive(Default)]
 pub struct Asked {
     next: Token,
@@ -101,7 +100,7 @@ impl Asked {
 }
 
 impl GossipLoop {
-    /// Runs until `stop`, or until a command says to leave; then leaves.
+    /// Runs until `stop` completes or a command makes the node leave; then leaves the network.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) {
         let alarm = sleep(Duration::ZERO);
         tokio::pin!(stop, alarm);
@@ -109,8 +108,8 @@ impl GossipLoop {
         let mut calls = Vec::new();
         loop {
             let due = self.core.poll_timeout().map(|at| self.clock.instant(at));
-            // To set an alarm earlier takes a system call. Busy groups put theirs off and off again: one that is
-            // early is set anew when it rings.
+            // Setting an alarm earlier takes a system call. Busy groups postpone theirs again and again: an alarm
+            // that is too early is set again when it fires.
             if let Some(due) = due
                 && (due < alarm.deadline() || alarm.is_elapsed())
             {
@@ -139,7 +138,7 @@ impl GossipLoop {
         self.carry_out();
     }
 
-    /// Takes an event and, where it is a message about strong keyspaces, those that wait behind it.
+    /// Handles an event, and with a message about strong keyspaces also those that wait behind it.
     fn on_event(&mut self, event: Event) {
         let mut inputs = Vec::new();
         let mut next = Some(event);
@@ -161,7 +160,7 @@ impl GossipLoop {
 
     fn on_calls(&mut self, calls: &mut Vec<Call>) {
         if self.core.strong().is_none() {
-            // A seed: whoever asks learns that from the reply that is dropped.
+            // On a seed the caller learns that there are no keyspaces from the dropped reply.
             calls.clear();
             return;
         }
@@ -214,7 +213,7 @@ impl GossipLoop {
         self.feed(Input::RecordChanged(self.record.clone()));
     }
 
-    /// Takes a command and those that wait behind it, the writes among them as one group; `false`: leave.
+    /// Handles a command and those that wait behind it, the writes among them as one group. Returns `false` to leave.
     fn on_commands(&mut self, command: Command) -> bool {
         let mut group = Vec::new();
         let (mut count, mut bytes) = (0, 0);
@@ -240,7 +239,7 @@ impl GossipLoop {
         true
     }
 
-    /// Whoever asked and has gone away does not want to know.
+    /// Answers a question about the node; the answer is dropped if its receiver is gone.
     fn answer(&mut self, question: Command) {
         match question {
             Command::Status(reply) => drop(reply.send(self.status())),
@@ -265,9 +264,9 @@ impl GossipLoop {
         }
     }
 
-    /// Does what the core wants done.
+    /// Carries out the core's outputs.
     fn carry_out(&mut self) {
-        // What watches were told may be answered by more inputs, and those by more outputs.
+        // Updates of watches may lead to further inputs, and those to further outputs.
         loop {
             let inputs = self.carry_out_once();
             if inputs.is_empty() {
@@ -277,7 +276,7 @@ impl GossipLoop {
         }
     }
 
-    /// The inputs that follow from it.
+    /// Carries out the outputs once, and returns the inputs that follow from them.
     fn carry_out_once(&mut self) -> Vec<Input> {
         let mut inputs = Vec::new();
         let mut written: Vec<Acknowledgement> = Vec::new();
@@ -296,7 +295,7 @@ impl GossipLoop {
                 Output::Changed(changes) => {
                     self.follow_names(&changes);
                     if self.changes.receiver_count() > 0 {
-                        // Whoever listens may have gone meanwhile.
+                        // There may be no receiver.
                         let _ = self.changes.send(Arc::new(changes));
                     }
                 }
@@ -329,7 +328,7 @@ impl GossipLoop {
 
     fn on_notice(&mut self, notice: &Notice) {
         match notice {
-            // Said once, and not for every write that is refused meanwhile.
+            // Logged once, and not for every write that fails for the same reason.
             Notice::StorageFailed(reason) if self.asked.storage_error.as_ref() == Some(reason) => return,
             Notice::StorageFailed(reason) => self.asked.storage_error = Some(reason.clone()),
             Notice::NeighborUp(_) => self.contacts.succeeded(),
@@ -379,7 +378,7 @@ impl GossipLoop {
         Peers { peers: report::peers(&self.core, self.clock.now()).into_iter().map(fill).collect() }
     }
 
-    /// Puts on the disk what is left to be put there.
+    /// Writes everything that remains to the disk.
     pub fn finish(mut self) {
         self.disk.stop();
         if let Some(Err(error)) = self.core.into_store().map(|mut store| store.checkpoint()) {
@@ -387,7 +386,7 @@ impl GossipLoop {
         }
     }
 
-    /// Says goodbye to the neighbours and waits until they have heard it, for a bounded time.
+    /// Notifies the neighbours that this node leaves, and waits for a bounded time until the messages are sent.
     async fn leave(&mut self) {
         self.feed(Input::Leave);
         let now = self.clock.now();
@@ -416,8 +415,7 @@ fn may_write(message: &Message) -> bool {
     }
 }
 
-/// What to tell peers: what the operator says, or where the node listens, loopback only if there is
-/// nothing else.
+/// The addresses for peers: the configured ones, or those where the node listens, loopback only if there are no others.
 pub fn public_addresses(external: &[String], listening: Vec<String>) -> Vec<String> {
     let mut addresses = if external.is_empty() { listening } else { external.to_vec() };
     let is_loopback = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");

@@ -80,7 +80,7 @@ impl Handle {
         Ok(EventualKeyspace { node: self.clone(), keyspace })
     }
 
-    /// A strong keyspace, whether or not it exists by now: requests say so.
+    /// A strong keyspace, whether or not it exists: requests to one that does not exist fail.
     ///
     /// # Errors
     /// This node is a seed.

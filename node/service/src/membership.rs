@@ -1,4 +1,4 @@
-//! Which network a node belongs to, and whom it may ask to get in.
+//! The network that a node belongs to, and the nodes that it may contact to join.
 
 use starling_bootstrap::{NetworkFile, Ticket};
 use starling_p2p::{Network, peer_id};
@@ -62,7 +62,7 @@ impl Membership {
         Network { id: self.file.id, secrets: self.file.secrets.clone() }
     }
 
-    /// Whether there was anybody to join.
+    /// Whether other nodes were configured to join.
     pub fn joins_somebody(&self) -> bool {
         !self.addresses.is_empty() || !self.names.is_empty()
     }
@@ -78,8 +78,8 @@ impl Membership {
     }
 }
 
-/// A secret that the file does not hold replaces the older one: two are valid while the network
-/// changes from one to the other. Whether anything changed.
+/// Adds a secret that the file does not have, in place of the older one: two are valid while the network changes from
+/// one to the other. Returns whether the file changed.
 fn adopt_secret(file: &mut NetworkFile, secret: [u8; 32]) -> bool {
     if file.secrets.contains(&secret) {
         return false;

@@ -10,16 +10,16 @@ pub fn log(notice: &Notice) {
     match notice {
         Notice::NeighborUp(peer) => info!(?peer, "new neighbour"),
         Notice::NeighborDown(peer, reason) => info!(?peer, reason, "neighbour gone"),
-        Notice::Suspected { peer, silent_ms } => warn!(?peer, silent_ms, "neighbour is silent: given up"),
+        Notice::Suspected { peer, silent_ms } => warn!(?peer, silent_ms, "neighbour is silent: disconnected"),
         Notice::SessionFinished { peer, equal: true, took_ms, .. } => {
             debug!(?peer, took_ms, "replicas are equal");
         }
         Notice::SessionFinished { peer, took_ms, bytes, .. } => {
             debug!(?peer, took_ms, bytes, "replicas repaired");
         }
-        Notice::BadDelta(peer) => warn!(?peer, "sent a delta that cannot be decoded: cut off"),
+        Notice::BadDelta(peer) => warn!(?peer, "sent a delta that cannot be decoded: disconnected"),
         Notice::StorageFailed(reason) => {
-            error!(%reason, "storage failed: reads go on, writes are refused until it works");
+            error!(%reason, "storage failed: reads continue, writes are rejected until it works again");
         }
         Notice::IdentityConflict { incarnation } => {
             error!(incarnation, "another process uses this node's identity: was the data directory copied?");
@@ -29,14 +29,14 @@ pub fn log(notice: &Notice) {
             warn!(
                 in_force,
                 newest,
-                "the network's data version is newer than this program: what it cannot read it keeps and \
-                 forwards; upgrade this node"
+                "the network's data version is newer than this program: data that it cannot read is kept and \
+                 forwarded; upgrade this node"
             );
         }
         Notice::ClockOff { offset_ms } => {
             warn!(
                 offset_ms,
-                "this machine's clock disagrees with its peers': nothing is expired here until it is set"
+                "this machine's clock differs from its peers': nothing expires on this node until it is corrected"
             );
         }
     }
@@ -49,17 +49,17 @@ fn log_strong(keyspace: &str, notice: &StrongNotice) {
         }
         StrongNotice::Leader { term, node: None } => info!(keyspace, term, "no leader is known"),
         StrongNotice::Impossible { from, what } => {
-            warn!(keyspace, from = NodeId(*from).short(), what, "a member said what cannot be: ignored");
+            warn!(keyspace, from = NodeId(*from).short(), what, "a member sent an invalid message: dropped");
         }
-        StrongNotice::ChangeRefused(index) => warn!(keyspace, index, "a change of members was refused"),
+        StrongNotice::ChangeRefused(index) => warn!(keyspace, index, "a change of members was rejected"),
         StrongNotice::Disagreement(index) => {
             error!(keyspace, index, "the replicas differ, and no majority of them agrees");
         }
         StrongNotice::NotOpened(reason) => {
-            error!(keyspace, %reason, "the replica here does not open; the other members go on without it");
+            error!(keyspace, %reason, "the replica on this node does not open; the other members continue without it");
         }
         StrongNotice::Stopped(reason) => {
-            error!(keyspace, %reason, "the replica here has stopped; the other members go on without it");
+            error!(keyspace, %reason, "the replica on this node has stopped; the other members continue without it");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the node says of itself, in the API's types.
+//! The node's reports about itself, in the API's types.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! From the configuration to the settings of each part.
+//! Translation of the configuration into the settings of each part.
 
 use starling_core::CoreConfig;
 use starling_kv::Limits;
@@ -53,12 +53,12 @@ pub fn core(config: &Config) -> Result<CoreConfig, StartError> {
     })
 }
 
-/// When silent voters of strong keyspaces are replaced, if ever.
+/// After how many milliseconds silent voters of strong keyspaces are replaced; `None`: never.
 pub fn replace_ms(config: &Config) -> Option<u64> {
     Some(config.strong_replace_ms).filter(|after_ms| *after_ms > 0)
 }
 
-/// Bounds on what peers make this node hold.
+/// Bounds on connections and on the queues of peers.
 pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, StartError> {
     Ok(starling_p2p::Limits {
         connections_max: bounded("connections_max", config.connections_max, 8, 65_536)? as u32,
@@ -67,7 +67,7 @@ pub fn driver_limits(config: &Config) -> Result<starling_p2p::Limits, StartError
     })
 }
 
-/// The node's name as peers will read it.
+/// The node's name, validated.
 pub fn name(config: &Config) -> Result<String, StartError> {
     let reason = match &config.name {
         name if name.is_empty() => "it is empty".into(),
@@ -78,7 +78,7 @@ pub fn name(config: &Config) -> Result<String, StartError> {
     Err(StartError::Setting { key: "name", value: config.name.clone(), reason })
 }
 
-/// What the operator says of the node.
+/// The node's labels, validated.
 pub fn labels(config: &Config) -> Result<Labels, StartError> {
     let mut labels = Labels::default();
     for label in &config.labels {

@@ -25,7 +25,7 @@ use super::start_error::StartError;
 use super::strong::{Names, Requests};
 use super::{report, setup};
 
-/// Change sets that a watch may be behind before it is told that it lags.
+/// Change sets that a watch may lag behind before it ends with `Lagged`.
 const CHANGE_SETS_MAX: usize = 1024;
 
 /// What is known of a node once it listens.
@@ -41,7 +41,7 @@ pub struct NodeInfo {
     pub role: Role,
     /// Multiaddresses where peers reach it.
     pub listen: Vec<String>,
-    /// The join ticket. Whoever has it can join the network: treat it as a password.
+    /// The join ticket. Any node that has it can join the network: treat it as a password.
     pub ticket: String,
     /// Whether the data directory is new.
     pub is_first_run: bool,

@@ -36,7 +36,7 @@ pub enum KeyEvent {
 }
 
 /// A watch: [`EventualKeyspace::watch`]. Its queue of changes is bounded by the node: a watcher that falls behind by
-/// more than 1,024 commits is told so, and the watch ends. Dropping it ends it as well.
+/// more than 1,024 commits gets [`KeyEvent::Lagged`], and the watch ends. Dropping it ends it as well.
 pub struct EventualWatch {
     keyspace: EventualKeyspace,
     changes: broadcast::Receiver<Arc<ChangeSet>>,
