@@ -1,4 +1,4 @@
-//! Users and roles, as a cluster has them that has none: whoever reaches the door may do everything.
+//! The auth service of a cluster without users and roles: any client that can connect may do everything.
 
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_etcd_proto::etcdserverpb::auth_server::Auth;
@@ -7,7 +7,8 @@ use tonic::{Request, Response, Status};
 use crate::failure::unsupported;
 use crate::keyspace::Keyspace;
 
-const NO_USERS: &str = "Starling's etcd door has no users and roles: whoever reaches it may do everything";
+const NO_USERS: &str =
+    "Starling's etcd server has no users and roles: any client that can connect may do everything";
 
 /// The service.
 pub struct AuthService(pub Keyspace);
@@ -21,7 +22,7 @@ impl Auth for AuthService {
         _: Request<pb::AuthStatusRequest>,
     ) -> Result<Response<pb::AuthStatusResponse>, Status> {
         let group = self.0.status().await?;
-        // A store of users begins with revision 1, and nothing was ever done to this one.
+        // etcd's store of users begins at revision 1, and this one never changes.
         let header = self.0.header(group.revision);
         Ok(Response::new(pb::AuthStatusResponse { header, enabled: false, auth_revision: 1 }))
     }

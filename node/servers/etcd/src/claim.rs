@@ -1,5 +1,5 @@
-//! Waiting in line, as etcd's own locks and elections do it ([`starling_strong::line`]). Everybody waits for
-//! the deletion of the key before their own, so that one departure wakes one.
+//! Claims to a lock or a leadership, queued as by etcd's own recipes ([`starling_strong::line`]). Each claim waits
+//! for the deletion of the key before its own, so that each deletion wakes one client.
 
 use starling_strong::api::{
     Answer, Body, Compare, Delete, EventKind, Failure, KeyValue, Keys, LeaseId, Operand, Put, Range, Read,
@@ -13,26 +13,26 @@ use crate::failure::status;
 use crate::keyspace::{Keyspace, Timing};
 use crate::watching::Watching;
 
-/// How long a lease lasts that the door takes for a client that named none, as in etcd.
+/// Time of the lease that this server grants for a client that named none, milliseconds, as in etcd.
 const LEASE_MS: u64 = 60_000;
 
-/// A place in the line. Given back when it is dropped before its turn.
+/// A key in the queue. If the claim is dropped before its turn, the key is deleted.
 pub struct Claim {
     keyspace: Keyspace,
     prefix: Vec<u8>,
     pub key: Vec<u8>,
-    /// When the key came into being: its place.
+    /// The create revision of the key, which orders the queue.
     pub place: Revision,
-    /// The keyspace's revision when it was made, or found to be there.
+    /// The keyspace's revision when the key was put, or was found to exist.
     pub made: Revision,
     pub lease: LeaseId,
-    /// What the key said before, if it was there.
+    /// The key and its value before, if it existed.
     pub found: Option<KeyValue>,
     give_back: bool,
 }
 
 impl Claim {
-    /// Gets in line with a value, unless this lease is in it already.
+    /// Puts a key with a value into the queue, unless this lease has one there already.
     pub async fn make(
         keyspace: &Keyspace,
         name: &[u8],
@@ -63,7 +63,7 @@ impl Claim {
         Ok(Self { keyspace, prefix, key, place, made, lease, found, give_back: succeeded })
     }
 
-    /// Returns at which revision it is this claim's turn. Fails if its key has gone by then.
+    /// Waits until this claim is the first in the queue, and returns the revision. Fails if its key was deleted.
     pub async fn turn(&mut self) -> Result<Revision, Status> {
         while let Some((before, seen)) = self.before().await? {
             let watch = Watch {
@@ -84,9 +84,9 @@ impl Claim {
         Ok(revision)
     }
 
-    /// The key just before this one in the line, and the revision at which it was there.
+    /// The key before this one in the queue, and the revision of that read.
     async fn before(&self) -> Result<Option<(Vec<u8>, Revision)>, Status> {
-        // The first revision there is, is 2: the bound is never 0, which would be none.
+        // The first revision of a change is 2, so the bound is never 0, which would mean none.
         let last = one(prefixed(&self.prefix), SortOrder::Descending, self.place - 1);
         let (revision, kv) = first(&self.keyspace, last).await?;
         Ok(kv.map(|kv| (kv.key, revision)))
@@ -96,13 +96,13 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.give_back {
-            // Where the node has too much to do for it, the key goes with its lease.
+            // If the node is overloaded, the key is deleted when its lease expires.
             self.keyspace.order(Write::Txn(leave(&self.key, self.place)));
         }
     }
 }
 
-/// Deletes a key that came into being at that revision.
+/// Deletes a key if it has this create revision.
 pub fn leave(key: &[u8], place: Revision) -> Txn {
     Txn {
         compare: vec![created(key, place)],
@@ -111,13 +111,13 @@ pub fn leave(key: &[u8], place: Revision) -> Txn {
     }
 }
 
-/// Writes to a key that came into being at that revision.
+/// Writes to a key if it has this create revision.
 pub fn say(key: &[u8], place: Revision, value: Vec<u8>, lease: LeaseId) -> Txn {
     let put = Put { key: key.to_vec(), value: Some(value), lease: Some(lease), prev: false };
     Txn { compare: vec![created(key, place)], then: vec![TxnOp::Put(put)], otherwise: Vec::new() }
 }
 
-/// Carries out a transaction of which only matters whether it succeeded.
+/// Runs a transaction, and returns the revision and whether its conditions held.
 pub async fn succeeded(keyspace: &Keyspace, txn: Txn, timing: Timing) -> Result<(Revision, bool), Status> {
     let answer =
         keyspace.ask(Request::Write(Write::Txn(txn)), timing).await.map_err(|error| status(&error))?;
@@ -125,12 +125,12 @@ pub async fn succeeded(keyspace: &Keyspace, txn: Txn, timing: Timing) -> Result<
     Ok((answer.revision, succeeded))
 }
 
-/// Who is first in the line of this name, and the revision at which that was so.
+/// The first key in the queue with this name, and the revision of that read.
 pub async fn holder(keyspace: &Keyspace, name: &[u8]) -> Result<(Revision, Option<KeyValue>), Status> {
     first(keyspace, one(everybody(name), SortOrder::Ascending, 0)).await
 }
 
-/// The keys of all who wait in the line of this name.
+/// The keys of all claims in the queue with this name.
 pub fn everybody(name: &[u8]) -> Keys {
     prefixed(&line::prefix(name))
 }
@@ -149,17 +149,17 @@ async fn grant(keyspace: &Keyspace) -> Result<LeaseId, Status> {
     Ok(id)
 }
 
-/// `revision` 0: the key does not exist.
+/// The condition that a key has this create revision; 0 means that it does not exist.
 fn created(key: &[u8], revision: Revision) -> Compare {
     Compare { keys: Keys::One(key.to_vec()), is: Relation::Equal, to: Operand::CreateRevision(revision) }
 }
 
-/// The first or the last in the order of creation, up to a revision.
+/// The first or the last key in the order of creation, up to a create revision.
 fn one(keys: Keys, order: SortOrder, max_create_revision: Revision) -> Range {
     Range { limit: 1, sort: Some((SortBy::CreateRevision, order)), max_create_revision, ..Range::of(keys) }
 }
 
-/// `prefix` ends with a slash, so that there is a byte string right behind all that begin with it.
+/// All keys with a prefix. It ends with a slash, so that there is a first key after them.
 fn prefixed(prefix: &[u8]) -> Keys {
     let mut to = prefix.to_vec();
     if let Some(last) = to.last_mut() {

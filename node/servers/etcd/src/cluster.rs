@@ -39,10 +39,10 @@ impl Cluster for ClusterService {
     }
 
     async fn member_update(&self, _: Request<pb::Unsupported>) -> Result<Response<pb::Unsupported>, Status> {
-        Err(unsupported("a node makes its addresses known by itself"))
+        Err(unsupported("a node announces its addresses automatically"))
     }
 
     async fn member_promote(&self, _: Request<pb::Unsupported>) -> Result<Response<pb::Unsupported>, Status> {
-        Err(unsupported("a learner becomes a voter by itself, once it has caught up"))
+        Err(unsupported("a learner becomes a voter automatically, once it has caught up"))
     }
 }

@@ -1,4 +1,4 @@
-//! Elections.
+//! The election service.
 
 use std::pin::Pin;
 
@@ -14,7 +14,7 @@ use crate::convert::{key_value, unsigned, wire};
 use crate::keyspace::{Keyspace, Timing};
 use crate::watching::Watching;
 
-/// Leaders that may wait for an observer who is slow to read. A guess.
+/// Answers that may wait for a slow observer, at most. A guess.
 const LEADERS_MAX: usize = 16;
 
 /// The service.
@@ -83,7 +83,7 @@ impl Election for ElectionService {
         Ok(Response::new(Box::pin(stream::poll_fn(move |context| leaders.poll_recv(context)))))
     }
 
-    /// Whoever leads no more has nothing to resign from, and is not told so, as in etcd.
+    /// Resigning from a leadership that was lost already succeeds, as in etcd.
     async fn resign(
         &self,
         request: Request<pb::ResignRequest>,
@@ -96,15 +96,15 @@ impl Election for ElectionService {
     }
 }
 
-/// Tells one observer who leads, and what they proclaim.
+/// Sends one observer the leaders and the values that they proclaim.
 struct Observing {
     keyspace: Keyspace,
     observer: mpsc::Sender<Result<pb::LeaderResponse, Status>>,
-    /// Key and revision of what was told last: what is read twice is told once.
+    /// Key and revision of the last answer, so that a value that is read twice is sent once.
     told: Option<(Vec<u8>, Revision)>,
 }
 
-/// The observer has gone.
+/// The observer has disconnected.
 struct Gone;
 
 impl Observing {
@@ -115,12 +115,12 @@ impl Observing {
             () = observer.closed() => None,
         };
         if let Some(error) = ended {
-            // An observer who has gone needs no error.
+            // A disconnected observer gets no error.
             drop(observer.send(Err(error)).await);
         }
     }
 
-    /// Until the observer has gone, or something fails.
+    /// Runs until the observer has disconnected, or something fails.
     async fn follow(&mut self, name: &[u8]) -> Option<Status> {
         loop {
             let (revision, kv) = match claim::holder(&self.keyspace, name).await {
@@ -145,7 +145,7 @@ impl Observing {
         }
     }
 
-    /// Tells what the leader proclaims, until their key is deleted.
+    /// Sends the values of a leader until its key is deleted.
     async fn reign(&mut self, keys: Keys, seen: Revision) -> Result<Result<(), Gone>, Status> {
         let watch = Watch { keys, from_revision: seen + 1, prev: false, only: None };
         let mut watching = Watching::start(&self.keyspace, watch).await?;
@@ -163,7 +163,7 @@ impl Observing {
         Ok(Ok(()))
     }
 
-    /// Waits until somebody leads.
+    /// Waits until there is a leader.
     async fn vacancy(&mut self, name: &[u8], seen: Revision) -> Result<Result<(), Gone>, Status> {
         let watch = Watch {
             keys: claim::everybody(name),

@@ -1,10 +1,10 @@
-//! Failures as etcd's clients know them: by gRPC code and by the exact text.
+//! Conversion of failures into etcd's: clients match on the gRPC code and the exact text.
 
 use starling_strong::api::{Failure, Refusal};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-/// Under this name the trailers carry Starling's own words for a failure.
+/// The name of the trailer with Starling's own text for a failure.
 pub const DETAIL: &str = "starling-detail";
 
 pub const EMPTY_KEY: &str = "etcdserver: key is not provided";
@@ -14,7 +14,7 @@ pub const TOO_LARGE: &str = "etcdserver: request is too large";
 pub const LEASE_TTL: &str = "etcdserver: too large lease TTL";
 pub const NO_LEADER: &str = "etcdserver: no leader";
 
-/// The status that tells this failure.
+/// The gRPC status of a failure.
 pub fn status(failure: &Failure) -> Status {
     let (code, text) = match failure {
         Failure::Refused(refusal) => refused(refusal),
@@ -31,7 +31,7 @@ pub fn status(failure: &Failure) -> Status {
     let detail = failure.to_string();
     let Some(text) = text else { return Status::new(code, detail) };
     let mut status = Status::new(code, text);
-    // Text that is no header value is left out: the status says enough.
+    // Text that is not a valid header value is left out.
     if let Ok(value) = MetadataValue::try_from(detail) {
         status.metadata_mut().insert(DETAIL, value);
     }
@@ -67,12 +67,12 @@ fn refused(refusal: &Refusal) -> (Code, Option<&'static str>) {
     }
 }
 
-/// Something that Starling does not do, and what to do instead.
+/// The status of a call that Starling does not support, with what to do instead.
 pub fn unsupported(text: &'static str) -> Status {
     Status::unimplemented(text)
 }
 
-/// The node has gone.
+/// The status when the node has stopped.
 pub fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }

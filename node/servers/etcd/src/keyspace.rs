@@ -16,12 +16,11 @@ use tonic::metadata::MetadataMap;
 use crate::convert::wire;
 use crate::failure;
 
-/// The longest that a request may wait, in milliseconds: five seconds and twice an election's timeout
-/// of one second, as in etcd.
+/// Longest deadline of a request, milliseconds: five seconds and twice an election timeout of one second, as in etcd.
 pub const REQUEST_MS_MAX: u64 = 7000;
-/// Answers that wait to be passed on, at most; beyond, each takes its own way.
+/// Answers that wait for [`pass_on`], at most; further ones are sent to their tasks directly.
 const ANSWERS_MAX: usize = 4096;
-/// How old the term in an answer's header may be.
+/// Longest age of the term in an answer's header.
 const IDENTITY_AGE: Duration = Duration::from_secs(1);
 
 /// A handle; cloning it is cheap.
@@ -33,12 +32,12 @@ struct Inner {
     cluster: AtomicU64,
     member: AtomicU64,
     term: AtomicU64,
-    /// An answer was given: its header's facts are to be looked up again.
+    /// Notified with each answer, so that the facts in headers are refreshed.
     answered: Notify,
 }
 
 impl Keyspace {
-    /// With the answers that [`pass_on`] is for.
+    /// A handle, and the queue of answers for [`pass_on`].
     pub fn new(keyspace: StrongKeyspace) -> (Self, Answering) {
         let (answers, answering) = mpsc::channel(ANSWERS_MAX);
         let keyspace = Self(Arc::new(Inner {
@@ -51,22 +50,22 @@ impl Keyspace {
         (keyspace, answering)
     }
 
-    /// Carries a request out. Sheds it where the node has too much to do.
+    /// Sends a request, and waits for its answer. An overloaded node rejects it.
     pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, Failure> {
         let options = Options { timeout_ms: timing.timeout_ms, stale: timing.stale, id: None, fence: None };
         self.0.keyspace.request(request, options).await.map_err(|error| match error {
             StrongError::Failed(failure) => failure,
-            // As etcd's clients know a server that has gone away with their request.
+            // etcd's clients get a timeout when a server stops during their request.
             StrongError::Stopped => Failure::Timeout(self.0.keyspace.keyspace().to_owned()),
         })
     }
 
-    /// A write with the longest time it may take.
+    /// Sends a write with the longest deadline.
     pub async fn write(&self, write: Write) -> Result<Answer, Failure> {
         self.ask(Request::Write(write), Timing::default()).await
     }
 
-    /// A linearizable read with the longest time it may take.
+    /// Sends a linearizable read with the longest deadline.
     pub async fn read(&self, read: Read) -> Result<Answer, Failure> {
         self.ask(Request::Read(read), Timing::default()).await
     }
@@ -87,7 +86,7 @@ impl Keyspace {
         self.0.keyspace.allow(id, credit).await.map_err(status)
     }
 
-    /// Has a watch report its progress.
+    /// Requests the progress of a watch.
     pub async fn request_progress(&self, id: WatchId) -> Result<(), Status> {
         self.0.keyspace.request_progress(id).await.map_err(status)
     }
@@ -102,12 +101,12 @@ impl Keyspace {
         self.0.keyspace.abandon_watch(id);
     }
 
-    /// Has a write carried out whose answer nobody waits for. Where the node has too much to do, it is lost.
+    /// Sends a write without waiting for its answer. An overloaded node drops it.
     pub fn order(&self, write: Write) {
         self.0.keyspace.order(write, REQUEST_MS_MAX);
     }
 
-    /// How the group stands.
+    /// The status of the group.
     pub async fn status(&self) -> Result<Group, Status> {
         let group = self.0.keyspace.status(false).await.map_err(status)?;
         self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
@@ -116,7 +115,7 @@ impl Keyspace {
         Ok(group)
     }
 
-    /// The header of an answer that stands for this revision.
+    /// The header of an answer at this revision.
     #[allow(clippy::unnecessary_wraps, reason = "the field of every message is optional")]
     pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
         self.0.answered.notify_one();
@@ -128,10 +127,10 @@ impl Keyspace {
         })
     }
 
-    /// Keeps the facts of headers young while there are answers. Ends with the node.
+    /// Refreshes the facts in headers while there are answers. Ends with the node.
     pub async fn keep_identity(&self) {
         loop {
-            // A keyspace that nobody leads has an older term in its headers for a moment.
+            // On failure the headers have an older term for a moment.
             drop(self.status().await);
             if self.0.keyspace.is_stopped() {
                 return;
@@ -149,10 +148,10 @@ fn status(error: StrongError) -> Status {
     }
 }
 
-/// Answers as they come from the node.
+/// The queue of answers from the node.
 pub type Answering = mpsc::Receiver<(oneshot::Sender<Answered>, Answered)>;
 
-/// Passes answers on to the tasks that wait for them, on their own thread.
+/// Passes answers to the tasks that wait for them, on the server's thread.
 pub async fn pass_on(answering: &mut Answering) {
     let mut taken = Vec::new();
     while answering.recv_many(&mut taken, ANSWERS_MAX).await > 0 {
@@ -162,12 +161,12 @@ pub async fn pass_on(answering: &mut Answering) {
     }
 }
 
-/// A group's id as a cluster's: its first eight bytes.
+/// The cluster id of a group: the first eight bytes of the group's id.
 pub fn cluster_id(group: [u8; 16]) -> u64 {
     group[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
 }
 
-/// How long a request may take, and how fresh its answer has to be.
+/// The deadline of a request, and whether its answer may be stale.
 #[derive(Clone, Copy)]
 pub struct Timing {
     pub timeout_ms: u64,
@@ -181,14 +180,14 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// As the client's deadline wants it.
+    /// The timing of a request with this metadata.
     pub fn of(metadata: &MetadataMap) -> Self {
         let asked = metadata.get("grpc-timeout").and_then(|value| timeout_ms(value.as_bytes()));
         Self { timeout_ms: asked.unwrap_or(REQUEST_MS_MAX).min(REQUEST_MS_MAX), stale: false }
     }
 }
 
-/// gRPC over HTTP/2, "Timeout": at most eight digits, and a unit.
+/// Parses a timeout (gRPC over HTTP/2, "Timeout"): at most eight digits, and a unit.
 fn timeout_ms(value: &[u8]) -> Option<u64> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 {

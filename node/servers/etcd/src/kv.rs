@@ -1,4 +1,4 @@
-//! Keys and values.
+//! The KV service.
 
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_etcd_proto::etcdserverpb::kv_server::Kv;
@@ -21,7 +21,7 @@ impl KvService {
         self.0.ask(asked, timing).await.map_err(|error| status(&error))
     }
 
-    /// A stale read on a node without a replica is a fresh read somewhere else.
+    /// Reads; a stale read on a node without a replica becomes a linearizable read.
     async fn read(&self, read: Read, timing: Timing) -> Result<Answer, Failure> {
         if timing.stale {
             match self.0.ask(Asked::Read(read.clone()), timing).await {
@@ -33,7 +33,7 @@ impl KvService {
     }
 }
 
-/// Refuses what no log entry may hold.
+/// Rejects a message that is too large for an entry of the log.
 fn check_size(message: &impl prost::Message) -> Result<(), Status> {
     if message.encoded_len() > REQUEST_BYTES_MAX {
         return Err(Status::invalid_argument(failure::TOO_LARGE));

@@ -1,4 +1,4 @@
-//! Leases.
+//! The lease service.
 
 use std::pin::Pin;
 
@@ -20,7 +20,7 @@ pub struct LeaseService(pub Keyspace);
 
 #[tonic::async_trait]
 impl Lease for LeaseService {
-    /// A lease of less than a second lasts one: the client learns what it got.
+    /// Grants a lease of at least one second; the answer contains the actual time.
     async fn lease_grant(
         &self,
         request: Request<pb::LeaseGrantRequest>,
@@ -51,7 +51,7 @@ impl Lease for LeaseService {
     type LeaseKeepAliveStream =
         Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
 
-    /// One question of the stream after the other.
+    /// Answers the requests of the stream one after the other.
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
@@ -73,7 +73,7 @@ impl Lease for LeaseService {
         let answer = match self.0.ask(Asked::TimeToLive { id: asked.id, keys: asked.keys }, timing).await {
             Ok(answer) => answer,
             Err(Failure::Refused(Refusal::LeaseNotFound(id))) => {
-                // No error, as in etcd: a lease that has less than no time left.
+                // As in etcd this is not an error, but a lease with a negative time left.
                 let header = self.0.header(self.0.status().await?.revision);
                 let gone = pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() };
                 return Ok(Response::new(gone));
@@ -111,7 +111,7 @@ async fn keep_alive(keyspace: &Keyspace, id: LeaseId) -> Result<pb::LeaseKeepAli
             let header = keyspace.header(answer.revision);
             Ok(pb::LeaseKeepAliveResponse { header, id, ttl: seconds(ttl_ms) })
         }
-        // Not an error of the stream, which serves other leases too.
+        // This is not an error of the stream, which serves other leases too.
         Err(Failure::Refused(Refusal::LeaseNotFound(id))) => {
             let header = keyspace.header(keyspace.status().await?.revision);
             Ok(pb::LeaseKeepAliveResponse { header, id, ttl: 0 })

@@ -1,4 +1,4 @@
-//! Locks.
+//! The lock service.
 
 use starling_etcd_proto::v3lockpb as pb;
 use starling_etcd_proto::v3lockpb::lock_server::Lock;
@@ -14,7 +14,7 @@ pub struct LockService(pub Keyspace);
 
 #[tonic::async_trait]
 impl Lock for LockService {
-    /// Waits as long as the client does. The key's create revision is the fencing token.
+    /// Waits until the lock is held, or the client disconnects. The key's create revision is the fencing token.
     async fn lock(&self, request: Request<pb::LockRequest>) -> Result<Response<pb::LockResponse>, Status> {
         let asked = request.into_inner();
         let mut claim = Claim::make(&self.0, &asked.name, asked.lease, Vec::new()).await?;

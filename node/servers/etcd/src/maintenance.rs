@@ -1,4 +1,4 @@
-//! How the node serves the keyspace.
+//! The maintenance service.
 
 use std::pin::Pin;
 
@@ -12,16 +12,15 @@ use crate::convert::{unexpected, unsigned, wire};
 use crate::failure::{status, unsupported};
 use crate::keyspace::{Keyspace, Timing};
 
-/// The version of etcd whose API this is: some clients look which calls they may make. From 3.5.8 on
-/// a progress request is answered once every watch of the stream has been told everything.
+/// The version of etcd's API, by which some clients choose their calls. From 3.5.8 on a progress request is answered
+/// after all watches of the stream have received everything.
 pub const API_VERSION: &str = "3.5.8";
 
 /// The service.
 pub struct MaintenanceService(pub Keyspace);
 
 impl MaintenanceService {
-    /// This replica's hash (its first four bytes), the revision it stands for, and the oldest that is
-    /// kept.
+    /// The first four bytes of this replica's hash, its revision, and the oldest revision that is kept.
     async fn hash_here(&self) -> Result<(u32, Revision, Revision), Status> {
         let timing = Timing { stale: true, ..Timing::default() };
         let answer = self.0.ask(Asked::Read(Read::Hash), timing).await.map_err(|error| status(&error))?;
@@ -51,8 +50,8 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    /// There are none: a full keyspace says so with each write that it refuses, and takes writes again
-    /// as soon as there is room.
+    /// There are no alarms: a full keyspace rejects each write with its own error, and accepts writes again as soon as
+    /// there is space.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         use pb::alarm_request::AlarmAction;
         if request.into_inner().action() == AlarmAction::Activate {
@@ -62,7 +61,7 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::AlarmResponse { header: self.0.header(group.revision), alarms: Vec::new() }))
     }
 
-    /// Nothing to do: the store gives space back by itself.
+    /// Does nothing: the store frees space automatically.
     async fn defragment(
         &self,
         _: Request<pb::DefragmentRequest>,
@@ -76,7 +75,7 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::HashResponse { header: self.0.header(revision), hash }))
     }
 
-    /// Of the newest revision only: the hash rolls with the log.
+    /// Returns the hash of the newest revision only, because it is a rolling hash.
     async fn hash_kv(
         &self,
         request: Request<pb::HashKvRequest>,

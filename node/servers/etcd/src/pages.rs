@@ -1,5 +1,5 @@
-//! Ranges that do not fit into one answer of the keyspace. etcd's clients expect all of a range in one
-//! answer, unless they named a limit themselves.
+//! Reads of ranges that do not fit into one answer of the keyspace, page by page. etcd's clients expect the whole
+//! range in one answer, unless they set a limit themselves.
 
 use std::cmp::Ordering;
 
@@ -11,11 +11,11 @@ use tonic::Status;
 use crate::convert::unexpected;
 use crate::failure::status;
 
-/// Most that one answer holds, in bytes of keys and values. A guess: far above what clients take by
-/// default, and small enough that a few at once do not drown a node.
+/// Keys and values in one answer, bytes, at most. A guess: far above what clients accept by default, and small enough
+/// for a node's memory when there are a few at once.
 pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-/// All of a range at one revision, and the revision the keyspace is at.
+/// Reads a whole range at one revision, and returns it with the keyspace's revision.
 pub async fn all<F>(range: Range, read: impl Fn(Range) -> F) -> Result<(Revision, Found), Status>
 where
     F: Future<Output = Result<Answer, Failure>>,
@@ -61,7 +61,7 @@ fn one(answer: Result<Answer, Failure>) -> Result<(Revision, Found), Status> {
     Ok((answer.revision, found))
 }
 
-/// Takes a page. Returns the keys behind it, if there may be any: where a page got nowhere, none.
+/// Adds a page. Returns the keys after it, if there may be any; none if the page made no progress.
 fn append(found: &mut Found, page: Found, pages: &Range) -> Option<Keys> {
     let after = page.kvs.last().filter(|_| page.more).map(|last| [last.key.as_slice(), &[0]].concat());
     found.kvs.extend(page.kvs);

@@ -34,31 +34,31 @@ use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
 use crate::watch::WatchService;
 
-/// Connections at once; more wait in the kernel's queue. A guess: a few times the clients that etcd's
-/// guides speak of.
+/// Connections at a time, at most; further ones wait in the kernel's queue. A guess: a few times the clients in etcd's
+/// guides.
 const CONNECTIONS_MAX: usize = 8192;
-/// Calls at once on a connection. A guess: watches, locks and observers are long calls, and one
-/// connection may carry those of a whole process.
+/// Calls at a time on a connection, at most. A guess: watches, locks and observers are long calls, and one connection
+/// may carry those of a whole process.
 const STREAMS_MAX: u32 = 8192;
-/// A request, in bytes: etcd's largest (`--max-request-bytes`) and its overhead of half a megabyte.
+/// Largest request, bytes: etcd's (`--max-request-bytes`) and its overhead of half a megabyte.
 const MESSAGE_BYTES_MAX: usize = 2 << 20;
-/// What a client may send before it is read, per call and per connection: a request or two.
+/// Bytes that a client may send before they are read, per call and per connection: a request or two.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Answers that wait for one call's client to read, in bytes.
+/// Bytes of answers that wait for one call's client, at most.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// A silent connection is asked for a sign of life after so long, and cut off if none comes: what it
-/// holds (watches, places in a lock's line) is then given up. Guesses.
+/// Time after which a silent connection gets a ping. Without a reply it is closed, which ends its watches and its
+/// claims to locks. A guess.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(10);
-/// Calls under way get so long to finish when the door closes. A guess: longer than a write takes.
+/// How long calls may take to finish when the server stops. A guess: longer than a write takes.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// Serves a strong keyspace to etcd clients until `stop`.
 pub async fn serve(socket: Socket, keyspace: StrongKeyspace, stop: Stop) -> io::Result<()> {
     let (keyspace, mut answering) = Keyspace::new(keyspace);
     let services = Services::new(&keyspace);
-    // Answers are handed on by the task that accepts connections: several at one instant wake it once.
+    // The task that accepts connections also passes on answers: several at one instant wake it once.
     let beside = async {
         tokio::join!(pass_on(&mut answering), keyspace.keep_identity());
     };
@@ -77,7 +77,7 @@ async fn connection(stream: TcpStream, services: Services, mut stop: Stop) {
         .keep_alive_timeout(PING_WAIT)
         .serve_connection(TokioIo::new(stream), services);
     let mut connection = std::pin::pin!(connection);
-    // How a connection ends is the client's business: it has gone, or it has sent nonsense.
+    // An error of a connection concerns its client only: it has disconnected, or sent invalid data.
     tokio::select! {
         ended = connection.as_mut() => drop(ended),
         () = stop.wait() => {
@@ -87,7 +87,7 @@ async fn connection(stream: TcpStream, services: Services, mut stop: Stop) {
     }
 }
 
-/// Every service of the door, found by the first part of a call's path.
+/// All services, which are found by the first part of a call's path.
 #[derive(Clone)]
 struct Services(Arc<All>);
 
@@ -151,7 +151,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Services {
     }
 }
 
-/// A service that there is none of here.
+/// The answer to a call of an unknown service.
 fn unknown(service: &str) -> Answer {
     Status::unimplemented(format!("unknown service {service}")).into_http()
 }

@@ -1,4 +1,4 @@
-//! One watch of the door's own.
+//! A watch that the server itself needs.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tonic::Status;
 use crate::keyspace::Keyspace;
 use starling_service::WatchId;
 
-/// Updates asked for at once. They are few: of the keys of one lock or election.
+/// Updates that may be pending. The keys of one lock or election have few.
 const CREDIT: u32 = 4;
-/// After a watch was lost, its keyspace is left in peace for so long. A guess: the time of an election.
+/// Pause after a watch was lost. A guess: the time of an election.
 const LOST: Duration = Duration::from_millis(200);
-/// Updates that come unasked: that it stands, and that it has ended.
+/// Updates that need no credit: its beginning and its end.
 const UNASKED: usize = 2;
 
-/// Ends when it is dropped.
+/// A watch, which ends when it is dropped.
 pub struct Watching {
     keyspace: Keyspace,
     id: WatchId,
@@ -31,7 +31,7 @@ impl Watching {
         Ok(Self { keyspace: keyspace.clone(), id, updates })
     }
 
-    /// The next changes. None: the watch has ended, and what it watched has to be read again.
+    /// The next events; `None` after the watch has ended, when the keys have to be read again.
     pub async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
             let events = match self.updates.recv().await {
@@ -44,7 +44,7 @@ impl Watching {
                     return None;
                 }
             };
-            // A node that has gone ends the watch as well.
+            // The watch also ends when the node stops.
             self.keyspace.allow(self.id, 1).await.ok()?;
             if events.is_some() {
                 return events;

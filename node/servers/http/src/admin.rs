@@ -1,4 +1,4 @@
-//! Questions about the node.
+//! Endpoints about the node: its status, the network, upgrades, the configuration.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::request::read_json;
 /// Largest JSON body of a finalization.
 const FINALIZE_BYTES_MAX: usize = 1024;
 
-/// How the node is.
+/// The status of the node.
 #[utoipa::path(get, path = "/v1/status", tag = "node", responses((status = 200, body = Status)))]
 pub async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, Problem> {
     Ok(Json(app.node.admin().status().await?))
@@ -40,7 +40,7 @@ pub async fn upgrade(State(app): State<Arc<App>>) -> Result<Json<Upgrade>, Probl
     Ok(Json(app.node.admin().upgrade().await?))
 }
 
-/// Switches the newest version of data on, for ever. Refused while a node cannot read it or does not
+/// Switches the newest version of data on, permanently. Rejected while a node cannot read it or does not
 /// answer.
 #[utoipa::path(post, path = "/v1/upgrade/finalize", tag = "node", request_body = Finalize,
     responses((status = 200, body = Upgrade), (status = 409, body = Error)))]
@@ -62,13 +62,13 @@ pub async fn config(State(app): State<Arc<App>>) -> Json<Configuration> {
     Json(Configuration { settings: app.settings.clone() })
 }
 
-/// The join ticket: whoever has it can join the network.
+/// The join ticket: any node that has it can join the network.
 #[utoipa::path(get, path = "/v1/ticket", tag = "node", responses((status = 200, body = Ticket)))]
 pub async fn ticket(State(app): State<Arc<App>>) -> Result<Json<Ticket>, Problem> {
     Ok(Json(Ticket { ticket: app.node.admin().ticket().await? }))
 }
 
-/// Leaves the network politely, then stops.
+/// Notifies the neighbours, then stops the node.
 #[utoipa::path(post, path = "/v1/leave", tag = "node", responses((status = 202, description = "the node is stopping")))]
 pub async fn leave(State(app): State<Arc<App>>) -> Result<StatusCode, Problem> {
     app.node.admin().leave().await?;
@@ -81,7 +81,7 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The store is open, and the node knows a live peer or was told to join nobody.
+/// The store is open, and the node knows a live peer or was configured without peers to join.
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, body = str), (status = 503, body = Error)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {

@@ -1,4 +1,4 @@
-//! Who may speak to the API.
+//! Authentication of requests, and protection from foreign web pages.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use starling_api::{Error, ErrorCode};
 use super::App;
 use super::problem::Problem;
 
-/// With a token: every request must bear it, but `/healthz`. Without: the API listens on loopback
-/// only, and requests that a foreign web page makes a browser send are refused.
+/// With a token, every request except `/healthz` must bear it. Without one, the API listens on loopback only, and
+/// requests that a foreign web page makes a browser send are rejected.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let allowed = match &app.token {
         Some(_) if request.uri().path() == "/healthz" => Ok(()),
@@ -35,13 +35,13 @@ fn bears(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
     Err(Error::new(ErrorCode::Unauthorized, "the API of this node wants its token", hint).into())
 }
 
-/// Takes the same time wherever the two differ.
+/// Compares two byte strings in constant time.
 fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
 }
 
-/// A browser names the page's origin in every request that changes something, and a page whose name
-/// was re-pointed at loopback (DNS rebinding) shows in `Host`.
+/// Rejects requests of foreign web pages. A browser sends the page's origin with every request that changes something,
+/// and the `Host` of a page whose name was pointed at loopback (DNS rebinding) is not local.
 fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("localhost");

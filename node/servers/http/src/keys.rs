@@ -118,7 +118,7 @@ pub async fn delete(
     app.write_one(path, Op::Delete, None, check).await.map(Json)
 }
 
-/// Deletes every key that begins with `prefix`, a bounded number at a time: `more` says to ask again.
+/// Deletes every key that begins with `prefix`, a bounded number at a time: with `more`, repeat the request.
 #[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys", tag = "keys",
     params(("keyspace" = String, Path), ("prefix" = String, Query, description = "may be empty: all keys")),
     responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]

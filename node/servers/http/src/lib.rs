@@ -1,7 +1,6 @@
 //! The HTTP server of a node: JSON, described by `/openapi.json`.
 //!
-//! It parses requests into calls of [`Handle`] and renders the answers; what a node can do, and what it
-//! refuses, is decided there.
+//! It parses requests into calls of [`Handle`] and renders the answers; all decisions are made there.
 
 mod admin;
 mod guard;
@@ -30,13 +29,13 @@ use problem::Problem;
 pub use serve::serve;
 use starling_service::{EventualKeyspace, Handle};
 
-/// What every handler works with.
+/// The state that all handlers share.
 pub struct App {
     /// The node.
     pub node: Handle,
     /// The effective configuration.
     pub settings: Vec<Setting>,
-    /// What every request must bear, if anything.
+    /// The token that every request must bear, if there is one.
     pub token: Option<String>,
 }
 

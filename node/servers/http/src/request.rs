@@ -14,10 +14,10 @@ use starling_kv::Check;
 
 use super::problem::Problem;
 
-/// JSON may need so many bytes for one of a value (`\u00XX`), beside the names of its fields.
+/// Bytes of JSON for one byte of a value, at most (`\u00XX`), without the names of fields.
 pub const JSON_EXPANSION: usize = 6;
 
-/// How much of a body beyond its limit is read and dropped; a guess at what people send by mistake.
+/// Bytes of a body beyond its limit that are read and dropped. A guess at what users send by mistake.
 const DROPPED_BYTES_MAX: usize = 64 << 20;
 
 /// The keyspace and the key of a path. Keys are any bytes, percent-encoded.
@@ -83,7 +83,8 @@ impl Query {
     pub fn number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
         let Some(raw) = self.0.remove(name) else { return Ok(None) };
         let number = std::str::from_utf8(&raw).ok().and_then(|text| text.parse().ok());
-        let wrong = || Problem::invalid(format!("{name} is not a number"), format!("write {name}=1000, say"));
+        let wrong =
+            || Problem::invalid(format!("{name} is not a number"), format!("write for example {name}=1000"));
         number.map(Some).ok_or_else(wrong)
     }
 
@@ -111,7 +112,7 @@ impl Query {
         }
     }
 
-    /// Nothing else may be left.
+    /// Fails if a parameter is left.
     pub fn finish(self) -> Result<(), Problem> {
         match self.0.into_keys().next() {
             None => Ok(()),
@@ -122,8 +123,8 @@ impl Query {
     }
 }
 
-/// A body of at most `bytes_max`. The rest of a larger one is read and dropped, within bounds: a client
-/// that is cut off while it sends never sees why.
+/// Reads a body of at most `bytes_max`. The rest of a larger one is read and dropped, within bounds: a client whose
+/// connection is closed while it sends does not see the error.
 pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut kept, mut received) = (Vec::new(), 0);

@@ -32,7 +32,7 @@ async fn connection(stream: TcpStream, router: Router, mut stop: Stop) {
     let service = TowerToHyperService::new(router);
     let mut connection =
         std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-    // How a connection ends is the client's business: it has gone, or it has sent nonsense.
+    // An error of a connection concerns its client only: it has disconnected, or sent invalid data.
     tokio::select! {
         ended = connection.as_mut() => drop(ended),
         () = stop.wait() => {

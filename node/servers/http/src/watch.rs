@@ -15,7 +15,7 @@ use super::request::{KeyPath, Query};
 /// Watches keys that begin with `prefix`.
 ///
 /// Events: `ready` once at the start, then `put` and `delete`; `lagged` is the last one of a reader
-/// that fell behind. Changes in quick succession may be told as one: each event shows the key as it
+/// that fell behind. Changes in quick succession may be reported as one: each event shows the key as it
 /// is, not each step it took.
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/watch", tag = "keys",
     params(("keyspace" = String, Path),

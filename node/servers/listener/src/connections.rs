@@ -25,7 +25,7 @@ impl Stop {
 
     /// Completes when the server has to stop.
     pub async fn wait(&mut self) {
-        // A sender that has gone says the same.
+        // The end of the sender is a signal too.
         drop(self.0.wait_for(|stop| *stop).await);
     }
 }
@@ -76,8 +76,8 @@ impl Connections {
                     let _ = stream.set_nodelay(true);
                     connections.spawn(serve(stream, signal.clone()));
                 }
-                // A connection that failed before it began says nothing of the next one. Running out of
-                // files does, for a while.
+                // After a connection that failed before it began, the next one may succeed at once. Without free file
+                // descriptors, none succeeds for a while.
                 Err(_) => tokio::time::sleep(ACCEPT_FAILED).await,
             }
         }

@@ -1,5 +1,5 @@
 //! The listeners of a node's servers: sockets that are bound before the node starts, a thread for each
-//! server, a bound on connections, and a graceful stop. What is spoken on a connection is the server's.
+//! server, a bound on connections, and a graceful stop. The protocol on a connection is the server's.
 
 mod connections;
 mod socket;

@@ -20,12 +20,12 @@ pub enum BindError {
     /// The system refused.
     #[error("cannot listen on {address}: {reason}")]
     System {
-        /// As configured.
+        /// The configured address.
         address: String,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
-    /// Other machines could reach a server that does not authenticate its clients.
+    /// Other machines could connect to a server that does not authenticate its clients.
     #[error("would listen on {address}, which other machines can reach")]
     Exposed {
         /// As configured.

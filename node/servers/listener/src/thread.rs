@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::connections::Stop;
 
 /// A running server: a thread with a runtime of one thread, so that a busy server delays neither gossip
-/// nor another server. Dropping it tells the server to stop without waiting.
+/// nor another server. Dropping it makes the server stop, without waiting for it.
 #[derive(Debug)]
 pub struct ServerThread {
     name: &'static str,

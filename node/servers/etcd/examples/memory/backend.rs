@@ -38,7 +38,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Answers calls until nobody can make any more.
+    /// Answers calls until all senders are gone.
     pub async fn run(mut calls: mpsc::Receiver<Call>) {
         let machine = Machine::open(MemoryEngine::new(), [5; 16], Config::default()).expect("opens");
         let mut backend = Self {

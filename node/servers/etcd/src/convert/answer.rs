@@ -1,4 +1,4 @@
-//! Answers, as etcd's clients expect them.
+//! Conversion of answers into etcd's messages.
 
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_etcd_proto::mvccpb;
@@ -26,8 +26,8 @@ pub fn found(header: Option<pb::ResponseHeader>, found: Found) -> pb::RangeRespo
     pb::RangeResponse { header, kvs: prev(found.kvs), more: found.more, count: wire(found.count) }
 }
 
-/// `header` is that of the whole transaction. Each operation within says the revision at which it
-/// was carried out: what the transaction itself has changed before it is at the next one.
+/// Converts the answer to a transaction. `header` is that of the whole transaction. Each operation has the revision
+/// at which it was executed: after a change within the transaction that is the next one.
 pub fn txn_answer(header: Option<pb::ResponseHeader>, body: Body) -> Result<pb::TxnResponse, Status> {
     let after = header.as_ref().map_or(0, |header| header.revision);
     let before = after - i64::from(changes(&body));
@@ -44,7 +44,7 @@ fn changes(body: &Body) -> bool {
     }
 }
 
-/// How far the answers of a transaction have been gone through.
+/// The position within the answers of a transaction.
 struct Within {
     /// The revision before the transaction.
     before: i64,
@@ -61,7 +61,7 @@ impl Within {
     fn response(&mut self, body: Body) -> Result<pb::ResponseOp, Status> {
         use pb::response_op::Response;
         if matches!(body, Body::Txn { .. }) {
-            // One within another says no revision of its own, as in etcd.
+            // A nested transaction has no revision of its own, as in etcd.
             let txn = self.txn(Some(pb::ResponseHeader::default()), body)?;
             return Ok(pb::ResponseOp { response: Some(Response::ResponseTxn(txn)) });
         }
@@ -97,7 +97,7 @@ pub fn events(events: Vec<Event>) -> Vec<mvccpb::Event> {
     events.into_iter().map(event).collect()
 }
 
-/// An answer to something else than was asked: a fault of this program.
+/// The error for an answer that does not fit its request: a bug in this program.
 pub fn unexpected() -> Status {
     Status::internal("starling: an answer to another question")
 }

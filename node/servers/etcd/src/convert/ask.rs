@@ -1,4 +1,4 @@
-//! What clients ask, parsed.
+//! Conversion of etcd's requests.
 
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_strong::api::{
@@ -16,7 +16,7 @@ fn keys(key: Vec<u8>, range_end: Vec<u8>) -> Result<Keys, Status> {
     Ok(spread(key, range_end))
 }
 
-/// As etcd reads a range's end: none is one key, a zero byte is no end.
+/// Keys from etcd's range end: an empty one means a single key, a zero byte means no end.
 fn spread(key: Vec<u8>, range_end: Vec<u8>) -> Keys {
     match range_end.as_slice() {
         [] => Keys::One(key),
@@ -25,7 +25,7 @@ fn spread(key: Vec<u8>, range_end: Vec<u8>) -> Keys {
     }
 }
 
-/// The keys of a watch. Without a key it begins with the first there may be. None: an empty range.
+/// The keys of a watch, which without a key begins with the lowest possible one; `None` for an empty range.
 pub fn watch_keys(key: Vec<u8>, range_end: Vec<u8>) -> Option<Keys> {
     let key = if key.is_empty() { vec![0] } else { key };
     if range_end.len() > 1 || range_end.first().is_some_and(|end| *end != 0) {
@@ -54,7 +54,7 @@ pub fn range(asked: pb::RangeRequest) -> Result<Range, Status> {
         keys: keys(asked.key, asked.range_end)?,
         limit: unsigned(asked.limit),
         revision: unsigned(asked.revision),
-        // The order in which keys are kept.
+        // The default order.
         sort: ((by, order) != (SortBy::Key, SortOrder::Ascending)).then_some((by, order)),
         keys_only: asked.keys_only,
         count_only: asked.count_only,
@@ -87,7 +87,7 @@ pub fn delete(asked: pb::DeleteRangeRequest) -> Result<Delete, Status> {
     Ok(Delete { keys: keys(asked.key, asked.range_end)?, prev: asked.prev_kv })
 }
 
-/// Recursion is bounded by the decoder's, at a hundred messages within each other.
+/// Converts a transaction. The decoder bounds the nesting, at a hundred levels.
 pub fn txn(asked: pb::TxnRequest) -> Result<Txn, Status> {
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().filter_map(op).collect::<Result<_, _>>();
     Ok(Txn {
@@ -97,7 +97,7 @@ pub fn txn(asked: pb::TxnRequest) -> Result<Txn, Status> {
     })
 }
 
-/// An operation that says nothing does nothing, as in etcd.
+/// Converts an operation. An empty one does nothing, as in etcd.
 fn op(asked: pb::RequestOp) -> Option<Result<TxnOp, Status>> {
     use pb::request_op::Request;
     Some(match asked.request? {
@@ -118,8 +118,8 @@ fn compare(asked: pb::Compare) -> Result<Compare, Status> {
         Is::Less => Relation::Less,
     };
     let keys = keys(asked.key, asked.range_end)?;
-    // Nothing counts below zero. To be less or equal never holds, the rest always: as with a number
-    // that nothing reaches.
+    // No count is below zero, so a comparison with a negative number is never "less" or "equal", and always "greater"
+    // or "not equal".
     let mut count = |number: i64| {
         u64::try_from(number).unwrap_or_else(|_| {
             is = match is {
@@ -129,7 +129,7 @@ fn compare(asked: pb::Compare) -> Result<Compare, Status> {
             u64::MAX
         })
     };
-    // A target without its operand is compared with zero, or with nothing.
+    // A target without its operand is compared with zero, or with an empty value.
     let to = match (Target::try_from(asked.target).map_err(|_| unknown())?, asked.target_union) {
         (Target::Version, Some(To::Version(number))) => Operand::Version(count(number)),
         (Target::Version, _) => Operand::Version(0),
@@ -145,7 +145,7 @@ fn compare(asked: pb::Compare) -> Result<Compare, Status> {
     Ok(Compare { keys, is, to })
 }
 
-/// A transaction that cannot write.
+/// Whether a transaction cannot write.
 pub fn is_read(txn: &Txn) -> bool {
     txn.then.iter().chain(&txn.otherwise).all(|op| match op {
         TxnOp::Range(_) => true,
@@ -154,7 +154,7 @@ pub fn is_read(txn: &Txn) -> bool {
     })
 }
 
-/// A transaction all of whose operations are reads that may be stale.
+/// Whether all operations of a transaction are reads that may be stale.
 pub fn is_serializable(asked: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
     asked.success.iter().chain(&asked.failure).all(|op| match &op.request {

@@ -1,4 +1,4 @@
-//! Watches: many on one stream.
+//! The watch service: many watches on one stream.
 
 mod progress;
 mod split;
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::keyspace::Keyspace;
 
-/// Answers that may wait for a client who is slow to read. A guess: enough to fill a frame.
+/// Answers that may wait for a slow client, at most. A guess: enough to fill a frame.
 const ANSWERS_MAX: usize = 16;
 
 /// The service.

@@ -1,31 +1,31 @@
-//! "How far have all my watches been told?"
+//! Progress requests: the revision that all watches of a stream have reached.
 
 use std::collections::BTreeSet;
 
 use starling_strong::api::Revision;
 
-/// One question at a time, about all watches of a stream.
+/// The progress request under way, one at a time for all watches of a stream.
 #[derive(Default)]
 pub struct Progress {
-    /// Watches that have not answered.
+    /// Watches whose progress is awaited.
     open: BTreeSet<i64>,
-    /// What the one says that is least far; None while nothing is asked.
+    /// The lowest revision of the others; `None` while there is no request.
     floor: Option<Revision>,
-    /// It was asked again meanwhile.
+    /// Whether there is a further request.
     again: bool,
 }
 
-/// What to do.
+/// What the stream has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing yet.
+    /// Wait for the other watches.
     Wait,
-    /// Tell the client, and begin again if `again`.
+    /// Answer the client, and begin the further request if `again`.
     Tell { revision: Revision, again: bool },
 }
 
 impl Progress {
-    /// False: one question is open already, and this one is answered after it.
+    /// Begins a request. Returns `false` if one is under way already: this one is answered after it.
     pub fn ask(&mut self, watches: impl Iterator<Item = i64>) -> bool {
         if self.floor.is_some() {
             self.again = true;
@@ -40,7 +40,7 @@ impl Progress {
         self.open.contains(&watch)
     }
 
-    /// A watch has been told all up to here.
+    /// Records that a watch has received everything up to a revision.
     pub fn told(&mut self, watch: i64, revision: Revision) -> Step {
         if !self.open.remove(&watch) {
             return Step::Wait;
@@ -49,7 +49,7 @@ impl Progress {
         self.step()
     }
 
-    /// A watch has ended, and answers nothing any more.
+    /// Records that a watch has ended.
     pub fn gone(&mut self, watch: i64) -> Step {
         if self.open.remove(&watch) { self.step() } else { Step::Wait }
     }

@@ -1,12 +1,13 @@
-//! Answers in several parts, for clients that asked for it.
+//! Answers in several fragments, for clients that asked for them.
 
 use prost::Message;
 use starling_etcd_proto::etcdserverpb::WatchResponse;
 
-/// A part's events, in bytes: etcd's largest request and its overhead.
+/// Bytes of events in one fragment, at most: etcd's largest request and its overhead.
 const PART_BYTES_MAX: usize = 2 << 20;
 
-/// The parts of an answer, all but the last marked. A single event that is larger is a part by itself.
+/// Splits an answer into fragments, all but the last of which are marked. A single larger event is a fragment of its
+/// own.
 pub fn split(mut whole: WatchResponse) -> Vec<WatchResponse> {
     let events = std::mem::take(&mut whole.events);
     let mut parts = Vec::new();

@@ -1,5 +1,4 @@
-//! The watches of one stream. They share one way for updates, so that a client who is slow to read
-//! slows its own watches and nobody else's.
+//! The watches of one stream. They share one queue of updates, so that a slow client delays its own watches only.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,20 +18,21 @@ use crate::failure;
 use crate::keyspace::Keyspace;
 use starling_service::{WatchId, WatchUpdates};
 
-/// Updates that a watch asks for at once. A guess: enough that a busy watch need not wait for more, few
-/// enough that a client who does not read holds little of the node's memory.
+/// Updates that a watch may have pending. A guess: enough that a busy watch need not wait, few enough that a client
+/// that does not read takes little of the node's memory.
 const CREDIT: u32 = 4;
-/// Watches on one stream. A guess: what a client library puts on one connection, many times over.
+/// Watches on one stream, at most. A guess: far more than a client library opens on one connection.
 const WATCHES_MAX: usize = 16_384;
-/// Updates that may wait: of every watch its credit, that it stands, and that it has ended; and as many
-/// again of those that were lost and have begun again. Room that nobody uses costs nothing.
+/// Updates that may wait: for each watch its credit, its beginning and its end, and as many again for watches that were
+/// lost and begun again. Unused room takes no memory.
 const UPDATES_MAX: usize = WATCHES_MAX * 2 * (CREDIT as usize + 2);
-/// A watch that was lost is begun again after so long, ...
+/// How long a lost watch waits before it is begun again.
 const LOST: Duration = Duration::from_millis(200);
-/// ... so many times in a row, before the stream is ended: together the time etcd gives to a request.
+/// How often in a row a lost watch is begun again before the stream ends: with [`LOST`] seven seconds, etcd's deadline
+/// of a request.
 const LOST_MAX: u32 = 35;
 
-/// What is known of them.
+/// The watches of a stream.
 struct Watches {
     keyspace: Keyspace,
     client: Client,
@@ -40,8 +40,8 @@ struct Watches {
     watchers: BTreeMap<i64, Watcher>,
     numbers: BTreeMap<WatchId, i64>,
     next_number: i64,
-    /// The watch that its client does not know to stand. Clients count on the answers coming in the
-    /// order of their requests.
+    /// The watch whose creation was not confirmed yet. Clients rely on the order of these answers being that of their
+    /// requests.
     creating: Option<i64>,
     progress: Progress,
     /// Watches to begin again.
@@ -51,7 +51,7 @@ struct Watches {
 
 /// Why a stream ends.
 enum End {
-    /// The client has gone.
+    /// The client has disconnected.
     Gone,
     Failed(Status),
 }
@@ -83,7 +83,7 @@ pub async fn serve(keyspace: Keyspace, client: Client, mut requests: Streaming<p
         }
     };
     if let End::Failed(status) = ended {
-        // A client who has gone needs no error.
+        // A disconnected client gets no error.
         drop(client.send(Err(status)).await);
     }
     watches.end().await;
@@ -114,7 +114,7 @@ impl Watches {
 
     async fn end(self) {
         for id in self.numbers.into_keys() {
-            // A node that has gone keeps no watches.
+            // A stopped node has no watches.
             drop(self.keyspace.end_watch(id).await);
         }
     }
@@ -162,7 +162,7 @@ impl Watches {
         Ok(())
     }
 
-    /// A watch that is none: created and cancelled in one.
+    /// Rejects a watch: the answer both creates and cancels it.
     async fn refuse(&mut self, reason: &str) -> Result<(), End> {
         let revision = self.keyspace.status().await?.revision;
         let mut answer = self.answer(-1, revision);
@@ -172,7 +172,7 @@ impl Watches {
         self.send(answer).await
     }
 
-    /// A watch that does not exist is cancelled without a word, as in etcd.
+    /// Cancels a watch; one that does not exist is ignored, as in etcd.
     async fn cancel(&mut self, number: i64) -> Result<(), End> {
         let Some(watcher) = self.forget(number) else { return Ok(()) };
         self.keyspace.end_watch(watcher.id).await?;
@@ -198,7 +198,7 @@ impl Watches {
             return self.send(answer).await;
         }
         if self.progress.ask(self.watchers.keys().copied()) {
-            // One that is lost is asked when it stands again.
+            // A lost watch is asked after it has begun again.
             for watcher in self.watchers.values().filter(|watcher| self.numbers.contains_key(&watcher.id)) {
                 self.keyspace.request_progress(watcher.id).await?;
             }
@@ -212,14 +212,14 @@ impl Watches {
             let answer = self.answer(-1, revision);
             self.send(answer).await?;
         } else if !again {
-            // All watches that were asked have ended.
+            // All watches that were asked have ended by now.
             return Box::pin(self.ask_progress()).await;
         }
         if again { Box::pin(self.ask_progress()).await } else { Ok(()) }
     }
 
     async fn on_update(&mut self, id: WatchId, update: WatchUpdate) -> Result<(), End> {
-        // What comes late, after a watch was cancelled, is for nobody.
+        // Updates that arrive after a watch was cancelled are dropped.
         let Some(&number) = self.numbers.get(&id) else { return Ok(()) };
         match update {
             WatchUpdate::Created { revision } => self.on_created(number, revision).await,
@@ -236,7 +236,7 @@ impl Watches {
         }
     }
 
-    /// The client has taken an update.
+    /// Grants a watch further updates after its client has received some.
     async fn ask_more(&mut self, number: i64) -> Result<(), End> {
         let Some(watcher) = self.watchers.get_mut(&number) else { return Ok(()) };
         watcher.taken += 1;
@@ -255,7 +255,7 @@ impl Watches {
         }
         let (id, named) = (watcher.id, watcher.named);
         if self.creating.take_if(|creating| *creating == number).is_some() {
-            // The header tells the keyspace's revision, and a watch may begin anywhere.
+            // The header has the keyspace's revision, and a watch may begin at another one.
             let revision = if named == 0 { revision } else { self.keyspace.status().await?.revision };
             let mut answer = self.answer(number, revision);
             answer.created = true;
@@ -315,7 +315,7 @@ impl Watches {
         self.on_progress(step).await
     }
 
-    /// The client does not notice: the watch goes on behind what it has been told.
+    /// Begins a lost watch again after the last event that was sent, without the client's notice.
     fn on_lost(&mut self, number: i64) -> Result<(), End> {
         let Some(watcher) = self.watchers.get_mut(&number) else { return Ok(()) };
         self.numbers.remove(&watcher.id);

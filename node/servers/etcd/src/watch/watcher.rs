@@ -6,38 +6,38 @@ use starling_strong::api::{EventKind, Keys, Revision, Watch};
 use crate::convert::{unsigned, watch_keys};
 use starling_service::WatchId;
 
-/// Which changes a client wants to be told.
+/// The kinds of events that a client asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     All,
     Only(EventKind),
-    /// Nothing but that it stands, and how far it is.
+    /// No events, only the creation and progress.
     None,
 }
 
-/// What a client asked for, and how far it has been told.
+/// A client's watch, and its position.
 pub struct Watcher {
-    /// Its present name in the node: a watch that was lost is begun again under another one.
+    /// Its current id in the node: a lost watch is begun again with another one.
     pub id: WatchId,
-    /// Its name in the stream; 0 where the client leaves it to us.
+    /// Its id in the stream; 0 if the client lets the server choose.
     pub number: i64,
     keys: Keys,
     prev: bool,
     wanted: Wanted,
     pub notify: bool,
     pub fragment: bool,
-    /// The first revision that it has not been told; 0: it has not begun.
+    /// The first revision whose events were not sent yet; 0 before the watch has begun.
     pub next: Revision,
-    /// The revision that the client named; 0: none.
+    /// The revision that the client named; 0 if it named none.
     pub named: Revision,
-    /// Updates taken since the node was last asked for more.
+    /// Updates received since further ones were last granted.
     pub taken: u32,
-    /// How often in a row it was lost before it stood.
+    /// How often in a row it was lost before it had begun.
     pub lost: u32,
 }
 
 impl Watcher {
-    /// None: the range is empty.
+    /// Parses a client's request; `None` if the range is empty.
     pub fn parse(asked: pb::WatchCreateRequest) -> Option<Self> {
         use pb::watch_create_request::FilterType;
         let without = |filter: FilterType| asked.filters.contains(&i32::from(filter));
@@ -62,7 +62,7 @@ impl Watcher {
         })
     }
 
-    /// As the node is asked for it, now or after it was lost.
+    /// The watch to begin in the node, at first or after it was lost.
     pub fn watch(&self) -> Watch {
         let only = match self.wanted {
             Wanted::Only(kind) => Some(kind),

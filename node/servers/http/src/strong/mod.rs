@@ -1,4 +1,4 @@
-//! Strong keyspaces: made, changed, asked and watched.
+//! Endpoints of strong keyspaces.
 
 mod watch;
 
@@ -19,10 +19,10 @@ pub use watch::{__path_watch, watch};
 
 /// Largest JSON body of a request: the largest write, its keys and values in base64 or escaped.
 const CALL_BYTES_MAX: usize = WRITE_BYTES_MAX * JSON_EXPANSION;
-/// Largest JSON body of what is done to a keyspace itself.
+/// Largest JSON body of a request that creates or changes a keyspace.
 const MANAGE_BYTES_MAX: usize = 64 << 10;
 
-/// Makes a strong keyspace. Its first leader may not have been elected when this answers; requests wait for it.
+/// Creates a strong keyspace. Its first leader may not be elected yet when this returns; requests wait for it.
 #[utoipa::path(post, path = "/v1/strong", tag = "strong", request_body = CreateKeyspace,
     responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Json<StrongInfo>, Problem> {
@@ -30,7 +30,7 @@ pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Json<Stro
     Ok(Json(app.node.admin().create_keyspace(create).await?))
 }
 
-/// How a strong keyspace stands.
+/// The status of a strong keyspace.
 #[utoipa::path(get, path = "/v1/strong/{keyspace}", tag = "strong", params(("keyspace" = String, Path)),
     responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn info(
@@ -40,7 +40,7 @@ pub async fn info(
     Ok(Json(app.node.admin().keyspace_info(&keyspace).await?))
 }
 
-/// Removes a strong keyspace with all it holds.
+/// Removes a strong keyspace with all its data.
 #[utoipa::path(delete, path = "/v1/strong/{keyspace}", tag = "strong", params(("keyspace" = String, Path)),
     responses((status = 204, description = "it is gone"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn remove(
@@ -51,7 +51,7 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Makes these nodes the voters, one careful step after the other; the keyspace stays available.
+/// Makes these nodes the voters, in steps that keep the keyspace available.
 #[utoipa::path(put, path = "/v1/strong/{keyspace}/voters", tag = "strong", params(("keyspace" = String, Path)),
     request_body = Voters,
     responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
@@ -64,7 +64,7 @@ pub async fn set_voters(
     Ok(Json(app.node.admin().set_voters(&keyspace, voters.nodes).await?))
 }
 
-/// Lets a node lead.
+/// Transfers leadership to a node.
 #[utoipa::path(put, path = "/v1/strong/{keyspace}/leader", tag = "strong", params(("keyspace" = String, Path)),
     request_body = Leader,
     responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
@@ -77,10 +77,10 @@ pub async fn set_leader(
     Ok(Json(app.node.admin().transfer_leader(&keyspace, leader.node).await?))
 }
 
-/// The disaster: this node goes on alone with its replica. What the others had acknowledged and it has
-/// not is lost.
+/// Unsafe recovery after a loss of quorum: this node's replica becomes the only member. What the other members
+/// had acknowledged and this one does not have is lost.
 #[utoipa::path(post, path = "/v1/strong/{keyspace}/recover", tag = "strong", params(("keyspace" = String, Path)),
-    responses((status = 204, description = "it goes on alone"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 204, description = "this node is the only member"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn recover(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
@@ -89,7 +89,7 @@ pub async fn recover(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Asks a strong keyspace: reads, writes, transactions, leases.
+/// Sends a request to a strong keyspace: reads, writes, transactions, leases.
 #[utoipa::path(post, path = "/v1/strong/{keyspace}/call", tag = "strong",
     params(("keyspace" = String, Path),
         ("if_strong" = Option<bool>, Query,
@@ -109,10 +109,10 @@ pub async fn call(
 }
 
 impl App {
-    /// Refuses names of which no strong keyspace is known, where the request says so.
+    /// With `if_strong`, rejects a name of which no strong keyspace is known.
     fn check_if_strong(&self, query: &mut Query, keyspace: &str) -> Result<(), Problem> {
         if query.switch("if_strong")? && !self.node.knows_strong(keyspace) {
-            let hint = "leave out if_strong to wait until the node hears of a new one";
+            let hint = "leave out if_strong to wait until the node knows a new one";
             let message = format!("this node knows no strong keyspace {keyspace:?}");
             return Err(Error::new(ErrorCode::OtherKeyspace, message, hint).into());
         }

@@ -20,7 +20,7 @@ use super::Problem;
 #[utoipa::path(get, path = "/v1/strong/{keyspace}/watch", tag = "strong",
     params(("keyspace" = String, Path),
         ("prefix" = Option<String>, Query, description = "only keys that begin with this"),
-        ("from_revision" = Option<u64>, Query, description = "the first revision to be told"),
+        ("from_revision" = Option<u64>, Query, description = "the first revision whose events are sent"),
         ("if_strong" = Option<bool>, Query,
             description = "answer `other_keyspace` at once where this node knows no strong keyspace of the name")),
     responses((status = 200, body = StrongEvent, content_type = "text/event-stream"),
