@@ -10,9 +10,9 @@ use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand
 use super::value::{parse_duration_ms, parse_precondition};
 use starling_api::Precondition;
 
-/// What `--help` says after the commands.
+/// The text of `--help` after the commands.
 const AFTER_HELP: &str = "\
-Values are taken as they are; @FILE reads a file, - or nothing reads standard input, @@x means @x.
+A value is used as it is; @FILE reads a file, - or nothing reads standard input, @@x means @x.
 Write -- before keys and values that begin with a dash.
 
 Exit codes:
@@ -20,20 +20,20 @@ Exit codes:
   1  error
   2  the command line is wrong
   3  there is no such key or keyspace
-  4  conflict: the version check failed, the key holds another type, a lock is somebody else's
+  4  conflict: the version check failed, the key holds another type, another client holds the lock
   5  the node cannot be reached
   6  a write to a strong keyspace may or may not have been applied
   7  a lock, a leadership, a session or a lease was lost: what ran under it was stopped
 Commands that run another one exit with its code.";
 
-/// Starling: a peer-to-peer key-value store. Every node takes reads and writes; there is no master.
+/// Starling: a peer-to-peer key-value store. Every node serves reads and writes; there is no master.
 #[derive(Debug, Parser)]
 #[command(name = "starling", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// Arguments of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -59,15 +59,15 @@ pub struct Global {
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people; bytes that are not text are escaped.
+    /// Text and tables; bytes that are not text are escaped.
     Table,
-    /// For programs: what the API answers.
+    /// The API's answer as JSON.
     Json,
-    /// Exact bytes: of one value nothing but the value, of lists one item a line.
+    /// Exact bytes: a single value alone, lists with one item per line.
     Raw,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start a node
@@ -85,30 +85,30 @@ pub enum Command {
     Ls(LsArgs),
     /// Print changes as they happen, until interrupted
     Watch(WatchArgs),
-    /// Carry out a transaction of a strong keyspace: compare, then
+    /// Run a transaction in a strong keyspace: compare, then
     Txn {
         /// As JSON: {"compare": [...], "then": [...], "otherwise": [...]}; standard input if left out
         #[arg(value_name = "@FILE|JSON")]
         txn: Option<OsString>,
-        /// How it is written.
+        /// Options of the write.
         #[command(flatten)]
         write: WriteArgs,
     },
     /// List keyspaces
     Keyspaces,
-    /// Make and change strong keyspaces: one true order, on 3 or 5 nodes, reached through any
+    /// Create and change strong keyspaces: linearizable, on 3 or 5 nodes, used through any node
     #[command(subcommand)]
     Keyspace(KeyspaceCommand),
 
     /// Hold a lock of a strong keyspace while a command runs, or until interrupted
     Lock(LockArgs),
-    /// Elections in a strong keyspace: one of many leads
+    /// Elections in a strong keyspace: one candidate leads
     #[command(subcommand)]
     Elect(ElectCommand),
-    /// Queues in a strong keyspace: each item is taken once
+    /// Queues in a strong keyspace: each item is popped once
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Leases of a strong keyspace: keys that end with whoever keeps them alive
+    /// Leases of a strong keyspace: their keys are deleted when they expire
     #[command(subcommand)]
     Lease(LeaseCommand),
 
@@ -186,17 +186,17 @@ pub enum Command {
         prefix: OsString,
     },
 
-    /// How the node is
+    /// Show the status of the node
     Status,
-    /// The peers it knows: views, suspicion, traffic
+    /// Show the peers that the node knows: views, suspicion, traffic
     Peers,
-    /// Ask every node of the network who it is, and draw the topology
+    /// List all nodes of the network, and draw the topology
     Nodes {
         /// Print the topology for Graphviz (`starling nodes --dot | dot -Tsvg`)
         #[arg(long, conflicts_with = "output")]
         dot: bool,
     },
-    /// See how far the network is in an upgrade, and finish it
+    /// Show the progress of an upgrade of the network, and finish it
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
     /// Check the whole store
@@ -207,7 +207,7 @@ pub enum Command {
     },
     /// Print the effective configuration and where each value comes from
     Config {
-        /// What would be given to `up`
+        /// Arguments as for `up`.
         #[command(flatten)]
         node: NodeArgs,
         /// Ask the running node for its configuration
@@ -219,7 +219,7 @@ pub enum Command {
     },
     /// Print the join ticket: the one string another node needs
     Ticket,
-    /// Tell the node to leave the network and stop
+    /// Make the node leave the network and stop
     Leave,
     /// Print shell completions
     Completions {
@@ -239,16 +239,16 @@ pub struct NodeArgs {
     /// Configuration file [default: starling.toml in the data directory]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Name shown to people [default: the host's name]
+    /// Name of the node for display [default: the host's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// What to say of this node, as zone=a, once or more
+    /// Label of the node, as zone=a, once or more
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Where peers connect, once or more; port 0 lets the system choose
+    /// Address where peers connect, once or more; port 0 lets the system choose
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<String>,
-    /// Address to tell peers instead of the listening ones, once or more
+    /// Address announced to peers instead of the listening ones, once or more
     #[arg(long, value_name = "MULTIADDR")]
     pub external: Vec<String>,
     /// How to find the network, once or more
@@ -269,20 +269,20 @@ pub struct NodeArgs {
     /// Any other setting, once or more (`starling config --reference` lists them)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Stop when standard input ends: whoever started the node holds the other end
+    /// Stop when standard input ends, whose other end the process that started the node holds
     #[arg(long)]
     pub exit_with_parent: bool,
 }
 
-/// What to do about an upgrade.
+/// Commands of `upgrade`.
 #[derive(Debug, Subcommand)]
 pub enum UpgradeCommand {
-    /// Ask every node what its software speaks and reads
+    /// Show for every node which versions its software speaks and reads
     Status,
-    /// Switch the newest version of data on, for ever: from then on older software cannot read all data
+    /// Switch the newest version of data on, permanently: older software cannot read all data afterwards
     Finalize {
-        /// Although a node cannot read it or does not answer: such a node keeps what it cannot read and
-        /// forwards it, and does not show it to its clients
+        /// Even if a node cannot read it or does not answer: such a node keeps and forwards the data that it
+        /// cannot read, and does not show it to its clients
         #[arg(long)]
         force: bool,
     },
@@ -296,7 +296,7 @@ pub struct PutArgs {
     /// The value; standard input if left out
     #[arg(allow_negative_numbers = true)]
     pub value: Option<OsString>,
-    /// How long it lives, like 500ms, 10s, 5m, 2h, 7d; with --ephemeral, how long without a sign of life
+    /// Time until it expires, like 500ms, 10s, 5m, 2h, 7d; with --ephemeral, the time of the session's lease
     /// [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub ttl: Option<u64>,
@@ -306,23 +306,22 @@ pub struct PutArgs {
     /// Write only if the key holds nothing
     #[arg(long, conflicts_with = "if_version")]
     pub if_absent: bool,
-    /// Strong keyspaces: the key goes with this lease, in hexadecimal (`starling lease grant` prints it)
+    /// Strong keyspaces: the lease that the key is attached to, in hexadecimal (`starling lease grant` prints it)
     #[arg(long, value_name = "ID", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<i64>,
-    /// Strong keyspaces: KEY is only how the key begins; 20 digits follow that grow with every write. Prints
-    /// the key
+    /// Strong keyspaces: KEY is only a prefix; 20 digits follow that increase with every write. Prints the key
     #[arg(long, conflicts_with_all = ["if_version", "if_absent"])]
     pub sequential: bool,
-    /// Strong keyspaces: hold the key while COMMAND runs, or until interrupted; it is gone with this process
+    /// Strong keyspaces: keep the key while COMMAND runs, or until interrupted; it is deleted with this process
     #[arg(long, conflicts_with = "lease", requires = "value")]
     pub ephemeral: bool,
-    /// With --ephemeral: when the session is lost (exit code 7), COMMAND has so long to end
+    /// With --ephemeral: time for COMMAND to end after the session was lost (exit code 7)
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, default_value = "5s")]
     pub grace: u64,
-    /// How it is written.
+    /// Options of the write.
     #[command(flatten)]
     pub write: WriteArgs,
-    /// With --ephemeral: run while the key is held, with `STARLING_KEY` and `STARLING_LEASE` in its environment
+    /// With --ephemeral: run while the key exists, with `STARLING_KEY` and `STARLING_LEASE` in its environment
     #[arg(value_name = "COMMAND", trailing_var_arg = true, requires = "ephemeral")]
     pub command: Vec<OsString>,
 }
@@ -335,11 +334,10 @@ pub struct GetArgs {
     /// Show all values that were written concurrently
     #[arg(long)]
     pub siblings: bool,
-    /// Strong keyspaces: read the replica of the node that is asked, which may be behind, and say how old that
-    /// is
+    /// Strong keyspaces: read this node's replica, which may be behind, and print how old it is
     #[arg(long)]
     pub stale: bool,
-    /// Strong keyspaces: read the past
+    /// Strong keyspaces: read at an older revision
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<u64>,
 }
@@ -350,49 +348,49 @@ pub struct WatchArgs {
     /// Only keys that begin with this
     #[arg(default_value = "")]
     pub prefix: OsString,
-    /// Strong keyspaces: every change from this revision on
+    /// Strong keyspaces: print every change from this revision on
     #[arg(long, value_name = "REVISION")]
     pub from_revision: Option<u64>,
 }
 
-/// What to do with keyspaces.
+/// Commands of `keyspace`.
 #[derive(Debug, Subcommand)]
 pub enum KeyspaceCommand {
-    /// Make a strong keyspace
+    /// Create a strong keyspace
     Create {
         /// Its name: 1 to 64 characters of a-z 0-9 _ . -
         name: String,
-        /// One true order, linearizable; eventual keyspaces need not be made
+        /// Linearizable, with one order of all operations; eventual keyspaces need not be created
         #[arg(long)]
         strong: bool,
-        /// How many nodes vote: 1, 3, 5 or 7, chosen for spread and uptime
+        /// Number of voters: 1, 3, 5 or 7, chosen for spread and uptime
         #[arg(long, default_value_t = starling_api::strong::VOTERS_DEFAULT, conflicts_with = "on")]
         voters: u8,
-        /// The nodes, by name or by the first digits of their id
+        /// The voters' nodes, by name or by the first digits of their id
         #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
         on: Vec<String>,
-        /// A voter that is lost stays one until somebody replaces it (`keyspace voters replace`)
+        /// Replace lost voters by hand only (`keyspace voters replace`)
         #[arg(long)]
         manual: bool,
     },
     /// List keyspaces
     Ls,
-    /// How a strong keyspace stands
+    /// Show the status of a strong keyspace
     Info {
         /// Its name
         name: String,
     },
-    /// Let a node lead a strong keyspace
+    /// Transfer the leadership of a strong keyspace to a node
     TransferLeader {
         /// Its name
         name: String,
         /// The node, by name or by the first digits of its id
         node: String,
     },
-    /// Change who votes in a strong keyspace, which stays available
+    /// Change the voters of a strong keyspace, which stays available
     #[command(subcommand)]
     Voters(VotersCommand),
-    /// Remove a strong keyspace with all it holds
+    /// Remove a strong keyspace with all its data
     Drop {
         /// Its name
         name: String,
@@ -400,11 +398,11 @@ pub enum KeyspaceCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// After a disaster: go on with one replica of a strong keyspace
+    /// Unsafe recovery after a loss of quorum: continue with one replica of a strong keyspace
     Recover {
         /// Its name
         name: String,
-        /// The node asked goes on alone. What the lost voters had acknowledged and it has not is lost
+        /// Make this node's replica the only member. What the lost voters had acknowledged and it does not have is lost
         #[arg(long)]
         force_new_group: bool,
         /// Do not ask
@@ -413,30 +411,30 @@ pub enum KeyspaceCommand {
     },
 }
 
-/// What to do with voters.
+/// Commands of `keyspace voters`.
 #[derive(Debug, Subcommand)]
 pub enum VotersCommand {
-    /// One more
+    /// Add a voter
     Add {
         /// The keyspace
         name: String,
         /// The node, by name or by the first digits of its id
         node: String,
     },
-    /// One less
+    /// Remove a voter
     Remove {
         /// The keyspace
         name: String,
         /// The node, by name or by the first digits of its id
         node: String,
     },
-    /// One for another
+    /// Replace a voter
     Replace {
         /// The keyspace
         name: String,
-        /// The node that goes
+        /// The node of the old voter
         node: String,
-        /// The node that comes
+        /// The node of the new voter
         by: String,
     },
 }
@@ -453,7 +451,7 @@ pub struct DelArgs {
     /// Delete only if the key has this version
     #[arg(long, value_name = "VERSION", value_parser = parse_precondition, default_value = "any", hide_default_value = true)]
     pub if_version: Precondition,
-    /// How it is written.
+    /// Options of the write.
     #[command(flatten)]
     pub write: WriteArgs,
 }
@@ -470,13 +468,13 @@ pub struct LsArgs {
     /// Only keys before this one
     #[arg(long, value_name = "KEY")]
     pub end: Option<OsString>,
-    /// At most so many keys [default: all]
+    /// Number of keys, at most [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Also what they hold
+    /// List the values too
     #[arg(long, short)]
     pub values: bool,
-    /// Strong keyspaces: list the replica of the node that is asked, which may be behind
+    /// Strong keyspaces: list from this node's replica, which may be behind
     #[arg(long)]
     pub stale: bool,
 }
@@ -491,7 +489,7 @@ pub struct MembersArgs {
     pub members: Vec<OsString>,
 }
 
-/// What to do with a flag.
+/// Commands of `flag`.
 #[derive(Debug, Subcommand)]
 pub enum FlagCommand {
     /// Print whether it is on
@@ -519,15 +517,15 @@ pub struct ImportArgs {
     /// Field or column that holds the key; the whole record is the value
     #[arg(long, value_name = "FIELD")]
     pub key_field: Option<String>,
-    /// What the file holds [default: by its name, else ndjson]
+    /// Format of the file [default: by its name, else ndjson]
     #[arg(long, value_enum)]
     pub format: Option<ImportFormat>,
 }
 
-/// What a file to import holds.
+/// The format of a file to import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ImportFormat {
-    /// One JSON object a line: {"key": ..., "value": ...}, or what `export` wrote.
+    /// One JSON object per line: {"key": ..., "value": ...}, or the output of `export`.
     Ndjson,
     /// A header line, then records.
     Csv,

@@ -1,4 +1,4 @@
-//! How a command fails: one line what happened, one line what to do next, and an exit code.
+//! Failures of commands: a message, a hint and an exit code.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ const LOST: u8 = 7;
 /// What shells add to a signal's number.
 const SIGNALLED: u8 = 128;
 
-/// Nothing is to be said of it.
+/// The kind of a failure that is not printed.
 const SILENT: &str = "silent";
 
 /// Why a command failed.
@@ -78,12 +78,12 @@ impl Failure {
         Self { error: "not_found".into(), message: message.into(), hint: hint.into(), exit: NOT_FOUND }
     }
 
-    /// Somebody else has it.
+    /// Another client holds it.
     pub fn held(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { error: "held".into(), message: message.into(), hint: hint.into(), exit: CONFLICT }
     }
 
-    /// What was held is held no more.
+    /// What was held was lost.
     pub fn lost(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { error: "lost".into(), message: message.into(), hint: hint.into(), exit: LOST }
     }
@@ -93,7 +93,7 @@ impl Failure {
         Self { exit, ..Self::failed(message, hint) }
     }
 
-    /// A command that was run has ended so, and has said itself why.
+    /// A child process has ended with this code, and has printed its own message.
     pub fn silent(exit: u8) -> Self {
         Self { error: SILENT.into(), exit, ..Self::failed("", "") }
     }
@@ -103,7 +103,7 @@ impl Failure {
         Self::silent(SIGNALLED.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(0)))
     }
 
-    /// The same, of a write that was sent under this name and may have been applied.
+    /// Adds the request id of a write that may have been applied.
     #[must_use]
     pub fn of_unknown_outcome(mut self, name: &str) -> Self {
         if self.exit != UNREACHABLE {
@@ -116,7 +116,7 @@ impl Failure {
         self
     }
 
-    /// Whether the same may work a moment later.
+    /// Whether a retry may succeed a moment later.
     pub fn is_passing(&self) -> bool {
         matches!(
             self.error.as_str(),
@@ -129,7 +129,7 @@ impl Failure {
         self.error == "other_keyspace"
     }
 
-    /// The reader of our output has gone away: nothing to say to anybody.
+    /// Whether the reader of the output is gone, so that nothing is printed.
     pub fn is_broken_pipe(&self) -> bool {
         self.error == "broken_pipe"
     }

@@ -15,7 +15,7 @@ use super::args::{ImportArgs, ImportFormat, Output};
 use super::failure::Failure;
 use super::print::{self, Result};
 
-/// Most writes in one request.
+/// Writes in one request, at most.
 const BATCH_WRITES: usize = 500;
 /// A request is sent when its keys and values reach this, bytes.
 const BATCH_BYTES: usize = 512 << 10;

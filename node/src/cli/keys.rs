@@ -31,7 +31,7 @@ impl Session {
         let (key, bytes) = (bytes(&args.key), value.0.clone());
         let version = match self.client.put(&self.keyspace, &key, bytes, args.ttl, condition).await {
             Ok(version) => version,
-            // Says which of the arguments a strong keyspace does not take.
+            // The command for strong keyspaces reports the arguments that they do not support.
             Err(error) if error.code == ErrorCode::OtherKeyspace => return put_strong(self).await,
             Err(error) => return Err(error.into()),
         };
@@ -41,7 +41,7 @@ impl Session {
         }
     }
 
-    /// Some flags make sense in strong keyspaces only.
+    /// Rejects flags that only strong keyspaces support.
     pub(super) fn refuse_strong_only(&self, given: bool, what: &str) -> Result {
         if !given {
             return Ok(());
@@ -51,7 +51,7 @@ impl Session {
         } else {
             "name one with -k; `starling keyspace create NAME --strong` makes one".into()
         };
-        Err(Failure::usage(format!("{what} need a strong keyspace, and {} is none", self.keyspace), hint))
+        Err(Failure::usage(format!("{what} need a strong keyspace, and {} is not one", self.keyspace), hint))
     }
 
     pub(super) async fn get(&self, args: &GetArgs) -> Result {
@@ -190,7 +190,7 @@ impl Session {
         }
         Err(Failure::failed(
             "the node has ended the watch",
-            "is it stopping? `starling status` tells; then watch again",
+            "check the node (`starling status`), then watch again",
         ))
     }
 
@@ -217,7 +217,7 @@ fn show_event(event: &WatchEvent) -> Result {
     }
 }
 
-/// The value; on standard error what else there is to know of it.
+/// Prints the value, and notes about it on standard error.
 fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
     if !entry.also.is_empty() {
         let others: Vec<_> = entry.also.iter().map(|data| data.kind().name()).collect();
@@ -238,7 +238,7 @@ fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
             if register.siblings.len() > 1 {
                 let count = register.siblings.len();
                 eprintln!(
-                    "note: one of {count} values written concurrently (--siblings shows all; a put settles it)"
+                    "note: one of {count} values written concurrently (--siblings shows all; a put replaces them)"
                 );
             }
             print::value(output, &register.value)

@@ -1,4 +1,4 @@
-//! Commands on keyspaces themselves.
+//! Commands on keyspaces.
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
@@ -11,16 +11,19 @@ use super::args::{KeyspaceCommand, Output, VotersCommand};
 use super::failure::Failure;
 use super::print::{self, Result, size};
 
-/// A first election takes a few hundred milliseconds: how often to look, and when to stop. Guesses.
+/// Time between two checks whether a new keyspace has a leader. A guess: a first election takes a few hundred
+/// milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Such checks, at most.
 const LOOKS_MAX: u32 = 100;
 
 impl Session {
     pub(super) async fn keyspace(&self, command: KeyspaceCommand) -> Result {
         match command {
             KeyspaceCommand::Create { name, strong: false, .. } => {
-                let hint = format!("`starling put -k {name} KEY VALUE` does; --strong makes a strong one");
-                Err(Failure::usage("an eventual keyspace is there as soon as it holds a key", hint))
+                let hint =
+                    format!("`starling put -k {name} KEY VALUE` creates it; --strong creates a strong one");
+                Err(Failure::usage("an eventual keyspace exists as soon as it holds a key", hint))
             }
             KeyspaceCommand::Create { name, voters, on, manual, .. } => {
                 let create = CreateKeyspace { name, voters, on, manual };
@@ -34,12 +37,12 @@ impl Session {
             }
             KeyspaceCommand::Voters(command) => self.voters(command).await,
             KeyspaceCommand::Drop { name, yes } => {
-                confirm(&format!("This removes {name} with all it holds, on every node."), &name, yes)?;
+                confirm(&format!("This removes {name} with all its data, on every node."), &name, yes)?;
                 Ok(self.client.drop_keyspace(&name).await?)
             }
             KeyspaceCommand::Recover { name, force_new_group: false, .. } => {
-                let hint = "read what --force-new-group says: `starling keyspace recover --help`";
-                Err(Failure::usage(format!("{name} is recovered by its voters coming back"), hint))
+                let hint = "see --force-new-group in `starling keyspace recover --help`";
+                Err(Failure::usage(format!("{name} recovers when its voters come back"), hint))
             }
             KeyspaceCommand::Recover { name, yes, .. } => {
                 let warning = format!(
@@ -64,7 +67,7 @@ impl Session {
         }
     }
 
-    /// A new keyspace once it is led, or as it stands after a while.
+    /// The status of a new keyspace once it has a leader, or after a while.
     async fn first_leader(&self, mut info: StrongInfo) -> std::result::Result<StrongInfo, Failure> {
         for _ in 0..LOOKS_MAX {
             if info.leader.is_some() {
@@ -106,7 +109,7 @@ impl Session {
         {
             let called: Vec<_> = voters().map(|member| member.name.as_str()).collect();
             let hint = format!("its voters are {}", called.join(", "));
-            return Err(Failure::usage(format!("no one voter of {name} is called {gone}"), hint));
+            return Err(Failure::usage(format!("{name} has no single voter with the name {gone}"), hint));
         }
         let stays = |member: &&StrongMember| gone.is_none_or(|gone| !is_called(member, gone));
         nodes.extend(voters().filter(stays).map(|member| member.id.clone()));
@@ -135,7 +138,7 @@ impl Session {
             ("log", log),
             ("log size", format!("{} entries, {}", info.log_entries, size(info.log_bytes))),
             ("size", size(info.bytes)),
-            ("lost voters", if info.manual { "replaced by hand" } else { "replaced by themselves" }.into()),
+            ("lost voters", if info.manual { "replaced by hand" } else { "replaced automatically" }.into()),
         ])?;
         let row = |member: &StrongMember| {
             let leads = info.leader.as_ref() == Some(&member.name);
@@ -154,16 +157,16 @@ impl Session {
     }
 }
 
-/// Asks somebody at a terminal; anybody else has to say so beforehand.
+/// Asks for confirmation at a terminal; elsewhere `--yes` is needed.
 fn confirm(warning: &str, name: &str, yes: bool) -> Result {
     if yes {
         return Ok(());
     }
     if !stdin().is_terminal() {
-        return Err(Failure::usage(warning, "say --yes if that is what you want"));
+        return Err(Failure::usage(warning, "add --yes to confirm"));
     }
-    write!(stderr(), "{warning}\nType its name to go on: ")?;
+    write!(stderr(), "{warning}\nType its name to continue: ")?;
     let mut typed = String::new();
     stdin().read_line(&mut typed)?;
-    if typed.trim() == name { Ok(()) } else { Err(Failure::failed("nothing was done", "")) }
+    if typed.trim() == name { Ok(()) } else { Err(Failure::failed("cancelled: nothing was changed", "")) }
 }

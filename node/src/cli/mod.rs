@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a command that speaks to a node needs.
+/// The context of a command that uses a node.
 #[derive(Clone)]
 struct Session {
     client: Client,

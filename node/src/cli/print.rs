@@ -1,4 +1,4 @@
-//! Printing: tables for people, JSON for programs, raw bytes for pipes.
+//! Printing: tables, JSON, or raw bytes.
 
 use std::io::{IsTerminal, Write, stdout};
 
@@ -38,7 +38,7 @@ pub fn json(value: &impl Serialize) -> Result {
     line(serde_json::to_string(value).expect("the API's types serialize"))
 }
 
-/// Prints one value: escaped for people, exact for pipes.
+/// Prints one value: escaped in a table, exact as raw bytes.
 pub fn value(output: Output, value: &Blob) -> Result {
     match output {
         Output::Raw => raw(&value.0),
@@ -89,7 +89,7 @@ pub fn summary(data: &Data) -> String {
     }
 }
 
-/// A number of bytes for people.
+/// A number of bytes as text.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
@@ -101,7 +101,7 @@ pub fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A span of time for people.
+/// A span of time as text.
 pub fn span(ms: u64) -> String {
     let seconds = ms / 1000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

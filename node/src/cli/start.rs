@@ -10,12 +10,12 @@ use super::print::{self, Result};
 use crate::config::{ConfigError, Flag, Loaded, load, reference};
 use crate::process;
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is stopped.
 pub fn up(args: &NodeArgs, api: Option<&str>) -> Result {
     run(Role::Replica, args, api)
 }
 
-/// Runs a bootstrap seed until it is told to stop.
+/// Runs a bootstrap seed until it is stopped.
 pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
     run(Role::Seed, args, api)
 }

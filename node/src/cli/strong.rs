@@ -20,29 +20,29 @@ use super::value::{bytes, read_value};
 
 type Answered = std::result::Result<StrongResult, Failure>;
 
-/// How a write is sent.
+/// Options of sending a write.
 #[derive(Clone, Debug, Default)]
 pub struct How<'a> {
-    /// Its name; none: one is drawn.
+    /// Its request id; a random one if there is none.
     pub name: Option<&'a str>,
     pub fence: Option<&'a Fence>,
-    /// For how long it is sent again, under its name, where nothing is known of it.
+    /// How long it is sent again with its request id while its outcome is unknown.
     pub patience: Duration,
 }
 
 impl<'a> How<'a> {
-    /// As the command line says.
+    /// The options of the command line.
     pub fn of(args: &'a WriteArgs) -> Self {
         Self { name: args.request_id.as_deref(), fence: args.fence.as_ref(), patience: Duration::ZERO }
     }
 }
 
-/// What a put has made.
+/// The result of a put.
 pub struct Made {
     pub key: Blob,
     /// Its version.
     pub revision: u64,
-    /// The keyspace has chosen the key's end.
+    /// Whether the keyspace has chosen the end of the key.
     is_chosen: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct Listed {
 }
 
 impl Session {
-    /// Whether the keyspace is a strong one. The one that is not named is eventual.
+    /// Whether the keyspace is a strong one. The default keyspace is eventual.
     pub(super) async fn is_strong(&self) -> std::result::Result<bool, Failure> {
         if !self.keyspace_given {
             return Ok(false);
@@ -69,7 +69,7 @@ impl Session {
                 let is_it = |kind: &str| kind != "eventual";
                 Ok(found.keyspaces.iter().any(|it| it.name == self.keyspace && is_it(&it.kind)))
             }
-            // What is asked next says so itself.
+            // The next request fails with the same error.
             Err(error) if error.code == ErrorCode::NoStore => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -81,7 +81,7 @@ impl Session {
         &self,
         command: impl AsyncFnOnce(&Self) -> std::result::Result<T, Failure>,
     ) -> std::result::Result<Option<T>, Failure> {
-        // The keyspace that is not named is eventual.
+        // The default keyspace is eventual.
         if !self.keyspace_given {
             return Ok(None);
         }
@@ -92,13 +92,13 @@ impl Session {
         }
     }
 
-    /// Says that a keyspace has to be strong, unless it is.
+    /// Fails unless the keyspace is strong.
     pub(super) async fn need_strong(&self, what: &str) -> Result {
         let is_strong = self.is_strong().await?;
         self.refuse_strong_only(!is_strong, what)
     }
 
-    /// A write, named, so that it can be sent again without being applied twice.
+    /// Sends a write with a request id, so that it can be sent again without being applied twice.
     pub(super) async fn write(
         &self,
         request: StrongRequest,
@@ -117,7 +117,7 @@ impl Session {
         Keyspace::new(self.client.clone(), self.keyspace.clone())
     }
 
-    /// One put, under a lease (0: none).
+    /// Puts a key once, attached to a lease (0: none).
     pub(super) async fn put_once(
         &self,
         args: &PutArgs,
@@ -139,7 +139,7 @@ impl Session {
         Ok(Made { key, revision: answer.revision, is_chosen: false })
     }
 
-    /// Writes a key that begins with `prefix` and comes after all that were written so before.
+    /// Writes a key that begins with `prefix`, after all earlier ones.
     pub(super) async fn write_sequential(
         &self,
         prefix: Blob,
@@ -240,8 +240,8 @@ impl Session {
         Ok(())
     }
 
-    /// Page after page at one revision: what is listed was there together. Says which revision that was, and
-    /// how old it was when the listing began, if it is a stale one.
+    /// Reads page by page at one revision. Returns that revision, and how old it was when the listing began, if it is
+    /// a stale one.
     pub(super) async fn each_page(
         &self,
         listed: &Listed,
@@ -269,7 +269,7 @@ impl Session {
             let wanted = |kv: &KeyValue| kv.key.0.starts_with(&prefix.0);
             let kvs: Vec<_> = found.kvs.into_iter().filter(wanted).collect();
             left = left.saturating_sub(kvs.len() as u64);
-            // The first key behind the last one.
+            // The first key after the last one.
             let from = kvs.last().filter(|_| found.more).map(|last| Blob([&last.key.0[..], &[0]].concat()));
             show(kvs)?;
             let Some(from) = from else { break };
@@ -282,7 +282,7 @@ impl Session {
         Ok((revision, stale))
     }
 
-    /// Everything that begins with `prefix`, and the revision at which it was there.
+    /// All keys that begin with `prefix`, and the revision of the read.
     pub(super) async fn everything(
         &self,
         prefix: &[u8],
@@ -356,13 +356,13 @@ impl Session {
         }
     }
 
-    /// A transaction as JSON.
+    /// Runs a transaction given as JSON.
     pub(super) async fn transaction(&self, file: Option<&OsStr>, write: &WriteArgs) -> Result {
         let text = read_value(file)?;
         let txn: Txn = serde_json::from_slice(&text).map_err(|error| {
             let hint =
                 r#"{"compare":[{"key":"a","mod_revision":2}],"then":[{"op":"put","key":"a","value":"b"}]}"#;
-            Failure::usage(format!("this is no transaction: {error}"), format!("write it like {hint}"))
+            Failure::usage(format!("this is not a transaction: {error}"), format!("write it like {hint}"))
         })?;
         let answer = if txn.writes() {
             self.write(StrongRequest::Txn(txn), &How::of(write)).await?
@@ -393,7 +393,7 @@ fn conditional(compare: Compare, op: TxnOp) -> StrongRequest {
     StrongRequest::Txn(Txn { compare: vec![compare], then: vec![op], otherwise: Vec::new() })
 }
 
-/// What came of a write; a conflict, if its condition did not hold.
+/// The outcome of a write; a conflict if its condition did not hold.
 fn held(result: StrongResult, key: &str) -> Answered {
     match result {
         StrongResult::Txn { succeeded: false, .. } => Err(Failure::conflict(key)),
@@ -402,12 +402,12 @@ fn held(result: StrongResult, key: &str) -> Answered {
     }
 }
 
-/// Says how old a stale read is, beside what was read.
+/// Prints how old a stale read is.
 fn note_age(stale: Option<&Staleness>, revision: u64) {
     let Some(Staleness { heard_ms, applied_index, commit_index }) = stale else { return };
     let heard = heard_ms.map_or_else(
-        || "no leader was heard of since the node started".into(),
-        |ms| format!("the leader was last heard of {ms} ms ago"),
+        || "the node has had no leader since it started".into(),
+        |ms| format!("the leader's last message was {ms} ms ago"),
     );
     let behind = commit_index.saturating_sub(*applied_index);
     eprintln!(
@@ -415,10 +415,10 @@ fn note_age(stale: Option<&Staleness>, revision: u64) {
     );
 }
 
-/// Something else than what was asked for.
+/// The failure of an answer that does not fit its request.
 pub fn unexpected(result: &StrongResult) -> Failure {
     Failure::failed(
-        format!("this is not what was asked for: {result:?}"),
+        format!("the answer does not fit the request: {result:?}"),
         "update the older of the two: `starling version`",
     )
 }

@@ -1,4 +1,4 @@
-//! Keys, values, times and versions as people type them.
+//! Parsing of keys, values, times and versions on the command line.
 
 use std::ffi::OsStr;
 use std::io::Read;

@@ -7,9 +7,9 @@ use toml::Value;
 
 /// A type of a setting's value.
 pub trait Kind: Sized {
-    /// Reads it from a configuration file; the error says what was expected.
+    /// Parses it from a configuration file; the error names what was expected.
     fn from_toml(value: &Value) -> Result<Self, String>;
-    /// Reads it from one environment variable or flag; the error says what was expected.
+    /// Parses it from an environment variable or a flag; the error names what was expected.
     fn from_text(text: &str) -> Result<Self, String>;
     /// Shows it as TOML.
     fn show(&self) -> String;
@@ -91,7 +91,7 @@ impl Kind for u64 {
     }
 }
 
-/// In the environment and on the command line the items are parted by commas.
+/// In the environment and on the command line the items are separated by commas.
 impl Kind for Vec<String> {
     fn from_toml(value: &Value) -> Result<Self, String> {
         let wrong = || "expected a list of strings".to_owned();
@@ -127,12 +127,12 @@ impl Kind for Durability {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

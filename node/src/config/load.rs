@@ -1,4 +1,4 @@
-//! Where a setting's value comes from: flags before environment before file before default.
+//! Loading of settings: flags override the environment, which overrides the file, which overrides the default.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// The file is not TOML.
@@ -29,7 +29,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and what.
+        /// The parser's error.
         reason: String,
     },
     /// There is no such setting.
@@ -67,11 +67,11 @@ pub struct Flag {
     pub key: String,
     /// The flag as typed, for messages.
     pub flag: String,
-    /// Its value; a list has its items parted by commas.
+    /// Its value; the items of a list are separated by commas.
     pub value: String,
 }
 
-/// What is known before any setting is resolved, and where each came from afterwards.
+/// The sources of settings, and, after they are resolved, the source of each.
 pub struct Layers {
     flags: Vec<Flag>,
     variables: BTreeMap<String, String>,

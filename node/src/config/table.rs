@@ -1,5 +1,5 @@
-//! The one table of settings. The typed [`Config`], the parsing of files, environment and flags,
-//! `starling config` and its reference are all made from it.
+//! The table of settings, from which the typed [`Config`], the parsing of files, environment and flags,
+//! `starling config` and its reference are generated.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,11 @@ use super::load::{ConfigError, Layers};
 
 /// One row of the table.
 pub struct Row {
-    /// Name in the file; `.` parts tables.
+    /// Name in the file; `.` separates tables.
     pub key: &'static str,
-    /// What it is for.
+    /// The purpose of the setting.
     pub doc: &'static str,
-    /// Of its value; empty for text and switches.
+    /// Unit of its value; empty for text and switches.
     pub unit: &'static str,
     /// The default as TOML, or in words where it depends on the machine.
     pub default: fn() -> String,
@@ -59,7 +59,7 @@ macro_rules! settings {
         ];
 
         impl Config {
-            /// Resolves every setting; notes in `layers` where each value came from.
+            /// Resolves every setting, and records in `layers` where each value came from.
             pub(super) fn resolve(layers: &mut Layers) -> Result<Self, ConfigError> {
                 Ok(Self { $( $field: layers.take($key, || $default)?, )* })
             }
@@ -71,13 +71,13 @@ settings! {
     data_dir: PathBuf = "data_dir", "", default_data_dir(), shown "$XDG_DATA_HOME/starling or ~/.local/share/starling";
         "Where the node keeps its identity, its network's secret, its peers and its data."
     name: String = "name", "", host_name(), shown "the machine's host name";
-        "Name shown to people; at most 64 bytes; trusted by nobody."
+        "Name of the node for display; at most 64 bytes; not an identity."
     labels: Vec<String> = "labels", "key=value", Vec::new();
-        "What to say of this node, as zone=a: at most 8 labels, shown to people and signed with its addresses."
+        "Labels of the node, as zone=a: at most 8, displayed, and signed with its addresses."
     listen: Vec<String> = "listen", "multiaddresses", node().listen;
         "Where peers connect. Port 0 lets the system choose."
     external: Vec<String> = "external", "multiaddresses", Vec::new();
-        "Addresses to tell peers instead of the listening ones: behind a port forwarding, say."
+        "Addresses announced to peers instead of the listening ones, for example behind a port forwarding."
     join: Vec<String> = "join", "tickets, multiaddresses or dns names", Vec::new();
         "How to find the network at first: join tickets, /ip4/.../tcp/... or /dnsaddr/name."
     mdns: bool = "mdns", "", false;
@@ -87,11 +87,11 @@ settings! {
     api_token: Option<String> = "api.token", "", None, secret true;
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
-        "Where etcd clients are served, each place with its strong keyspace. Loopback only."
+        "Addresses where etcd clients are served, each with its strong keyspace. Loopback only."
     strong_replace_ms: u64 = "strong.replace_ms", "ms", node().strong_replace_ms;
-        "A voter of a strong keyspace that was silent for so long is replaced by itself. 0: never."
+        "Time after which a silent voter of a strong keyspace is replaced automatically. 0: never."
     durability: Durability = "durability", "always, everysec or no", node().durability;
-        "When a write is on the disk: before its acknowledgement, within a second, or whenever."
+        "When a write is on the disk: before its acknowledgement, within a second, or when the system writes it."
     key_bytes_max: u64 = "limits.key_bytes", "bytes", node().key_bytes_max;
         "Longest key, at most 65536."
     value_bytes_max: u64 = "limits.value_bytes", "bytes", node().value_bytes_max;
@@ -101,25 +101,25 @@ settings! {
     batch_bytes_max: u64 = "limits.batch_bytes", "bytes", node().batch_bytes_max;
         "Largest batch, at most 2097152."
     active_view: u64 = "gossip.active_view", "peers", node().active_view;
-        "Neighbours a node holds connections to."
+        "Peers to which a node keeps connections."
     passive_view: u64 = "gossip.passive_view", "peers", node().passive_view;
         "Peers remembered as replacements."
     shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", node().shuffle_interval_ms;
-        "Time between two exchanges of samples of the views of a settled node."
+        "Time between two shuffles of the views; they are more frequent for a while after a start."
     detect_ms: u64 = "detector.detect_ms", "ms", node().detect_ms;
-        "A neighbour that stopped without closing its connections is noticed within this time."
+        "Time within which a neighbour that stopped without closing its connections is detected."
     sync_interval_ms: u64 = "sync.interval_ms", "ms", node().sync_interval_ms;
         "Time between two anti-entropy sessions with a random neighbour."
     connections_max: u64 = "connections_max", "connections", node().connections_max;
-        "Most connections with peers."
+        "Connections with peers, at most."
     queue_bytes: u64 = "queue_bytes", "bytes", node().queue_bytes;
-        "Bound of the queue of full rumors to one peer; the newest gives way."
+        "Bound of the queue of full rumors to one peer; the newest is dropped."
     cache_bytes: u64 = "store.cache_bytes", "bytes", node().cache_bytes;
         "Block cache of the storage engine."
     log_filter: String = "log.filter", "", "warn,starling=info".to_owned();
         "What is logged, as the `EnvFilter` of tracing-subscriber reads it."
     log_format: LogFormat = "log.format", "text or json", LogFormat::Text;
-        "How log lines look."
+        "Format of log lines."
 }
 
 /// The node's own defaults.

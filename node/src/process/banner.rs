@@ -1,9 +1,9 @@
-//! What a starting node says to whoever started it, on standard output.
+//! The announcement of a started node on standard output.
 
 use std::io::Write;
 use std::net::SocketAddr;
 
-/// What there is to say.
+/// The contents of the announcement.
 pub struct Banner<'a> {
     /// Whether the data directory is new.
     pub is_first_run: bool,
@@ -26,7 +26,7 @@ pub struct Banner<'a> {
 }
 
 impl Banner<'_> {
-    /// Says it. That nobody reads it is no error.
+    /// Prints it. Errors are ignored: standard output may be closed.
     pub fn print(&self) {
         let _ = std::io::stdout().lock().write_all(self.text().as_bytes());
     }

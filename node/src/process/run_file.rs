@@ -1,4 +1,4 @@
-//! The file in the data directory that says where the running node listens.
+//! The file in the data directory with the addresses of the running node.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ pub fn write(data_dir: &Path, run: &RunFile) -> Result<(), StartError> {
         .map_err(|reason| StartError::DataDir { path, reason })
 }
 
-/// Removes the file: the node has stopped.
+/// Removes the file after the node has stopped.
 pub fn remove(data_dir: &Path) {
     match fs::remove_file(data_dir.join(RUN_FILE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

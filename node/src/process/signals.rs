@@ -1,9 +1,9 @@
-//! What makes the process stop: signals, and the end of standard input.
+//! The reasons for the process to stop: signals, and the end of standard input.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// SIGINT or SIGTERM. From here on neither ends the process by itself.
+/// Completes on SIGINT or SIGTERM. From the call on neither ends the process automatically.
 pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
@@ -18,7 +18,7 @@ pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 pub fn stdin_end() -> std::io::Result<impl Future<Output = ()>> {
     let (ended, end) = oneshot::channel::<()>();
     let wait = move || {
-        // An error ends it like the end does.
+        // An error counts as the end.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         drop(ended);
     };

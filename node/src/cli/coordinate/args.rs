@@ -8,43 +8,43 @@ use starling_api::strong::Fence;
 
 use crate::cli::value::parse_duration_ms;
 
-/// What `lock --help` says after the arguments.
+/// The text of `lock --help` after the arguments.
 const AFTER_LOCK: &str = "\
-The environment of COMMAND says STARLING_LOCK_NAME, STARLING_LOCK_KEY, STARLING_LOCK_TOKEN and
-STARLING_LOCK_KEYSPACE. The token grows with each holder: `put`, `del` and `txn` with
+The environment of COMMAND has STARLING_LOCK_NAME, STARLING_LOCK_KEY, STARLING_LOCK_TOKEN and
+STARLING_LOCK_KEYSPACE. The token increases with each holder: `put`, `del` and `txn` with
   --fence \"$STARLING_LOCK_NAME:$STARLING_LOCK_TOKEN\"
-are refused (exit code 4) once the lock is not held with this token any more. COMMAND has a process
+are rejected (exit code 4) once the lock is no longer held with this token. COMMAND has a process
 group of its own: signals are passed on to it, and it cannot read from a terminal.
 
-Locks are etcd's: `etcdctl lock` and clients of etcd wait in the same line. Names must not nest, as
-a and a/b do.
+Locks are laid out as etcd's: `etcdctl lock` and clients of etcd wait in the same queue. Names must
+not nest, as a and a/b do.
 
 Exit codes: COMMAND's own (128 + N if signal N ended it, 126 or 127 if it cannot be started), and
-  0        without COMMAND: interrupted, and the lock given back
-  4        not one's turn within --timeout
-  7        the lock was lost: COMMAND was told (SIGTERM), and killed with its process group after
+  0        without COMMAND: interrupted, and the lock released
+  4        the lock was not acquired within --timeout
+  7        the lock was lost: COMMAND got SIGTERM, and was killed with its process group after
            --grace if it had not ended
-  128 + N  signal N came while waiting in line
+  128 + N  signal N arrived while waiting
 Others are those of `starling --help`.";
 
-/// What `elect campaign --help` says after the arguments.
+/// The text of `elect campaign --help` after the arguments.
 const AFTER_CAMPAIGN: &str = "\
-The environment of COMMAND says STARLING_ELECTION_NAME, STARLING_ELECTION_KEY,
+The environment of COMMAND has STARLING_ELECTION_NAME, STARLING_ELECTION_KEY,
 STARLING_ELECTION_TOKEN and STARLING_ELECTION_KEYSPACE. The token fences as that of a lock does:
---fence NAME:TOKEN refuses the writes of leaders of before. Signals and exit codes are those of `starling lock`.
+--fence NAME:TOKEN rejects writes of earlier leaders. Signals and exit codes are those of `starling lock`.
 
-Elections are etcd's: `etcdctl elect` and clients of etcd stand in the same election.";
+Elections are laid out as etcd's: `etcdctl elect` and clients of etcd are candidates in the same election.";
 
-/// How something is waited for and held.
+/// Options of acquiring and holding something.
 #[derive(Clone, Debug, Args)]
 pub struct HoldArgs {
-    /// Without a sign of life for so long, it is lost; at least 1s
+    /// Time of its lease: without a renewal for this time it is lost; at least 1s
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, default_value = "10s")]
     pub ttl: u64,
-    /// When it is lost, COMMAND has so long to end
+    /// Time for COMMAND to end after it was lost
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, default_value = "5s")]
     pub grace: u64,
-    /// Give up if it is not one's turn within this time [default: wait for ever]
+    /// Stop waiting after this time [default: never]
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub timeout: Option<u64>,
     /// Run while it is held; without it, it is held until interrupted (Ctrl-C)
@@ -58,45 +58,45 @@ pub struct HoldArgs {
     disable_help_subcommand = true, after_help = AFTER_LOCK,
     override_usage = "starling lock [OPTIONS] NAME [-- COMMAND [ARGS]...]\n       starling lock ls [NAME]")]
 pub struct LockArgs {
-    /// Instead of taking it.
+    /// The subcommand, if there is one.
     #[command(subcommand)]
     pub list: Option<LockCommand>,
     /// The lock
     #[arg(required = true)]
     pub name: Option<OsString>,
-    /// How it is held.
+    /// Options of holding it.
     #[command(flatten)]
     pub hold: HoldArgs,
 }
 
-/// What to do with locks but taking them.
+/// Subcommands of `lock`.
 #[derive(Debug, Subcommand)]
 pub enum LockCommand {
-    /// Who holds a lock and who waits in its line, with tokens, leases and the time these have left
+    /// List the holder of a lock and the clients that wait for it, with tokens, leases and the time left of these
     Ls {
         /// The lock [default: all in the keyspace]
         name: Option<OsString>,
     },
 }
 
-/// What to do with elections.
+/// Commands of `elect`.
 #[derive(Debug, Subcommand)]
 pub enum ElectCommand {
-    /// Stand for election, and lead while a command runs or until interrupted
+    /// Campaign, then lead while a command runs or until interrupted
     #[command(after_help = AFTER_CAMPAIGN,
         override_usage = "starling elect campaign [OPTIONS] NAME VALUE [-- COMMAND [ARGS]...]")]
     Campaign(CampaignArgs),
-    /// Follow who leads, until interrupted
+    /// Print the leaders as they change, until interrupted
     Observe {
         /// The election
         name: OsString,
     },
-    /// Print who leads (exit code 3: nobody does)
+    /// Print the leader (exit code 3: there is none)
     Leader {
         /// The election
         name: OsString,
     },
-    /// Take a leadership or a candidacy away: whoever has it loses it (exit code 3: there is none)
+    /// End a leadership or a candidacy, of any client (exit code 3: there is none)
     Resign(ResignArgs),
 }
 
@@ -105,9 +105,9 @@ pub enum ElectCommand {
 pub struct CampaignArgs {
     /// The election
     pub name: OsString,
-    /// What observers see of the one who leads, like an address
+    /// The value that observers see while this candidate leads, like an address
     pub value: OsString,
-    /// How it is held.
+    /// Options of holding it.
     #[command(flatten)]
     pub hold: HoldArgs,
 }
@@ -117,22 +117,22 @@ pub struct CampaignArgs {
 pub struct ResignArgs {
     /// The election
     pub name: OsString,
-    /// Whose: the key that `campaign` printed
+    /// The candidate's key, as `campaign` printed it
     #[arg(long, required_unless_present = "lease", conflicts_with = "lease")]
     pub key: Option<OsString>,
-    /// Whose: the lease
+    /// The candidate's lease
     #[arg(long, value_name = "ID", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<i64>,
 }
 
-/// What to do with queues.
+/// Commands of `queue`.
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     /// Append an item; prints its key
     Push(PushArgs),
-    /// Take the first item and print it: exactly one taker gets it (exit code 3: there is none)
+    /// Remove the first item and print it; each item is popped once (exit code 3: there is none)
     Pop(PopArgs),
-    /// List the items, the next one to be taken first
+    /// List the items, the next one first
     Ls {
         /// The queue
         name: OsString,
@@ -144,7 +144,7 @@ pub enum QueueCommand {
     },
 }
 
-/// The priority of an item that has none given.
+/// The priority of an item by default.
 const PRIORITY_DEFAULT: u16 = 1000;
 
 /// Arguments of `queue push`.
@@ -155,10 +155,10 @@ pub struct PushArgs {
     /// The item; standard input if left out
     #[arg(allow_negative_numbers = true)]
     pub value: Option<OsString>,
-    /// 0 is taken first, 65535 last; those of one priority in the order in which they were written
+    /// Priority: 0 is popped first, 65535 last; equal ones in the order in which they were written
     #[arg(long, value_name = "N", default_value_t = PRIORITY_DEFAULT)]
     pub priority: u16,
-    /// How it is written.
+    /// Options of the write.
     #[command(flatten)]
     pub write: WriteArgs,
 }
@@ -168,11 +168,11 @@ pub struct PushArgs {
 pub enum Wait {
     /// Until it comes.
     ForEver,
-    /// So many milliseconds.
+    /// For this many milliseconds.
     Ms(u64),
 }
 
-/// What stands for [`Wait::ForEver`].
+/// The text for [`Wait::ForEver`].
 const FOR_EVER: &str = "for-ever";
 
 /// Arguments of `queue pop`.
@@ -180,31 +180,31 @@ const FOR_EVER: &str = "for-ever";
 pub struct PopArgs {
     /// The queue
     pub name: OsString,
-    /// If there is none, wait for one; for so long, or for ever
+    /// Wait for an item if there is none, for this time or without end
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = FOR_EVER,
         value_parser = parse_wait)]
     pub wait: Option<Wait>,
-    /// How it is taken.
+    /// Options of the write.
     #[command(flatten)]
     pub write: WriteArgs,
 }
 
-/// What to do with leases. Their ids are hexadecimal, as etcd prints them.
+/// Commands of `lease`. Ids are hexadecimal, as etcd prints them.
 #[derive(Debug, Subcommand)]
 pub enum LeaseCommand {
-    /// Make a lease; prints its id
+    /// Grant a lease; prints its id
     Grant {
-        /// How long it lasts without being kept alive, like 10s; at least 1s
+        /// Time until it expires without a renewal, like 10s; at least 1s
         #[arg(value_name = "TIME", value_parser = parse_duration_ms)]
         ttl: u64,
     },
-    /// End a lease, and delete the keys that go with it
+    /// Revoke a lease, and delete its keys
     Revoke {
         /// The lease
         #[arg(value_parser = parse_lease, allow_hyphen_values = true)]
         id: i64,
     },
-    /// Keep a lease alive until interrupted (exit code 7: it has ended)
+    /// Renew a lease until interrupted (exit code 7: it has expired)
     KeepAlive {
         /// The lease
         #[arg(value_parser = parse_lease, allow_hyphen_values = true)]
@@ -213,7 +213,7 @@ pub enum LeaseCommand {
         #[arg(long)]
         once: bool,
     },
-    /// How long it lasts, how long it has left, and the keys that go with it
+    /// Show its whole time, the time left and its keys
     Info {
         /// The lease
         #[arg(value_parser = parse_lease, allow_hyphen_values = true)]
@@ -223,20 +223,20 @@ pub enum LeaseCommand {
     Ls,
 }
 
-/// How a strong keyspace is written to.
+/// Options of writes to a strong keyspace.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WriteArgs {
-    /// Strong keyspaces: under this name the write is applied once, however often it is sent (1 to 32
+    /// Strong keyspaces: request id, with which the write is applied once even if it is sent repeatedly (1 to 32
     /// hexadecimal digits)
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
-    /// Strong keyspaces: only while this lock is held with this token (exit code 4: it is not any more)
+    /// Strong keyspaces: write only while this lock is held with this token (exit code 4: it is not)
     #[arg(long, value_name = "LOCK:TOKEN", value_parser = parse_fence)]
     pub fence: Option<Fence>,
 }
 
 impl WriteArgs {
-    /// Whether anything was given that only strong keyspaces understand.
+    /// Whether an option was given that only strong keyspaces support.
     pub fn is_given(&self) -> bool {
         self.request_id.is_some() || self.fence.is_some()
     }

@@ -1,4 +1,4 @@
-//! A command that runs while something is held.
+//! The child process that runs while a lock, a leadership or a session is held.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
@@ -15,7 +15,7 @@ use super::signals::Signals;
 use crate::cli::failure::Failure;
 use starling_client::Lost;
 
-/// How often to look whether the processes of a group have ended.
+/// Time between two checks whether the processes of a group have ended.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The command, in a process group of its own.
@@ -24,17 +24,17 @@ pub struct Running {
     group: Option<Pid>,
 }
 
-/// How it came to its end.
+/// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this exit code.
+    /// It exited, with this code.
     Exited(u8),
-    /// It was made to end.
+    /// It was stopped, because what it ran under was lost.
     Lost(Lost),
 }
 
 impl Ended {
-    /// What becomes of the command that waited for it. `what` was held.
+    /// The result of this command, which held `what`.
     pub fn result(self, what: &str) -> Result<(), Failure> {
         match self {
             Self::Exited(0) => Ok(()),
@@ -65,7 +65,7 @@ impl Running {
         Ok(Self { child, group })
     }
 
-    /// Waits for its end, or makes it end when what it runs for is lost.
+    /// Waits for its end, or stops it when what it runs under is lost.
     pub async fn attend(
         &mut self,
         lost: impl Future<Output = Lost>,
@@ -86,10 +86,10 @@ impl Running {
         Ok(Ended::Lost(lost))
     }
 
-    /// Tells all its processes to end, and kills those that have not after a while.
+    /// Sends SIGTERM to all its processes, and kills those that have not ended after `grace`.
     async fn end(&mut self, grace: Duration) {
         self.send(Signal::TERM);
-        // One that is stopped does not hear of it otherwise.
+        // A stopped process handles the signal only after it continues.
         self.send(Signal::CONT);
         let until = Instant::now() + grace;
         while self.is_alive() && Instant::now() < until {
@@ -108,13 +108,13 @@ impl Running {
 
     fn send(&self, signal: Signal) {
         if let Some(group) = self.group {
-            // Nobody is left: so much the better.
+            // No process may be left.
             let _ = kill_process_group(group, signal);
         }
     }
 }
 
-/// The exit code of a process, as shells reckon it.
+/// The exit code of a process, as shells compute it.
 fn code(status: ExitStatus) -> u8 {
     let signal = || status.signal().map(|signal| 128 + signal);
     status.code().or_else(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(1)

@@ -41,7 +41,7 @@ impl Session {
         self.hold(&wanted).await
     }
 
-    /// Tells every change, however often the watch has to begin again: what is told is who leads now.
+    /// Prints every change of the leader. If the watch has to begin again, only the current leader is printed.
     async fn observe(&self, name: &OsStr) -> Result {
         let prefix = layout::prefix(&bytes(name));
         let mut told = None;
@@ -57,7 +57,7 @@ impl Session {
         }
     }
 
-    /// Until the watch ends. `told` last, if anything was.
+    /// Prints changes until the watch ends. `told` is the leadership that was printed last.
     async fn follow(&self, prefix: &[u8], told: &mut Option<Leadership>) -> Result {
         let (revision, kvs) = self.everything(prefix).await?;
         let mut all = Candidates::new(kvs);
@@ -67,7 +67,7 @@ impl Session {
             all.on_event(event?);
             self.tell_leader(&all, told)?;
         }
-        // The node may be stopping: not at once again.
+        // The node may be stopping, so this waits before it tries again.
         sleep(AGAIN).await;
         Ok(())
     }
@@ -89,7 +89,7 @@ impl Session {
                 kv.key.escaped(),
                 kv.value.escaped()
             )),
-            (Output::Table, None) => print::line("nobody leads"),
+            (Output::Table, None) => print::line("no leader"),
         }
     }
 
@@ -104,10 +104,10 @@ impl Session {
         let StrongResult::Found(found) = answer.result else { return Err(unexpected(&answer.result)) };
         let Some(kv) = found.kvs.first() else {
             let hint = format!(
-                "`starling elect observe {0}` waits for somebody, `elect campaign {0}` stands",
+                "`starling elect observe {0}` waits for a leader, `elect campaign {0}` campaigns",
                 name.escaped()
             );
-            return Err(Failure::nothing(format!("nobody leads {}", name.escaped()), hint));
+            return Err(Failure::nothing(format!("{} has no leader", name.escaped()), hint));
         };
         match self.output {
             Output::Json => print::json(kv),
@@ -129,14 +129,14 @@ impl Session {
         };
         let key = Blob(key);
         if !key.0.starts_with(&layout::prefix(&name)) {
-            let what = format!("{} does not stand in the election {}", key.escaped(), Blob(name).escaped());
+            let what = format!("{} is not a key of the election {}", key.escaped(), Blob(name).escaped());
             return Err(Failure::usage(what, "the key begins with the election's name and a slash"));
         }
         let delete = Delete { keys: Keys::Key(key.clone()), prev: false };
         match self.write(StrongRequest::Delete(delete), &How::default()).await?.result {
             StrongResult::Deleted { deleted: 0, .. } => {
-                let hint = "`starling elect leader` tells who leads, with the key";
-                Err(Failure::nothing(format!("nobody stands there with the key {}", key.escaped()), hint))
+                let hint = "`starling elect leader` shows the leader and its key";
+                Err(Failure::nothing(format!("there is no candidate with the key {}", key.escaped()), hint))
             }
             StrongResult::Deleted { .. } => Ok(()),
             other => Err(unexpected(&other)),

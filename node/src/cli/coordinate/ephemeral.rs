@@ -1,4 +1,4 @@
-//! Keys that are there as long as the process that wrote them.
+//! Ephemeral keys, which exist as long as the process that wrote them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,11 +16,11 @@ use crate::cli::args::PutArgs;
 use crate::cli::print::Result;
 use crate::cli::strong::Made;
 
-/// How long a session lasts without a sign of life unless it says otherwise.
+/// Time of a session's lease by default, milliseconds.
 const TTL_MS_DEFAULT: u64 = 10_000;
 
 impl Session {
-    /// Writes a key, and holds it while a command runs or until interrupted.
+    /// Writes a key, and keeps it while a command runs or until interrupted.
     pub(in crate::cli) async fn put_ephemeral(&self, args: &PutArgs, value: Blob) -> Result {
         let mut signals = Signals::watch()?;
         let ttl_ms = args.ttl.unwrap_or(TTL_MS_DEFAULT);

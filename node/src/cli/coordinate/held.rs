@@ -1,4 +1,4 @@
-//! Leases and turns as commands hold them: how they are given back, and what is said when they are lost.
+//! Leases and locks that commands hold: their release, and the errors when they are lost.
 
 use std::time::Duration;
 
@@ -6,37 +6,37 @@ use starling_client::{Client, Lease, Lost, WaitFailed};
 
 use crate::cli::failure::Failure;
 
-/// Pause before something that failed is tried again.
+/// Pause before a failed operation is retried.
 pub const AGAIN: Duration = Duration::from_millis(200);
 
-/// What to say when something is lost.
+/// The failure when something that was held is lost.
 pub fn lost(lost: Lost, what: &str) -> Failure {
     let (why, hint) = match lost {
         Lost::Silent => (
             "the keyspace was not reached in time to keep the lease alive",
-            "is the node reached, and the keyspace led? `starling keyspace info` tells; a longer --ttl bridges more",
+            "check that the node is reachable and the keyspace has a leader (`starling keyspace info`); a longer --ttl tolerates longer outages",
         ),
         Lost::Ended => (
-            "its lease has ended",
-            "was this process stopped, or the lease revoked? a longer --ttl bridges more",
+            "its lease has expired",
+            "check whether this process was suspended or the lease revoked; a longer --ttl tolerates longer outages",
         ),
-        Lost::Deleted => ("its key was deleted", "somebody took it away: ask for it again"),
+        Lost::Deleted => ("its key was deleted", "another client deleted it: acquire it again"),
     };
     Failure::lost(format!("{what} was lost: {why}"), hint)
 }
 
-/// What to say when a turn was not reached.
+/// The failure when a lock or a leadership was not acquired.
 pub fn not_reached(failed: WaitFailed) -> Failure {
     match failed {
         WaitFailed::Failed(error) => error.into(),
-        WaitFailed::Lost(why) => lost(why, "the place in the line"),
+        WaitFailed::Lost(why) => lost(why, "the place in the queue"),
     }
 }
 
-/// Ends a lease, and with it the keys that go with it.
+/// Revokes a lease, which deletes its keys.
 pub async fn give_back(lease: Lease<Client>) {
     let id = lease.id();
     if let Err(error) = lease.revoke().await {
-        eprintln!("note: lease {id:x} could not be given back, and ends by itself: {}", error.message);
+        eprintln!("note: lease {id:x} could not be revoked, and will expire: {}", error.message);
     }
 }

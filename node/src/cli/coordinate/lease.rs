@@ -1,4 +1,4 @@
-//! Leases by themselves.
+//! Commands on leases.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl Session {
     }
 }
 
-/// A lease's time for people.
+/// A lease's time as text.
 pub fn seconds(ms: u64) -> String {
     format!("{:.1}s", ms as f64 / 1000.0)
 }

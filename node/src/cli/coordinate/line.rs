@@ -1,4 +1,4 @@
-//! What is done while a lock or a leadership is held.
+//! Acquires a lock or a leadership, and runs a command while it is held.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -19,21 +19,21 @@ use crate::cli::args::Output;
 use crate::cli::failure::Failure;
 use crate::cli::print::{self, Result};
 
-/// What is waited for, and what is done with it.
+/// The lock or leadership to acquire, and what to do while it is held.
 pub struct Wanted<'a> {
-    /// What people call it: "lock" or "leadership".
+    /// Its name in messages: "lock" or "leadership".
     pub what: &'static str,
-    /// What the variables of the command begin with.
+    /// The prefix of the command's environment variables.
     pub variables: &'static str,
     /// The lock or the election.
     pub name: Blob,
-    /// What the key holds.
+    /// The value of the key.
     pub value: Blob,
     pub hold: &'a HoldArgs,
 }
 
 impl Session {
-    /// Waits for its turn, and does what is to be done then.
+    /// Waits for the lock, then runs the command.
     pub(super) async fn hold(&self, wanted: &Wanted<'_>) -> Result {
         let mut signals = Signals::watch()?;
         let keyspace = self.strong();
@@ -53,7 +53,7 @@ impl Session {
         let (id, keyspace) = (lease.id(), self.strong());
         let place = tokio::select! {
             biased;
-            why = lease.lost() => return Err(lost(why, "the place in the line")),
+            why = lease.lost() => return Err(lost(why, "the place in the queue")),
             signal = signals.end() => return Err(Failure::signalled(signal)),
             place = Place::reach(&keyspace, &wanted.name.0, wanted.value.clone(), id) => {
                 place.map_err(not_reached)?
@@ -98,7 +98,7 @@ impl Session {
     }
 }
 
-/// Returns after so long; never, if not said.
+/// Completes after `after_ms`; never without it.
 pub async fn late(after_ms: Option<u64>) {
     match after_ms {
         Some(ms) => sleep(Duration::from_millis(ms)).await,
@@ -109,8 +109,11 @@ pub async fn late(after_ms: Option<u64>) {
 fn not_in_time(wanted: &Wanted<'_>) -> Failure {
     let (what, name) = (wanted.what, wanted.name.escaped());
     let hint = match what {
-        "lock" => format!("`starling lock ls {name}` tells who holds it; a longer --timeout waits longer"),
-        _ => format!("`starling elect leader {name}` tells who leads; a longer --timeout waits longer"),
+        "lock" => format!("`starling lock ls {name}` shows the holder; a longer --timeout waits longer"),
+        _ => format!("`starling elect leader {name}` shows the leader; a longer --timeout waits longer"),
     };
-    Failure::held(format!("the {what} of {name} was not had in time: others are before"), hint)
+    Failure::held(
+        format!("the {what} of {name} was not acquired in time: other clients are before this one"),
+        hint,
+    )
 }

@@ -19,13 +19,13 @@ use crate::cli::print::{self, Result};
 use crate::cli::strong::{Listed, unexpected};
 use crate::cli::value::bytes;
 
-/// One who stands in the line of a lock.
+/// A client in the queue of a lock.
 struct Standing {
     lock: Blob,
-    /// 0: holds it.
+    /// Its position in the queue; 0 holds the lock.
     place: usize,
     kv: KeyValue,
-    /// What is left of the lease; `None`: it has ended by now.
+    /// Time left of its lease, milliseconds; `None` if it has expired by now.
     left_ms: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ impl Session {
         let mut all = Vec::new();
         for name in names {
             let mut kvs = self.everything(&layout::prefix(&name)).await?.1;
-            // Of everything that stands in lines, elections have values.
+            // The keys of elections have values, those of locks have none.
             kvs.retain(|kv| kv.value.0.is_empty());
             for (place, kv) in in_order(kvs).into_iter().enumerate() {
                 let left_ms = self.left_ms(kv.lease).await?;

@@ -1,7 +1,7 @@
 //! Coordination: locks, elections, queues, leases and ephemeral keys, over the API of strong keyspaces.
 //!
-//! The recipes are `starling_client`'s. What is held belongs to a lease that this process keeps alive; when it
-//! is lost, what runs under it is stopped ([`child`]).
+//! The recipes are `starling_client`'s. What is held belongs to a lease that this process renews; when it
+//! is lost, the child process under it is stopped ([`child`]).
 
 pub mod args;
 mod child;

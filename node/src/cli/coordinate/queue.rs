@@ -42,7 +42,7 @@ impl Session {
     async fn pop(&self, args: PopArgs) -> Result {
         let name = bytes(&args.name);
         let queue = self.items(&name);
-        // A pop under way when a signal comes is carried out, and what it took is printed.
+        // A pop under way when a signal arrives is completed, and its item is printed.
         let mut signals = Signals::watch()?;
         let give_up = late(match args.wait {
             Some(Wait::Ms(ms)) => Some(ms),

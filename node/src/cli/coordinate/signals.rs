@@ -1,4 +1,4 @@
-//! Signals that this process is sent.
+//! Signals to this process.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,21 +9,21 @@ use tokio::signal::unix::{self, SignalKind};
 
 use crate::cli::failure::Failure;
 
-/// Those that end a process, and those that have a meaning of a program's own.
+/// The signals that end a process, and those for a program's own use.
 const WATCHED: [Signal; 6] =
     [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
 
-/// From its making on, these signals do not end the process any more: they are told here.
+/// A receiver of signals. From its creation on they no longer end the process.
 pub struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
-    /// Begins to take signals.
+    /// Begins to receive signals.
     pub fn watch() -> io::Result<Self> {
         let watch = |signal: Signal| Ok((signal, unix::signal(SignalKind::from_raw(signal.as_raw()))?));
         WATCHED.into_iter().map(watch).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The next one.
+    /// The next signal.
     pub async fn next(&mut self) -> Signal {
         poll_fn(|context| {
             for (signal, stream) in &mut self.0 {
@@ -36,7 +36,7 @@ impl Signals {
         .await
     }
 
-    /// What comes of something that may be left undone, unless a signal asks to end.
+    /// The result of an operation that may be cancelled; a signal that asks to end cancels it.
     pub async fn or_end<T>(&mut self, doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         tokio::select! {
             biased;
@@ -45,7 +45,7 @@ impl Signals {
         }
     }
 
-    /// The next one that asks to end.
+    /// The next signal that asks to end.
     pub async fn end(&mut self) -> Signal {
         loop {
             let signal = self.next().await;
