@@ -1,4 +1,4 @@
-//! All connections together: admits them, follows their links, and turns what they tell into events.
+//! The behaviour of all connections: admits them, tracks their links, and turns their events into the driver's.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,11 +30,11 @@ use crate::{
     outbox::Outbox,
 };
 
-/// Two nodes may dial each other at the same moment; nobody needs a third connection.
+/// Connections with one peer, at most: two nodes may dial each other at the same moment.
 const CONNECTIONS_PER_PEER_MAX: u32 = 2;
-/// A failed handshake is logged once per peer in this time.
+/// Least time between two log lines about failed handshakes of one peer.
 const LOG_EVERY: Duration = Duration::from_secs(60);
-/// Peers whose last log line is remembered; when there are more, all are forgotten.
+/// Peers whose last log line is remembered, at most; the next one evicts all.
 const LOGGED_MAX: usize = 1024;
 
 /// Why a connection is refused, beside the limits.
@@ -42,18 +42,18 @@ const LOGGED_MAX: usize = 1024;
 enum Refused {
     #[error("its key is not Ed25519")]
     Key,
-    #[error("it was cut off for misbehaviour a short while ago")]
+    #[error("it was disconnected for misbehaviour a short while ago")]
     Banned,
 }
 
-/// What a dial was for.
+/// The target of a dial.
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     pub(crate) peer: Option<NodeId>,
     pub(crate) address: Option<String>,
 }
 
-/// See the module's description.
+/// The behaviour; see the module.
 pub(crate) struct Behaviour {
     shared: Arc<Shared>,
     credentials: Arc<Credentials>,
@@ -61,16 +61,16 @@ pub(crate) struct Behaviour {
     counts: connection_limits::Behaviour,
     pub(crate) links: Links,
     offenders: Offenders,
-    /// Dials that have neither brought a link nor failed.
+    /// Dials in progress.
     dials: HashMap<ConnectionId, Dial>,
-    /// Why connections that are about to close do.
+    /// The reasons of connections that are being closed.
     ends: HashMap<ConnectionId, String>,
     ready: VecDeque<ToSwarm<Event, Infallible>>,
     logged: HashMap<NodeId, Instant>,
 }
 
 impl Behaviour {
-    /// `config.record` is signed.
+    /// Creates the behaviour. `config.record` has to be signed.
     pub(crate) fn new(config: &DriverConfig) -> Self {
         let limits = config.limits;
         let counts = ConnectionLimits::default()
@@ -101,12 +101,12 @@ impl Behaviour {
         &self.shared.metrics
     }
 
-    /// Later handshakes show this record.
+    /// Sets the record for later handshakes.
     pub(crate) fn set_record(&mut self, record: NodeRecord) {
         Arc::make_mut(&mut self.credentials).record = record;
     }
 
-    /// Tells the caller.
+    /// Queues an event for the caller.
     pub(crate) fn tell(&mut self, event: Event) {
         self.ready.push_back(ToSwarm::GenerateEvent(event));
     }
@@ -120,7 +120,7 @@ impl Behaviour {
         self.dials.insert(id, dial);
     }
 
-    /// Answers a dial that led nowhere, if it has not been answered.
+    /// Reports a failed dial, unless it was reported already.
     pub(crate) fn on_dial_failed(&mut self, id: ConnectionId, reason: String) {
         let Some(Dial { peer, address }) = self.dials.remove(&id) else { return };
         // A link may have come from the other side meanwhile.
@@ -211,7 +211,7 @@ impl Behaviour {
 
     fn on_offence(&mut self, peer: NodeId, offence: Offence) {
         let metrics = &self.shared.metrics;
-        // Points are guesses: four accidents in a row, or two frames that no correct node sends.
+        // The points are guesses: four accidental errors in a row, or two frames that no correct node sends.
         let (counter, points, what) = match offence {
             Offence::Frame(WireError::Checksum) => {
                 (&metrics.bad_checksum, 25, WireError::Checksum.to_string())
@@ -223,8 +223,8 @@ impl Behaviour {
         tracing::debug!(peer = %peer.short(), what, "peer misbehaves");
         if self.offenders.add(peer, points, Instant::now()) {
             self.shared.metrics.banned.add(1);
-            tracing::warn!(peer = %peer.short(), what, "peer cut off for misbehaviour");
-            self.links.close(peer, &format!("cut off for misbehaviour: {what}"));
+            tracing::warn!(peer = %peer.short(), what, "peer disconnected for misbehaviour");
+            self.links.close(peer, &format!("disconnected for misbehaviour: {what}"));
             self.cut(peer, CloseConnection::All);
         }
     }
@@ -248,7 +248,7 @@ impl Behaviour {
         } else {
             self.shared.metrics.failed_handshake.add(1);
         }
-        // It may have been admitted by us and refused by the limits.
+        // This behaviour may have admitted a connection that the limits then rejected.
         self.forget(failure.peer_id, failure.connection_id);
     }
 
@@ -266,7 +266,7 @@ impl Behaviour {
     }
 }
 
-/// A dial's error in a person's words: every address with its innermost reason.
+/// A dial's error as text: every address with its innermost reason.
 pub(crate) fn describe(error: &DialError) -> String {
     match error {
         DialError::Transport(errors) => {

@@ -1,4 +1,4 @@
-//! What a driver is started with.
+//! The configuration of a driver.
 
 use starling_proto::{NodeRecord, wire::Protocol};
 
@@ -7,24 +7,24 @@ use crate::Identity;
 /// The network this node belongs to.
 #[derive(Clone)]
 pub struct Network {
-    /// Names the network; public, and independent of the secrets.
+    /// The id of the network; public, and independent of the secrets.
     pub id: [u8; 16],
-    /// One secret, or two while one replaces the other: a peer is let in if it holds any of them.
+    /// One secret, or two while one replaces the other: a peer is admitted if it has any of them.
     /// Only the first [`SECRETS_MAX`] count.
     pub secrets: Vec<[u8; 32]>,
 }
 
-/// Most secrets valid at once: the old one and the new one.
+/// Secrets valid at a time, at most: the old one and the new one.
 pub const SECRETS_MAX: usize = starling_proto::wire::handshake::MACS_MAX;
 
 impl std::fmt::Debug for Network {
-    /// Never shows a secret.
+    /// Does not print a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Network").field("secrets", &self.secrets.len()).finish_non_exhaustive()
     }
 }
 
-/// Everything a driver needs to start.
+/// The configuration of a driver.
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
     /// The node's key.
@@ -32,31 +32,31 @@ pub struct DriverConfig {
     /// Multiaddresses to listen on (`/ip4/0.0.0.0/tcp/7400`, `/ip4/0.0.0.0/udp/7400/quic-v1`).
     /// Port 0 lets the system choose.
     pub listen: Vec<String>,
-    /// What this node speaks: [`Protocol::CURRENT`], outside of tests of upgrades.
+    /// The protocol of this node: [`Protocol::CURRENT`], outside of tests of upgrades.
     pub protocol: Protocol,
-    /// What a peer must know to be let in.
+    /// The network, whose secret a peer must have to be admitted.
     pub network: Network,
-    /// This node's own statement, told to every peer. Its id and signature are filled in.
+    /// This node's own record, which is sent to every peer. The driver sets its id and signature.
     pub record: NodeRecord,
     /// Bounds.
     pub limits: Limits,
 }
 
-/// Bounds on what peers and callers can make a driver hold.
+/// Bounds on connections and queues.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most established connections; a further one is refused.
+    /// Established connections, at most; further ones are rejected.
     pub connections_max: u32,
-    /// Most connections being negotiated in each direction; a further one is refused.
+    /// Connections being negotiated in each direction, at most; further ones are rejected.
     pub pending_max: u32,
-    /// Bytes waiting on one link in the class of control; a frame that would exceed it is shed.
+    /// Bytes of control frames that wait on one link, at most; further frames are dropped.
     pub control_queue_bytes_max: usize,
-    /// The same for full rumors.
+    /// Bytes of full rumors that wait on one link, at most.
     pub rumor_queue_bytes_max: usize,
-    /// The same for anti-entropy sessions.
+    /// Bytes of anti-entropy sessions that wait on one link, at most.
     pub sync_queue_bytes_max: usize,
-    /// The same for strong keyspaces: what a leader may have sent to a follower that has not acknowledged
-    /// it, and answers to clients.
+    /// Bytes of strong keyspaces that wait on one link, at most: unacknowledged entries from a leader to a follower,
+    /// and answers to clients.
     pub strong_queue_bytes_max: usize,
 }
 

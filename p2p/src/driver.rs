@@ -1,4 +1,4 @@
-//! The driver: commands in, events out.
+//! The driver of the network: it executes commands and returns events.
 
 use std::{collections::VecDeque, io, num::NonZeroU8, sync::Arc, time::Duration};
 
@@ -24,12 +24,12 @@ use crate::{
     transport::{build, check_is_free, is_tcp},
 };
 
-/// Most TCP addresses of one node tried at once; its other addresses wait for one of them to fail.
+/// TCP addresses of one node that are dialed at a time, at most; the others wait until one of them fails.
 const DIALS_AT_ONCE_MAX: usize = 4;
-/// How long a listener may take to say where it listens.
+/// How long a listener may take to report its address.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long no further interface may show up before those known count as all. A guess: they are listed
-/// in one go.
+/// Time without a further interface after which the known ones count as all. A guess: the system lists them at
+/// once.
 const INTERFACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a driver did not start.
@@ -44,7 +44,7 @@ pub enum DriverError {
         reason: String,
     },
     /// Something else listens there.
-    #[error("port of {address} is taken: stop whatever listens there, or choose another port")]
+    #[error("port of {address} is taken: stop the process that listens there, or choose another port")]
     Taken {
         /// As configured.
         address: String,
@@ -54,7 +54,7 @@ pub enum DriverError {
     Listen {
         /// As configured.
         address: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// The transports cannot be set up.
@@ -67,9 +67,9 @@ pub enum DriverError {
 pub struct Driver {
     swarm: Swarm<Behaviour>,
     identity: Identity,
-    /// Concrete, without `/p2p`.
+    /// Concrete addresses, without `/p2p`.
     listen_addresses: Vec<Multiaddr>,
-    /// Told before anything new.
+    /// Events that are returned before new ones.
     pending: VecDeque<Event>,
 }
 
@@ -188,12 +188,12 @@ impl Driver {
             .condition(PeerCondition::Always)
             .override_dial_concurrency_factor(NonZeroU8::new(at_once).unwrap_or(NonZeroU8::MIN))
             .addresses(tcp.into_iter().chain(others).collect());
-        // From a port of its own, a TCP connection cannot meet the peer's own dial halfway and
-        // become one connection that both sides believe to have opened.
+        // With a port of its own, a TCP connection cannot coincide with the peer's own dial and become one connection
+        // that both sides count as the dialer's.
         self.start_dial(if is_tcp { opts.allocate_new_port() } else { opts }.build(), dial);
     }
 
-    /// Connects to whoever answers at a multiaddress; if it ends in `/p2p/...`, to that node only.
+    /// Connects to the node at a multiaddress; if it ends in `/p2p/...`, to that node only.
     /// Answered by `Connected` with this very string, or by `Unreachable` with it, also if the node
     /// is connected already.
     pub fn dial_address(&mut self, address: &str) {
@@ -250,8 +250,8 @@ impl Driver {
         }
     }
 
-    /// Flushes what is queued for a peer, at most two seconds long, then closes the link; told by
-    /// `Disconnected` with this reason. Messages of the peer may come until then.
+    /// Flushes the queues of a peer, for at most two seconds, then closes the link, which `Disconnected` reports with
+    /// this reason. Messages of the peer may come until then.
     pub fn close(&mut self, peer: NodeId, reason: &str) {
         self.swarm.behaviour_mut().links.close(peer, reason);
     }
@@ -277,7 +277,7 @@ impl Driver {
         self.swarm.behaviour().metrics().clone()
     }
 
-    /// What went over the link to a connected peer.
+    /// The traffic of the link to a connected peer.
     pub fn traffic(&self, peer: NodeId) -> Option<Arc<Traffic>> {
         self.swarm.behaviour().links.traffic(&peer)
     }
@@ -289,7 +289,7 @@ fn encode(message: &Message, version: u8) -> Option<Bytes> {
     let frame = wire::encode(message, version)?;
     let fits = frame.len() <= wire::frame_max(class);
     if !fits {
-        // Its receiver would take it for an attack.
+        // The receiver would treat it as an attack.
         tracing::error!(bytes = frame.len(), ?class, "message is larger than its class allows: dropped");
     }
     fits.then_some(frame)

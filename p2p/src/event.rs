@@ -1,51 +1,51 @@
-//! What a driver tells its caller.
+//! The events of a driver.
 
 use starling_proto::{Class, Message, NodeId, NodeRecord, wire::Negotiated};
 
-/// Something happened on the network.
+/// An event of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A link to a peer is up: both sides have proved the network's secret and exchanged records.
-    /// Told once per peer until `Disconnected`, however many connections carry the link.
+    /// Reported once per peer until `Disconnected`, regardless of the number of connections.
     Connected {
-        /// Who.
+        /// The peer's id.
         peer: NodeId,
-        /// Its own statement, verified to be signed by it.
+        /// Its record, whose signature is verified.
         record: NodeRecord,
         /// The version and the features that the two nodes speak.
         negotiated: Negotiated,
         /// The address given to [`crate::Driver::dial_address`], if that is where the link came from.
         dialed: Option<String>,
     },
-    /// The link is gone, with whatever was still queued for it.
+    /// The link is gone, and its queued messages are dropped.
     Disconnected {
-        /// Who.
+        /// The peer's id.
         peer: NodeId,
-        /// Why, for people.
+        /// The reason, as text.
         reason: String,
     },
     /// A dial did not lead to a new link.
     Unreachable {
-        /// Whom [`crate::Driver::dial`] was to reach.
+        /// The node given to [`crate::Driver::dial`].
         peer: Option<NodeId>,
-        /// What [`crate::Driver::dial_address`] was given.
+        /// The address given to [`crate::Driver::dial_address`].
         address: Option<String>,
-        /// Why, for people.
+        /// The reason, as text.
         reason: String,
     },
-    /// A peer says something. Records in it carry valid signatures.
+    /// A message from a peer. The signatures of its records are verified.
     Message {
-        /// Who.
+        /// The sender.
         peer: NodeId,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// The queue of this class was full: a message to this peer was dropped. Told once until the
-    /// queue has drained; the metrics count every message.
+    /// The queue of this class was full: a message to this peer was dropped. Reported once until
+    /// the queue has drained; the metrics count every message.
     Shed {
-        /// To whom.
+        /// The receiver.
         peer: NodeId,
-        /// In which class.
+        /// The class of the queue.
         class: Class,
     },
     /// The node listens on one more concrete address (every interface's, when it was asked to

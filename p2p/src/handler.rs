@@ -1,5 +1,5 @@
-//! One connection: opens its substreams, shakes hands, then carries messages. Runs inside the
-//! connection's own task, so that a message costs no task of ours.
+//! The handler of one connection: opens its substreams, performs the handshake, then transfers messages. It runs in
+//! the connection's own task, so that messages need no further task.
 
 use std::{
     convert::Infallible,
@@ -34,63 +34,63 @@ use crate::{
     substream::{Received, Substream},
 };
 
-/// From the connection's first moment to the end of the handshake. A guess: a few round trips to
-/// the far side of the world, twice.
+/// Longest time from the start of a connection to the end of the handshake. A guess: twice a few round trips around the
+/// world.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a closing connection may go on flushing. A guess.
+/// How long a closing connection may flush. A guess.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection that another one took over is kept for the peer to close. Longer than a
-/// handshake, by whose end the peer must have noticed.
+/// How long a connection that another one has replaced is kept until the peer closes it. Longer than a handshake, by
+/// whose end the peer must have noticed.
 const CLOSE_LATER: Duration = Duration::from_secs(7);
-/// How long nothing is read from a peer after each offence but its first.
+/// How long reading from a peer pauses after each offence but the first.
 const OFFENCE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What every connection of a driver shares.
+/// The state that all connections of a driver share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) verified: Mutex<Verified>,
 }
 
-/// What a connection tells the behaviour.
+/// An event of a connection for the behaviour.
 #[derive(Debug)]
 pub(crate) enum FromLink {
     /// The handshake succeeded.
     Up(Box<Accepted>),
-    /// The peer says something.
+    /// A message from the peer.
     Message(Message),
-    /// A frame was skipped whose kind or version this node does not know. Reported, so that a flood of
-    /// them waits for its turn like messages do.
+    /// A frame was skipped whose kind or version this node does not know. It is reported, so that a flood of them is
+    /// throttled as messages are.
     Skipped(Class),
-    /// The peer sent something it should not have.
+    /// The peer sent something invalid.
     Offence(Offence),
-    /// The peer is closing the connection, and will have sent everything it had.
+    /// The peer is closing the connection, and has sent everything.
     PeerCloses,
-    /// Nothing will come any more: to be closed. The handshake failed, if it ends with that.
+    /// The connection has ended and is to be closed.
     Ended(End),
 }
 
-/// Why a connection is of no more use.
+/// Why a connection has ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Closed by agreement.
+    /// One side closed it.
     Closed,
-    /// Never came up.
+    /// The handshake failed.
     Handshake(HandshakeError),
-    /// Broke.
+    /// It broke.
     Broken(String),
 }
 
-/// What a peer did wrong.
+/// An offence of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offence {
-    /// A frame that is no message.
+    /// A frame that is not a message.
     Frame(WireError),
     /// A record that its node did not sign.
     Record,
 }
 
-/// Which classes a substream may be negotiated for.
+/// The classes for which a substream may be negotiated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Protocols {
     allowed: [bool; 4],
@@ -114,7 +114,7 @@ impl UpgradeInfo for Protocols {
     type Info = StreamProtocol;
     type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
-    /// Asked for at every poll of a connection: an empty list allocates nothing.
+    /// Called at every poll of a connection: an empty list allocates nothing.
     fn protocol_info(&self) -> Self::InfoIter {
         let allowed =
             NAMES.into_iter().zip(self.allowed).filter_map(|(name, allowed)| allowed.then_some(name));
@@ -149,8 +149,7 @@ impl OutboundUpgrade<Stream> for Protocols {
     }
 }
 
-/// What the handshake's future gives back: the control stream, the peer, and what to send before any
-/// frame.
+/// The result of the handshake: the control stream, the peer, and the bytes to send before any frame.
 type Shaken = Result<(Stream, Accepted, Vec<u8>), HandshakeError>;
 type Event = ConnectionHandlerEvent<Protocols, (), FromLink>;
 
@@ -160,14 +159,14 @@ enum Phase {
     Shaking(BoxFuture<'static, Shaken>),
     Up,
     Closing {
-        /// The peer began, so it decides when the connection is closed: its last bytes to us and
-        /// ours to it are then known to have arrived.
+        /// Whether the peer began to close. Then the peer decides when the connection is closed: by that time all bytes
+        /// in both directions have arrived.
         by_peer: bool,
     },
     Ended,
 }
 
-/// See the module's description.
+/// The handler; see the module.
 pub(crate) struct Handler {
     shared: Arc<Shared>,
     credentials: Arc<Credentials>,
@@ -177,11 +176,11 @@ pub(crate) struct Handler {
     traffic: Arc<Traffic>,
     phase: Phase,
     substreams: [Option<Substream>; 4],
-    /// Still to be requested, by the dialer.
+    /// Classes whose substreams the dialer has not requested yet.
     to_open: Vec<Class>,
-    /// Ends the phase.
+    /// When the current phase ends.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Nothing is read until then.
+    /// Until when nothing is read.
     pause: Option<Pin<Box<Sleep>>>,
     offences: u32,
     announced_closing: bool,
@@ -253,7 +252,7 @@ impl Handler {
         }
     }
 
-    /// A peer that refuses a substream is of no use: the next poll ends the connection.
+    /// Ends the connection at the next poll, because the peer has rejected a substream.
     fn on_refused_substream(&mut self) {
         if matches!(self.phase, Phase::Up) {
             self.start_closing(false);
@@ -362,8 +361,7 @@ impl Handler {
         }
     }
 
-    /// The message is dropped. The first time it may be an accident; after that the peer is
-    /// throttled.
+    /// Drops an invalid message. The first one may be an accident; from the second one on the peer is throttled.
     fn offence(&mut self, offence: Offence) -> Poll<Event> {
         if self.offences > 0 {
             self.pause = Some(Box::pin(sleep(OFFENCE_PAUSE)));
@@ -375,13 +373,13 @@ impl Handler {
     fn on_lost(&mut self, error: WireError) -> Poll<Event> {
         self.substreams = [None, None, None, None];
         self.start_closing(false);
-        // Nothing can be flushed: the next poll ends it.
+        // Nothing can be flushed, so the next poll ends the connection.
         self.deadline = Some(Box::pin(sleep(Duration::ZERO)));
         self.offence(Offence::Frame(error))
     }
 
-    /// Ends once both directions of every substream have. One that the dialer has yet to open counts
-    /// too: what it carries may be on its way.
+    /// Completes after both directions of every substream have ended. A substream that the dialer has not opened yet
+    /// counts too: its messages may be under way.
     fn poll_closed(&mut self) -> Poll<Event> {
         let Phase::Closing { by_peer: false } = self.phase else { return Poll::Pending };
         let is_closed = |substream: &Option<Substream>| substream.as_ref().is_some_and(Substream::is_closed);
@@ -397,7 +395,7 @@ impl ConnectionHandler for Handler {
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
-    /// Only what may be opened now: control before the handshake, the others once after it.
+    /// The substreams that may be opened now: control before the handshake, the others once after it.
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
         let allowed = Class::ALL.map(|class| match self.phase {
             _ if self.side == Side::Dialer => false,
@@ -424,7 +422,7 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    /// The connection is about to be gone: what it had already received is still told.
+    /// Returns the events that were received before the connection closes.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<FromLink>> {
         let last = match self.phase {
             Phase::Opening | Phase::Shaking(_) => self.poll_handshake(cx),

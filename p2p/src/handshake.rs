@@ -1,6 +1,6 @@
-//! What two nodes say inside the encrypted channel before anything else: which versions of the
-//! protocol they speak, that they belong to the same network, and that they hold its secret. Then they
-//! exchange their records.
+//! The handshake inside the encrypted channel, before any other message: two nodes exchange the versions of the
+//! protocol that they speak, check that they belong to the same network, prove that they have its secret, and exchange
+//! their records.
 //!
 //! ```text
 //! dialer                                              listener
@@ -13,8 +13,9 @@
 //! Both sides speak the highest common version, and the features that both have. A MAC is keyed by a
 //! secret and covers both hellos byte for byte, both nodes' keys and the side that speaks: a proof can
 //! be neither replayed, nor reflected, nor relayed to a third node, and a hello that was changed on
-//! its way (to lower the version, say) makes it invalid. The keys are those that the encrypted channel has authenticated. The listener proves
-//! itself only to a dialer that has. Nothing in it helps to guess a secret of 256 random bits.
+//! its way (to lower the version, say) makes it invalid. The keys are those that the encrypted channel has
+//! authenticated. The listener proves itself only to a dialer that has. Nothing in it helps to guess a secret of 256
+//! random bits.
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use starling_proto::wire::handshake::{Answer, Greeting, Hello, PART_BYTES_MAX, PartError, Proof};
@@ -24,38 +25,38 @@ use thiserror::Error;
 
 use crate::{Network, SECRETS_MAX, verify_record};
 
-/// Keeps these MACs apart from every other use of the secret.
+/// The domain that separates these MACs from every other use of the secret.
 const DOMAIN: &str = "starling handshake v2";
 
-/// Which side of the connection speaks.
+/// A side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// Opened the connection.
+    /// The side that opened the connection.
     Dialer = 0,
-    /// Accepted it.
+    /// The side that accepted it.
     Listener = 1,
 }
 
-/// What this node proves itself with.
+/// The credentials of this node.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
     pub(crate) me: NodeId,
     pub(crate) protocol: Protocol,
     pub(crate) network: Network,
-    /// Signed.
+    /// This node's signed record.
     pub(crate) record: NodeRecord,
 }
 
 /// A peer whose handshake succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// Verified to be its own.
+    /// The peer's record, whose signature is verified.
     pub(crate) record: NodeRecord,
-    /// What to speak with it.
+    /// The protocol to speak with it.
     pub(crate) negotiated: Negotiated,
 }
 
-/// Why two nodes do not talk.
+/// Why a handshake failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HandshakeError {
     /// The two nodes have no version of the protocol in common.
@@ -66,16 +67,16 @@ pub enum HandshakeError {
         /// The peer's.
         theirs: Protocol,
     },
-    /// The peer belongs elsewhere.
+    /// The peer belongs to another network.
     #[error("peer belongs to another network: check the join ticket")]
     WrongNetwork,
-    /// The peer holds none of our secrets.
+    /// The peer has none of this node's secrets.
     #[error("network secret differs: check the join ticket")]
     WrongSecret,
     /// The peer's record is not its own.
     #[error("peer's record is not signed by it")]
     BadRecord,
-    /// The peer said something else.
+    /// The peer sent something invalid.
     #[error("peer does not follow the handshake: {0}")]
     Malformed(&'static str),
     /// The connection broke.
@@ -106,10 +107,10 @@ impl From<PartError> for HandshakeError {
     }
 }
 
-/// What every MAC of one connection covers, each in the order of [`Side`].
+/// The bytes that every MAC of one connection covers, each in the order of [`Side`].
 struct Transcript {
     nodes: [NodeId; 2],
-    /// As sent, with whatever a later version has added to them.
+    /// The hellos as sent, including fields of later versions.
     hellos: [Vec<u8>; 2],
 }
 
@@ -137,7 +138,7 @@ impl Transcript {
         Proof { macs, record: mine.record.clone() }
     }
 
-    /// Whether one of the peer's MACs is keyed by one of our secrets.
+    /// Whether one of the peer's MACs is keyed by one of this node's secrets.
     fn accepts(&self, mine: &Credentials, proof: &Proof, speaker: Side) -> bool {
         // `blake3::Hash` compares in constant time.
         mine.secrets().any(|secret| proof.macs.iter().any(|mac| self.mac(secret, speaker) == *mac))
@@ -153,7 +154,7 @@ impl Credentials {
         Hello { protocol: self.protocol, network: self.network.id, nonce }.encode()
     }
 
-    /// What to speak with the peer, if it belongs here.
+    /// The protocol to speak with the peer, if it belongs to the network.
     fn check_hello(&self, part: &[u8]) -> Result<Negotiated, HandshakeError> {
         let no_common = |theirs| HandshakeError::NoCommonVersion { ours: self.protocol, theirs };
         match Hello::decode(part, self.protocol)? {
@@ -170,7 +171,7 @@ fn is_own_record(record: &NodeRecord, peer: NodeId) -> bool {
     record.id == peer && verify_record(record)
 }
 
-/// The dialer's part. Returns the listener.
+/// Performs the dialer's side. Returns the listener.
 pub(crate) async fn dial<S>(
     stream: &mut S,
     mine: &Credentials,
@@ -199,8 +200,8 @@ where
     Ok(Accepted { record: proof.record, negotiated })
 }
 
-/// The listener's part. Returns the dialer, and the last part, which the caller sends:
-/// whoever receives it may count on this side being ready.
+/// Performs the listener's side. Returns the dialer, and the last part, which the caller sends when it is ready for
+/// messages.
 pub(crate) async fn listen<S>(
     stream: &mut S,
     mine: &Credentials,
@@ -211,7 +212,7 @@ where
 {
     let their_hello = read_part(stream).await?;
     let hello = mine.hello(rand::random());
-    // Answered even if it is of another version or network, so that the dialer learns which.
+    // Answered even if the dialer is of another version or network, so that it learns which one this node has.
     write_part(stream, &hello).await?;
     let negotiated = match mine.check_hello(&their_hello) {
         Ok(negotiated) => negotiated,
@@ -235,7 +236,7 @@ where
     Ok((Accepted { record: proof.record, negotiated }, frame(&answer.encode())))
 }
 
-/// Says why not, and leaves it to the dialer to close: closing first could overtake the answer.
+/// Sends the reason of a rejection, and lets the dialer close: closing first could overtake the reason.
 async fn refuse<S, T>(
     stream: &mut S,
     answer: Option<&Answer>,
@@ -247,7 +248,7 @@ where
     if let Some(answer) = answer {
         write_part(stream, &answer.encode()).await?;
     }
-    // Whether it closes, breaks or goes on talking, there is nothing more to say to it.
+    // What the dialer does afterwards does not matter.
     let _ = stream.read(&mut [0]).await;
     Err(error)
 }
@@ -302,7 +303,7 @@ mod tests {
 
     type Outcome = Result<Accepted, HandshakeError>;
 
-    /// A whole handshake between two nodes that speak these versions: what each side learns.
+    /// The results of a whole handshake on both sides, between nodes that speak these versions.
     async fn between(mine: &Credentials, theirs: &Credentials) -> (Outcome, Outcome) {
         let (mut dialer, mut listener) = pipe();
         let listening = async {

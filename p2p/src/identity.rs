@@ -1,4 +1,4 @@
-//! Who a node is: its Ed25519 key, on disk and in signatures.
+//! The identity of a node: its Ed25519 key, on disk and in signatures.
 
 use std::{
     fs, io,
@@ -22,13 +22,13 @@ const FILE_HEADER: &str = "starling identity v1";
 pub struct Identity(Keypair);
 
 impl std::fmt::Debug for Identity {
-    /// Never shows the secret.
+    /// Does not print the secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Identity({:?})", self.node_id())
     }
 }
 
-/// Why an identity file is of no use. Nothing was changed.
+/// Why an identity file cannot be used. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// It cannot be read or written.
@@ -36,7 +36,7 @@ pub enum IdentityError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is something else, or damaged.
@@ -52,13 +52,13 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// A new one, from the system's randomness.
+    /// Generates an identity from the system's randomness.
     pub fn generate() -> Self {
         Self(Keypair::generate_ed25519())
     }
 
-    /// Reads the file, or creates it (mode 0600, synced) if there is none. A file that others may
-    /// read is closed to them, with a warning.
+    /// Reads the file, or creates it (mode 0600, synced) if there is none. If other users may
+    /// read the file, its mode is changed, with a warning.
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         let io_error = |source| IdentityError::Io { path: path.to_owned(), source };
         match fs::read_to_string(path) {
@@ -93,7 +93,7 @@ impl Identity {
         Some(Self(ed25519::Keypair::from(secret).into()))
     }
 
-    /// Written beside and renamed, so that a crash leaves a whole file or none.
+    /// Writes a temporary file and renames it, so that a crash leaves a whole file or none.
     fn create_file(&self, path: &Path) -> io::Result<()> {
         let secret = self.ed25519().secret();
         let digits: String = secret.as_ref().iter().copied().flat_map(hex_digits).collect();
@@ -114,7 +114,7 @@ impl Identity {
         self.0.clone().try_into_ed25519().expect("every constructor makes an Ed25519 key")
     }
 
-    /// The node's name: its public key.
+    /// The node's id: its public key.
     pub fn node_id(&self) -> NodeId {
         NodeId(self.ed25519().public().to_bytes())
     }

@@ -1,5 +1,5 @@
 //! The libp2p driver: carries [`starling_proto`]'s messages between nodes. It authenticates peers,
-//! bounds and checks what they send, and queues what they are sent; it decides nothing about the
+//! validates what they send, and queues what is sent to them; it makes no decision about the
 //! overlay, rumors or repair.
 
 mod behaviour;

@@ -1,10 +1,10 @@
-//! Which connections carry the link to each peer. Two nodes that dial each other at the same moment
+//! The connections of the link to each peer. Two nodes that dial each other at the same moment
 //! have two connections; their callers see one link.
 //!
 //! Of two live connections with one peer, the node with the lower id decides: it keeps the newest
-//! and flushes and closes the other, whatever order the peer saw them in. The other node goes on
-//! reading from both until then, so nothing is lost, and closes the older one by itself only after
-//! a while (the peer may have lost it without a trace).
+//! and flushes and closes the other, whatever order the peer saw them in. The other node continues
+//! to read from both until then, so that nothing is lost, and closes the older one itself only after
+//! a while (the peer may have lost it without notice).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,13 +26,13 @@ pub(crate) struct Links {
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// In the order in which they came up, and then those that have not.
+    /// The connections, in the order in which they came up, followed by those that have not yet.
     links: Vec<Link>,
-    /// The caller was told of a link, with the peer in this incarnation.
+    /// The peer's incarnation in the link that was reported to the caller.
     announced: Option<u64>,
     /// Version of the protocol that the link speaks.
     version: u8,
-    /// The caller asked for the end of the link, or the peer was cut off: why.
+    /// Why the link is being closed, by the caller or after an offence.
     closing: Option<String>,
     traffic: Arc<Traffic>,
 }
@@ -48,11 +48,11 @@ struct Link {
 enum State {
     Shaking,
     Up,
-    /// Closing: read from, no longer written to.
+    /// The connection is closing: it is read, but no longer written.
     Leaving,
 }
 
-/// What a connection that came up means to the caller.
+/// The effect of a new connection for the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CameUp {
     /// A new link.
@@ -64,14 +64,13 @@ pub(crate) enum CameUp {
 }
 
 impl Peer {
-    /// What messages go into.
+    /// The connection over which messages are sent.
     fn current(&self) -> Option<&Link> {
         let newest = |state| self.links.iter().rev().find(|link| link.state == state);
         newest(State::Up).or_else(|| newest(State::Shaking))
     }
 
-    /// After the choice among connections: what waits on those that leave goes to the one that
-    /// stays, which is not to close any more.
+    /// Moves the messages that wait on closing connections to the remaining one, which is kept open.
     fn hand_over(&mut self) {
         let Some(current) = self.current().filter(|_| self.closing.is_none()) else { return };
         if !self.links.iter().any(|link| link.state == State::Up && link.id != current.id) {
@@ -88,14 +87,14 @@ impl Links {
         Self { me, peers: HashMap::new() }
     }
 
-    /// A connection, before its handshake. Gives back what counts the peer's traffic.
+    /// Adds a connection before its handshake. Returns the counters of the peer's traffic.
     pub(crate) fn opened(&mut self, peer: NodeId, id: ConnectionId, outbox: Arc<Outbox>) -> Arc<Traffic> {
         let peer = self.peers.entry(peer).or_default();
         peer.links.push(Link { id, outbox, state: State::Shaking });
         peer.traffic.clone()
     }
 
-    /// A connection's handshake succeeded.
+    /// Records that a connection's handshake succeeded.
     pub(crate) fn came_up(&mut self, node: NodeId, id: ConnectionId, accepted: &Accepted) -> CameUp {
         let Some(peer) = self.peers.get_mut(&node) else { return CameUp::Another };
         let Some(at) = peer.links.iter().position(|link| link.id == id) else { return CameUp::Another };
@@ -131,7 +130,7 @@ impl Links {
         CameUp::Another
     }
 
-    /// The peer is closing this connection.
+    /// Records that the peer is closing this connection.
     pub(crate) fn peer_closes(&mut self, node: NodeId, id: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         if let Some(link) = peer.links.iter_mut().find(|link| link.id == id) {
@@ -140,14 +139,14 @@ impl Links {
         }
     }
 
-    /// A connection is gone. Gives back the reason if the link went with it.
+    /// Removes a connection. Returns the reason if the link is gone with it.
     pub(crate) fn closed(&mut self, node: NodeId, id: ConnectionId, reason: String) -> Option<String> {
         let peer = self.peers.get_mut(&node)?;
         let at = peer.links.iter().position(|link| link.id == id)?;
         let link = peer.links.remove(at);
         let has = |state| peer.links.iter().any(|link| link.state == state);
-        // The peer's choice among connections may fall on one whose handshake we have yet to
-        // finish: the link lives on if everything on the old one was said and heard.
+        // The peer may have chosen a connection whose handshake this node has not finished yet: the link continues if
+        // the old one has been flushed in both directions.
         let taken_over = link.state == State::Leaving && peer.closing.is_none() && has(State::Shaking);
         let lives_on = peer.announced.is_none() || has(State::Up) || has(State::Leaving) || taken_over;
         let ended = (!lives_on).then(|| peer.closing.take().unwrap_or(reason));
@@ -160,7 +159,7 @@ impl Links {
         ended
     }
 
-    /// Flushes and closes every connection of the link. `false` if there is no link.
+    /// Flushes and closes every connection of the link. Returns `false` if there is no link.
     pub(crate) fn close(&mut self, node: NodeId, reason: &str) -> bool {
         let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.announced.is_some()) else {
             return false;
@@ -173,20 +172,20 @@ impl Links {
         true
     }
 
-    /// What messages for the peer go into, and the version of the protocol that they are encoded in: the
-    /// newest connection's outbox. Before the handshake of a connection that takes a link over, they
-    /// wait there; it is one with the same process, which speaks the same versions.
+    /// The outbox for the peer, which is that of the newest connection, and the version of the protocol for encoding.
+    /// Messages wait there before the handshake of a connection that replaces another one: both are with the same
+    /// process, which speaks the same versions.
     pub(crate) fn outbox(&self, node: &NodeId) -> Option<(&Outbox, u8)> {
         let peer = self.peers.get(node).filter(|peer| peer.announced.is_some() && peer.closing.is_none())?;
         Some((&peer.current()?.outbox, peer.version))
     }
 
-    /// The caller knows of a link that is not being closed.
+    /// Whether the caller knows a link that is not being closed.
     pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
         self.peers.get(node).is_some_and(|peer| peer.announced.is_some() && peer.closing.is_none())
     }
 
-    /// What went over the link to a peer.
+    /// The traffic of the link to a peer.
     pub(crate) fn traffic(&self, node: &NodeId) -> Option<Arc<Traffic>> {
         self.peers.get(node).filter(|peer| peer.announced.is_some()).map(|peer| peer.traffic.clone())
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use starling_proto::Class;
 
-/// A number that only grows.
+/// A number that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -22,7 +22,7 @@ impl Counter {
 /// Frames of one class in one direction.
 #[derive(Debug, Default)]
 pub struct Flow {
-    /// How many.
+    /// The number of frames.
     pub frames: Counter,
     /// Their bytes, lengths included; what encryption and transport add is not counted.
     pub bytes: Counter,
@@ -48,7 +48,7 @@ impl Traffic {
         &self.sent[class as usize]
     }
 
-    /// Frames received, sound or not.
+    /// Frames received, valid or not.
     pub fn received(&self, class: Class) -> &Flow {
         &self.received[class as usize]
     }
@@ -65,29 +65,29 @@ pub struct Metrics {
     unknown: [Counter; 4],
     /// Messages not sent because the peer's version of the protocol does not have them.
     pub unspoken: Counter,
-    /// Frames that are no message: bad length, body, bounds or class.
+    /// Frames that are not a message: invalid length, body, bounds or class.
     pub malformed: Counter,
     /// Frames whose checksum does not match.
     pub bad_checksum: Counter,
     /// Messages dropped because a record in them is not signed by its node.
     pub bad_record: Counter,
-    /// Handshakes that ended because the peer holds none of our secrets.
+    /// Handshakes that ended because the peer has none of this node's secrets.
     pub wrong_secret: Counter,
     /// Handshakes that ended because the peer belongs to another network.
     pub wrong_network: Counter,
-    /// Handshakes that ended because the peer speaks none of our versions.
+    /// Handshakes that ended because the peer speaks none of this node's versions.
     pub wrong_version: Counter,
     /// Handshakes that failed otherwise: cut short, too slow, malformed.
     pub failed_handshake: Counter,
-    /// Connections refused: too many, or the peer is banned.
+    /// Connections rejected: too many, or the peer is banned.
     pub refused: Counter,
-    /// Peers cut off for misbehaviour.
+    /// Peers disconnected for misbehaviour.
     pub banned: Counter,
     /// Links that came up.
     pub connected: Counter,
     /// Links that went down.
     pub disconnected: Counter,
-    /// Dials that led nowhere.
+    /// Dials that failed.
     pub unreachable: Counter,
 }
 

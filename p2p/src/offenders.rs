@@ -1,4 +1,4 @@
-//! Peers that sent what they should not have, and for how long they are refused.
+//! Peers that sent invalid messages, and how long they are banned.
 
 use std::{
     collections::HashMap,
@@ -7,14 +7,14 @@ use std::{
 
 use starling_proto::NodeId;
 
-/// Points at which a peer is cut off.
+/// Points at which a peer is disconnected and banned.
 const POINTS_MAX: u32 = 100;
-/// How long a peer that was cut off is refused. A guess: long enough to cost little, short enough
-/// for an operator who repaired it.
+/// How long a peer is banned. A guess: long enough that repeated offences cost little, short enough for an operator
+/// who has repaired the peer.
 const BAN: Duration = Duration::from_secs(60);
-/// One point is forgiven after each of these.
+/// Time after which one point is removed.
 const FORGIVEN_EVERY: Duration = Duration::from_secs(1);
-/// Offenders remembered; the one whose last offence is oldest gives way.
+/// Offenders remembered, at most; the one whose last offence is oldest is evicted.
 const OFFENDERS_MAX: usize = 1024;
 
 #[derive(Debug)]
@@ -24,12 +24,12 @@ struct Offender {
     banned_until: Option<Instant>,
 }
 
-/// The memory of offences. A peer may change its key and come back, but not without the secret.
+/// The offences of peers. A peer may come back with another key, but not without the secret.
 #[derive(Debug, Default)]
 pub(crate) struct Offenders(HashMap<NodeId, Offender>);
 
 impl Offenders {
-    /// Adds points; `true` if the peer is to be cut off now.
+    /// Adds points. Returns `true` if the peer is to be disconnected now.
     pub(crate) fn add(&mut self, peer: NodeId, points: u32, now: Instant) -> bool {
         if !self.0.contains_key(&peer) && self.0.len() == OFFENDERS_MAX {
             let oldest = self.0.iter().min_by_key(|(_, offender)| offender.last).map(|(peer, _)| *peer);
@@ -48,7 +48,7 @@ impl Offenders {
         is_cut_off
     }
 
-    /// Whether the peer is refused.
+    /// Whether the peer is banned.
     pub(crate) fn is_banned(&self, peer: &NodeId, now: Instant) -> bool {
         self.0.get(peer).and_then(|offender| offender.banned_until).is_some_and(|until| now < until)
     }

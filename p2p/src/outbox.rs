@@ -1,4 +1,4 @@
-//! What waits to be sent over one connection: a bounded queue of frames per class.
+//! The outgoing frames of one connection: a bounded queue per class.
 
 use std::{
     collections::VecDeque,
@@ -11,11 +11,11 @@ use starling_proto::Class;
 
 use crate::Limits;
 
-/// Small frames that wait together leave together, up to this many bytes: one multiplexer frame,
-/// one encryption. Yamux splits above 16 KiB anyway.
+/// Bytes of small frames that are sent together, at most: they share one multiplexer frame and one encryption. Yamux
+/// splits above 16 KiB anyway.
 const COALESCED_BYTES_MAX: usize = 16 << 10;
 
-/// Shared by the driver, which fills it, and the connection's handler, which drains it.
+/// The queues, which the driver fills and the connection's handler drains.
 #[derive(Debug)]
 pub(crate) struct Outbox(Mutex<State>);
 
@@ -23,7 +23,7 @@ pub(crate) struct Outbox(Mutex<State>);
 struct State {
     queues: [Queue; 4],
     order: Order,
-    /// Of the task that drains.
+    /// The waker of the task that drains the queues.
     waker: Option<Waker>,
 }
 
@@ -32,30 +32,29 @@ struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
     bytes_max: usize,
-    /// Something was shed since the queue was last empty.
+    /// Whether a frame was dropped since the queue was last empty.
     shed: bool,
 }
 
-/// What is to become of the connection.
+/// The driver's order for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Carry the link.
+    /// Keep the connection.
     Keep,
-    /// Another connection took over; close this one if the peer does not.
+    /// Close this connection, which another one has replaced, if the peer does not.
     CloseLater,
-    /// Flush and close. Final.
+    /// Flush and close. This order is final.
     Close,
 }
 
-/// What became of a frame.
+/// The result of queueing a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It waits its turn.
+    /// The frame is queued.
     Queued,
-    /// The queue was full and the frame is dropped: what waits longest is what the peer needs
-    /// first.
+    /// The queue was full and the frame is dropped: the peer needs the older frames first.
     Shed {
-        /// The first since the queue was empty.
+        /// Whether it is the first one since the queue was empty.
         first: bool,
     },
 }
@@ -74,12 +73,12 @@ impl Outbox {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code between lock and unlock leaves the state half changed.
+        // A panic while the lock is held leaves no partial change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a frame. An empty queue takes any frame, so that a bound below the largest frame
-    /// slows the link and never blocks it.
+    /// Queues a frame. An empty queue accepts any frame, so that a bound below the largest frame slows the link down
+    /// and does not block it.
     pub(crate) fn push(&self, class: Class, frame: Bytes) -> Pushed {
         let mut state = self.state();
         let queue = &mut state.queues[class as usize];
@@ -92,7 +91,7 @@ impl Outbox {
         Pushed::Queued
     }
 
-    /// Orders what is to become of the connection.
+    /// Sets the order for the connection.
     pub(crate) fn order(&self, order: Order) {
         let mut state = self.state();
         if state.order != Order::Close {
@@ -101,8 +100,8 @@ impl Outbox {
         Self::wake(state);
     }
 
-    /// Queues what waits here elsewhere instead. Nothing of it is shed: a peer has two connections
-    /// at most, so for a moment twice the bound may wait.
+    /// Moves all frames to another outbox. None is dropped: a peer has at most two connections, so that twice the bound
+    /// may wait for a moment.
     pub(crate) fn hand_over(&self, to: &Self) {
         let waiting = Class::ALL.map(|class| {
             let mut state = self.state();
@@ -126,7 +125,7 @@ impl Outbox {
         }
     }
 
-    /// The standing order; the task is woken when anything changes.
+    /// The current order; the task is woken when anything changes.
     pub(crate) fn poll_order(&self, cx: &Context<'_>) -> Order {
         let mut state = self.state();
         match &mut state.waker {
@@ -136,8 +135,7 @@ impl Outbox {
         state.order
     }
 
-    /// The next bytes to send: one frame, or several small ones. Each frame's size is told to
-    /// `count`.
+    /// The next bytes to send: one frame, or several small ones. Calls `count` with each frame's size.
     pub(crate) fn take(&self, class: Class, mut count: impl FnMut(usize)) -> Option<Bytes> {
         let mut state = self.state();
         let queue = &mut state.queues[class as usize];

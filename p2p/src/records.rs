@@ -1,4 +1,4 @@
-//! Signatures of the records that travel inside messages.
+//! Verification of the signatures of records in messages.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ use starling_proto::{
 
 use crate::verify_record;
 
-/// Records remembered as verified, in each of two generations: a few times the passive views of a
-/// node and its neighbours. 32 bytes each. A guess.
+/// Verified records remembered in each of two generations, at most: a few times the passive views of a node and its
+/// neighbours, 32 bytes each. A guess.
 const GENERATION_MAX: usize = 2048;
 
-/// Records whose signature was found good lately. The same few hundred travel again and again, and
-/// a signature costs fifty times a hash.
+/// A cache of records whose signature was verified. The same few hundred records arrive repeatedly, and a verification
+/// costs fifty times a hash.
 #[derive(Debug, Default)]
 pub(crate) struct Verified {
     young: HashSet<[u8; 32]>,
@@ -29,7 +29,7 @@ impl Verified {
 
     fn check_record(&mut self, record: &NodeRecord) -> bool {
         let mut hasher = blake3::Hasher::new();
-        // The signature's length is fixed once it is good, so the two parts cannot be confused.
+        // A valid signature has a fixed length, so the two parts cannot be confused.
         hasher.update(&record.signing_bytes()).update(&record.signature);
         let hash = *hasher.finalize().as_bytes();
         if self.young.contains(&hash) {
@@ -68,7 +68,7 @@ fn records(message: &Message) -> Box<dyn Iterator<Item = &NodeRecord> + '_> {
         | Message::Heartbeat(_)
         | Message::Rumor(_)
         | Message::Sync(_)
-        // Their records are dialed and told to nobody: whoever answers proves its identity.
+        // Their records are only dialed and not passed on, and the dialed node proves its identity.
         | Message::Strong(_)
         | Message::Crawl(CrawlMessage::Describe) => Box::new(std::iter::empty()),
     }
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// A node of this version relays what a later one says of itself.
+    /// A node of this version relays the record of a later one with its signature intact.
     #[test]
     fn the_record_of_a_later_node_is_passed_on_with_its_signature_intact() {
         let identity = Identity::generate();

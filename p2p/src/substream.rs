@@ -16,33 +16,33 @@ use starling_proto::{
 
 use crate::{Metrics, Traffic, outbox::Outbox};
 
-/// Read at once from the multiplexer, which hands out what it has already buffered.
+/// Bytes read at once from the multiplexer, which returns buffered bytes.
 const READ_BYTES: usize = 4 << 10;
 
-/// A negotiated stream with what is halfway in or out of it.
+/// A negotiated stream, with its partly received and partly sent frames.
 pub(crate) struct Substream {
     class: Class,
     stream: Stream,
     incoming: FrameReader,
     read_closed: bool,
     outgoing: Bytes,
-    /// Written since the last flush.
+    /// Whether bytes were written since the last flush.
     unflushed: bool,
     write_closed: bool,
 }
 
-/// What came in.
+/// The result of a receive.
 pub(crate) enum Received {
     /// A whole frame.
     Frame(Bytes),
-    /// The peer has said everything it wanted to.
+    /// The peer has closed its direction.
     End,
-    /// Frames can no longer be told apart.
+    /// The stream can no longer be split into frames.
     Lost(WireError),
 }
 
 impl Substream {
-    /// `first` is sent before any frame.
+    /// Creates a substream; `first` is sent before any frame.
     pub(crate) fn new(class: Class, stream: Stream, first: Vec<u8>) -> Self {
         Self {
             class,
@@ -56,12 +56,12 @@ impl Substream {
         }
     }
 
-    /// Both directions have ended.
+    /// Whether both directions have ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.read_closed && self.write_closed
     }
 
-    /// The next frame. `Pending` for ever once [`Received::End`] was told.
+    /// The next frame. Always `Pending` after [`Received::End`].
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
         loop {
             match self.incoming.next_frame() {
@@ -82,8 +82,8 @@ impl Substream {
         }
     }
 
-    /// Sends what waits, as far as the peer and the transport take it; `close` ends this direction
-    /// once nothing waits.
+    /// Sends the waiting frames, as far as the peer and the transport accept them; `close` ends this direction once
+    /// none waits.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

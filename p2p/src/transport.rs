@@ -16,20 +16,20 @@ use libp2p::{
     noise, quic, tcp, yamux,
 };
 
-/// From the first packet of a connection to its multiplexer.
+/// Longest time from the first packet of a connection to its multiplexer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Unread bytes that a peer may make us hold over QUIC: on one stream, and on a connection. One
-/// chunk of a session fits several times.
+/// Unread bytes that a peer may send over QUIC on one stream. One chunk of a session fits several times.
 const QUIC_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Unread bytes that a peer may send over QUIC on one connection.
 const QUIC_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Three substreams, and room for a peer that opens more than it should.
+/// Streams of one connection, at most: one substream per class, and room for a peer that opens more than it should.
 const STREAMS_MAX: usize = 8;
 
 type Connection = (PeerId, StreamMuxerBox);
 
 /// All transports as one.
 pub(crate) fn build(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
-    // The system's resolver configuration may be missing or unreadable; a node that is given plain
+    // The system's resolver configuration may be missing or unreadable; a node with plain
     // addresses must run all the same.
     let transport = match dns::tokio::Transport::system(without_names(keypair)?) {
         Ok(transport) => transport,
@@ -64,12 +64,12 @@ fn without_names(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
     Ok(TransportTimeout::new(either, CONNECT_TIMEOUT).boxed())
 }
 
-/// Whether the address is one of TCP's.
+/// Whether the address is a TCP address.
 pub(crate) fn is_tcp(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::Tcp(_)))
 }
 
-/// Fails if something else listens there. libp2p shares TCP ports between processes, so it would
+/// Fails if another process listens at the address. libp2p shares TCP ports between processes, so it would
 /// not notice a second node on the same port.
 pub(crate) fn check_is_free(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();

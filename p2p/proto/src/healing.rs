@@ -1,6 +1,6 @@
 //! Healing: partial views can split into components that never meet again, because each forgets the
-//! other. So every node remembers peers far longer than its views do, and asks after those it has
-//! not heard of for a while. Whoever answers after a long silence becomes a neighbour.
+//! other. So every node remembers peers far longer than its views do, and probes those that it has
+//! not heard of for a while. A peer that answers after a long silence becomes a neighbour.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,30 +13,30 @@ use crate::timers::Timers;
 use crate::view::{Block, backoff_ms, jittered};
 use crate::{Millis, NodeId, NodeRecord, Role};
 
-/// Settings of [`Healing`]. All are guesses but where it says otherwise.
+/// Settings of [`Healing`]. All defaults are guesses unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealingConfig {
-    /// Most peers remembered.
+    /// Peers remembered, at most.
     pub remembered_max: usize,
     /// Time between probes of peers not heard of lately, milliseconds, jittered by a quarter. One
     /// dialed connection (4 kB) every 5 minutes is 13 B/s.
     pub probe_ms: u64,
-    /// A peer that has not spoken to this node for this long may be probed, milliseconds.
+    /// Time without a message from a peer after which it may be probed, milliseconds.
     pub quiet_ms: u64,
-    /// A peer that nobody has named for this long either may be in another component, milliseconds, where
-    /// `remembered_max` are remembered; less in proportion where there are fewer, but never less than
-    /// `quiet_ms`. In settled views of a few hundred nodes, everybody is named a few times an hour.
+    /// Time without a mention by any node after which a peer may be in another component, milliseconds, if
+    /// `remembered_max` peers are remembered; less in proportion if there are fewer, but at least `quiet_ms`. In stable
+    /// views of a few hundred nodes, each node is named a few times an hour.
     pub silent_ms: u64,
     /// First wait before a neighbour lost by failure is probed, milliseconds; doubles each time.
     pub lost_first_ms: u64,
     /// Longest such wait, milliseconds: how long after the end of a split it may take to heal.
     pub lost_max_ms: u64,
-    /// After so many probes without an answer a lost neighbour is probed no more often than any
-    /// remembered peer. 20 are about 70 minutes.
+    /// Probes without an answer after which a lost neighbour is probed no more often than any remembered peer. 20 are
+    /// about 70 minutes.
     pub lost_probes_max: u32,
     /// Least time between two [`HealingOutput::Remember`], milliseconds; the first comes after a
-    /// thirtieth of it, and between the next it doubles up to this: who has just come knows more every
-    /// moment, and may have to come back without the seed that it came by.
+    /// thirtieth of it, and the time then doubles up to this: a node that has just joined learns of peers quickly, and
+    /// may have to come back without the seed through which it joined.
     pub remember_ms: u64,
 }
 
@@ -55,35 +55,35 @@ impl Default for HealingConfig {
     }
 }
 
-/// Every so many probes, contacts are looked for instead: they may lead to peers that nobody here
+/// Probes after which contacts are looked for once instead: they may lead to peers that no node of this component
 /// remembers. A guess.
 const CONTACTS_EVERY: u32 = 4;
 
-/// A silent peer that did not answer so many probes is probed no more often than others. A guess.
+/// Probes without an answer after which a silent peer is probed no more often than others. A guess.
 const SILENT_PROBES_MAX: u32 = 3;
 
-/// What happened.
+/// An event that healing handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealingInput<'a> {
-    /// `poll_timeout` has been reached.
+    /// The time of `poll_timeout` has come.
     Timeout,
     /// A link came up and the peer proved this record.
     Connected(&'a NodeRecord),
-    /// Bootstrap reached this live peer, which may be in another component. To be said before
-    /// `Connected`, after which the peer is no stranger any more.
+    /// Bootstrap reached this live peer, which may be in another component. The caller passes it before `Connected`,
+    /// after which the peer counts as known.
     Contact(&'a NodeRecord),
     /// The peer became a neighbour.
     Up(&'a NodeRecord),
-    /// The peer is no neighbour any more; `failed` if it may be dead or beyond a split.
+    /// The peer is no longer a neighbour; `failed` if it may be dead or beyond a split.
     Down {
-        /// Who.
+        /// The former neighbour.
         peer: &'a NodeId,
         /// See [`crate::view::DownReason::is_failure`].
         failed: bool,
     },
     /// A membership message arrived.
     Message {
-        /// From whom.
+        /// The sender.
         from: &'a NodeRecord,
         /// What.
         message: &'a ViewMessage,
@@ -92,7 +92,7 @@ pub enum HealingInput<'a> {
     Unreachable(&'a NodeId),
 }
 
-/// What to do.
+/// What the caller has to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealingOutput {
     /// Send this, connecting first if need be.
@@ -105,16 +105,15 @@ pub enum HealingOutput {
     /// The peer answered after a long silence: make it a neighbour
     /// ([`crate::view::ViewInput::Merge`]).
     Merge(NodeRecord),
-    /// Look for contacts (seeds, tickets, DNS) although there are neighbours: somebody there may not
-    /// know of this component.
+    /// Look for contacts (seeds, tickets, DNS) although there are neighbours: a contact may be in another component.
     NeedContacts,
-    /// The peers to keep on disk, replacing those kept before; the likeliest to be alive first.
+    /// Store these peers on disk in place of those stored before; the most likely to be alive come first.
     Remember(Vec<NodeRecord>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// Probe some peer not heard of lately.
+    /// Probe a peer that was not heard of lately.
     Probe,
     /// Probe this lost neighbour.
     Lost(NodeId),
@@ -124,18 +123,18 @@ enum Timer {
 #[derive(Clone, Debug)]
 struct Peer {
     record: NodeRecord,
-    /// When it last spoke to this node.
+    /// When it last sent this node a message.
     heard: Option<Millis>,
-    /// When somebody of this component last named it. Views hold the dead for a while, so this does
-    /// not prove that it lives; but who is named is not forgotten.
+    /// When a node of this component last named it. That does not prove that it lives, since views contain dead nodes
+    /// for a while, but a peer that is named is not forgotten.
     named: Option<Millis>,
-    /// It is a neighbour.
+    /// Whether it is a neighbour.
     up: bool,
-    /// It was a neighbour and failed.
+    /// Whether it was a neighbour and failed.
     lost: bool,
     /// Probes without an answer since it was last heard.
     failures: u32,
-    /// A probe is out; whether an answer means that components meet.
+    /// Set while a probe is under way: whether an answer means that components meet.
     probed: Option<bool>,
 }
 
@@ -151,8 +150,8 @@ impl Peer {
     }
 }
 
-/// The memory and its probes. When it is full, peers that did not answer give way first, then those of
-/// the most frequent address block, then those heard of longest ago; neighbours never do.
+/// The memory and its probes. When it is full, peers that did not answer are evicted first, then those of
+/// the most frequent address block, then those heard of longest ago; neighbours never are.
 #[derive(Debug)]
 pub struct Healing {
     config: HealingConfig,
@@ -197,19 +196,19 @@ impl Healing {
         healing
     }
 
-    /// Whether any peer is remembered.
+    /// Whether a peer is remembered.
     pub fn knows_anybody(&self) -> bool {
         !self.peers.is_empty()
     }
 
-    /// Everybody remembered, seeds as well, the likeliest to be alive first.
+    /// All remembered peers, including seeds, the most likely to be alive first.
     pub fn remembered(&self) -> Vec<NodeRecord> {
         let mut peers: Vec<&Peer> = self.peers.values().collect();
         peers.sort_by_key(|p| (!p.up, p.lost, p.failures, std::cmp::Reverse(p.heard)));
         peers.into_iter().map(|p| p.record.clone()).collect()
     }
 
-    /// Takes one input.
+    /// Handles one input.
     pub fn handle(&mut self, now: Millis, input: HealingInput<'_>) {
         match input {
             HealingInput::Timeout => {}
@@ -237,12 +236,12 @@ impl Healing {
         }
     }
 
-    /// The next thing to do, until `None`.
+    /// The next output; `None` if there is none.
     pub fn poll_output(&mut self) -> Option<HealingOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to call `handle` with `Timeout`, at the latest.
+    /// When `Timeout` is due.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.timers.next()
     }
@@ -302,7 +301,7 @@ impl Healing {
         }
     }
 
-    /// A probed peer answered.
+    /// Handles the answer of a probed peer.
     fn on_answer(&mut self, now: Millis, from: &NodeRecord, silent: bool, sample: &[NodeRecord]) {
         if from.role == Role::Replica {
             if silent {
@@ -310,7 +309,7 @@ impl Healing {
             }
             return;
         }
-        // A seed: somebody it knows and this node has not heard of may be in another component.
+        // A seed's answer: a peer in it that this node has not heard of may be in another component.
         let silent_ms = self.silent_ms();
         let silent = |r: &&NodeRecord| self.peers.get(&r.id).is_none_or(|p| p.is_silent(now, silent_ms));
         let strangers = sample.iter().filter(|r| r.id != self.me && r.role == Role::Replica).filter(silent);
@@ -320,7 +319,7 @@ impl Healing {
         }
     }
 
-    /// The peer itself spoke.
+    /// Records a message from the peer.
     fn hear(&mut self, now: Millis, record: &NodeRecord) {
         self.keep(now, record);
         if let Some(peer) = self.peers.get_mut(&record.id) {
@@ -340,7 +339,7 @@ impl Healing {
         }
     }
 
-    /// Somebody of this component named the peer.
+    /// Records that a node of this component named the peer.
     fn name(&mut self, now: Millis, record: &NodeRecord) {
         self.keep(now, record);
         if let Some(peer) = self.peers.get_mut(&record.id) {
@@ -348,8 +347,8 @@ impl Healing {
         }
     }
 
-    /// Remembers the record, or the later one of two. A later run of a lost neighbour is not lost: it
-    /// found somebody from whom this node has its record.
+    /// Remembers the record, or the later one of two. A later run of a lost neighbour is not lost: it has
+    /// reached another node, from which this node has its record.
     fn keep(&mut self, now: Millis, record: &NodeRecord) {
         if record.id == self.me {
             return;
@@ -414,7 +413,7 @@ impl Healing {
         self.timers.set(Timer::Probe, now + wait);
         let (quiet_ms, silent_ms) = (self.config.quiet_ms, self.silent_ms());
         let quiet = self.peers.values().filter(|peer| peer.is_quiet(now, quiet_ms));
-        // Who may be in another component comes first, but the dead must not hold up the others.
+        // Peers that may be in another component come first, but dead ones must not delay the others.
         let silent = quiet.clone().filter(|p| p.is_silent(now, silent_ms) && p.failures < SILENT_PROBES_MAX);
         let least = quiet.clone().map(|peer| peer.failures).min().unwrap_or(0);
         let fair = quiet.filter(|peer| peer.failures <= least + 1);
@@ -441,7 +440,7 @@ impl Healing {
         self.probe(now, id);
     }
 
-    /// The fewer are remembered, the sooner each would have been named.
+    /// The silence that counts as suspicious: the fewer peers are remembered, the sooner each would have been named.
     fn silent_ms(&self) -> u64 {
         let HealingConfig { remembered_max, quiet_ms, silent_ms, .. } = self.config;
         quiet_ms.max(silent_ms * self.peers.len() as u64 / remembered_max.max(1) as u64)

@@ -1,4 +1,4 @@
-//! Names of nodes.
+//! Ids of nodes.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -25,7 +25,7 @@ impl PartialOrd for NodeId {
 }
 
 impl NodeId {
-    /// The first four bytes in hexadecimal: what people read in logs and tables.
+    /// The first four bytes in hexadecimal, as in logs and tables.
     pub fn short(&self) -> String {
         format!("{self:?}")
     }

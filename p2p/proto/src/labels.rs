@@ -1,4 +1,4 @@
-//! What an operator says of a node: `zone=a`, `region=eu-west`, signed with its record.
+//! Labels that an operator gives a node: `zone=a`, `region=eu-west`. They are signed with its record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +14,7 @@ pub const LABEL_KEY_BYTES_MAX: usize = 32;
 /// Longest value of a label, bytes.
 pub const LABEL_VALUE_BYTES_MAX: usize = 64;
 
-/// Labels by key. Chosen by the operator; peers show them and may prefer nodes by them, and trust them
-/// no more than a name.
+/// Labels by key. Peers display them and may prefer nodes by them, but do not trust them more than a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Labels(BTreeMap<String, String>);
 
@@ -49,7 +48,7 @@ impl Labels {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Whether there is none.
+    /// Whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -59,7 +58,7 @@ impl Labels {
         self.0.len() <= LABELS_MAX && self.0.iter().all(|(key, value)| is_label(key, value))
     }
 
-    /// Adds a label, `KEY=VALUE`. Nothing is changed where that fails.
+    /// Adds a label, `KEY=VALUE`. Changes nothing on failure.
     pub fn add(&mut self, text: &str) -> Result<(), LabelError> {
         let (key, value) = text.split_once('=').ok_or(LabelError::NotALabel)?;
         if !is_label(key, value) {

@@ -3,7 +3,7 @@
 //! argument, randomness is seeded by the caller, and everything iterated is ordered.
 //!
 //! Each machine has four kinds of methods and no others: getters, `handle` (inputs), commands, and
-//! `poll_output` / `poll_timeout`. The caller feeds inputs, drains outputs until `None`, and calls
+//! `poll_output` / `poll_timeout`. The caller passes inputs, drains outputs until `None`, and calls
 //! `handle(now, Timeout)` no earlier than `poll_timeout()`.
 
 pub mod detector;

@@ -1,4 +1,4 @@
-//! Everything two nodes say to each other after the handshake.
+//! The messages between two nodes after the handshake.
 #![allow(missing_docs, reason = "each variant's docs explain its fields")]
 
 use bincode::{Decode, Encode};
@@ -39,12 +39,12 @@ pub enum Message {
     Sync(SyncMessage),
     /// Crawling the overlay.
     Crawl(CrawlMessage),
-    /// Strong keyspaces: what their own codec makes of it.
+    /// Strong keyspaces, encoded by their own codec.
     Strong(Payload),
 }
 
 impl Message {
-    /// The substream that carries it. Only full rumors are bulk among rumor messages: a graft must
+    /// The class of the message's substream. Only full rumors are bulk among rumor messages: a graft must
     /// not wait behind payloads.
     pub fn class(&self) -> Class {
         match self {
@@ -60,36 +60,36 @@ impl Message {
 /// addresses, and probes for the healing of split overlays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewMessage {
-    /// A new node asks to be let in. The receiver learned its record in the handshake.
+    /// A new node joins. The receiver has its record from the handshake.
     Join,
     /// A join on its random walk; `ttl` hops left.
     ForwardJoin { joiner: NodeRecord, ttl: u8 },
-    /// "Take me into your active view"; `high` may not be refused (the asker misses two or more).
+    /// Asks to enter the receiver's active view; with `high` it must accept (the sender lacks two neighbours or more).
     Neighbor { high: bool },
     /// The answer to `Neighbor`.
     NeighborReply { accepted: bool },
-    /// "You left my active view"; the connection stays open until the receiver has reacted.
+    /// Notifies the receiver that it has left the sender's active view. The connection stays open until it has reacted.
     Disconnect,
     /// A sample of the origin's views on a random walk.
     Shuffle { origin: NodeRecord, ttl: u8, sample: Vec<NodeRecord> },
-    /// The sample given in return, straight to the origin.
+    /// The sample in return, sent to the origin directly.
     ShuffleReply { sample: Vec<NodeRecord> },
-    /// "Are you there, and whom do you know?" (healing, and what a joiner asks a seed).
+    /// Asks for a sign of life and a sample of peers (for healing, and from a joiner to a seed).
     Probe,
-    /// Live peers lately heard of.
+    /// The reply: live peers that the sender has lately heard of.
     ProbeReply { sample: Vec<NodeRecord> },
 }
 
 /// Signs of life on an active link. Any other frame counts as one too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heartbeat {
-    /// Wants a `Pong`. Carries the sender's wall clock, milliseconds since the Unix epoch.
+    /// Asks for a `Pong`. Contains the sender's wall clock, milliseconds since the Unix epoch.
     Ping { wall_ms: u64 },
-    /// The answer, with the answerer's wall clock.
+    /// The reply, with its sender's wall clock.
     Pong { wall_ms: u64 },
 }
 
-/// A rumor's name: the dots that its origin minted for it, which are consecutive.
+/// A rumor's id: the dots that its origin created for it, which are consecutive.
 pub type RumorId = DotRange;
 
 /// Rumor mongering with per-link interest.
@@ -97,27 +97,28 @@ pub type RumorId = DotRange;
 pub enum RumorMessage {
     /// A rumor with its payload (an encoded delta of the store), `hops` links away from its origin.
     Full { id: RumorId, hops: u16, payload: Payload },
-    /// "I hold these": the lazy push.
+    /// Announces rumors that the sender has: the lazy push.
     Announce { ids: Vec<RumorId> },
-    /// "Send me these, and push eagerly from now on."
+    /// Asks for rumors, and for eager pushes from now on.
     Graft { ids: Vec<RumorId> },
-    /// "You told me old news": push lazily from now on.
+    /// Asks for lazy pushes from now on, because the receiver has sent a rumor that was known already.
     Prune,
     /// Redraws the shared tree; flooded over every link.
     Beacon(Beacon),
-    /// "My parent is gone: be it (or, if not `as_child`, push to me until that turns out to be superfluous).
-    /// These came lately": the last `RUMOR_IDS_MAX` of some seconds.
+    /// Asks the receiver to become the sender's parent, whose old one is gone (or, if not `as_child`, to push eagerly
+    /// until that turns out to be superfluous). `ids` are the rumors that the sender has received in the last seconds,
+    /// at most `RUMOR_IDS_MAX`.
     Rejoin { as_child: bool, ids: Vec<RumorId> },
 }
 
 /// One redrawing of the tree that rumors are pushed along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Beacon {
-    /// Counts redrawings. The greater one goes on.
+    /// The number of the redrawing; the highest one wins.
     pub round: u64,
-    /// Drawn at random by who began it, at each of its starts. Of two of one round the smaller one goes on.
+    /// A number that the beginning node draws at random at each start; of two with one round the smaller one wins.
     pub origin: u64,
-    /// How far the sender is from there in the tree, links.
+    /// The sender's distance from the origin in the tree, links.
     pub depth: u16,
 }
 
@@ -148,7 +149,7 @@ impl<C> Decode<C> for Payload {
 
 bincode::impl_borrow_decode!(Payload);
 
-/// What a replica has of one actor.
+/// A summary of what a replica has of one actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ActorSummary {
     /// The actor.
@@ -176,7 +177,7 @@ pub struct Span {
 /// One leaf in full.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Leaf {
-    /// Which one; level 0.
+    /// The leaf's span; its level is 0.
     pub span: Span,
     /// Bit i: sequence number `64 * index + i` is in the causal context.
     pub seen: u64,
@@ -229,13 +230,13 @@ pub enum SyncMessage {
 /// A crawl asks each node for its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CrawlMessage {
-    /// "Describe yourself."
+    /// Asks for a description.
     Describe,
-    /// The answer.
+    /// The reply.
     Description(Box<Description>),
 }
 
-/// What the software of a node can do.
+/// The capabilities of a node's software.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Abilities {
     /// The versions of the protocol that it speaks.
@@ -246,7 +247,7 @@ pub struct Abilities {
     pub data_in_force: u16,
 }
 
-/// A node as it describes itself to a crawl.
+/// A node's description of itself for a crawl.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Its own record.
@@ -255,7 +256,7 @@ pub struct Description {
     pub version: String,
     /// Its active view.
     pub active: Vec<NodeId>,
-    /// Records of its active and passive views, to crawl on.
+    /// Records of its active and passive views, with which the crawl continues.
     pub known: Vec<NodeRecord>,
     /// Its root, absent while fingerprints are rebuilt and on seeds.
     pub root: Option<Root>,

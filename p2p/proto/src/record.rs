@@ -1,4 +1,4 @@
-//! Signed address records: how one node tells another where a third one listens.
+//! Signed address records, by which nodes pass on where other nodes listen.
 
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
@@ -21,13 +21,12 @@ pub const MORE_BYTES_MAX: usize = 256;
 pub enum Role {
     /// Keeps the store, gossips, sits in active views.
     Replica,
-    /// A bootstrap seed: no store, never in an active view, answers who is there.
+    /// A bootstrap seed: has no store, is never in an active view, and answers with live nodes.
     Seed,
 }
 
-/// A node's own statement of where it listens, signed with the key that is its identity. Whoever
-/// passes it on cannot change it. The driver verifies signatures at the edge; inside the protocol
-/// crates a record has been verified.
+/// A node's addresses, signed by the node with the key that is its identity, so that no other node can change them.
+/// The driver verifies signatures when it receives a record; inside the protocol crates all records are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
     /// The signer.
@@ -38,11 +37,11 @@ pub struct NodeRecord {
     pub revision: u32,
     /// Replica or seed.
     pub role: Role,
-    /// Chosen by the operator; shown to people, trusted by nobody. At most [`NAME_BYTES_MAX`].
+    /// Name for display, chosen by the operator and never trusted. At most [`NAME_BYTES_MAX`].
     pub name: String,
     /// Multiaddresses without `/p2p`, best first. At most [`ADDRESSES_MAX`].
     pub addresses: Vec<String>,
-    /// Chosen by the operator.
+    /// Labels chosen by the operator.
     pub labels: Labels,
     /// Fields of later versions: kept and passed on unread, so that a node relays the record of a newer
     /// node with its signature intact. At most [`MORE_BYTES_MAX`].
@@ -76,7 +75,7 @@ impl NodeRecord {
         }
     }
 
-    /// What is signed: a domain separator and every field but the signature.
+    /// The signed bytes: a domain separator and every field but the signature.
     pub fn signing_bytes(&self) -> Vec<u8> {
         let mut bytes = b"starling record v1\0".to_vec();
         bincode::encode_into_std_write(Unsigned(self), &mut bytes, bincode::config::standard())
@@ -84,7 +83,7 @@ impl NodeRecord {
         bytes
     }
 
-    /// Whether this statement replaces `other` of the same node.
+    /// Whether this record replaces `other` of the same node.
     pub fn supersedes(&self, other: &Self) -> bool {
         (self.incarnation, self.revision) > (other.incarnation, other.revision)
     }

@@ -1,4 +1,4 @@
-//! Time as the protocols see it.
+//! Time in the protocols.
 
 use std::ops::{Add, Sub};
 
@@ -9,7 +9,7 @@ pub struct Millis(pub u64);
 
 impl Add<u64> for Millis {
     type Output = Self;
-    /// Saturating: a deadline too far away is "never".
+    /// Saturates: a deadline too far away is never reached.
     fn add(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }

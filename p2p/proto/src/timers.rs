@@ -1,10 +1,10 @@
-//! A table of named deadlines: what is behind every machine's `poll_timeout`.
+//! A table of named deadlines, on which every machine's `poll_timeout` is based.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Millis;
 
-/// At most one deadline per key. Equal deadlines fire in the order of their keys, so that a run is
+/// Deadlines, at most one per key. Equal deadlines fire in the order of their keys, so that a run is
 /// reproducible.
 #[derive(Clone, Debug)]
 pub struct Timers<K> {
@@ -33,7 +33,7 @@ impl<K: Ord + Clone> Timers<K> {
         }
     }
 
-    /// Forgets `key`; nothing happens if it has no deadline.
+    /// Removes the deadline of `key`, if it has one.
     pub fn cancel(&mut self, key: &K) {
         if let Some(at) = self.deadlines.remove(key) {
             self.queue.remove(&(at, key.clone()));
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a plain list of (key, deadline).
+        /// The table equals a plain list of (key, deadline).
         #[test]
         fn behaves_as_a_list_of_deadlines(steps in prop::collection::vec((0..4u8, 0..6u8, 0..50u64), 0..60)) {
             let mut timers = Timers::default();

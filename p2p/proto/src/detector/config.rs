@@ -1,17 +1,17 @@
 //! Settings of the failure detector.
 
-/// Derived as a whole from one number by [`DetectorConfig::detecting_in`].
+/// Settings of the detector, all derived from one number by [`DetectorConfig::detecting_in`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectorConfig {
-    /// A silent neighbour is given up within this time, milliseconds.
+    /// Time within which a silent neighbour is suspected, milliseconds.
     pub detect_ms: u64,
-    /// Both sides of a link hear something at least this often, milliseconds.
+    /// Longest time between two signs of life in each direction of a link, milliseconds.
     pub interval_ms: u64,
-    /// After this much silence a side asks, milliseconds.
+    /// Silence after which a side sends a question (an unscheduled ping), milliseconds.
     pub doubt_ms: u64,
-    /// A question must have been open this long before its peer is given up, milliseconds.
+    /// Time that a question must have been open before its peer is suspected, milliseconds.
     pub answer_ms: u64,
-    /// Phi at which a peer is given up. 8 is Akka's and Cassandra's default
+    /// Phi at which a peer is suspected. 8 is Akka's and Cassandra's default
     /// (`akka.cluster.failure-detector.threshold`, `phi_convict_threshold`): one wrong suspicion in
     /// 10^8 intervals of the observed distribution.
     pub threshold: u32,
@@ -21,11 +21,11 @@ pub struct DetectorConfig {
     /// Silence beyond the mean that raises no suspicion yet, milliseconds (Akka:
     /// `acceptable-heartbeat-pause`, 3 s).
     pub pause_ms: u64,
-    /// A timer of ours that fires later than this is added to every peer's last sign of life,
+    /// Delay of this node's own timer from which on the delay is added to every peer's last sign of life,
     /// milliseconds. While a question is open timers fire often enough (a quarter of `answer_ms`) for a
-    /// stop that shows in none of them, and a backlog as long, to fit before the verdict.
+    /// suspension that none of them shows, and an equally long backlog, to fit before the verdict.
     pub late_ms: u64,
-    /// A timer of ours that fires later than this was a stall of our own, milliseconds. Measured: with
+    /// Delay of this node's own timer from which on it counts as a stall of this process, milliseconds. Measured: with
     /// both cores of a test machine busy, timers are late by up to 200 ms.
     pub stall_ms: u64,
 }
@@ -37,8 +37,8 @@ impl Default for DetectorConfig {
 }
 
 impl DetectorConfig {
-    /// The configuration that gives a silent neighbour up within `detect_ms` (at least 500): 3,000
-    /// gives a sign of life every 1,250 ms, 10,000 one every 5,000 ms, which costs a quarter.
+    /// The configuration that suspects a silent neighbour within `detect_ms` (at least 500): 3,000 means a sign of
+    /// life every 1,250 ms, 10,000 one every 5,000 ms, which costs a quarter.
     ///
     /// With regular signs of life phi crosses the threshold at 95 % of `detect_ms`; signs so irregular
     /// that it would cross later do not delay the verdict beyond [`Self::verdict_ms`].
@@ -64,8 +64,8 @@ impl DetectorConfig {
         }
     }
 
-    /// Silence after which a healthy node gives a peer up whatever phi says, milliseconds; the rest of
-    /// `detect_ms` is for our own timer to be late.
+    /// Silence after which a healthy node suspects a peer regardless of phi, milliseconds; the rest of `detect_ms`
+    /// allows for a late timer of this node.
     pub fn verdict_ms(&self) -> u64 {
         self.detect_ms - self.detect_ms / 40
     }

@@ -1,8 +1,8 @@
-//! How far this node trusts itself.
+//! The health of this node itself, by which the detector stretches its limits.
 
 use crate::Millis;
 
-/// Most that limits are stretched: by this factor plus one. Lifeguard's multiplier goes to 8; here a
+/// Limits are stretched by this number plus one, at most. Lifeguard's multiplier goes to 8; here a
 /// detection that takes longer than three times the promise is no detection.
 const WORST: u64 = 2;
 
@@ -15,13 +15,13 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// This node has stalled.
+    /// Records a stall of this node.
     pub(super) fn worsen(&mut self, now: Millis) {
         self.score = (self.score + 1).min(WORST);
         self.worsened = now;
     }
 
-    /// The factor on all limits, from 1. Every `recover_ms` without a stall takes one off.
+    /// The factor on all limits, from 1. Every `recover_ms` without a stall reduces it by one.
     pub(super) fn patience(&mut self, now: Millis, recover_ms: u64) -> u64 {
         let steps = (now - self.worsened) / recover_ms.max(1);
         if steps > 0 && self.score > 0 {

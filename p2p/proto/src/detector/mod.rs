@@ -1,10 +1,10 @@
-//! Failure detection on the links to neighbours: phi accrual over signs of life, with questions
-//! before verdicts, and doubt in oneself first (Lifeguard: Dadgar, Phillips, Currey, 2018).
+//! Failure detection on the links to neighbours: phi accrual over signs of life, with a question
+//! before each verdict, and account of this node's own stalls (Lifeguard: Dadgar, Phillips, Currey, 2018).
 //!
 //! Any frame is a sign of life. Of the two ends of a link the one with the lower [`NodeId`] pings, and
 //! only when a direction was quiet for an interval; so an idle link carries one ping and one pong per
-//! interval, and a busy one nothing. A peer that stays silent longer is asked by whichever side
-//! misses it, and given up when it had time to answer and phi (or the time limit) is reached.
+//! interval, and a busy one nothing. A side that hears nothing for longer sends the peer a
+//! question, and suspects it when it had time to answer and phi (or the time limit) is reached.
 //!
 //! When this node's own timer fires late, it was not running: what peers sent meanwhile has not been
 //! read yet. The time lost is added to every peer's last sign of life, all verdicts wait for a
@@ -22,18 +22,18 @@ use self::phi::Window;
 use crate::message::Heartbeat;
 use crate::{Millis, NodeId};
 
-/// Clocks are compared at least this often, milliseconds, however busy the link is: within the step of
-/// ten seconds in which a store removes what has expired.
+/// Longest time between two comparisons of clocks, milliseconds, even on a busy link: less than the step of ten
+/// seconds in which a store removes expired entries.
 const COMPARE_MS: u64 = 8_000;
 
-/// What happened.
+/// An event that the detector handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectorInput {
-    /// `poll_timeout` has been reached.
+    /// The time of `poll_timeout` has come.
     Timeout,
     /// The peer became a neighbour.
     Up(NodeId),
-    /// The peer is no neighbour any more.
+    /// The peer is no longer a neighbour.
     Down(NodeId),
     /// A frame other than a heartbeat came from this peer.
     Heard(NodeId),
@@ -43,31 +43,31 @@ pub enum DetectorInput {
     Heartbeat(NodeId, Heartbeat),
 }
 
-/// What to do.
+/// What the caller has to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectorOutput {
     /// Send a heartbeat over the link.
     Send {
-        /// To whom.
+        /// The receiver.
         peer: NodeId,
-        /// What.
+        /// The heartbeat.
         heartbeat: Heartbeat,
     },
-    /// The peer is given up and not watched any more.
+    /// The peer is suspected to have failed, and no longer watched.
     Suspect {
-        /// Who.
+        /// The peer.
         peer: NodeId,
         /// Milliseconds since its last sign of life.
         silent_ms: u64,
     },
 }
 
-/// Counts since the start.
+/// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DetectorCounters {
-    /// Peers given up.
+    /// Peers suspected.
     pub suspicions: u64,
-    /// Peers asked out of turn that then gave a sign of life.
+    /// Peers that answered a question, or gave another sign of life after it.
     pub withdrawn: u64,
     /// Times this node itself did not run for longer than `stall_ms`.
     pub self_stalls: u64,
@@ -77,17 +77,17 @@ pub struct DetectorCounters {
 
 #[derive(Clone, Debug)]
 struct Peer {
-    /// Last sign of life, moved forward by our own stalls.
+    /// Last sign of life, moved forward by this node's own stalls.
     heard: Millis,
-    /// Last frame we sent.
+    /// Last frame sent.
     sent: Millis,
-    /// Our last ping.
+    /// Last ping sent.
     pinged: Millis,
     /// The ping that a pong has yet to answer.
     unanswered: Option<Millis>,
-    /// First question since the last sign of life (or since our last stall).
+    /// First question since the last sign of life (or since this node's last stall).
     doubted: Option<Millis>,
-    /// The next interval spans a stall of ours and says nothing about the link.
+    /// Whether the next interval contains a stall of this node, so that it is not a measurement of the link.
     skip: bool,
     window: Window,
     rtt_ms: Option<u64>,
@@ -102,14 +102,14 @@ pub struct Detector {
     me: NodeId,
     peers: BTreeMap<NodeId, Peer>,
     health: Health,
-    /// When something is due at the earliest; what `poll_timeout` promised.
+    /// When the next timer is due, as `poll_timeout` returned it.
     wake: Option<Millis>,
     outputs: VecDeque<DetectorOutput>,
     counters: DetectorCounters,
 }
 
 impl Detector {
-    /// A detector of the node `me`, watching nobody.
+    /// A detector of the node `me` without neighbours.
     pub fn new(config: DetectorConfig, me: NodeId) -> Self {
         Self {
             config,
@@ -122,7 +122,7 @@ impl Detector {
         }
     }
 
-    /// Takes one input. `wall_ms` is this node's wall clock, milliseconds since the Unix epoch.
+    /// Handles one input. `wall_ms` is this node's wall clock, milliseconds since the Unix epoch.
     pub fn handle(&mut self, now: Millis, wall_ms: u64, input: DetectorInput) {
         self.notice_stall(now);
         match input {
@@ -142,12 +142,12 @@ impl Detector {
         }
     }
 
-    /// The next thing to do, until `None`.
+    /// The next output; `None` if there is none.
     pub fn poll_output(&mut self) -> Option<DetectorOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to call `handle` with `Timeout`, at the latest.
+    /// When `Timeout` is due.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.wake
     }
@@ -162,7 +162,7 @@ impl Detector {
         self.peers.get(peer)?.rtt_ms
     }
 
-    /// Median over the neighbours of their wall clock minus ours, milliseconds; off by their round
+    /// Median over the neighbours of their wall clock minus this node's, milliseconds; off by their round
     /// trip at most. `None` before the first heartbeat.
     pub fn clock_offset_ms(&self) -> Option<i64> {
         let mut offsets: Vec<i64> = self.peers.values().filter_map(|peer| peer.offset_ms).collect();
@@ -170,12 +170,12 @@ impl Detector {
         offsets.get(offsets.len() / 2).copied()
     }
 
-    /// What happened since the start.
+    /// Counters since the start.
     pub fn counters(&self) -> DetectorCounters {
         self.counters
     }
 
-    /// A wake-up that comes late was a stall of our own: nothing is held against anybody for it.
+    /// Detects a stall of this node by a late timer, and excuses the peers' silence during it.
     fn notice_stall(&mut self, now: Millis) {
         let Some(late_ms) = self.wake.map(|wake| now - wake) else { return };
         if late_ms <= self.config.late_ms {
@@ -214,8 +214,8 @@ impl Detector {
 
     fn hear(&mut self, now: Millis, id: &NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        // A busy link promises nothing for the time when it is quiet again: intervals count as
-        // no shorter than the one both sides keep to.
+        // The short intervals of a busy link say nothing about a quiet one: they count as no shorter than the
+        // interval that both sides keep.
         let interval_ms = (now - peer.heard).clamp(self.config.interval_ms, 4 * self.config.detect_ms);
         if now - peer.heard >= self.config.interval_ms / 2 && !std::mem::take(&mut peer.skip) {
             peer.window.push(interval_ms.min(u64::from(u32::MAX)) as u32);
@@ -246,7 +246,7 @@ impl Detector {
         }
     }
 
-    /// Pings, asks and gives up whoever is due, and sets the next wake-up.
+    /// Pings, questions and suspects the peers that are due, and sets the next timer.
     fn check(&mut self, now: Millis, wall_ms: u64) {
         let patience = self.health.patience(now, self.config.detect_ms);
         let Self { config, me, peers, outputs, counters, .. } = self;
@@ -268,7 +268,7 @@ impl Detector {
                 peer.doubted = Some(now);
             }
             let next = match peer.verdict_at(config, patience) {
-                // Looked at in between as well: a stop of our own while we wait shows as a late timer only.
+                // Timers in between as well: a suspension of this node during the wait shows only as a late timer.
                 Some(at) => at.min(now + config.answer_ms / 4),
                 None => peer.heard + config.doubt_ms,
             };
@@ -288,7 +288,7 @@ impl Peer {
         quiet.min(self.pinged + COMPARE_MS.max(config.interval_ms))
     }
 
-    /// When the peer is given up if it stays silent; `None` before it was asked.
+    /// When the peer is suspected if it stays silent; `None` before a question was sent.
     fn verdict_at(&self, config: &DetectorConfig, patience: u64) -> Option<Millis> {
         let asked = self.doubted?;
         let silence_ms = self.verdict_silence_ms(config) * patience;

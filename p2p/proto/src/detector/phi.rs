@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// Intervals kept per link. The paper keeps 1,000 and Akka too; 64 follow a change of the link within
 /// a minute or two and cost 512 bytes. A guess.
 const WINDOW: usize = 64;
-/// Suspicion is not told apart beyond this.
+/// The highest suspicion; higher values are not distinguished.
 pub(super) const PHI_MAX: f64 = 30.0;
 
 /// The last intervals between signs of life, milliseconds.
@@ -18,7 +18,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Adds an interval, forgetting the oldest. Intervals are bounded by the caller to less than a
+    /// Adds an interval in place of the oldest. Intervals are bounded by the caller to less than a
     /// day, so that sums of squares fit 64 bits.
     pub(super) fn push(&mut self, interval_ms: u32) {
         if self.intervals.len() == WINDOW

@@ -1,4 +1,4 @@
-//! Recent rumors: their payloads, to serve grafts, and who brought them.
+//! Recent rumors: their payloads, to serve grafts, and the links over which they arrived.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,18 +7,18 @@ use bytes::Bytes;
 use crate::message::RumorId;
 use crate::{Millis, NodeId};
 
-/// A rumor as it came first.
+/// A rumor as it first arrived.
 #[derive(Debug)]
 pub(super) struct Rumor {
     pub(super) payload: Bytes,
-    /// Links it came over.
+    /// Number of links that it has passed.
     pub(super) hops: u16,
-    /// The link it came by; none of our own.
+    /// The link that it arrived over; `None` for this node's own rumors.
     pub(super) bringer: Option<NodeId>,
     pub(super) at: Millis,
 }
 
-/// Bounded in bytes of payload; the oldest gives way.
+/// The cache, bounded in bytes of payload; the oldest rumor is evicted.
 #[derive(Debug)]
 pub(super) struct Cache {
     bytes_max: usize,
@@ -27,7 +27,7 @@ pub(super) struct Cache {
     order: VecDeque<RumorId>,
 }
 
-/// What an entry costs beside its payload, bytes: so that empty payloads are bounded too. A guess.
+/// Bytes of an entry beyond its payload, so that empty payloads are bounded too. A guess.
 const ENTRY_BYTES: usize = 128;
 
 impl Cache {
@@ -35,7 +35,7 @@ impl Cache {
         Self { bytes_max, bytes: 0, rumors: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// Keeps a rumor; the first one under a name stays.
+    /// Adds a rumor, unless there is one with the same id.
     pub(super) fn insert(&mut self, id: RumorId, rumor: Rumor) {
         if self.rumors.contains_key(&id) {
             return;
@@ -56,23 +56,23 @@ impl Cache {
         }
     }
 
-    /// Bytes held.
+    /// Bytes of all entries.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A rumor's payload and the links it came over.
+    /// A rumor's payload, and the number of links that it has passed.
     pub(super) fn get(&self, id: &RumorId) -> Option<(Bytes, u16)> {
         self.rumors.get(id).map(|rumor| (rumor.payload.clone(), rumor.hops))
     }
 
-    /// What came since, the latest first.
+    /// The rumors that arrived since then, the latest first.
     pub(super) fn since(&self, since: Millis) -> impl Iterator<Item = (RumorId, &Rumor)> {
         let latest = self.order.iter().rev().filter_map(|id| Some((*id, self.rumors.get(id)?)));
         latest.take_while(move |(_, rumor)| rumor.at >= since)
     }
 
-    /// Who brought a rumor first.
+    /// The peer that sent a rumor first.
     pub(super) fn bringer(&self, id: &RumorId) -> Option<NodeId> {
         self.rumors.get(id)?.bringer
     }

@@ -1,4 +1,4 @@
-//! Rumors that were announced and have not come.
+//! Rumors that were announced and have not arrived.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,36 +8,36 @@ use rand_chacha::ChaCha8Rng;
 use crate::message::RumorId;
 use crate::{ActorId, Millis, NodeId};
 
-/// Most rumors waited for; an announcement beyond it is left to a session.
+/// Rumors waited for, at most; sessions repair further ones.
 const WANTED_MAX: usize = 8192;
-/// Most announcers remembered of one rumor: as many as an active view has.
+/// Announcers remembered of one rumor, at most: about as many as an active view has.
 const ANNOUNCERS_MAX: usize = 8;
-/// Each announcer is asked so often: the question or the rumor may be lost.
+/// Grafts sent to each announcer, at most: a graft or the rumor may be lost.
 const ROUNDS_MAX: u32 = 4;
-/// Most actors whose progress is remembered; others are grafted without regard to it.
+/// Actors whose progress is remembered, at most; others are grafted without regard to it.
 const PROGRESS_MAX: usize = 1024;
-/// Nodes wait up to so many thousandths longer than necessary. Those that a cut left on the same
-/// side would otherwise all graft at once, where one graft brings them all back: the others' make
-/// cycles, which pruning then cuts again. Measured with [`super::link::DOUBT_MS`].
+/// Random addition to a node's wait, thousandths, at most. Without it all nodes on one side of a cut would graft at
+/// once, although one graft reconnects them all: the others make cycles, which pruning then cuts again. Measured with
+/// [`super::link::DOUBT_MS`].
 const PATIENCE_MAX: u64 = 1000;
 
-/// Most rumors remembered that a graft brought.
+/// Grafted rumors that are remembered, at most.
 const GRAFTED_MAX: usize = 64;
-/// Announcements are believed to precede their rumors by no more than this, milliseconds: a rumor that
-/// was lost further up and grafted there trails them by more.
+/// Longest time by which an announcement is assumed to precede its rumor, milliseconds: a rumor that was lost and
+/// grafted further up trails it by more.
 const TRAIL_MS_MAX: u64 = 300;
-/// Of how much rumors trail their announcements, each new one forgets this part.
+/// Each new rumor reduces the estimate of how much rumors trail their announcements by this part.
 const TRAIL_FADES: u64 = 64;
 
 /// One rumor waited for.
 #[derive(Debug)]
 struct Wanted {
     since: Millis,
-    /// Announcers to ask in this round, in turn.
+    /// Announcers to send a graft to in this round, in turn.
     announcers: VecDeque<NodeId>,
-    /// Announcers that were asked in it, the last one last.
+    /// Announcers that got a graft in this round, the last one last.
     asked: VecDeque<NodeId>,
-    /// Rounds that went by before.
+    /// Completed rounds.
     round: u32,
     due: Millis,
 }
@@ -48,7 +48,7 @@ impl Wanted {
     }
 }
 
-/// What a rumor that is due needs.
+/// The next step for a rumor that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// Graft it from this peer.
@@ -58,32 +58,30 @@ pub(super) enum Due {
         /// The rumor.
         id: RumorId,
     },
-    /// Every announcer was asked in vain; `last` is the last one that is still a neighbour.
+    /// No announcer has sent it; `last` is the last one that is still a neighbour.
     GiveUp {
-        /// Whom to have a session with.
+        /// The peer to begin a session with.
         last: Option<NodeId>,
     },
 }
 
-/// The table.
+/// The table of rumors waited for.
 #[derive(Debug)]
 pub(super) struct Grafts {
     graft_ms: u64,
     again_ms: u64,
-    /// How much longer than necessary this node waits, in thousandths; drawn anew for each outage.
+    /// How much longer than necessary this node waits, in thousandths; drawn again for each outage.
     patience: u64,
     wanted: BTreeMap<RumorId, Wanted>,
     due: BTreeSet<(Millis, RumorId)>,
-    /// When the last full rumor of an actor came, and its last dot. Rumors of one actor come in
-    /// order as long as the tree is whole: while earlier ones are still coming, a later one is
-    /// queued behind them and not lost. Without this a burst, whose announcements overtake it,
-    /// would be grafted on top.
+    /// When the last full rumor of an actor arrived, and its last dot. Rumors of one actor arrive in order while the
+    /// tree is connected: while earlier ones are still arriving, a later one is queued behind them and not lost.
+    /// Without this a burst, whose announcements overtake it, would be grafted on top.
     progress: BTreeMap<ActorId, (Millis, u64)>,
-    /// How long after its announcement a rumor that was not lost comes at the latest, as far as seen
-    /// lately: announcements take the shortest path through the mesh, rumors the one through the tree.
+    /// The longest time between an announcement and its rumor, if that was not lost, as lately observed,
+    /// milliseconds: announcements take the shortest path through the mesh, rumors the one through the tree.
     trail_ms: u64,
-    /// Rumors that a graft brought, and when they were announced: if they come by the tree as well, they
-    /// were not lost.
+    /// Grafted rumors, and when they were announced: those that arrive over the tree as well were not lost.
     grafted: VecDeque<(RumorId, Millis)>,
 }
 
@@ -110,14 +108,14 @@ impl Grafts {
         self.wanted.len()
     }
 
-    /// Waits for nothing any more.
+    /// Removes all rumors waited for.
     #[cfg(planted)]
     pub(super) fn forget(&mut self) {
         self.wanted.clear();
         self.due.clear();
     }
 
-    /// An unknown rumor was announced. False if there is no room to wait for it.
+    /// Records the announcement of an unknown rumor. Returns `false` if the table is full.
     pub(super) fn announced(&mut self, now: Millis, id: RumorId, from: NodeId, rng: &mut ChaCha8Rng) -> bool {
         if let Some(wanted) = self.wanted.get_mut(&id) {
             let mut known = wanted.announcers.iter().chain(&wanted.asked);
@@ -140,8 +138,8 @@ impl Grafts {
         true
     }
 
-    /// An unknown rumor is asked of this peer at once, and of the others that announced it if it does not
-    /// come.
+    /// Records that an unknown rumor was asked of this peer at once. The others that announced it get a graft if it
+    /// does not arrive.
     pub(super) fn asked(&mut self, now: Millis, id: RumorId, of: NodeId) {
         let wanted = self.wanted.remove(&id);
         if wanted.is_none() && self.wanted.len() >= WANTED_MAX {
@@ -153,7 +151,7 @@ impl Grafts {
         self.wait_for(now, id, wanted, of);
     }
 
-    /// A rumor came in full.
+    /// Records the arrival of a full rumor.
     pub(super) fn arrived(&mut self, now: Millis, id: &RumorId, from: NodeId) {
         let mut grafted = false;
         if let Some(wanted) = self.wanted.remove(id) {
@@ -176,7 +174,7 @@ impl Grafts {
         }
     }
 
-    /// A rumor that was known came in full.
+    /// Records the arrival of a full rumor that was known already.
     pub(super) fn came_again(&mut self, now: Millis, id: &RumorId) {
         if let Some(index) = self.grafted.iter().position(|(grafted, _)| grafted == id)
             && let Some((_, since)) = self.grafted.remove(index)
@@ -190,12 +188,12 @@ impl Grafts {
         self.trail_ms = faded_ms.max(trail_ms).min(TRAIL_MS_MAX);
     }
 
-    /// Whether earlier rumors of the same actor are coming just now.
+    /// Whether earlier rumors of the same actor are arriving now.
     fn is_on_its_way(&self, now: Millis, id: &RumorId) -> bool {
         self.progress.get(&id.actor).is_some_and(|(at, last)| now - *at < self.graft_ms && *last < id.first)
     }
 
-    /// The next rumor that has waited long enough, is still unknown, and what to do about it.
+    /// The next step for a rumor that is due and still unknown.
     pub(super) fn pop_due(
         &mut self,
         now: Millis,
@@ -219,7 +217,7 @@ impl Grafts {
                 wanted.announcers = std::mem::take(&mut wanted.asked);
                 wanted.round += 1;
             }
-            // A link that is eager already makes no cycle.
+            // A graft over a link that is eager already makes no cycle.
             let cheapest = wanted.announcers.iter().position(&is_eager).unwrap_or(0);
             let Some(peer) = wanted.announcers.remove(cheapest) else {
                 return Some(Due::GiveUp { last: wanted.asked.pop_back() });
@@ -230,7 +228,7 @@ impl Grafts {
         None
     }
 
-    /// The peer is asked. The next one is, if it does not answer; after each round it takes twice as long.
+    /// Records a graft to a peer, after which the next peer is due. The wait doubles with each round.
     fn wait_for(&mut self, now: Millis, id: RumorId, mut wanted: Wanted, peer: NodeId) {
         wanted.asked.push_back(peer);
         let ends = u32::from(wanted.announcers.is_empty());
@@ -265,7 +263,7 @@ mod tests {
         grafts
     }
 
-    /// What falls due until everything is asked or given up, with its time.
+    /// All steps with their times, until no rumor is waited for.
     fn drain(grafts: &mut Grafts) -> Vec<(Millis, Due)> {
         let mut dues = Vec::new();
         while let Some(now) = grafts.next_due() {
@@ -296,7 +294,7 @@ mod tests {
         assert!(dues[0].0 >= Millis(GRAFT_MS));
     }
 
-    /// Announcements overtake a burst: what is still on its way must not be sent twice.
+    /// Announcements overtake a burst: rumors that are still under way must not be sent twice.
     #[test]
     fn a_rumor_behind_others_of_its_actor_is_waited_for() {
         let mut grafts = announced(&[20], &[1]);

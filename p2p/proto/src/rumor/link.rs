@@ -1,36 +1,37 @@
-//! One link's interest.
+//! The state of one link: eager or lazy.
 
 use std::collections::BTreeSet;
 
 use crate::Millis;
 use crate::message::RumorId;
 
-/// A link is pruned by the first old news that comes a random time up to this after the earliest.
+/// A link is pruned by the first known rumor that arrives a random time, up to this many milliseconds, after an
+/// earlier one.
 ///
 /// Where rumors of several origins cross, a cycle of eager links shows duplicates at each of its
-/// links in turn; pruning at once would cut it in several places before the first cut shows, and
-/// every graft that mends the cut makes new cycles. Measured on 64 nodes, about 150 ms from end to
+/// links in turn; pruning at once would cut it in several places before the first cut has an
+/// effect, and every graft that repairs the cut makes new cycles. Measured on 64 nodes, about 150 ms from end to
 /// end, with a rumor every 10 ms from anywhere (`tests/rumors.rs`): 1.18 copies per node, against
 /// 1.5 when links were pruned, and rumors grafted, without this patience.
 pub(super) const DOUBT_MS: u64 = 1000;
-/// A prune is not repeated sooner: rumors already on their way are old news too. A guess at the
-/// longest round trip; repeated at all because a prune and a graft may cross and leave the two ends
-/// with different ideas of the link.
+/// Least time between two prunes of a link, milliseconds: rumors already under way are duplicates too. A guess at the
+/// longest round trip. Prunes are repeated because a prune and a graft may cross, after which the two ends have
+/// different states of the link.
 const PRUNE_AGAIN_MS: u64 = 1000;
 
-/// What one end keeps of a link of the active view.
+/// The state of a link of the active view at one end.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Full rumors are pushed over it.
+    /// Whether full rumors are pushed over it.
     pub(super) eager: bool,
-    /// Redrawings of the tree for which the peer is still believed to be attached here, as a child.
+    /// Redrawings of the tree for which the peer still counts as a child of this node.
     child_for: u8,
-    /// When it last brought news.
+    /// When a new rumor last arrived over it.
     pub(super) news_at: Millis,
-    /// When old news came last, and from when on it counts against the link.
+    /// When a known rumor last arrived, and from when on the next one prunes the link.
     doubt: Option<(Millis, Millis)>,
     pruned_at: Option<Millis>,
-    /// Names to announce. At most `RUMOR_IDS_MAX`: then they are sent at once.
+    /// Ids to announce, at most `RUMOR_IDS_MAX`: then they are sent at once.
     announcements: BTreeSet<RumorId>,
 }
 
@@ -48,18 +49,18 @@ impl Default for Link {
 }
 
 impl Link {
-    /// The peer takes this node for its parent in the tree. It says so again at every redrawing, a
-    /// moment after this node has passed it on.
+    /// Records that the peer is a child in the tree. It repeats its message at every redrawing, a moment after this
+    /// node has forwarded the beacon.
     pub(super) fn attached(&mut self) {
         self.child_for = 2;
     }
 
-    /// It does no more.
+    /// Records that the peer is no longer a child.
     pub(super) fn detached(&mut self) {
         self.child_for = 0;
     }
 
-    /// The tree has been redrawn.
+    /// Records a redrawing of the tree.
     pub(super) fn redrawn(&mut self) {
         self.child_for = self.child_for.saturating_sub(1);
     }
@@ -69,14 +70,14 @@ impl Link {
         self.child_for > 0
     }
 
-    /// News came by it: it is worth being eager about.
+    /// Records a new rumor: the link becomes eager.
     pub(super) fn heard_news(&mut self, now: Millis) {
         self.eager = true;
         self.news_at = now;
         self.pruned_at = None;
     }
 
-    /// Old news came by it; `patience_ms` is drawn at random. Whether the link has lost interest.
+    /// Records a known rumor; `patience_ms` is drawn at random. Returns whether the link is to be pruned.
     pub(super) fn heard_old_news(&mut self, now: Millis, patience_ms: u64) -> bool {
         let since = self.doubt.filter(|(last, _)| now - *last < 2 * DOUBT_MS);
         let counts_from = since.map_or(now + patience_ms, |(_, counts_from)| counts_from);
@@ -84,7 +85,7 @@ impl Link {
         !self.eager || counts_from <= now
     }
 
-    /// Makes it lazy. Whether the peer has to be told.
+    /// Makes the link lazy. Returns whether a prune has to be sent.
     pub(super) fn prune(&mut self, now: Millis) -> bool {
         self.eager = false;
         self.detached();
@@ -96,13 +97,13 @@ impl Link {
         !told
     }
 
-    /// Puts a name on the list; how many are on it now.
+    /// Adds an id to announce. Returns how many there are now.
     pub(super) fn announce_later(&mut self, id: RumorId) -> usize {
         self.announcements.insert(id);
         self.announcements.len()
     }
 
-    /// The peer has this one already.
+    /// Removes an id that the peer has already.
     pub(super) fn forget_announcement(&mut self, id: &RumorId) {
         self.announcements.remove(id);
     }

@@ -1,16 +1,16 @@
-//! Rumor mongering with per-link interest.
+//! Rumor mongering with eager and lazy links.
 //!
-//! A rumor is pushed in full over *eager* links and announced by name over *lazy* ones. A link by
-//! which old news came loses interest (Demers et al., PODC 1987: rumor mongering with feedback), a
-//! rumor that was announced and did not come is grafted, which makes its link eager again (Leitao,
-//! Pereira, Rodrigues: Epidemic Broadcast Trees, SRDS 2007). Interest is kept per link and not per
-//! origin: the eager links settle into one tree shared by all origins, with a mesh of lazy links
-//! behind it. Beacons redraw that tree while it is in use, so that it stays short whatever became of
-//! the views.
+//! A rumor is pushed in full over *eager* links, and its id is announced over *lazy* ones. A link over
+//! which known rumors arrive becomes lazy (Demers et al., PODC 1987: rumor mongering with feedback). A
+//! rumor that was announced and did not arrive is grafted, which makes its link eager again (Leitao,
+//! Pereira, Rodrigues: Epidemic Broadcast Trees, SRDS 2007). This state is per link and not per
+//! origin: the eager links become one tree shared by all origins, with a mesh of lazy links
+//! beside it. Beacons redraw that tree while it is in use, so that it stays short while the views
+//! change.
 //!
-//! The payload is the store's: the caller joins a full rumor first and says whether it was news
-//! (it changed the live entries or the causal context; a known dot may still bring news of what it
-//! superseded). Nothing here decides by a dot alone, except to graft.
+//! The payload is the store's: the caller joins a full rumor first and passes whether that changed the
+//! live entries or the causal context (a rumor with a known dot may still supersede others). Nothing here decides by
+//! a dot alone, except to graft.
 
 mod cache;
 mod graft;
@@ -33,30 +33,30 @@ use graft::{Due, Grafts};
 use link::{DOUBT_MS, Link};
 use tree::{Redraw, Tree};
 
-/// Largest payload that is pushed; a larger one travels by sessions, in chunks.
+/// Largest payload that is pushed, bytes; a larger one is transferred by sessions, in chunks.
 pub const PAYLOAD_BYTES_MAX: usize = BULK_FRAME_BYTES_MAX - 256;
 
-/// Rumors this far apart do not cross: a single rumor cuts every cycle in exactly one place, so its
-/// duplicates count at once. A guess at the longest time a rumor is under way.
+/// Time between two rumors that do not cross, milliseconds: a single rumor cuts every cycle in exactly one place, so
+/// its duplicates count at once. A guess at the longest time a rumor is under way.
 const CROSSING_MS: u64 = 200;
-/// After a redraw the link to the former parent stays eager for so long: longer than a rumor is
-/// under way. A guess.
+/// How long the link to the former parent stays eager after a redrawing, milliseconds: longer than a rumor is under
+/// way. A guess.
 const LEAVE_MS: u64 = 1000;
 
 /// Settings, in milliseconds and bytes.
 #[derive(Clone, Debug)]
 pub struct RumorConfig {
-    /// Announcements wait this long for company. A guess: well below what people notice, and long
-    /// enough to put a burst's names into one frame.
+    /// How long announcements are gathered, milliseconds. A guess: below what users notice, and long enough to put the
+    /// ids of a burst into one frame.
     pub announce_ms: u64,
-    /// An announced rumor may take this long to come by itself before it is grafted; longer by
-    /// itself where rumors have lately trailed their announcements. A guess: above the delay of a
+    /// How long an announced rumor may take to arrive before it is grafted, milliseconds; extended automatically while
+    /// rumors trail their announcements. A guess: above the delay of a
     /// queue, below a second.
     pub graft_ms: u64,
-    /// A grafted rumor may take this long before the next announcer is asked (Plumtree's second,
+    /// How long a grafted rumor may take before the next announcer gets a graft, milliseconds (Plumtree's second,
     /// shorter timer: about one round trip). A guess.
     pub graft_again_ms: u64,
-    /// Payloads kept to serve grafts, in bytes; the oldest gives way.
+    /// Bytes of payloads kept to serve grafts, at most; the oldest is evicted.
     pub cache_bytes_max: usize,
 }
 
@@ -66,7 +66,7 @@ impl Default for RumorConfig {
     }
 }
 
-/// What the caller tells the machine.
+/// An event that the machine handles.
 #[derive(Clone, Debug)]
 pub enum RumorInput {
     /// The peer entered the active view. The link begins eager.
@@ -79,7 +79,7 @@ pub enum RumorInput {
         /// The former neighbour.
         peer: NodeId,
     },
-    /// A queue of the link was full and a frame of ours was dropped.
+    /// A queue of the link was full, and a frame of this node was dropped.
     Shed {
         /// The neighbour that missed it.
         peer: NodeId,
@@ -91,40 +91,40 @@ pub enum RumorInput {
         /// Its delta.
         payload: Bytes,
     },
-    /// A full rumor came and was joined.
+    /// A full rumor arrived and was joined.
     Received {
-        /// The link it came by.
+        /// The link that it arrived over.
         from: NodeId,
-        /// Its name.
+        /// Its id.
         id: RumorId,
-        /// Links it has come over; 0 if nobody knows.
+        /// Number of links that it has passed; 0 if unknown.
         hops: u16,
         /// Its delta, as received.
         payload: Bytes,
         /// Whether the join changed anything.
         news: bool,
     },
-    /// An announcement, a graft or a prune came. (A full rumor is [`RumorInput::Received`].)
+    /// Another message of rumor mongering arrived. (A full rumor is [`RumorInput::Received`].)
     Message {
-        /// The link it came by.
+        /// The link that it arrived over.
         from: NodeId,
-        /// What it says.
+        /// The message.
         message: RumorMessage,
     },
     /// The store's answer to [`RumorOutput::Supply`].
     Supplied {
-        /// Who grafted.
+        /// The peer that grafted it.
         to: NodeId,
-        /// Which rumor.
+        /// The rumor's id.
         id: RumorId,
         /// What the store still has of it.
         payload: Bytes,
     },
-    /// `poll_timeout` has come.
+    /// The time of `poll_timeout` has come.
     Timeout,
 }
 
-/// What the machine asks of the caller.
+/// What the caller has to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RumorOutput {
     /// Send one message to several links (encode it once).
@@ -134,12 +134,12 @@ pub enum RumorOutput {
         /// The message.
         message: RumorMessage,
     },
-    /// A graft asks for a rumor that the cache has lost: restrict the store to its dots and come
-    /// back with [`RumorInput::Supplied`].
+    /// A graft asks for a rumor that the cache has lost: restrict the store to its dots and pass
+    /// [`RumorInput::Supplied`].
     Supply {
-        /// Who grafts.
+        /// The peer that grafts it.
         to: NodeId,
-        /// Which rumor.
+        /// The rumor's id.
         id: RumorId,
     },
     /// Rumors were lost between this node and the peer: start a session with it.
@@ -154,29 +154,29 @@ pub enum RumorOutput {
 pub struct RumorStats {
     /// Own batches.
     pub published: u64,
-    /// Full rumors received that brought news.
+    /// Full rumors received that changed the store.
     pub received_new: u64,
-    /// Full rumors received that brought none.
+    /// Full rumors received that changed nothing.
     pub received_old: u64,
     /// Full rumors sent, counted per link.
     pub pushed: u64,
-    /// Names announced, counted per link.
+    /// Ids announced, counted per link.
     pub announced: u64,
-    /// Names grafted.
+    /// Ids grafted.
     pub grafts_sent: u64,
-    /// Names of received grafts that were served, from the cache or the store.
+    /// Ids of received grafts that were served, from the cache or the store.
     pub grafts_served: u64,
     /// Prunes sent.
     pub prunes_sent: u64,
     /// Prunes received.
     pub prunes_received: u64,
-    /// Announced rumors that nobody delivered, or that found no room to be waited for.
+    /// Announced rumors that no peer delivered, or for which the table was full.
     pub given_up: u64,
     /// Rumors too large to push.
     pub oversized: u64,
 }
 
-/// The machine. Feed it with [`Rumors::handle`], drain [`Rumors::poll_output`].
+/// The state machine of rumor mongering.
 #[derive(Debug)]
 pub struct Rumors {
     config: RumorConfig,
@@ -185,11 +185,11 @@ pub struct Rumors {
     cache: Cache,
     grafts: Grafts,
     tree: Tree,
-    /// The links to make lazy after a redraw, once what was under way has arrived.
+    /// The links to make lazy after a redrawing, once rumors under way have arrived.
     leaving: BTreeMap<NodeId, Millis>,
-    /// The rumor that came last, and when.
+    /// The last rumor that arrived, and when.
     latest: Option<(RumorId, Millis)>,
-    /// When another one came last before it.
+    /// When another one last arrived before it.
     before: Option<Millis>,
     /// When announcements that wait are flushed.
     announce_at: Option<Millis>,
@@ -232,22 +232,22 @@ impl Rumors {
         self.cache.bytes()
     }
 
-    /// Links that rumors go over, eager and lazy.
+    /// The number of links, eager and lazy.
     pub fn links(&self) -> usize {
         self.links.len()
     }
 
-    /// Rumors that were announced and have not come.
+    /// Rumors that were announced and have not arrived.
     pub fn wanted(&self) -> usize {
         self.grafts.wanted()
     }
 
-    /// What to do next; `None` when there is nothing until the next input.
+    /// The next output; `None` if there is none until the next input.
     pub fn poll_output(&mut self) -> Option<RumorOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to come back with [`RumorInput::Timeout`].
+    /// When [`RumorInput::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Millis> {
         [self.announce_at, self.grafts.next_due(), self.tree.next_due(), self.leaving.values().min().copied()]
             .into_iter()
@@ -255,7 +255,7 @@ impl Rumors {
             .min()
     }
 
-    /// Takes one input. `knows` says whether every dot of a rumor is in the causal context.
+    /// Handles one input. `knows` returns whether every dot of a rumor is in the causal context.
     pub fn handle(&mut self, now: Millis, input: RumorInput, knows: &dyn Fn(&RumorId) -> bool) {
         match input {
             RumorInput::LinkUp { peer } => self.handle_link_up(now, peer),
@@ -283,23 +283,23 @@ impl Rumors {
 
     fn handle_link_up(&mut self, now: Millis, peer: NodeId) {
         self.links.entry(peer).or_default();
-        // A node that has just come finds its place at once.
+        // A new neighbour gets the last beacon, and so its place in the tree, at once.
         if let Some(beacon) = self.tree.to_tell(now) {
             self.send(vec![peer], RumorMessage::Beacon(beacon));
         }
     }
 
-    /// Passes a beacon on, and moves to another parent if it leads there.
+    /// Forwards a beacon, and changes the parent if the beacon's path has.
     fn redraw(&mut self, now: Millis, redraw: Redraw) {
         let Redraw { beacon, known_by, parent, leave } = redraw;
         let to = self.links.keys().copied().filter(|peer| !known_by.contains(peer)).collect();
         self.send(to, RumorMessage::Beacon(beacon));
         self.links.values_mut().for_each(Link::redrawn);
-        // Said again each time, so that no end believes for long in what the other has forgotten.
+        // Sent again at each redrawing, so that the two ends do not disagree for long.
         if let Some(parent) = parent {
             self.attach_to(parent);
         }
-        // What the old parent has pushed meanwhile and the new one had pushed before is not lost.
+        // The link to the old parent stays eager for a while, so that no rumor is lost in between.
         if let Some(parent) = leave.filter(|parent| self.links.contains_key(parent)) {
             self.leaving.insert(parent, now + LEAVE_MS);
         }
@@ -364,9 +364,8 @@ impl Rumors {
         earlier.unwrap_or(later)
     }
 
-    /// Old news came by this link: tell it to push lazily. Not over the last eager link, which only
-    /// a frame already on its way can make look superfluous, nor over one of the tree, which has no
-    /// cycle: where it brings old news, another link is superfluous.
+    /// Prunes a link over which known rumors arrive. Not the last eager link, which seems superfluous only because of a
+    /// frame under way, and not one of the tree, which has no cycle: then another link is superfluous.
     fn lose_interest(&mut self, now: Millis, from: NodeId) {
         let is_drawn = self.tree.is_drawn(now);
         let alone = !self.eager().any(|peer| peer != from);
@@ -387,7 +386,7 @@ impl Rumors {
         self.send(vec![from], RumorMessage::Prune);
     }
 
-    /// Pushes over eager links and announces over lazy ones, but not back where it came from.
+    /// Pushes over eager links and announces over lazy ones, except the one that the rumor arrived over.
     fn spread(&mut self, now: Millis, from: Option<NodeId>, id: RumorId, hops: u16, payload: Bytes) {
         self.tree.in_use(now, from.is_none(), &mut self.rng);
         if payload.len() > PAYLOAD_BYTES_MAX {
@@ -439,7 +438,7 @@ impl Rumors {
                     link.eager = false;
                     link.detached();
                 }
-                // It did not know yet, or something better is to be had.
+                // The parent did not know that this node is its child, or there is a better one.
                 if let Some(parent) = self.tree.lost(from) {
                     self.attach_to(parent);
                 }

@@ -1,7 +1,7 @@
-//! A node that loses its parent in the tree is cut off from the others together with all that is behind
-//! it, until somebody's patience with an announced rumor ends. It is the first to know: so it turns to
-//! another neighbour at once and says what came lately, and each of the two gives the other what that one
-//! missed. One round trip mends what a lost link cost.
+//! Rejoining the tree after the loss of the parent. Such a node is cut off together with its subtree until a graft
+//! of an announced rumor is due. It notices the loss first, so it turns to another neighbour at once and sends the
+//! ids of the rumors that it has lately received. Then each of the two sends the rumors that the other one missed: the
+//! loss of a link costs one round trip.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use crate::{Millis, NodeId};
 use super::Rumors;
 use super::link::Link;
 
-/// What came in this time is told, milliseconds: longer than a silent neighbour is trusted by default.
+/// Age of rumors whose ids are sent, milliseconds, at most: longer than the default time until a silent neighbour is
+/// suspected.
 const TOLD_MS: u64 = 6_000;
-/// Of what came in this time and was not told, this node concludes that it is missing, milliseconds: so
-/// much less that clocks of rumors on their way do not matter.
+/// Age of rumors that the receiver treats as missing if they were not named, milliseconds, at most. So much less that
+/// the time of rumors under way does not matter.
 const MISSING_MS: u64 = TOLD_MS / 2;
-/// No more of the latest rumors are concluded to be missing: a busy node tells no more than
-/// [`RUMOR_IDS_MAX`].
+/// Rumors that are treated as missing, at most, the latest ones: a busy node names no more than [`RUMOR_IDS_MAX`].
 const MISSING_MAX: usize = RUMOR_IDS_MAX / 2;
-/// Most bytes of payload given at once; the rest is announced. A guess.
+/// Bytes of payload sent at once, at most; the rest is announced. A guess.
 const GIVEN_BYTES_MAX: usize = 256 << 10;
 
 impl Rumors {
@@ -40,15 +40,15 @@ impl Rumors {
         }
     }
 
-    /// Whether no link leads anywhere but to nodes behind this one.
+    /// Whether all links lead to nodes of this node's subtree.
     fn is_cut_off(&self) -> bool {
         let mut eager = self.links.values().filter(|link| link.eager);
         if self.tree.is_root() { eager.next().is_none() } else { eager.all(Link::is_child) }
     }
 
-    /// Turns to the parent that the tree names; or else to all neighbours, as if it had just come, and to one
-    /// of them as to a parent: one that brought news last and is not known to be behind this node. Never to
-    /// the one that is `gone`: two nodes that have only each other would go on for ever.
+    /// Rejoins at the parent that the tree names. Without one, at all neighbours, as if this node had just joined, with
+    /// one of them as the parent: the one that sent a new rumor last and is not known to be in this node's subtree.
+    /// Never at `gone`: two nodes that have only each other would repeat this without end.
     fn rejoin(&mut self, now: Millis, next: Option<NodeId>, gone: NodeId) {
         let Some(parent) = next.or_else(|| self.brought_news_last(Some(gone))) else { return };
         let told = self.cache.since(Millis(now.0.saturating_sub(TOLD_MS)));
@@ -68,13 +68,13 @@ impl Rumors {
         self.send(vec![parent], RumorMessage::Rejoin { as_child: true, ids });
     }
 
-    /// The neighbour that did, if possible one that is not known to be behind this node.
+    /// The neighbour that sent a new rumor last, if possible one that is not known to be in this node's subtree.
     pub(super) fn brought_news_last(&self, except: Option<NodeId>) -> Option<NodeId> {
         let links = self.links.iter().filter(|(peer, _)| Some(**peer) != except);
         links.max_by_key(|(_, link)| (!link.is_child(), link.news_at)).map(|(peer, _)| *peer)
     }
 
-    /// A node that has seen no beacon takes the first that brings news for its parent.
+    /// Makes the first peer that sends a new rumor the parent, if this node has received no beacon yet.
     pub(super) fn adopt(&mut self, now: Millis, bringer: NodeId) {
         let is_child = self.links.get(&bringer).is_none_or(Link::is_child);
         if self.tree.parent().is_none() && !self.tree.is_drawn(now) && !is_child {
@@ -83,7 +83,7 @@ impl Rumors {
         }
     }
 
-    /// A neighbour has lost its way to the others, and this node is to be it.
+    /// Handles the rejoining of a neighbour at this node.
     pub(super) fn on_rejoin(
         &mut self,
         now: Millis,
@@ -96,7 +96,7 @@ impl Rumors {
         link.eager = true;
         if as_child {
             link.attached();
-            // Then this node was behind it, and is cut off as well.
+            // This node is in the neighbour's subtree, and cut off as well.
             if self.tree.parent() == Some(from) {
                 let next = self.tree.lost(from);
                 self.rejoin(now, next, from);
@@ -114,7 +114,7 @@ impl Rumors {
         self.give(now, from, &told);
     }
 
-    /// Pushes what came lately, the earliest first, except what the peer has.
+    /// Pushes the rumors that arrived lately, the earliest first, except those that the peer has.
     fn give(&mut self, now: Millis, to: NodeId, has: &BTreeSet<RumorId>) {
         let latest = self.cache.since(Millis(now.0.saturating_sub(MISSING_MS))).take(MISSING_MAX);
         let missing = latest.filter(|(id, rumor)| !has.contains(id) && rumor.bringer != Some(to));

@@ -1,12 +1,12 @@
 //! Redrawing the shared tree. Prunes and grafts keep the eager links a tree, but not a short one: which
-//! link of a cycle is cut depends on the rumors that crossed it. So while rumors flow, one node now and
-//! then floods a *beacon* over every link. Each node holds it for [`HOLD_MS`] before it passes it on, and
-//! takes the shallowest of the peers that it came from for its parent: a breadth-first tree, except that
-//! quick links win over short paths. Any node that publishes may be the one, none is elected: whoever
-//! misses beacons begins, and the latest round wins. Without beacons rumors travel all the same.
+//! link of a cycle is cut depends on the rumors that crossed it. So while rumors flow, one node
+//! periodically floods a *beacon* over every link. Each node holds it for [`HOLD_MS`] before it forwards it, and
+//! chooses the shallowest of the peers that it came from as its parent: a breadth-first tree, except that
+//! quick links win over short paths. There is no election: any node that publishes and receives no beacons
+//! begins, and the latest round wins. Rumors do not depend on beacons.
 //!
-//! Who loses its parent takes another neighbour that the beacon came from, if that one cannot be behind it:
-//! places, which are (depth, node), only ever fall on the way up. Who has none begins the next round.
+//! A node that loses its parent chooses another neighbour that the beacon came from, if that one cannot be in its
+//! subtree: places, which are (depth, node), only decrease on the way up. Without one it begins the next round.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -14,43 +14,43 @@ use rand_chacha::ChaCha8Rng;
 use crate::message::Beacon;
 use crate::{Millis, NodeId};
 
-/// The shallowest of the peers a beacon comes from in this time becomes the parent, milliseconds. Longer
-/// makes for fewer links and a longer time: at 1,000 nodes, links of 10 to 50 ms and five neighbours, 5 ms
+/// How long a node holds a beacon before it chooses its parent and forwards it, milliseconds. A longer time makes
+/// paths of fewer links, which take longer: at 1,000 nodes, links of 10 to 50 ms and five neighbours, 5 ms
 /// make 13.7 links and 292 ms to the last node, 12 ms 12.5 and 315, 25 ms 11.9 and 335.
 const HOLD_MS: u64 = 12;
 /// Time between two beacons while rumors flow, milliseconds. A guess: views change more rarely.
 const REDRAW_MS: u64 = 10_000;
-/// A beacon of another origin is waited for so long after the last one, milliseconds.
+/// Time without a beacon after which another origin begins, milliseconds.
 const MISSED_MS: u64 = 3 * REDRAW_MS;
-/// Who has lost its way up does not begin a round so shortly after the last one, milliseconds. A guess: a
-/// round takes less.
+/// Least age of the last round before a node without a parent begins the next one, milliseconds. A guess: a round
+/// takes less.
 const AGAIN_MS: u64 = 5_000;
-/// Whoever misses beacons waits for a time in this range before it begins, milliseconds: the former
-/// origin comes first, and few begin at once.
+/// Random wait of a node that misses beacons before it begins, milliseconds: the former origin comes first, and few
+/// nodes begin at once.
 const BEGIN_MS: std::ops::Range<u64> = 500..5_000;
 
-/// What this node knows of the tree.
+/// This node's state of the tree.
 #[derive(Debug)]
 pub(super) struct Tree {
     me: NodeId,
-    /// This node's number, should it begin.
+    /// The origin in beacons that this node begins.
     own: u64,
-    /// The last round, as this node tells it, and when it came.
+    /// The beacon of the last round, as this node forwards it, and when it arrived.
     last: Option<(Beacon, Millis)>,
-    /// Links it came by, earliest first, and how deep these peers are.
+    /// The peers that it came from, earliest first, and their depths.
     offers: Vec<(NodeId, u16)>,
     parent: Option<NodeId>,
-    /// When to pass the last beacon on.
+    /// When to forward the last beacon.
     pass_at: Option<Millis>,
-    /// When to send a beacon of our own.
+    /// When to begin a round.
     begin_at: Option<Millis>,
 }
 
-/// What passing a beacon on asks for.
+/// What to do when a beacon is forwarded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Redraw {
     pub(super) beacon: Beacon,
-    /// Who need not be told.
+    /// Peers that have the beacon already.
     pub(super) known_by: Vec<NodeId>,
     /// The link to attach to.
     pub(super) parent: Option<NodeId>,
@@ -75,12 +75,12 @@ impl Tree {
         self.parent
     }
 
-    /// Whether the tree was last drawn from here.
+    /// Whether this node began the last round.
     pub(super) fn is_root(&self) -> bool {
         self.last.is_some_and(|(beacon, _)| beacon.origin == self.own)
     }
 
-    /// What to tell a new neighbour.
+    /// The beacon to send to a new neighbour.
     pub(super) fn to_tell(&self, now: Millis) -> Option<Beacon> {
         let (beacon, _) = self.last.filter(|_| self.is_drawn(now) && self.pass_at.is_none())?;
         Some(beacon)
@@ -95,8 +95,8 @@ impl Tree {
         [self.pass_at, self.begin_at].into_iter().flatten().min()
     }
 
-    /// A rumor passes: the tree is in use. It is drawn from a node where rumors begin, and goes on being
-    /// drawn from there.
+    /// Records that a rumor passes, so that the tree is in use. A node that publishes rumors begins the first round,
+    /// and then the following ones.
     pub(super) fn in_use(&mut self, now: Millis, published: bool, rng: &mut ChaCha8Rng) {
         if self.begin_at.is_some() {
             return;
@@ -108,7 +108,7 @@ impl Tree {
         };
     }
 
-    /// A beacon came.
+    /// Handles a beacon.
     pub(super) fn on_beacon(&mut self, now: Millis, from: NodeId, beacon: Beacon) {
         if let Some((last, _)) = self.last {
             if (beacon.round, beacon.origin) == (last.round, last.origin) {
@@ -128,7 +128,7 @@ impl Tree {
         self.begin_at = None;
     }
 
-    /// What is due, if anything.
+    /// The redrawing that is due, if there is one.
     pub(super) fn poll(&mut self, now: Millis) -> Option<Redraw> {
         if self.begin_at.is_some_and(|at| at <= now) {
             self.begin_at = None;
@@ -138,7 +138,7 @@ impl Tree {
             self.pass_at = Some(now);
         }
         self.pass_at.take_if(|at| *at <= now)?;
-        // The shallowest; a parent that is as good as any stays: chance alone must not redraw the tree.
+        // The shallowest peer; the present parent stays if none is shallower, so that chance does not change the tree.
         let offer = self.offers.iter().min_by_key(|(peer, depth)| (*depth, Some(*peer) != self.parent));
         if offer.is_none() && !self.is_root() {
             self.go_adrift(now);
@@ -153,8 +153,8 @@ impl Tree {
         Some(Redraw { beacon, known_by, parent, leave: before.filter(|_| parent != before) })
     }
 
-    /// The link is gone, or lazy at its other end. A new parent, if this was ours and there is one that
-    /// is not behind this node.
+    /// Handles a link that is gone, or lazy at its other end. Returns a new parent, if that peer was the parent and
+    /// there is one that is not in this node's subtree.
     pub(super) fn lost(&mut self, peer: NodeId) -> Option<NodeId> {
         self.offers.retain(|(offer, _)| *offer != peer);
         self.parent.take_if(|parent| *parent == peer)?;
@@ -166,12 +166,12 @@ impl Tree {
         self.parent
     }
 
-    /// The way up leads there, as long as nothing better is known.
+    /// Makes a peer the parent until a beacon names a better one.
     pub(super) fn adopt(&mut self, parent: NodeId) {
         self.parent = Some(parent);
     }
 
-    /// No neighbour is known to lead to the others: the next round starts from here.
+    /// Lets this node begin the next round, because it has no parent.
     pub(super) fn go_adrift(&mut self, now: Millis) {
         if let Some((_, at)) = self.last {
             self.begin_at = Some(now.max(at + AGAIN_MS));
@@ -199,7 +199,7 @@ mod tests {
         Beacon { round, origin, depth }
     }
 
-    /// Everything due until nothing is, as (beacon, parent, leave).
+    /// All redrawings that are due, as (beacon, parent, leave).
     fn drain(tree: &mut Tree) -> Vec<(Beacon, Option<NodeId>, Option<NodeId>)> {
         let mut redraws = Vec::new();
         while let Some(now) = tree.next_due() {

@@ -1,5 +1,4 @@
-//! The side that drives: what it knows to be missing here or there, and what is still to be
-//! compared.
+//! The initiator of a session: what is known to be missing on either side, and what is still to be compared.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +8,7 @@ use crate::message::{ActorSummary, Payload, Root, SPAN_FANOUT, SPAN_LEAF, Span, 
 use crate::wire::bounds::RANGES_MAX;
 use crate::{ActorId, DotRange, DotRanges, Millis, NodeId};
 
-/// Requests of one kind in flight: the pipe stays full while the other end works on one.
+/// Requests of one kind in flight, at most: the link stays busy while the peer works on one.
 const WINDOW: usize = 2;
 /// Spans or leaves in one request, at most 24 KiB of leaves.
 const SPANS_ASKED_MAX: usize = 64;
@@ -17,13 +16,13 @@ const SPANS_ASKED_MAX: usize = 64;
 const RANGES_ASKED_MAX: usize = 2048;
 /// Dots in the first fetch. Later ones follow the size of the answers.
 const FETCH_DOTS: u64 = 1024;
-/// Fetches are not made smaller.
+/// Dots in the smallest fetch.
 const FETCH_DOTS_MIN: u64 = 64;
-/// Most ranges to fetch, ranges to push, suspects and spans that are remembered, each. A peer that
-/// makes them more loses the excess to the next session.
+/// Ranges to fetch, ranges to push, suspects and spans that are remembered, at most, each. The next session handles
+/// any further ones.
 const FRONTIER_MAX: usize = 65_536;
 
-/// A request that has not been answered. Answers come in the order of the requests.
+/// A request without an answer yet. Answers arrive in the order of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Open,
@@ -40,7 +39,7 @@ enum Asked {
 pub(super) enum Stop {
     /// It has ended.
     End(Ending),
-    /// The replica could not go on.
+    /// The replica failed.
     Replica(ReplicaError),
 }
 
@@ -50,7 +49,7 @@ impl From<ReplicaError> for Stop {
     }
 }
 
-/// What to do after a step.
+/// The messages to send after a step, or why the session stops.
 type Step = Result<Vec<SyncMessage>, Stop>;
 
 /// One own session.
@@ -58,26 +57,26 @@ type Step = Result<Vec<SyncMessage>, Stop>;
 pub(super) struct Session {
     /// Its number, this node's own.
     pub(super) id: u32,
-    /// With whom.
+    /// The peer.
     pub(super) peer: NodeId,
     /// When it began.
     pub(super) started: Millis,
     /// When the peer last answered.
     pub(super) heard: Millis,
-    /// What it did so far.
+    /// The report so far.
     pub(super) report: SessionReport,
     salt: u64,
-    /// With the time, and the bytes of a delta that was pushed.
+    /// Each with its time, and the bytes of a pushed delta.
     asked: VecDeque<(Asked, Millis, usize)>,
     pace: Pace,
     fetch: VecDeque<DotRange>,
     fetch_dots: u64,
-    /// Live here, at places where the peer had newer dots.
+    /// Dots that are live here, at places where the peer had newer ones.
     suspects: Vec<DotRange>,
     push: VecDeque<DotRange>,
-    /// Live there, at places where we had newer dots.
+    /// Dots that are live at the peer, at places where this node had newer ones.
     accused: Vec<DotRange>,
-    /// Depth first.
+    /// Spans to compare, depth first.
     spans: Vec<Span>,
     /// Groups of actors to list.
     groups: Vec<u8>,
@@ -118,7 +117,7 @@ impl Session {
         (session, SyncMessage::Open { session: id, salt, root })
     }
 
-    /// Takes an answer; gives the requests that follow from it.
+    /// Handles an answer, and returns the requests that follow from it.
     pub(super) fn on_answer(&mut self, now: Millis, answer: SyncMessage, replica: &mut impl Replica) -> Step {
         self.heard = now;
         // Answers that do not fit the oldest request mean that one was lost on the way.
@@ -173,7 +172,7 @@ impl Session {
         }
     }
 
-    /// What one side has not seen needs no comparison: it is fetched or pushed whole.
+    /// Compares an actor. Dots that one side has not seen need no comparison: they are fetched or pushed whole.
     fn on_actor(&mut self, actor: ActorId, ours: u64, theirs: u64, replica: &impl Replica) {
         #[cfg(planted)]
         self.whole.extend((theirs > 0).then_some(DotRange { actor, first: 1, last: theirs }));
@@ -235,7 +234,7 @@ impl Session {
         Ok(())
     }
 
-    /// Fetches ask for about as many dots as fit one answer. Doubling without limit also crosses a
+    /// Adapts the size of fetches to about as many dots as fit one answer. Doubling without limit also crosses a
     /// sparse stretch of any length in a few requests.
     fn adapt_fetches(&mut self, delta_bytes: usize, complete: bool) {
         if !complete {
@@ -245,7 +244,7 @@ impl Session {
         }
     }
 
-    /// Sends what may be sent now: first what is known to be missing (joining it makes the
+    /// Returns the requests that may be sent now: first for dots that are known to be missing (joining them makes the
     /// comparison smaller), then comparisons, then the next groups of actors.
     fn pump(&mut self, now: Millis, replica: &impl Replica) -> Step {
         let mut requests = Vec::new();
@@ -292,7 +291,7 @@ impl Session {
         self.asked.iter().filter(|(asked, ..)| kinds.contains(asked)).count()
     }
 
-    /// The next delta for the peer, if there is anything it lacks.
+    /// The next delta for the peer, if it lacks anything.
     fn next_push(&mut self, replica: &impl Replica) -> Result<Option<Payload>, Stop> {
         while !self.accused.is_empty() {
             let dead = replica.dead_among(&take_suspects(&mut self.accused))?;

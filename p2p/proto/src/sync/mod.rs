@@ -7,8 +7,8 @@
 //! each message from its replica alone. The exchange is documented in
 //! [`crate::message::SyncMessage`].
 //!
-//! [`Sessions`] decides when and with whom: on a new link, from time to time, when something was
-//! lost, and onwards after a session that brought news, so that a healed partition spreads.
+//! [`Sessions`] decides when and with which peer: on a new link, periodically, after a loss of messages, and with
+//! further peers after a session that changed something, so that the data of a healed partition spreads.
 
 mod initiator;
 mod pace;
@@ -30,25 +30,25 @@ use schedule::Schedule;
 
 pub use replica::{JoinReport, Replica, ReplicaError};
 
-/// Most bytes of deltas in one message, about: large enough to fill a pipe with two in flight, small
+/// Bytes of deltas in one message, about, at most: large enough to fill a pipe with two in flight, small
 /// enough that joining one does not hold up gossip. Over slow links they are smaller.
 pub const DELTA_BYTES_MAX: usize = 256 << 10;
-/// Own sessions at once. One: two would bring the same news twice.
+/// Own sessions at a time, at most. One, because two would transfer the same data twice.
 pub const SESSIONS_MAX: usize = 1;
-/// Initiators answered at once; others are told `Busy`.
+/// Initiators answered at a time, at most; others get `Busy`.
 pub const SEATS_MAX: usize = 3;
 
-/// An initiator that has pushed nothing for this long is no longer bringing news. A guess, above the
+/// Time without a push after which an initiator no longer counts as pushing, milliseconds. A guess, above the
 /// time between two pushes of a slow link.
 const PUSHING_MS: u64 = 1000;
 
 /// Settings, in milliseconds.
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
-    /// Mean time between sessions with a random neighbour when nothing calls for one. A guess: an
+    /// Mean time between periodic sessions with a random neighbour, milliseconds. A guess: an
     /// idle session costs under 300 bytes.
     pub interval_ms: u64,
-    /// A session that hears nothing for this long is dropped. A guess, above any sane round trip
+    /// Time without an answer after which a session is dropped, milliseconds. A guess, above any sensible round trip
     /// and the joining of one delta.
     pub session_timeout_ms: u64,
 }
@@ -59,7 +59,7 @@ impl Default for SyncConfig {
     }
 }
 
-/// What the caller tells the machine.
+/// An event that the machine handles.
 #[derive(Clone, Debug)]
 pub enum SyncInput {
     /// The peer entered the active view.
@@ -72,42 +72,42 @@ pub enum SyncInput {
         /// The former neighbour.
         peer: NodeId,
     },
-    /// Something was lost between this node and the peer, or somebody asks for a session.
+    /// Messages were lost between this node and the peer, or another part of the node asks for a session.
     Want {
         /// The neighbour.
         peer: NodeId,
     },
-    /// A message of a session came, from a neighbour or from anybody else connected.
+    /// A message of a session arrived, from a neighbour or any other connected peer.
     Message {
         /// The sender.
         from: NodeId,
-        /// What it says.
+        /// The message.
         message: SyncMessage,
     },
-    /// `poll_timeout` has come.
+    /// The time of `poll_timeout` has come.
     Timeout,
 }
 
-/// What the machine asks of the caller.
+/// What the caller has to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncOutput {
     /// Send a message.
     Send {
-        /// To whom.
+        /// The receiver.
         to: NodeId,
         /// The message.
         message: SyncMessage,
     },
     /// An own session ended.
     Finished {
-        /// With whom.
+        /// The peer.
         peer: NodeId,
-        /// How.
+        /// Its report.
         report: SessionReport,
     },
-    /// The peer sent a delta that is none.
+    /// The peer sent a malformed delta.
     Misbehaved {
-        /// The culprit.
+        /// The peer.
         peer: NodeId,
     },
 }
@@ -119,15 +119,15 @@ pub enum Ending {
     Equal,
     /// Every difference found was exchanged.
     Reconciled,
-    /// The peer had no seat; tried again later.
+    /// The peer had no seat; the session is tried again later.
     Busy,
-    /// The peer fell silent; tried again later.
+    /// The peer did not answer; the session is tried again later.
     TimedOut,
-    /// The link went, a message was lost, or storage failed.
+    /// The link broke, a message was lost, or storage failed.
     Broken,
 }
 
-/// What an own session did.
+/// The report of an own session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionReport {
     /// How it ended.
@@ -144,7 +144,7 @@ pub struct SessionReport {
     pub changed: bool,
 }
 
-/// Counters since the start. The same traffic shows in the reports of own sessions.
+/// Counters since the start. The reports of own sessions contain the same traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncStats {
     /// Own sessions begun.
@@ -153,7 +153,7 @@ pub struct SyncStats {
     pub equal: u64,
     /// Own sessions that exchanged every difference.
     pub reconciled: u64,
-    /// Own sessions that the peer had no seat for.
+    /// Own sessions for which the peer had no seat.
     pub busy: u64,
     /// Own sessions dropped or broken.
     pub failed: u64,
@@ -169,7 +169,7 @@ pub struct SyncStats {
     pub entries_in: u64,
 }
 
-/// Which side a message is for.
+/// The side that a message is for.
 enum Kind {
     Request,
     Answer,
@@ -197,7 +197,7 @@ fn kind(message: &SyncMessage) -> (u32, Kind) {
     }
 }
 
-/// The machine. Feed it with [`Sessions::handle`], drain [`Sessions::poll_output`].
+/// The state machine of anti-entropy sessions.
 #[derive(Debug)]
 pub struct Sessions {
     config: SyncConfig,
@@ -242,12 +242,12 @@ impl Sessions {
         self.own.len()
     }
 
-    /// What to do next; `None` when there is nothing until the next input.
+    /// The next output; `None` if there is none until the next input.
     pub fn poll_output(&mut self) -> Option<SyncOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to come back with [`SyncInput::Timeout`].
+    /// When [`SyncInput::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let pushed = self.pushing.map(|(_, at)| at + PUSHING_MS);
         let open = (self.own.len() < SESSIONS_MAX)
@@ -258,7 +258,7 @@ impl Sessions {
         [open, silent, Some(self.schedule.next_tick())].into_iter().flatten().min()
     }
 
-    /// Takes one input. Joins what came, at once.
+    /// Handles one input. Deltas are joined at once.
     pub fn handle(&mut self, now: Millis, input: SyncInput, replica: &mut impl Replica) {
         match input {
             SyncInput::LinkUp { peer } => self.schedule.link_up(now, peer, self.me < peer),
@@ -358,8 +358,8 @@ impl Sessions {
         }
     }
 
-    /// Whether another session is under way by which the peer's news may come as well: it would come
-    /// twice. Of two that cross on one link the lower id's goes on.
+    /// Whether another session is under way by which the peer's data may arrive as well, so that it would arrive twice.
+    /// Of two sessions that cross on one link, that of the node with the lower id continues.
     fn brings_news_elsewhere(&self, now: Millis, from: &NodeId) -> bool {
         let own = self.own.keys().any(|peer| peer != from || self.me < *from);
         own || self.is_pushed_to(now, Some(from))

@@ -1,20 +1,19 @@
-//! How much a session moves at once.
+//! The size of a session's deltas.
 
 use super::DELTA_BYTES_MAX;
 
-/// Bytes of the first delta: a second's worth of a link of 32 kB/s. Whatever else goes over the link,
-/// signs of life among it, may have to wait behind two of them.
+/// Bytes of the first delta: a second's worth of a link of 32 kB/s. All other messages on the
+/// link, heartbeats included, may have to wait behind two of them.
 const FIRST_BYTES: usize = 32 << 10;
-/// Deltas are not made smaller.
+/// Bytes of the smallest delta.
 const BYTES_MIN: usize = 4 << 10;
-/// A full delta that takes no longer than this beyond two round trips doubles the next ones, milliseconds.
-/// A guess.
+/// Time beyond two round trips up to which a full delta doubles the size of the next ones, milliseconds. A guess.
 const QUICK_MS: u64 = 250;
-/// What takes longer than this beyond two round trips halves them, milliseconds: a fraction of the time in
-/// which a silent neighbour is given up. A guess.
+/// Time beyond two round trips from which on the size is halved, milliseconds: a fraction of the time after which a
+/// silent neighbour is suspected. A guess.
 const SLOW_MS: u64 = 1000;
 
-/// The size of deltas over one link, found out by the time that they take.
+/// The size of deltas over one link, adapted to the time that they take.
 #[derive(Debug)]
 pub(super) struct Pace {
     bytes: usize,
@@ -34,7 +33,7 @@ impl Pace {
         self.bytes
     }
 
-    /// A question with its answer, one of which carried so many bytes of a delta, took so long.
+    /// Records the time of a request with its answer, one of which carried so many bytes of a delta.
     pub(super) fn took(&mut self, ms: u64, bytes: usize) {
         self.round_trip_ms = self.round_trip_ms.min(ms);
         let beyond_ms = ms.saturating_sub(2 * self.round_trip_ms);

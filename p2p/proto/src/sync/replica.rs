@@ -1,4 +1,4 @@
-//! What a session needs of a store.
+//! The interface between a session and a store.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -6,10 +6,10 @@ use thiserror::Error;
 use crate::message::{ActorSummary, Leaf, Root, Span};
 use crate::{DotRange, DotRanges};
 
-/// Why a replica could not read or join. It keeps the details to itself (for its logs).
+/// Why a replica could not read or join. The details are for the replica's own log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplicaError {
-    /// The delta is not one. Nothing of it was joined; the peer is to blame.
+    /// The delta is malformed, by the peer's fault. Nothing of it was joined.
     #[error("delta is malformed")]
     Malformed,
     /// Storage failed. Nothing was joined.
@@ -17,7 +17,7 @@ pub enum ReplicaError {
     Storage,
 }
 
-/// What joining a delta did.
+/// The result of joining a delta.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinReport {
     /// Whether the live entries or the causal context changed.

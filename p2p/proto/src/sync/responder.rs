@@ -1,4 +1,4 @@
-//! The side that answers. It keeps nothing of a session but a seat.
+//! The responder of a session. Its only state of a session is a seat.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::message::{ActorSummary, Leaf, Payload, Root, SPAN_LEAF, Span, SyncMes
 use crate::wire::bounds::{ACTORS_MAX, RANGES_MAX};
 use crate::{DotRange, DotRanges, Millis, NodeId};
 
-/// From here on actors are compared by groups first. At 33 bytes an actor, about what 256 groups
-/// cost.
+/// Actors up to which they are compared one by one, not by groups first. At 33 bytes an actor they take about as much
+/// as 256 groups.
 const ACTORS_UNGROUPED_MAX: usize = 64;
-/// Most actors in one answer, whole groups beyond the first.
+/// Actors in one answer, at most, except that the first group is always whole.
 const ACTORS_LISTED_MAX: usize = 1024;
-/// An initiator that says nothing for this long has lost its seat. A guess, above the time to join
-/// one delta.
+/// Time without a message after which an initiator loses its seat, milliseconds. A guess, above the time to join one
+/// delta.
 const SEAT_IDLE_MS: u64 = 3000;
 
 /// The initiators that are being answered, at most [`SEATS_MAX`].
@@ -40,13 +40,13 @@ impl Seats {
     }
 }
 
-/// An answer, and what joining a push did.
+/// An answer, and the result of joining a push.
 pub(super) struct Answer {
     pub(super) message: SyncMessage,
     pub(super) joined: Option<JoinReport>,
 }
 
-/// Answers a request; `None` to what is not one.
+/// Answers a request; `None` for a message that is not one.
 pub(super) fn answer(
     request: SyncMessage,
     replica: &mut impl Replica,
@@ -77,7 +77,7 @@ pub(super) fn answer(
         SyncMessage::Push { session, delta } => {
             let joined = replica.join(&delta.0)?;
             let mut suspects = DotRanges::normalized(joined.suspects.clone());
-            // What is cut off here, the descent finds.
+            // The descent finds the suspects that are left out here.
             suspects.0.truncate(RANGES_MAX);
             let message = SyncMessage::Pushed { session, suspects };
             return Ok(Some(Answer { message, joined: Some(joined) }));
@@ -119,7 +119,7 @@ fn list(session: u32, salt: u64, asked: &[u8], replica: &impl Replica) -> SyncMe
     SyncMessage::Actors { session, groups, actors }
 }
 
-/// Bit i is set if hash i differs; a missing hash is that of nothing.
+/// A mask in which bit i is set if hash i differs; a missing hash is that of an empty child.
 fn differing(ours: &[u32], theirs: &[u32]) -> u16 {
     let hash = |hashes: &[u32], i: usize| hashes.get(i).copied().unwrap_or(0);
     (0..16).filter(|i| hash(ours, *i) != hash(theirs, *i)).fold(0, |mask, i| mask | 1 << i)

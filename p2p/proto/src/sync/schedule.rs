@@ -1,4 +1,4 @@
-//! When to have a session, and with whom.
+//! The schedule of sessions: when, and with which peer.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,22 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{Millis, NodeId};
 
-/// The end of a new link with the lower id opens a session at once; the other end steps in after
-/// this long if it did not. A guess.
+/// Time after which the end of a new link with the higher id opens a session, milliseconds, if the other end, which
+/// should do so at once, has not. A guess.
 const LINK_UP_FALLBACK_MS: u64 = 1000;
-/// Losses within this long are repaired by one session. A guess: longer than grafts take.
+/// Time within which losses are repaired by one session, milliseconds. A guess: longer than grafts take.
 const WANT_MS: u64 = 200;
-/// After a session that brought news, the next ones wait this long at first, and twice as long each
-/// time until a session finds nothing: news that spreads by rumors at the same time must not keep
-/// every link in session. A guess.
+/// First wait for the next sessions after one that changed something, milliseconds; doubles until a session finds
+/// nothing: data that spreads by rumors at the same time must not keep every link in session. A guess.
 const SPREAD_MS: u64 = 100;
-/// First wait after a session that failed or found no seat; doubles. A guess.
+/// First wait after a session that failed or found no seat, milliseconds; doubles. A guess.
 const RETRY_MS: u64 = 200;
-/// Longest wait after failures. A guess.
+/// Longest wait after failures, milliseconds. A guess.
 const RETRY_MS_MAX: u64 = 10_000;
-/// Wait for fingerprints that are being rebuilt. A guess.
+/// Wait while fingerprints are being rebuilt, milliseconds. A guess.
 const ROOTLESS_MS: u64 = 500;
 
-/// What is planned for one link.
+/// The plan for one link.
 #[derive(Debug)]
 struct Plan {
     due: Option<Millis>,
@@ -32,7 +31,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// At the latest at `due`.
+    /// Plans a session at `due`, unless one is planned earlier.
     fn plan(&mut self, due: Millis) {
         self.due = Some(self.due.map_or(due, |planned| planned.min(due)));
     }
@@ -51,7 +50,7 @@ impl Schedule {
         Self { interval_ms, plans: BTreeMap::new(), periodic_at: now + around(interval_ms, rng) }
     }
 
-    /// A link came up; `first` is the end that opens a session at once.
+    /// Plans for a new link; with `first`, this end opens a session at once.
     pub(super) fn link_up(&mut self, now: Millis, peer: NodeId, first: bool) {
         let due = if first { now } else { now + LINK_UP_FALLBACK_MS };
         self.plans.insert(peer, Plan { due: Some(due), failures: 0, spread_ms: SPREAD_MS });
@@ -61,14 +60,14 @@ impl Schedule {
         self.plans.remove(peer);
     }
 
-    /// Something was lost between us and the peer.
+    /// Plans a session after a loss of messages between this node and the peer.
     pub(super) fn want(&mut self, now: Millis, peer: &NodeId, rng: &mut ChaCha8Rng) {
         if let Some(plan) = self.plans.get_mut(peer) {
             plan.plan(now + around(WANT_MS, rng));
         }
     }
 
-    /// A session with the peer brought news, which the other neighbours may lack too.
+    /// Plans sessions with the other neighbours, which may lack what a session with `from` has brought.
     pub(super) fn spread(&mut self, now: Millis, from: &NodeId, rng: &mut ChaCha8Rng) {
         for (_, plan) in self.plans.iter_mut().filter(|(peer, _)| *peer != from) {
             let due = now + around(plan.spread_ms, rng);
@@ -79,14 +78,14 @@ impl Schedule {
         }
     }
 
-    /// A session that the peer opened covers what was planned until now.
+    /// Removes the plan for a peer that has opened a session itself.
     pub(super) fn covered(&mut self, peer: &NodeId) {
         if let Some(plan) = self.plans.get_mut(peer) {
             plan.due = None;
         }
     }
 
-    /// A session went through. What was planned since it began stays planned.
+    /// Records a completed session. Plans made since it began remain.
     pub(super) fn settled(&mut self, peer: &NodeId, were_equal: bool) {
         let Some(plan) = self.plans.get_mut(peer) else { return };
         plan.failures = 0;
@@ -95,7 +94,7 @@ impl Schedule {
         }
     }
 
-    /// A session failed, or found no seat.
+    /// Plans another session after one that failed or found no seat.
     pub(super) fn retry(&mut self, now: Millis, peer: &NodeId, rng: &mut ChaCha8Rng) {
         let Some(plan) = self.plans.get_mut(peer) else { return };
         let wait = (RETRY_MS << plan.failures.min(16)).min(RETRY_MS_MAX);
@@ -103,14 +102,14 @@ impl Schedule {
         plan.due = Some(now + around(wait, rng));
     }
 
-    /// There is no root to compare yet.
+    /// Postpones a session, because there is no root to compare yet.
     pub(super) fn postpone(&mut self, now: Millis, peer: &NodeId) {
         if let Some(plan) = self.plans.get_mut(peer) {
             plan.due = Some(now + ROOTLESS_MS);
         }
     }
 
-    /// Plans a session with a random neighbour when it is time for one.
+    /// Plans a session with a random neighbour if one is due.
     pub(super) fn tick(&mut self, now: Millis, rng: &mut ChaCha8Rng) {
         if self.periodic_at > now {
             return;

@@ -1,4 +1,4 @@
-//! Address blocks: who probably runs under one roof.
+//! Address blocks: nodes in one probably have the same operator.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,8 +13,8 @@ pub enum Block {
 }
 
 impl Block {
-    /// The block of the record's first address. `None` for loopback and for names: nothing is known
-    /// of those, so they are never too many.
+    /// The block of the record's first address. `None` for loopback and for names, which are not
+    /// limited.
     pub fn of(record: &NodeRecord) -> Option<Self> {
         let mut parts = record.addresses.first()?.split('/').skip(1);
         match (parts.next()?, parts.next()?) {

@@ -5,18 +5,18 @@
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewConfig {
-    /// Most neighbours, and how many a node wants. The paper: log10(n) + 1 = 5 for 10,000 nodes.
+    /// Neighbours that a node tries to have, and has at most. The paper: log10(n) + 1 = 5 for 10,000 nodes.
     /// At least 2: a node with one neighbour cannot pass a walk on.
     pub active_max: usize,
-    /// A node with fewer neighbours asks with high priority, which may not be refused. The paper
-    /// asks so with none. Here whoever is asked hands over a neighbour with it, so the asker wins two
-    /// and nobody loses one: worth it as soon as two are missing.
+    /// Neighbours below which a node asks with high priority, which may not be refused. In the paper it does so
+    /// without any. Here the asked node hands over one of its neighbours, so that the asking node gains two and no node
+    /// loses one, which is worth it as soon as two are missing.
     pub active_low: usize,
-    /// Most records in the passive view. The paper: 6 * (log10(n) + 1) = 30.
+    /// Records in the passive view, at most. The paper: 6 * (log10(n) + 1) = 30.
     pub passive_max: usize,
     /// Hops of a join's walk through the active views (ARWL).
     pub join_hops: u8,
-    /// With so many hops left, the walk also leaves the joiner in a passive view (PRWL).
+    /// Hops left at which the walk also adds the joiner to a passive view (PRWL).
     pub join_hops_passive: u8,
     /// Hops of a shuffle. The paper leaves it open; 3 as PRWL: each hop costs a whole sample.
     pub shuffle_hops: u8,
@@ -27,23 +27,23 @@ pub struct ViewConfig {
     /// First time between shuffles after a join or the loss of a neighbour, milliseconds; doubles
     /// with each shuffle up to `shuffle_ms` (as the Trickle timer, RFC 6206, section 4). A guess.
     pub shuffle_first_ms: u64,
-    /// Time between shuffles of a settled node, milliseconds, jittered by a quarter. A shuffle costs
+    /// Longest time between shuffles, milliseconds, jittered by a quarter; see `shuffle_first_ms`. A shuffle costs
     /// about 12 kB (three hops of eight records and one dialed connection for the reply), so 480 s
     /// is 25 B/s.
     pub shuffle_ms: u64,
-    /// A question without an answer is given up after this, milliseconds. Longer than a dial takes.
+    /// Time after which a question without an answer is dropped, milliseconds. Longer than a dial takes.
     pub ask_timeout_ms: u64,
     /// First pause after a refusal before another peer is asked, milliseconds; doubles with each.
     pub refill_first_ms: u64,
-    /// Longest such pause, milliseconds. In a network whose views are full, someone may be one
-    /// neighbour short for ever: a question (a dialed connection, 4 kB) every 5 minutes is 13 B/s.
+    /// Longest such pause, milliseconds. In a network whose views are full, a node may permanently lack one neighbour:
+    /// a question (a dialed connection, 4 kB) every 5 minutes is 13 B/s.
     pub refill_max_ms: u64,
     /// First pause before a node that is alone asks for contacts again, milliseconds; doubles.
     pub contacts_first_ms: u64,
     /// Longest such pause, milliseconds.
     pub contacts_max_ms: u64,
-    /// How many neighbours of one address block (/24 or /48) are enough: further ones are taken only
-    /// while no peer of another block is to be had. A guess: half a view cannot be one operator's.
+    /// Neighbours of one address block (/24 or /48) from which on further ones are accepted only while no peer of
+    /// another block is available. A guess: half a view cannot be one operator's.
     pub block_enough: usize,
 }
 

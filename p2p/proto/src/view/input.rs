@@ -1,59 +1,59 @@
-//! What goes into the views and what comes out.
+//! The inputs, outputs and counters of the views.
 
 use crate::message::ViewMessage;
 use crate::{NodeId, NodeRecord};
 
-/// What happened.
+/// An event that the views handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewInput {
-    /// `poll_timeout` has been reached.
+    /// The time of `poll_timeout` has come.
     Timeout,
     /// Bootstrap reached this live peer, a replica or a seed.
     Contact(NodeRecord),
-    /// Peers that may be alive: remembered from an earlier run, or named by somebody.
+    /// Peers that may be alive: remembered from an earlier run, or named by another node.
     Known(Vec<NodeRecord>),
     /// A live peer that may be in another component of the overlay ([`crate::healing`]): it becomes a
     /// neighbour even if both views are full.
     Merge(NodeRecord),
-    /// A peer said something. The record is the one it proved when the link came up, or a later one.
+    /// A message from a peer. The record is the one that it proved when the link came up, or a later one.
     Message {
-        /// Who.
+        /// The sender.
         from: NodeRecord,
-        /// What.
+        /// The message.
         message: ViewMessage,
     },
-    /// There is a link to this peer, whoever made it.
+    /// There is a link to this peer, dialed by either side.
     LinkUp(NodeRecord),
     /// The link to this peer is gone.
     LinkLost(NodeId),
     /// The peer could not be reached when something was to be sent to it.
     Unreachable(NodeId),
-    /// The failure detector gave this neighbour up.
+    /// The failure detector suspects this neighbour.
     Suspected(NodeId),
     /// This node's own record changed; already signed.
     RecordChanged(NodeRecord),
-    /// The node stops: tell the neighbours. Every later input is ignored.
+    /// The node stops, and notifies its neighbours. Every later input is ignored.
     Leave,
 }
 
-/// What to do.
+/// What the caller has to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewOutput {
     /// Send this, connecting first if need be. Messages to one peer keep their order.
     Send {
-        /// To whom.
+        /// The receiver.
         to: NodeRecord,
-        /// What.
+        /// The message.
         message: ViewMessage,
     },
     /// The peer is a neighbour now: watch it, gossip with it.
     Up(NodeRecord),
-    /// The peer is no neighbour any more. After [`DownReason::Suspected`] its link has to be closed;
-    /// otherwise the link may go when it is idle.
+    /// The peer is no longer a neighbour. After [`DownReason::Suspected`] its link has to be closed; otherwise the link
+    /// may be closed when it is idle.
     Down {
-        /// Who.
+        /// The former neighbour.
         peer: NodeId,
-        /// Why.
+        /// The reason.
         reason: DownReason,
     },
     /// This node is alone: look for contacts (seeds, tickets, DNS, remembered peers). Repeated with
@@ -61,16 +61,16 @@ pub enum ViewOutput {
     NeedContacts,
 }
 
-/// Why a peer is no neighbour any more.
+/// Why a peer is no longer a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DownReason {
     /// Its link broke.
     LinkLost,
-    /// The failure detector gave it up.
+    /// The failure detector suspected it.
     Suspected,
-    /// It left, or made room for another.
+    /// It left, or evicted this node for another neighbour.
     Disconnected,
-    /// This node made room for another.
+    /// This node evicted it for another neighbour.
     Evicted,
     /// It is another run of the same node; `Up` follows.
     Restarted,
@@ -79,7 +79,7 @@ pub enum DownReason {
 }
 
 impl DownReason {
-    /// For logs.
+    /// The reason as text, for logs.
     pub fn text(self) -> &'static str {
         match self {
             Self::LinkLost => "link lost",
@@ -97,20 +97,20 @@ impl DownReason {
     }
 }
 
-/// Counts since the start.
+/// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ViewCounters {
     /// Peers that became neighbours.
     pub up: u64,
     /// Neighbours lost by failure.
     pub failed: u64,
-    /// Neighbours that this node sent away to make room.
+    /// Neighbours that this node evicted for others.
     pub evicted: u64,
     /// Peers this node asked to become neighbours.
     pub asked: u64,
-    /// Of these, how many refused.
+    /// Asked peers that refused.
     pub refused: u64,
-    /// Of these, how many did not answer in time.
+    /// Asked peers that did not answer in time.
     pub unanswered: u64,
     /// Shuffles this node began.
     pub shuffles: u64,

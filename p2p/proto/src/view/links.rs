@@ -1,10 +1,11 @@
-//! How a peer becomes a neighbour and stops being one.
+//! The protocol by which a peer becomes a neighbour, and stops being one.
 //!
 //! Invariant: whenever no message is in flight, a link is active on both sides or on none.
-//! Whoever wants it asks (`Join` or `Neighbor`) and counts the peer as a neighbour only when the
-//! answer says so; each question gets exactly one answer, and messages between two nodes keep their
-//! order. If both ask at once, both have agreed. An answer that nobody waits for any more is undone
-//! with `Disconnect`. A link whose end only one side saw is the exception: that side says so over the next one.
+//! The asking node (`Join` or `Neighbor`) counts the peer as a neighbour only after a positive
+//! answer; each question gets exactly one answer, and messages between two nodes keep their
+//! order. If both ask at once, both have agreed. An answer that is no longer awaited is undone
+//! with `Disconnect`. The exception is a link whose end only one side noticed: that side sends `Disconnect` over the
+//! next link.
 
 use rand::seq::IteratorRandom;
 
@@ -12,11 +13,11 @@ use super::{Block, DownReason, Timer, ViewOutput, Views};
 use crate::message::ViewMessage;
 use crate::{Millis, NodeId, NodeRecord, Role};
 
-/// Most open questions. The ends of walks bring one each: a node asks more than a handful at once
-/// only while many nodes join. Beyond it the peer goes to the passive view.
+/// Open questions, at most; further peers go to the passive view. The end of each walk opens one, so that there are
+/// more than a handful only while many nodes join.
 pub(super) const ASKED_MAX: usize = 16;
 
-/// Most peers remembered that may still believe to be neighbours. A guess: more than are lost in one cut.
+/// Peers remembered that may still count this node as a neighbour, at most. A guess: more than are lost in one cut.
 const UNTOLD_MAX: usize = 64;
 
 /// An open question.
@@ -26,16 +27,16 @@ pub(super) struct Ask {
     pub(super) kind: AskKind,
 }
 
-/// What the question is for.
+/// The purpose of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AskKind {
     /// To enter the overlay.
     Join,
-    /// To have more than a few neighbours, or to join two components: may not be refused.
+    /// To get more than a few neighbours, or to join two components: may not be refused.
     High,
     /// To fill the view, if the other has room.
     Low,
-    /// As `Low`, on behalf of a joiner whose walk ended here: this node makes room for it.
+    /// As `Low`, to a joiner whose walk ended at this node, which evicts a neighbour for it.
     Walk,
 }
 
@@ -71,14 +72,14 @@ impl Views {
 
     pub(super) fn on_ask_timeout(&mut self, now: Millis, peer: NodeId) {
         let Some(ask) = self.take_ask(&peer) else { return };
-        // It may have agreed without our knowing.
+        // It may have agreed, and the answer may be under way.
         self.send(ask.record, ViewMessage::Disconnect);
         self.counters.unanswered += 1;
         self.passive.unreachable(peer, now);
         self.no_neighbor_won(now);
     }
 
-    /// Answers a question; whether the asker is a neighbour now.
+    /// Answers a question. Returns whether the asking node is a neighbour now.
     pub(super) fn on_neighbor(&mut self, now: Millis, from: NodeRecord, kind: AskKind) -> bool {
         let id = from.id;
         let restarted = self.active.get(&id).is_some_and(|known| known.incarnation < from.incarnation);
@@ -128,7 +129,7 @@ impl Views {
                 self.no_neighbor_won(now);
             }
             (None, true) if !self.active.contains_key(&id) => self.send(from, ViewMessage::Disconnect),
-            // It refused a question that this side had given up and then asked anew.
+            // It refused a question that this side had dropped and then asked again.
             (None, false) => self.lose(now, from, DownReason::Disconnected),
             (None, true) => {}
         }
@@ -139,7 +140,7 @@ impl Views {
         self.lose(now, from, DownReason::Disconnected);
     }
 
-    /// A message that only neighbours send came from somebody who is none: says so.
+    /// Sends `Disconnect` to a peer that is not a neighbour and sent a message of neighbours.
     pub(super) fn correct_stranger(&mut self, from: &NodeRecord) {
         if !self.active.contains_key(&from.id) && !self.asked.contains_key(&from.id) {
             self.send(from.clone(), ViewMessage::Disconnect);
@@ -152,7 +153,7 @@ impl Views {
         }
     }
 
-    /// A link broke or its peer does not react.
+    /// Handles a broken link, or a peer that does not react.
     pub(super) fn handle_loss(&mut self, now: Millis, peer: NodeId, reason: DownReason) {
         if self.take_ask(&peer).is_some() {
             self.counters.unanswered += 1;
@@ -170,15 +171,15 @@ impl Views {
         }
     }
 
-    /// A link is up. For a peer that did not see the one before it end, that one goes on, and so does being a
-    /// neighbour.
+    /// Handles a new link. For a peer that did not notice the end of the previous one, that one continues, and the peer
+    /// still counts this node as a neighbour.
     pub(super) fn handle_link(&mut self, record: &NodeRecord) {
         if self.untold.remove(&record.id) {
             self.correct_stranger(record);
         }
     }
 
-    /// Makes `record` a neighbour, sending another away if the view is full.
+    /// Makes `record` a neighbour, and evicts another one if the view is full.
     fn activate(&mut self, now: Millis, record: NodeRecord, kind: AskKind) {
         if self.active.contains_key(&record.id) {
             return;
@@ -203,7 +204,7 @@ impl Views {
         }
     }
 
-    /// Removes a neighbour; whether it was one.
+    /// Removes a neighbour. Returns whether it was one.
     fn deactivate(&mut self, now: Millis, peer: &NodeId, reason: DownReason) -> bool {
         if self.active.remove(peer).is_none() {
             return false;
@@ -214,7 +215,7 @@ impl Views {
         true
     }
 
-    /// Sends a neighbour away and hands it to the newcomer: one of a crowded block if there is one. A
+    /// Evicts a neighbour and hands it to the newcomer: one of a crowded block if there is one. A
     /// joiner displaces the joiner before it: the older neighbours, through which walks reach
     /// far, stay. (Measured: 500 nodes that join in one second through one contact are 4.6 hops apart on
     /// average with this rule, 7.6 without, 4.2 in a random graph.)

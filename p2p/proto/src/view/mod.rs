@@ -1,15 +1,14 @@
 //! Views of the membership: `HyParView` (Leitao, Pereira, Rodrigues, DSN 2007).
 //!
-//! Each node keeps a small *active view*, its neighbours, and a larger *passive view*, peers to fall
-//! back on. Differences from the paper, and why:
+//! Each node keeps a small *active view*, its neighbours, and a larger *passive view*, peers that can
+//! replace them. Differences from the paper, and why:
 //!
 //! - A link becomes active on both sides by a question and its answer, whoever starts it (a join, the
 //!   end of a walk, a replacement), so that views stay symmetric however messages cross (`links`).
-//! - A node that must make room hands its former neighbour to the newcomer, so an edge is split
-//!   and not cut: nobody's degree shrinks for long and no component is torn off (as in SWAN, Bourassa
-//!   and Holt, 2003).
+//! - A node that evicts a neighbour hands it to the newcomer, so that an edge is split and not cut: no
+//!   node's degree decreases for long, and no component is cut off (as in SWAN, Bourassa and Holt, 2003).
 //! - A join is answered with a sample, so that a joiner has alternatives at once.
-//! - Seeds answer who is there and are nobody's neighbour (`seed`).
+//! - Seeds answer with live nodes, and are never neighbours (`seed`).
 //! - No more neighbours of one address block than necessary (`block`).
 
 pub mod block;
@@ -37,8 +36,8 @@ use crate::message::ViewMessage;
 use crate::timers::Timers;
 use crate::{Millis, NodeId, NodeRecord, Role};
 
-/// The views of one node. Knows nothing of connections: it says whom to tell what, and whoever
-/// carries that out connects first if need be.
+/// The views of one node. They do not manage connections: outputs name receivers, and the caller connects to
+/// them first if necessary.
 ///
 /// A seed ([`Role::Seed`] in its own record) keeps neither view; it answers probes and joins with
 /// peers that lately asked it.
@@ -48,11 +47,11 @@ pub struct Views {
     me: NodeRecord,
     rng: ChaCha8Rng,
     active: BTreeMap<NodeId, NodeRecord>,
-    /// Who joined through this node last.
+    /// The last node that joined through this one.
     last_joiner: Option<NodeId>,
     /// Peers asked to become neighbours that have not answered. At most [`links::ASKED_MAX`].
     asked: BTreeMap<NodeId, Ask>,
-    /// Peers given up as neighbours that may not have heard of it; bounded.
+    /// Former neighbours that may still count this node as a neighbour; bounded.
     untold: BTreeSet<NodeId>,
     passive: Passive,
     visitors: Visitors,
@@ -69,19 +68,19 @@ pub struct Views {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// An answer is overdue.
+    /// The answer to a question is overdue.
     Ask(NodeId),
     /// The active view may want another neighbour.
     Repair,
-    /// Alone: look for contacts.
+    /// The node is alone and looks for contacts.
     Contacts,
     /// The next shuffle.
     Shuffle,
 }
 
 impl Views {
-    /// Views of the node that `me` describes. A replica starts alone and says so at once
-    /// ([`ViewOutput::NeedContacts`]) when it is first polled with `Timeout`.
+    /// Views of the node that `me` describes. A replica starts alone, and asks for contacts
+    /// ([`ViewOutput::NeedContacts`]) at the first `Timeout`.
     pub fn new(config: ViewConfig, me: NodeRecord, seed: [u8; 32], now: Millis) -> Self {
         let mut timers = Timers::default();
         if me.role == Role::Replica {
@@ -112,7 +111,7 @@ impl Views {
         self.active.values()
     }
 
-    /// The peers to fall back on.
+    /// The passive view.
     pub fn passive(&self) -> impl ExactSizeIterator<Item = &NodeRecord> {
         self.passive.iter()
     }
@@ -127,12 +126,12 @@ impl Views {
         &self.me
     }
 
-    /// What happened since the start.
+    /// Counters since the start.
     pub fn counters(&self) -> ViewCounters {
         self.counters
     }
 
-    /// Takes one input. Outputs follow through [`Views::poll_output`].
+    /// Handles one input. Outputs follow through [`Views::poll_output`].
     pub fn handle(&mut self, now: Millis, input: ViewInput) {
         if self.left {
             return;
@@ -163,12 +162,12 @@ impl Views {
         }
     }
 
-    /// The next thing to do, until `None`.
+    /// The next output; `None` if there is none.
     pub fn poll_output(&mut self) -> Option<ViewOutput> {
         self.outputs.pop_front()
     }
 
-    /// When to call `handle` with `Timeout`, at the latest.
+    /// When `Timeout` is due.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.timers.next()
     }

@@ -1,4 +1,4 @@
-//! The passive view: peers to fall back on, and which of them to leave alone for now.
+//! The passive view: peers that can replace neighbours, and which of them are not asked for a while.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +9,28 @@ use super::Block;
 use super::repair::backoff_ms;
 use crate::{Millis, NodeId, NodeRecord};
 
-/// Most peers whose failures are remembered; the one whose rest ends first gives way.
+/// Peers whose failures are remembered, at most; the one whose rest ends first is evicted.
 const RESTING_MAX: usize = 256;
 /// First rest of a peer that refused, milliseconds; doubles up to [`REFUSED_MAX_MS`]. A guess: its
 /// view was full, which changes seldom.
 const REFUSED_FIRST_MS: u64 = 2_000;
 /// Longest rest after refusals, milliseconds.
 const REFUSED_MAX_MS: u64 = 60_000;
-/// Rest of a peer that did not answer, milliseconds: others still name it, and without a rest it
-/// would come straight back. Short, because a whole network may restart at once.
+/// Rest of a peer that did not answer, milliseconds: others still name it, and without a rest it would be added again
+/// at once. Short, because a whole network may restart at once.
 const UNREACHABLE_MS: u64 = 15_000;
 
 #[derive(Debug)]
 struct Rest {
     until: Millis,
     failures: u32,
-    /// Not even kept in the view while it rests.
+    /// Whether it is kept out of the view while it rests.
     unreachable: bool,
 }
 
-/// Bounded by the `passive_max` of the configuration; a full view gives up what it sent away in the
-/// last shuffle first (paper, section 4.4), then a peer of the block that has more than half of it,
-/// then a random one.
+/// The passive view, bounded by the `passive_max` of the configuration. A full view evicts first what it sent in the
+/// last shuffle (paper, section 4.4), then a peer of an address block with more than half of the view, then a random
+/// one.
 #[derive(Debug)]
 pub(super) struct Passive {
     capacity: usize,
@@ -84,7 +84,7 @@ impl Passive {
         self.records.remove(peer);
     }
 
-    /// What the last shuffle sent: the first to give way.
+    /// Sets the peers that the last shuffle sent, which are evicted first.
     pub(super) fn set_shuffled(&mut self, sent: Vec<NodeId>) {
         self.shuffled = sent;
     }
@@ -109,12 +109,12 @@ impl Passive {
         }
     }
 
-    /// The peer is alive and willing.
+    /// Ends the rest of a peer that is alive and accepts neighbours.
     pub(super) fn forgive(&mut self, peer: &NodeId) {
         self.resting.remove(peer);
     }
 
-    /// Whether to leave the peer alone for now.
+    /// Whether the peer is not to be asked now.
     pub(super) fn is_resting(&self, peer: &NodeId, now: Millis) -> bool {
         self.resting.get(peer).is_some_and(|rest| rest.until > now)
     }

@@ -8,8 +8,8 @@ use super::{Block, Timer, ViewOutput, Views};
 use crate::message::ViewMessage;
 use crate::{Millis, NodeRecord, Role};
 
-/// Longest wait before a lost neighbour is replaced, milliseconds: gives a neighbour that was handed
-/// over the time to ask first, and spreads what a mass failure sets off. A guess.
+/// Longest wait before a lost neighbour is replaced, milliseconds. It lets a neighbour that was handed over ask first,
+/// and spreads the load after a mass failure. A guess.
 const REPAIR_SOON_MS: u64 = 100;
 
 impl Views {
@@ -61,7 +61,7 @@ impl Views {
         self.timers.set_earlier(Timer::Repair, now + wait);
     }
 
-    /// A question brought no neighbour: the next one comes the later, the more were fruitless.
+    /// Records a question that brought no neighbour: the pause before the next one grows with each.
     pub(super) fn no_neighbor_won(&mut self, now: Millis) {
         if self.active.len() < self.config.active_low {
             return self.repair_soon(now);
@@ -117,8 +117,8 @@ impl Views {
         passive.iter().filter(free).filter(uncrowded).choose(rng).cloned()
     }
 
-    /// Replaces a neighbour of a block that has too many by one of another block, if one is known. It
-    /// ends by itself: each time, a view comes closer to what the known blocks allow.
+    /// Replaces a neighbour of a block that has too many by one of another block, if one is known. This terminates:
+    /// each time, the view comes closer to what the known blocks allow.
     pub(super) fn diversify(&mut self, now: Millis) {
         let enough = self.config.block_enough;
         let too_many = self.active.values().any(|peer| Block::count(peer, self.active.values()) > enough);
@@ -127,7 +127,7 @@ impl Views {
         }
     }
 
-    /// Nobody is left to ask. A node short of neighbours asks one of those it has for names.
+    /// Handles that no candidate is left. A node that lacks neighbours asks one of those that it has for a sample.
     fn no_candidate(&mut self, now: Millis) {
         if self.active.len() < self.config.active_low
             && let Some(peer) = self.active.values().choose(&mut self.rng).cloned()

@@ -1,4 +1,5 @@
-//! A bootstrap seed's part: it knows who asked lately, says so, and is nobody's neighbour.
+//! The views of a bootstrap seed: it remembers the nodes that have lately asked it, answers with them, and is never a
+//! neighbour.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +10,14 @@ use super::Views;
 use crate::message::ViewMessage;
 use crate::{Millis, NodeId, NodeRecord, Role};
 
-/// Most visitors a seed remembers; the one seen longest ago gives way. A guess: enough for samples
-/// that differ, little enough to be nothing.
+/// Visitors that a seed remembers, at most; the one seen longest ago is evicted. A guess: enough for samples that
+/// differ, at negligible memory.
 const VISITORS_MAX: usize = 256;
-/// A visitor seen within this time is named before any other, milliseconds: three times as long as
-/// nodes take between two probes of their seeds.
+/// Age up to which visitors are named before others, milliseconds: three times the time between two probes of a node's
+/// seeds.
 const VISITOR_FRESH_MS: u64 = 900_000;
 
-/// Who asked, and when.
+/// The visitors of a seed, and when each was last seen.
 #[derive(Debug, Default)]
 pub(super) struct Visitors {
     seen: BTreeMap<NodeId, (Millis, NodeRecord)>,

@@ -9,7 +9,7 @@ use crate::message::ViewMessage;
 use crate::{Millis, NodeId, NodeRecord};
 
 impl Views {
-    /// Takes the joiner in and sends its name on one walk per other neighbour.
+    /// Makes the joiner a neighbour, and starts one walk with its record per other neighbour.
     pub(super) fn on_join(&mut self, now: Millis, from: &NodeRecord) {
         if !self.on_neighbor(now, from.clone(), AskKind::Join) {
             return;
@@ -24,8 +24,8 @@ impl Views {
         }
     }
 
-    /// A joiner's name passes by. `ttl` 0 is no walk: the sender had to choose between this node and
-    /// the joiner, and hands the one to the other.
+    /// Handles a joiner's walk. With `ttl` 0 it is not a walk: the sender has evicted this node for the joiner, and
+    /// hands the one to the other.
     pub(super) fn on_forward_join(&mut self, now: Millis, from: &NodeRecord, joiner: NodeRecord, ttl: u8) {
         if joiner.id == self.me.id {
             return;
@@ -58,7 +58,7 @@ impl Views {
         others.choose(&mut self.rng).cloned()
     }
 
-    /// Goes back to frequent shuffles: the views around here have changed.
+    /// Returns to frequent shuffles, because the views nearby have changed.
     pub(super) fn hurry_shuffle(&mut self, now: Millis) {
         self.shuffle_interval_ms = self.config.shuffle_first_ms;
         let wait = jittered(self.shuffle_interval_ms, &mut self.rng);

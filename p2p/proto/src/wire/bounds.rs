@@ -1,4 +1,4 @@
-//! The bounds of every message: what a peer may say at most.
+//! The bounds of every message.
 
 use super::WireError;
 use crate::message::{
@@ -7,31 +7,31 @@ use crate::message::{
 };
 use crate::{DotRanges, NodeRecord};
 
-/// Most records in one message (a sample, a crawl's answer): an active view and a passive one of
-/// the default sizes, and so few that the largest records fit a control frame.
+/// Records in one message (a sample, a crawl's answer), at most: an active and a passive view of the default sizes, and
+/// few enough that the largest records fit a control frame.
 pub const RECORDS_MAX: usize = 40;
-/// Most neighbours in a crawl's answer.
+/// Neighbours in a crawl's answer, at most.
 pub const ACTIVE_MAX: usize = 64;
 /// Longest software version in a crawl's answer, bytes.
 pub const VERSION_BYTES_MAX: usize = 64;
-/// Most hops a random walk may have left. The paper's walks have 6.
+/// Hops that a random walk may have left, at most. The paper's walks have 6.
 pub const WALK_TTL_MAX: u8 = 16;
-/// Most rumor names in one announcement or graft: 17 KiB of them.
+/// Rumor ids in one announcement or graft, at most: 17 KiB.
 pub const RUMOR_IDS_MAX: usize = 512;
-/// Most actors in one message: 1.1 MiB of them.
+/// Actors in one message, at most: 1.1 MiB.
 pub const ACTORS_MAX: usize = 32_768;
-/// Most spans in one comparison and leaves in one message.
+/// Spans in one comparison, and leaves in one message, at most.
 pub const SPANS_MAX: usize = 256;
-/// Most ranges of dots in each list of one message: every second dot of [`SPANS_MAX`] leaves.
+/// Ranges of dots in each list of one message, at most: every second dot of [`SPANS_MAX`] leaves.
 pub const RANGES_MAX: usize = 8192;
 /// Highest level of a span: level 14 covers 2^62 sequence numbers, level 15 all of them.
 pub const LEVEL_MAX: u8 = 15;
 
-/// Whether everything in the message is within its bound.
+/// Checks that everything in the message is within its bound.
 pub(super) fn check(message: &Message) -> Result<(), WireError> {
     match message {
         Message::View(message) => view(message),
-        // What strong keyspaces say is bounded where it is decoded.
+        // Messages of strong keyspaces are bounded when they are decoded.
         Message::Heartbeat(_) | Message::Strong(_) => Ok(()),
         Message::Rumor(message) => rumor(message),
         Message::Sync(message) => sync(message),

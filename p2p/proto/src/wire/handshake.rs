@@ -1,5 +1,5 @@
-//! The parts of the handshake as bytes: all that a node reads of a peer that has proved nothing yet.
-//! What the parts are for, and how a proof is made, is the driver's business.
+//! The encodings of the handshake's parts, which are all that a node reads of a peer before its proof. The driver
+//! implements the handshake and the proofs.
 
 use bincode::{Decode, Encode, config};
 use thiserror::Error;
@@ -13,13 +13,13 @@ pub const PART_BYTES_MAX: usize = 4 << 10;
 pub const MACS_MAX: usize = 2;
 /// First bytes of a connection, in every version.
 const MAGIC: &[u8; 8] = b"starling";
-/// Memory that decoding one part may claim.
+/// Bytes of memory that decoding one part may allocate, at most.
 const MEMORY_MAX: usize = 4 * PART_BYTES_MAX;
 
-/// Why bytes are not a part of the handshake.
+/// Why bytes are not a valid part of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PartError {
-    /// The bytes are no hello of any version.
+    /// The bytes are not a hello of any version.
     #[error("its hello cannot be read")]
     Hello,
     /// The proof is too long, broken, or has too many MACs.
@@ -30,7 +30,7 @@ pub enum PartError {
     Record,
 }
 
-/// "I speak these versions and belong to this network." The first part that each side sends:
+/// The sender's versions and network. The first part that each side sends:
 ///
 /// ```text
 /// magic     8 bytes, "starling"
@@ -42,11 +42,11 @@ pub enum PartError {
 /// ```
 ///
 /// Magic and range stay where they are in every version, so that two nodes without a common version
-/// learn which ones the other speaks. The MACs of the proofs cover both hellos, byte for byte: nobody
-/// in between can lower the version or remove a feature.
+/// learn which ones the other speaks. The MACs of the proofs cover both hellos, byte for byte, so
+/// that no attacker in between can lower the version or remove a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// What the sender speaks.
+    /// The versions and features that the sender speaks.
     pub protocol: Protocol,
     /// The network's id.
     pub network: [u8; 16],
@@ -54,7 +54,7 @@ pub struct Hello {
     pub nonce: [u8; 32],
 }
 
-/// What a hello's receiver learns.
+/// A decoded hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Greeting {
     /// A hello whose layout this program knows.
@@ -91,7 +91,7 @@ impl Hello {
     }
 }
 
-/// "I hold these secrets, and this is my record."
+/// The proof that the sender has the network's secret, and its record.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Proof {
     /// At most [`MACS_MAX`].
@@ -119,12 +119,12 @@ impl Proof {
     }
 }
 
-/// What the listener says to a proof.
+/// The listener's answer to a proof.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Answer {
-    /// Its own.
+    /// The listener's own proof.
     Proof(Proof),
-    /// None of the MACs is keyed by a secret of the listener's.
+    /// None of the MACs is keyed by a secret that the listener has.
     SecretDiffers,
     /// The record is not the dialer's, or not signed.
     BadRecord,

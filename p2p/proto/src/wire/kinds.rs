@@ -1,6 +1,6 @@
 //! The kinds of messages: their numbers and the layouts of their bodies.
 //!
-//! A number is given to one kind for ever. A body's layout is frozen per version of its kind: the
+//! A number is assigned to one kind and never reused. A body's layout is frozen per version of its kind: the
 //! fields in the order of the table, in bincode 2's standard configuration, which cannot skip a field.
 //! A new field makes a new version of the kind, sent only to peers that speak the version of the
 //! protocol that brought it ([`body_version`]).

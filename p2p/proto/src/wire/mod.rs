@@ -9,11 +9,11 @@
 //! ```
 //!
 //! A receiver skips a frame of a kind, or of a version of a kind, that it does not know: the length
-//! says where the next one begins. A sender encodes what the receiver's protocol version names
+//! determines where the next one begins. A sender encodes for the receiver's version of the protocol
 //! ([`Negotiated`]).
 //!
-//! Parse, don't validate: what [`decode`] returns is within every bound of [`bounds`], so that
-//! nothing is left to check inside. Signatures of records are the driver's to verify.
+//! Messages that [`decode`] returns are within every bound of [`bounds`], so that other code has nothing left to
+//! check. The driver verifies the signatures of records.
 
 pub mod bounds;
 pub mod handshake;
@@ -47,25 +47,25 @@ const LENGTH_BYTES_MAX: usize = 4;
 const CHECKSUM_BYTES: usize = 4;
 /// Checksum, kind and version.
 const HEADER_BYTES: usize = CHECKSUM_BYTES + 2;
-/// Memory that decoding one control frame may claim: a few times its bytes, since a record in
+/// Bytes of memory that decoding one control frame may allocate, at most: a few times its length, since a record in
 /// memory is larger than on the wire.
 const CONTROL_MEMORY_MAX: usize = 4 * CONTROL_FRAME_BYTES_MAX;
-/// Memory that decoding one bulk frame may claim.
+/// Bytes of memory that decoding one bulk frame may allocate, at most.
 const BULK_MEMORY_MAX: usize = 2 * BULK_FRAME_BYTES_MAX;
 
 /// Why bytes are not a message that this node knows. The peer broke the protocol, except with
 /// [`WireError::Unknown`]. After [`WireError::TooLong`] the stream cannot be cut into frames any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
-    /// The frame announces more than its class allows.
+    /// The frame is longer than its class allows.
     #[error("frame of {bytes} bytes, at most {max} are allowed in its class")]
     TooLong {
-        /// What it announces.
+        /// The length of the frame, bytes.
         bytes: u64,
-        /// What is allowed.
+        /// The longest length allowed, bytes.
         max: usize,
     },
-    /// The bytes are not those that were sent.
+    /// The bytes were changed after they were sent.
     #[error("checksum of the frame does not match its bytes")]
     Checksum,
     /// A kind of message, or a version of a kind, that a later protocol has. The receiver skips the
@@ -77,7 +77,7 @@ pub enum WireError {
         /// The version of its body.
         version: u8,
     },
-    /// The frame is cut short, goes on after its end, or is not a message.
+    /// The frame is truncated, has trailing bytes, or is not a message.
     #[error("frame is malformed")]
     Malformed,
     /// The message belongs on another substream.
@@ -91,7 +91,7 @@ pub enum WireError {
     /// A list, a text or a number is outside its bound.
     #[error("message is out of bounds: {what}")]
     OutOfBounds {
-        /// Which bound.
+        /// The bound.
         what: &'static str,
     },
 }
@@ -125,7 +125,7 @@ pub fn encode(message: &Message, protocol: u8) -> Option<Bytes> {
     Some(Bytes::from(frame).slice(start..))
 }
 
-/// Bytes that [`encode`] would make of the message, without making them.
+/// The length of [`encode`]'s result, in bytes, without encoding.
 pub fn encoded_len(message: &Message, protocol: u8) -> Option<usize> {
     let version = body_version(number(message), protocol)?;
     let mut encoder =
@@ -137,7 +137,7 @@ pub fn encoded_len(message: &Message, protocol: u8) -> Option<usize> {
 
 /// One message out of one whole frame, as [`encode`] made it or [`FrameReader`] cut it out of a
 /// stream of `class`. Reads every version of every kind that this program knows, whatever version the
-/// link negotiated. Never panics, and claims memory in proportion to the class's bound only.
+/// link negotiated. Never panics, and allocates memory in proportion to the class's bound only.
 pub fn decode(class: Class, frame: &[u8]) -> Result<Message, WireError> {
     let (length, start) = read_length(class, frame)?.ok_or(WireError::Malformed)?;
     let rest = &frame[start..];
@@ -195,8 +195,8 @@ fn read_length(class: Class, bytes: &[u8]) -> Result<Option<(usize, usize)>, Wir
     if bytes.len() < LENGTH_BYTES_MAX { Ok(None) } else { Err(WireError::Malformed) }
 }
 
-/// A number below 2^28 as LEB128, and how many bytes of it count. One that is larger comes out as a
-/// length that every receiver refuses.
+/// A number below 2^28 as LEB128, and how many bytes of it count. A larger one is encoded as
+/// a length that every receiver rejects.
 fn leb128(value: usize) -> ([u8; LENGTH_BYTES_MAX], usize) {
     let mut bytes = [0; LENGTH_BYTES_MAX];
     let mut left = value.min((1 << 28) - 1);

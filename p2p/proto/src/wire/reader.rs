@@ -1,11 +1,11 @@
-//! Cutting a byte stream into frames.
+//! Splits a byte stream into frames.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{WireError, read_length};
 use crate::Class;
 
-/// Collects the bytes of one substream and gives back whole frames. Holds at most one frame of the
+/// Collects the bytes of one substream and returns whole frames. Holds at most one frame of the
 /// class's bound beyond what was pushed last.
 #[derive(Debug)]
 pub struct FrameReader {
@@ -30,7 +30,7 @@ impl FrameReader {
         let Some((length, start)) = read_length(self.class, &self.buffer)? else { return Ok(None) };
         let whole = start + length;
         if self.buffer.len() < whole {
-            // A frame is announced before its bytes come: no memory on the peer's word alone.
+            // No memory is allocated by the announced length alone, before the bytes have arrived.
             return Ok(None);
         }
         Ok(Some(self.buffer.split_to(whole).freeze()))

@@ -1,4 +1,4 @@
-//! Which versions of the protocol a node speaks, and which one two nodes agree on.
+//! Versions of the protocol, and their negotiation between two nodes.
 //!
 //! A version fixes, for every kind of message, the layout of its body (`kinds.rs`). A release that
 //! changes a layout or adds a kind raises [`Protocol::CURRENT`]`.max` and keeps the encoders of the
@@ -8,7 +8,7 @@ use std::fmt;
 
 use bincode::{Decode, Encode};
 
-/// What one node speaks: every version from `min` to `max`, and optional features.
+/// The protocol of one node: every version from `min` to `max`, and optional features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Protocol {
     /// The oldest version.
@@ -24,7 +24,7 @@ pub struct Protocol {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Features(pub u64);
 
-/// What two connected nodes speak with each other.
+/// The protocol that two connected nodes have agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// The highest version that both speak.
@@ -34,20 +34,20 @@ pub struct Negotiated {
 }
 
 impl Protocol {
-    /// What this program speaks.
+    /// The protocol of this program.
     ///
     /// | version | what it changed |
     /// |---|---|
     /// | 1 | never released: frames carry no kind |
     /// | 2 | kinds and their versions; labels |
-    /// | 3 | a crawl's description tells what the node's software can do |
+    /// | 3 | a crawl's description contains the capabilities of the node's software |
     pub const CURRENT: Self = Self { min: 2, max: 3, features: Features(0) };
 
-    /// [`Protocol::CURRENT`] without its newest version: what a node of the previous release speaks.
+    /// [`Protocol::CURRENT`] without its newest version: that of a node of the previous release.
     /// For tests of rolling upgrades.
     pub const PREVIOUS: Self = Self { max: Self::CURRENT.max - 1, ..Self::CURRENT };
 
-    /// What two nodes speak with each other; `None` if they have no version in common.
+    /// The protocol that two nodes agree on; `None` if they have no version in common.
     pub fn negotiate(self, other: Self) -> Option<Negotiated> {
         let version = self.max.min(other.max);
         let features = Features(self.features.0 & other.features.0);
