@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ActorId;
 
-/// Actors under small numbers, given in the order in which this replica met them. Only grows.
+/// Actors by small numbers, assigned in the order in which this replica first saw them. Numbers are not reused.
 #[derive(Debug, Default)]
 pub(crate) struct ActorTable {
     ids: Vec<ActorId>,
@@ -22,20 +22,19 @@ impl ActorTable {
         self.ids.get(number as usize).copied()
     }
 
-    /// How many there are; the number the next one gets.
+    /// The number of actors, which is the number of the next one.
     pub fn len(&self) -> u32 {
         self.ids.len() as u32
     }
 
-    /// Gives `id` the next number. It must not have one.
+    /// Assigns the next number to `id`, which must not have one.
     pub fn push(&mut self, id: ActorId) {
         let former = self.numbers.insert(id, self.len());
         assert!(former.is_none(), "an actor is interned once");
         self.ids.push(id);
     }
 
-    /// Forgets what was pushed last, down to `len` actors (the write that would have recorded them
-    /// failed).
+    /// Removes the last actors, down to `len` of them, after the write that would have recorded them failed.
     pub fn truncate(&mut self, len: u32) {
         for id in self.ids.drain(len as usize..) {
             self.numbers.remove(&id);

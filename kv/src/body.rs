@@ -1,5 +1,5 @@
 //! The body of an entry: canonical bytes as the origin wrote them, stored, hashed and forwarded by
-//! every replica, also by one too old to understand them.
+//! every replica, including those too old to read them.
 //!
 //! `[version: u8 = 1][flags: u8][HLC: u64 BE][expiry in ms: u64 BE, if flag 1][value]`
 
@@ -10,7 +10,7 @@ use crate::{ActorId, Hlc};
 const VERSION: u8 = 1;
 const FLAG_EXPIRES: u8 = 1;
 
-/// Longest part of a body before the value.
+/// Longest part of a body before the value, bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 18;
 
 /// The head of a body of a known version.
@@ -18,7 +18,7 @@ pub(crate) const HEAD_BYTES_MAX: usize = 18;
 pub(crate) struct Head {
     /// When it was written.
     pub written: Hlc,
-    /// When it is hidden, wall-clock milliseconds.
+    /// When it expires, wall-clock milliseconds.
     pub expires_ms: Option<u64>,
     /// Where the value begins.
     pub bytes: usize,
@@ -41,13 +41,13 @@ impl Head {
         Some(Self { written, expires_ms: Some(u64::from_be_bytes(*expiry)), bytes: HEAD_BYTES_MAX })
     }
 
-    /// Whether reads at `wall_ms` see what it heads.
+    /// Whether reads at `wall_ms` return this body's value.
     pub fn is_visible(&self, wall_ms: u64) -> bool {
         self.expires_ms.is_none_or(|expires| wall_ms < expires)
     }
 }
 
-/// Whether bytes may stand as a body: of a newer version, or well-formed.
+/// Whether bytes are acceptable as a body: well-formed, or of a newer version.
 pub(crate) fn is_acceptable(body: &[u8]) -> bool {
     match body {
         [VERSION, flags, ..] if flags & !FLAG_EXPIRES == 0 => Head::parse(body).is_some(),
@@ -69,7 +69,7 @@ pub(crate) fn encode(written: Hlc, expires_ms: Option<u64>, value: &[u8]) -> Byt
     bytes.into()
 }
 
-/// Names the content under a dot: the first 16 bytes of blake3 over dot, place and body.
+/// The hash of the content of a dot: the first 16 bytes of blake3 over dot, place and body.
 pub(crate) fn content_hash(actor: ActorId, seq: u64, place: &[u8], body: &[u8]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&actor.0);

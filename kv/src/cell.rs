@@ -24,7 +24,7 @@ const INLINE_BYTES_MAX: usize = 4096;
 pub(crate) struct Stored {
     pub dot: LocalDot,
     pub body: Body,
-    /// Its content hash, where it is known already.
+    /// Its content hash, if it is known already.
     pub hash: Option<u128>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Body {
     Head(Bytes),
 }
 
-/// Where rows can be looked up one by one.
+/// A source of single rows.
 pub(crate) trait Rows {
     fn row(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 }
@@ -85,7 +85,7 @@ impl Stored {
         }
     }
 
-    /// What goes into the body's own row, if it has one.
+    /// The part of the body in a row of its own, if it is split.
     pub fn split_rest(&self) -> Option<&[u8]> {
         match &self.body {
             Body::Whole(bytes) if self.is_split() => Some(&bytes[HEAD_BYTES_MAX..]),

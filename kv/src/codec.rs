@@ -1,4 +1,4 @@
-//! Variable-length integers and bounded reading: what every stored record is made of.
+//! Encoding of variable-length integers, and bounded reading, for all stored records.
 
 /// Appends `value` in groups of seven bits, least significant first (LEB128).
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -15,7 +15,7 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Reads from the front of a slice. Every method answers `None` where the bytes end or do not fit,
+/// Reads from the front of a slice. Every method returns `None` if the bytes end or do not fit,
 /// and allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
@@ -23,17 +23,17 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// Reads these.
+    /// A reader of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// What has not been read yet.
+    /// The bytes that were not read yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Whether everything has been read.
+    /// Whether all bytes have been read.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The causal context of one actor: which of its dots have been seen.
+//! The causal context of one actor: the set of its dots that have been seen.
 
 /// A set of sequence numbers as disjoint intervals in order, never touching each other: equal sets
 /// are equal values.
@@ -36,7 +36,7 @@ impl Intervals {
         &self.spans
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -46,7 +46,7 @@ impl Intervals {
         self.spans.last().map_or(0, |&(_, last)| last)
     }
 
-    /// How many numbers are in it.
+    /// The number of elements.
     pub fn count(&self) -> u64 {
         self.spans
             .iter()
@@ -55,7 +55,7 @@ impl Intervals {
 
     /// Index of the first span that ends at `seq` or later.
     fn at(&self, seq: u64) -> usize {
-        // Sequence numbers mostly arrive in order: look at the end first.
+        // Sequence numbers mostly arrive in order, so the end is checked first.
         match self.spans.last() {
             Some(&(_, last)) if last < seq => self.spans.len(),
             _ => self.spans.partition_point(|&(_, last)| last < seq),

@@ -1,4 +1,4 @@
-//! The delta on the wire: what rumors, repair and bootstrap all carry.
+//! The encoding of deltas, which rumors, repair and bootstrap all transfer.
 //!
 //! ```text
 //! [version: u8 = 1][actors: varint]
@@ -10,10 +10,10 @@
 //!     [bytes shared with the place before: u8][rest of the place: length, bytes][body: length, bytes]
 //! ```
 //!
-//! No bytes at all are the delta that claims nothing.
+//! The empty byte string is the delta that claims nothing.
 //!
 //! A delta claims exactly the dots of its spans: an entry's dot is live, every other claimed dot is
-//! dead. Decoding is total: it accepts or refuses, never panics, and allocates in proportion to its
+//! dead. Decoding is total: it accepts or rejects, never panics, and allocates in proportion to its
 //! input.
 
 use std::collections::BTreeMap;
@@ -27,17 +27,17 @@ use crate::{ActorId, Dot, Intervals, MalformedDelta};
 
 const VERSION: u8 = 1;
 
-/// Largest sequence number that is taken from a peer: far beyond what an actor can mint, and low
-/// enough that arithmetic on it cannot overflow.
+/// Largest sequence number that is accepted from a peer: far more than an actor can create, and low enough that
+/// arithmetic on it cannot overflow.
 pub const SEQ_MAX: u64 = 1 << 56;
 
-/// Most bytes that a place takes over from the one before. A bound on what one input byte can make
-/// of memory; it covers the longest keyspace and a common beginning of the keys.
+/// Bytes that a place shares with the one before, at most. It bounds the memory per input byte, and covers the
+/// longest keyspace and a common beginning of the keys.
 const SHARED_BYTES_MAX: usize = 127;
 
-/// What an entry costs on the wire beyond place and body, at most.
+/// Bytes of an entry on the wire beyond place and body, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 16;
-/// What a claimed span costs, at most.
+/// Bytes of a claimed span, at most.
 const SPAN_BYTES: usize = 12;
 
 /// A delta under construction.
@@ -71,7 +71,7 @@ impl Builder {
         self.actors.entry(dot.actor).or_default().entries.insert(dot.seq, (place, body));
     }
 
-    /// What [`Builder::entry`] adds to [`Builder::bytes`].
+    /// Bytes that [`Builder::entry`] adds to [`Builder::bytes`].
     pub fn entry_bytes(place: &[u8], body: &[u8]) -> usize {
         place.len() + body.len() + ENTRY_OVERHEAD_BYTES
     }
@@ -81,7 +81,7 @@ impl Builder {
         self.actors.values().any(|section| !section.entries.is_empty())
     }
 
-    /// Takes the entry of `dot` out again, if it is in: it has been superseded.
+    /// Removes the entry of `dot`, if there is one, because it has been superseded.
     pub fn kill(&mut self, dot: Dot) {
         let entry = self.actors.get_mut(&dot.actor).and_then(|section| section.entries.remove(&dot.seq));
         if let Some((place, body)) = entry {
@@ -152,11 +152,11 @@ pub(crate) fn read_spans(input: &mut Input<'_>) -> Option<Intervals> {
 /// A decoded delta; bodies are borrowed from the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta<'a> {
-    /// What it says of each actor, in order of ids.
+    /// The part of each actor, in order of ids.
     pub actors: Vec<ActorDelta<'a>>,
 }
 
-/// What a delta says of one actor.
+/// The part of a delta about one actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorDelta<'a> {
     /// The actor.
@@ -172,16 +172,16 @@ pub struct ActorDelta<'a> {
 pub struct Entry<'a> {
     /// Its dot's sequence number.
     pub seq: u64,
-    /// Where it lives.
+    /// Its place.
     pub place: Vec<u8>,
-    /// What lives there, as its origin wrote it.
+    /// Its body, as its origin wrote it.
     pub body: &'a [u8],
 }
 
 /// Reads a delta.
 ///
 /// # Errors
-/// The bytes break a rule of the format. There is no partial result: a delta is joined as a whole
+/// Fails if the bytes break a rule of the format. There is no partial result: a delta is joined as a whole
 /// or not at all.
 pub fn decode(bytes: &[u8]) -> Result<Delta<'_>, MalformedDelta> {
     if bytes.is_empty() {

@@ -1,7 +1,7 @@
-//! Dots as this replica stores them.
+//! The form in which this replica stores dots.
 
-/// A dot with its actor interned: what is stored and indexed on this replica. The numbers mean
-/// nothing to any other replica and are never sent.
+/// A dot with its actor interned: what is stored and indexed on this replica. The numbers have
+/// no meaning on other replicas and are never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LocalDot {
     /// Index into the actor table.

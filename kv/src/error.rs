@@ -1,8 +1,8 @@
-//! What can go wrong, as the user should read it.
+//! The errors of the store, with hints for the user.
 
 use std::path::PathBuf;
 
-/// The store could not do its work. Nothing changed.
+/// Why an operation of the store failed. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Another process has the database open.
@@ -16,7 +16,7 @@ pub enum Error {
     Unwritable {
         /// The database.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// Stored bytes are not what was written.
@@ -25,16 +25,16 @@ pub enum Error {
         /// Where, and what was found.
         reason: String,
     },
-    /// No space left. Reads go on; writes work again some seconds after there is space for the engine's
+    /// No space is left. Reads continue; writes work again some seconds after there is space for the engine's
     /// largest write buffers.
     #[error("the disk is full")]
     Full,
     /// The directory was written by a version of Starling that this one does not know.
     #[error("the store has format {found}, this program reads up to {supported}")]
     Format {
-        /// Of the directory.
+        /// The directory's format version.
         found: u32,
-        /// The newest known here.
+        /// The newest version that this program reads.
         supported: u32,
     },
     /// The directory belongs to another network.
@@ -49,7 +49,7 @@ pub enum Error {
     /// Anything else the engine reports.
     #[error("storage failed: {reason}")]
     Storage {
-        /// What it said.
+        /// The engine's error.
         reason: String,
     },
     /// A peer sent bytes that are not a delta. The peer is at fault, not the store.
@@ -78,7 +78,7 @@ impl Error {
         }
     }
 
-    /// Damage found at `place`.
+    /// An error for damaged rows.
     pub(crate) fn corrupt(reason: impl Into<String>) -> Self {
         Self::Corrupt { reason: reason.into() }
     }

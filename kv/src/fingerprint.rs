@@ -92,7 +92,7 @@ impl Buckets {
         })
     }
 
-    /// Writes them for a checkpoint.
+    /// Encodes the buckets for a checkpoint.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(8 + self.sums.len() * 20);
         put_varint(&mut out, self.sums.len() as u64);

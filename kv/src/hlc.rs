@@ -15,8 +15,8 @@ impl Clock {
         self.last
     }
 
-    /// Learns of a timestamp of another replica. One that is more than `ahead_ms_max` ahead of the
-    /// wall clock does not move this clock; then the answer is false.
+    /// Observes a timestamp of another replica. One that is more than `ahead_ms_max` ahead of the wall clock does not
+    /// advance this clock; then this returns `false`.
     pub fn observe(&mut self, other: Hlc, wall_ms: u64, ahead_ms_max: u64) -> bool {
         let near = other.wall_ms() <= wall_ms.saturating_add(ahead_ms_max);
         #[cfg(planted)]

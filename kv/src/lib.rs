@@ -1,12 +1,12 @@
 //! Starling's store: a delta-state CRDT on an ordered key-value engine.
 //!
-//! Seen from far away the store is one map from dots to {unseen < live < dead}, joined point by
-//! point by maximum. Kept of it are the live entries and the causal context (every dot seen, as
-//! intervals per actor); dead is what is in the context and not live, and costs nothing. Any
+//! Conceptually the store is one map from dots to {unseen < live < dead}, joined point by point by
+//! maximum. Stored are the live entries and the causal context (every dot seen, as
+//! intervals per actor); a dot in the context without an entry is dead, and takes no space. Any
 //! restriction of a state to a set of dots is a valid [delta](mod@delta), so rumors, repair and
 //! bootstrap all send the same thing.
 //!
-//! The store knows no network and no clock: wall time is an argument, randomness is seeded. It has
+//! The store uses no network and no clock: wall time is an argument, randomness is seeded. It has
 //! one writer ([`Store`]) and any number of readers ([`Reader`]) that work on snapshots and never
 //! wait for it.
 //!

@@ -1,4 +1,4 @@
-//! Places: (keyspace, key, type, field) as bytes whose order is theirs.
+//! Places: (keyspace, key, type, field) as bytes in the same order.
 //!
 //! `[length of keyspace: u8][keyspace][key, each 00 as 00 FF][00 01][type: u8][field]`. Keys of one
 //! keyspace are neighbours and in their own order, and so are the places of one key.
@@ -11,15 +11,15 @@ const ZERO: u8 = 0x00;
 const ZERO_ESCAPED: u8 = 0xff;
 const KEY_END: u8 = 0x01;
 
-/// What every place of `keyspace` begins with.
+/// The prefix of all places of `keyspace`.
 pub(crate) fn keyspace_prefix(keyspace: &str) -> Vec<u8> {
     keys_prefix(keyspace, &[])
 }
 
-/// What every place of a key that begins with `prefix` begins with.
+/// The prefix of all places of keys that begin with `prefix`.
 pub(crate) fn keys_prefix(keyspace: &str, prefix: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(keyspace.len() + prefix.len() + 4);
-    // No place has a longer name than the limit, so what is asked of one is not found.
+    // No place has a longer keyspace name than the limit, so a search for one finds nothing.
     bytes.push(u8::try_from(keyspace.len()).unwrap_or(u8::MAX));
     bytes.extend_from_slice(keyspace.as_bytes());
     for &byte in prefix {
@@ -31,7 +31,7 @@ pub(crate) fn keys_prefix(keyspace: &str, prefix: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What every place of `key` begins with, and nothing else does.
+/// The prefix of all places of `key`, and of no others.
 pub(crate) fn key_prefix(keyspace: &str, key: &[u8]) -> Vec<u8> {
     let mut bytes = keys_prefix(keyspace, key);
     bytes.extend_from_slice(&[ZERO, KEY_END]);
@@ -46,7 +46,7 @@ pub(crate) fn place(keyspace: &str, key: &[u8], kind: Kind, field: &[u8]) -> Vec
     bytes
 }
 
-/// What every place of `key` of one type begins with.
+/// The prefix of all places of `key` of one type.
 pub(crate) fn kind_prefix(keyspace: &str, key: &[u8], kind: Kind) -> Vec<u8> {
     place(keyspace, key, kind, &[])
 }
@@ -57,7 +57,7 @@ pub(crate) fn bounds(prefix: Vec<u8>) -> (Vec<u8>, Option<Vec<u8>>) {
     (prefix, end)
 }
 
-/// A place, taken apart without copying.
+/// A parsed place, which borrows its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlaceRef<'a> {
     /// The keyspace.
@@ -71,7 +71,7 @@ pub(crate) struct PlaceRef<'a> {
 }
 
 impl<'a> PlaceRef<'a> {
-    /// Takes `bytes` apart; `None` if they are not a place.
+    /// Parses a place; `None` if `bytes` are not one.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (&length, rest) = bytes.split_first()?;
         let (keyspace, rest) = rest.split_at_checked(usize::from(length))?;
@@ -105,7 +105,7 @@ impl<'a> PlaceRef<'a> {
         key
     }
 
-    /// How many bytes of the place every place of the same key shares.
+    /// The length of the prefix that all places of the same key share.
     pub fn key_prefix_bytes(&self) -> usize {
         1 + self.keyspace.len() + self.escaped.len() + 2
     }

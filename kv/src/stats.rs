@@ -1,4 +1,4 @@
-//! What the store counts.
+//! Statistics of a store.
 
 /// Figures of one store. Counters start at zero with every open, except where said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Stats {
     pub rebuilding: bool,
     /// Batches accepted.
     pub batches: u64,
-    /// Batches refused at the door.
+    /// Batches rejected by validation.
     pub refused: u64,
     /// Engine writes for commits (each covers every batch given at once).
     pub commits: u64,
@@ -21,15 +21,15 @@ pub struct Stats {
     pub joins: u64,
     /// Deltas that changed nothing.
     pub joins_old_news: u64,
-    /// Entries that joins brought.
+    /// Entries added by joins.
     pub entries_joined: u64,
-    /// Joined entries that met another live version at their place and left both.
+    /// Joined entries with another live version at their place, both of which stay.
     pub siblings: u64,
     /// Joined timestamps too far in the future; the local clock ignored them.
     pub future_timestamps: u64,
     /// Dots found with two contents (a machine was rolled back with its memory). Kept over restarts.
     pub equivocations: u64,
-    /// Times this store took a new actor because a peer held dots of its own that it never minted.
+    /// Times that this store drew a new actor because a peer had dots of its own actor that it never created.
     pub actor_rotations: u64,
     /// Entries removed because they had expired.
     pub expired: u64,

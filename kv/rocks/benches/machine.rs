@@ -20,7 +20,7 @@ use tempfile::TempDir;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const GROUP: GroupId = *b"a measured group";
-/// Keys written, and bytes of a value: those of the bars (etcd's `benchmark put`).
+/// Keys written, and bytes of a value: those of the targets (etcd's `benchmark put`).
 const KEYS: usize = 100_000;
 const VALUE_BYTES: usize = 100;
 /// Entries applied together, as under load.

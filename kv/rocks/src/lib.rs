@@ -35,7 +35,7 @@ const BLOOM_BITS: f64 = 10.0;
 /// Share of a write buffer that filters lookups in it. A guess.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
-/// How RocksDB is opened.
+/// The options of a RocksDB database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RocksOptions {
     /// Blocks of files kept in memory, bytes, over all families.
@@ -43,7 +43,7 @@ pub struct RocksOptions {
 }
 
 impl Default for RocksOptions {
-    /// 8 MiB: what an idle node can spare.
+    /// 8 MiB, which an idle node can afford.
     fn default() -> Self {
         Self { cache_bytes: 8 << 20 }
     }
@@ -59,7 +59,7 @@ pub struct RocksEngine {
 }
 
 impl RocksEngine {
-    /// Opens the database in `path`, making it if it does not exist.
+    /// Opens the database in `path`, or creates it.
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it open, [`Error::Unwritable`], [`Error::Corrupt`],
@@ -72,10 +72,10 @@ impl RocksEngine {
     }
 
     /// Opens an existing database for reading. Every write fails. The caller makes sure that no other process has
-    /// it open: RocksDB does not, and what another one writes meanwhile may look like damage.
+    /// it open: RocksDB does not check that, and concurrent writes may look like damage.
     ///
     /// # Errors
-    /// [`Error::Older`] if it has yet to get families that this version knows; those of [`RocksEngine::open`].
+    /// Fails with [`Error::Older`] if it lacks families that this version has, or as [`RocksEngine::open`] does.
     pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
         let plain = rocksdb::Options::default();
         let there = DB::list_cf(&plain, path).map_err(|error| open_error(&error, path))?;
@@ -90,13 +90,13 @@ impl RocksEngine {
         Self { db: Arc::new(db), is_read_only, failure: Arc::default() }
     }
 
-    /// Makes everything written so far survive a crash of the machine. To be called from a thread
+    /// Makes everything written so far survive a crash of the machine. Called on a thread
     /// that may wait for the disk.
     ///
     /// # Errors
-    /// Those of writing. After a failed write it answers that write's error until a write works
-    /// again: RocksDB recovers from a full disk by itself once there is space (it looks every five
-    /// seconds), but not from a sync of the broken log.
+    /// Fails as a write does. After a failed write it returns that write's error until a write succeeds again: RocksDB
+    /// recovers from a full disk automatically once there is space (it checks every five seconds), but not from a sync
+    /// of the broken log.
     pub fn sync(&self) -> Result<(), Error> {
         // Not under the lock: writers do not wait for the disk.
         let failure = self.failure().clone();
@@ -136,8 +136,8 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.cache_bytes);
     let describe =
         |family: &Family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, &cache));
-    // RocksDB insists on a family "default"; nothing is in it. Left to its defaults it would have
-    // four times the space reserved for the log.
+    // RocksDB requires a family "default", which stays empty. With its default options it would reserve four times
+    // the space for the log.
     let mut unused = rocksdb::Options::default();
     unused.set_write_buffer_size(ARENA_BLOCK_BYTES);
     let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
@@ -152,7 +152,7 @@ fn family_options(family: Family, cache: &Cache) -> rocksdb::Options {
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
     if matches!(family, Family::Cells | Family::Dots | Family::StrongNow) {
-        // Half of all lookups are for what is not there: new keys, superseded dots.
+        // Half of all lookups find nothing: new keys, superseded dots.
         blocks.set_bloom_filter(BLOOM_BITS, false);
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);

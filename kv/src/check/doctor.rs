@@ -1,4 +1,4 @@
-//! Walks every row and compares each family with the others.
+//! The check of a store: reads every row and compares each family with the others.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ use crate::{ActorId, Engine, Error, Intervals, Root};
 /// Examples kept of each kind of problem.
 const EXAMPLES_MAX: usize = 5;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Format of the rows.
@@ -37,32 +37,32 @@ pub struct Report {
     pub places: u64,
     /// Places with more than one version.
     pub places_with_siblings: u64,
-    /// Entries that expire some time.
+    /// Entries with an expiry.
     pub expiring: u64,
-    /// Entries that a newer version of Starling wrote: kept and passed on, not read.
+    /// Entries that a newer version of Starling wrote: kept and forwarded, not read.
     pub unreadable: u64,
-    /// Dots that were found with two contents since the store was made. The network settled each
-    /// one; a machine was rolled back with its memory.
+    /// Dots that were found with two contents since the store was created, after a machine was rolled back together
+    /// with its memory. All replicas keep the same one of the two.
     pub equivocations: u64,
     /// The root as recomputed from the rows.
     pub root: Option<Root>,
-    /// What is wrong. Empty: the store is sound.
+    /// The problems; empty if the store is sound.
     pub problems: Vec<Problem>,
 }
 
 /// One kind of damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What it is.
+    /// Its description.
     pub what: &'static str,
-    /// How often.
+    /// The number of occurrences.
     pub count: u64,
-    /// Where, some of them.
+    /// The places of some occurrences.
     pub examples: Vec<String>,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
@@ -81,11 +81,11 @@ impl Report {
 }
 
 /// Checks all rows of `engine` on one snapshot, in memory bounded by the number of actors and
-/// buckets. `expected`: the root that the running store believes in, if it was read at the same
+/// buckets. `expected` is the root in the running store's memory, if it was read at the same
 /// instant.
 ///
 /// # Errors
-/// The engine cannot read. Everything else that is wrong is in the report.
+/// Fails if the engine cannot read. All other problems are in the report.
 pub fn doctor(engine: &impl Engine, expected: Option<Root>) -> Result<Report, Error> {
     let view = engine.view();
     let mut check = Checkup { view: &view, report: Report::default(), actors: Vec::new() };
@@ -169,7 +169,7 @@ impl<V: View> Checkup<'_, V> {
         })
     }
 
-    /// One live entry: context, content hash, expiry.
+    /// Checks one live entry: context, content hash, expiry.
     fn version(&mut self, place: &[u8], version: &Stored) -> Result<(), Error> {
         let shown = || format!("{:?} at {}", version.dot, place.escape_ascii());
         self.report.entries += 1;
@@ -204,8 +204,8 @@ impl<V: View> Checkup<'_, V> {
         Ok(())
     }
 
-    /// Every row of a dot must belong to a version in a cell; that each version has its row was
-    /// checked from the other side.
+    /// Checks that every row of a dot belongs to a version in a cell. That each version has its row is checked with the
+    /// cells.
     fn dots(&mut self) -> Result<(), Error> {
         let view = self.view;
         view.scan(Family::Dots, &[], None, &mut |key, row| {
@@ -255,7 +255,7 @@ impl<V: View> Checkup<'_, V> {
 
     fn find(&self, place: &[u8], dot: LocalDot) -> Result<Option<Stored>, Error> {
         let Some(row) = self.view.get(Family::Cells, place)? else { return Ok(None) };
-        // A cell that cannot be read has been reported.
+        // A cell that cannot be read is reported elsewhere.
         Ok(cell::decode(row).unwrap_or_default().into_iter().find(|version| version.dot == dot))
     }
 

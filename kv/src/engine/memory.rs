@@ -14,15 +14,15 @@ type Families = [Rows; Family::ALL.len()];
 #[derive(Clone, Debug, Default)]
 pub struct MemoryEngine {
     families: Arc<RwLock<Families>>,
-    /// Of one that knows what was synced.
+    /// The journal of an engine that records what was synced.
     journal: Option<Arc<Mutex<Journal>>>,
 }
 
-/// What a power cut leaves, and what it may take.
+/// The synced rows, and the writes that a power cut may lose.
 #[derive(Debug, Default)]
 struct Journal {
     durable: Families,
-    /// Writes since then, in order; without a bound, so whoever keeps a journal has to sync.
+    /// Writes since the last sync, in order. They have no bound, so a user of a journal has to sync.
     unsynced: VecDeque<Vec<RowOp>>,
 }
 
@@ -32,7 +32,7 @@ impl MemoryEngine {
         Self::default()
     }
 
-    /// An empty store that knows what was synced: a disk that can lose its power.
+    /// An empty store that records what was synced: a disk that can lose its power.
     pub fn with_journal() -> Self {
         Self { journal: Some(Arc::default()), ..Self::default() }
     }
@@ -52,12 +52,12 @@ impl MemoryEngine {
         self.journal().map_or(0, |journal| journal.unsynced.len())
     }
 
-    /// The write so many after the last one synced.
+    /// The unsynced write with this number, counted from 0.
     pub fn unsynced(&self, number: usize) -> Option<Vec<RowOp>> {
         self.journal()?.unsynced.get(number).cloned()
     }
 
-    /// A sync of the first `count` writes ends.
+    /// Records the end of a sync of the first `count` writes.
     pub fn synced(&self, count: usize) {
         let Some(mut journal) = self.journal() else { return };
         let count = count.min(journal.unsynced.len());
@@ -79,7 +79,7 @@ impl MemoryEngine {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Families> {
-        // A panic elsewhere cannot have left a half-written state: `write` only inserts and removes.
+        // A panic elsewhere leaves no partial state: `write` only inserts and removes.
         self.families.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

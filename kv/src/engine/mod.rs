@@ -14,7 +14,7 @@ use crate::Error;
 pub enum Family {
     /// Place -> the versions there.
     Cells,
-    /// Local dot -> what a large body holds beyond its head.
+    /// Local dot -> the rest of a large body after its head.
     Bodies,
     /// Local dot -> content hash and place, of live entries.
     Dots,
@@ -22,7 +22,7 @@ pub enum Family {
     Ttl,
     /// Format, actors, context, fingerprint checkpoint, identity of the network.
     Meta,
-    /// Logs of Raft groups: group -> promises, base, entries.
+    /// Logs of Raft groups: group -> term and vote, base, entries.
     Raft,
     /// Strong keyspaces: group, key -> its latest record.
     StrongNow,
@@ -31,7 +31,7 @@ pub enum Family {
     StrongPast,
     /// Strong keyspaces: group, revision -> the keys changed there.
     StrongChanges,
-    /// Strong keyspaces: group -> how far its log is applied; its leases, and answers to named writes.
+    /// Strong keyspaces: group -> its state (the applied index and more), leases, and remembered answers.
     StrongState,
 }
 
@@ -78,7 +78,7 @@ pub enum RowOp {
     DeleteOnce(Family, Vec<u8>),
 }
 
-/// What a scan calls for each row; it may break off.
+/// The function that a scan calls with each row; it may end the scan.
 pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'v;
 
 /// A consistent state of all rows at one instant.
@@ -96,7 +96,7 @@ pub trait View {
     ) -> Result<(), Error>;
 }
 
-/// An ordered, transactional key-value store. Cloning gives another handle of the same one.
+/// An ordered, transactional key-value store. Clones are handles of the same store.
 pub trait Engine: Clone + Send + Sync + 'static {
     /// See [`Engine::view`].
     type View<'a>: View
@@ -109,8 +109,8 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// The state at this instant. Writing while the same thread holds a view may deadlock.
     fn view(&self) -> Self::View<'_>;
 
-    /// Applies all of `ops` in order, atomically and lastingly (against a crash of the process; how
-    /// a crash of the machine is survived is the engine's matter). On an error nothing is applied.
+    /// Applies all of `ops` in order and atomically. They survive a crash of the process; for a crash of the machine
+    /// the engine has its own means. On an error nothing is applied.
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error>;
 }
 

@@ -1,4 +1,4 @@
-//! What a key holds, put together from its cells.
+//! The contents of a key, collected from its cells.
 
 use std::ops::ControlFlow;
 
@@ -11,9 +11,9 @@ use crate::{Error, Kind};
 /// Fields in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields<T> {
-    /// At most as many as the caller wants.
+    /// At most as many as the caller asked for.
     pub items: Vec<T>,
-    /// There are more; read on after the last item.
+    /// Whether there are more after the last item.
     pub more: bool,
 }
 
@@ -39,7 +39,7 @@ impl Contents {
     }
 }
 
-/// Puts together what one key holds.
+/// Collects the contents of one key.
 pub(super) struct Collector {
     fields_max: usize,
     contents: Contents,
@@ -68,7 +68,7 @@ impl Collector {
         types::read(kind, found, &mut self.contents.data, self.fields_max)
     }
 
-    /// What was collected since the last call; `None` if nothing.
+    /// The contents collected since the last call; `None` if there are none.
     pub fn finish(&mut self) -> Option<Contents> {
         let contents = std::mem::take(&mut self.contents);
         (contents != Contents::default()).then_some(contents)

@@ -10,10 +10,10 @@ use crate::engine::{Family, View, prefix_end};
 use crate::place::{bounds, key_prefix, keys_prefix};
 use crate::{Engine, Error};
 
-/// A page ends when the values on it have this many bytes, whatever its limit.
+/// Bytes of values after which a page ends, even below its limit.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// Which keys of a keyspace. Everything that is set must hold.
+/// A range of keys of a keyspace. All bounds that are set apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// Keys that begin with this.
@@ -31,7 +31,7 @@ pub struct Range {
 pub struct Page {
     /// Keys and what they hold.
     pub items: Vec<(Vec<u8>, Contents)>,
-    /// If there may be more: what to give as [`Range::after`].
+    /// The [`Range::after`] of the next page, if there may be one.
     pub next: Option<Vec<u8>>,
 }
 

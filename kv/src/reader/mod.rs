@@ -20,8 +20,8 @@ use crate::types::{self, Found, Register};
 use crate::{Engine, Error, Kind};
 use contents::Collector;
 
-/// Reads one store. All reads take the wall clock in milliseconds since the Unix epoch: what has
-/// expired by then is not there.
+/// Reads one store. All reads take the wall clock in milliseconds since the Unix epoch: entries that
+/// have expired by then are not returned.
 #[derive(Clone, Debug)]
 pub struct Reader<E> {
     engine: E,
@@ -33,7 +33,7 @@ impl<E: Engine> Reader<E> {
         Self { engine, table }
     }
 
-    /// The register under `key`. The fastest read there is: one row.
+    /// The register of `key`. The fastest read: one row.
     pub fn register(&self, wall_ms: u64, keyspace: &str, key: &[u8]) -> Result<Option<Register>, Error> {
         self.versions(wall_ms, &place(keyspace, key, Kind::Register, &[]))
     }
@@ -134,7 +134,7 @@ impl<E: Engine> Reader<E> {
         Ok(contents.finish().and_then(|contents| contents.data.into_iter().next()))
     }
 
-    /// Whether anything was ever written to a keyspace and is not wholly deleted.
+    /// Whether a keyspace holds anything.
     pub fn keyspace_exists(&self, keyspace: &str) -> Result<bool, Error> {
         let (from, to) = bounds(keyspace_prefix(keyspace));
         let mut exists = false;
@@ -161,7 +161,7 @@ impl<E: Engine> Reader<E> {
         Ok(names)
     }
 
-    /// Checks the whole store on a snapshot, without holding up the writer; see [`crate::check`].
+    /// Checks the whole store on a snapshot, without blocking the writer; see [`crate::check`].
     pub fn doctor(&self) -> Result<crate::Report, Error> {
         crate::check::doctor(&self.engine, None)
     }
@@ -169,7 +169,7 @@ impl<E: Engine> Reader<E> {
     fn versions(&self, wall_ms: u64, place: &[u8]) -> Result<Option<Register>, Error> {
         let cell = cell::read(&Latest(&self.engine), place)?;
         if cell.iter().any(Stored::is_split) {
-            // The cell and the rows of its bodies have to be of one instant.
+            // The cell and the rows of its bodies have to be read at one instant.
             let view = self.engine.view();
             let cell = cell::read(&view, place)?;
             return self.versions_of(wall_ms, &cell, &view);
@@ -222,7 +222,7 @@ impl<E: Engine> Reader<E> {
         Ok(fields)
     }
 
-    /// Feeds the cells of one key to a collector, leaving out the fields that it does not want.
+    /// Passes the cells of one key to a collector, except the fields that it does not want.
     fn scan(
         &self,
         wall_ms: u64,
@@ -241,7 +241,7 @@ impl<E: Engine> Reader<E> {
                 if contents.add(place.kind, &found)?.is_continue() {
                     return Ok(ControlFlow::Continue(()));
                 }
-                // Enough fields: go on behind the last one of this type.
+                // Enough fields: continue after the last one of this type.
                 skip_to = prefix_end(&key[..=place.key_prefix_bytes()]);
                 Ok(ControlFlow::Break(()))
             })?;

@@ -1,4 +1,4 @@
-//! Commits: where operations are born.
+//! Commits: the creation of operations.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,16 +18,16 @@ use crate::types;
 use crate::version::version_of;
 use crate::{ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Outcome, Write, WriteError};
 
-/// A rumor is closed before it grows beyond this. A client batch is never split, so a rumor is at
+/// Bytes of a rumor, at most: a larger one is split. A client batch is never split, so a rumor is at
 /// most this or one batch (with what it superseded), whichever is larger. A guess: large enough that
 /// overheads vanish, small enough to be sent to several peers in turn without holding up others.
 pub const RUMOR_BYTES: usize = 256 << 10;
 
-/// Why a batch does not go on.
+/// Why a batch is not applied.
 pub(crate) enum Stop {
-    /// It is refused; the others of the commit go on.
+    /// The batch is rejected; the other batches of the commit continue.
     Refused(WriteError),
-    /// The engine failed; the whole commit does.
+    /// The engine failed, and the whole commit fails.
     Failed(Error),
 }
 
@@ -43,10 +43,10 @@ impl From<Error> for Stop {
     }
 }
 
-/// What one dot of a batch did.
+/// One dot of a batch.
 struct Minted {
     seq: u64,
-    /// `None`: born dead.
+    /// The entry; `None` for a delete dot.
     entry: Option<(Vec<u8>, Bytes)>,
     /// The dots it supersedes.
     observed: Vec<LocalDot>,
@@ -57,7 +57,7 @@ impl<E: Engine> Store<E> {
     /// each takes effect as a whole or is refused as a whole.
     ///
     /// # Errors
-    /// The engine's. Then nothing has changed, and none of the batches took effect.
+    /// Fails with an error of the engine. Then nothing has changed, and none of the batches took effect.
     pub fn commit(&mut self, wall_ms: u64, batches: Vec<Batch>) -> Result<Committed, Error> {
         let id = match self.own {
             Some(own) => own.id,
@@ -100,11 +100,11 @@ pub(crate) struct Session<'s, E: Engine> {
     limits: &'s Limits,
     wall_ms: u64,
     txn: Transaction<'s, E>,
-    /// The state before the commit, for scans; made when first needed.
+    /// The state before the commit, for scans; created when first needed.
     view: OnceCell<E::View<'s>>,
     own: Own,
     clock: Clock,
-    /// Of the batch in progress: its dots, and the cells as they were before it.
+    /// The dots of the batch in progress, followed by the cells before it.
     minted: Vec<Minted>,
     undo: BTreeMap<Vec<u8>, Vec<Stored>>,
     /// The rumor in progress and those done.
@@ -113,7 +113,7 @@ pub(crate) struct Session<'s, E: Engine> {
     rumors: Vec<(DotRange, Bytes)>,
 }
 
-/// What a session comes to.
+/// The result of a session.
 struct Finished {
     set: Changeset,
     own: Own,
@@ -176,7 +176,7 @@ impl<'s, E: Engine> Session<'s, E> {
         outcomes
     }
 
-    /// Puts an accepted batch into a rumor and into the context.
+    /// Adds an accepted batch to a rumor and to the context.
     fn tell(&mut self, minted: Vec<Minted>) -> Result<(), Error> {
         let (Some(first), Some(last)) = (minted.first(), minted.last()) else { return Ok(()) };
         self.txn.see(self.own.number, first.seq, last.seq);
@@ -226,7 +226,7 @@ impl<'s, E: Engine> Session<'s, E> {
         self.wall_ms
     }
 
-    /// When what a write writes expires, wall-clock milliseconds.
+    /// When the entries of a write expire, wall-clock milliseconds.
     pub fn expires_ms(&self, write: &Write) -> Option<u64> {
         write.ttl_ms.map(|ttl| self.wall_ms.saturating_add(ttl))
     }
@@ -249,7 +249,7 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(Outcome::Changed { fields: added })
     }
 
-    /// Removes what is live at places of one type with one dot; returns how many were visible.
+    /// Removes the live versions at places of one type with one dot; returns how many were visible.
     pub fn remove(&mut self, write: &Write, places: Vec<Vec<u8>>) -> Result<Outcome, Stop> {
         // A field named twice is removed once.
         let places: BTreeSet<Vec<u8>> = places.into_iter().collect();
@@ -282,9 +282,9 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(Outcome::Deleted { places: removed, more })
     }
 
-    /// Mints a dot for a value at a place, superseding every version live there.
+    /// Creates a dot for a value at a place, which supersedes every version live there.
     pub fn put(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
-        // Joins have moved the clock already, but not those before the last start.
+        // Joins have advanced the clock already, except those before the last start.
         let ahead_ms_max = self.store.options.clock_ahead_ms_max;
         for head in self.txn.cell(&place)?.iter().filter_map(Stored::head) {
             self.clock.observe(head.written, self.wall_ms, ahead_ms_max);
@@ -298,8 +298,7 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(Dot { actor: self.own.id, seq: local.seq })
     }
 
-    /// Mints one dot that is born dead and supersedes every version live at `places`. Where nothing
-    /// is live, nothing happens.
+    /// Creates one delete dot, which supersedes every version live at `places`. Does nothing if none is live.
     fn kill(&mut self, places: impl Iterator<Item = Vec<u8>>) -> Result<(), Error> {
         let mut observed = Vec::new();
         for place in places {
@@ -318,7 +317,7 @@ impl<'s, E: Engine> Session<'s, E> {
         seq
     }
 
-    /// Replaces the versions at a place; answers the dots that were live there.
+    /// Replaces the versions at a place; returns the dots that were live there.
     fn replace(&mut self, place: &[u8], now: Vec<Stored>) -> Result<Vec<LocalDot>, Error> {
         let cell = self.txn.cell(place)?;
         let before = std::mem::replace(cell, now);
@@ -358,8 +357,8 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(())
     }
 
-    /// Refuses an operation of another type than the key holds. One seek, and none where any of the
-    /// wanted places is there already.
+    /// Rejects an operation of another type than the key holds. Takes one seek, or none if one of the wanted places
+    /// exists.
     pub fn check_kind(&mut self, write: &Write, wanted_places: &[&[u8]]) -> Result<(), Stop> {
         let Some(wanted) = write.op.kind() else { return Ok(()) };
         for place in wanted_places {
@@ -392,7 +391,7 @@ impl<'s, E: Engine> Session<'s, E> {
     }
 }
 
-/// Whether a read at `wall_ms` sees a version. One that cannot be read is there all the same.
+/// Whether a read at `wall_ms` sees a version. One that cannot be read counts as visible.
 fn is_visible(version: &Stored, wall_ms: u64) -> bool {
     version.head().is_none_or(|head| head.is_visible(wall_ms))
 }

@@ -1,6 +1,6 @@
-//! The removal of what has expired. Reads hide an entry the moment it expires; it is removed later,
-//! in steps that every replica takes at the same time, so that they stay equal. No dot is minted:
-//! the entry's own dot has been seen, so dropping it is the same restriction everywhere.
+//! Removal of expired entries. Reads hide an entry as soon as it expires; it is removed later, in steps
+//! that every replica takes at the same time, so that they stay equal. No dot is created: the entry's
+//! own dot has been seen, so that its removal is the same restriction on every replica.
 
 use std::ops::ControlFlow;
 
@@ -10,16 +10,17 @@ use crate::cell::parse_ttl_key;
 use crate::engine::{Family, View};
 use crate::{Change, Engine, Error};
 
-/// How far clocks may differ before an entry is removed. A guess; far above what NTP leaves.
+/// Time between the expiry and the removal of an entry, milliseconds, by which clocks may differ. A guess; far above
+/// the error of NTP.
 pub const EXPIRY_GRACE_MS: u64 = 60_000;
-/// Removals happen at multiples of this, so that replicas differ for moments only. A guess.
+/// Interval at whose multiples entries are removed, milliseconds, so that replicas differ only for moments. A guess.
 pub const EXPIRY_STEP_MS: u64 = 10_000;
-/// Most entries that one call removes: about 50 ms of work.
+/// Entries that one call removes, at most: about 50 ms of work.
 const ENTRIES_MAX: usize = 10_000;
 
 impl<E: Engine> Store<E> {
-    /// Removes entries that expired a grace ago, up to a bound; the next call takes the rest. Must
-    /// not be called while this node's clock disagrees with its peers'.
+    /// Removes entries that expired a grace ago, up to a bound; the next call removes the rest.
+    /// Must not be called while this node's clock differs from its peers'.
     pub fn expire(&mut self, wall_ms: u64) -> Result<Vec<Change>, Error> {
         let until = wall_ms.saturating_sub(EXPIRY_GRACE_MS) / EXPIRY_STEP_MS * EXPIRY_STEP_MS;
         let mut expired = Vec::new();

@@ -1,10 +1,10 @@
-//! What the writer keeps in memory: contexts and fingerprints of every actor.
+//! The writer's state in memory: contexts and fingerprints of every actor.
 
 use crate::dot::LocalDot;
 use crate::fingerprint::{Buckets, Sum, context_hash};
 use crate::{ActorId, Intervals};
 
-/// What is known of one actor.
+/// The context and fingerprints of one actor.
 #[derive(Clone, Debug)]
 pub(super) struct ActorState {
     pub id: ActorId,
@@ -76,13 +76,13 @@ impl Index {
         actor.seen = seen;
     }
 
-    /// Takes over the fingerprints of a checkpoint.
+    /// Sets the fingerprints of a checkpoint.
     pub fn set_buckets(&mut self, number: u32, buckets: Buckets) {
         self.live.merge(buckets.total());
         self.actors[number as usize].buckets = buckets;
     }
 
-    /// Begins to rebuild fingerprints from nothing.
+    /// Begins to rebuild all fingerprints.
     pub fn begin_rebuild(&mut self) {
         for actor in &mut self.actors {
             actor.buckets = Buckets::default();
@@ -91,25 +91,25 @@ impl Index {
         self.rebuilt_to = Some(LocalDot { actor: 0, seq: 0 });
     }
 
-    /// The rebuild has counted every dot below `next`; `None`: all there are.
+    /// Records that the rebuild has counted every dot below `next`, or all dots if `None`.
     pub fn advance_rebuild(&mut self, next: Option<LocalDot>) {
         self.rebuilt_to = next;
     }
 
-    /// Counts a live dot that the rebuild met.
+    /// Counts a live dot of the rebuild.
     pub fn count(&mut self, dot: LocalDot, hash: u128) {
         self.actors[dot.actor as usize].buckets.add(dot.seq, hash);
         self.live.add(hash);
     }
 
-    /// A dot became live. During a rebuild those ahead of it are left to it.
+    /// Adds a dot that became live. During a rebuild, it counts the dots after its position later.
     pub fn add(&mut self, dot: LocalDot, hash: u128) {
         if self.is_counted(dot) {
             self.count(dot, hash);
         }
     }
 
-    /// A live dot died.
+    /// Removes a dot that is no longer live.
     pub fn remove(&mut self, dot: LocalDot, hash: u128) {
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::FingerprintKept) {
@@ -130,7 +130,7 @@ impl Index {
         }
     }
 
-    /// Whether this very dot may be live.
+    /// Whether this dot may be live.
     pub fn may_be_live(&self, dot: LocalDot) -> bool {
         !self.is_counted(dot)
             || self.actors.get(dot.actor as usize).is_some_and(|actor| actor.buckets.any(dot.seq))

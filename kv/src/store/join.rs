@@ -1,5 +1,5 @@
-//! Joins: the only merge rule. An entry stays that the other side holds too or has never seen;
-//! contexts are united. No entry of a delta is ever refused.
+//! Joins: the only merge rule. An entry stays if the other side has it too, or has never seen it; the result's context
+//! is the union of both. No entry of a delta is ever rejected.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +23,10 @@ use crate::{Change, DotRange, Engine, Error};
 /// a seek costs about as much as four lookups.
 const LOOKUPS_MAX: u64 = 4;
 
-/// What a join did.
+/// The result of a join.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
-    /// Live entries or context changed; if not, the delta was old news.
+    /// Whether live entries or the context changed.
     pub changed: bool,
     /// Entries that are live here now and were not before.
     pub entries: u64,
@@ -37,10 +37,11 @@ pub struct Joined {
 }
 
 impl<E: Engine> Store<E> {
-    /// Joins a delta, at once and as a whole.
+    /// Joins a delta as a whole.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the bytes are not a delta, otherwise the engine's. Nothing changed.
+    /// Fails with [`Error::Malformed`] if the bytes are not a delta, otherwise with an error of the engine. Then
+    /// nothing has changed.
     pub fn join(&mut self, wall_ms: u64, bytes: &[u8]) -> Result<Joined, Error> {
         let delta = delta::decode(bytes)?;
         let mut session = Session::new(self, &delta, wall_ms);
@@ -72,8 +73,8 @@ impl<E: Engine> Store<E> {
         Ok(Joined { changed: is_news, entries, suspects, changes })
     }
 
-    /// Somebody holds dots of our actor that we never minted: this process was copied or rolled
-    /// back. Whoever else mints under that name, we do not any more.
+    /// Drops this store's actor if a peer has dots of it that this store never created: the process was copied or
+    /// rolled back, and another one may create dots of that actor.
     fn give_up_actor_if_taken(&mut self, delta: &Delta<'_>) {
         let taken = self.own.is_some_and(|own| {
             delta.actors.iter().any(|section| section.actor == own.id && section.claimed.max() >= own.next)
@@ -93,14 +94,14 @@ struct Session<'s, 'd, E: Engine> {
     sections: BTreeMap<u32, &'d ActorDelta<'d>>,
     wall_ms: u64,
     clock: Clock,
-    /// Claimed dots that died at places already visited.
+    /// Claimed dots that were removed at places already visited.
     buried: BTreeSet<LocalDot>,
     entries: u64,
     future: u64,
     equivocations: u64,
 }
 
-/// What a session comes to.
+/// The result of a session.
 struct Finished {
     set: Changeset,
     suspects: Vec<DotRange>,
@@ -136,7 +137,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         }
     }
 
-    /// Adds what is claimed and not yet seen to the context.
+    /// Adds the claimed dots that were not seen yet to the context.
     fn claim(&mut self, section: &ActorDelta<'_>) {
         if section.claimed.is_empty() {
             return;
@@ -176,8 +177,8 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         Ok(())
     }
 
-    /// A new entry, or the better content of an equivocation. The dots that the delta knows to be
-    /// dead die at the same time, which saves looking them up.
+    /// Adds a new entry, or the winning content of an equivocation. The dots at its place that the delta claims to be
+    /// dead are removed at the same time, which saves looking them up.
     fn add(&mut self, entry: &'d Entry<'d>, dot: LocalDot, hash: Option<u128>) -> Result<(), Error> {
         if let Some(head) = Head::parse(entry.body) {
             let ahead = self.store.options.clock_ahead_ms_max;
@@ -196,8 +197,8 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         Ok(())
     }
 
-    /// An entry whose dot has been seen is live already or dead. If it is live with another content,
-    /// the larger hash wins, here as everywhere.
+    /// Compares an entry whose dot has been seen: it is live already, or dead. If it is live with another content, the
+    /// larger hash wins, on every replica.
     fn compare(
         &mut self,
         section: &'d ActorDelta<'d>,
@@ -221,7 +222,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         Ok(())
     }
 
-    /// What is claimed, seen here, and not live on the other side, dies.
+    /// Applies removals: the dots that are claimed, seen here, and not live on the other side.
     fn bury(&mut self, section: &ActorDelta<'_>) -> Result<(), Error> {
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::DeletionIgnored) {
@@ -240,7 +241,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         Ok(())
     }
 
-    /// The live dots of `first..=last` that the delta does not hold live and that have not died yet.
+    /// The live dots of `first..=last` that are not live in the delta and not removed yet.
     fn live_dots(
         &self,
         section: &ActorDelta<'_>,
@@ -270,12 +271,12 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
     }
 }
 
-/// Whether the delta holds the section's dot live.
+/// Whether the section's dot is live in the delta.
 fn holds(section: &ActorDelta<'_>, seq: u64) -> bool {
     section.entries.binary_search_by_key(&seq, |entry| entry.seq).is_ok()
 }
 
-/// Whether the delta says that a dot is dead.
+/// Whether the delta claims that a dot is dead.
 fn is_claimed_dead(sections: &BTreeMap<u32, &ActorDelta<'_>>, dot: LocalDot) -> bool {
     sections
         .get(&dot.actor)

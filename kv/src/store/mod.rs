@@ -30,16 +30,15 @@ use crate::hlc::Clock;
 use crate::{ActorId, Change, Dot, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError};
 use index::Index;
 
-/// What a store is told when it is opened.
+/// The options of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bounds on what clients write here.
     pub limits: Limits,
     /// Timestamps of other replicas further ahead of the wall clock than this do not move the local
-    /// clock. The default is a guess at how wrong a clock may be before somebody should look.
+    /// clock. The default is a guess at how wrong a clock may be before an operator should correct it.
     pub clock_ahead_ms_max: u64,
-    /// The network whose data this is. Recorded at the first open, compared at every later one;
-    /// `None` does neither.
+    /// The network of the data, which is recorded at the first open and compared at every later one; neither if `None`.
     pub network: Option<[u8; 16]>,
 }
 
@@ -49,12 +48,12 @@ impl Default for Options {
     }
 }
 
-/// What a group commit did.
+/// The result of a group commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// One per batch, in order: an outcome per write, or why the whole batch was refused.
+    /// One per batch, in order: an outcome per write, or why the whole batch was rejected.
     pub results: Vec<Result<Vec<Outcome>, WriteError>>,
-    /// Deltas for the other replicas, each with the dots it minted.
+    /// Deltas for the other replicas, each with its new dots.
     pub rumors: Vec<(DotRange, Bytes)>,
     /// Keys whose visible state may have changed, in order, each once.
     pub changes: Vec<Change>,
@@ -73,20 +72,20 @@ struct Own {
 pub struct Store<E> {
     engine: E,
     options: Options,
-    /// Shared with readers, who meet numbers in cells.
+    /// Shared with readers, which find numbers in cells.
     table: Arc<RwLock<ActorTable>>,
     index: Index,
     clock: Clock,
     rng: ChaCha12Rng,
-    /// None until the first write after open: an actor is one run of one process.
+    /// This run's actor; `None` until the first write after open.
     own: Option<Own>,
     /// Counters only; [`Store::stats`] adds the rest.
     stats: Stats,
-    /// The engine holds a fingerprint checkpoint that matches the data.
+    /// Whether the engine has a fingerprint checkpoint that matches the data.
     checkpointed: bool,
     /// Wall time of the last checkpoint that [`Store::maintain`] wrote.
     checkpointed_ms: u64,
-    /// `stats.commits + stats.joins` when [`Store::maintain`] last looked.
+    /// `stats.commits + stats.joins` at the last call of [`Store::maintain`].
     writes_seen: u64,
 }
 
@@ -101,12 +100,12 @@ impl<E: Engine> Store<E> {
         self.own.map(|own| own.id)
     }
 
-    /// The dot minted last by this run; `None` before its first write.
+    /// The last dot that this run created; `None` before its first write.
     pub fn minted(&self) -> Option<Dot> {
         self.own.map(|own| Dot { actor: own.id, seq: own.next - 1 })
     }
 
-    /// Every figure.
+    /// All statistics.
     pub fn stats(&self) -> Stats {
         Stats {
             entries: self.index.live().live,
@@ -118,7 +117,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Checks the whole store; see [`crate::check`]. Reads every row: on a large store
-    /// [`Reader::doctor`] does it without holding up the writer.
+    /// [`Reader::doctor`] does it without blocking the writer.
     pub fn doctor(&self) -> Result<crate::Report, Error> {
         crate::check::doctor(&self.engine, self.root())
     }
@@ -127,7 +126,7 @@ impl<E: Engine> Store<E> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).number(id)
     }
 
-    /// A name for a new run: fresh, so that no dot is ever minted twice.
+    /// Draws the actor of a new run, which is fresh, so that no dot is ever created twice.
     fn draw_actor(&mut self) -> ActorId {
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);

@@ -1,4 +1,4 @@
-//! Opening, and what keeps opening quick: the fingerprint checkpoint.
+//! Opening of a store, and the fingerprint checkpoint that makes it quick.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
@@ -34,7 +34,7 @@ pub(crate) const BUCKETS_PREFIX: &[u8] = b"buckets/";
 /// scan was measured at, with the sums on top.
 const REBUILD_ROWS: usize = 20_000;
 
-/// An idle store writes a checkpoint no more often than this. A guess: the checkpoint of a million
+/// Least time between two checkpoints of an idle store, milliseconds. A guess: the checkpoint of a million
 /// entries has 300 kB.
 const CHECKPOINT_INTERVAL_MS: u64 = 60_000;
 
@@ -66,12 +66,12 @@ pub(crate) fn numbered_rows(
 }
 
 impl<E: Engine> Store<E> {
-    /// Opens what `engine` holds, or makes an empty store of it. Fingerprints come from the
+    /// Opens the store in `engine`, or creates an empty one. Fingerprints come from the
     /// checkpoint, or are rebuilt by [`Store::maintain`]; reads and writes need not wait for that.
-    /// `seed` feeds the names of actors: it must never repeat on any machine of the network.
+    /// `seed` seeds the ids of actors: it must never repeat on any machine of the network.
     ///
     /// # Errors
-    /// A newer format, another network, rows that cannot be read, or the engine's own.
+    /// Fails on a newer format, another network, rows that cannot be read, or an error of the engine.
     pub fn open(engine: E, options: Options, seed: [u8; 32]) -> Result<Self, Error> {
         let view = engine.view();
         let ops = prepare(&view, &options)?;
@@ -99,8 +99,8 @@ impl<E: Engine> Store<E> {
     }
 
     /// Background work: one step of a fingerprint rebuild, or, when nothing was written since the
-    /// last call, a checkpoint. Answers whether there is more to do right away; otherwise once a
-    /// second is often enough.
+    /// last call, a checkpoint. Returns whether there is more to do at once; otherwise a call once a
+    /// second is enough.
     pub fn maintain(&mut self, wall_ms: u64) -> Result<bool, Error> {
         if let Some(from) = self.index.rebuilt_to() {
             self.rebuild_step(from)?;
@@ -116,7 +116,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Writes the fingerprint checkpoint, so that the next open need not rebuild. Does nothing while
-    /// they are being rebuilt, or when the last one still holds. To be called before a clean end.
+    /// they are being rebuilt, or when the last one is still valid. Called before a clean end.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
         if self.checkpointed || self.index.is_rebuilding() {
             return Ok(());
@@ -134,7 +134,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Counts some rows from `from` on. Writes between two steps are exact: those below the step's
-    /// end are counted as they happen, the others when it gets there.
+    /// end are counted as they happen, the others when it reaches them.
     fn rebuild_step(&mut self, from: LocalDot) -> Result<(), Error> {
         let mut rows = 0;
         let mut next = None;
@@ -156,7 +156,7 @@ impl<E: Engine> Store<E> {
     }
 }
 
-/// Checks format and network; answers what a new store has to record.
+/// Checks format and network; returns the rows that a new store has to write.
 fn prepare(view: &impl View, options: &Options) -> Result<Vec<RowOp>, Error> {
     let mut ops = Vec::new();
     match view.get(Family::Meta, FORMAT_KEY)?.map(|row| row.try_into().map(u32::from_be_bytes)) {
@@ -175,7 +175,7 @@ fn prepare(view: &impl View, options: &Options) -> Result<Vec<RowOp>, Error> {
     Ok(ops)
 }
 
-/// Reads actors, contexts and, if it holds, the checkpoint (then the last answer is true).
+/// Reads actors, contexts and, if it is valid, the checkpoint (then the last result is `true`).
 fn load(view: &impl View) -> Result<(Index, ActorTable, u64, bool), Error> {
     let mut index = Index::default();
     let mut table = ActorTable::default();

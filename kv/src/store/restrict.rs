@@ -1,4 +1,4 @@
-//! Restrictions: what of this state is sent to others.
+//! Restrictions of the state, which are sent to other replicas.
 
 use std::ops::ControlFlow;
 
@@ -56,7 +56,7 @@ impl<E: Engine> Store<E> {
         Ok((builder.encode(), Vec::new()))
     }
 
-    /// Adds a seen span; answers the first dot that did not fit, if any.
+    /// Adds a seen span; returns the first dot that did not fit, if any.
     fn restrict_span(
         &self,
         view: &E::View<'_>,
@@ -154,7 +154,7 @@ pub(super) fn live_rows(
     })
 }
 
-/// A peer may ask for anything.
+/// Whether a range from a peer is valid.
 fn is_sound(range: &DotRange) -> bool {
     0 < range.first && range.first <= range.last
 }

@@ -22,21 +22,21 @@ struct Touched {
     now: Vec<Stored>,
 }
 
-/// What a scan calls for each place and its live versions; it may break off.
+/// The function that a scan calls with each place and its live versions; it may end the scan.
 pub(super) type CellVisitor<'v> = dyn FnMut(&[u8], &[Stored]) -> ControlFlow<()> + 'v;
 
 /// See the module.
 pub(super) struct Transaction<'s, E> {
     store: &'s Store<E>,
     touched: BTreeMap<Vec<u8>, Touched>,
-    /// Contexts that grew, whole.
+    /// The whole contexts that have grown.
     seen: BTreeMap<u32, Intervals>,
-    /// Actors met for the first time; they follow the table's numbers.
+    /// New actors, whose numbers follow those of the table.
     fresh: Vec<ActorId>,
     known: u32,
 }
 
-/// What a transaction comes to.
+/// The result of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Changeset {
     pub ops: Vec<RowOp>,
@@ -160,7 +160,7 @@ impl<'s, E: Engine> Transaction<'s, E> {
         Ok((places, older))
     }
 
-    /// What the engine has to write, and what changes in memory then.
+    /// The changeset: the rows to write, and the changes in memory.
     pub fn finish(mut self) -> Result<Changeset, Error> {
         let mut set = Changeset::default();
         let mut key_before: &[u8] = &[];
@@ -199,7 +199,7 @@ impl<'s, E: Engine> Transaction<'s, E> {
             set.ops.push(RowOp::Put(Family::Meta, context_key(number), row));
         }
         if self.seen.is_empty() {
-            // An actor that nothing is known of needs no number.
+            // A new actor without dots needs no number.
             self.fresh.clear();
         }
         for (number, id) in (self.known..).zip(&self.fresh) {
@@ -238,8 +238,8 @@ impl Changeset {
 }
 
 impl<E: Engine> Store<E> {
-    /// Writes a changeset, then takes it over into memory. On an error nothing has changed, except
-    /// that the next write takes a fresh actor: part of what failed may be on disk.
+    /// Writes a changeset, then applies it to memory. On an error nothing has changed, except that the next write
+    /// draws a fresh actor: part of the failed write may be on disk.
     pub(super) fn apply(&mut self, mut set: Changeset) -> Result<Vec<Change>, Error> {
         if set.ops.is_empty() {
             return Ok(Vec::new());
@@ -249,7 +249,7 @@ impl<E: Engine> Store<E> {
         }
         let known = self.index.actors().len() as u32;
         if !set.fresh.is_empty() {
-            // Before the write: a reader that meets a number must find its actor.
+            // Before the write, because a reader that finds a number must find its actor.
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
             set.fresh.iter().for_each(|&id| table.push(id));
         }

@@ -1,4 +1,4 @@
-//! What two replicas compare: the root, actors, and the tree over one actor's sequence numbers.
+//! The hashes that two replicas compare: the root, actors, and the tree over one actor's sequence numbers.
 //! A leaf covers [`SPAN_LEAF`] numbers, a node of level l the numbers `index * width ..` with `width
 //! = SPAN_LEAF * SPAN_FANOUT^l`. All hashes but the root's are salted, so that a collision of short
 //! hashes does not persist.

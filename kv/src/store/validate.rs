@@ -1,4 +1,4 @@
-//! Validation of writes: limits are checked where an operation originates, and nowhere else.
+//! Validation of writes. Limits are checked only where an operation originates.
 
 use starling_types::eventual::check_keyspace;
 

@@ -1,7 +1,7 @@
 //! Max and min registers: one place per key with an integer, 8 bytes big-endian. Concurrent writes are siblings,
 //! of which the greatest (or the least) counts.
 //!
-//! A write supersedes what it has seen and carries on the greatest of it, so that a key holds one version for
+//! A write supersedes what it has seen and keeps the greatest of it, so that a key holds one version for
 //! each concurrent writer and no more. A delete removes what it has seen; a concurrent write keeps what its own
 //! node had seen.
 

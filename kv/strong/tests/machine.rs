@@ -204,7 +204,7 @@ fn a_full_keyspace_takes_only_what_makes_room() {
 fn what_is_too_large_is_refused() {
     let mut machine = fresh();
     let refusal = |machine: &mut Machine<MemoryEngine>, asked: Write| {
-        let admitted = machine.admit(command(asked.clone())).expect_err("is refused at the door");
+        let admitted = machine.admit(command(asked.clone())).expect_err("is refused");
         assert_eq!(write(machine, asked), Err(admitted.clone()), "and by the log");
         admitted
     };

@@ -1,4 +1,4 @@
-//! Bytes and large numbers as people and JSON see them.
+//! Bytes and large numbers in text and in JSON.
 
 use std::fmt::{self, Write as _};
 

@@ -1,13 +1,13 @@
-//! Dots: the names of operations.
+//! Dots: the ids of operations.
 
 use bincode::{Decode, Encode};
 
 use crate::ActorId;
 
-/// The name of one operation, for ever: the `seq`-th of its actor.
+/// The id of one operation, never reused: the `seq`-th of its actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dot {
-    /// The actor that minted it.
+    /// The actor that created it.
     pub actor: ActorId,
     /// Counts the actor's operations, from 1.
     pub seq: u64,

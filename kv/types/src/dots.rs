@@ -27,13 +27,13 @@ impl DotRanges {
         Self(merged)
     }
 
-    /// How many dots they name, counting a dot named twice twice.
+    /// The number of dots; a dot that is contained twice counts twice.
     pub fn dots(&self) -> u64 {
         self.0.iter().fold(0, |sum: u64, r| sum.saturating_add((r.last - r.first).saturating_add(1)))
     }
 }
 
-/// Ranges of one actor that ascend without touching backwards: what is written under one name.
+/// Whether two ranges belong to one run on the wire: of one actor, and ascending without overlap.
 fn is_run(previous: &DotRange, next: &DotRange) -> bool {
     previous.actor == next.actor && previous.last < next.first
 }
@@ -57,7 +57,7 @@ impl Encode for DotRanges {
 }
 
 impl<C> Decode<C> for DotRanges {
-    /// What comes out has `1 <= first <= last` in every range.
+    /// Decodes ranges, in each of which `1 <= first <= last`.
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let mut ranges = Vec::new();
         for _ in 0..usize::decode(decoder)? {

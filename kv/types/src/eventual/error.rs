@@ -2,7 +2,7 @@
 
 use super::{Kind, Version};
 
-/// A batch was refused at the door; none of it took effect.
+/// Why a batch was rejected by validation; none of it took effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// A key has no bytes.
