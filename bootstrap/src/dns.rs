@@ -5,20 +5,20 @@ use std::{collections::BTreeSet, time::Duration};
 
 use hickory_resolver::{TokioResolver, proto::rr::RData};
 
-/// Longest name that is looked up (RFC 1035, section 2.3.4).
+/// Longest name that is looked up, bytes (RFC 1035, section 2.3.4).
 pub const NAME_BYTES_MAX: usize = 253;
-/// Names may point to names this often. A guess: one for the operator, one for a provider.
+/// Names in a chain of names that point to names, at most. A guess: one for the operator, one for a provider.
 const DEPTH_MAX: usize = 3;
-/// Most names looked up in one search.
+/// Names looked up in one search, at most.
 const LOOKUPS_MAX: usize = 16;
-/// Most addresses taken from one search.
+/// Addresses taken from one search, at most.
 const ADDRESSES_MAX: usize = 64;
-/// For one search, all names together.
+/// Longest time of one search, for all names together.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const RECORD_PREFIX: &str = "dnsaddr=";
 const NAME_PREFIX: &str = "/dnsaddr/";
 
-/// Addresses that the names stand for. What cannot be resolved is left out, with a log line.
+/// The addresses of the names. Names that cannot be resolved are logged and left out.
 pub(crate) async fn resolve(names: &[String]) -> Vec<String> {
     if names.is_empty() {
         return Vec::new();
@@ -54,8 +54,8 @@ async fn texts(resolver: &TokioResolver, name: &str) -> Vec<String> {
     }
 }
 
-/// The names still to look up and the addresses found, so that a search cut off by its timeout
-/// keeps what it has.
+/// The names still to look up and the addresses found, so that a search that times out keeps
+/// what it has found.
 struct Search {
     wanted: Vec<(String, usize)>,
     seen: BTreeSet<String>,
@@ -64,7 +64,7 @@ struct Search {
 
 impl Search {
     fn new(names: &[String]) -> Self {
-        // The last is looked up first.
+        // The last name is looked up first.
         let wanted = names.iter().rev().filter_map(|name| Some((parse_name(name)?, DEPTH_MAX))).collect();
         Self { wanted, seen: BTreeSet::new(), addresses: BTreeSet::new() }
     }

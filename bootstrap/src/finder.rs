@@ -7,15 +7,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{Mdns, dns};
 
-/// Most addresses in one round.
+/// Addresses in one round, at most.
 pub const ROUND_ADDRESSES_MAX: usize = 64;
-/// Between the first round and the second; doubles from round to round. A guess: about the time
-/// that a dial takes to fail.
+/// Pause between the first round and the second; doubles from round to round. A guess: about the time after which a
+/// dial fails.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Longest pause between two rounds. A guess: what an operator has patience for.
+/// Longest pause between two rounds. A guess at how long an operator waits.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Where to look.
+/// The sources of addresses.
 #[derive(Debug, Default)]
 pub struct FinderConfig {
     /// Multiaddresses of seeds and of join tickets.
@@ -26,8 +26,8 @@ pub struct FinderConfig {
     pub seed: u64,
 }
 
-/// Finds addresses to try while a node has no peer. Remembered peers are not its business: they are
-/// records, and the node tries them by itself.
+/// Finds addresses to dial while a node has no peer. Remembered peers are not among them: they are records, which the
+/// node dials itself.
 pub struct Finder {
     config: FinderConfig,
     mdns: Option<Mdns>,
@@ -43,9 +43,8 @@ impl Finder {
         Self { config, mdns, rng, rounds: 0, not_before: Instant::now() }
     }
 
-    /// Waits until the next round is due (the first one is at once), then looks everywhere.
-    /// Cancel-safe: a round that was not awaited to its end begins anew. Empty if nothing is
-    /// configured or found.
+    /// Waits until the next round is due (the first one is at once), then searches all
+    /// sources. Cancel-safe: a cancelled round begins again. Returns nothing if nothing is configured or found.
     pub async fn next_round(&mut self) -> Vec<String> {
         sleep_until(self.not_before).await;
         let nearby = async {
@@ -60,14 +59,14 @@ impl Finder {
         self.rounds += 1;
         let mut found = self.config.addresses.clone();
         found.extend(by_name);
-        // Many nodes start at once with the same list: each begins elsewhere in it.
+        // Many nodes may start at once with the same list: each dials it in another order.
         found.shuffle(&mut self.rng);
         let mut seen = BTreeSet::new();
         let all = nearby.into_iter().chain(found).filter(|address| seen.insert(address.clone()));
         all.take(ROUND_ADDRESSES_MAX).collect()
     }
 
-    /// A peer was found: the next search begins with short pauses again.
+    /// Resets the pauses after a peer was found.
     pub fn succeeded(&mut self) {
         self.rounds = 0;
     }

@@ -1,5 +1,5 @@
-//! How a node finds its first peers and its way back: join tickets, seed lists, DNS, mDNS and
-//! remembered peers. Yields addresses and plain data; connecting is the caller's business.
+//! Discovery of a node's first peers, and of its network after a restart: join tickets, seed lists, DNS, mDNS and
+//! remembered peers. This crate returns addresses and plain data; the caller connects.
 
 mod dns;
 mod file;

@@ -9,18 +9,18 @@ use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use thiserror::Error;
 
 const SERVICE: &str = "_starling._udp.local.";
-/// Domain of the hash that stands for the network: the id itself is not broadcast, and the secret
-/// has no part in it.
+/// Domain of the hash that identifies the network: the id itself is not broadcast, and the secret is not part of the
+/// hash.
 const TAG_DOMAIN: &str = "starling mdns network tag v1";
 /// The tag's property.
 const TAG: &str = "network";
 /// Properties of addresses: this and a number.
 const ADDRESS: &str = "a";
-/// Most addresses announced, and taken from one peer.
+/// Addresses announced, and taken from one peer, at most.
 const ADDRESSES_MAX: usize = 8;
 /// Longest address announced: a property has at most 255 bytes.
 const ADDRESS_BYTES_MAX: usize = 240;
-/// Most addresses taken from all peers in one search.
+/// Addresses taken from all peers in one search, at most.
 const FOUND_MAX: usize = 64;
 /// How long answers to one search are awaited: responders wait up to 120 ms on purpose (RFC 6762,
 /// section 6), and a first question may be lost.
@@ -40,8 +40,8 @@ pub struct Mdns {
 pub struct MdnsError(#[from] mdns_sd::Error);
 
 impl Mdns {
-    /// `instance` tells nodes apart (a node's id, shortened); `addresses` are multiaddresses that
-    /// others on the local network can dial.
+    /// Starts the announcements. `instance` distinguishes nodes (a node's id, shortened); `addresses` are
+    /// multiaddresses that others on the local network can dial.
     pub fn start(network: [u8; 16], instance: &str, addresses: &[String]) -> Result<Self, MdnsError> {
         let daemon = ServiceDaemon::new()?;
         let tag = tag(network);
@@ -65,15 +65,15 @@ impl Mdns {
                     }
                 }
             };
-            // Ends by its timeout: who answers next is never known.
+            // Ends by its timeout, because further answers may always arrive.
             let _ = tokio::time::timeout(LISTEN, listening).await;
-            // A daemon that has stopped asks nothing.
+            // Fails only if the daemon has stopped, which sends no more questions.
             let _ = self.daemon.stop_browse(SERVICE);
         }
         found.into_iter().take(FOUND_MAX).collect()
     }
 
-    /// None of this node itself and of other networks.
+    /// The addresses of a service; none of this node itself or of another network.
     fn addresses_of(&self, service: &ResolvedService) -> Vec<String> {
         if service.get_property_val_str(TAG) != Some(&self.tag) || service.get_fullname() == self.me {
             return Vec::new();
@@ -84,7 +84,7 @@ impl Mdns {
 
 impl Drop for Mdns {
     fn drop(&mut self) {
-        // Says goodbye to the network; a daemon that has already stopped has nothing to say.
+        // Withdraws the announcement. Fails only if the daemon has stopped already.
         let _ = self.daemon.unregister(&self.me);
         let _ = self.daemon.shutdown();
     }
@@ -94,7 +94,7 @@ fn tag(network: [u8; 16]) -> String {
     data_encoding::HEXLOWER.encode(&blake3::derive_key(TAG_DOMAIN, &network)[..16])
 }
 
-/// A service must name one; peers use the addresses instead.
+/// The port of the service, which mDNS requires; peers use the addresses instead.
 fn port(addresses: &[String]) -> u16 {
     let mut parts = addresses.iter().flat_map(|address| address.split('/'));
     let mut port = || {
@@ -104,7 +104,7 @@ fn port(addresses: &[String]) -> u16 {
     port().unwrap_or(0)
 }
 
-/// Loopback addresses are of use to other processes of this machine only, so they come last.
+/// The properties of the service. Loopback addresses, which only processes on this machine can use, come last.
 fn properties(tag: &str, addresses: &[String]) -> HashMap<String, String> {
     let is_loopback =
         |address: &&String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");

@@ -1,4 +1,4 @@
-//! The file that says which network a node belongs to.
+//! The file with the id and the secrets of a node's network.
 
 use std::{
     fmt::Write,
@@ -20,18 +20,18 @@ const SECRETS_MAX: usize = 2;
 pub struct NetworkFile {
     /// Id of the network.
     pub id: [u8; 16],
-    /// One secret, or two while one replaces the other; the first is the one that tickets carry.
+    /// One secret, or two while one replaces the other; tickets contain the first one.
     pub secrets: Vec<[u8; 32]>,
 }
 
 impl std::fmt::Debug for NetworkFile {
-    /// Never shows a secret.
+    /// Does not print a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NetworkFile").field("secrets", &self.secrets.len()).finish_non_exhaustive()
     }
 }
 
-/// Why a network file is of no use. Nothing was changed.
+/// Why a network file cannot be used. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum NetworkFileError {
     /// It cannot be read or written.
@@ -39,7 +39,7 @@ pub enum NetworkFileError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is something else, or damaged.
@@ -49,15 +49,15 @@ pub enum NetworkFileError {
     Malformed {
         /// Which file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The problem.
         what: &'static str,
     },
 }
 
 impl NetworkFile {
-    /// A new network: a random id and a random secret.
+    /// Generates a new network: a random id and a random secret.
     pub fn generate() -> Self {
         Self { id: rand::random(), secrets: vec![rand::random()] }
     }
@@ -83,7 +83,7 @@ impl NetworkFile {
             .map_err(|source| NetworkFileError::Io { path: path.to_owned(), source })
     }
 
-    /// Empty lines and lines that begin with `#` do not count.
+    /// Parses the file. Empty lines and lines that begin with `#` are ignored.
     fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
         let mut lines = text.lines().enumerate().map(|(n, line)| (n + 1, line.trim()));
         if lines.next().is_none_or(|(_, line)| line != HEADER) {

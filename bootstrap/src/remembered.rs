@@ -1,4 +1,4 @@
-//! Peers of the last run, on disk: with every seed gone, a node still finds its way back.
+//! Peers of the last run, on disk, so that a node finds its network again even if all seeds are gone.
 
 use std::{
     fs, io,
@@ -9,15 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::file;
 
-/// Most peers that are kept and read: a passive view and an active one, many times over.
+/// Peers that are stored and read, at most: several times a passive view and an active one.
 pub const PEERS_MAX: usize = 256;
-/// Of the file's format. There is no earlier one to migrate from.
+/// Version of the file's format. There is no earlier one to migrate from.
 const VERSION: u32 = 1;
-/// A larger file is not ours.
+/// Largest file that is read, bytes; this node writes none that is larger.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// A peer's own statement of where it listens, as it signed it. Whoever uses it verifies the
-/// signature: the file may have been changed.
+/// A peer's signed record of its addresses. The caller verifies the signature, because the file may have been changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Public key, 64 hexadecimal digits.
@@ -29,17 +28,17 @@ pub struct Peer {
     pub revision: u32,
     /// Whether it is a seed, without a store.
     pub seed: bool,
-    /// Chosen by its operator.
+    /// Name chosen by its operator.
     pub name: String,
     /// Multiaddresses, best first.
     pub addresses: Vec<String>,
-    /// Chosen by its operator: `key=value`, separated by commas.
+    /// Labels chosen by its operator: `key=value`, separated by commas.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub labels: String,
-    /// What a later version says, in hexadecimal digits.
+    /// Fields of later versions, in hexadecimal digits.
     #[serde(default, with = "hex", skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<u8>,
-    /// Over all of the above, in hexadecimal digits.
+    /// Signature over all other fields, in hexadecimal digits.
     #[serde(with = "hex")]
     pub signature: Vec<u8>,
 }
@@ -70,8 +69,8 @@ pub fn save_peers(path: &Path, peers: &[Peer]) -> io::Result<()> {
     file::replace(path, &text)
 }
 
-/// Reads the file. There being none, or one that cannot be understood, is no reason for a node not
-/// to start: the latter is renamed aside, with a warning, and no peer is remembered.
+/// Reads the file. Without one, no peer is remembered. One that cannot be parsed does not keep the node from starting
+/// either: it is renamed, with a warning.
 pub fn load_peers(path: &Path) -> Vec<Peer> {
     match read(path) {
         Ok(mut peers) => {

@@ -1,4 +1,4 @@
-//! Join tickets: everything a second machine needs to join, as one string.
+//! Join tickets: everything that another machine needs to join a network, as one string.
 //!
 //! ```text
 //! starling1  prefix with the version
@@ -15,7 +15,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE32_NOPAD;
 use thiserror::Error;
 
-/// Most addresses in a ticket.
+/// Addresses in a ticket, at most.
 pub const ADDRESSES_MAX: usize = 4;
 /// Longest address in a ticket, bytes of its text form.
 pub const ADDRESS_BYTES_MAX: usize = 255;
@@ -24,23 +24,23 @@ const PREFIX: &str = "starling";
 const VERSION: &str = "1";
 const CHECKSUM_BYTES: usize = 4;
 const FIXED_BYTES: usize = 16 + 32 + 1 + CHECKSUM_BYTES;
-/// Longest text that is looked at: a little more than the largest ticket.
+/// Longest text that is parsed, bytes: a little more than the largest ticket.
 const TEXT_BYTES_MAX: usize = 2048;
 
-/// A join ticket. Whoever has it can join the network: it is as secret as a password.
+/// A join ticket. Any node that has it can join the network: it is as secret as a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// Id of the network.
     pub network: [u8; 16],
     /// Secret of the network.
     pub secret: [u8; 32],
-    /// Multiaddresses of nodes that may let the bearer in, with `/p2p/` where the node is known.
+    /// Multiaddresses of nodes through which to join, with `/p2p/` where the node is known.
     /// Printing keeps the first [`ADDRESSES_MAX`] that are at most [`ADDRESS_BYTES_MAX`] long.
     pub addresses: Vec<String>,
 }
 
 impl fmt::Debug for Ticket {
-    /// Never shows the secret.
+    /// Does not print the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket").field("addresses", &self.addresses).finish_non_exhaustive()
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for Ticket {
 /// Why a text is not a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TicketError {
-    /// It does not look like one.
+    /// It does not begin as a ticket.
     #[error("not a join ticket: a ticket begins with `starling1`")]
     NotATicket,
     /// It is of another version.
@@ -61,7 +61,7 @@ pub enum TicketError {
     #[error("join ticket has an illegal character at position {0}: copy it again")]
     Character(usize),
     /// Its end is missing.
-    #[error("join ticket is cut short: copy all of it")]
+    #[error("join ticket is incomplete: copy all of it")]
     Truncated,
     /// Something follows its end.
     #[error("join ticket has something after its end: copy the ticket only")]
@@ -69,7 +69,7 @@ pub enum TicketError {
     /// Some characters are not those that were printed.
     #[error("join ticket is damaged (its checksum does not match): copy it again")]
     Checksum,
-    /// Its checksum is right and its contents are not.
+    /// Its checksum is correct, but its contents are not.
     #[error("join ticket is malformed: make a new one with `starling ticket`")]
     Malformed,
 }
@@ -93,7 +93,7 @@ impl fmt::Display for Ticket {
 impl FromStr for Ticket {
     type Err = TicketError;
 
-    /// White space around the text does not count.
+    /// Parses a ticket. White space around the text is ignored.
     fn from_str(text: &str) -> Result<Self, TicketError> {
         let text = text.trim();
         let encoded = strip_version(text)?;
@@ -115,7 +115,7 @@ impl FromStr for Ticket {
     }
 }
 
-/// What follows the prefix and the version.
+/// The text after the prefix and the version.
 fn strip_version(text: &str) -> Result<&str, TicketError> {
     let versioned = text.strip_prefix(PREFIX).ok_or(TicketError::NotATicket)?;
     match versioned.strip_prefix(VERSION) {
@@ -127,14 +127,14 @@ fn strip_version(text: &str) -> Result<&str, TicketError> {
     }
 }
 
-/// Characters are counted from 1 and from the beginning of the ticket, `before` of them preceding.
+/// Decodes base32. Errors count characters from 1 and from the beginning of the ticket; `before` precede `encoded`.
 fn decode(encoded: &str, before: usize) -> Result<Vec<u8>, TicketError> {
     let is_legal = |c: char| c.is_ascii_lowercase() || matches!(c, '2'..='7');
     if let Some(at) = encoded.chars().position(|c| !is_legal(c)) {
         return Err(TicketError::Character(before + at + 1));
     }
-    // What is left to fail is a number of characters that no number of bytes gives, or stray bits
-    // in the last one: both come of a missing end.
+    // The remaining failures, an impossible number of characters or stray bits in the last one, both mean that the
+    // end is missing.
     BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| TicketError::Truncated)
 }
 
