@@ -53,22 +53,22 @@ struct Common {
     /// The node's binary [default: `starling` beside this program]
     #[arg(long, global = true, env = "STARLING_BINARY", value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// How many nodes, beside the bootstrap node [default: 16, or what the measurement is about]
+    /// Number of nodes, beside the bootstrap node [default: 16, or that of the measurement]
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     nodes: Option<u32>,
-    /// Of every random choice: which nodes are written to and killed
+    /// Seed of every random choice, such as the nodes that are written to and killed
     #[arg(long, global = true, default_value_t = 1)]
     seed: u64,
-    /// Where the data directories go [default: a temporary folder]
+    /// Folder of the data directories [default: a temporary folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     dir: Option<PathBuf>,
-    /// Leave the temporary folder behind
+    /// Keep the temporary folder
     #[arg(long, global = true)]
     keep: bool,
     /// A setting of every node, as `starling config` lists them; repeatable
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
     set: Vec<(String, String)>,
-    /// How results are printed on standard output
+    /// Format of the results on standard output
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -88,25 +88,25 @@ struct Show {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure one thing and state it beside its bar
+    /// Run one measurement and print its figures beside their targets
     Bench {
         #[command(subcommand)]
         bench: bench::Bench,
     },
     /// Simulate a network in virtual time: a scenario with its faults, churn and clients, measured
     Sim(sim::Options),
-    /// Draw networks and faults from seeds and judge every run by invariants: search for bugs
+    /// Search for bugs: draw networks and faults from seeds, and check the invariants of every run
     Swarm(swarm::Options),
-    /// Compare ways of spreading rumors, simulated without a store: published tables beside ours, and more
+    /// Compare policies of spreading rumors, simulated without a store, with published tables
     Policies {
         #[command(subcommand)]
         policy: policies::Policy,
     },
-    /// Run a scenario on real processes: killed, stopped, wiped, cut off, and measured
+    /// Run a scenario on real processes, which are killed, stopped, wiped and partitioned, and measure it
     Churn(churn::Options),
-    /// Kill and stop the voters of a strong keyspace while clients do everything, and check every answer
+    /// Kill and stop the voters of a strong keyspace under clients of all kinds, and check every answer
     Strong(strong::Options),
-    /// Show results again that were written as JSON: as tables, as a page, several side by side
+    /// Show results that were written as JSON again: as tables or as a page, several side by side
     Report(report::Options),
 }
 

@@ -47,7 +47,7 @@ fn put(text: &str) {
 /// What to show.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Results as `--output json` writes them; of several, the first is what the others are compared with
+    /// Results as `--output json` writes them; the others are compared with the first one
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Write one page with tables and plots that opens without a network

@@ -19,13 +19,13 @@ const SCENARIOS: &str = "testnet/scenarios";
 /// What to simulate.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// One of the scenarios that come with Starling, or a file; without one they are listed
+    /// A scenario of Starling, or a file; without one the scenarios are listed
     #[arg(value_name = "SCENARIO")]
     scenario: Option<String>,
-    /// Run with so many seeds, from --seed on, one after the other on each processor
+    /// Number of seeds to run, from --seed on, one after the other on each processor
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     seeds: u64,
-    /// Encode and decode every message, as between processes: slower
+    /// Encode and decode every message, as between processes (slower)
     #[arg(long)]
     codec: bool,
     /// Write one page with tables and plots that opens without a network

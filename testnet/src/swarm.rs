@@ -20,16 +20,16 @@ const SHRINKING_RUNS_MAX: usize = 400;
 /// Which seeds, and for how long.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// So many seeds, from --seed on [default: 100]
+    /// Number of seeds, from --seed on [default: 100]
     #[arg(long, value_name = "COUNT", conflicts_with = "scenario", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
-    /// As many seeds as there is time for, seconds
+    /// Run seeds for this time, seconds
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["seeds", "scenario"], value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
     /// Run this scenario file with --seed instead of drawing one
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Make what fails first smaller as long as it fails alike, and print it as a scenario file
+    /// Shrink the first failing run while it fails in the same way, and print it as a scenario file
     #[arg(long)]
     shrink: bool,
 }

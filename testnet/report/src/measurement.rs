@@ -1,4 +1,4 @@
-//! The report of one measurement that is no [`crate::Run`]: its own tables, and its bars.
+//! The report of a measurement that is not a [`crate::Run`]: its own tables, and its figures with their targets.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -67,14 +67,14 @@ impl Report {
         self.table([what, "n", "p50 ms", "p90 ms", "p99 ms", "max ms"], rows)
     }
 
-    /// States a figure beside the bar that it must not exceed.
+    /// Adds a figure with the target that it should not exceed.
     #[must_use]
     pub fn bar(mut self, figure: impl Into<String>, measured: f64, unit: &str, at_most: f64) -> Self {
         self.bars.push(Bar::new(figure, measured, unit, Limit::AtMost(at_most)));
         self
     }
 
-    /// Adds a table of two systems under the same loads, with the bars for their ratios.
+    /// Adds a table of two systems under the same loads, with the targets for their ratios.
     #[must_use]
     pub fn side_by_side(mut self, names: [&str; 2], rows: impl IntoIterator<Item = SideBySide>) -> Self {
         let mut lines = Vec::new();
@@ -93,16 +93,16 @@ impl Report {
             let ratio = row.ratio.map_or_else(absent, |ratio| format!("{} x", number(ratio)));
             lines.push([row.load, one, other, ratio, judged.unwrap_or_default()]);
         }
-        self.table(["load", names[0], names[1], "ratio", "bar"], lines)
+        self.table(["load", names[0], names[1], "ratio", "target"], lines)
     }
 
-    /// The form for programs: `title`, `results` and `bars`.
+    /// The report as JSON: `title`, `results` and `bars`.
     pub fn json(&self) -> String {
         let bars: Vec<_> = self.compared.iter().chain(&self.bars).collect();
         json!({ "title": self.title, "results": self.values, "bars": bars }).to_string()
     }
 
-    /// The form for people.
+    /// The report as text.
     pub fn text(&self) -> String {
         let underline = "=".repeat(self.title.chars().count());
         let bars =

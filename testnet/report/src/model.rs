@@ -52,12 +52,12 @@ pub struct Run {
     pub strong: Option<Strong>,
     /// What the run itself cost; simulator only.
     pub cost: Option<Cost>,
-    /// Figures with the bars that the scenario sets for them.
+    /// Figures with the targets that the scenario sets for them.
     #[serde(default)]
     pub bars: Vec<Bar>,
 }
 
-/// A figure with the bar it has to stay under, or to reach.
+/// A figure with its target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     /// What was measured.
@@ -66,14 +66,14 @@ pub struct Bar {
     pub measured: f64,
     /// Unit of both, empty for a plain number.
     pub unit: String,
-    /// The bar.
+    /// The target.
     #[serde(flatten)]
     pub limit: Limit,
     /// Whether the figure keeps to it.
     pub met: bool,
 }
 
-/// The side of a bar on which a figure must stay.
+/// The side of the target on which a figure should stay.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
@@ -84,7 +84,7 @@ pub enum Limit {
 }
 
 impl Bar {
-    /// Compares a figure with its bar.
+    /// Compares a figure with its target.
     pub fn new(figure: impl Into<String>, measured: f64, unit: impl Into<String>, limit: Limit) -> Self {
         let met = match limit {
             Limit::AtMost(most) => measured <= most,

@@ -25,10 +25,10 @@ where
     table.to_string()
 }
 
-/// The head of a table of bars.
-pub const BARS: [&str; 4] = ["figure", "measured", "bar", "met"];
+/// The header of a table of figures and their targets.
+pub const BARS: [&str; 4] = ["figure", "measured", "target", "met"];
 
-/// Its row for one bar.
+/// The row of one figure and its target.
 pub fn bar_row(bar: &Bar) -> [String; 4] {
     let show = |value: f64| format!("{} {}", number(value), bar.unit).trim_end().to_string();
     let limit = match bar.limit {

@@ -85,7 +85,7 @@ fn several(runs: &[Run]) -> String {
         parts.push(table(head, comparison.rows.iter().map(Compared::cells)));
     }
     for (label, run) in labels.iter().zip(runs) {
-        parts.extend(bars(run).map(|bars| format!("bars of {label}\n{bars}")));
+        parts.extend(bars(run).map(|bars| format!("targets of {label}\n{bars}")));
     }
     parts.join("\n\n")
 }

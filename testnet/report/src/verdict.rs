@@ -6,7 +6,7 @@ use crate::model::{Run, Writes};
 /// One sentence on a run, and whether it is good news.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Nothing was lost, nothing came back, the overlay is whole, and every bar is met.
+    /// Nothing was lost, nothing came back, the overlay is whole, and every target is met.
     pub good: bool,
     /// The sentence, without a full stop.
     pub text: String,
@@ -37,9 +37,9 @@ impl Verdict {
         let missed = run.bars.iter().filter(|bar| !bar.met).count();
         if missed > 0 {
             good = false;
-            clauses.push(format!("{missed} of {} bars missed", run.bars.len()));
+            clauses.push(format!("{missed} of {} targets missed", run.bars.len()));
         } else if !run.bars.is_empty() {
-            clauses.push(format!("{0} of {0} bars met", run.bars.len()));
+            clauses.push(format!("{0} of {0} targets met", run.bars.len()));
         }
         Self { good, text: clauses.join("; ") }
     }
@@ -91,7 +91,7 @@ mod tests {
         let verdict = of(|_| {});
         assert_eq!(
             verdict.text,
-            "all 1,000 acknowledged writes on every live node; nothing lost; 2 of 2 bars met"
+            "all 1,000 acknowledged writes on every live node; nothing lost; 2 of 2 targets met"
         );
         assert_eq!(verdict.word(), "GOOD");
     }
@@ -108,7 +108,7 @@ mod tests {
                 |run| run.strong.get_or_insert_default().violations.push("once: twice".into()),
                 "the strong keyspace broke a promise: once: twice",
             ),
-            (|run| run.bars[0].met = false, "1 of 2 bars missed"),
+            (|run| run.bars[0].met = false, "1 of 2 targets missed"),
         ] {
             let verdict = of(change);
             assert!(!verdict.good && verdict.text.contains(expected), "{}", verdict.text);

@@ -129,7 +129,7 @@ pub fn settings(scenario: &Scenario) -> Vec<(String, String)> {
     .collect()
 }
 
-/// A figure of a run with its bar. `all_ms` are the times until each write was on every node.
+/// A figure of a run with its target. `all_ms` are the times until each write was on every node.
 pub fn bar(figure: Figure, at_most: f64, run: &Run, all_ms: &[f64]) -> Bar {
     let mut sorted = all_ms.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);

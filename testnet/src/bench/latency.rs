@@ -23,7 +23,7 @@ pub struct Options {
     /// Writes that are measured
     #[arg(long, default_value_t = 300)]
     writes: usize,
-    /// Writes before those, not measured: links lose interest in what they need not carry
+    /// Writes before those, not measured: meanwhile superfluous links become lazy
     #[arg(long, default_value_t = 100)]
     warm_up: usize,
     /// Milliseconds between a write that is on every node and the next one

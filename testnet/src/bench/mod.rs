@@ -1,4 +1,4 @@
-//! Measurements, each stated beside the bar it has to stay under. A benchmark measures and never
+//! Measurements, each with its targets. A benchmark measures and never
 //! fails for being slow.
 
 mod burst;
@@ -24,27 +24,27 @@ use crate::error::Result;
 /// One measurement.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
-    /// How long a write on an idle network takes to be readable on the last of 64 nodes
+    /// Time until a write on an idle network is readable on the last of 64 nodes
     Latency(latency::Options),
-    /// How soon a killed and a stopped process are noticed, and whether healthy ones are suspected
+    /// Time until a killed and a stopped process are detected, and whether healthy ones are suspected
     Detect(detect::Options),
-    /// What 64 idle nodes cost: bytes at the interface, CPU, memory (needs root, `unshare` and `ip`)
+    /// Costs of 64 idle nodes: bytes at the interface, CPU, memory (needs root, `unshare` and `ip`)
     Idle(idle::Options),
-    /// How long a burst of writes takes to be on every one of 16 nodes
+    /// Time until a burst of writes is on each of 16 nodes
     Burst(burst::Options),
-    /// How long a node that missed a part of a large store takes to be equal again, and its bytes
+    /// Time and bytes until a node that missed a part of a large store is equal again
     Catchup(catchup::Options),
-    /// What two large replicas say to find out that they are equal, or nearly so
+    /// Bytes that two large, equal or nearly equal replicas exchange to compare themselves
     Equal(equal::Options),
     /// Memory, disk and start-up time of one node with a large store
     Million(million::Options),
-    /// A strong keyspace of three nodes beside etcd of three servers, under the same loads in turn
+    /// A strong keyspace on three nodes beside three servers of etcd, under the same loads in turn
     Etcd(etcd::Options),
-    /// How soon clients of a strong keyspace write again after its leader was killed or stopped
+    /// Time until a client's next write to a strong keyspace after its leader was killed or stopped
     Failover(failover::Options),
-    /// What a client of a strong keyspace waits for more at a node outside of its group
+    /// Additional latency for a client of a strong keyspace at a node outside of its group
     Forward(forward::Options),
-    /// What 100 strong keyspaces cost that nobody uses (needs root, `unshare` and `ip`)
+    /// Costs of 100 unused strong keyspaces (needs root, `unshare` and `ip`)
     StrongIdle(strong_idle::Options),
 }
 
@@ -69,7 +69,7 @@ impl Bench {
     }
 }
 
-/// How to measure the same again.
+/// The command that repeats a measurement.
 fn again(arguments: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,".contains(c);
     let quoted = arguments.map(|argument| {

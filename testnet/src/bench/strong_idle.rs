@@ -23,7 +23,7 @@ pub struct Options {
     /// Strong keyspaces of three voters, spread over the nodes
     #[arg(long, default_value_t = 100)]
     keyspaces: usize,
-    /// Seconds before each measurement, for the traces of a start and of the making to fade
+    /// Seconds before each measurement, until the effects of the start and of the creation are over
     #[arg(long, default_value_t = 20)]
     settle: u64,
     /// Seconds that are measured, without and with the keyspaces

@@ -31,7 +31,7 @@ use links::Paths;
 use results::Results;
 use sample::Samples;
 
-/// The scenario of the bar for real processes.
+/// The scenario with the targets for real processes.
 const SCENARIO_DEFAULT: &str = "processes";
 /// How often it is looked whether all replicas are equal.
 const EQUAL_POLL: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ const EQUAL_POLL: Duration = Duration::from_millis(50);
 /// What to run.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// One of the scenarios that come with Starling, or a file
+    /// A scenario of Starling, or a file
     #[arg(value_name = "SCENARIO", default_value = SCENARIO_DEFAULT)]
     scenario: String,
     /// Write one page with tables and plots that opens without a network

@@ -32,7 +32,7 @@ pub enum Policy {
     Swim(swim::Options),
     /// Starling's own rumor machines on a random overlay
     ///
-    /// Rounds follow one another as in iroh-gossip's simulator, whose figures are the bars at 1,000
+    /// Rounds follow one another as in iroh-gossip's simulator, whose figures are the targets at 1,000
     /// nodes. For example, a rumor every 20 ms from anywhere, one message of twenty lost:
     ///     testnet policies starling --every-ms 20 --loss 0.05
     #[command(verbatim_doc_comment)]
@@ -65,7 +65,7 @@ pub struct Links {
     /// Largest latency, one way
     #[arg(long, default_value_t = 50, value_name = "MS", value_parser = up_to_a_minute())]
     latency_max_ms: u64,
-    /// Share of messages that are simply gone
+    /// Share of messages that are lost
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     loss: f64,
 }

@@ -96,7 +96,7 @@ impl Options {
     }
 }
 
-/// Whether the run is the one that the bars are about.
+/// Whether the run is the one to which the targets apply.
 fn has_bars(plan: &Plan) -> bool {
     let links = (plan.degree, plan.latency_min_ms, plan.latency_max_ms) == (5, 10, 50);
     plan.nodes == BAR_NODES && links && plan.loss == 0.0 && plan.every_ms.is_none() && plan.rounds > 0

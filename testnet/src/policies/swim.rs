@@ -116,7 +116,7 @@ impl Options {
             row("live members suspected, per member and hour", &|o| {
                 format!("{:.3}", o.false_suspicions_hour)
             }),
-            row("of these declared failed by somebody", &|o| format!("{:.3}", o.false_failures)),
+            row("of these declared failed by another node", &|o| format!("{:.3}", o.false_failures)),
             row("datagrams per member and second when idle", &|o| format!("{:.1}", o.idle_datagrams_s)),
         ];
         let title = format!("Full view: {} members, loss {}", network.members, network.loss);

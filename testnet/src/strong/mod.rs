@@ -55,16 +55,16 @@ const CLIENTS_STREAM: u64 = 100;
 /// What to run.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How many nodes vote: 3 or 5. One more node is outside of the group, or as many as --nodes leaves
+    /// Number of voters: 3 or 5. One more node is outside of the group, or as many as --nodes leaves
     #[arg(long, default_value_t = 3, value_parser = parse_voters)]
     voters: usize,
-    /// For how long faults happen
+    /// Time during which faults happen
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Milliseconds between two faults, on average
     #[arg(long, default_value_t = 2_000)]
     fault_ms: u64,
-    /// Clients that write and read registers, beside those of the lock and of the queue
+    /// Clients that write and read registers, in addition to those of the lock and the queue
     #[arg(long, default_value_t = 8)]
     clients: u32,
 }

@@ -126,7 +126,7 @@ impl Page {
         if run.bars.is_empty() {
             return;
         }
-        let title = if label.is_empty() { "Bars".to_string() } else { format!("Bars of {label}") };
+        let title = if label.is_empty() { "Targets".to_string() } else { format!("Targets of {label}") };
         let rows = run.bars.iter().map(|bar| bar_row(bar).to_vec());
         self.table(&title, "", &BARS.map(str::to_string), rows);
     }

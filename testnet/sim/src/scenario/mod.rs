@@ -59,7 +59,7 @@ pub struct Scenario {
     pub churn: Churn,
     /// What is done to the network, and when.
     pub step: Vec<Step>,
-    /// Figures with the bars they have to stay under.
+    /// Figures with their targets.
     pub bar: Vec<Bar>,
 }
 
@@ -119,7 +119,7 @@ impl Default for NodeSettings {
     }
 }
 
-/// A figure of the report with its bar.
+/// A figure of the report with its target.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bar {
@@ -129,7 +129,7 @@ pub struct Bar {
     pub at_most: f64,
 }
 
-/// Figures that can have a bar.
+/// Figures that can have a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Figure {

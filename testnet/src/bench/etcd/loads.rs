@@ -42,7 +42,7 @@ pub enum Figure {
     Cpu,
 }
 
-/// All loads, with the bars of strong keyspaces.
+/// All loads, with the targets of strong keyspaces.
 pub const LOADS: [Load; 8] = [
     Load {
         name: PUT_ALONE,

@@ -31,16 +31,16 @@ const MEMBERS: [usize; 3] = [0, 1, 2];
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How often each load is put on each of the two, in turn; medians are shown
+    /// Rounds of each load on each of the two, in turn; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of each load
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
-    /// Seconds of it before those, not measured
+    /// Seconds of each load before those, not measured
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
-    /// Keys that are there when memory is measured, and all the while the loads run
+    /// Keys in the store while memory is measured and the loads run
     #[arg(long, default_value_t = 100_000)]
     keys: u64,
 }

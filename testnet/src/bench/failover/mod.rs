@@ -40,7 +40,7 @@ pub struct Options {
     /// Seconds of load that keeps every core busy while elections are counted
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How long the client waits for a node before it asks the next one, milliseconds
+    /// Time that the client waits for a node before it tries the next one, milliseconds
     #[arg(long, default_value_t = 500)]
     try_ms: u64,
 }
