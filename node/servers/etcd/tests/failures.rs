@@ -15,12 +15,12 @@ use tonic::Code;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The node's side of the door, and a client before it.
+/// The node's side of the etcd server, and a client of it.
 struct Stage {
     calls: mpsc::Receiver<Call>,
     client: Client,
     stop: watch::Sender<bool>,
-    door: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 async fn stage() -> Stage {
@@ -28,17 +28,17 @@ async fn stage() -> Stage {
     let address = socket.address();
     let (sender, calls) = mpsc::channel(1);
     let (stop, stopped) = Stop::channel();
-    let door = tokio::spawn(starling_etcd::serve(socket, StrongKeyspace::new("orders", sender), stopped));
+    let server = tokio::spawn(starling_etcd::serve(socket, StrongKeyspace::new("orders", sender), stopped));
     let client = Client::connect([address.to_string()], None).await.expect("connects");
-    let mut stage = Stage { calls, client, stop, door };
-    // The door asks once by itself.
+    let mut stage = Stage { calls, client, stop, server };
+    // The server sends one call unprompted.
     stage.status(1).await;
     stage
 }
 
 impl Stage {
     async fn call(&mut self) -> Call {
-        timeout(PATIENCE, self.calls.recv()).await.expect("the door asks").expect("it is there")
+        timeout(PATIENCE, self.calls.recv()).await.expect("the server sends a call").expect("it is there")
     }
 
     async fn status(&mut self, revision: u64) {
@@ -60,10 +60,10 @@ impl Stage {
             heard_ms: None,
             manual: false,
         };
-        reply.send(Ok(status)).expect("the door waits");
+        reply.send(Ok(status)).expect("the server waits");
     }
 
-    /// Answers a request, and returns it. The door's own looks at the group are answered meanwhile.
+    /// Answers a request, and returns it. The server's own calls for the status of the group are answered meanwhile.
     async fn answer(&mut self, answer: Result<Answer, Failure>) -> (Request, Options) {
         loop {
             match self.call().await {
@@ -254,7 +254,7 @@ async fn a_watch_ends_with_its_stream() {
 #[tokio::test]
 async fn the_door_closes_when_it_is_told_to() {
     let stage = stage().await;
-    stage.stop.send(true).expect("the door listens");
-    let closed = timeout(PATIENCE, stage.door).await.expect("it closes").expect("it does not panic");
+    stage.stop.send(true).expect("the server runs");
+    let closed = timeout(PATIENCE, stage.server).await.expect("it closes").expect("it does not panic");
     closed.expect("without an error");
 }

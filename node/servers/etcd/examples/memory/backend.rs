@@ -1,4 +1,4 @@
-//! A strong keyspace without a group and without a disk, behind the door: the real state machine, one
+//! A strong keyspace without a group and without a disk, behind the etcd server: the real state machine, one
 //! task that applies every write at once.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The door before a keyspace in memory, to be measured or played with: `memory [ADDRESS]`.
+//! The etcd server over a keyspace in memory, for measurements and experiments: `memory [ADDRESS]`.
 
 mod backend;
 
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:2379".into());
-    let door = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let keyspace = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (calls, taken) = mpsc::channel(4096);
     // As in a node: who keeps the keyspace has a thread of its own.
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (_stop, stop) = Stop::channel();
     let socket = Socket::bind(&address, Reach::Loopback)?;
     println!("{}", socket.address());
-    door.block_on(async {
+    runtime.block_on(async {
         starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop).await
     })?;
     keeper.join().map_err(|_| "the keyspace has failed".into())

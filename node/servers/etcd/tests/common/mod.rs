@@ -36,7 +36,7 @@ impl Drop for Server {
     }
 }
 
-/// The door before a keyspace in memory.
+/// The etcd server over a keyspace in memory.
 pub fn starling() -> Server {
     let (bound, address) = mpsc::channel();
     std::thread::spawn(move || {
@@ -47,12 +47,12 @@ pub fn starling() -> Server {
             let (calls, taken) = tokio::sync::mpsc::channel(1024);
             // Lives as long as the test's process.
             let (_stop, stop) = Stop::channel();
-            let door = starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop);
-            let (served, ()) = tokio::join!(door, backend::Backend::run(taken));
+            let server = starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop);
+            let (served, ()) = tokio::join!(server, backend::Backend::run(taken));
             served.expect("serves");
         });
     });
-    let address: SocketAddr = address.recv().expect("the door opens");
+    let address: SocketAddr = address.recv().expect("the server listens");
     Server { endpoint: address.to_string(), process: None }
 }
 
