@@ -17,6 +17,10 @@ use crate::members::{MEMBERS_MAX, MemberId, NodeKey, is_member_id};
 pub const VOTERS_MAX: usize = 7;
 /// Entries that a learner may lack and still count as caught up. A guess: less than a second's writes.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
+/// How long a change waits until the leader has received messages from most of the new voters, milliseconds. A new
+/// leader has messages from few members, and a link that broke takes a moment to come back. Estimate: a few
+/// elections, or a new member's first connection on a busy machine.
+const MAJORITY_MS: u64 = 3_000;
 
 /// One change of the members: the context of an entry in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -53,7 +57,7 @@ pub enum ChangeError {
     /// The list is empty, longer than [`VOTERS_MAX`], or has a node twice.
     #[error("a keyspace has from 1 to {VOTERS_MAX} voters, each on a node of its own")]
     Number,
-    /// The leader has lately received messages from too few of the new voters.
+    /// The leader received no message from most of the new voters for a few seconds.
     #[error("these voters would have no majority now: most of them do not respond")]
     NoMajority,
     /// Leadership was to be transferred to a node that is not a voter.
@@ -65,6 +69,8 @@ pub enum ChangeError {
 pub(super) struct Target {
     token: Token,
     nodes: BTreeSet<NodeKey>,
+    /// When the change is refused, milliseconds; `None` once most of these nodes have responded.
+    refused_at_ms: Option<u64>,
 }
 
 impl<E: Engine> Group<E> {
@@ -77,14 +83,14 @@ impl<E: Engine> Group<E> {
             Some(ChangeError::Busy)
         } else if nodes.len() != listed || nodes.is_empty() || listed > VOTERS_MAX {
             Some(ChangeError::Number)
-        } else if !self.would_decide(now_ms, &nodes) {
-            Some(ChangeError::NoMajority)
         } else {
             None
         };
         match refusal {
             Some(error) => self.outputs.push_back(Output::Changed { token, result: Err(error) }),
-            None => self.target = Some(Target { token, nodes }),
+            None => {
+                self.target = Some(Target { token, nodes, refused_at_ms: Some(now_ms + MAJORITY_MS) });
+            }
         }
     }
 
@@ -112,10 +118,34 @@ impl<E: Engine> Group<E> {
         self.outputs.push_back(Output::Changed { token, result });
     }
 
+    /// Refuses the change under way if most of its nodes have not responded within [`MAJORITY_MS`]. Returns whether
+    /// they have.
+    fn check_majority(&mut self, now_ms: u64) -> bool {
+        let Some(mut target) = self.target.take() else { return false };
+        match target.refused_at_ms {
+            Some(at) if !self.would_decide(now_ms, &target.nodes) => {
+                if now_ms >= at {
+                    self.finish(target.token, Err(ChangeError::NoMajority));
+                } else {
+                    self.target = Some(target);
+                }
+                false
+            }
+            _ => {
+                target.refused_at_ms = None;
+                self.target = Some(target);
+                true
+            }
+        }
+    }
+
     /// Takes the next step of the change under way, if one is possible now.
-    pub(super) fn drive_target(&mut self) {
+    pub(super) fn drive_target(&mut self, now_ms: u64) {
         let is_settled = self.leads && !self.raw.raft.has_pending_conf() && !self.members.is_joint();
-        let Some(target) = self.target.take_if(|_| is_settled) else { return };
+        if !is_settled || !self.check_majority(now_ms) {
+            return;
+        }
+        let Some(target) = self.target.take() else { return };
         let on = |node: &NodeKey| self.members.on(node);
         if let Some(node) = target.nodes.iter().find(|node| on(node).is_none()).copied() {
             self.add_learner(node);

@@ -443,7 +443,7 @@ impl<E: Engine> Group<E> {
 
     fn run(&mut self, now_ms: u64) -> Result<(), Stop> {
         self.offer_snapshot(now_ms)?;
-        self.drive_target();
+        self.drive_target(now_ms);
         loop {
             self.propose(now_ms);
             self.confirm_reads(now_ms);

@@ -75,18 +75,61 @@ fn a_voter_lost_for_good_is_replaced() {
 }
 
 #[test]
-fn a_change_that_would_leave_no_majority_is_refused() {
-    let mut world = World::new(3, 3, 3);
+fn a_change_that_would_leave_no_majority_is_refused_after_a_while() {
+    let mut world = World::new(3, 5, 5);
     let leader = world.wait_for_leader();
     world.run_for(1_000);
-    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
-    world.kill(others[0], false);
-    world.kill(others[1], false);
-    world.break_links(others[0]);
-    world.break_links(others[1]);
-    let nodes = others.iter().map(|node| key(*node)).collect();
+    let others: Vec<usize> = (0..5).filter(|node| *node != leader).collect();
+    for dead in &others[..2] {
+        world.kill(*dead, false);
+        world.break_links(*dead);
+    }
+    let nodes = [leader, others[0], others[1]].map(key).to_vec();
     world.feed(leader, Input::SetVoters { token: 1, nodes });
+    world.run_for(2_000);
+    assert_eq!(world.clients.changed, [], "they may come back");
+    world.run_for(2_000);
     assert_eq!(world.clients.changed, [(1, Err(ChangeError::NoMajority))]);
+    assert_eq!(voters(&mut world).len(), 5);
+}
+
+#[test]
+fn a_change_waits_for_voters_that_come_back() {
+    let mut world = World::new(4, 5, 5);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    let others: Vec<usize> = (0..5).filter(|node| *node != leader).collect();
+    for away in &others[..2] {
+        world.kill(*away, false);
+        world.break_links(*away);
+    }
+    let nodes = [leader, others[0], others[1]].map(key).to_vec();
+    world.feed(leader, Input::SetVoters { token: 1, nodes });
+    world.run_for(1_000);
+    world.start(others[0]);
+    world.run_till("the change ends", |world| !world.clients.changed.is_empty());
+    assert_eq!(world.clients.changed, [(1, Ok(()))]);
+    assert_eq!(voters(&mut world).len(), 3);
+}
+
+/// A leader that is to leave adds the new voters and hands leadership over. Its client repeats the change to the
+/// new leader, which has messages from hardly any member yet.
+#[test]
+fn a_new_leader_finishes_the_change_that_made_it_lead() {
+    let mut world = World::new(5, 4, 3);
+    let was = world.wait_for_leader();
+    let stay: Vec<usize> = (0..3).filter(|node| *node != was).collect();
+    world.blocked.extend([(stay[0], stay[1]), (stay[1], stay[0])]);
+    world.run_for(2_000);
+    let nodes = [stay[0], stay[1], 3].map(key).to_vec();
+    world.feed(was, Input::SetVoters { token: 1, nodes: nodes.clone() });
+    world.run_till_by(1, "another one leads", |world| world.leader().is_some_and(|leader| leader != was));
+    let leader = world.leader().expect("it leads");
+    world.feed(leader, Input::SetVoters { token: 2, nodes });
+    world.blocked.clear();
+    let of_second = |world: &World| world.clients.changed.iter().find(|(of, _)| *of == 2).cloned();
+    world.run_till("the change ends", |world| of_second(world).is_some());
+    assert_eq!(of_second(&world), Some((2, Ok(()))));
 }
 
 #[test]
