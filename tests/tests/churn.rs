@@ -57,6 +57,12 @@ do = "join"
 count = 1
 "#;
 
+/// A step and a setting that name a release.
+const OTHER_RELEASES: [&str; 2] = [
+    "[[step]]\nat_s = 1\ndo = \"rolling_restart\"\nnodes = \"all\"\ngap_s = 1\nfor_s = 1\nrelease = \"previous\"\n",
+    "[node]\nrelease = \"previous\"\n",
+];
+
 fn write_scenario(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("everything.toml");
     std::fs::write(&path, SCENARIO).expect("writable");
@@ -112,4 +118,16 @@ fn an_interrupted_run_leaves_no_process_behind() {
     assert!(!child.wait().expect("ours").success());
     let alive: Vec<&Pid> = pids.iter().filter(|pid| test_kill_process(**pid).is_ok()).collect();
     assert!(alive.is_empty(), "still there: {alive:?}");
+}
+
+#[test]
+fn a_scenario_of_another_release_is_refused_instead_of_run_with_this_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("releases.toml");
+    for release in OTHER_RELEASES {
+        std::fs::write(&file, format!("about = \"Two releases.\"\nnodes = 3\n{release}")).expect("writable");
+        let run = testnet().arg("churn").arg(&file).output().expect("it runs");
+        let errors = String::from_utf8_lossy(&run.stderr);
+        assert!(!run.status.success() && errors.contains("all processes run one program"), "{errors}");
+    }
 }

@@ -13,7 +13,7 @@ use starling_report::Healing;
 use starling_sim::churn::{
     Comeback, End, Traced, comeback, end, exponential, read_trace, weibull, weibull_left,
 };
-use starling_sim::scenario::{Action, ChurnModel, Scenario, Selection, Step};
+use starling_sim::scenario::{Action, ChurnModel, Release, Scenario, Selection, Step};
 use tokio::time::{Instant, sleep_until};
 
 use super::fleet::{Away, BOOTSTRAP, Disk, Fleet, State};
@@ -23,8 +23,10 @@ use crate::error::{Error, Result};
 use crate::network::generator;
 use crate::relay::Member;
 
-/// Why.
+/// Why a process is not powered off.
 const NO_POWER_OFF: &str = "a process cannot lose what the kernel has; use kill";
+/// Why processes are not of two releases.
+const ONE_RELEASE: &str = "all processes run one program, the one of --binary";
 
 /// The faults of one run, from the beginning of the measured time to its end.
 pub struct Faults<'s> {
@@ -49,8 +51,14 @@ pub fn check(scenario: &Scenario) -> Result<()> {
             "clients of a strong keyspace are simulated only here. Run it with  testnet sim".into(),
         ));
     }
+    if scenario.node.release != Release::Current {
+        return Err(Error::Unsupported(format!(
+            "node.release: {ONE_RELEASE}. Run it with  testnet sim, or leave it out"
+        )));
+    }
     let unsuitable = scenario.step.iter().enumerate().find_map(|(index, step)| match &step.action {
         Action::PowerOff { .. } => Some((index, NO_POWER_OFF)),
+        Action::RollingRestart { release: Some(_), .. } => Some((index, ONE_RELEASE)),
         Action::Skew { .. } | Action::Drift { .. } => {
             Some((index, "all processes share this machine's clock"))
         }
