@@ -8,6 +8,7 @@ mod command;
 mod flock;
 mod network;
 mod node;
+mod release;
 mod requests;
 mod running;
 mod wait;

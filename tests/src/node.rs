@@ -11,7 +11,8 @@ use starling_bootstrap::Ticket;
 use starling_client::Client;
 use tempfile::TempDir;
 
-use crate::command::{Answer, binary, command, run, without_settings};
+use crate::command::{Answer, binary, run, without_settings};
+use crate::release::pinned;
 use crate::wait::wait_until;
 
 /// How much of a log a failed test shows.
@@ -32,14 +33,30 @@ pub struct Node {
     process: Option<Process>,
 }
 
-/// Which release a node runs: the same binary, which speaks and reads what that release does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which release a node runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// The one before this one.
-    Previous,
+    /// This one, held back: it speaks and reads only what the release before it does.
+    HeldBack,
+    /// The one that `tests/release` names: its binary.
+    Pinned(PathBuf),
     /// This one.
-    #[default]
     Current,
+}
+
+impl Release {
+    /// The pinned release, which is built first if this build directory does not have it. `None`, and a message on
+    /// standard error, where there is no git.
+    pub fn pinned() -> Option<Self> {
+        pinned().map(Self::Pinned)
+    }
+
+    fn binary(&self) -> PathBuf {
+        match self {
+            Self::Pinned(binary) => binary.clone(),
+            Self::HeldBack | Self::Current => binary(),
+        }
+    }
 }
 
 struct Process {
@@ -166,12 +183,12 @@ impl Node {
             Some(blocks) => {
                 let mut shell = without_settings("sh");
                 shell.args(["-c", "trap '' XFSZ; ulimit -S -f $0; exec \"$@\"", &blocks.to_string()]);
-                shell.arg(binary());
+                shell.arg(self.release.binary());
                 shell
             }
-            None => command(),
+            None => without_settings(self.release.binary()),
         };
-        if self.release == Release::Previous {
+        if self.release == Release::HeldBack {
             command.env("STARLING_TEST_RELEASE", "previous");
         }
         let outputs = (log.try_clone().expect("our file"), log);
@@ -237,8 +254,8 @@ impl Node {
     }
 
     /// Runs this release from the next start on.
-    pub fn set_release(&mut self, release: Release) {
-        self.release = release;
+    pub fn set_release(&mut self, release: &Release) {
+        self.release = release.clone();
     }
 
     /// Lets it write files of any size from the next start on.
