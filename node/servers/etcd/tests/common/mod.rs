@@ -48,8 +48,8 @@ pub fn starling() -> Server {
             // Lives as long as the test's process.
             let (_stop, stop) = Stop::channel();
             let server = starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop);
-            let (served, ()) = tokio::join!(server, backend::Backend::run(taken));
-            served.expect("serves");
+            let (ended, ()) = tokio::join!(server, backend::Backend::run(taken));
+            ended.expect("serves");
         });
     });
     let address: SocketAddr = address.recv().expect("the server listens");
