@@ -107,7 +107,7 @@ impl Behaviour {
     }
 
     /// Queues an event for the caller.
-    pub(crate) fn tell(&mut self, event: Event) {
+    pub(crate) fn emit(&mut self, event: Event) {
         self.ready.push_back(ToSwarm::GenerateEvent(event));
     }
 
@@ -128,7 +128,7 @@ impl Behaviour {
             return;
         }
         self.shared.metrics.unreachable.add(1);
-        self.tell(Event::Unreachable { peer, address, reason });
+        self.emit(Event::Unreachable { peer, address, reason });
     }
 
     fn admit(&mut self, id: ConnectionId, peer: PeerId, side: Side) -> Result<Handler, ConnectionDenied> {
@@ -148,7 +148,7 @@ impl Behaviour {
             CameUp::Another => {
                 if let Some(address) = dialed {
                     let reason = format!("{} answers there, and is connected already", peer.short());
-                    self.tell(Event::Unreachable { peer: None, address: Some(address), reason });
+                    self.emit(Event::Unreachable { peer: None, address: Some(address), reason });
                 }
                 return;
             }
@@ -161,12 +161,12 @@ impl Behaviour {
         }
         self.shared.metrics.connected.add(1);
         let Accepted { record, negotiated } = accepted;
-        self.tell(Event::Connected { peer, record, negotiated, dialed });
+        self.emit(Event::Connected { peer, record, negotiated, dialed });
     }
 
     fn on_down(&mut self, peer: NodeId, reason: String) {
         self.shared.metrics.disconnected.add(1);
-        self.tell(Event::Disconnected { peer, reason });
+        self.emit(Event::Disconnected { peer, reason });
     }
 
     fn cut(&mut self, peer: NodeId, connection: CloseConnection) {
@@ -350,7 +350,7 @@ impl NetworkBehaviour for Behaviour {
         let Some(peer) = node_id(&peer) else { return };
         match event {
             FromLink::Up(accepted) => self.on_up(peer, id, *accepted),
-            FromLink::Message(message) => self.tell(Event::Message { peer, message }),
+            FromLink::Message(message) => self.emit(Event::Message { peer, message }),
             FromLink::Skipped(class) => self.shared.metrics.unknown(class).add(1),
             FromLink::Offence(offence) => self.on_offence(peer, offence),
             FromLink::PeerCloses => self.links.peer_closes(peer, id),

@@ -218,7 +218,7 @@ impl Driver {
     fn unreachable(&mut self, dial: Dial, reason: String) {
         let Dial { peer, address } = dial;
         self.metrics().unreachable.add(1);
-        self.swarm.behaviour_mut().tell(Event::Unreachable { peer, address, reason });
+        self.swarm.behaviour_mut().emit(Event::Unreachable { peer, address, reason });
     }
 
     /// Queues a message for several peers, encoded once for each version of the protocol among them.
@@ -244,7 +244,7 @@ impl Driver {
             if let Pushed::Shed { first } = outbox.push(class, frame) {
                 behaviour.metrics().shed(class).add(1);
                 if first {
-                    behaviour.tell(Event::Shed { peer: *peer, class });
+                    behaviour.emit(Event::Shed { peer: *peer, class });
                 }
             }
         }

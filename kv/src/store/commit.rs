@@ -171,13 +171,13 @@ impl<'s, E: Engine> Session<'s, E> {
                 *self.txn.cell(&place)? = cell;
             }
         } else {
-            self.tell(minted)?;
+            self.publish(minted)?;
         }
         outcomes
     }
 
     /// Adds an accepted batch to a rumor and to the context.
-    fn tell(&mut self, minted: Vec<Minted>) -> Result<(), Error> {
+    fn publish(&mut self, minted: Vec<Minted>) -> Result<(), Error> {
         let (Some(first), Some(last)) = (minted.first(), minted.last()) else { return Ok(()) };
         self.txn.see(self.own.number, first.seq, last.seq);
         let mut batch_bytes = 0;

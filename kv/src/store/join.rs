@@ -52,7 +52,7 @@ impl<E: Engine> Store<E> {
             session.take_entries(section)?;
         }
         for section in &delta.actors {
-            session.bury(section)?;
+            session.apply_removals(section)?;
         }
         let Finished { mut set, suspects, entries, clock, future, equivocations, siblings } =
             session.finish()?;
@@ -63,7 +63,7 @@ impl<E: Engine> Store<E> {
         let is_news = !set.is_old_news();
         let changes = self.apply(set)?;
         self.clock = clock;
-        self.give_up_actor_if_taken(&delta);
+        self.drop_actor_if_taken(&delta);
         self.stats.joins += 1;
         self.stats.joins_old_news += u64::from(!is_news);
         self.stats.entries_joined += entries;
@@ -75,7 +75,7 @@ impl<E: Engine> Store<E> {
 
     /// Drops this store's actor if a peer has dots of it that this store never created: the process was copied or
     /// rolled back, and another one may create dots of that actor.
-    fn give_up_actor_if_taken(&mut self, delta: &Delta<'_>) {
+    fn drop_actor_if_taken(&mut self, delta: &Delta<'_>) {
         let taken = self.own.is_some_and(|own| {
             delta.actors.iter().any(|section| section.actor == own.id && section.claimed.max() >= own.next)
         });
@@ -95,7 +95,7 @@ struct Session<'s, 'd, E: Engine> {
     wall_ms: u64,
     clock: Clock,
     /// Claimed dots that were removed at places already visited.
-    buried: BTreeSet<LocalDot>,
+    removed: BTreeSet<LocalDot>,
     entries: u64,
     future: u64,
     equivocations: u64,
@@ -130,7 +130,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             sections,
             wall_ms,
             clock: store.clock,
-            buried: BTreeSet::new(),
+            removed: BTreeSet::new(),
             entries: 0,
             future: 0,
             equivocations: 0,
@@ -184,12 +184,12 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             let ahead = self.store.options.clock_ahead_ms_max;
             self.future += u64::from(!self.clock.observe(head.written, self.wall_ms, ahead));
         }
-        let (sections, buried) = (&self.sections, &mut self.buried);
+        let (sections, removed) = (&self.sections, &mut self.removed);
         let cell = self.txn.cell(&entry.place)?;
         cell.retain(|version| {
             let dies = is_claimed_dead(sections, version.dot);
             if dies {
-                buried.insert(version.dot);
+                removed.insert(version.dot);
             }
             !dies
         });
@@ -223,7 +223,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
     }
 
     /// Applies removals: the dots that are claimed, seen here, and not live on the other side.
-    fn bury(&mut self, section: &ActorDelta<'_>) -> Result<(), Error> {
+    fn apply_removals(&mut self, section: &ActorDelta<'_>) -> Result<(), Error> {
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::DeletionIgnored) {
             return Ok(());
@@ -249,7 +249,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         first: u64,
         last: u64,
     ) -> Result<Vec<(LocalDot, Vec<u8>)>, Error> {
-        let stays = |dot: LocalDot| holds(section, dot.seq) || self.buried.contains(&dot);
+        let stays = |dot: LocalDot| holds(section, dot.seq) || self.removed.contains(&dot);
         let mut found = Vec::new();
         let engine = &self.store.engine;
         if last - first < LOOKUPS_MAX {

@@ -33,7 +33,7 @@ fn accepted(store: &mut Store<MemoryEngine>, writes: Vec<Write>) -> (Vec<Outcome
     (results.remove(0).expect("accepted"), committed.rumors)
 }
 
-fn tell(from: &Committed, to: &mut Store<MemoryEngine>) -> Vec<Joined> {
+fn deliver(from: &Committed, to: &mut Store<MemoryEngine>) -> Vec<Joined> {
     from.rumors.iter().map(|(_, delta)| to.join(NOW, delta).expect("joins")).collect()
 }
 
@@ -65,13 +65,13 @@ fn a_put_is_read_overwritten_and_deleted() {
 fn rumors_carry_every_write_and_deleted_keys_stay_deleted() {
     let (mut a, mut b) = (store(1), store(2));
     let first = commit(&mut a, vec![put("k", "one"), put("j", "x")]);
-    let joined = tell(&first, &mut b);
+    let joined = deliver(&first, &mut b);
     assert!(joined[0].changed);
     assert_eq!(joined[0].entries, 2);
     assert_eq!(joined[0].changes.len(), 2);
     let gone = commit(&mut a, vec![write("k", Op::Delete)]);
-    tell(&gone, &mut b);
-    assert!(!tell(&first, &mut b)[0].changed, "old news");
+    deliver(&gone, &mut b);
+    assert!(!deliver(&first, &mut b)[0].changed, "old news");
     assert_eq!(value(&b, "k"), None);
     assert_eq!(a.root(), b.root());
     assert!(a.root().is_some());
@@ -83,8 +83,8 @@ fn a_deletion_that_arrives_first_wins() {
     let (mut a, mut b) = (store(1), store(2));
     let first = commit(&mut a, vec![put("k", "one")]);
     let gone = commit(&mut a, vec![write("k", Op::Delete)]);
-    tell(&gone, &mut b);
-    tell(&first, &mut b);
+    deliver(&gone, &mut b);
+    deliver(&first, &mut b);
     assert_eq!(value(&b, "k"), None);
     assert_eq!(a.root(), b.root());
 }
@@ -94,8 +94,8 @@ fn concurrent_puts_are_siblings_until_somebody_supersedes_them() {
     let (mut a, mut b) = (store(1), store(2));
     let from_a = commit(&mut a, vec![put("k", "a")]);
     let from_b = commit(&mut b, vec![put("k", "b")]);
-    tell(&from_b, &mut a);
-    assert_eq!(tell(&from_a, &mut b)[0].suspects, [from_b.rumors[0].0]);
+    deliver(&from_b, &mut a);
+    assert_eq!(deliver(&from_a, &mut b)[0].suspects, [from_b.rumors[0].0]);
     let read = |store: &Store<MemoryEngine>| {
         store.reader().register(NOW, "default", b"k").expect("reads").expect("is there")
     };
@@ -111,7 +111,7 @@ fn concurrent_puts_are_siblings_until_somebody_supersedes_them() {
     assert!(refused.rumors.is_empty());
     let right = Write { check: Some(Check::Version(read(&a).version)), ..put("k", "c") };
     let merged = commit(&mut a, vec![right]);
-    tell(&merged, &mut b);
+    deliver(&merged, &mut b);
     assert_eq!(read(&b).siblings, []);
     assert_eq!(value(&b, "k").as_deref(), Some("c"));
     assert_eq!(a.root(), b.root());
@@ -121,7 +121,7 @@ fn concurrent_puts_are_siblings_until_somebody_supersedes_them() {
 fn versions_are_the_same_everywhere() {
     let (mut a, mut b) = (store(1), store(2));
     let committed = commit(&mut a, vec![put("k", "a")]);
-    tell(&committed, &mut b);
+    deliver(&committed, &mut b);
     let read = b.reader().register(NOW, "default", b"k").expect("reads").expect("is there");
     let outcome = committed.results[0].as_ref().expect("accepted")[0];
     assert_eq!(outcome, Outcome::Put { version: read.version });
@@ -186,8 +186,8 @@ fn counters_add_up_over_actors_and_restarts() {
     let (mut a, mut b) = (store(1), store(2));
     let from_a = commit(&mut a, vec![write("c", Op::Incr { by: 5 })]);
     let from_b = commit(&mut b, vec![write("c", Op::Incr { by: 10 })]);
-    tell(&from_b, &mut a);
-    tell(&from_a, &mut b);
+    deliver(&from_b, &mut a);
+    deliver(&from_a, &mut b);
     let (outcomes, _) = accepted(&mut a, vec![write("c", Op::Incr { by: 1 })]);
     assert_eq!(outcomes, [Outcome::Counter { value: 16 }]);
     let mut again = Store::open(a.engine.clone(), Options::default(), [3; 32]).expect("opens");
@@ -203,7 +203,7 @@ fn adding_wins_over_a_concurrent_removal() {
         &mut a,
         vec![write("s", Op::SetAdd { members: vec!["x".into()] }), write("f", Op::Flag { enabled: true })],
     );
-    tell(&added, &mut b);
+    deliver(&added, &mut b);
     let again = commit(
         &mut a,
         vec![write("s", Op::SetAdd { members: vec!["x".into()] }), write("f", Op::Flag { enabled: true })],
@@ -215,8 +215,8 @@ fn adding_wins_over_a_concurrent_removal() {
             write("f", Op::Flag { enabled: false }),
         ],
     );
-    tell(&gone, &mut a);
-    tell(&again, &mut b);
+    deliver(&gone, &mut a);
+    deliver(&again, &mut b);
     for store in [&a, &b] {
         assert!(store.reader().set_contains(NOW, "default", b"s", b"x").expect("reads"));
         assert!(store.reader().flag(NOW, "default", b"f").expect("reads"));
@@ -276,7 +276,7 @@ fn a_commit_takes_some_batches_and_refuses_others() {
     assert_eq!(committed.rumors.len(), 1);
     assert_eq!((committed.rumors[0].0.first, committed.rumors[0].0.last), (1, 2));
     let mut b = store(2);
-    tell(&committed, &mut b);
+    deliver(&committed, &mut b);
     assert_eq!(value(&b, "x"), None);
     assert_eq!(a.root(), b.root());
 }
@@ -303,15 +303,15 @@ fn large_values_live_beside_their_siblings() {
     let large = |byte| write("k", Op::Put { value: Bytes::from(vec![byte; 100_000]) });
     let from_a = commit(&mut a, vec![large(1)]);
     let from_b = commit(&mut b, vec![large(2)]);
-    tell(&from_b, &mut a);
-    tell(&from_a, &mut b);
+    deliver(&from_b, &mut a);
+    deliver(&from_a, &mut b);
     let read = a.reader().register(NOW, "default", b"k").expect("reads").expect("is there");
     assert_eq!(read.siblings.len(), 1);
     assert_eq!(read.value.len() + read.siblings[0].value.len(), 200_000);
     assert_eq!(a.root(), b.root());
     sound(&a);
     let gone = commit(&mut a, vec![write("k", Op::Delete)]);
-    tell(&gone, &mut b);
+    deliver(&gone, &mut b);
     sound(&a);
     sound(&b);
 }
@@ -330,11 +330,11 @@ fn what_expires_is_hidden_then_removed() {
     let absent = Write { check: Some(Check::Absent), ..put("k", "w") };
     assert!(a.expire(NOW + 61_000).expect("sweeps").is_empty(), "not before the aligned step");
     let mut late = store(2);
-    tell(&committed, &mut late);
+    deliver(&committed, &mut late);
     let removed = a.expire(NOW + 72_000).expect("sweeps");
     assert_eq!(removed, [Change { keyspace: "default".into(), key: b"k".to_vec() }]);
     sound(&a);
-    assert!(!tell(&committed, &mut a)[0].changed, "it does not come back");
+    assert!(!deliver(&committed, &mut a)[0].changed, "it does not come back");
     assert!(a.commit(NOW + 72_000, vec![Batch { writes: vec![absent] }]).expect("works").results[0].is_ok());
 }
 
@@ -365,7 +365,7 @@ fn restrictions_carry_what_was_asked_and_name_the_rest() {
     let dead = a.dead_among(&[DotRange { actor, first: 1, last: 301 }]).expect("reads");
     assert!(b.join(NOW, &dead).expect("joins").changed);
     assert_eq!(a.root(), b.root());
-    assert!(!tell(&gone, &mut b)[0].changed);
+    assert!(!deliver(&gone, &mut b)[0].changed);
     sound(&b);
 }
 
@@ -373,7 +373,7 @@ fn restrictions_carry_what_was_asked_and_name_the_rest() {
 fn the_tree_finds_what_differs() {
     let (mut a, mut b) = (store(1), store(2));
     for index in 0..200 {
-        tell(&commit(&mut a, vec![put(&format!("k{index}"), "v")]), &mut b);
+        deliver(&commit(&mut a, vec![put(&format!("k{index}"), "v")]), &mut b);
     }
     let actor = a.own_actor().expect("has written");
     let hashes =
@@ -410,7 +410,7 @@ fn fingerprints_survive_restarts_with_and_without_checkpoint() {
     let during = commit(&mut crashed, vec![put("k1", "w"), put("new", "w")]);
     while crashed.maintain(NOW).expect("maintains") {}
     sound(&crashed);
-    tell(&during, &mut a);
+    deliver(&during, &mut a);
     assert_eq!(crashed.root(), a.root());
     assert_ne!(Some(root), a.root());
     a.checkpoint().expect("writes");
@@ -429,9 +429,9 @@ fn a_foreign_dot_of_our_own_actor_makes_us_take_a_new_one() {
     let first = commit(&mut twin, vec![put("k", "other")]);
     let second = commit(&mut twin, vec![put("j", "ahead")]);
     assert_eq!(twin.own_actor(), actor);
-    tell(&second, &mut a);
+    deliver(&second, &mut a);
     assert_eq!((a.own_actor(), a.stats().actor_rotations), (None, 1));
-    tell(&first, &mut a);
+    deliver(&first, &mut a);
     assert_eq!(a.stats().equivocations, 1);
     let everything = [DotRange { actor: actor.expect("has written"), first: 1, last: 9 }];
     let (delta, _) = a.restrict(&everything, 1 << 20).expect("reads");

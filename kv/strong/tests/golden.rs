@@ -54,7 +54,7 @@ fn commands() -> Vec<Command> {
     commands.push(Command::Write { id: Some(id), fence: Some(fence), write: put_text() });
     commands.push(Command::Refuse { id, refusal: Refusal::NoSpace { bytes: 9, max: 8 } });
     commands.push(Command::CheckHash { index: 4, hash: [0xab; 32] });
-    commands.push(Command::TellHash);
+    commands.push(Command::SendHash);
     commands
 }
 

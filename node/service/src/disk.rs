@@ -77,7 +77,7 @@ impl Disk {
     pub fn acknowledge(&self, group: Vec<Acknowledgement>) {
         let written = group.iter().any(|(_, result)| result.is_ok());
         if !written || self.durability != Durability::Always {
-            tell(group);
+            send_all(group);
             if written {
                 self.wrote();
             }
@@ -129,7 +129,7 @@ impl Disk {
     }
 }
 
-fn tell(group: Vec<Acknowledgement>) {
+fn send_all(group: Vec<Acknowledgement>) {
     for (reply, result) in group {
         // The client may be gone.
         let _ = reply.send(result);
@@ -198,11 +198,11 @@ impl Worker {
         }
         self.shared.lock().failure.clone_from(&failure);
         match failure {
-            None => tell(group),
+            None => send_all(group),
             Some(reason) => {
                 let failed =
                     |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
-                tell(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
+                send_all(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
             }
         }
     }

@@ -45,7 +45,7 @@ pub struct Facts {
     /// Makes a join ticket that names these addresses.
     pub ticket: Box<dyn Fn(&NodeRecord) -> String + Send>,
     /// Whether the node was configured with, or remembers, a way to other nodes.
-    pub joins_somebody: bool,
+    pub has_contacts: bool,
 }
 
 /// The loop and all it owns.
@@ -351,7 +351,7 @@ impl GossipLoop {
             uptime_ms: core.uptime_ms,
             network: self.facts.network.clone(),
             listen: self.driver.listen_addresses(),
-            joined: is_seed || core.active > 0 || !self.facts.joins_somebody,
+            joined: is_seed || core.active > 0 || !self.facts.has_contacts,
             root: core.root.as_ref().map(report::root),
             active: core.active as u64,
             passive: core.passive as u64,

@@ -63,7 +63,7 @@ impl Membership {
     }
 
     /// Whether other nodes were configured to join.
-    pub fn joins_somebody(&self) -> bool {
+    pub fn has_contacts(&self) -> bool {
         !self.addresses.is_empty() || !self.names.is_empty()
     }
 

@@ -186,7 +186,7 @@ async fn prepare(
         durability: config.durability.name(),
         external: config.external.clone(),
         ticket: Box::new(membership.ticket_maker()),
-        joins_somebody: membership.joins_somebody() || !remembered.is_empty() || config.mdns,
+        has_contacts: membership.has_contacts() || !remembered.is_empty() || config.mdns,
     };
     let reader = store.as_ref().map(Store::reader);
     let mut core = Core::new(core_config, record.clone(), store, remembered, rand::random(), clock.now());

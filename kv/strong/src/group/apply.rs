@@ -48,17 +48,17 @@ impl<E: Engine> Group<E> {
             commands.push((entry.index, command));
         }
         let Some((last, _)) = places.last().copied() else { return Ok(()) };
-        let told = commands.iter().filter(|(_, command)| *command == Some(Command::TellHash));
-        let told: Vec<u64> = told.map(|(index, _)| index - 1).collect();
+        let compared = commands.iter().filter(|(_, command)| *command == Some(Command::SendHash));
+        let compared: Vec<u64> = compared.map(|(index, _)| index - 1).collect();
         let results = self.machine.apply(now_ms, commands)?;
         for ((index, term), result) in places.into_iter().zip(results) {
-            self.settle_write(index, term, result);
+            self.complete_write(index, term, result);
         }
         if self.machine.diverged().is_some() {
             return Err(Stop::Diverged);
         }
-        for index in told {
-            self.tell_hash(index);
+        for index in compared {
+            self.send_hash(index);
         }
         self.compare_hashes(last);
         Ok(())
@@ -85,7 +85,7 @@ impl<E: Engine> Group<E> {
             self.sync_change();
         }
         self.machine.apply(now_ms, vec![(index, None)])?;
-        self.settle_write(index, entry.term, None);
+        self.complete_write(index, entry.term, None);
         Ok(())
     }
 

@@ -36,12 +36,12 @@ impl<E: Engine> Group<E> {
     pub(super) fn compare_hashes(&mut self, applied: u64) {
         if self.leads && applied / COMPARE_EVERY != self.comparing.begun_at / COMPARE_EVERY {
             self.comparing.begun_at = applied;
-            self.enqueue(Command::TellHash);
+            self.enqueue(Command::SendHash);
         }
     }
 
     /// Sends the leader this member's hash after an entry.
-    pub(super) fn tell_hash(&mut self, index: u64) {
+    pub(super) fn send_hash(&mut self, index: u64) {
         let Some(hash) = self.machine.hash_at(index) else { return };
         if self.is_leader() {
             self.comparing =

@@ -49,7 +49,7 @@ impl LongReads {
     }
 
     /// Removes all reads.
-    pub fn give_up(&mut self) -> Vec<Waiter> {
+    pub fn take_all(&mut self) -> Vec<Waiter> {
         let active = self.active.drain(..).map(|(waiter, _)| waiter);
         active.chain(self.waiting.drain(..).map(|(waiter, _)| waiter)).collect()
     }

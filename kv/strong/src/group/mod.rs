@@ -468,7 +468,7 @@ impl<E: Engine> Group<E> {
         let led = (self.raw.raft.term, self.raw.raft.leader_id);
         if self.led != led {
             if led.1 != 0 {
-                self.timing.settled(now_ms);
+                self.timing.leader_elected(now_ms);
             }
             self.led = led;
             self.redirect_reads();

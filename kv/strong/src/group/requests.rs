@@ -291,7 +291,7 @@ impl<E: Engine> Group<E> {
     }
 
     /// Answers the write of the entry at `index`, which is applied with this result; `None` if it has no command.
-    pub(super) fn settle_write(&mut self, index: u64, term: u64, result: Option<Result<Answer, Refusal>>) {
+    pub(super) fn complete_write(&mut self, index: u64, term: u64, result: Option<Result<Answer, Refusal>>) {
         let Some(Proposed { term: proposed, waiter: Some(waiter) }) = self.requests.proposed.remove(&index)
         else {
             return;
@@ -513,7 +513,7 @@ impl<E: Engine> Group<E> {
         let ready = std::mem::take(&mut self.requests.ready).into_iter().flat_map(|(_, batch)| batch);
         let asked = self.requests.take_reads(0);
         let waiting = ready.chain(asked).map(|(waiter, _)| waiter);
-        let long = self.long_reads.give_up();
+        let long = self.long_reads.take_all();
         for waiter in queued.chain(waiting).chain(long).collect::<Vec<_>>() {
             self.answer(waiter.token, Err(failure.clone()));
         }

@@ -68,7 +68,7 @@ impl Timing {
     }
 
     /// Restarts the wait after the election of a leader.
-    pub fn settled(&mut self, now_ms: u64) {
+    pub fn leader_elected(&mut self, now_ms: u64) {
         self.heard(now_ms);
         self.patience_ms = self.draw(LEASE_MS..LEASE_MS + ELECTION_SPREAD_MS);
     }

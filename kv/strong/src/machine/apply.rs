@@ -56,7 +56,7 @@ impl<E: Engine> Stage<'_, E> {
         let applied = match command {
             None => None,
             // The group sends the hash.
-            Some(Command::TellHash) => {
+            Some(Command::SendHash) => {
                 self.machine.hashes.keep(applied);
                 None
             }

@@ -37,7 +37,7 @@ pub enum Command {
         hash: [u8; 32],
     },
     /// Makes every member send the leader its state hash after the entry before this one.
-    TellHash,
+    SendHash,
 }
 
 impl Command {
@@ -62,8 +62,8 @@ mod tests {
     /// The replica stops on such a command with `Stop::Unreadable`, which names the entry.
     #[test]
     fn a_command_of_a_later_version_is_not_read() {
-        let mut bytes = Command::TellHash.encode();
-        assert_eq!(Command::decode(&bytes), Ok(Command::TellHash));
+        let mut bytes = Command::SendHash.encode();
+        assert_eq!(Command::decode(&bytes), Ok(Command::SendHash));
         bytes[0] = FORMAT + 1;
         assert_eq!(Command::decode(&bytes), Err(Malformed { what: "command: unknown format" }));
         assert!(Command::decode(&[FORMAT, 250]).is_err(), "an unknown command of a known version");

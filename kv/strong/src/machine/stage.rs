@@ -9,7 +9,7 @@ use starling_kv::{Engine, Error};
 use super::Machine;
 use super::rows::{Listed, Record};
 use super::source::{Last, Source, Staged};
-use super::watch::Told;
+use super::watch::KeyChange;
 use crate::api::{EventKind, Keys, LeaseId, Refusal, Revision};
 
 /// Bytes of changes in one row of `StrongChanges`, about. A guess: those of a small transaction are one row.
@@ -158,7 +158,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         self.machine.state.revision = revision;
         self.list(revision);
         for change in std::mem::take(&mut self.changes) {
-            self.tell(revision, &change)?;
+            self.notify_watches(revision, &change)?;
             self.attach(&change);
             self.supersede(revision, change);
         }
@@ -226,14 +226,14 @@ impl<'m, E: Engine> Stage<'m, E> {
         }
     }
 
-    fn tell(&mut self, revision: Revision, change: &Change) -> Result<(), Error> {
+    fn notify_watches(&mut self, revision: Revision, change: &Change) -> Result<(), Error> {
         if self.machine.watches.is_empty() {
             return Ok(());
         }
         let row_key = self.machine.rows.now(&change.key);
         let new = self.staged.get(&row_key).and_then(Option::as_deref);
-        let told = Told { revision, key: &change.key, new, old: change.old.as_deref() };
-        self.machine.watches.tell(&told)
+        let key_change = KeyChange { revision, key: &change.key, new, old: change.old.as_deref() };
+        self.machine.watches.notify(&key_change)
     }
 
     /// Writes a row of a lease or a remembered answer, and folds it into the hash.

@@ -78,7 +78,7 @@ impl Election for ElectionService {
         request: Request<pb::LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let (observer, mut leaders) = mpsc::channel(LEADERS_MAX);
-        let observing = Observing { keyspace: self.0.clone(), observer, told: None };
+        let observing = Observing { keyspace: self.0.clone(), observer, sent: None };
         tokio::spawn(observing.run(request.into_inner().name));
         Ok(Response::new(Box::pin(stream::poll_fn(move |context| leaders.poll_recv(context)))))
     }
@@ -101,7 +101,7 @@ struct Observing {
     keyspace: Keyspace,
     observer: mpsc::Sender<Result<pb::LeaderResponse, Status>>,
     /// Key and revision of the last answer, so that a value that is read twice is sent once.
-    told: Option<(Vec<u8>, Revision)>,
+    sent: Option<(Vec<u8>, Revision)>,
 }
 
 /// The observer has disconnected.
@@ -130,7 +130,7 @@ impl Observing {
             let watched = match kv {
                 Some(kv) => {
                     let keys = Keys::One(kv.key.clone());
-                    if self.tell(kv, revision).await.is_err() {
+                    if self.send(kv, revision).await.is_err() {
                         return None;
                     }
                     self.reign(keys, revision).await
@@ -155,7 +155,7 @@ impl Observing {
                     return Ok(Ok(()));
                 }
                 let revision = event.kv.mod_revision;
-                if self.tell(event.kv, revision).await.is_err() {
+                if self.send(event.kv, revision).await.is_err() {
                     return Ok(Err(Gone));
                 }
             }
@@ -175,12 +175,12 @@ impl Observing {
         Ok(Ok(()))
     }
 
-    async fn tell(&mut self, kv: KeyValue, revision: Revision) -> Result<(), Gone> {
-        let told = Some((kv.key.clone(), kv.mod_revision));
-        if self.told == told {
+    async fn send(&mut self, kv: KeyValue, revision: Revision) -> Result<(), Gone> {
+        let sent = Some((kv.key.clone(), kv.mod_revision));
+        if self.sent == sent {
             return Ok(());
         }
-        self.told = told;
+        self.sent = sent;
         let header = self.keyspace.header(revision);
         let leader = pb::LeaderResponse { header, kv: Some(key_value(kv)) };
         self.observer.send(Ok(leader)).await.map_err(|_| Gone)

@@ -86,7 +86,7 @@ struct Peer {
     /// The ping that a pong has yet to answer.
     unanswered: Option<Millis>,
     /// First question since the last sign of life (or since this node's last stall).
-    doubted: Option<Millis>,
+    questioned: Option<Millis>,
     /// Whether the next interval contains a stall of this node, so that it is not a measurement of the link.
     skip: bool,
     window: Window,
@@ -190,7 +190,7 @@ impl Detector {
         self.counters.self_stalls += 1;
         self.health.worsen(now);
         for peer in self.peers.values_mut() {
-            peer.doubted = None;
+            peer.questioned = None;
             peer.skip = true;
         }
         self.wake = Some(now);
@@ -202,7 +202,7 @@ impl Detector {
             sent: now,
             pinged: now,
             unanswered: None,
-            doubted: None,
+            questioned: None,
             skip: false,
             window: Window::default(),
             rtt_ms: None,
@@ -221,7 +221,7 @@ impl Detector {
             peer.window.push(interval_ms.min(u64::from(u32::MAX)) as u32);
         }
         peer.heard = now;
-        if peer.doubted.take().is_some() {
+        if peer.questioned.take().is_some() {
             self.counters.withdrawn += 1;
         }
     }
@@ -258,14 +258,14 @@ impl Detector {
                 outputs.push_back(DetectorOutput::Suspect { peer: *id, silent_ms: now - peer.heard });
                 return false;
             }
-            let doubt = peer.doubted.is_none() && peer.heard + config.doubt_ms <= now;
-            if doubt || (*me < *id && peer.ping_at(config) <= now) {
+            let is_question = peer.questioned.is_none() && peer.heard + config.doubt_ms <= now;
+            if is_question || (*me < *id && peer.ping_at(config) <= now) {
                 counters.pings += 1;
                 (peer.sent, peer.pinged, peer.unanswered) = (now, now, Some(now));
                 outputs.push_back(DetectorOutput::Send { peer: *id, heartbeat: Heartbeat::Ping { wall_ms } });
             }
-            if doubt {
-                peer.doubted = Some(now);
+            if is_question {
+                peer.questioned = Some(now);
             }
             let next = match peer.verdict_at(config, patience) {
                 // Timers in between as well: a suspension of this node during the wait shows only as a late timer.
@@ -290,7 +290,7 @@ impl Peer {
 
     /// When the peer is suspected if it stays silent; `None` before a question was sent.
     fn verdict_at(&self, config: &DetectorConfig, patience: u64) -> Option<Millis> {
-        let asked = self.doubted?;
+        let asked = self.questioned?;
         let silence_ms = self.verdict_silence_ms(config) * patience;
         Some((self.heard + silence_ms).max(asked + config.answer_ms * patience))
     }

@@ -18,7 +18,7 @@ const ROUNDS_MAX: u32 = 4;
 const PROGRESS_MAX: usize = 1024;
 /// Random addition to a node's wait, thousandths, at most. Without it all nodes on one side of a cut would graft at
 /// once, although one graft reconnects them all: the others make cycles, which pruning then cuts again. Measured with
-/// [`super::link::DOUBT_MS`].
+/// [`super::link::PRUNE_SPREAD_MS`].
 const PATIENCE_MAX: u64 = 1000;
 
 /// Grafted rumors that are remembered, at most.

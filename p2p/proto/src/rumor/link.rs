@@ -13,7 +13,7 @@ use crate::message::RumorId;
 /// effect, and every graft that repairs the cut makes new cycles. Measured on 64 nodes, about 150 ms from end to
 /// end, with a rumor every 10 ms from anywhere (`tests/rumors.rs`): 1.18 copies per node, against
 /// 1.5 when links were pruned, and rumors grafted, without this patience.
-pub(super) const DOUBT_MS: u64 = 1000;
+pub(super) const PRUNE_SPREAD_MS: u64 = 1000;
 /// Least time between two prunes of a link, milliseconds: rumors already under way are duplicates too. A guess at the
 /// longest round trip. Prunes are repeated because a prune and a graft may cross, after which the two ends have
 /// different states of the link.
@@ -29,7 +29,7 @@ pub(super) struct Link {
     /// When a new rumor last arrived over it.
     pub(super) news_at: Millis,
     /// When a known rumor last arrived, and from when on the next one prunes the link.
-    doubt: Option<(Millis, Millis)>,
+    duplicates: Option<(Millis, Millis)>,
     pruned_at: Option<Millis>,
     /// Ids to announce, at most `RUMOR_IDS_MAX`: then they are sent at once.
     announcements: BTreeSet<RumorId>,
@@ -41,7 +41,7 @@ impl Default for Link {
             eager: true,
             child_for: 0,
             news_at: Millis::default(),
-            doubt: None,
+            duplicates: None,
             pruned_at: None,
             announcements: BTreeSet::new(),
         }
@@ -71,17 +71,17 @@ impl Link {
     }
 
     /// Records a new rumor: the link becomes eager.
-    pub(super) fn heard_news(&mut self, now: Millis) {
+    pub(super) fn on_news(&mut self, now: Millis) {
         self.eager = true;
         self.news_at = now;
         self.pruned_at = None;
     }
 
     /// Records a known rumor; `patience_ms` is drawn at random. Returns whether the link is to be pruned.
-    pub(super) fn heard_old_news(&mut self, now: Millis, patience_ms: u64) -> bool {
-        let since = self.doubt.filter(|(last, _)| now - *last < 2 * DOUBT_MS);
+    pub(super) fn on_duplicate(&mut self, now: Millis, patience_ms: u64) -> bool {
+        let since = self.duplicates.filter(|(last, _)| now - *last < 2 * PRUNE_SPREAD_MS);
         let counts_from = since.map_or(now + patience_ms, |(_, counts_from)| counts_from);
-        self.doubt = Some((now, counts_from));
+        self.duplicates = Some((now, counts_from));
         !self.eager || counts_from <= now
     }
 
@@ -89,12 +89,12 @@ impl Link {
     pub(super) fn prune(&mut self, now: Millis) -> bool {
         self.eager = false;
         self.detached();
-        self.doubt = None;
-        let told = self.pruned_at.is_some_and(|at| now - at < PRUNE_AGAIN_MS);
-        if !told {
+        self.duplicates = None;
+        let was_sent = self.pruned_at.is_some_and(|at| now - at < PRUNE_AGAIN_MS);
+        if !was_sent {
             self.pruned_at = Some(now);
         }
-        !told
+        !was_sent
     }
 
     /// Adds an id to announce. Returns how many there are now.

@@ -30,7 +30,7 @@ use crate::{Millis, NodeId};
 
 use cache::{Cache, Rumor};
 use graft::{Due, Grafts};
-use link::{DOUBT_MS, Link};
+use link::{Link, PRUNE_SPREAD_MS};
 use tree::{Redraw, Tree};
 
 /// Largest payload that is pushed, bytes; a larger one is transferred by sessions, in chunks.
@@ -284,7 +284,7 @@ impl Rumors {
     fn handle_link_up(&mut self, now: Millis, peer: NodeId) {
         self.links.entry(peer).or_default();
         // A new neighbour gets the last beacon, and so its place in the tree, at once.
-        if let Some(beacon) = self.tree.to_tell(now) {
+        if let Some(beacon) = self.tree.last_beacon(now) {
             self.send(vec![peer], RumorMessage::Beacon(beacon));
         }
     }
@@ -339,7 +339,7 @@ impl Rumors {
         if news {
             self.stats.received_new += 1;
             if let Some(link) = self.links.get_mut(&from) {
-                link.heard_news(now);
+                link.on_news(now);
             }
             self.adopt(now, from);
             self.spread(now, Some(from), id, hops, payload);
@@ -347,7 +347,7 @@ impl Rumors {
             self.stats.received_old += 1;
             self.grafts.came_again(now, &id);
             let superfluous = self.superfluous(&id, from);
-            self.lose_interest(now, superfluous);
+            self.prune_link(now, superfluous);
         }
         if let Some(link) = self.links.get_mut(&from) {
             link.forget_announcement(&id);
@@ -366,7 +366,7 @@ impl Rumors {
 
     /// Prunes a link over which known rumors arrive. Not the last eager link, which seems superfluous only because of a
     /// frame under way, and not one of the tree, which has no cycle: then another link is superfluous.
-    fn lose_interest(&mut self, now: Millis, from: NodeId) {
+    fn prune_link(&mut self, now: Millis, from: NodeId) {
         let is_drawn = self.tree.is_drawn(now);
         let alone = !self.eager().any(|peer| peer != from);
         if alone || is_drawn && self.is_in_tree(&from) {
@@ -374,12 +374,12 @@ impl Rumors {
         }
         let alone_on_its_way = self.before.is_none_or(|at| now - at > CROSSING_MS);
         let at_once = is_drawn || alone_on_its_way;
-        let patience_ms = if at_once { 0 } else { self.rng.random_range(0..=DOUBT_MS) };
+        let patience_ms = if at_once { 0 } else { self.rng.random_range(0..=PRUNE_SPREAD_MS) };
         #[cfg(planted)]
         let patience_ms =
             if starling_planted::on(starling_planted::Bug::NothingGrafted) { 0 } else { patience_ms };
         let Some(link) = self.links.get_mut(&from) else { return };
-        if !link.heard_old_news(now, patience_ms) || !link.prune(now) {
+        if !link.on_duplicate(now, patience_ms) || !link.prune(now) {
             return;
         }
         self.stats.prunes_sent += 1;

@@ -14,10 +14,10 @@ use super::link::Link;
 
 /// Age of rumors whose ids are sent, milliseconds, at most: longer than the default time until a silent neighbour is
 /// suspected.
-const TOLD_MS: u64 = 6_000;
+const NAMED_MS: u64 = 6_000;
 /// Age of rumors that the receiver treats as missing if they were not named, milliseconds, at most. So much less that
 /// the time of rumors under way does not matter.
-const MISSING_MS: u64 = TOLD_MS / 2;
+const MISSING_MS: u64 = NAMED_MS / 2;
 /// Rumors that are treated as missing, at most, the latest ones: a busy node names no more than [`RUMOR_IDS_MAX`].
 const MISSING_MAX: usize = RUMOR_IDS_MAX / 2;
 /// Bytes of payload sent at once, at most; the rest is announced. A guess.
@@ -51,8 +51,8 @@ impl Rumors {
     /// Never at `gone`: two nodes that have only each other would repeat this without end.
     fn rejoin(&mut self, now: Millis, next: Option<NodeId>, gone: NodeId) {
         let Some(parent) = next.or_else(|| self.brought_news_last(Some(gone))) else { return };
-        let told = self.cache.since(Millis(now.0.saturating_sub(TOLD_MS)));
-        let ids: Vec<RumorId> = told.map(|(id, _)| id).take(RUMOR_IDS_MAX).collect();
+        let named = self.cache.since(Millis(now.0.saturating_sub(NAMED_MS)));
+        let ids: Vec<RumorId> = named.map(|(id, _)| id).take(RUMOR_IDS_MAX).collect();
         if let Some(link) = self.links.get_mut(&parent) {
             link.eager = true;
             link.detached();
@@ -102,8 +102,8 @@ impl Rumors {
                 self.rejoin(now, next, from);
             }
         }
-        let told: BTreeSet<RumorId> = ids.iter().copied().collect();
-        let missed: Vec<RumorId> = told.iter().filter(|id| !knows(id)).copied().collect();
+        let named: BTreeSet<RumorId> = ids.iter().copied().collect();
+        let missed: Vec<RumorId> = named.iter().filter(|id| !knows(id)).copied().collect();
         if !missed.is_empty() {
             self.stats.grafts_sent += missed.len() as u64;
             for id in &missed {
@@ -111,7 +111,7 @@ impl Rumors {
             }
             self.send(vec![from], RumorMessage::Graft { ids: missed });
         }
-        self.give(now, from, &told);
+        self.give(now, from, &named);
     }
 
     /// Pushes the rumors that arrived lately, the earliest first, except those that the peer has.

@@ -81,7 +81,7 @@ impl Tree {
     }
 
     /// The beacon to send to a new neighbour.
-    pub(super) fn to_tell(&self, now: Millis) -> Option<Beacon> {
+    pub(super) fn last_beacon(&self, now: Millis) -> Option<Beacon> {
         let (beacon, _) = self.last.filter(|_| self.is_drawn(now) && self.pass_at.is_none())?;
         Some(beacon)
     }

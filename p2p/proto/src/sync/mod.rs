@@ -285,7 +285,7 @@ impl Sessions {
             (_, Kind::Close) => {
                 self.seats.leave(&from);
                 self.pushing = self.pushing.filter(|(peer, _)| *peer != from);
-                self.schedule.settled(&from, false);
+                self.schedule.completed(&from, false);
             }
         }
     }
@@ -336,7 +336,7 @@ impl Sessions {
                 match &answer.message {
                     SyncMessage::Equal { .. } => {
                         self.seats.leave(&from);
-                        self.schedule.settled(&from, true);
+                        self.schedule.completed(&from, true);
                     }
                     SyncMessage::Busy { .. } => self.seats.leave(&from),
                     SyncMessage::Delta { delta, .. } => self.stats.delta_bytes_out += delta.0.len() as u64,
@@ -407,7 +407,7 @@ impl Sessions {
         self.stats.delta_bytes_out += report.delta_bytes_out;
         self.stats.entries_in += report.entries_in;
         match ending {
-            Ending::Equal | Ending::Reconciled => self.schedule.settled(&peer, ending == Ending::Equal),
+            Ending::Equal | Ending::Reconciled => self.schedule.completed(&peer, ending == Ending::Equal),
             Ending::Busy | Ending::TimedOut | Ending::Broken => {
                 self.schedule.retry(now, &peer, &mut self.rng);
             }

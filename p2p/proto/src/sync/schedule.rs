@@ -86,7 +86,7 @@ impl Schedule {
     }
 
     /// Records a completed session. Plans made since it began remain.
-    pub(super) fn settled(&mut self, peer: &NodeId, were_equal: bool) {
+    pub(super) fn completed(&mut self, peer: &NodeId, were_equal: bool) {
         let Some(plan) = self.plans.get_mut(peer) else { return };
         plan.failures = 0;
         if were_equal {

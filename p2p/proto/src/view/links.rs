@@ -18,7 +18,7 @@ use crate::{Millis, NodeId, NodeRecord, Role};
 pub(super) const ASKED_MAX: usize = 16;
 
 /// Peers remembered that may still count this node as a neighbour, at most. A guess: more than are lost in one cut.
-const UNTOLD_MAX: usize = 64;
+const UNNOTIFIED_MAX: usize = 64;
 
 /// An open question.
 #[derive(Clone, Debug)]
@@ -161,10 +161,10 @@ impl Views {
             self.no_neighbor_won(now);
         }
         if self.deactivate(now, &peer, reason) {
-            if self.untold.len() == UNTOLD_MAX {
-                self.untold.pop_first();
+            if self.unnotified.len() == UNNOTIFIED_MAX {
+                self.unnotified.pop_first();
             }
-            self.untold.insert(peer);
+            self.unnotified.insert(peer);
             self.counters.failed += 1;
             self.passive.remove(&peer);
             self.hurry_shuffle(now);
@@ -174,7 +174,7 @@ impl Views {
     /// Handles a new link. For a peer that did not notice the end of the previous one, that one continues, and the peer
     /// still counts this node as a neighbour.
     pub(super) fn handle_link(&mut self, record: &NodeRecord) {
-        if self.untold.remove(&record.id) {
+        if self.unnotified.remove(&record.id) {
             self.correct_stranger(record);
         }
     }
@@ -187,7 +187,7 @@ impl Views {
         if self.active.len() >= self.config.active_max {
             self.evict(now, &record, kind);
         }
-        self.untold.remove(&record.id);
+        self.unnotified.remove(&record.id);
         self.passive.remove(&record.id);
         self.passive.forgive(&record.id);
         self.active.insert(record.id, record.clone());

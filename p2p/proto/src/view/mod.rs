@@ -52,7 +52,7 @@ pub struct Views {
     /// Peers asked to become neighbours that have not answered. At most [`links::ASKED_MAX`].
     asked: BTreeMap<NodeId, Ask>,
     /// Former neighbours that may still count this node as a neighbour; bounded.
-    untold: BTreeSet<NodeId>,
+    unnotified: BTreeSet<NodeId>,
     passive: Passive,
     visitors: Visitors,
     timers: Timers<Timer>,
@@ -95,7 +95,7 @@ impl Views {
             active: BTreeMap::new(),
             last_joiner: None,
             asked: BTreeMap::new(),
-            untold: BTreeSet::new(),
+            unnotified: BTreeSet::new(),
             visitors: Visitors::default(),
             timers,
             outputs: VecDeque::new(),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use starling_kv::engine::{Family, View};
 use starling_kv::{Engine, Error};
 
-use super::Told;
+use super::KeyChange;
 use super::watcher::{Watcher, event_bytes};
 use crate::api::{Event, EventKind, Revision};
 use crate::machine::check::contains;
@@ -73,7 +73,7 @@ fn event(
     } else {
         None
     };
-    Told { revision, key: listed.key, new: new.as_deref(), old: old.as_deref() }.event(prev)
+    KeyChange { revision, key: listed.key, new: new.as_deref(), old: old.as_deref() }.event(prev)
 }
 
 /// The record that was written for a key at a revision.

@@ -37,7 +37,7 @@ pub const WATCHES_MAX: usize = 65_536;
 pub const WATCHES_BYTES_MAX: usize = 32 << 20;
 
 /// A change of a key, from which events are made.
-pub(super) struct Told<'a> {
+pub(super) struct KeyChange<'a> {
     pub revision: Revision,
     pub key: &'a [u8],
     /// The new row; `None` if the key was deleted.
@@ -46,7 +46,7 @@ pub(super) struct Told<'a> {
     pub old: Option<&'a [u8]>,
 }
 
-impl Told<'_> {
+impl KeyChange<'_> {
     fn event(&self, prev: bool) -> Result<Event, Error> {
         let prev = if prev { self.old } else { None };
         let prev = prev.map(Record::decode).transpose()?.map(|prev| prev.key_value(self.key));
@@ -81,23 +81,23 @@ impl Watches {
     }
 
     /// Adds the event of a change to the live watches of its key.
-    pub fn tell(&mut self, told: &Told<'_>) -> Result<(), Error> {
+    pub fn notify(&mut self, change: &KeyChange<'_>) -> Result<(), Error> {
         let mut ids = Vec::new();
-        self.index.matching(told.key, &mut ids);
+        self.index.matching(change.key, &mut ids);
         // The event without and with the previous record, each made when the first watch needs it.
         let mut events: [Option<Arc<Event>>; 2] = [None, None];
         for id in ids {
             let Some(watcher) = self.table.get_mut(&id) else { continue };
-            if !watcher.wants(told.revision, told.kind()) {
+            if !watcher.wants(change.revision, change.kind()) {
                 continue;
             }
             let prev = watcher.spec.prev;
             let event = match &mut events[usize::from(prev)] {
                 Some(event) => event,
-                none => none.insert(Arc::new(told.event(prev)?)),
+                none => none.insert(Arc::new(change.event(prev)?)),
             };
             let before = watcher.bytes();
-            watcher.push(told.revision, event, WATCHES_BYTES_MAX.saturating_sub(self.bytes));
+            watcher.push(change.revision, event, WATCHES_BYTES_MAX.saturating_sub(self.bytes));
             self.bytes = self.bytes + watcher.bytes() - before;
             self.ready.insert(id);
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Told;
+use super::KeyChange;
 use crate::api::{Event, EventKind, Revision, Watch, WatchUpdate};
 
 /// Bytes of the pending events of one watch, at most. A watch that is polled too seldom for more reads them from
@@ -111,7 +111,7 @@ pub(super) fn event_bytes(event: &Event) -> usize {
     size_of::<Event>() + size_of::<Waiting>() + event.kv.key.len() + event.kv.value.len() + prev
 }
 
-impl Told<'_> {
+impl KeyChange<'_> {
     pub fn kind(&self) -> EventKind {
         if self.new.is_some() { EventKind::Put } else { EventKind::Delete }
     }

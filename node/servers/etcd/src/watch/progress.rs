@@ -21,7 +21,7 @@ pub enum Step {
     /// Wait for the other watches.
     Wait,
     /// Answer the client, and begin the further request if `again`.
-    Tell { revision: Revision, again: bool },
+    Answer { revision: Revision, again: bool },
 }
 
 impl Progress {
@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Records that a watch has received everything up to a revision.
-    pub fn told(&mut self, watch: i64, revision: Revision) -> Step {
+    pub fn reached(&mut self, watch: i64, revision: Revision) -> Step {
         if !self.open.remove(&watch) {
             return Step::Wait;
         }
@@ -59,7 +59,7 @@ impl Progress {
             return Step::Wait;
         }
         match self.floor.take() {
-            Some(revision) => Step::Tell { revision, again: std::mem::take(&mut self.again) },
+            Some(revision) => Step::Answer { revision, again: std::mem::take(&mut self.again) },
             None => Step::Wait,
         }
     }
@@ -74,11 +74,11 @@ mod tests {
     fn the_watch_that_is_least_far_counts() {
         let mut progress = Progress::default();
         assert!(progress.ask([1, 2].into_iter()));
-        assert_eq!(progress.told(3, 4), Step::Wait, "not asked");
-        assert_eq!(progress.told(2, 9), Step::Wait);
+        assert_eq!(progress.reached(3, 4), Step::Wait, "not asked");
+        assert_eq!(progress.reached(2, 9), Step::Wait);
         assert!(!progress.ask([1, 2].into_iter()));
-        assert_eq!(progress.told(1, 11), Step::Tell { revision: 9, again: true });
+        assert_eq!(progress.reached(1, 11), Step::Answer { revision: 9, again: true });
         assert!(progress.ask([1].into_iter()));
-        assert_eq!(progress.gone(1), Step::Tell { revision: Revision::MAX, again: false });
+        assert_eq!(progress.gone(1), Step::Answer { revision: Revision::MAX, again: false });
     }
 }

@@ -207,7 +207,7 @@ impl Watches {
     }
 
     async fn on_progress(&mut self, step: Step) -> Result<(), End> {
-        let Step::Tell { revision, again } = step else { return Ok(()) };
+        let Step::Answer { revision, again } = step else { return Ok(()) };
         if revision != Revision::MAX {
             let answer = self.answer(-1, revision);
             self.send(answer).await?;
@@ -228,7 +228,7 @@ impl Watches {
                 self.ask_more(number).await
             }
             WatchUpdate::Progress { revision } => {
-                self.on_told(number, revision).await?;
+                self.on_reached(number, revision).await?;
                 self.ask_more(number).await
             }
             WatchUpdate::Compacted { oldest } => self.on_compacted(number, oldest).await,
@@ -285,11 +285,11 @@ impl Watches {
         Ok(())
     }
 
-    async fn on_told(&mut self, number: i64, revision: Revision) -> Result<(), End> {
+    async fn on_reached(&mut self, number: i64, revision: Revision) -> Result<(), End> {
         let Some(watcher) = self.watchers.get_mut(&number) else { return Ok(()) };
         watcher.next = watcher.next.max(revision + 1);
         if self.progress.waits_for(number) {
-            let step = self.progress.told(number, revision);
+            let step = self.progress.reached(number, revision);
             return self.on_progress(step).await;
         }
         if watcher.notify {
