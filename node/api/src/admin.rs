@@ -1,11 +1,11 @@
-//! What a node says about itself, its peers and its network.
+//! The status of a node, its peers and its network.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How a node is.
+/// The status of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Chosen by the operator.
@@ -17,7 +17,7 @@ pub struct Status {
     /// Chosen by the operator.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Of the software.
+    /// Version of its software.
     pub version: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
@@ -25,7 +25,7 @@ pub struct Status {
     pub network: String,
     /// Multiaddresses where peers reach it.
     pub listen: Vec<String>,
-    /// Whether it knows a live peer, or was told to join nobody.
+    /// Whether it knows a live peer, or was configured without peers to join.
     pub joined: bool,
     /// Fingerprint of the whole replica in hexadecimal: equal on two nodes if and only if their data
     /// and their histories are. Absent while it is rebuilt, and on seeds.
@@ -38,13 +38,13 @@ pub struct Status {
     pub entries: u64,
     /// When a write is on the disk: "always", "everysec" or "no".
     pub durability: String,
-    /// Whether writes are refused because storage failed, and why.
+    /// Why writes are rejected, if storage has failed.
     pub storage_error: Option<String>,
     /// Traffic since the start, by class.
     pub traffic: Traffic,
-    /// Full rumors received that brought something new.
+    /// Full rumors received that changed the store.
     pub payload_new: u64,
-    /// Full rumors received that brought nothing new.
+    /// Full rumors received that changed nothing.
     pub payload_old: u64,
     /// Every other counter, by name.
     pub counters: BTreeMap<String, u64>,
@@ -124,14 +124,14 @@ pub struct Peer {
     pub bytes_out: u64,
 }
 
-/// The overlay as found by asking every node for its surroundings.
+/// The overlay, as found by a crawl.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nodes {
     /// Every node that answered.
     pub nodes: Vec<Node>,
     /// Links of active views; `a < b`, each link once.
     pub edges: Vec<Edge>,
-    /// Nodes that somebody remembers and that did not answer.
+    /// Nodes that other nodes remember and that did not answer.
     pub unreachable: Vec<Unreachable>,
 }
 
@@ -146,7 +146,7 @@ pub struct Edge {
     pub mutual: bool,
 }
 
-/// A node as it describes itself.
+/// A node's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// Its public key in hexadecimal.
@@ -158,7 +158,7 @@ pub struct Node {
     /// Chosen by the operator.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Of its software.
+    /// Version of its software.
     pub version: String,
     /// Its multiaddresses.
     pub addresses: Vec<String>,
@@ -170,12 +170,12 @@ pub struct Node {
     pub entries: u64,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// What its software can do; absent if it is too old to say.
+    /// The capabilities of its software; absent if it is too old to report them.
     #[serde(default)]
     pub abilities: Option<Abilities>,
 }
 
-/// What the software of a node can do.
+/// The capabilities of a node's software.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Abilities {
     /// The oldest version of the protocol that it speaks.
@@ -190,26 +190,26 @@ pub struct Abilities {
     pub data_in_force: u16,
 }
 
-/// How far the network is in an upgrade, by asking every node.
+/// The progress of an upgrade of the network, as found by a crawl.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upgrade {
     /// The version of data that is in force: what nodes may write.
     pub in_force: u16,
     /// The newest version of data that the node that was asked can write.
     pub newest: u16,
-    /// Why the newest version cannot be switched on yet, one reason a node. Empty where it is in force.
+    /// Why the newest version cannot be switched on yet, one reason per node. Empty if it is in force.
     pub obstacles: Vec<String>,
     /// Every node that answered.
     pub nodes: Vec<Node>,
-    /// Nodes that somebody remembers and that did not answer.
+    /// Nodes that other nodes remember and that did not answer.
     pub unreachable: Vec<Unreachable>,
 }
 
-/// Switches the newest version of data on, for ever.
+/// Switches the newest version of data on, permanently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finalize {
-    /// Although there are obstacles: a node that cannot read the version keeps what it cannot read and
-    /// forwards it, and does not show it to its clients.
+    /// Whether to do so despite obstacles: a node that cannot read the version keeps and forwards the data that it
+    /// cannot read, and does not show it to its clients.
     #[serde(default)]
     pub force: bool,
 }
@@ -219,27 +219,27 @@ pub struct Finalize {
 pub struct Unreachable {
     /// Its public key in hexadecimal.
     pub id: String,
-    /// Its name in the record that somebody keeps.
+    /// Its name in the record that another node has.
     pub name: String,
     /// Its multiaddresses in that record.
     pub addresses: Vec<String>,
 }
 
-/// What a check of the store found.
+/// The result of a check of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Doctor {
-    /// Whether nothing is wrong.
+    /// Whether there are no findings.
     pub healthy: bool,
-    /// What was counted.
+    /// Counts of actors, entries and the like, by name.
     pub counts: BTreeMap<String, u64>,
-    /// What is wrong, and what to do about it.
+    /// The problems, each with what to do.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
-    /// What.
+    /// The problem.
     pub what: String,
     /// What to do next.
     pub hint: String,
@@ -255,7 +255,7 @@ pub struct Configuration {
 /// One setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Setting {
-    /// Its name in the file; `.` parts tables.
+    /// Its name in the file; `.` separates tables.
     pub key: String,
     /// The effective value as TOML. A secret is shown as "***".
     pub value: String,
@@ -266,7 +266,7 @@ pub struct Setting {
 /// A join ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ticket {
-    /// The one string another node needs to join. Whoever has it can join: treat it as a password.
+    /// The string that another node needs to join. Any node that has it can join: treat it as a password.
     pub ticket: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a node answers about keys.
+//! Answers about keys and keyspaces.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,7 +25,7 @@ pub struct Entry {
 pub struct Listing {
     /// The keys of this page.
     pub keys: Vec<KeyInfo>,
-    /// More follow: ask again with `after` set to this.
+    /// If more keys follow, the `after` of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Blob>,
 }
@@ -54,8 +54,8 @@ pub struct Keyspaces {
 pub struct KeyspaceInfo {
     /// Its name.
     pub name: String,
-    /// "eventual", "strong", or "both": it was made on two sides of a partition, and only the strong one
-    /// can be reached by this name.
+    /// "eventual", "strong", or "both": it was created on two sides of a partition, and only the
+    /// strong one can be used by this name.
     pub kind: String,
 }
 

@@ -5,19 +5,19 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What kind of error it was, for programs.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// 400: the request makes no sense as it is.
+    /// 400: the request is invalid.
     Invalid,
-    /// 401: a token is configured and the request carries none, or another one.
+    /// 401: a token is configured, and the request has none, or another one.
     Unauthorized,
     /// 404: there is no such key, lease, keyspace or path.
     NotFound,
-    /// 404: this node has heard of no strong keyspace of this name; of one that was just made it may yet hear.
+    /// 404: this node knows no strong keyspace of this name; it may learn of a new one a moment later.
     NoSuchKeyspace,
-    /// 405: the path does not take this method.
+    /// 405: the path does not support this method.
     MethodNotAllowed,
     /// 409: `if_version` names another version than the key has.
     VersionMismatch,
@@ -25,11 +25,11 @@ pub enum ErrorCode {
     TypeMismatch,
     /// 409: the name belongs to a strong keyspace, or to an eventual one.
     OtherKeyspace,
-    /// 409: two strong keyspaces were made under this name, apart from each other.
+    /// 409: two strong keyspaces were created under this name, on two sides of a partition.
     Ambiguous,
-    /// 409: the state does not allow it: a stale fence, a lease or a keyspace that is there already.
+    /// 409: the state does not allow the request: a stale fence, or a lease or a keyspace that exists already.
     Conflict,
-    /// 410: the revision is no longer kept.
+    /// 410: the revision was compacted.
     Compacted,
     /// 503: most voters of the keyspace do not answer; nothing was changed.
     NoMajority,
@@ -39,7 +39,7 @@ pub enum ErrorCode {
     OutcomeUnknown,
     /// 413: a key, value or body is above its limit.
     TooLarge,
-    /// 503: the disk is full; reads go on.
+    /// 503: the disk is full; reads continue.
     StorageFull,
     /// 503: storage failed otherwise.
     Storage,
@@ -47,7 +47,7 @@ pub enum ErrorCode {
     NotReady,
     /// 501: this node is a bootstrap seed and keeps no data.
     NoStore,
-    /// 500: a defect.
+    /// 500: a bug.
     Internal,
     /// Clients only: there was no answer. Whether a write was applied is unknown.
     #[serde(skip)]
@@ -72,7 +72,7 @@ pub enum Retry {
 }
 
 impl ErrorCode {
-    /// The HTTP status that goes with it.
+    /// The HTTP status of this error.
     pub fn status(self) -> u16 {
         match self {
             Self::Invalid => 400,
@@ -109,7 +109,7 @@ impl ErrorCode {
 #[schema(as = ErrorBody)]
 #[error("{message}")]
 pub struct Error {
-    /// What kind.
+    /// The kind of error.
     #[serde(rename = "error")]
     pub code: ErrorCode,
     /// What happened, one line.
@@ -124,12 +124,12 @@ impl Error {
         Self { code, message: message.into(), hint: hint.into() }
     }
 
-    /// The request makes no sense.
+    /// An error for an invalid request.
     pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(ErrorCode::Invalid, message, hint)
     }
 
-    /// The node at `url` gave no answer.
+    /// An error for a node that gave no answer.
     pub fn unreachable(url: &str, reason: impl Display) -> Self {
         let hint = "is the node running? `starling up` starts one; --api or STARLING_API names another";
         Self::new(ErrorCode::Unreachable, format!("cannot reach the node at {url}: {reason}"), hint)
@@ -152,7 +152,7 @@ impl Error {
         self.code.retry()
     }
 
-    /// Whether a node answered with this error. Otherwise the request has not arrived, or the answer was lost.
+    /// Whether this error is a node's answer. Otherwise the request did not arrive, or the answer was lost.
     pub fn is_answer(&self) -> bool {
         !matches!(self.code, ErrorCode::Unreachable | ErrorCode::NotUnderstood | ErrorCode::Unsendable)
     }

@@ -24,9 +24,9 @@ pub use write::{BatchResponse, Increment, MapUpdate, Members};
 pub const SIBLINGS_HEADER: &str = "x-starling-siblings";
 /// Header of a raw value: when it expires, milliseconds since the Unix epoch.
 pub const EXPIRES_HEADER: &str = "x-starling-expires-at-ms";
-/// Keys in one page of a listing when the request does not say.
+/// Keys in one page of a listing by default.
 pub const PAGE_KEYS_DEFAULT: usize = 1_000;
-/// Most keys in one page of a listing, and most members or fields in one page of a set or map.
+/// Keys in one page of a listing, and members or fields in one page of a set or map, at most.
 pub const PAGE_KEYS_MAX: usize = 10_000;
-/// Where a node listens for its API unless told otherwise.
+/// The default address of a node's API.
 pub const API_DEFAULT: &str = "127.0.0.1:7401";

@@ -1,4 +1,4 @@
-//! What an embedded node and a client of a remote one have in common.
+//! The traits that an embedded node and a client of a remote one have in common.
 
 use futures::stream::BoxStream;
 use serde::Serialize;
@@ -9,10 +9,10 @@ use crate::{Batch, BatchResponse, Blob, Entry, Error, ErrorCode, Listing, Op, Ou
 /// The events of a watch, until the caller drops it or the node ends it.
 pub type Events<E> = BoxStream<'static, Result<E, Error>>;
 
-/// When a write may happen.
+/// The condition of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
-    /// Whatever the key holds.
+    /// No condition.
     #[default]
     Any,
     /// Only if the key holds nothing.
@@ -21,7 +21,7 @@ pub enum Precondition {
     Version(String),
 }
 
-/// Which keys to list.
+/// The keys to list, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Range {
     /// Keys that begin with this.
@@ -36,21 +36,21 @@ pub struct Range {
     /// Keys after this one: the cursor of the page before.
     #[serde(skip)]
     pub after: Option<Blob>,
-    /// Most keys in the answer.
+    /// Keys in the answer, at most.
     pub limit: Option<usize>,
-    /// Also what they hold.
+    /// Whether the answer contains what the keys hold.
     pub values: bool,
 }
 
 /// Eventual keyspaces, embedded or remote. Code that takes an `impl Eventual` runs with both.
 pub trait Eventual {
-    /// What a key holds, whatever its type; `None` if it holds nothing.
+    /// The contents of a key of any type; `None` if it holds nothing.
     fn entry(&self, keyspace: &str, key: &[u8]) -> impl Future<Output = Result<Option<Entry>, Error>> + Send;
 
     /// One page of keys. For the next one set `after` to the listing's `next`.
     fn list(&self, keyspace: &str, range: &Range) -> impl Future<Output = Result<Listing, Error>> + Send;
 
-    /// Several writes, together or not at all.
+    /// Applies several writes, together or not at all.
     fn batch(&self, batch: Batch) -> impl Future<Output = Result<BatchResponse, Error>> + Send;
 
     /// Changes of keys that begin with `prefix`, from now on. The first event is [`WatchEvent::Ready`].
@@ -60,7 +60,7 @@ pub trait Eventual {
         prefix: &[u8],
     ) -> impl Future<Output = Result<Events<WatchEvent>, Error>> + Send;
 
-    /// One write.
+    /// Applies one write.
     fn write(&self, write: Write) -> impl Future<Output = Result<Outcome, Error>> + Send
     where
         Self: Sync,
@@ -86,10 +86,10 @@ pub trait Eventual {
     }
 }
 
-/// Strong keyspaces, embedded or remote. Code that takes an `impl Strong` runs with both: locks, elections
-/// and queues among it.
+/// Strong keyspaces, embedded or remote. Code that takes an `impl Strong` runs with both, including
+/// locks, elections and queues.
 pub trait Strong {
-    /// Carries out a request.
+    /// Sends a request and returns its answer.
     fn call(
         &self,
         keyspace: &str,

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{Blob, Entry};
 
-/// Something happened to a watched key.
+/// An event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum WatchEvent {
@@ -20,7 +20,7 @@ pub enum WatchEvent {
         /// The key.
         key: Blob,
     },
-    /// The reader fell behind and changes were left out. The last event: list again, then watch again.
+    /// The reader fell behind, and changes were left out. This is the last event: list again, then watch again.
     Lagged {
         /// What to do next.
         hint: String,

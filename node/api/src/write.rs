@@ -15,7 +15,7 @@ pub struct BatchResponse {
 /// Body of an increment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Increment {
-    /// How much; may be negative.
+    /// The summand; may be negative.
     pub by: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The search for peers: runs while the node has no neighbour, and hands over what it finds.
+//! The search for peers, which runs while the node has no neighbour, and passes the addresses to the gossip thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::command::Gossip;
 
-/// Asks for rounds of the search, from the gossip loop.
+/// The gossip loop's control of the search.
 #[derive(Clone, Default)]
 pub struct Contacts {
     wanted: Arc<Notify>,
@@ -16,17 +16,17 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// The node has no neighbour.
+    /// Requests a round, because the node has no neighbour.
     pub fn look(&self) {
         self.wanted.notify_one();
     }
 
-    /// The node has found one: the next search begins with short pauses again.
+    /// Resets the pauses between rounds, because the node has found a neighbour.
     pub fn succeeded(&self) {
         self.succeeded.store(true, Ordering::Relaxed);
     }
 
-    /// Runs a round whenever one is asked for, until the gossip thread has stopped.
+    /// Runs a round whenever one is requested, until the gossip thread has stopped.
     pub async fn search(self, mut finder: Finder, gossip: Gossip) {
         loop {
             self.wanted.notified().await;

@@ -1,4 +1,4 @@
-//! Checks of the whole store, off the gossip thread.
+//! Checks of the whole store, outside the gossip thread.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,8 +31,8 @@ pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     Ok(describe(check(&engine, None)?))
 }
 
-/// Shares the storage engine's own lock of a store: one that a node is opening or writing looks damaged. A copy
-/// without the file has no node.
+/// Takes the storage engine's lock of a store, because a store that a node opens or writes would look damaged. A copy
+/// without the lock file is not used by a node.
 fn lock(store: &Path) -> Result<Option<File>, Error> {
     let Ok(file) = File::open(store.join("LOCK")) else { return Ok(None) };
     match fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {

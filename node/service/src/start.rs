@@ -28,7 +28,7 @@ use super::{report, setup};
 /// Change sets that a watch may lag behind before it ends with `Lagged`.
 const CHANGE_SETS_MAX: usize = 1024;
 
-/// What is known of a node once it listens.
+/// Information about a started node.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
     /// The node's public key in hexadecimal.
@@ -49,17 +49,17 @@ pub struct NodeInfo {
     pub data_dir: DataDir,
 }
 
-/// A running node. Dropping it has the node stop without waiting for that.
+/// A running node. Dropping it makes the node stop, without waiting for it.
 pub struct Node {
     handle: Handle,
     info: NodeInfo,
     stop: watch::Sender<bool>,
-    /// Closes when the gossip thread has put everything on the disk.
+    /// Closed when the gossip thread has written everything to the disk.
     stopped: watch::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the gossip thread hands over once the node listens.
+/// The gossip thread's message after the node has started.
 struct Started {
     handle: Handle,
     info: NodeInfo,
@@ -79,7 +79,7 @@ impl Node {
         let thread = std::thread::Builder::new().name("gossip".into()).spawn(run);
         let thread = thread.map_err(StartError::System)?;
         let Ok(started) = started.recv() else {
-            // It ended without an answer: it has panicked, and so does its caller.
+            // It ended without an answer, so it has panicked, and the panic continues in the caller.
             std::panic::resume_unwind(thread.join().expect_err("the thread answers before it returns"));
         };
         let Started { handle, info } = match started {
@@ -98,19 +98,19 @@ impl Node {
         &self.handle
     }
 
-    /// What is known of the node once it listens.
+    /// Information about the node.
     pub fn info(&self) -> &NodeInfo {
         &self.info
     }
 
-    /// Completes when the node has stopped, for whatever reason.
+    /// Completes when the node has stopped, for any reason.
     pub async fn stopped(&self) {
         // Nothing is ever sent: the channel closes with the thread.
         let _ = self.stopped.clone().changed().await;
     }
 
-    /// Leaves the network and waits until everything is on the disk. Where the future is dropped, the node
-    /// stops all the same. A panic of the node's thread goes on in the caller.
+    /// Leaves the network and waits until everything is on the disk. If the future is dropped, the node
+    /// stops all the same. A panic of the node's thread continues in the caller.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         self.stopped().await;
@@ -268,7 +268,7 @@ async fn listen(
     Ok((driver, record))
 }
 
-/// Without mDNS where the system does not let it work: the other ways may still lead to the network.
+/// The finder; without mDNS if the system does not support it, because the other sources may still lead to the network.
 fn finder(config: &Config, membership: &Membership, record: &NodeRecord) -> Finder {
     let start = || Mdns::start(membership.network_id(), &record.id.short(), &record.addresses);
     let mdns = config.mdns.then(start).and_then(|started| {

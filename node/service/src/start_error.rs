@@ -13,7 +13,7 @@ pub enum StartError {
     DataDir {
         /// The directory or a file in it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// The identity cannot be used.
@@ -25,7 +25,7 @@ pub enum StartError {
     /// A ticket is not one.
     #[error("--join {given}: {reason}")]
     Ticket {
-        /// As given, cut short.
+        /// The ticket as given, truncated.
         given: String,
         /// What is wrong with it.
         reason: starling_bootstrap::TicketError,
@@ -51,10 +51,10 @@ pub enum StartError {
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] starling_kv::Error),
-    /// Peers cannot be listened for.
+    /// The node cannot listen for peers.
     #[error(transparent)]
     Driver(#[from] starling_p2p::DriverError),
-    /// A setting makes no sense.
+    /// The value of a setting is invalid.
     #[error("{key} cannot be {value:?}: {reason}")]
     Setting {
         /// The setting.

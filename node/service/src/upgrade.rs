@@ -1,4 +1,4 @@
-//! Upgrades of the network: which nodes can read the newest version of data, and its being switched on.
+//! Upgrades of the network: the versions of data that its nodes can read, and the switch to the newest one.
 
 use starling_api::admin::{Node, Nodes, Upgrade};
 use starling_api::{Error, ErrorCode};
@@ -6,7 +6,7 @@ use starling_core::upgrade::{DATA_FIRST, DATA_NEWEST, finalize};
 
 use crate::admin::Admin;
 
-/// How far the network is, as a crawl that began at this node found it.
+/// The progress of the upgrade, from the result of a crawl.
 fn assess(found: Nodes) -> Upgrade {
     let abilities = |node: &Node| node.abilities.unwrap_or_default();
     let in_force = found.nodes.iter().map(|node| abilities(node).data_in_force).max().unwrap_or_default();
@@ -18,7 +18,7 @@ fn assess(found: Nodes) -> Upgrade {
         obstacles.extend(keeps.filter_map(|node| {
             let name = label(&node.name, &node.id);
             match node.abilities {
-                None => Some(format!("{name} runs {} and does not say what it reads", node.version)),
+                None => Some(format!("{name} runs {} and does not report what it reads", node.version)),
                 Some(it) if it.data_newest < DATA_NEWEST => Some(format!(
                     "{name} runs {} and reads data up to version {}",
                     node.version, it.data_newest
@@ -38,12 +38,12 @@ fn label(name: &str, id: &str) -> String {
 }
 
 impl Admin {
-    /// How far the network is in an upgrade, by asking every node. Takes seconds where nodes do not answer.
+    /// The progress of an upgrade, by a crawl. Takes seconds if nodes do not answer.
     pub async fn upgrade(&self) -> Result<Upgrade, Error> {
         self.nodes().await.map(assess)
     }
 
-    /// Switches the newest version of data on, for ever; with `force` although there are obstacles.
+    /// Switches the newest version of data on, permanently; with `force` despite obstacles.
     ///
     /// # Errors
     /// `conflict`: a node cannot read it, or did not answer. Nothing was changed.

@@ -1,9 +1,9 @@
-//! What the store holds, as the API shows it.
+//! Conversion of the store's contents into the API's types.
 
 use starling_api::{Blob, Entry, KeyInfo, Listing};
 use starling_kv::{Contents, Page};
 
-/// What a key holds, as all its types; `None` if it is nothing that this version can read.
+/// The contents of a key, of all its types; `None` if this version can read nothing of it.
 pub fn entry(keyspace: &str, key: Vec<u8>, contents: Contents) -> Option<Entry> {
     let mut all = contents.data.into_iter();
     Some(Entry { keyspace: keyspace.into(), data: all.next()?, key: Blob(key), also: all.collect() })
