@@ -89,7 +89,7 @@ fn play(steps: Vec<Step>) -> (Vec<Replica>, Vec<Bytes>) {
     (replicas, deltas)
 }
 
-/// Exchanges whole states until nobody learns anything.
+/// Exchanges whole states until no replica changes.
 fn settle(replicas: &mut [Replica]) {
     for _ in 0..2 {
         for from in 0..replicas.len() {

@@ -1,5 +1,5 @@
 //! Entries of a later version: of a data type, or with a layout of their bodies, that this version does not
-//! know. They are kept and forwarded byte for byte, and shown to nobody.
+//! know. They are kept and forwarded byte for byte, and not shown to clients.
 
 mod common;
 

@@ -146,7 +146,7 @@ fn a_rolled_back_machine_is_found_by_content_and_settled_everywhere() {
     assert_eq!(peer.doctor().expect("reads").equivocations, 1);
 }
 
-/// A restart forgets the clock that joins had moved on; what is superseded tells it again.
+/// A restart loses the clock that joins had advanced; superseded versions advance it again.
 #[test]
 fn a_write_after_a_restart_is_later_than_what_it_supersedes() {
     let engine = MemoryEngine::new();

@@ -1,4 +1,4 @@
-//! Peers made by hand, who hold the secret and do not behave.
+//! Tests with handmade peers, which have the secret and misbehave.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 
 /// Only a failure takes this long.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How often a state is looked at that no event tells.
+/// Time between two checks of a state without an event.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 fn network() -> Network {
@@ -38,7 +38,7 @@ fn record(id: NodeId) -> NodeRecord {
     NodeRecord { name: "test".into(), ..NodeRecord::new(id, 1, Role::Replica) }
 }
 
-/// The driver under test and what it has told.
+/// The driver under test and its events.
 struct Victim {
     driver: Driver,
     seen: Vec<Event>,
@@ -213,7 +213,7 @@ async fn a_peer_of_another_version_learns_ours() {
 async fn records_that_are_not_the_peers_own_are_refused() {
     let somebody = Identity::generate();
     for forge in [
-        // Somebody else's, soundly signed.
+        // Another node's, with a valid signature.
         |record: &mut NodeRecord, somebody: &Identity| somebody.sign(record),
         // Its own, changed after signing.
         |record: &mut NodeRecord, _: &Identity| record.name = "forged".into(),
@@ -322,7 +322,7 @@ fn from_the_future(body: &[u8]) -> Vec<u8> {
     [&[checked.len() as u8 + 4], &hash.as_bytes()[..4], &checked].concat()
 }
 
-/// More of them than any number of offences that a peer is forgiven, and the link goes on.
+/// More unknown frames than the offences that ban a peer, after which the link continues.
 #[tokio::test]
 async fn unknown_kinds_are_skipped_and_counted_and_never_punished() {
     let (mut victim, _peer, mut control) = accepted(Identity::generate()).await;

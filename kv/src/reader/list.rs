@@ -91,7 +91,7 @@ impl Range {
             from = from.max(after);
         }
         if let Some(end) = &self.end {
-            // Below every place of `end` itself: its key ends with 00 01, longer keys go on higher.
+            // Below every place of `end` itself: its key ends with 00 01, longer keys continue with larger bytes.
             let end = keys_prefix(keyspace, end);
             to = Some(to.map_or_else(|| end.clone(), |to| to.min(end.clone())));
         }

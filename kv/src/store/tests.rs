@@ -406,7 +406,7 @@ fn fingerprints_survive_restarts_with_and_without_checkpoint() {
     let crashed = Store::open(a.engine.copy(), Options::default(), [2; 32]).expect("opens");
     assert_eq!(crashed.root(), None, "they are being rebuilt");
     let mut crashed = crashed;
-    // Writes go on meanwhile, before and behind the rebuild's position.
+    // Writes continue meanwhile, before and after the rebuild's position.
     let during = commit(&mut crashed, vec![put("k1", "w"), put("new", "w")]);
     while crashed.maintain(NOW).expect("maintains") {}
     sound(&crashed);

@@ -68,7 +68,7 @@ enum Step {
     /// The watch, the number of polls, and the bytes of each.
     Poll(usize, usize, usize),
     Maintain,
-    /// The rows are replaced by a snapshot of a replica that is so many entries ahead.
+    /// Replaces the rows by a snapshot of a replica that is this many entries ahead.
     Install(Vec<Planned>),
 }
 

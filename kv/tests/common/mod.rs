@@ -89,7 +89,7 @@ pub fn assert_sound<E: Engine>(store: &Store<E>) {
 pub enum Step {
     /// A client writes a batch.
     Write { at: usize, writes: Vec<Write> },
-    /// A rumor told before (the index wraps) arrives; rumors are lost, doubled and reordered by
+    /// An earlier rumor (the index wraps) arrives; rumors are lost, doubled and reordered by
     /// never, twice or late being chosen.
     Rumor { index: usize, to: usize },
     /// Repair: a restriction of one replica's state to some dots arrives at another.

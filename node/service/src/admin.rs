@@ -44,7 +44,7 @@ impl Admin {
         self.0.0.gossip.leave().await.ok_or_else(stopping)
     }
 
-    /// Succeeds if the node knows a live peer or was configured to join nobody.
+    /// Succeeds if the node knows a live peer or was configured without peers to join.
     pub async fn ready(&self) -> Result<(), Error> {
         if self.status().await?.joined {
             return Ok(());
@@ -127,7 +127,7 @@ impl Admin {
         self.keyspace_info(keyspace).await
     }
 
-    /// Unsafe recovery after a loss of quorum: this node goes on alone with its replica. What the other
+    /// Unsafe recovery after a loss of quorum: this node's replica becomes the only member. What the other
     /// members had acknowledged and this one does not have is lost.
     pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
         self.manage(keyspace, Manage::Recover).await

@@ -50,7 +50,7 @@ pub struct NodeRecord {
     pub signature: Vec<u8>,
 }
 
-/// Which optional fields follow, in the byte that also tells the role: most records have none, and then
+/// Flags for the optional fields that follow, in the byte of the role: most records have none, and then
 /// these fields cost nothing.
 mod flags {
     pub const SEED: u8 = 1;

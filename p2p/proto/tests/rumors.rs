@@ -37,7 +37,7 @@ struct Network {
     sent: u64,
     /// When the last frame on a stream arrives: streams keep their order.
     arrivals: BTreeMap<(usize, usize, bool), Millis>,
-    /// Of 1000 full rumors, so many are lost.
+    /// Lost full rumors, per mille.
     loss: u32,
     /// Full rumors received per rumor.
     copies: BTreeMap<RumorId, usize>,
@@ -81,7 +81,7 @@ impl Network {
         network
     }
 
-    /// Links random nodes below the wanted degree, and goes on until the live ones are connected.
+    /// Links random nodes below the wanted degree, until the live ones are connected.
     fn fill_links(&mut self) {
         loop {
             let mut open: Vec<usize> = (0..self.nodes.len())
@@ -348,8 +348,8 @@ fn many_sources_share_a_tree_of_1000() {
     many_sources_share_a_tree(1000);
 }
 
-/// Rumors that cross each other make both ends of a link prune it. Nobody may stay cut off, and the
-/// network must calm down by itself.
+/// Rumors that cross each other make both ends of a link prune it. No node may stay cut off, and the
+/// network must become quiet without help.
 #[test]
 fn rumors_of_all_nodes_at_once_reach_everybody() {
     let mut network = Network::new(64, 3);
@@ -383,7 +383,7 @@ fn the_tree_repairs_after_a_quarter_of_the_nodes_died() {
         for node in 1..=size / 4 {
             network.kill(node);
         }
-        // Nobody has noticed yet: announcements alone must carry these around the dead, where the
+        // No node has noticed yet: announcements alone must carry these around the dead, where the
         // live ones are connected at all.
         let unnoticed = network.publish_many(1, 0, |_, _| 0);
         if network.component().len() == network.live().count() {
@@ -400,7 +400,7 @@ fn the_tree_repairs_after_a_quarter_of_the_nodes_died() {
     }
 }
 
-/// Links to the last node, after so many links were lost and others made that nothing is left of the
+/// Links to the last node, after enough links were lost and others made that nothing is left of the
 /// first tree.
 fn links_to_the_last_node(seed: u64) -> f64 {
     let mut network = Network::new(64, seed);
@@ -472,7 +472,7 @@ fn what_a_lost_link_cost_is_mended_at_once() {
     assert!(missed * 1000 <= expected, "{missed} of {expected}");
 }
 
-/// Two nodes that lose the third have nobody to turn to but each other, and do not do so for ever.
+/// Two nodes that lose the third can only rejoin at each other, and do not repeat that without end.
 #[test]
 fn who_has_only_each_other_comes_to_rest() {
     for seed in 0..20 {

@@ -226,7 +226,7 @@ fn heartbeats_are_small() {
     assert!(ping.len() <= 16, "{} bytes", ping.len());
 }
 
-/// A later protocol's frames can be told from broken ones, on every substream, with any body.
+/// A later protocol's frames are distinguished from broken ones, on every substream, with any body.
 #[test]
 fn an_unknown_kind_and_an_unknown_version_of_a_kind_are_named() {
     let join = body(&Message::View(ViewMessage::Join));

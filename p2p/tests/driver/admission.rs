@@ -1,4 +1,4 @@
-//! Who is let in: holders of the network's secret, through a change of it, and nobody else.
+//! Admission: only nodes with the network's secret are admitted, also during a change of it.
 
 use crate::support::{Node, QUIC, TCP, config, connected, network, until};
 use starling_p2p::{Event, Identity, IdentityError, Limits, Network};

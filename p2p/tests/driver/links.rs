@@ -150,7 +150,7 @@ async fn simultaneous_dials_become_one_link_and_lose_nothing() {
         nodes[0].driver.dial(&records[1]);
         nodes[1].driver.dial(&records[0]);
         connected(&mut nodes).await;
-        // Messages flow while the second connection comes up and one of the two is given up.
+        // Messages flow while the second connection comes up and one of the two is closed.
         for n in 1..=50 {
             nodes[0].driver.send(&[records[1].id], &ping(n));
             nodes[1].driver.send(&[records[0].id], &rumor(n, 1000));

@@ -17,7 +17,7 @@ pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 /// The same over QUIC.
 pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
-/// A driver and everything it has told.
+/// A driver and all its events.
 pub struct Node {
     pub driver: Driver,
     pub record: NodeRecord,
@@ -62,7 +62,7 @@ impl Node {
         last == Some(true)
     }
 
-    /// How often a link was told to be up and down.
+    /// How often a link was reported as up and down.
     pub fn ups_and_downs(&self) -> (usize, usize) {
         let count = |is: fn(&Event) -> bool| self.seen.iter().filter(|event| is(event)).count();
         (count(|e| matches!(e, Event::Connected { .. })), count(|e| matches!(e, Event::Disconnected { .. })))
@@ -83,7 +83,7 @@ impl Node {
     }
 }
 
-/// A small message that can be told from others.
+/// A small message that is distinct from others.
 pub fn ping(n: u64) -> Message {
     Message::Heartbeat(Heartbeat::Ping { wall_ms: n })
 }
@@ -93,7 +93,7 @@ pub async fn until(nodes: &mut [Node], what: &str, reached: impl Fn(&[Node]) -> 
     let driving = async {
         while !reached(nodes) {
             let events = nodes.iter_mut().map(|node| Box::pin(node.driver.next_event()));
-            // What is only counted tells no event: the state is looked at now and then anyway.
+            // Counters have no event, so the state is checked periodically.
             let told = timeout(LOOK_EVERY, select_all(events)).await.map(|(event, index, _)| (event, index));
             if let Ok((event, index)) = told {
                 nodes[index].seen.push(event);

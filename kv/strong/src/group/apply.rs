@@ -10,8 +10,8 @@ use super::change::Change;
 use super::{Group, Output, Stop};
 use crate::machine::Command;
 
-/// Applied entries that stay in the log for followers that are a little behind; the log is compacted to so many
-/// when it has twice as many. A guess.
+/// Applied entries that stay in the log for followers that are a little behind; a log with twice as many is
+/// compacted to this number. A guess.
 const KEPT_ENTRIES: u64 = 10_000;
 /// Bytes of entries beyond which the log is compacted, however few entries it has. A guess.
 const KEPT_BYTES: u64 = 32 << 20;

@@ -10,7 +10,7 @@ use crate::world::actors;
 use crate::world::roles::{janitor, locker, queuer};
 use crate::world::{Treachery, Weather, World, clients, operator, watchers};
 
-/// How long faults go on, milliseconds of virtual time.
+/// Duration of the faults, milliseconds of virtual time.
 const FAULTY_MS: u64 = 60_000;
 
 fn seeds() -> std::ops::Range<u64> {

@@ -14,12 +14,12 @@ const SEEDS: u64 = 60;
 /// Machines of one seed and of the next ones. Changes of voters need machines to spare; a vote that is forgotten
 /// is missed where no other can take its place.
 const MACHINES: [usize; 3] = [5, 5, 3];
-/// Once a bug has been caught in so many of them, its rate is known well enough.
+/// Seeds with a detected bug after which its detection rate is known well enough.
 const CATCHES: usize = 5;
-/// Longest excerpt of what a check says.
+/// Longest excerpt of a check's message, bytes.
 const WORDS_MAX: usize = 44;
 
-/// The beginning of what a check said, without numbers.
+/// The beginning of a check's message, without numbers.
 fn words(said: &(dyn Any + Send)) -> String {
     let text = said.downcast_ref::<String>().cloned();
     let text = text.or_else(|| said.downcast_ref::<&str>().map(|text| (*text).into())).unwrap_or_default();
@@ -30,7 +30,7 @@ fn words(said: &(dyn Any + Send)) -> String {
 
 #[test]
 fn every_planted_bug_is_caught() {
-    // The checks of this world say what they miss by a panic.
+    // The checks of this world panic with what they miss.
     panic::set_hook(Box::new(|_| ()));
     let seeds: Vec<u64> = (0..SEEDS).collect();
     let missed = missed(&Bug::STRONG, &seeds, CATCHES, |seed| {

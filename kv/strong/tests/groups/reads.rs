@@ -116,7 +116,7 @@ fn who_comes_too_late_costs_no_entry_of_the_log() {
         matches!(answer.body, Body::Txn { succeeded: true, .. })
     };
     assert!(!(1..=50).any(succeeded), "the value is 7 or 9, and never 6");
-    // It may have been looked at before the put or after it, and is told what holds there.
+    // It may be evaluated before or after the put, and its answer is that of the state then.
     let swapped = u64::from(succeeded(52));
     assert_eq!(last(&world) - before, 1 + swapped);
 }

@@ -148,7 +148,7 @@ fn who_waits_for_a_silent_leader_is_sent_to_the_next_one() {
     let outside = (1..=8).find(|node| !members.contains(node)).expect("there are more nodes");
     answer(&mut world, outside, "orders", put("k", "before")).0.expect("written");
     let leads = leader(&mut world, "orders", &members);
-    // Its links stay: it has stopped, and nobody is told.
+    // Its links stay: it has stopped, and no node is notified.
     world.groups = BTreeMap::from([(leads, 1)]);
     let token = world.token();
     let id = Some(RequestId { client: 7, seq: 1, answered_below: 1 });
@@ -156,7 +156,7 @@ fn who_waits_for_a_silent_leader_is_sent_to_the_next_one() {
     let (keyspace, request) = ("orders".into(), put("k", "after"));
     world.input(outside, Input::Strong(StrongInput::Request { token, keyspace, request, options }));
     let read = ask(&mut world, outside, "orders", get("k"), 5_000);
-    // An election takes 500 to 900 ms; a node that is asked and silent is given up after 1,500 ms.
+    // An election takes 500 to 900 ms; a node that does not reply is tried for 1,500 ms.
     let answered = |w: &World| [token, read].iter().all(|token| w.nodes[outside].answers.contains_key(token));
     world.run_until(1_200, "both are answered", answered);
     world.nodes[outside].answers[&token].clone().expect("written");
@@ -213,7 +213,7 @@ fn events(world: &World, node: usize, token: u64) -> Vec<Event> {
     told.flatten().collect()
 }
 
-/// Watches all keys from `k` on; so many updates may come.
+/// Watches all keys from `k` on, with this many updates at first.
 fn watch(world: &mut World, node: usize, updates: u32) -> u64 {
     let token = world.token();
     let keys = Keys::Range { from: b"k".to_vec(), to: None };
@@ -387,7 +387,7 @@ fn a_voter_that_is_gone_for_long_is_replaced_by_itself() {
     world.run(3_000);
     let (read, _) = answer(&mut world, asked, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("v"), "with two of three");
-    // The one that was gone comes back, and is told.
+    // The member that was gone comes back, and is notified.
     world.restart(gone);
     world.run(10_000);
     assert_eq!(world.nodes[gone].core.strong().map(|strong| strong.groups().count()), Some(0));

@@ -59,7 +59,7 @@ async fn message(stream: &mut WatchStream) -> etcd_client::WatchResponse {
     message.expect("a watch says something").expect("it stands").expect("it goes on")
 }
 
-/// Tells the story to a client of each server, and holds one against the other.
+/// Runs the same calls against each server, and compares the answers.
 fn told(name: &str, story: impl AsyncFn(&mut Client, &mut Story) + Copy) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     hold_against_etcd(name, |server, _| {
@@ -302,7 +302,7 @@ fn leases() {
     });
 }
 
-/// A lease that nobody keeps ends by itself, and its keys with it.
+/// A lease without renewals expires, and its keys are deleted.
 #[test]
 fn a_lease_expires() {
     told("client-expiry.txt", async |client, story| {
@@ -333,7 +333,7 @@ fn the_lock_service() {
         story.tell("unlocked", client.unlock("name/5").await);
         let second = second.await.expect("ends");
         story.tell("the second", second.map(|locked| locked.key().to_vec()));
-        // Whoever gives up waiting is out of the line.
+        // A client that stops waiting leaves the queue.
         let mut other = client.clone();
         let third = tokio::spawn(async move { other.lock("name", with(5)).await });
         wait_for(client, "name/", 2).await;
@@ -347,7 +347,7 @@ fn the_lock_service() {
     });
 }
 
-/// Reads until there are so many keys.
+/// Reads until there is this number of keys.
 async fn wait_for(client: &mut Client, prefix: &str, count: i64) {
     let options = || Some(GetOptions::new().with_prefix().with_count_only());
     let all = async { while client.get(prefix, options()).await.expect("gets").count() != count {} };

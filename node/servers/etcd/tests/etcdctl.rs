@@ -111,7 +111,7 @@ impl Shell<'_> {
             {
                 line = format!("{before}remaining(..s){after}");
             }
-            // The key of a candidate or a lock's holder ends with a lease that nobody named.
+            // The key of a candidate or a lock's holder ends with a lease that the server chose.
             if let Some((before, id)) = line.split_once('/')
                 && id.len() > 12
                 && id.bytes().all(|byte| byte.is_ascii_hexdigit())

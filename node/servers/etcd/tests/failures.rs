@@ -1,4 +1,4 @@
-//! What clients are told when the keyspace cannot answer, by a node that follows a script.
+//! The answers to clients when the keyspace cannot answer, with a scripted node.
 
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ async fn a_watch_that_is_lost_goes_on_where_it_was() {
     let (again, asked, updates) = stage.watch().await;
     assert_ne!(again, id);
     assert_eq!(asked.from_revision, 7);
-    // What comes late under the old name is for nobody.
+    // Late updates of the old watch are dropped.
     updates.send((id, event(6))).await.expect("listens");
     updates.send((again, WatchUpdate::Created { revision: 8 })).await.expect("listens");
     updates.send((again, event(7))).await.expect("listens");

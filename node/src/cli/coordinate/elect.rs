@@ -57,7 +57,7 @@ impl Session {
         }
     }
 
-    /// Prints changes until the watch ends. `told` is the leadership that was printed last.
+    /// Prints changes until the watch ends. `told` is the last printed leadership.
     async fn follow(&self, prefix: &[u8], told: &mut Option<Leadership>) -> Result {
         let (revision, kvs) = self.everything(prefix).await?;
         let mut all = Candidates::new(kvs);

@@ -33,7 +33,7 @@ impl Pace {
         self.bytes
     }
 
-    /// Records the time of a request with its answer, one of which carried so many bytes of a delta.
+    /// Records the time of a request with its answer, one of which carried these bytes of a delta.
     pub(super) fn took(&mut self, ms: u64, bytes: usize) {
         self.round_trip_ms = self.round_trip_ms.min(ms);
         let beyond_ms = ms.saturating_sub(2 * self.round_trip_ms);

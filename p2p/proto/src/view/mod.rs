@@ -3,7 +3,7 @@
 //! Each node keeps a small *active view*, its neighbours, and a larger *passive view*, peers that can
 //! replace them. Differences from the paper, and why:
 //!
-//! - A link becomes active on both sides by a question and its answer, whoever starts it (a join, the
+//! - A link becomes active on both sides by a question and its answer, for any reason (a join, the
 //!   end of a walk, a replacement), so that views stay symmetric however messages cross (`links`).
 //! - A node that evicts a neighbour hands it to the newcomer, so that an edge is split and not cut: no
 //!   node's degree decreases for long, and no component is cut off (as in SWAN, Bourassa and Holt, 2003).

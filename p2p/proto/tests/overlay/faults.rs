@@ -43,7 +43,7 @@ fn a_split_of_minutes_heals() {
     }
 }
 
-/// Nobody lost anybody here: the two halves have never met, and only a seed knows of both.
+/// No node has lost a neighbour: the two halves have never met, and only a seed knows of both.
 #[test]
 fn islands_that_never_met_are_merged_through_a_seed() {
     use starling_proto::Role;

@@ -47,7 +47,7 @@ pub fn connected(network: &Network, least: usize) -> Result<(), String> {
     Err(format!("a component of {} of {}", component.len(), replicas().count()))
 }
 
-/// Everybody whom `first` reaches over neighbours.
+/// All nodes that `first` reaches over neighbours.
 pub fn component(network: &Network, first: NodeId) -> BTreeSet<NodeId> {
     let mut seen = BTreeSet::from([first]);
     let mut open = vec![first];

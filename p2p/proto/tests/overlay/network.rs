@@ -11,9 +11,9 @@ use starling_proto::message::ViewMessage;
 use starling_proto::view::{ViewConfig, ViewInput, ViewOutput, Views};
 use starling_proto::{Millis, NodeId, NodeRecord, Role};
 
-/// How long a dial to nobody takes to fail, milliseconds.
+/// Time until a dial to a missing node fails, milliseconds.
 const REFUSED_MS: u64 = 20;
-/// How long silence lasts before a link across a partition is given up, milliseconds.
+/// Time until the nodes at the ends of a link across a partition are suspected, milliseconds.
 const SILENCE_MS: u64 = 3_000;
 
 pub struct Node {
@@ -105,7 +105,7 @@ impl Network {
         Some(node)
     }
 
-    /// Cuts `island` off; links across fall silent and are given up after a while.
+    /// Cuts `island` off; links across it pass nothing, and their ends are suspected after a while.
     pub fn split(&mut self, island: BTreeSet<NodeId>) {
         for (a, b) in self.links.clone() {
             if island.contains(&a) != island.contains(&b) {

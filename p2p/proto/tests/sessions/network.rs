@@ -30,7 +30,7 @@ pub struct Network {
     pub now: Millis,
     pub peers: Vec<Peer>,
     pub rng: ChaCha8Rng,
-    /// Of 1000 messages, so many are lost.
+    /// Lost messages, per mille.
     pub loss: u32,
     pub messages: u64,
     pub bytes: u64,

@@ -144,7 +144,7 @@ fn a_delta_that_is_none_is_reported_and_joins_nothing() {
     assert_eq!((&network.peers[1].misbehaved, &network.peers[1].replica.states), (&vec![0], &before));
 }
 
-/// Answers nobody asked for change nothing, whatever session they name.
+/// Unrequested answers change nothing, for any session.
 #[test]
 fn unasked_answers_are_ignored() {
     let mut network = Network::new(9, vec![written(10), written(20)]);

@@ -32,25 +32,25 @@ struct Doing {
 #[derive(Default)]
 pub struct Clients {
     doing: BTreeMap<usize, Option<Doing>>,
-    /// When it is a client's turn.
+    /// When a client's next step is due.
     pub turns: BTreeMap<usize, u64>,
-    /// Where a client thinks the leader is.
+    /// The node that a client presumes to lead.
     hints: BTreeMap<usize, usize>,
     next: u64,
     pub keys: u8,
     history: Vec<Call>,
-    /// What each key held when it was last heard of.
+    /// The last known value of each key.
     last: BTreeMap<u8, u64>,
     pub acknowledged: u64,
     pub failures: BTreeMap<String, u64>,
-    /// What nobody of them had asked for.
+    /// Answers that fit no request.
     pub answers: BTreeMap<u64, Result<Answer, Failure>>,
     pub changed: Vec<(u64, Result<(), ChangeError>)>,
     pub stop: bool,
 }
 
 impl Clients {
-    /// What was done to the keys, also what has not been answered yet.
+    /// The calls on the keys, including those without an answer yet.
     fn calls(&self) -> Vec<Call> {
         let doing = self.doing.iter().filter_map(|(client, doing)| Some((*client, doing.as_ref()?)));
         let open = doing.map(|(client, doing)| call(client, doing.op.clone(), doing.start, Outcome::Unknown));
@@ -160,7 +160,7 @@ fn send(world: &mut World, client: usize) {
         return;
     }
     let any = up[world.below(up.len() as u64) as usize];
-    // Some ask where nobody told them to: perhaps one that does not lead any more.
+    // Some send to a random node, perhaps to a former leader.
     let hint =
         world.clients.hints.remove(&client).filter(|hint| up.contains(hint) && !client.is_multiple_of(3));
     let node = hint.unwrap_or(any);
@@ -173,7 +173,7 @@ fn send(world: &mut World, client: usize) {
     let mut options = doing.options.clone();
     options.timeout_ms = left;
     let request = doing.request.clone();
-    // Nobody may ever answer: the node may die.
+    // There may never be an answer, because the node may crash.
     world.schedule_client(left + 1, client);
     world.feed(node, Input::Request { token, request, options });
 }
@@ -234,7 +234,7 @@ fn answered(world: &World, client: usize, answer: &Answer) -> Option<(Option<Op>
     Some((op, Outcome::Answered { end: world.now_ms, revision: answer.revision }))
 }
 
-/// A client's call is over; `None`: it has given up.
+/// Ends a client's call; without an answer if it has timed out.
 fn end(world: &mut World, client: usize, answer: Option<(Option<Op>, Outcome)>) {
     let Some(Some(doing)) = world.clients.doing.insert(client, None) else { return };
     let (op, outcome) = answer.unwrap_or((None, Outcome::Unknown));

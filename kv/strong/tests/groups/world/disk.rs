@@ -10,7 +10,7 @@ use starling_kv::{Engine, Error, MemoryEngine};
 #[derive(Clone)]
 pub struct Disk {
     rows: MemoryEngine,
-    /// So many more reads and writes work; then one fails, and all that follow.
+    /// Reads and writes that still succeed before all further ones fail.
     works_for: Arc<Mutex<Option<u64>>>,
 }
 
@@ -68,7 +68,7 @@ impl Disk {
         Some(Self::of(after.rows.after_power_cut(1)))
     }
 
-    /// After so many more reads and writes nothing works any more, until [`Disk::repair`].
+    /// Fails all reads and writes after this many more, until [`Disk::repair`].
     pub fn break_after(&self, operations: u64) {
         *lock(&self.works_for) = Some(operations);
     }

@@ -108,22 +108,22 @@ enum Event {
 pub struct Node {
     pub disk: Disk,
     pub group: Option<Group<Disk>>,
-    /// Its place in the group, if it has one.
+    /// The number of its member, if it has one.
     pub member: Option<MemberId>,
     pub is_down: bool,
     /// The number of the process's run: timers of an earlier run are ignored.
     pub life: u64,
-    /// Its clock runs so many per mille fast, from a beginning of its own.
+    /// The rate of its clock in per mille; `epoch_ms` is where the clock begins.
     rate: u64,
     epoch_ms: i64,
     wake_at: u64,
     is_working: bool,
-    /// The process stands still until then.
+    /// Until when the process is suspended.
     paused_until: u64,
     /// Whether its log was damaged and did not open, so that it is no longer a member.
     pub is_lost: bool,
     was_torn: bool,
-    /// A row was changed behind the back of its replica.
+    /// Whether a row was changed outside of its replica.
     is_corrupt: bool,
     /// Nodes of the voters it knew last.
     voters: BTreeSet<NodeKey>,
@@ -144,14 +144,14 @@ pub struct World {
     scribe_stays: bool,
     pub weather: Weather,
     pub rng: ChaCha12Rng,
-    /// One-way: nothing goes from the first to the second.
+    /// One-way cuts: no message passes from the first to the second.
     pub blocked: BTreeSet<(usize, usize)>,
     pub treachery: Option<Treachery>,
     pub leaders: BTreeMap<u64, NodeKey>,
     pub notices: Vec<(usize, Notice)>,
     /// How often [`Treachery`] struck: voters, changes.
     betrayed: (u64, u64),
-    /// Term -> who wanted to lead in it.
+    /// The candidates of each term.
     candidates: BTreeMap<u64, BTreeSet<usize>>,
     /// Messages that members have sent.
     pub sent: u64,
@@ -462,7 +462,7 @@ impl World {
             if *stop == Stop::Diverged {
                 assert!(self.nodes[node].is_corrupt, "node {node} is said to have diverged");
             } else {
-                // Somebody looks after the disk, and starts it again.
+                // The disk is repaired, and the node restarted.
                 let (at, life) = (self.now_ms + 500, self.nodes[node].life);
                 self.schedule(at, Event::Restart { node, life });
             }
@@ -471,7 +471,7 @@ impl World {
     }
 
     fn invite(&mut self, node: usize, member: MemberId) {
-        // It was removed, has not heard of it, and is to be a member again.
+        // It was removed, has not been notified, and is to be a member again.
         let members = operator::members(self).unwrap_or_default();
         if let Some(group) = self.nodes[node].group.as_mut().filter(|group| group.member() < member) {
             group.check_membership(members.into_iter().map(key));

@@ -19,7 +19,7 @@ pub struct Operator {
     pub stop: bool,
 }
 
-/// Begins to change voters, from 3 to so many.
+/// Begins to change voters, whose number is from 3 to the given one.
 pub fn begin(world: &mut World, voters_max: usize) {
     world.operator = Operator { voters_max, ..Operator::default() };
     world.schedule_operator(1_000);
@@ -97,7 +97,7 @@ pub fn swap(world: &mut World) {
     set_voters(world, leader, nodes);
 }
 
-/// Makes so many machines the voters, which stand in a row from any one on.
+/// Makes consecutive machines the voters, beginning at a random one.
 fn change(world: &mut World, leader: usize, size: u64) {
     let count = world.nodes.len() as u64;
     let first = world.below(count);

@@ -12,7 +12,7 @@ use super::actors::{Outcome, Step};
 use super::clients::get;
 
 const TTL_MS: u64 = 2_000;
-/// A member's clock gains at most so many per mille: so much sooner may a lease end.
+/// Per mille by which a member's clock may be fast, at most, and by which a lease may therefore expire early.
 const FASTEST: u64 = 1_150;
 /// Revisions that are kept.
 const KEPT: Revision = 250;
@@ -23,17 +23,17 @@ pub enum Role {
     Janitor(Janitor),
 }
 
-/// One that holds the lock now and then.
+/// An actor that holds the lock now and then.
 pub fn locker(number: u64) -> Role {
     Role::Locker(Locker::new(number, TTL_MS, TTL_MS * 1_000 / FASTEST))
 }
 
-/// One that pushes and pops.
+/// An actor that pushes and pops.
 pub fn queuer(number: u64) -> Role {
     Role::Queuer(Queuer::new(number))
 }
 
-/// One that compacts.
+/// An actor that compacts.
 pub fn janitor() -> Role {
     Role::Janitor(Janitor { compacted: 0 })
 }

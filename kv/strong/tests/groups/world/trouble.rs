@@ -10,7 +10,7 @@ use starling_strong::members::NodeKey;
 use super::{Event, Treachery, World, config, index, key};
 
 impl World {
-    /// Lets a node's clock run at so many per mille from now on. It does not jump: that of a process
+    /// Sets the rate of a node's clock, in per mille. It does not jump: that of a process
     /// counts the time that passes.
     pub fn set_rate(&mut self, node: usize, rate: u64) {
         let before = self.clock(node);
@@ -20,7 +20,7 @@ impl World {
         self.wake(node);
     }
 
-    /// Lets a process stand still for a while. What is sent to it arrives when it goes on.
+    /// Suspends a process for a while. Messages to it arrive when it continues.
     pub fn pause(&mut self, node: usize, ms: u64) {
         self.nodes[node].paused_until = self.nodes[node].paused_until.max(self.now_ms + ms);
     }
@@ -74,7 +74,7 @@ impl World {
         group.is_some_and(|group| group.status(0).stopped == Some(Stop::Diverged))
     }
 
-    /// Tells the others that links to a node broke.
+    /// Notifies the others that their links to a node broke.
     pub fn break_links(&mut self, node: usize) {
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
             self.feed(other, Input::PeerDown(key(node)));
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// A candidate hears its vote, and is heard by nobody: others stand in the same term, and ask the voter.
+    /// Lets a candidate receive the vote, but send nothing: others campaign in the same term, and ask the voter.
     fn hide_candidate(&mut self, candidate: usize, voter: usize) {
         for other in (0..self.nodes.len()).filter(|other| *other != candidate) {
             self.blocked.insert((candidate, other));

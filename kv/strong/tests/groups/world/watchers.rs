@@ -30,7 +30,7 @@ pub fn begin(world: &mut World, keys: Keys, only: Option<EventKind>, pace_ms: u6
     world.schedule_watcher(1, number);
 }
 
-/// It is a watcher's turn.
+/// Performs a watcher's next step.
 pub fn turn(world: &mut World, number: usize) {
     let (moves, bytes_max) = (world.below(30) == 0, 1 + world.below(64 << 10) as usize);
     let polls = 1 + world.below(8);
@@ -117,7 +117,7 @@ fn contains(keys: &Keys, key: &[u8]) -> bool {
     }
 }
 
-/// Everybody takes in what is left, and was told what happened.
+/// Lets all watchers receive the remaining events, and checks what they have received.
 pub fn check(world: &mut World) {
     for number in 0..world.watchers.all.len() {
         // A step of catching up may come to nothing.
@@ -139,7 +139,7 @@ pub fn check(world: &mut World) {
     }
 }
 
-/// What they met.
+/// What the watchers have encountered.
 pub fn reached(world: &World) -> Vec<(&'static str, u64)> {
     let counts = || world.watchers.all.iter().map(|watcher| watcher.told.counts());
     let (told, gaps) = (counts().map(|(told, _)| told).sum(), counts().map(|(_, gaps)| gaps).sum());

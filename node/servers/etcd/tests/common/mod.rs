@@ -17,7 +17,7 @@ use starling_listener::{Reach, Socket, Stop};
 use starling_service::StrongKeyspace;
 use tempfile::TempDir;
 
-/// How long anything may take before a test gives up.
+/// How long a step may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server that speaks etcd v3. It ends with the test.
@@ -29,7 +29,7 @@ pub struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some((process, _)) = &mut self.process {
-            // It may have ended by itself.
+            // The process may have ended already.
             drop(process.kill());
             drop(process.wait());
         }
@@ -73,7 +73,7 @@ pub fn etcd() -> Option<Server> {
         .ok()?;
     let log = process.stderr.take().expect("piped");
     let (ready, is_ready) = mpsc::channel();
-    // Reads to the end, so that etcd never waits for somebody to read.
+    // Reads to the end, so that etcd never blocks on its output.
     std::thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
             if line.contains("serving client traffic") || line.contains("serving insecure client requests") {
