@@ -202,7 +202,7 @@ pub enum Notice {
     },
     /// This node's clock differs so much from its peers' that it expires nothing.
     ClockOff {
-        /// Median of the peers' clocks minus ours, milliseconds.
+        /// Median of the peers' clocks minus this node's, milliseconds.
         offset_ms: i64,
     },
 }

@@ -32,7 +32,7 @@ pub enum Timer {
     Work,
 }
 
-/// See the module.
+/// The instant, ids, randomness and queues that all parts of [`super::Strong`] use.
 pub struct Context {
     /// This node.
     pub me: NodeKey,
@@ -48,7 +48,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Of this node. `seed` must be fresh for every start.
+    /// Creates the context of this node. `seed` must be fresh for every start.
     pub fn new(me: NodeKey, seed: [u8; 32], now_ms: u64) -> Self {
         let mut rng = ChaCha12Rng::from_seed(seed);
         // Ids must not be those of an earlier run: replies to its messages may still be under way.

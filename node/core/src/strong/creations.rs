@@ -16,19 +16,19 @@ use crate::Token;
 
 /// How long initial members have to reply, milliseconds.
 const REPLY_MS: u64 = 10_000;
-/// Most keyspaces that are being created at a time.
+/// Keyspaces that are being created at a time, at most.
 const CREATIONS_MAX: usize = 64;
 
 /// Why a keyspace was not created. Nothing is left of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// 1 to 64 characters.
+    /// The name is empty, too long, or has other characters.
     #[error("a keyspace's name has 1 to {KEYSPACE_BYTES_MAX} characters of a-z 0-9 _ . -")]
     Name,
     /// A keyspace has this name.
     #[error("there is a strong keyspace {0:?}")]
     Exists(String),
-    /// 1, 3, 5 or 7.
+    /// The number of voters is not 1, 3, 5 or 7.
     #[error("a keyspace has 1, 3, 5 or {VOTERS_MAX} voters")]
     Voters,
     /// Too few nodes are known.
@@ -142,7 +142,7 @@ impl Creations {
         Some(Created { token, keyspace, location: GroupLocation { group, term: 0, members, voters } })
     }
 
-    /// Gives up: a member did not reply in time.
+    /// Ends a creation in which a member did not reply in time.
     pub fn on_timeout(&mut self, cx: &mut Context, directory: &Directory, group: GroupId) {
         let silent = self.pending.get(&group).and_then(|creation| creation.awaiting.first().copied());
         if let Some(silent) = silent {

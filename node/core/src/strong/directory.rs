@@ -16,7 +16,7 @@ const LOCATIONS_MAX: usize = 4096;
 /// Nodes whose record is kept, at most; one that shares no group with this node is evicted. A guess.
 const RECORDS_MAX: usize = 1024;
 
-/// See the module.
+/// The known locations of groups and records of nodes.
 pub struct Directory {
     me: NodeRecord,
     locations: BTreeMap<String, GroupLocation>,
@@ -31,7 +31,7 @@ impl Directory {
         Self { me, locations: BTreeMap::new(), ambiguous: BTreeSet::new(), records: BTreeMap::new() }
     }
 
-    /// Where a keyspace's group is.
+    /// The location of a keyspace's group.
     pub fn location(&self, keyspace: &str) -> Option<&GroupLocation> {
         self.locations.get(keyspace)
     }

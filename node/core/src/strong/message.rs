@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A receiver skips and counts a message of a kind, or of a version of a kind, that it does not know. A
-//! variant keeps its place for ever, and its fields are frozen per version: new variants go to the end.
+//! variant never changes its place, and its fields are frozen per version: new variants go to the end.
 #![allow(missing_docs, reason = "each variant's docs explain its fields")]
 
 use bincode::{Decode, Encode};
@@ -26,18 +26,18 @@ const LOCATION_FORMAT: u8 = 1;
 const VERSION: u8 = 1;
 /// Kinds of messages that this node knows.
 const KINDS: u8 = 21;
-/// Most messages in one frame.
+/// Messages in one frame, at most.
 const MESSAGES_MAX: usize = 4096;
-/// Bytes of them in one frame, about; one message is sent whatever its size. A frame is of use when all of it has
-/// come, which on a narrow link takes its time.
+/// Bytes of messages in one frame, about; one message is sent whatever its size. A frame is decoded only after all of
+/// it has arrived, which takes long on a narrow link.
 const FRAME_BYTES: usize = 64 << 10;
 /// Bytes of the longest length of a message, as LEB128.
 const LENGTH_BYTES_MAX: usize = 4;
-/// Most messages of groups in one [`StrongMessage::Groups`].
+/// Messages of groups in one [`StrongMessage::Groups`], at most.
 pub const BUNDLE_MAX: usize = 1024;
-/// Bytes of them, about; one is sent whatever its size.
+/// Bytes of messages in one [`StrongMessage::Groups`], about; one is sent whatever its size.
 const BUNDLE_BYTES: usize = FRAME_BYTES;
-/// Most records of nodes in one message: the members of a group.
+/// Records of nodes in one message, at most: the members of a group.
 const RECORDS_MAX: usize = starling_strong::members::MEMBERS_MAX;
 
 /// One message.
@@ -71,7 +71,7 @@ pub enum StrongMessage {
     StatusReply { id: u64, status: Status },
     /// Asks a member to serve a watch, with at most this many updates before [`StrongMessage::More`].
     Watch { id: u64, group: GroupId, watch: Watch, updates: u32 },
-    /// Lets more updates of a watch come.
+    /// Grants a watch more updates.
     More { id: u64, updates: u32 },
     /// Asks for the revision that a watch has reached.
     Progress { id: u64 },
@@ -80,7 +80,7 @@ pub enum StrongMessage {
     /// Ends a watch.
     Unwatch { id: u64 },
     /// From the receiver of a watch that got no update for a while: how many it has received, and how many more
-    /// may come.
+    /// it accepts.
     Check { id: u64, received: u64, updates: u32 },
     /// The number of updates that were sent, all of them before this message.
     CheckReply { id: u64, sent: u64 },
@@ -128,8 +128,8 @@ impl StrongMessage {
     }
 }
 
-/// Messages to one peer, in order, in frames that are not too large: what is sent at one instant costs one
-/// encryption and one system call.
+/// Encodes messages to one peer, in order, in frames within their bounds: the messages of one instant share an
+/// encryption and a system call.
 pub fn encode_frames(messages: &[StrongMessage]) -> Vec<Payload> {
     let (mut frames, mut frame, mut count) = (Vec::new(), Vec::new(), 0);
     for message in messages {
@@ -177,7 +177,7 @@ pub struct StrongFrame {
     pub skipped: u64,
 }
 
-/// The messages of a peer's frame: at least one, or the whole frame is malformed.
+/// Decodes a peer's frame, which has at least one message.
 pub fn decode_frame(frame: &Payload) -> Result<StrongFrame, Malformed> {
     let malformed = Malformed { what: "message about strong keyspaces" };
     let mut decoded = StrongFrame::default();
@@ -204,7 +204,7 @@ pub fn decode_frame(frame: &Payload) -> Result<StrongFrame, Malformed> {
     Err(Malformed { what: "message out of bounds" })
 }
 
-/// Messages of groups in bundles that are not too large.
+/// Splits messages of groups into bundles within their bounds.
 pub fn split(bundle: Vec<(GroupId, GroupMessage)>) -> Vec<Vec<(GroupId, GroupMessage)>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;

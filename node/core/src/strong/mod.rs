@@ -1,7 +1,7 @@
 //! Strong keyspaces on a node: the replicas that it has, and the way to those that it does not have.
 //!
-//! A strong keyspace is a Raft group. Any node serves any client: a request goes to the group's leader, at
-//! once where that is this node, otherwise over the link to the leader, found through the location that
+//! A strong keyspace is a Raft group. Any node serves any client: a request goes to the group's leader, directly
+//! if that is this node, otherwise over the link to the leader, found through the location that
 //! leaders write into a reserved eventual keyspace ([`LOCATIONS`]). A stale location costs a redirection.
 //!
 //! [`Strong`] is composed of parts. Each owns its state, and changes no other part's:
@@ -22,11 +22,11 @@
 //! - `directory` is what the node has learned about others, `syncs` the writes that wait for the disk, and
 //!   `context` what all use: the instant, ids, timers, the `outbox`, and effects.
 //!
-//! This module is the only place that sees several parts. It gives each input to the part that it concerns,
-//! and what that returns to the next. Where a part needs to read another one, or to write what it does not
-//! own, it is lent that by a `Handler`. No part calls back up.
+//! Only this module uses several parts. It passes each input to its part, and the result to the next part. A part
+//! that has to read another one, or to write state that it does not own, borrows it in a `Handler`. No part calls
+//! this module.
 //!
-//! Groups do not sleep: all replicas of a node tick at the same instants, and all messages of one instant to
+//! Groups are never suspended: all replicas of a node tick at the same instants, and all messages of one instant to
 //! one peer share a frame, so a hundred idle groups cost as many frames as one.
 
 mod context;
@@ -80,7 +80,7 @@ pub const REPLACE_MS: u64 = 600_000;
 /// milliseconds. A guess.
 const PUBLISH_MS: u64 = 5_000;
 
-/// Strong keyspaces on one node; see the module.
+/// The strong keyspaces of one node: its replicas, and the requests to all others.
 pub struct Strong<E: Engine> {
     /// `None`: voters are replaced by operators only.
     replace_ms: Option<u64>,
@@ -102,7 +102,7 @@ impl<E: Engine> Strong<E> {
     /// when they were silent for `replace_ms`; see [`REPLACE_MS`].
     ///
     /// # Errors
-    /// The engine's. A single replica that does not open is left out, and reported.
+    /// Fails with an error of the engine. A single replica that does not open is left out, and reported.
     pub fn open(
         engine: E,
         me: NodeRecord,
@@ -184,7 +184,7 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Notes the address of a peer whose link is up.
+    /// Records the address of a peer whose link is up.
     pub fn handle_connected(&mut self, record: NodeRecord) {
         self.directory.learn(record, || self.replicas.nodes());
     }
@@ -216,7 +216,8 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Handles what [`LOCATIONS`] holds of a keyspace. Several groups: it was created more than once.
+    /// Handles the locations of a keyspace in [`LOCATIONS`]. If there are several groups, it was created more than
+    /// once.
     pub fn handle_locations(&mut self, now_ms: u64, keyspace: &str, locations: Vec<GroupLocation>) {
         self.cx.now_ms = now_ms;
         let Some(location) = self.directory.published(keyspace, locations) else { return };
@@ -229,21 +230,21 @@ impl<E: Engine> Strong<E> {
         self.deliver_local();
     }
 
-    /// Replaces one lost voter of a group by one of these nodes. The group refuses where most of the new
+    /// Replaces one lost voter of a group by one of these nodes. The group rejects a change if most of the new
     /// voters would not be up, and makes one change at a time.
     pub fn handle_spares(&mut self, now_ms: u64, group: GroupId, spares: Vec<NodeRecord>) {
         self.cx.now_ms = now_ms;
         let Some(after_ms) = self.replace_ms else { return };
         let voters = self.replicas.replacement(now_ms, group, after_ms, spares, &self.directory);
         let Some(voters) = voters else { return };
-        // No request awaits the reply: the next look finds out what came of it.
+        // No request awaits the reply: the next check finds out the result.
         let (id, change) = (self.cx.fresh_id(), Manage::Voters(voters));
         let me = self.cx.me;
         self.cx.send(&me, StrongMessage::Manage { id, group, change });
         self.deliver_local();
     }
 
-    /// Handles what is due: [`Strong::poll_timeout`] has been reached.
+    /// Handles the deadlines that are due; called at [`Strong::poll_timeout`].
     pub fn handle_timeout(&mut self, now_ms: u64) {
         self.cx.now_ms = now_ms;
         while let Some(timer) = self.cx.timers.pop_due(Millis(now_ms)) {
@@ -286,7 +287,7 @@ impl<E: Engine> Strong<E> {
         self.cx.pop_effect()
     }
 
-    /// Messages of peers that were skipped, since the start: a later version has them.
+    /// Messages of peers that were skipped since the start, because only a later version knows them.
     pub fn messages_unknown(&self) -> u64 {
         self.messages_unknown
     }
@@ -431,7 +432,7 @@ impl<E: Engine> Strong<E> {
     }
 
     fn on_groups(&mut self, from: NodeKey, bundle: Vec<(GroupId, GroupMessage)>) {
-        // A peer that was away when a group was dropped still speaks of it.
+        // A peer that was away when a group was dropped still sends its messages.
         let dropped = |(group, _): &(GroupId, _)| self.replicas.was_dropped(group).then_some(*group);
         let dropped: BTreeSet<GroupId> = bundle.iter().filter_map(dropped).collect();
         for (group, message) in bundle {

@@ -1,8 +1,7 @@
 //! Messages on their way to other nodes: all messages of one instant to one node share a frame.
 //!
-//! A message to this node itself is never encoded: it waits in a queue of its own, and takes the same way
-//! through [`super::Strong`] as one that came from a peer. So no part has to know whether the member that it
-//! speaks to is here or elsewhere.
+//! A message to this node itself is never encoded: it waits in a queue of its own, and is handled by
+//! [`super::Strong`] as a message from a peer. So no part has to distinguish members on this node from others.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,7 +21,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one, of this node.
+    /// An empty outbox of this node.
     pub fn new(me: NodeKey) -> Self {
         Self { me, messages: BTreeMap::new(), bundles: BTreeMap::new(), local: VecDeque::new() }
     }

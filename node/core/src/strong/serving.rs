@@ -1,5 +1,5 @@
-//! Requests of nodes, this one included, to the replicas here. Each is named by the node that sent it; a
-//! replica gets it under a token of ours, and its outcome goes back the same way.
+//! Requests of nodes, this one included, to the replicas here. The sending node names each request; the
+//! replica gets it with a token of this module, by which its outcome is returned to the sender.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use super::directory::Directory;
 use super::message::{Manage, StrongMessage};
 use super::replicas::Replicas;
 
-/// Most requests of peers that await their outcome; one more is refused. Requests of clients here are bounded
-/// before ([`super::requests`]).
+/// Requests of peers that await their outcome, at most; further ones are rejected. Requests of clients here are
+/// bounded before ([`super::requests`]).
 const REQUESTS_MAX: usize = 16_384;
 
-/// Requests that replicas here have been given, by token: who sent them, and under which id.
+/// Requests that replicas on this node have not answered yet, by token: the sender and its id.
 #[derive(Default)]
 pub struct Serving {
     requests: BTreeMap<u64, (NodeKey, u64)>,
 }
 
-/// [`Serving`] at work.
+/// [`Serving`] with the parts that it uses.
 pub struct Handler<'a, E: Engine> {
     pub cx: &'a mut Context,
     pub state: &'a mut Serving,
@@ -81,7 +81,7 @@ impl<E: Engine> Handler<'_, E> {
         self.cx.send(&from, message);
     }
 
-    /// Sends how far the log of a replica reaches, and what it finds.
+    /// Sends the last log index of a replica, and the result of a read.
     pub fn on_probe(&mut self, from: NodeKey, id: u64, group: GroupId, read: Option<&Read>) {
         let probed = self.replicas.get_mut(&group).and_then(|replica| replica.group.probe(read));
         self.cx.send(&from, StrongMessage::ProbeReply { id, probed });

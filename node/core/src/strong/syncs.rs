@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use starling_strong::group::GroupId;
 
-/// See the module. A replica's writes have numbers that grow; a sync confirms all writes up to one.
+/// The writes that wait for a sync. A replica's writes have numbers that grow; a sync confirms all writes up to one.
 #[derive(Default)]
 pub struct Syncs {
-    /// Replicas that wait for the next sync, and for which of their writes.
+    /// Replicas that wait for the next sync, each with its last write.
     waiting: BTreeMap<GroupId, u64>,
     /// Replicas that wait for the sync under way.
     under_way: Option<BTreeMap<GroupId, u64>>,
@@ -16,7 +16,7 @@ pub struct Syncs {
 }
 
 impl Syncs {
-    /// A replica waits until this write is durable.
+    /// Lets a replica wait until this write is durable.
     pub fn request(&mut self, group: GroupId, write: u64) {
         self.waiting.insert(group, write);
     }
@@ -27,7 +27,7 @@ impl Syncs {
         self.under_way.as_mut().map(|waiting| waiting.remove(group));
     }
 
-    /// Begins the next sync, if there is need and none is under way; its number.
+    /// Begins the next sync, if one is needed and none is under way. Returns its number.
     pub fn begin(&mut self) -> Option<u64> {
         if self.under_way.is_some() || self.waiting.is_empty() {
             return None;
@@ -37,8 +37,7 @@ impl Syncs {
         Some(self.number)
     }
 
-    /// A sync has ended; the replicas that it confirms, with their writes. Nothing for the sync of an earlier
-    /// run.
+    /// Ends a sync. Returns the replicas that it confirms, with their writes; none for a sync of an earlier run.
     pub fn end(&mut self, number: u64) -> BTreeMap<GroupId, u64> {
         if number == self.number { self.under_way.take().unwrap_or_default() } else { BTreeMap::new() }
     }

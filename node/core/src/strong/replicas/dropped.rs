@@ -10,7 +10,7 @@ use starling_strong::registry;
 /// Groups, at most; the one that was dropped first is evicted. A guess: years of them.
 const DROPPED_MAX: usize = 1024;
 
-/// See the module. Each group has a number, in the order in which they were dropped.
+/// The groups that were dropped. Each has a number, in the order in which they were dropped.
 pub struct Dropped(BTreeMap<GroupId, u64>);
 
 impl Dropped {
@@ -24,7 +24,7 @@ impl Dropped {
         self.0.contains_key(group)
     }
 
-    /// Notes that this group was dropped.
+    /// Records that this group was dropped.
     pub fn add<E: Engine>(&mut self, engine: &E, group: GroupId) -> Result<(), Error> {
         if self.contains(&group) {
             return Ok(());

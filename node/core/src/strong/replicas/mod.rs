@@ -26,7 +26,7 @@ use super::directory::Directory;
 use super::input::ManageError;
 use super::message::GroupLocation;
 
-/// Most replicas on one node. A guess.
+/// Replicas on one node, at most. A guess.
 const REPLICAS_MAX: usize = 1024;
 
 /// A replica that is open.
@@ -41,7 +41,7 @@ pub struct Replica<E: Engine> {
     published: Option<GroupLocation>,
 }
 
-/// See the module.
+/// The replicas on this node.
 pub struct Replicas<E: Engine> {
     engine: E,
     me: NodeKey,
@@ -52,7 +52,7 @@ pub struct Replicas<E: Engine> {
     dropped: Dropped,
     /// Removed replicas that still have rows.
     removals: Removals,
-    /// Whose turn it is to do background work.
+    /// The turns of replicas with background work.
     turns: Turns,
     /// Replicas that had an input since their outputs were processed.
     ready: BTreeSet<GroupId>,
@@ -64,7 +64,7 @@ impl<E: Engine> Replicas<E> {
     /// Opens the replicas that the engine has. One that does not open is left out, and reported.
     ///
     /// # Errors
-    /// The engine's.
+    /// Fails with an error of the engine.
     pub fn open(engine: E, cx: &mut Context) -> Result<Self, starling_kv::Error> {
         let dropped = Dropped::load(&engine)?;
         let registered = registry::registered(&engine)?;
@@ -146,7 +146,7 @@ impl<E: Engine> Replicas<E> {
         self.open.values().flat_map(|replica| replica.group.members().nodes.values().copied()).collect()
     }
 
-    /// Creates this node's replica of a new group; why not, if not. Once it has been created that is no error.
+    /// Creates this node's replica of a new group, or returns why not. It is not an error if the replica exists.
     pub fn create(
         &mut self,
         cx: &mut Context,
@@ -169,7 +169,7 @@ impl<E: Engine> Replicas<E> {
         Ok(())
     }
 
-    /// Makes this node the member of a group that it was invited to be; whether it is one now.
+    /// Creates the replica of a member that was added on this node. Returns whether there is one now.
     pub fn join(&mut self, cx: &mut Context, invited: Registered, members: &[NodeKey]) -> bool {
         let (group, member) = (invited.group, invited.member);
         // Member ids only grow: the member that is here was removed, and does not know it yet. Once it does,
@@ -220,7 +220,7 @@ impl<E: Engine> Replicas<E> {
         Ok(())
     }
 
-    /// Notes that a group was dropped: this node has no replica of it again.
+    /// Records that a group was dropped, so that this node has no replica of it again.
     pub fn note_dropped(&mut self, cx: &mut Context, group: GroupId) {
         if let Err(error) = self.dropped.add(&self.engine, group) {
             let keyspace = self.get(&group).map(|replica| replica.keyspace.clone()).unwrap_or_default();
@@ -228,7 +228,7 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
-    /// Closes a replica and removes its rows bit by bit; whether there was one.
+    /// Closes a replica and removes its rows in portions. Returns whether there was one.
     pub fn remove(&mut self, cx: &mut Context, group: GroupId) -> bool {
         let closed = self.open.remove(&group).map(|replica| replica.keyspace);
         let Some(keyspace) = closed.or_else(|| self.unopened.remove(&group)) else { return false };
@@ -260,7 +260,7 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
-    /// Gives a replica an input; its outputs come with [`Replicas::poll_output`].
+    /// Passes an input to a replica; its outputs come with [`Replicas::poll_output`].
     pub fn step(&mut self, now_ms: u64, group: GroupId, input: Input) {
         if let Some(replica) = self.open.get_mut(&group) {
             replica.group.step(now_ms, input);
@@ -356,7 +356,7 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
-    /// Keyspaces whose leader was silent for long: this node may not be a member of them any more.
+    /// Keyspaces without messages of their leader for long: this node may no longer be a member of them.
     pub fn lonely(&self, now_ms: u64) -> Vec<String> {
         let lonely = self.open.values().filter(|replica| replica.group.is_lonely(now_ms));
         lonely.map(|replica| replica.keyspace.clone()).collect()

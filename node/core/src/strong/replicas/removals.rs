@@ -13,11 +13,11 @@ use super::super::context::Context;
 
 struct Removal {
     keyspace: String,
-    /// How far its rows are removed.
+    /// The position of the removal.
     at: Leftovers,
 }
 
-/// See the module.
+/// The removals of replicas that are under way.
 #[derive(Default)]
 pub struct Removals {
     under_way: BTreeMap<GroupId, Removal>,

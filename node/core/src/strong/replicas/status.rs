@@ -1,4 +1,4 @@
-//! What a replica knows of its group: its location, its status, and voters that are lost.
+//! A replica's information about its group: its location, its status, and lost voters.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ impl<E: Engine> Replicas<E> {
         nodes.iter().filter_map(|node| directory.record(node).cloned()).collect()
     }
 
-    /// Where a group is, as far as its replica here knows.
+    /// The location of a group, as far as its replica on this node knows.
     pub fn location(&self, group: GroupId, directory: &Directory) -> Option<GroupLocation> {
         let replica = self.get(&group)?;
         let (term, voters) = (replica.group.term(), replica.group.members().voters.len() as u8);

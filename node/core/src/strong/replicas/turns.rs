@@ -1,11 +1,11 @@
-//! Whose turn it is to do background work: one bounded portion of one replica at a time, in turn, so that
-//! messages, ticks and clients never wait for more than that.
+//! The order of background work: one bounded portion of one replica at a time, in turn, so that messages, ticks and
+//! clients wait for at most one portion.
 
 use std::collections::BTreeSet;
 
 use starling_strong::group::{GroupId, TIDY_PAUSE_MS};
 
-/// See the module.
+/// The groups with background work.
 #[derive(Default)]
 pub struct Turns {
     /// Groups that have work.
@@ -15,7 +15,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// A group has work that can wait this long; whether its turn may have to come earlier than planned.
+    /// Adds a group whose work can wait for `pause_ms`. Returns whether the next turn may be due earlier than planned.
     pub fn add(&mut self, group: GroupId, pause_ms: u64) -> bool {
         self.busy.insert(group) || pause_ms < TIDY_PAUSE_MS
     }
@@ -28,7 +28,7 @@ impl Turns {
         Some(next)
     }
 
-    /// Takes all groups that had work, to look again which still have.
+    /// Removes and returns all groups, to check which still have work.
     pub fn take(&mut self) -> BTreeSet<GroupId> {
         std::mem::take(&mut self.busy)
     }

@@ -30,12 +30,12 @@ impl Breaker {
         self.peers.get(peer).is_none_or(|peer| peer.rests_until <= now_ms)
     }
 
-    /// The peer sent something.
+    /// Records a message from a peer.
     pub fn works(&mut self, peer: &NodeKey) {
         self.peers.remove(peer);
     }
 
-    /// The peer did not reply, or cannot be reached.
+    /// Records that a peer did not reply, or cannot be reached.
     pub fn failed(&mut self, peer: NodeKey, now_ms: u64) {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
             let first = self.peers.iter().min_by_key(|(_, peer)| peer.rests_until).map(|(key, _)| *key);

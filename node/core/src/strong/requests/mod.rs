@@ -1,4 +1,4 @@
-//! Requests of clients here on their way to the leader of a group, and what to answer when there is none.
+//! Pending requests of clients on this node: their routing to the leader of a group, and their failure without one.
 //!
 //! A request is sent to one node at a time, which is chosen again for every attempt: the node that another one
 //! named, else the leader or the location that this node knows. It is retried after a redirection, after the
@@ -11,7 +11,7 @@
 //!      └──────────────────────┘ redirected, link lost, silence, another leader: at once or after a pause
 //! ```
 //!
-//! A write that may have been applied is never sent twice, unless its client named it: its outcome is then
+//! A write that may have been applied is never sent twice, unless it has a request id: otherwise its outcome is
 //! [`Failure::OutcomeUnknown`].
 
 mod breaker;
@@ -36,7 +36,7 @@ use super::message::{Manage, StrongMessage};
 use super::replicas::Replicas;
 use crate::Token;
 
-/// Most requests pending; one more is refused.
+/// Pending requests, at most; further ones are rejected.
 const PENDING_MAX: usize = 16_384;
 /// How long a node may take to reply to a request that may be repeated, milliseconds. A guess: longer than an
 /// election and a sync on a busy disk.
@@ -46,7 +46,7 @@ const PAUSE_MS: u64 = 20;
 const PAUSE_MS_MAX: u64 = 320;
 /// Redirections that are followed without a pause.
 const HOPS_MAX: u32 = 4;
-/// How long no leader was known when a request fails for lack of a majority, milliseconds. A few elections fit.
+/// Time without a known leader after which a request fails for lack of a majority, milliseconds: a few elections.
 const NO_LEADER_MS: u64 = 3_000;
 /// How long an unknown keyspace may take to become known, milliseconds: its location may be on its way.
 const UNKNOWN_MS: u64 = 2_000;
@@ -55,7 +55,7 @@ const STATUS_MS: u64 = 5_000;
 /// Deadline of a change of members, milliseconds: a member that is added has to fetch everything first.
 const MANAGE_MS: u64 = 600_000;
 
-/// What is requested.
+/// The kind of a pending request.
 #[derive(Clone)]
 enum Operation {
     Request(Request, Options),
@@ -82,7 +82,7 @@ struct Pending {
     next: Option<NodeKey>,
     attempts: u32,
     hops: u32,
-    /// Since when no leader is known.
+    /// When the last known leader was lost, milliseconds; `None` while one is known.
     no_leader_since: Option<u64>,
     /// Nodes that did not reply, and voters that members miss.
     missing: BTreeSet<NodeKey>,
@@ -144,10 +144,10 @@ impl Pending {
     }
 }
 
-/// See the module.
+/// The pending requests of clients on this node.
 #[derive(Default)]
 pub struct Requests {
-    /// By the id that nodes get them under.
+    /// The pending requests, by the id in their messages.
     pending: BTreeMap<u64, Pending>,
     probes: Probes,
     breaker: Breaker,
@@ -159,13 +159,13 @@ impl Requests {
         self.pending.values().any(|pending| pending.keyspace == keyspace)
     }
 
-    /// A peer has sent something.
+    /// Records a message from a peer.
     pub fn on_sign_of_life(&mut self, peer: &NodeKey) {
         self.breaker.works(peer);
     }
 }
 
-/// [`Requests`] at work.
+/// [`Requests`] with the parts that it uses.
 pub struct Handler<'a, E: Engine> {
     pub cx: &'a mut Context,
     pub state: &'a mut Requests,
@@ -274,7 +274,7 @@ impl<E: Engine> Handler<'_, E> {
         order.find(|node| *node != me && breaker.allows(node, now_ms))
     }
 
-    /// Sends a probe to all members instead; whether it did.
+    /// Sends a probe to all members instead. Returns whether it did.
     fn probe(&mut self, id: u64, keyspace: &str, request: &Request) -> bool {
         let (Some(read), Some(location)) = (Probes::read_of(request), self.directory.location(keyspace))
         else {
@@ -325,7 +325,7 @@ impl<E: Engine> Handler<'_, E> {
         self.finish_status(id, status);
     }
 
-    /// Answers with the status of another member where the leader's cannot be had; whether there is one.
+    /// Answers with the status of another member if the leader's is not available. Returns whether there is one.
     fn finish_without_leader(&mut self, id: u64) -> bool {
         let operation = self.state.pending.get(&id).map(|pending| &pending.operation);
         let Some(Operation::Status { seen: Some(seen), .. }) = operation else { return false };
@@ -365,7 +365,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Tries again later, longer each time; the keyspace may have another location by then.
+    /// Retries after a pause, which grows each time; the keyspace may have another location by then.
     fn pause(&mut self, id: u64) {
         if self.finish_without_leader(id) {
             return;
@@ -423,7 +423,7 @@ impl<E: Engine> Handler<'_, E> {
         let (me, now_ms) = (self.cx.me, self.cx.now_ms);
         let Some(pending) = self.state.pending.get_mut(&id) else { return };
         let asked = pending.awaiting.take();
-        // The only attempt came to nothing.
+        // The only attempt failed.
         pending.was_sent &= pending.may_repeat();
         let Some(leader) = leader.filter(|leader| Some(*leader) != asked) else {
             pending.no_leader_since.get_or_insert(now_ms);

@@ -11,10 +11,10 @@ use starling_strong::members::NodeKey;
 
 use super::super::message::GroupLocation;
 
-/// Most such reads under way: every member has a message to answer for each. More of them go to the leader,
-/// which confirms many at a time.
+/// Probes under way, at most: each needs a reply of every member. Further reads go to the leader, which confirms many
+/// at a time.
 const PROBES_MAX: usize = 4;
-/// Fewer voters settle nothing that their leader does not know.
+/// Least number of voters for a probe: with fewer, every majority contains the leader, so that asking it is as fast.
 const VOTERS_MIN: u8 = 3;
 /// How long reads of a group go to the leader after one found writes under way, milliseconds. A guess.
 const REST_MS: u64 = 100;
@@ -46,7 +46,7 @@ pub enum Verdict {
     Confirmed(Result<Answer, Failure>),
     /// The leader has to be asked.
     Inconclusive {
-        /// It.
+        /// The leader's node.
         leader: NodeKey,
     },
 }
@@ -87,7 +87,7 @@ impl Probes {
         Some(nodes)
     }
 
-    /// Ends a read: its request has its outcome, or goes another way.
+    /// Ends a read whose request has its outcome, or is sent to the leader.
     pub fn end(&mut self, id: u64) {
         self.pending.remove(&id);
     }

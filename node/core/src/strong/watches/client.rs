@@ -15,7 +15,7 @@ use super::super::message::StrongMessage;
 use super::super::replicas::Replicas;
 use crate::Token;
 
-/// Most watches of clients here; one more is refused.
+/// Watches of clients on this node, at most; further ones are rejected.
 const WATCHES_MAX: usize = 16_384;
 /// How long a member has to reply to a new watch, milliseconds; twice as long after each attempt that came to
 /// nothing, three times at most: the link may be slow.
@@ -39,7 +39,7 @@ struct ClientWatch {
     credit: u32,
     /// The id under which it is served, and the node that serves it.
     served: Option<(u64, NodeKey)>,
-    /// Updates that came from there.
+    /// Updates received from that node.
     received: u64,
     /// Whether the reply to a check is awaited.
     checking: bool,
@@ -48,7 +48,7 @@ struct ClientWatch {
     attempts: u32,
     /// Attempts since the last update.
     unanswered: u32,
-    /// Since when no member replies.
+    /// The time since which no member has replied, milliseconds.
     lonely_since: Option<u64>,
 }
 
@@ -58,15 +58,15 @@ impl ClientWatch {
     }
 }
 
-/// See the module.
+/// The watches of clients on this node.
 #[derive(Default)]
 pub struct ClientWatches {
     watches: BTreeMap<Token, ClientWatch>,
-    /// By the ids under which they are served.
+    /// The watches' tokens, by the ids in their messages.
     tokens: BTreeMap<u64, Token>,
 }
 
-/// [`ClientWatches`] at work.
+/// [`ClientWatches`] with the parts that it uses.
 pub struct Handler<'a, E: Engine> {
     pub cx: &'a mut Context,
     pub state: &'a mut ClientWatches,
@@ -103,7 +103,7 @@ impl<E: Engine> Handler<'_, E> {
         let Some(watch) = self.state.watches.get_mut(&token).filter(|watch| watch.served.is_none()) else {
             return;
         };
-        // No update may be sent, so no reply would come: the watch is opened when its client asks for more.
+        // No update may be sent, so there would be no reply: the watch is opened when its client asks for more.
         if watch.credit == 0 {
             watch.lonely_since = None;
             return;
@@ -114,7 +114,7 @@ impl<E: Engine> Handler<'_, E> {
             return;
         };
         let id = self.cx.fresh_id();
-        // If no reply comes, another member is asked.
+        // Without a reply, another member is asked.
         if node != self.cx.me {
             self.cx.set_timer(Timer::Watch(token), REPLY_MS << watch.unanswered.min(3));
         }
@@ -184,7 +184,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Lets more updates of a watch come.
+    /// Grants a watch more updates.
     pub fn more(&mut self, token: Token, updates: u32) {
         let Some(watch) = self.state.watches.get_mut(&token) else { return };
         watch.credit = watch.credit.saturating_add(updates);
@@ -194,7 +194,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Asks how far a watch has come. A member that is yet to be found sends that without being asked.
+    /// Requests the progress of a watch. A member that is yet to be found sends it unprompted.
     pub fn progress(&mut self, token: Token) {
         if let Some((id, node)) = self.state.watches.get(&token).and_then(|watch| watch.served) {
             self.cx.send(&node, StrongMessage::Progress { id });
@@ -208,7 +208,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Handles an update. One that came before is ignored; where one is missing the watch is opened again.
+    /// Handles an update. A duplicate is ignored; if one is missing, the watch is opened again.
     pub fn on_update(&mut self, from: NodeKey, id: u64, number: u64, update: WatchUpdate) {
         let token = self.state.tokens.get(&id).copied();
         let watch = token.and_then(|token| self.state.watches.get_mut(&token));
@@ -232,7 +232,7 @@ impl<E: Engine> Handler<'_, E> {
 
     fn deliver(&mut self, token: Token, from: NodeKey, update: WatchUpdate) {
         let Some(watch) = self.state.watches.get_mut(&token) else { return };
-        // Between the two ends on one node nothing is lost.
+        // No message is lost between two ends on one node.
         if from == self.cx.me {
             self.cx.timers.cancel(&Timer::Watch(token));
         } else {

@@ -1,5 +1,5 @@
-//! Both ends of a watch: [`client`] keeps the watches of clients here, [`served`] those that replicas here
-//! serve. They speak to each other by messages, also where both are on this node:
+//! Both ends of a watch: [`client`] has the watches of clients here, [`served`] those that replicas here
+//! serve. They communicate by messages, even if both are on this node:
 //!
 //! ```text
 //!   client                         served

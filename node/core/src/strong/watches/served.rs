@@ -11,9 +11,10 @@ use super::super::context::Context;
 use super::super::message::StrongMessage;
 use super::super::replicas::Replicas;
 
-/// Most watches served here; one more is refused.
+/// Watches served on this node, at most; further ones are rejected.
 const WATCHES_MAX: usize = 65_536;
-/// Bytes of events in one update, about: on a narrow link an update is a sign of life.
+/// Bytes of events in one update, about: on a narrow link, updates have to arrive often enough to count as signs of
+/// life.
 const UPDATE_BYTES: usize = 32 << 10;
 
 struct ServedWatch {
@@ -26,18 +27,18 @@ struct ServedWatch {
     sent: u64,
 }
 
-/// See the module.
+/// The watches that replicas on this node serve.
 #[derive(Default)]
 pub struct ServedWatches {
-    /// By the ids that state machines know them under.
+    /// The watches, by their ids in the state machines.
     watches: BTreeMap<u64, ServedWatch>,
-    /// The same ids, by the node that a watch is for and its id there.
+    /// These ids, by the node that a watch is for and its id there.
     ids: BTreeMap<(NodeKey, u64), u64>,
     /// Watches that may have something to send.
     ready: BTreeSet<u64>,
 }
 
-/// [`ServedWatches`] at work.
+/// [`ServedWatches`] with the parts that it uses.
 pub struct Handler<'a, E: Engine> {
     pub cx: &'a mut Context,
     pub state: &'a mut ServedWatches,
@@ -67,7 +68,7 @@ impl<E: Engine> Handler<'_, E> {
         self.state.ready.insert(own);
     }
 
-    /// Lets more updates of a watch go out.
+    /// Grants a watch more updates.
     pub fn on_more(&mut self, from: NodeKey, id: u64, updates: u32) {
         if let Some((own, watch)) = self.find(from, id) {
             watch.credit = watch.credit.saturating_add(updates);
@@ -75,7 +76,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Replies how many updates of a watch were sent. Its credit is set right: a message that granted more may
+    /// Replies how many updates of a watch were sent. Its credit is corrected: a message that granted more may
     /// have been lost.
     pub fn on_check(&mut self, from: NodeKey, id: u64, received: u64, credit: u32) {
         let Some((own, watch)) = self.find(from, id) else {
@@ -90,7 +91,7 @@ impl<E: Engine> Handler<'_, E> {
         self.cx.send(&from, StrongMessage::CheckReply { id, sent });
     }
 
-    /// Lets a watch send how far it has come.
+    /// Makes a watch send its progress.
     pub fn on_progress(&mut self, from: NodeKey, id: u64) {
         let Some((own, watch)) = self.find(from, id) else { return };
         let group = watch.group;
@@ -125,7 +126,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Sends what there is to send, as far as watches have credit.
+    /// Sends the updates of ready watches, as far as their credit allows.
     pub fn serve(&mut self) {
         for replica in self.replicas.iter_mut() {
             self.state.ready.extend(replica.group.machine().take_ready());
