@@ -1,4 +1,4 @@
-//! Max and min registers against a naive reference: which writes each live entry stands for.
+//! Max and min registers against a naive reference: the writes that each live entry represents.
 
 mod common;
 

@@ -1,8 +1,8 @@
-//! The encodings on disk and on the wire, byte for byte, as files. A change of either needs a new
+//! Golden files of the encodings on disk and on the wire. A change of either needs a new
 //! format version and a migration, not a new golden file: what released versions wrote must stay
 //! readable.
 //!
-//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-kv --test golden` writes the files anew.
+//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-kv --test golden` writes the files again.
 
 mod common;
 #[path = "golden/text.rs"]

@@ -1,5 +1,5 @@
-//! The laws of joining, over random histories: lost, doubled and reordered deltas, repair between
-//! writes and broken midway, restarts with and without the unsynced tail.
+//! The laws of joining, over random histories: lost, duplicated and reordered deltas, repair
+//! between writes and interrupted repair, restarts with and without the unsynced tail.
 
 mod common;
 

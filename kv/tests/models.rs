@@ -1,5 +1,5 @@
-//! Our data types beside those of the `crdts` crate, operation by operation. Operations are
-//! delivered in causal order, which is what that crate asks for; ours do not need it (`merge.rs`).
+//! Starling's data types beside those of the `crdts` crate, operation by operation. Operations are
+//! delivered in causal order, which that crate requires and Starling does not (`merge.rs`).
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What happens to machines: power loss, copied and restored directories, clocks that are wrong.
+//! Recovery from faults of machines: power loss, copied and restored directories, wrong clocks.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Two mistakes that look like savings. Each is played beside the rule it breaks.
+//! Two optimizations that would be wrong, each shown beside the rule that it breaks.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What is particular to RocksDB: errors of opening, survival of a kill, equality with memory.
+//! Tests particular to RocksDB: errors of opening, survival of a kill, equality with the memory engine.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! The state machine does the same on the engine of a real node as in memory.
+//! The state machine behaves on the engine of a real node as on the memory engine.
 
 #[path = "../../strong/tests/common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! What one store does, and two that exchange what it says.
+//! Tests of one store, and of two stores that exchange their deltas.
 
 use bytes::Bytes;
 

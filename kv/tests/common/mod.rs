@@ -1,4 +1,4 @@
-//! What the tests of this folder share: replicas beside a naive model of them.
+//! Helpers of these tests: replicas beside a naive model of them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::collections::BTreeMap;

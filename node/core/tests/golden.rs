@@ -1,8 +1,7 @@
-//! What nodes say to each other about strong keyspaces, and what they publish, byte for byte, as a file. A
-//! change of any needs a new format version, not a new golden file: what released versions say must stay
-//! readable.
+//! A golden file of the messages about strong keyspaces, and of published locations. A change of an encoding needs
+//! a new format version, not a new golden file: what released versions send must stay readable.
 //!
-//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-core --test golden` writes the file anew.
+//! `STARLING_UPDATE_GOLDEN=1 cargo test -p starling-core --test golden` writes the file again.
 
 #[path = "../../../kv/tests/golden/text.rs"]
 mod text;

@@ -1,4 +1,4 @@
-//! Shared configuration: one node writes it, another one follows it with a watch.
+//! Shared configuration: one node writes it, another one watches it.
 
 use std::error::Error;
 

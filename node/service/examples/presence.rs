@@ -1,4 +1,4 @@
-//! Presence: every member writes a key that expires, and sees who is there.
+//! Presence: every member writes a key that expires, and lists the keys of all members.
 
 use std::collections::BTreeSet;
 use std::error::Error;

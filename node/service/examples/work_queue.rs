@@ -1,4 +1,4 @@
-//! A work queue: items are taken once, in the order of their priorities.
+//! A work queue: each item is popped once, in the order of priorities.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! The examples run to their end.
+//! The examples run to completion.
 
 #[path = "../examples/configuration.rs"]
 mod configuration;

@@ -1,4 +1,4 @@
-//! Two nodes that watch each other over a link in virtual time, both late at everything they do.
+//! Two nodes that watch each other over a link in virtual time, both of whose timers are late.
 #![allow(missing_docs, reason = "tests")]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What healing remembers, whom it asks, and what it makes of the answers.
+//! Healing: the remembered peers, the probes, and the handling of their answers.
 #![allow(missing_docs, reason = "tests")]
 
 use starling_proto::healing::{Healing, HealingConfig, HealingInput, HealingOutput};

@@ -1,5 +1,5 @@
 //! Rumors on a small network in virtual time: every rumor reaches every node, and the eager links
-//! settle into a tree and repair themselves.
+//! become a tree and repair themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Frames: what is encoded comes back, what anybody else sends is refused without a panic, and the
-//! bytes stay what they were in earlier versions.
+//! Frames: encoded messages decode to themselves, invalid bytes are rejected without a panic, and the encodings are
+//! those of earlier versions.
 
 use bytes::Bytes;
 use proptest::collection::vec;

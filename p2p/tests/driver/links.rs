@@ -1,5 +1,5 @@
 //! Links between real drivers over loopback: they come up, carry messages in order, end, and are
-//! one whatever dials whom.
+//! one link regardless of which side dials.
 
 use crate::support::{Node, QUIC, TCP, config, connected, network, pair, ping, until};
 use bytes::Bytes;

@@ -1,5 +1,5 @@
 //! 64 writer threads, each waiting for its answer before it writes again, and one thread that owns
-//! the store and commits whatever has gathered: the daemon's group commit, threads included.
+//! the store and commits all waiting writes: a node's group commit, including its threads.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Measures the store on RocksDB, and beside each figure the same RocksDB doing the identical reads
-//! and writes without it.
+//! Measures the store on RocksDB, and beside each figure the identical reads and writes of RocksDB
+//! without the store.
 //!
 //! `cargo bench --workspace --all-features --bench store [-- NAME..]`
 

@@ -1,4 +1,4 @@
-//! A million keys of 100 bytes: memory, disk, and how soon they are there after a start.
+//! A million keys of 100 bytes: memory, disk, and the time of a start.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Records what the store asks of its engine, and replays it on another database without the store:
+//! Records the store's calls of its engine, and replays them on another database without the store:
 //! the same reads and writes, row for row.
 
 use std::ops::ControlFlow;

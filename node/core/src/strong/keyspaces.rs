@@ -1,5 +1,4 @@
-//! The life of keyspaces as the composition sees it: they are created, published, recovered and dropped by
-//! several parts together.
+//! The steps in the life of keyspaces that need several parts: creation, publication, recovery and removal.
 
 use starling_kv::Engine;
 use starling_proto::{NodeId, NodeRecord};

@@ -1,4 +1,4 @@
-//! Eventual keyspaces: writes reach every node, whatever happens on the way.
+//! Eventual keyspaces: writes reach every node despite faults.
 
 use crate::world::World;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! A public client library, `etcd-client`, unmodified: what etcdctl cannot say.
+//! The public client library `etcd-client`, unmodified, for requests that etcdctl cannot send.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What is left after deaths and splits becomes one overlay again.
+//! After failures and partitions the remaining nodes form one overlay again.
 
 use std::collections::BTreeSet;
 

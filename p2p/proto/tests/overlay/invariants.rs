@@ -1,4 +1,4 @@
-//! What has to be true of every overlay at rest.
+//! The invariants of every overlay at rest.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

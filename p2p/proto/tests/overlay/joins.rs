@@ -1,4 +1,4 @@
-//! Nodes that join all at once become one overlay, however they find it.
+//! Nodes that join at the same time form one overlay, by each way of finding it.
 
 use starling_proto::Role;
 use starling_proto::view::{ViewConfig, ViewInput};

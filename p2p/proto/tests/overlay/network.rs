@@ -1,4 +1,4 @@
-//! A network of views and healing in virtual time: per-link latency, order kept, processes that die,
+//! A network of views and healing in virtual time: per-link latency, ordered messages, crashes,
 //! partitions. The same seed gives the same run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

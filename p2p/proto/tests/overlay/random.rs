@@ -1,4 +1,4 @@
-//! Random histories of starts, deaths, departures and splits.
+//! Random histories of starts, failures, departures and partitions.
 
 use proptest::prelude::*;
 use starling_proto::view::ViewInput;

@@ -1,4 +1,4 @@
-//! What sessions cost, in bytes of whole frames.
+//! The costs of sessions, in bytes of whole frames.
 
 use starling_proto::ActorId;
 use starling_proto::sync::{DELTA_BYTES_MAX, Ending};

@@ -1,5 +1,4 @@
-//! Anti-entropy sessions between naive replicas: what they end in, what they cost, and when they
-//! are held.
+//! Anti-entropy sessions between naive replicas: their results, their costs and their schedule.
 
 mod costs;
 mod model;

@@ -1,4 +1,4 @@
-//! The replica as the map it is: from dots to {unseen < live < dead}.
+//! A replica as a map from dots to {unseen < live < dead}.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! When sessions are held, and with whom.
+//! The schedule of sessions: when, and with which peer.
 
 use bytes::Bytes;
 use starling_proto::message::{Payload, SyncMessage};

@@ -1,4 +1,4 @@
-//! What a session between two replicas ends in, whatever they were and whatever happens meanwhile.
+//! The results of sessions between two random replicas, with concurrent changes and faults.
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};

@@ -1,6 +1,6 @@
-//! Reads of nodes outside of a group in one round trip: the leader sends what it finds, and all members how
-//! far their logs reach (`starling_strong::group::LastIndexes`). Where that does not confirm the read, the leader is
-//! asked as for any other.
+//! Reads of nodes outside of a group in one round trip: the leader sends the result, and all members the
+//! last indexes of their logs (`starling_strong::group::LastIndexes`). If these do not confirm the read, it is sent to
+//! the leader as any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Servers to talk to, and transcripts of what they said. A transcript is recorded from etcd, and
-//! Starling has to answer the same. Where etcd is installed (Debian: etcd-server), it is asked anew.
+//! Servers for the tests, and transcripts of their answers. A transcript is recorded from etcd, and
+//! Starling has to give the same answers. Where etcd is installed (Debian: etcd-server), it is compared too.
 #![allow(dead_code, reason = "each test uses a part")]
 
 #[path = "../../examples/memory/backend.rs"]
