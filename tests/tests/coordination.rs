@@ -185,7 +185,7 @@ async fn etcdctl_and_starling_stand_in_one_line() {
 #[tokio::test]
 async fn observers_see_who_leads_and_a_leader_can_be_made_to_resign() {
     let nodes = flock().await;
-    nodes[3].run(of(&["elect", "leader", "boss"])).exits(3).says("nobody");
+    nodes[3].run(of(&["elect", "leader", "boss"])).exits(3).says("no leader");
     let mut observer = nodes[3].begin(of(&["--output", "json", "elect", "observe", "boss"]));
     let mut seen = || -> Value { serde_json::from_str(&observer.next_line()).expect("JSON") };
     assert!(seen()["leader"].is_null());

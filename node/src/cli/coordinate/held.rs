@@ -17,7 +17,7 @@ pub fn lost(lost: Lost, what: &str) -> Failure {
             "check that the node is reachable and the keyspace has a leader (`starling keyspace info`); a longer --ttl tolerates longer outages",
         ),
         Lost::Ended => (
-            "its lease has expired",
+            "its lease has ended",
             "check whether this process was suspended or the lease revoked; a longer --ttl tolerates longer outages",
         ),
         Lost::Deleted => ("its key was deleted", "another client deleted it: acquire it again"),
