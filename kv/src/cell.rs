@@ -93,11 +93,17 @@ impl Stored {
         }
     }
 
-    /// The content hash.
+    /// The content hash. That of a split body is read from the row of its live dot: the body itself, up to
+    /// 1 MiB, is not.
     pub fn content_hash(&self, actor: ActorId, place: &[u8], rows: &impl Rows) -> Result<u128, Error> {
-        match self.hash {
-            Some(hash) => Ok(hash),
-            None => Ok(content_hash(actor, self.dot.seq, place, &self.whole(rows)?)),
+        match (self.hash, &self.body) {
+            (Some(hash), _) => Ok(hash),
+            (None, Body::Whole(body)) => Ok(content_hash(actor, self.dot.seq, place, body)),
+            (None, Body::Head(_)) => {
+                let row = rows.row(Family::Dots, &self.dot.row_key())?;
+                let row = row.ok_or_else(|| Error::corrupt(format!("no row for {:?}", self.dot)))?;
+                Ok(DotRow::decode(&row)?.hash)
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::{Engine, Error};
 
 /// Bytes of values after which a page ends, even below its limit.
 const PAGE_BYTES_MAX: usize = 4 << 20;
+/// A page ends after this many keys that hold nothing visible (all of it has expired): some 20 ms of work.
+const HIDDEN_KEYS_MAX: usize = 1_000;
 
 /// A range of keys of a keyspace. All bounds that are set apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,13 +33,14 @@ pub struct Range {
 pub struct Page {
     /// Keys and what they hold.
     pub items: Vec<(Vec<u8>, Contents)>,
-    /// The [`Range::after`] of the next page, if there may be one.
+    /// The [`Range::after`] of the next page, if there may be one. A page without any key may have it too, where
+    /// many keys have expired.
     pub next: Option<Vec<u8>>,
 }
 
 impl<E: Engine> Reader<E> {
     /// The keys of a range, at most `limit` of them and about 4 MiB, with at most `fields_max`
-    /// elements or fields of each. One snapshot per page.
+    /// elements or fields of each. One snapshot per page, and bounded work.
     pub fn list(
         &self,
         wall_ms: u64,
@@ -49,7 +52,7 @@ impl<E: Engine> Reader<E> {
         let (mut from, to) = range.bounds(keyspace);
         let view = self.engine.view();
         let mut page = Page::default();
-        let mut bytes = 0;
+        let (mut bytes, mut hidden) = (0, 0);
         let mut collector = Collector::new(fields_max);
         while let Some(key) = first_key(&view, &from, to.as_deref())? {
             if page.items.len() >= limit || bytes >= PAGE_BYTES_MAX {
@@ -61,6 +64,11 @@ impl<E: Engine> Reader<E> {
             if let Some(contents) = collector.finish() {
                 bytes += key.len() + contents.data.iter().map(Data::bytes).sum::<usize>();
                 page.items.push((key, contents));
+            } else if hidden == HIDDEN_KEYS_MAX {
+                page.next = Some(key);
+                break;
+            } else {
+                hidden += 1;
             }
             match high {
                 Some(high) => from = high,

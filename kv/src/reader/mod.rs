@@ -230,13 +230,14 @@ impl<E: Engine> Reader<E> {
         (from, to): (&[u8], Option<&[u8]>),
         contents: &mut Collector,
     ) -> Result<(), Error> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let mut from = from.to_vec();
         loop {
             let mut skip_to = None;
             view.scan(Family::Cells, &from, to, &mut |key, row| {
                 let place = parse(key)?;
                 let cell = cell::decode(row.to_vec())?;
+                // Not for longer than a row: the join of an actor's first write waits for it.
+                let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
                 let found = Found { cell: &cell, field: place.field, wall_ms, table: &table, rows: view };
                 if contents.add(place.kind, &found)?.is_continue() {
                     return Ok(ControlFlow::Continue(()));

@@ -23,6 +23,10 @@ use crate::{ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, O
 /// overheads vanish, small enough to be sent to several peers in turn without holding up others.
 pub const RUMOR_BYTES: usize = 256 << 10;
 
+/// A commit begins no further batch once it has changed this many places: some 50 ms of work, in which the
+/// node sends no heartbeat.
+const PLACES_MAX: usize = 10_000;
+
 /// Why a batch is not applied.
 pub(crate) enum Stop {
     /// The batch is rejected; the other batches of the commit continue.
@@ -54,7 +58,7 @@ struct Minted {
 
 impl<E: Engine> Store<E> {
     /// Commits batches together: one engine write covers all of them, each sees those before it, and
-    /// each takes effect as a whole or is refused as a whole.
+    /// each takes effect as a whole or is refused as a whole. Bounded: see [`Committed::rest`].
     ///
     /// # Errors
     /// Fails with an error of the engine. Then nothing has changed, and none of the batches took effect.
@@ -65,13 +69,17 @@ impl<E: Engine> Store<E> {
         };
         let mut session = Session::new(self, id, wall_ms);
         let mut results = Vec::with_capacity(batches.len());
-        for batch in batches {
+        let mut batches = batches.into_iter();
+        while session.txn.places() < PLACES_MAX
+            && let Some(batch) = batches.next()
+        {
             results.push(match session.batch(&batch) {
                 Ok(outcomes) => Ok(outcomes),
                 Err(Stop::Refused(error)) => Err(error),
                 Err(Stop::Failed(error)) => return Err(error),
             });
         }
+        let rest = batches.collect();
         let Finished { set, own, clock, rumors } = session.finish()?;
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::AcknowledgedBeforeStored)
@@ -79,7 +87,7 @@ impl<E: Engine> Store<E> {
             && own.next % 8 == 0
         {
             self.own = Some(own);
-            return Ok(Committed { results, rumors, changes: Vec::new() });
+            return Ok(Committed { results, rest, rumors, changes: Vec::new() });
         }
         let changes = self.apply(set)?;
         let accepted = results.iter().filter(|result| result.is_ok()).count() as u64;
@@ -90,7 +98,7 @@ impl<E: Engine> Store<E> {
             self.own = Some(own);
             self.clock = clock;
         }
-        Ok(Committed { results, rumors, changes })
+        Ok(Committed { results, rest, rumors, changes })
     }
 }
 
@@ -104,9 +112,12 @@ pub(crate) struct Session<'s, E: Engine> {
     view: OnceCell<E::View<'s>>,
     own: Own,
     clock: Clock,
-    /// The dots of the batch in progress, followed by the cells before it.
+    /// The dots of the batch in progress.
     minted: Vec<Minted>,
+    /// The cells that the batch in progress has changed, as they were before it.
     undo: BTreeMap<Vec<u8>, Vec<Stored>>,
+    /// Places that the batch in progress may still delete.
+    deletions_left: usize,
     /// The rumor in progress and those done.
     rumor: Builder,
     rumor_first: u64,
@@ -148,6 +159,7 @@ impl<'s, E: Engine> Session<'s, E> {
             clock: store.clock,
             minted: Vec::new(),
             undo: BTreeMap::new(),
+            deletions_left: 0,
             rumor: Builder::default(),
             rumor_first: own.next,
             rumors: Vec::new(),
@@ -156,6 +168,7 @@ impl<'s, E: Engine> Session<'s, E> {
 
     fn batch(&mut self, batch: &Batch) -> Result<Vec<Outcome>, Stop> {
         validate::check(batch, self.limits)?;
+        self.deletions_left = self.limits.delete_places_max;
         let before = (self.own, self.clock);
         let outcomes: Result<Vec<Outcome>, Stop> =
             batch.writes.iter().enumerate().map(|(index, write)| self.write(index, write)).collect();
@@ -263,9 +276,9 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(Outcome::Changed { fields: removed })
     }
 
-    /// Deletes everything under a prefix of places, up to the limit, with one dot.
+    /// Deletes everything under a prefix of places, up to the limit of the batch, with one dot.
     pub fn delete_all(&mut self, prefix: Vec<u8>) -> Result<Outcome, Stop> {
-        let max = self.limits.delete_places_max;
+        let max = self.deletions_left;
         let mut places = Vec::new();
         let mut more = false;
         let (from, to) = bounds(prefix);
@@ -277,6 +290,7 @@ impl<'s, E: Engine> Session<'s, E> {
             places.push(place.to_vec());
             ControlFlow::Continue(())
         })?;
+        self.deletions_left -= places.len();
         let removed = places.len() as u64;
         self.kill(places.into_iter())?;
         Ok(Outcome::Deleted { places: removed, more })

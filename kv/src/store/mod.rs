@@ -18,7 +18,7 @@ use rand_chacha::ChaCha12Rng;
 
 pub use commit::RUMOR_BYTES;
 pub(crate) use commit::{Session, Stop};
-pub use expire::{EXPIRY_GRACE_MS, EXPIRY_STEP_MS};
+pub use expire::{EXPIRY_GRACE_MS, EXPIRY_STEP_MS, Expired};
 pub use join::Joined;
 pub(crate) use recover::{
     ACTOR_PREFIX, BUCKETS_PREFIX, CHECKPOINT_KEY, CONTEXT_PREFIX, EQUIVOCATIONS_KEY, FORMAT, FORMAT_KEY,
@@ -27,7 +27,9 @@ pub(crate) use recover::{
 
 use crate::actor::ActorTable;
 use crate::hlc::Clock;
-use crate::{ActorId, Change, Dot, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError};
+use crate::{
+    ActorId, Batch, Change, Dot, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError,
+};
 use index::Index;
 
 /// The options of a store.
@@ -51,9 +53,11 @@ impl Default for Options {
 /// The result of a group commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// One per batch, in order: an outcome per write, or why the whole batch was rejected.
+    /// One per batch that was begun, in order: an outcome per write, or why the whole batch was refused.
     pub results: Vec<Result<Vec<Outcome>, WriteError>>,
-    /// Deltas for the other replicas, each with its new dots.
+    /// The batches that were not begun, in order: those before them changed enough places for one commit.
+    pub rest: Vec<Batch>,
+    /// Deltas for the other replicas, each with the dots it minted.
     pub rumors: Vec<(DotRange, Bytes)>,
     /// Keys whose visible state may have changed, in order, each once.
     pub changes: Vec<Change>,
@@ -87,6 +91,10 @@ pub struct Store<E> {
     checkpointed_ms: u64,
     /// `stats.commits + stats.joins` at the last call of [`Store::maintain`].
     writes_seen: u64,
+    /// The key in [`Family::Ttl`] that [`Store::expired`] goes on from; `None` before its first call.
+    expired_from: Option<Vec<u8>>,
+    /// No entry that [`Store::expired`] has still to report expires before this, wall-clock milliseconds.
+    next_expiry_ms: Option<u64>,
 }
 
 impl<E: Engine> Store<E> {

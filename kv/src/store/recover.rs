@@ -95,6 +95,8 @@ impl<E: Engine> Store<E> {
             checkpointed,
             checkpointed_ms: 0,
             writes_seen: 0,
+            expired_from: None,
+            next_expiry_ms: None,
         })
     }
 

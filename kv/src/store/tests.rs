@@ -289,10 +289,11 @@ fn prefixes_are_deleted_in_chunks() {
     for key in ["p1", "p2", "p3", "p4", "q"] {
         accepted(&mut a, vec![put(key, "v")]);
     }
-    let twice = || write("p", Op::DeletePrefix);
-    let (outcomes, _) = accepted(&mut a, vec![twice(), twice(), twice()]);
+    let delete = || write("p", Op::DeletePrefix);
     let deleted = |places, more| Outcome::Deleted { places, more };
-    assert_eq!(outcomes, [deleted(3, true), deleted(1, false), deleted(0, false)]);
+    let (outcomes, _) = accepted(&mut a, vec![delete(), delete()]);
+    assert_eq!(outcomes, [deleted(3, true), deleted(0, true)], "the limit is that of the batch");
+    assert_eq!(accepted(&mut a, vec![delete(), delete()]).0, [deleted(1, false), deleted(0, false)]);
     assert_eq!(value(&a, "q").as_deref(), Some("v"));
     sound(&a);
 }
@@ -328,11 +329,18 @@ fn what_expires_is_hidden_then_removed() {
     assert!(at(&a, NOW + 999));
     assert!(!at(&a, NOW + 1_000));
     let absent = Write { check: Some(Check::Absent), ..put("k", "w") };
-    assert!(a.expire(NOW + 61_000).expect("sweeps").is_empty(), "not before the aligned step");
+    assert_eq!(a.expired(NOW).expect("looks"), Expired::default());
+    assert_eq!(a.next_expiry_ms(), Some(NOW + 1_000));
+    assert_eq!(a.expired(NOW + 999).expect("looks"), Expired::default());
+    let k = Change { keyspace: "default".into(), key: b"k".to_vec() };
+    assert_eq!(a.expired(NOW + 1_000).expect("looks").changes, [k]);
+    assert_eq!((a.expired(NOW + 5_000).expect("looks"), a.next_expiry_ms()), (Expired::default(), None));
+    a.expire(NOW + 61_000).expect("sweeps");
+    assert_eq!(a.stats().expired, 0, "not before the aligned step");
     let mut late = store(2);
     deliver(&committed, &mut late);
     let removed = a.expire(NOW + 72_000).expect("sweeps");
-    assert_eq!(removed, [Change { keyspace: "default".into(), key: b"k".to_vec() }]);
+    assert_eq!((removed, a.stats().expired), (Expired::default(), 1), "no key changes a second time");
     sound(&a);
     assert!(!deliver(&committed, &mut a)[0].changed, "it does not come back");
     assert!(a.commit(NOW + 72_000, vec![Batch { writes: vec![absent] }]).expect("works").results[0].is_ok());

@@ -45,6 +45,8 @@ pub(super) struct Changeset {
     seen: BTreeMap<u32, Intervals>,
     fresh: Vec<ActorId>,
     changes: Vec<Change>,
+    /// When the first of the added versions expires, wall-clock milliseconds.
+    expires_ms: Option<u64>,
 }
 
 impl Changeset {
@@ -58,6 +60,11 @@ impl<'s, E: Engine> Transaction<'s, E> {
     pub fn new(store: &'s Store<E>) -> Self {
         let known = store.index.actors().len() as u32;
         Self { store, touched: BTreeMap::new(), seen: BTreeMap::new(), fresh: Vec::new(), known }
+    }
+
+    /// Places that it has read or changed.
+    pub fn places(&self) -> usize {
+        self.touched.len()
     }
 
     /// The number of an actor; a new one gets the next.
@@ -165,6 +172,11 @@ impl<'s, E: Engine> Transaction<'s, E> {
         let mut set = Changeset::default();
         let mut key_before: &[u8] = &[];
         let rows = Latest(&self.store.engine);
+        // Versions that expired before this are hidden, and watches know.
+        let hidden_ms = self.store.expired_until_ms();
+        let is_hidden = |version: &Stored| {
+            version.head().and_then(|head| head.expires_ms).is_some_and(|expires_ms| expires_ms < hidden_ms)
+        };
         // All removals come first: one dot may leave one place and appear at another (equivocation).
         for (place, touched) in &self.touched {
             for version in touched.before.iter().filter(|version| !touched.now.contains(version)) {
@@ -188,7 +200,10 @@ impl<'s, E: Engine> Transaction<'s, E> {
             let parsed =
                 PlaceRef::parse(place).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
             let key = &place[..parsed.key_prefix_bytes()];
-            if key != key_before {
+            let differs =
+                |version: &&Stored| !touched.before.contains(version) || !touched.now.contains(version);
+            let mut versions = touched.before.iter().chain(&touched.now).filter(differs);
+            if key != key_before && versions.any(|version| !is_hidden(version)) {
                 set.changes.push(Change { keyspace: parsed.keyspace.to_owned(), key: parsed.key() });
                 key_before = key;
             }
@@ -232,9 +247,15 @@ impl Changeset {
         }
         if let Some(expires) = version.head().and_then(|head| head.expires_ms) {
             self.ops.push(RowOp::Put(Family::Ttl, ttl_key(expires, version.dot), place.to_vec()));
+            self.expires_ms = earlier(self.expires_ms, Some(expires));
         }
         self.added.push((version.dot, hash));
     }
+}
+
+/// The earlier of two instants, if there is any.
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 impl<E: Engine> Store<E> {
@@ -259,6 +280,7 @@ impl<E: Engine> Store<E> {
             return Err(error);
         }
         self.checkpointed = false;
+        self.next_expiry_ms = earlier(self.next_expiry_ms, set.expires_ms);
         for id in set.fresh {
             self.index.push(id);
         }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use starling_kv::{Engine, Store};
+use starling_kv::store::EXPIRY_STEP_MS;
+use starling_kv::{Batch, Engine, Store};
 use starling_proto::detector::{Detector, DetectorConfig, DetectorInput};
 use starling_proto::healing::{Healing, HealingConfig, HealingInput};
 use starling_proto::rumor::{RumorConfig, RumorInput, Rumors};
@@ -23,7 +24,7 @@ use crate::links::{Links, TRANSIENT_IDLE_MS};
 use crate::status::Counters;
 use crate::strong::Strong;
 use crate::upgrade::{DATA_NEWEST, Finalized};
-use crate::{Input, Now, Output};
+use crate::{Input, Now, Output, Token};
 
 /// Settings of the machines.
 #[derive(Clone, Debug, Default)]
@@ -72,14 +73,16 @@ impl Software {
 pub(crate) enum Timer {
     /// Close unused links.
     IdleLinks,
-    /// Remove expired entries.
+    /// Commit batches that were too much for the commit before.
+    Commit,
+    /// Notify watches of what has expired.
+    Expired,
+    /// Remove what expired a grace ago.
     Expire,
     /// Continue to rebuild fingerprints, or write a checkpoint.
     Maintain,
 }
 
-/// Time between two sweeps of expired entries, milliseconds: the store's own aligned step.
-const EXPIRE_MS: u64 = starling_kv::store::EXPIRY_STEP_MS;
 /// Time between two checks whether the store has background work, milliseconds. A guess.
 const MAINTAIN_MS: u64 = 10_000;
 
@@ -102,6 +105,8 @@ pub struct Core<E: Engine> {
     pub(crate) timers: Timers<Timer>,
     pub(crate) counters: Counters,
     pub(crate) clock: Clock,
+    /// Clients' batches that wait for the next commit, in order.
+    pub(crate) batches: VecDeque<(Token, Batch)>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -141,10 +146,12 @@ impl<E: Engine> Core<E> {
             timers: Timers::default(),
             counters: Counters::default(),
             clock: Clock::new(now),
+            batches: VecDeque::new(),
             outputs: VecDeque::new(),
         };
         if core.store.is_some() {
-            core.timers.set(Timer::Expire, now.mono + EXPIRE_MS);
+            core.timers.set(Timer::Expired, now.mono);
+            core.timers.set(Timer::Expire, now.mono + (EXPIRY_STEP_MS - now.wall_ms % EXPIRY_STEP_MS));
             core.timers.set(Timer::Maintain, now.mono);
         }
         core.views.handle(now.mono, ViewInput::Known(known));
@@ -255,6 +262,8 @@ impl<E: Engine> Core<E> {
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::IdleLinks => self.close_idle_links(now),
+                Timer::Commit => self.commit(now),
+                Timer::Expired => self.notify_expired(now),
                 Timer::Expire => self.expire(now),
                 Timer::Maintain => self.maintain(now),
             }

@@ -111,6 +111,7 @@ impl<E: Engine> Core<E> {
         if !changes.is_empty() {
             self.outputs.push_back(Output::Changed(changes));
         }
+        self.plan_expired(now);
     }
 
     pub(crate) fn rumor(&mut self, now: Now, input: RumorInput) {

@@ -1,34 +1,54 @@
 //! The node's use of its store: clients' batches, expiry, and the handling of failures.
 
 use bytes::Bytes;
-use starling_kv::{Batch, Engine};
+use starling_kv::store::{EXPIRY_STEP_MS, Expired};
+use starling_kv::{Batch, Engine, Store};
 use starling_proto::message::RumorId;
 use starling_proto::rumor::RumorInput;
 
 use crate::core::Timer;
 use crate::{Core, Notice, Now, Output, Token, WriteFailure};
 
+/// Between two portions of work on expired entries, milliseconds: three quarters of the gossip thread's time
+/// are left to everything else.
+const EXPIRE_AGAIN_MS: u64 = 15;
+/// Entries that expire within the same multiple of this are reported together, milliseconds: at most so much
+/// later than they expire.
+const EXPIRED_STEP_MS: u64 = 1_000;
+/// Longest wait for an entry that expires, milliseconds: the wall clock may be set meanwhile.
+const EXPIRED_WAIT_MS_MAX: u64 = 10_000;
+
 impl<E: Engine> Core<E> {
-    /// Group commit: one engine write for all batches, and as few rumors as their size allows.
+    /// Group commit: one engine write for all batches, and as few rumors as their size allows. What is too much
+    /// for one commit waits for the next one, at once but behind inputs that are due.
     pub(crate) fn handle_writes(&mut self, now: Now, batches: Vec<(Token, Batch)>) {
-        let (mut tokens, mut allowed) = (Vec::new(), Vec::new());
         for (token, batch) in batches {
             if let Err(failure) = self.check_data_version(&batch) {
                 self.outputs.push_back(Output::Written { token, result: Err(failure) });
             } else {
-                tokens.push(token);
-                allowed.push(batch);
+                self.batches.push_back((token, batch));
             }
         }
-        if allowed.is_empty() {
+        self.commit(now);
+    }
+
+    /// Commits waiting batches.
+    pub(crate) fn commit(&mut self, now: Now) {
+        if self.batches.is_empty() {
             return;
         }
+        let (mut tokens, batches): (Vec<Token>, Vec<Batch>) = self.batches.drain(..).unzip();
         let Some(store) = &mut self.store else {
             self.refuse(tokens, || WriteFailure::NoStore);
             return;
         };
-        match store.commit(now.wall_ms, allowed) {
+        match store.commit(now.wall_ms, batches) {
             Ok(committed) => {
+                let waiting = tokens.split_off(committed.results.len());
+                self.batches.extend(waiting.into_iter().zip(committed.rest));
+                if !self.batches.is_empty() {
+                    self.timers.set(Timer::Commit, now.mono);
+                }
                 for (token, result) in tokens.into_iter().zip(committed.results) {
                     self.outputs
                         .push_back(Output::Written { token, result: result.map_err(WriteFailure::from) });
@@ -61,10 +81,40 @@ impl<E: Engine> Core<E> {
         (rest.is_empty() && !payload.is_empty()).then_some(payload)
     }
 
-    /// Removes expired entries, unless this node's clock may be wrong.
+    /// Notifies watches of keys that have expired.
+    pub(crate) fn notify_expired(&mut self, now: Now) {
+        let Some(store) = &mut self.store else { return };
+        let expired = store.expired(now.wall_ms);
+        match &expired {
+            Ok(expired) if expired.more => self.timers.set(Timer::Expired, now.mono + EXPIRE_AGAIN_MS),
+            Ok(_) => self.plan_expired(now),
+            Err(_) => self.timers.set(Timer::Expired, now.mono + EXPIRED_WAIT_MS_MAX),
+        }
+        self.on_expired(expired);
+    }
+
+    /// Sets the timer for the entry that expires next.
+    pub(crate) fn plan_expired(&mut self, now: Now) {
+        if let Some(expires_ms) = self.store.as_ref().and_then(Store::next_expiry_ms) {
+            let at_ms = (expires_ms / EXPIRED_STEP_MS).saturating_add(1).saturating_mul(EXPIRED_STEP_MS);
+            let wait_ms = at_ms.saturating_sub(now.wall_ms).clamp(EXPIRE_AGAIN_MS, EXPIRED_WAIT_MS_MAX);
+            self.timers.set_earlier(Timer::Expired, now.mono + wait_ms);
+        }
+    }
+
+    fn on_expired(&mut self, expired: Result<Expired, starling_kv::Error>) {
+        match expired {
+            Ok(expired) if expired.changes.is_empty() => {}
+            Ok(expired) => self.outputs.push_back(Output::Changed(expired.changes)),
+            Err(error) => self.storage_failed(error.to_string()),
+        }
+    }
+
+    /// Removes what expired a grace ago, unless this node's clock may be wrong.
     pub(crate) fn expire(&mut self, now: Now) {
         let Some(store) = &mut self.store else { return };
-        self.timers.set(Timer::Expire, now.mono + starling_kv::store::EXPIRY_STEP_MS);
+        // Every replica removes at the same instants, so that they differ for moments only.
+        self.timers.set(Timer::Expire, now.mono + (EXPIRY_STEP_MS - now.wall_ms % EXPIRY_STEP_MS));
         let offset_ms = self.detector.clock_offset_ms();
         let may_expire = self.clock.may_expire(now, offset_ms, self.healing.knows_anybody());
         if let Some(offset_ms) = self.clock.newly_off(offset_ms) {
@@ -75,11 +125,11 @@ impl<E: Engine> Core<E> {
         if !may_expire {
             return;
         }
-        match store.expire(now.wall_ms) {
-            Ok(changes) if changes.is_empty() => {}
-            Ok(changes) => self.outputs.push_back(Output::Changed(changes)),
-            Err(error) => self.storage_failed(error.to_string()),
+        let expired = store.expire(now.wall_ms);
+        if expired.as_ref().is_ok_and(|it| it.more) {
+            self.timers.set(Timer::Expire, now.mono + EXPIRE_AGAIN_MS);
         }
+        self.on_expired(expired);
     }
 
     pub(crate) fn storage_failed(&mut self, error: String) {

@@ -41,8 +41,8 @@ pub struct Cli {
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Address of the node's API: where commands find it, and where `up` and `bootstrap` listen
-    /// [default: `STARLING_API`, else 127.0.0.1:7401]
+    /// Address of the node's API: commands connect to it [default: `STARLING_API`, else 127.0.0.1:7401], and
+    /// `up` and `bootstrap` listen on it [default: the setting `api.listen`]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub api: Option<String>,
     /// Token that the node's API asks for

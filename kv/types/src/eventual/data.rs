@@ -216,7 +216,7 @@ pub enum Outcome {
     Deleted {
         /// Values, members and fields that were removed; 0 if there were none.
         places: u64,
-        /// More are left than one write may delete ([`Limits::delete_places_max`]): send it again.
+        /// More are left than one batch may delete ([`Limits::delete_places_max`]): send it again.
         #[cfg_attr(feature = "json", serde(default))]
         more: bool,
     },

@@ -16,7 +16,7 @@ pub struct Limits {
     pub field_bytes_max: usize,
     /// Largest batch: keys, fields and values, with [`Limits::WRITE_OVERHEAD_BYTES`] for each.
     pub batch_bytes_max: usize,
-    /// Most places that one delete removes; it reports that more are left.
+    /// Most places that the deletes of one batch remove; they report that more are left.
     pub delete_places_max: usize,
 }
 

@@ -6,7 +6,7 @@ use starling_kv::{Op, Write};
 use starling_proto::{NodeId, Role};
 
 /// A network of `replicas` behind one seed, settled.
-fn settled(seed: u64, replicas: usize) -> World {
+pub fn settled(seed: u64, replicas: usize) -> World {
     let mut world = World::new(seed);
     let contact = world.start(Role::Seed, &[]);
     for _ in 0..replicas {

@@ -162,12 +162,17 @@ impl Detector {
         self.peers.get(peer)?.rtt_ms
     }
 
-    /// Median over the neighbours of their wall clock minus this node's, milliseconds; off by their round
-    /// trip at most. `None` before the first heartbeat.
+    /// Median of the wall clocks of the neighbours and of this node, less this node's, milliseconds; off by a
+    /// round trip at most. `None` before the first heartbeat. Of two in the middle it is the earlier one: of two
+    /// nodes that differ, the one whose clock is behind finds itself right.
     pub fn clock_offset_ms(&self) -> Option<i64> {
         let mut offsets: Vec<i64> = self.peers.values().filter_map(|peer| peer.offset_ms).collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        offsets.push(0);
         offsets.sort_unstable();
-        offsets.get(offsets.len() / 2).copied()
+        Some(offsets[(offsets.len() - 1) / 2])
     }
 
     /// Counters since the start.

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use starling_core::strong::{CreateError, GroupLocation, ManageError, StrongOutput};
 use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure};
 use starling_kv::engine::MemoryEngine;
-use starling_kv::{Batch, Op, Options, Outcome, Store, Write};
+use starling_kv::{Batch, Change, Op, Options, Outcome, Store, Write};
 use starling_proto::{Class, Millis, NodeId, NodeRecord, Role, wire};
 use starling_strong::api::{Answer, Failure, Status, WatchUpdate};
 
@@ -28,6 +28,10 @@ pub struct SimNode {
     pub created: BTreeMap<u64, Result<GroupLocation, CreateError>>,
     pub statuses: BTreeMap<u64, Result<Status, Failure>>,
     pub managed: BTreeMap<u64, Result<(), ManageError>>,
+    /// Keys that changed, and when.
+    pub changed: Vec<(Millis, Change)>,
+    /// How far its wall clock is ahead of the world's, milliseconds.
+    pub ahead_ms: u64,
     pub engine: MemoryEngine,
     timer: Option<Millis>,
 }
@@ -137,6 +141,8 @@ impl World {
             created: BTreeMap::new(),
             statuses: BTreeMap::new(),
             managed: BTreeMap::new(),
+            changed: Vec::new(),
+            ahead_ms: 0,
             engine,
             timer: None,
         });
@@ -214,7 +220,8 @@ impl World {
     }
 
     pub fn input(&mut self, node: usize, input: Input) {
-        let now = self.at();
+        let Now { mono, wall_ms } = self.at();
+        let now = Now { mono, wall_ms: wall_ms + self.nodes[node].ahead_ms };
         self.nodes[node].core.handle(now, input);
         self.drain(node);
     }
@@ -274,7 +281,11 @@ impl World {
                     self.after(2, Event::Synced { node, incarnation, number });
                 }
                 Output::Strong(output) => self.nodes[node].note(output),
-                Output::Changed(_) | Output::NeedContacts | Output::Notice(_) => {}
+                Output::Changed(changes) => {
+                    let now = self.now;
+                    self.nodes[node].changed.extend(changes.into_iter().map(|change| (now, change)));
+                }
+                Output::NeedContacts | Output::Notice(_) => {}
             }
         }
         let due = self.nodes[node].core.poll_timeout();
