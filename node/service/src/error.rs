@@ -143,6 +143,11 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 (ErrorCode::NoSuchKeyspace, "`starling keyspace ls` lists them")
             }
             ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
+            ManageError::HasQuorum => (
+                ErrorCode::Conflict,
+                "nothing was changed: `starling keyspace voters replace` replaces lost voters; if a majority is lost \
+                 for good, try again a little later",
+            ),
             ManageError::Refused(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
             ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
             ManageError::Failed(Failure::NoMajority { .. }) => {

@@ -398,7 +398,8 @@ pub enum KeyspaceCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Unsafe recovery after a loss of quorum: continue with one replica of a strong keyspace
+    /// Unsafe recovery after a loss of quorum: continue with one replica of a strong keyspace. Refused while the
+    /// node hears a leader or a majority of the voters, and for 10 s after
     Recover {
         /// Its name
         name: String,

@@ -125,6 +125,16 @@ impl<E: Engine> Group<E> {
         lost.filter_map(|member| self.members.nodes.get(member)).copied().collect()
     }
 
+    /// Whether this member has heard from its leader, or from enough voters to elect one, within this time. A
+    /// member that opened its group later than that has not listened for long enough to deny it.
+    pub fn may_have_quorum(&self, now_ms: u64, within_ms: u64) -> bool {
+        let is_recent = |at: u64| now_ms.saturating_sub(at) < within_ms;
+        let hears = |member| self.heard.get(&member).copied().is_some_and(is_recent);
+        is_recent(self.opened_ms)
+            || self.led_at_ms.is_some_and(is_recent)
+            || self.members.has_majority(|member| member == self.config.member || hears(member))
+    }
+
     /// The nodes of the voters from which this member has lately received no message: the ones to look for if there
     /// is no majority.
     pub fn missing(&self, now_ms: u64) -> Vec<NodeKey> {

@@ -161,6 +161,12 @@ pub enum ManageError {
     /// The node that is asked must have a replica, and has none.
     #[error("this node has no replica of {0:?}")]
     NoReplica(String),
+    /// The group needs no unsafe recovery, as far as this node knows.
+    #[error(
+        "this node has heard from its leader or from a majority of its voters in the last {} s",
+        super::replicas::SILENT_MS / 1_000
+    )]
+    HasQuorum,
     /// The replica does not open.
     #[error("the replica here does not open: {0}")]
     NotOpened(String),

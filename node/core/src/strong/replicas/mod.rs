@@ -26,6 +26,9 @@ use super::directory::Directory;
 use super::input::ManageError;
 use super::message::GroupLocation;
 
+/// How long a member must not have heard from a quorum before its replica may be made the only one, milliseconds.
+/// Far longer than an election takes.
+pub const SILENT_MS: u64 = 10_000;
 /// Replicas on one node, at most. A guess.
 const REPLICAS_MAX: usize = 1024;
 
@@ -242,8 +245,15 @@ impl<E: Engine> Replicas<E> {
         self.plan_work(cx, group);
     }
 
-    /// Opens a replica again as the only member of its group.
+    /// Opens a replica again as the only member of its group, unless the group may still have a quorum: the other
+    /// members would then lose what this replica does not have.
     pub fn recover(&mut self, cx: &mut Context, group: GroupId) -> Result<(), ManageError> {
+        let replica = self.open.get(&group).map(|replica| &replica.group);
+        if replica.is_some_and(|group| {
+            group.members().nodes.len() > 1 && group.may_have_quorum(cx.now_ms, SILENT_MS)
+        }) {
+            return Err(ManageError::HasQuorum);
+        }
         let Some(Replica { keyspace, group: closed, manual, .. }) = self.open.remove(&group) else {
             return Ok(());
         };
