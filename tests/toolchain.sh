@@ -195,7 +195,7 @@ provide() {
     install=$(install_command $absent)
     if [[ "$install" = apt-get* ]] && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         say "installing what the build needs: $install"
-        (export DEBIAN_FRONTEND=noninteractive; eval "${install//apt-get /apt-get -qq }") >&2 ||
+        (export DEBIAN_FRONTEND=noninteractive; eval "${install//apt-get /apt-get -qq }") >/dev/null ||
             die "the installation failed: run  $install  and then this again"
         absent=$(missing "$@") || exit 1
         [ -z "$absent" ] || die "still missing after the installation: $absent"

@@ -8,7 +8,7 @@
 
 use std::env::{current_exe, var_os, vars_os};
 use std::fs::{copy, create_dir_all, rename};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -34,7 +34,7 @@ fn pin() -> (&'static str, &'static str) {
 }
 
 /// The binary of the pinned release, which is built first if this build directory does not have it. `None`, and a
-/// message, where there is no git.
+/// message, where the sources have come without their history.
 pub(crate) fn pinned() -> Option<PathBuf> {
     let (version, commit) = pin();
     let target = current_exe().ok().and_then(|exe| Some(exe.ancestors().nth(3)?.to_owned()));
@@ -44,12 +44,10 @@ pub(crate) fn pinned() -> Option<PathBuf> {
     if binary.is_file() {
         return Some(binary);
     }
-    if let Err(error) = git().arg("--version").output()
-        && error.kind() == ErrorKind::NotFound
-    {
-        say(
-            "THE PINNED RELEASE WAS NOT TESTED: there is no git to take it from. Install git, and run this again.",
-        );
+    if let Some(reason) = missing(commit) {
+        say(&format!(
+            "THE PINNED RELEASE WAS NOT TESTED: {reason}. In a clone with git, run  git fetch origin {commit}"
+        ));
         return None;
     }
     create_dir_all(&folder).expect("a folder of the build directory");
@@ -82,16 +80,24 @@ fn git() -> Command {
     command
 }
 
+/// Why there is no such commit, where that is in order: an archive of the sources and a shallow clone have none.
+fn missing(commit: &str) -> Option<&'static str> {
+    let Ok(found) = git().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).output() else {
+        return Some("there is no git");
+    };
+    if found.status.success() {
+        return None;
+    }
+    let shallow = git().args(["rev-parse", "--is-shallow-repository"]).output().expect("git runs");
+    assert!(
+        shallow.stdout.trim_ascii() != b"false",
+        "tests/release names the commit {commit}, which this repository does not have"
+    );
+    Some("these sources have come without their history")
+}
+
 /// Writes the sources of a commit into a new folder.
 fn export(commit: &str, folder: &Path) {
-    let known = git().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).output().expect("git runs");
-    assert!(
-        known.status.success(),
-        "commit {commit} of the pinned release (tests/release) is not here: {}
-in a clone, run  git fetch origin {commit}  (or  git fetch --unshallow)  and then this again;
-an archive of the sources has no commits: run the tests in a clone",
-        String::from_utf8_lossy(&known.stderr).trim()
-    );
     create_dir_all(folder).expect("a folder of ours");
     let mut archive = git().args(["archive", commit]).stdout(Stdio::piped()).spawn().expect("git runs");
     let sources = archive.stdout.take().expect("piped");
