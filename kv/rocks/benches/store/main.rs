@@ -91,17 +91,13 @@ fn cases() -> Vec<Case> {
             name: "add to a set of 1,000",
             operations: 100_000,
             prepare: |target| grouped(target, 1_000, add),
-            operate: |target, operations| {
-                (0..operations).try_for_each(|n| target.commit(vec![add(2_000_000 + n)]))
-            },
+            operate: add_new,
         },
         Case {
             name: "add to a set of 1,000,000",
             operations: 100_000,
             prepare: |target| grouped(target, 1_000_000, add),
-            operate: |target, operations| {
-                (0..operations).try_for_each(|n| target.commit(vec![add(2_000_000 + n)]))
-            },
+            operate: add_new,
         },
         Case {
             name: "increment one of 1,000 counters",
@@ -136,6 +132,11 @@ fn cases() -> Vec<Case> {
 fn grouped(target: &mut dyn Target, operations: usize, write: fn(usize) -> Write) -> Result<(), Error> {
     let numbers: Vec<usize> = (0..operations).collect();
     numbers.chunks(64).try_for_each(|chunk| target.commit(chunk.iter().map(|&n| write(n)).collect()))
+}
+
+/// Adds elements that no preparation has added, one at a time.
+fn add_new(target: &mut dyn Target, operations: usize) -> Result<(), Error> {
+    (0..operations).try_for_each(|n| target.commit(vec![add(2_000_000 + n)]))
 }
 
 /// What a case works on: a store, measured or recorded.

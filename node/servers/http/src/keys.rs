@@ -68,12 +68,11 @@ fn etag(version: &str) -> HeaderValue {
 pub async fn put(
     State(app): State<Arc<App>>,
     path: KeyPath,
-    mut query: Query,
+    query: Query,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let ttl_ms = query.number("ttl_ms")?;
-    query.finish()?;
+    let ttl_ms = query.only_ttl_ms()?;
     let check = condition(&headers)?;
     let value = read_body(body, app.node.limits().value_bytes_max).await?;
     let result = app.write_one(path, Op::Put { value }, ttl_ms, check).await?;
@@ -93,11 +92,10 @@ pub async fn put(
 pub async fn apply(
     State(app): State<Arc<App>>,
     path: KeyPath,
-    mut query: Query,
+    query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
-    let ttl_ms = query.number("ttl_ms")?;
-    query.finish()?;
+    let ttl_ms = query.only_ttl_ms()?;
     let op: Op = read_json(body, json_bytes_max(app.node.limits())).await?;
     app.write_one(path, op, ttl_ms, None).await.map(Json)
 }

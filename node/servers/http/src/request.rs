@@ -88,6 +88,13 @@ impl Query {
         number.map(Some).ok_or_else(wrong)
     }
 
+    /// How long what is written lives, of a write with no other parameter.
+    pub fn only_ttl_ms(mut self) -> Result<Option<u64>, Problem> {
+        let ttl_ms = self.number("ttl_ms")?;
+        self.finish()?;
+        Ok(ttl_ms)
+    }
+
     /// A parameter that is a switch: absent is off.
     pub fn switch(&mut self, name: &str) -> Result<bool, Problem> {
         match self.0.remove(name).as_deref() {
@@ -189,6 +196,8 @@ mod tests {
             assert!(Query::parse(wrong).limit().is_err(), "{wrong}");
         }
         assert!(Query::parse("values=maybe").switch("values").is_err());
+        assert_eq!(Query::parse("ttl_ms=7").only_ttl_ms().expect("a number"), Some(7));
+        assert!(Query::parse("ttl_ms=7&limit=1").only_ttl_ms().is_err());
     }
 
     #[test]

@@ -74,11 +74,10 @@ pub async fn members(
 pub async fn update_set(
     State(app): State<Arc<App>>,
     path: KeyPath,
-    mut query: Query,
+    query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
-    let ttl_ms = query.number("ttl_ms")?;
-    query.finish()?;
+    let ttl_ms = query.only_ttl_ms()?;
     let members: Members = read_json(body, json_bytes_max(app.node.limits())).await?;
     let ops = [
         (!members.remove.is_empty()).then(|| Op::SetRemove { members: blobs(members.remove) }),
@@ -120,11 +119,10 @@ pub async fn fields(
 pub async fn update_map(
     State(app): State<Arc<App>>,
     path: KeyPath,
-    mut query: Query,
+    query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
-    let ttl_ms = query.number("ttl_ms")?;
-    query.finish()?;
+    let ttl_ms = query.only_ttl_ms()?;
     let update: MapUpdate = read_json(body, json_bytes_max(app.node.limits())).await?;
     let ops = [
         (!update.delete.is_empty()).then(|| Op::MapDelete { names: blobs(update.delete) }),
@@ -156,11 +154,10 @@ pub async fn flag(
 pub async fn set_flag(
     State(app): State<Arc<App>>,
     path: KeyPath,
-    mut query: Query,
+    query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
-    let ttl_ms = query.number("ttl_ms")?;
-    query.finish()?;
+    let ttl_ms = query.only_ttl_ms()?;
     let state: FlagState = read_json(body, SMALL_BODY_BYTES_MAX).await?;
     app.write_one(path, Op::Flag { enabled: state.enabled }, ttl_ms, None).await.map(Json)
 }
