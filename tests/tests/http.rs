@@ -86,6 +86,8 @@ async fn every_operation_of_the_description_works() {
     references(&document, &mut wanted);
     for reference in wanted {
         assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        assert!(name.starts_with(char::is_uppercase), "{name} is a type of Rust and not of the API");
     }
     assert_eq!(send(&node, "POST", "/v1/leave", b"").await.status(), StatusCode::ACCEPTED);
     assert!(node.ended().await.success());
@@ -258,6 +260,34 @@ async fn metrics_can_be_scraped() {
     ] {
         assert!(before.contains_key(name), "{name} is missing");
     }
+}
+
+#[tokio::test]
+async fn calls_of_strong_keyspaces_are_checked_and_carried_out_as_they_are() {
+    let node = Node::up("a").started().await;
+    let made = send(&node, "POST", "/v1/strong", br#"{"name":"orders","voters":1}"#).await;
+    assert!(made.status().is_success(), "{}", made.status());
+    let call = async |body: Value| {
+        let response = send(&node, "POST", "/v1/strong/orders/call", body.to_string().as_bytes()).await;
+        (response.status().as_u16(), response.json::<Value>().await.expect("JSON"))
+    };
+    let (status, answer) =
+        call(json!({ "op": "put", "key": "k", "value": "v", "request_id": { "client": "client-7" } })).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid")), "{answer}");
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(message.contains("request_id.client") && message.contains("hexadecimal"), "{message}");
+
+    let nested = |depth: usize| {
+        let put = json!({ "op": "put", "key": "k", "value": "v" });
+        (0..depth).fold(put, |inner, _| json!({ "op": "txn", "then": [inner] }))
+    };
+    let (status, answer) = call(nested(8)).await;
+    assert_eq!((status, &answer["result"]), (200, &json!("txn")), "{answer}");
+    let (status, answer) = call(nested(9)).await;
+    assert_eq!((status, &answer["error"]), (413, &json!("too_large")), "{answer}");
+    let bounded = json!({ "op": "get", "keys": { "key": "k" }, "max_mod_revision": 1 });
+    let (status, answer) = call(bounded).await;
+    assert_eq!((status, &answer["kvs"], &answer["more"]), (200, &json!([]), &json!(false)), "{answer}");
 }
 
 #[tokio::test]

@@ -3,19 +3,19 @@
 
 use rustix::process::Signal;
 use starling_api::ErrorCode;
-use starling_api::strong::{Get, Keys, Put, RequestId, StrongCall, StrongEvent, StrongRequest, StrongResult};
+use starling_api::strong::{Body, Keys, Put, Range, Read, RequestId, StrongCall, StrongEvent, Write};
 use starling_tests::{KEYSPACE, Node, Requests, etcdctl, flock, heard_of, leader, led, wait_until};
 
 async fn put(node: &Node, key: &str, value: &str) -> Result<u64, starling_api::Error> {
-    let put = Put { key: key.into(), value: value.into(), ..Put::default() };
-    Ok(node.client().ask(KEYSPACE, &StrongRequest::Put(put).into()).await?.revision)
+    let put = Write::Put(Put::new(key, value));
+    Ok(node.client().ask(KEYSPACE, &put.into()).await?.revision)
 }
 
 async fn get(node: &Node, key: &str) -> Result<Option<String>, starling_api::Error> {
-    let get = StrongRequest::Get(Get::of(Keys::Key(key.into())));
-    match node.client().ask(KEYSPACE, &get.into()).await?.result {
-        StrongResult::Found(mut found) => {
-            Ok(found.kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value.0).into_owned()))
+    let get = Range::of(Keys::One(key.into()));
+    match node.client().ask(KEYSPACE, &get.into()).await?.body {
+        Body::Range(mut found) => {
+            Ok(found.kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
         }
         other => panic!("not what was asked for: {other:?}"),
     }
@@ -52,15 +52,15 @@ async fn every_node_serves_it_and_says_the_same() {
 #[tokio::test]
 async fn replicas_tell_the_same_hash_and_another_one_after_a_write() {
     let nodes = flock().await;
-    let mut before = String::new();
+    let mut before = [0; 32];
     for value in ["1", "2"] {
         put(&nodes[3], "k", value).await.expect("written");
         before = wait_until("three replicas tell one hash, a new one", async || {
-            let call = StrongCall { stale: true, ..StrongRequest::Hash.into() };
+            let call = StrongCall { stale: true, ..Read::Hash.into() };
             let mut told = Vec::new();
             for node in &nodes[..3] {
-                match node.client().ask(KEYSPACE, &call).await.map(|answer| answer.result) {
-                    Ok(StrongResult::Hash { hash }) => told.push(hash),
+                match node.client().ask(KEYSPACE, &call).await.map(|answer| answer.body) {
+                    Ok(Body::Hash { hash, .. }) => told.push(hash),
                     other => return Err(format!("{other:?}")),
                 }
             }
@@ -69,7 +69,7 @@ async fn replicas_tell_the_same_hash_and_another_one_after_a_write() {
         })
         .await;
     }
-    let call = StrongCall { stale: true, ..StrongRequest::Hash.into() };
+    let call = StrongCall { stale: true, ..Read::Hash.into() };
     let refused = nodes[3].client().ask(KEYSPACE, &call).await.expect_err("it has no replica");
     assert_eq!(refused.code, ErrorCode::NoStore);
 }
@@ -117,9 +117,8 @@ async fn a_command_on_a_strong_keyspace_takes_one_request() {
 #[tokio::test]
 async fn a_named_write_is_applied_once() {
     let nodes = flock().await;
-    let put = Put { key: "once".into(), value: "v".into(), ..Put::default() };
-    let request_id = Some(RequestId { client: "ab".into(), ..RequestId::default() });
-    let call = StrongCall { request_id, ..StrongRequest::Put(put).into() };
+    let request_id = Some(RequestId { client: 0xab, seq: 0, answered_below: 0 });
+    let call = StrongCall { request_id, ..Write::Put(Put::new("once", "v")).into() };
     let first = nodes[3].client().ask(KEYSPACE, &call).await.expect("written");
     let second = nodes[0].client().ask(KEYSPACE, &call).await.expect("answered again");
     assert_eq!(first.revision, second.revision);
@@ -149,11 +148,10 @@ async fn writes_go_on_after_the_leader_was_killed_and_nothing_is_lost() {
 }
 
 async fn get_stale(node: &Node, key: &str) -> Result<Option<String>, starling_api::Error> {
-    let get = StrongRequest::Get(Get::of(Keys::Key(key.into())));
-    let call = StrongCall { stale: true, ..get.into() };
-    match node.client().ask(KEYSPACE, &call).await?.result {
-        StrongResult::Found(mut found) => {
-            Ok(found.kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value.0).into_owned()))
+    let call = StrongCall { stale: true, ..Range::of(Keys::One(key.into())).into() };
+    match node.client().ask(KEYSPACE, &call).await?.body {
+        Body::Range(mut found) => {
+            Ok(found.kvs.pop().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
         }
         other => panic!("not what was asked for: {other:?}"),
     }
@@ -231,7 +229,7 @@ async fn a_watch_misses_nothing() {
     let mut seen = Vec::new();
     while seen.len() < 10 {
         match watch.next_event().await.expect("it goes on").expect("it is understood") {
-            StrongEvent::Put { kv } => seen.push(String::from_utf8_lossy(&kv.key.0).into_owned()),
+            StrongEvent::Put { kv } => seen.push(String::from_utf8_lossy(&kv.key).into_owned()),
             StrongEvent::Ready { .. } => {}
             other => panic!("{other:?}"),
         }

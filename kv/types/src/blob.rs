@@ -7,20 +7,24 @@ use std::fmt::{self, Write as _};
 pub struct Blob(pub Vec<u8>);
 
 impl Blob {
-    /// The bytes as text for people: UTF-8 as it is but control characters escaped, other bytes as
-    /// `\xNN`.
+    /// The bytes as text for people ([`escaped`]).
     pub fn escaped(&self) -> String {
-        let mut text = String::with_capacity(self.0.len());
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                if c.is_control() || c == '\\' { text.extend(c.escape_default()) } else { text.push(c) }
-            }
-            for byte in chunk.invalid() {
-                write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
-            }
-        }
-        text
+        escaped(&self.0)
     }
+}
+
+/// Bytes as text for people: UTF-8 as it is but control characters escaped, other bytes as `\xNN`.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || c == '\\' { text.extend(c.escape_default()) } else { text.push(c) }
+        }
+        for byte in chunk.invalid() {
+            write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
+        }
+    }
+    text
 }
 
 impl fmt::Debug for Blob {

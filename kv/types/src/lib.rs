@@ -18,7 +18,7 @@ mod json;
 pub mod strong;
 
 pub use actor::ActorId;
-pub use blob::{Blob, Count};
+pub use blob::{Blob, Count, escaped};
 pub use dot::{Dot, DotRange};
 pub use dots::DotRanges;
 pub use fingerprint::{Root, SPAN_FANOUT, SPAN_LEAF};

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use starling_types::eventual::{Data, Outcome, Write};
-use starling_types::strong::{Body, Compare, Keys, Operand, Put, Range, Read, Relation, Request, Txn, TxnOp};
+use starling_types::strong::{
+    Body, Compare, Delete, Keys, Operand, Put, Range, Read, Relation, Request, RequestId, Txn, TxnOp,
+    Write as Strong,
+};
 
 /// Reads every line as a `T`, and checks that it is written as it was read.
 fn round_trip<T: Serialize + DeserializeOwned>(lines: &str) -> Vec<T> {
@@ -61,7 +64,35 @@ fn what_a_request_leaves_out_has_its_default() {
 }
 
 fn get(key: &str) -> Request {
-    Request::Read(Read::Range(Range::of(Keys::One(key.into()))))
+    Range::of(Keys::One(key.into())).into()
+}
+
+/// What the state machine takes and the API's first types could not say.
+#[test]
+fn requests_say_all_that_the_state_machine_takes() {
+    let bounds = r#"{"op":"get","keys":{"key":"a"},"min_mod_revision":2,"max_mod_revision":3,"min_create_revision":4}"#;
+    let Request::Read(Read::Range(range)) = read(bounds) else { panic!("a read") };
+    assert_eq!((range.min_mod_revision, range.max_mod_revision, range.min_create_revision), (2, 3, 4));
+    let nested = r#"{"op":"txn","compare":[{"prefix":"a/","version":0}],
+        "then":[{"op":"txn","then":[{"op":"delete","keys":{"key":"b"}}]}]}"#;
+    let Request::Write(Strong::Txn(txn)) = read(nested) else { panic!("a write") };
+    let absent = Compare { keys: Keys::prefix(b"a/".to_vec()), is: Relation::Equal, to: Operand::Version(0) };
+    assert_eq!(txn.compare, [absent]);
+    let delete = TxnOp::Delete(Delete { keys: Keys::One(b"b".to_vec()), prev: false });
+    assert_eq!(txn.then, [TxnOp::Txn(Txn { then: vec![delete], ..Txn::default() })]);
+    assert_eq!(txn.depth(), 2);
+}
+
+#[test]
+fn the_client_of_a_named_write_is_a_hexadecimal_number() {
+    let id = RequestId { client: 0xab, seq: 1, answered_below: 1 };
+    assert_eq!(read::<RequestId>(r#"{"client":"00AB","seq":1,"answered_below":1}"#), id);
+    assert_eq!(serde_json::to_value(id).expect("serializes")["client"], "ab");
+    for wrong in ["", "client-7", &"f".repeat(33)] {
+        let json = serde_json::json!({ "client": wrong }).to_string();
+        let error = serde_json::from_str::<RequestId>(&json).expect_err("not a number").to_string();
+        assert!(error.contains("request_id.client") && error.contains("hexadecimal"), "{error}");
+    }
 }
 
 #[test]

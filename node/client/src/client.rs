@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
 use starling_api::strong::{
-    CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, StrongRequest, Voters,
+    self, CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters,
 };
 use starling_api::{
     Batch, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorCode, Events, Eventual, FlagState,
@@ -558,15 +558,7 @@ impl Strong for Client {
 
 /// Whether a request to a strong keyspace has the same effect twice: a named write is applied once.
 fn is_idempotent(call: &StrongCall) -> bool {
-    match &call.request {
-        StrongRequest::Get(_)
-        | StrongRequest::Leases
-        | StrongRequest::Hash
-        | StrongRequest::KeepAlive { .. }
-        | StrongRequest::TimeToLive { .. } => true,
-        StrongRequest::Txn(txn) if !txn.writes() => true,
-        _ => call.request_id.is_some(),
-    }
+    !matches!(call.request, strong::Request::Write(_)) || call.request_id.is_some()
 }
 
 fn encoded(bytes: &[u8]) -> String {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use starling_api::Blob;
 use starling_api::strong::{KeyValue, StrongEvent};
 
 /// The candidates of an election, kept current by the events of a watch over its line.
 #[derive(Clone, Debug, Default)]
-pub struct Candidates(BTreeMap<Blob, KeyValue>);
+pub struct Candidates(BTreeMap<Vec<u8>, KeyValue>);
 
 /// Who leads, and the revision of the leader's last proclamation: what is equal need not be reported again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum Leadership {
     /// This one leads.
     Candidate {
         /// The candidate's key.
-        key: Blob,
+        key: Vec<u8>,
         /// The revision at which its value was last written.
         proclaimed: u64,
     },
@@ -33,7 +32,7 @@ impl Candidates {
     pub fn on_event(&mut self, event: StrongEvent) {
         match event {
             StrongEvent::Put { kv } => drop(self.0.insert(kv.key.clone(), kv)),
-            StrongEvent::Delete { key, .. } => drop(self.0.remove(&key)),
+            StrongEvent::Delete { key, .. } => drop(self.0.remove(&key.0)),
             StrongEvent::Ready { .. } | StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => {}
         }
     }
@@ -55,6 +54,7 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_api::escaped;
 
     fn put(key: &str, create_revision: u64, mod_revision: u64) -> StrongEvent {
         let kv = KeyValue { key: key.into(), create_revision, mod_revision, ..KeyValue::default() };
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn the_first_candidate_leads_until_it_goes() {
         let mut all = Candidates::default();
-        let leader = |all: &Candidates| all.leader().map(|kv| (kv.key.escaped(), kv.mod_revision));
+        let leader = |all: &Candidates| all.leader().map(|kv| (escaped(&kv.key), kv.mod_revision));
         assert_eq!(leader(&all), None);
         assert_eq!(all.leadership(), Leadership::Vacant);
         all.on_event(put("e/b", 5, 5));

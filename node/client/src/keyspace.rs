@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use starling_api::strong::{
-    Fence, Get, KeyValue, Keys, RequestId, StrongAnswer, StrongCall, StrongRequest, StrongResult,
+    Body, Fence, KeyValue, Keys, Put, Range, Request, RequestId, StrongAnswer, StrongCall, Write,
 };
 use starling_api::{Blob, Error, Retry, Strong};
 use tokio::time::sleep;
@@ -14,8 +14,8 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(200);
 /// How a write is sent.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
-    /// The write's name in hexadecimal; `None`: one is drawn.
-    pub request_id: Option<String>,
+    /// The write's name; `None`: one is drawn.
+    pub request_id: Option<u128>,
     /// The lock that must be held for the write to be applied.
     pub fence: Option<Fence>,
     /// For how long the write is sent again where its outcome is not known.
@@ -28,10 +28,16 @@ pub struct Named {
 pub struct WriteFailed {
     /// The last error.
     pub error: Error,
-    /// Whether an attempt may have been applied.
-    pub is_unknown: bool,
-    /// The name under which the write may be sent again: it is applied once.
-    pub request_id: String,
+    /// The name of a write of which an attempt may have been applied: sent again under it, the write is applied
+    /// once.
+    pub maybe_applied: Option<u128>,
+}
+
+impl From<Error> for WriteFailed {
+    /// The failure of a write that was not applied.
+    fn from(error: Error) -> Self {
+        Self { error, maybe_applied: None }
+    }
 }
 
 impl From<WriteFailed> for Error {
@@ -69,48 +75,46 @@ impl<N: Strong> Keyspace<N> {
     }
 
     /// Carries out a write under a name, so that it is applied once however often it is sent.
-    pub async fn write(&self, request: StrongRequest, how: &Named) -> Result<StrongAnswer, WriteFailed> {
-        let request_id = how.request_id.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-        let id = Some(RequestId { client: request_id.clone(), ..RequestId::default() });
-        let call = StrongCall { request_id: id, fence: how.fence.clone(), ..request.into() };
+    pub async fn write(&self, request: impl Into<Request>, how: &Named) -> Result<StrongAnswer, WriteFailed> {
+        let client = how.request_id.unwrap_or_else(rand::random);
+        let request_id = Some(RequestId { client, seq: 0, answered_below: 0 });
+        let call = StrongCall { request_id, fence: how.fence.clone(), ..request.into().into() };
         let began = Instant::now();
-        let mut is_unknown = false;
+        let mut maybe_applied = None;
         loop {
             let error = match self.node.call(&self.name, call.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            is_unknown |= error.retry() == Retry::IfIdempotent;
+            if error.retry() == Retry::IfIdempotent {
+                maybe_applied = Some(client);
+            }
             if error.retry() == Retry::Never || began.elapsed() >= how.patience {
-                return Err(WriteFailed { error, is_unknown, request_id });
+                return Err(WriteFailed { error, maybe_applied });
             }
             sleep(AGAIN).await;
         }
     }
 
     /// A key, and the revision at which it was read.
-    pub async fn get(&self, key: &Blob) -> Result<(u64, Option<KeyValue>), Error> {
-        let answer = self.ask(StrongRequest::Get(Get::of(Keys::Key(key.clone())))).await?;
-        match answer.result {
-            StrongResult::Found(mut found) => Ok((answer.revision, found.kvs.pop())),
+    pub async fn get(&self, key: &[u8]) -> Result<(u64, Option<KeyValue>), Error> {
+        let answer = self.ask(Range::of(Keys::One(key.to_vec()))).await?;
+        match answer.body {
+            Body::Range(mut found) => Ok((answer.revision, found.kvs.pop())),
             other => Err(unexpected(&other)),
         }
     }
 
     /// Sets a key. Returns the revision of the write.
     pub async fn put(&self, key: impl Into<Blob>, value: impl Into<Blob>) -> Result<u64, Error> {
-        let put = starling_api::strong::Put {
-            key: key.into(),
-            value: value.into(),
-            ..starling_api::strong::Put::default()
-        };
-        Ok(self.write(StrongRequest::Put(put), &Named::default()).await?.revision)
+        let put = Put::new(key.into().0, value.into().0);
+        Ok(self.write(Write::Put(put), &Named::default()).await?.revision)
     }
 }
 
 /// An answer of another kind than the request: the two ends differ in their version.
-pub(crate) fn unexpected(result: &StrongResult) -> Error {
-    Error::not_understood("the node", format!("unexpected {result:?}"))
+pub(crate) fn unexpected(body: &Body) -> Error {
+    Error::not_understood("the node", format!("unexpected {body:?}"))
 }
 
 /// Tries again and again until it has worked, or has failed for good.

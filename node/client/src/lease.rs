@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use starling_api::strong::{StrongCall, StrongEvent, StrongRequest, StrongResult};
-use starling_api::{Blob, Error, ErrorCode, Strong};
+use starling_api::strong::{Body, Request, StrongCall, StrongEvent, Write};
+use starling_api::{Error, ErrorCode, Strong};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -42,14 +42,12 @@ impl<N: Strong + Clone + Send + Sync + 'static> Lease<N> {
     /// Grants a lease and begins to keep it alive.
     pub async fn grant(keyspace: &Keyspace<N>, ttl_ms: u64) -> Result<Self, WriteFailed> {
         let sent = now();
-        let grant = StrongRequest::LeaseGrant { id: 0, ttl_ms };
-        match keyspace.write(grant, &Named::default()).await?.result {
-            StrongResult::LeaseGranted { id, ttl_ms } => {
+        let grant = Write::LeaseGrant { id: 0, ttl_ms };
+        match keyspace.write(grant, &Named::default()).await?.body {
+            Body::LeaseGranted { id, ttl_ms } => {
                 Ok(Self::keep(keyspace, id, Expiry::new(sent, Duration::from_millis(ttl_ms))))
             }
-            other => {
-                Err(WriteFailed { error: unexpected(&other), is_unknown: false, request_id: String::new() })
-            }
+            other => Err(unexpected(&other).into()),
         }
     }
 
@@ -76,7 +74,7 @@ impl<N: Strong + Clone + Send + Sync + 'static> Lease<N> {
     }
 
     /// Completes once the lease is lost, or its key, which was created at this revision, is deleted.
-    pub async fn lost_with(&mut self, key: &Blob, created: u64) -> Lost {
+    pub async fn lost_with(&mut self, key: &[u8], created: u64) -> Lost {
         let keyspace = self.keyspace.clone();
         tokio::select! {
             lost = self.lost() => lost,
@@ -91,7 +89,7 @@ impl<N: Strong + Clone + Send + Sync + 'static> Lease<N> {
             return Ok(());
         }
         let how = Named { patience: REVOKE, ..Named::default() };
-        match self.keyspace.write(StrongRequest::LeaseRevoke { id: self.id }, &how).await {
+        match self.keyspace.write(Write::LeaseRevoke { id: self.id }, &how).await {
             Err(failed) if failed.error.code != ErrorCode::NotFound => Err(failed.error),
             _ => Ok(()),
         }
@@ -110,11 +108,10 @@ async fn keep_alive<N: Strong>(keyspace: Keyspace<N>, id: i64, mut expiry: Expir
         sleep(expiry.pause(now())).await;
         let sent = now();
         let Some(attempt) = expiry.attempt(sent) else { return Lost::Silent };
-        let request = StrongRequest::KeepAlive { id };
-        let call = StrongCall { timeout_ms: attempt.as_millis() as u64, ..request.into() };
+        let call = StrongCall { timeout_ms: attempt.as_millis() as u64, ..Request::KeepAlive { id }.into() };
         match timeout(attempt, keyspace.ask(call)).await {
-            Ok(Ok(answer)) => match answer.result {
-                StrongResult::KeptAlive { ttl_ms, .. } => expiry.renewed(sent, Duration::from_millis(ttl_ms)),
+            Ok(Ok(answer)) => match answer.body {
+                Body::KeptAlive { ttl_ms, .. } => expiry.renewed(sent, Duration::from_millis(ttl_ms)),
                 _ => expiry.failed(now()),
             },
             Ok(Err(error)) if error.code == ErrorCode::NotFound => return Lost::Ended,
@@ -125,7 +122,7 @@ async fn keep_alive<N: Strong>(keyspace: Keyspace<N>, id: i64, mut expiry: Expir
 
 /// Completes once a key that was created at this revision is gone. A read that fails is repeated: the caller
 /// holds a lease that sets an end to it.
-async fn deleted<N: Strong>(keyspace: &Keyspace<N>, key: &Blob, created: u64) {
+async fn deleted<N: Strong>(keyspace: &Keyspace<N>, key: &[u8], created: u64) {
     loop {
         if let Ok((revision, kv)) = keyspace.get(key).await {
             if kv.is_none_or(|kv| kv.create_revision != created) {
@@ -141,14 +138,14 @@ async fn deleted<N: Strong>(keyspace: &Keyspace<N>, key: &Blob, created: u64) {
 /// Completes once a key is deleted at this revision or later, or the watch has ended.
 pub(crate) async fn until_deleted<N: Strong>(
     keyspace: &Keyspace<N>,
-    key: &Blob,
+    key: &[u8],
     from: u64,
 ) -> Result<(), Error> {
-    let mut events = keyspace.node().changes(keyspace.name(), &key.0, from).await?;
+    let mut events = keyspace.node().changes(keyspace.name(), key, from).await?;
     while let Some(event) = events.next().await {
         match event? {
             // Longer keys may begin like this one.
-            StrongEvent::Delete { key: gone, .. } if gone == *key => return Ok(()),
+            StrongEvent::Delete { key: gone, .. } if gone.0 == key => return Ok(()),
             StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => return Ok(()),
             StrongEvent::Ready { .. } | StrongEvent::Put { .. } | StrongEvent::Delete { .. } => {}
         }

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use starling_api::strong::{
-    Compare, Get, KeyValue, Keys, Operand, Put, Relation, Sort, SortBy, StrongRequest, StrongResult, Txn,
-    TxnOp,
+    Body, Compare, KeyValue, Keys, Operand, Put, Range, Relation, SortBy, SortOrder, Txn, TxnOp, Write,
 };
 use starling_api::{Blob, Error, Strong};
 use starling_strong::line;
@@ -71,7 +70,7 @@ impl<N: Strong + Clone + Send + Sync + 'static> Turn<N> {
 
     /// Completes once the turn is lost. What runs under it has to stop then.
     pub async fn lost(&mut self) -> Lost {
-        self.lease.lost_with(&self.place.key, self.place.token).await
+        self.lease.lost_with(&self.place.key.0, self.place.token).await
     }
 
     /// Gives the turn to the next one in the line.
@@ -94,7 +93,7 @@ impl Place {
                 sleep(AGAIN).await;
             }
         }
-        let (_, kv) = insist(async || keyspace.get(&place.key).await).await?;
+        let (_, kv) = insist(async || keyspace.get(&place.key.0).await).await?;
         if kv.is_none_or(|kv| kv.create_revision != place.token) {
             return Err(WaitFailed::Lost(Lost::Deleted));
         }
@@ -107,26 +106,27 @@ impl Place {
         value: Blob,
         lease: i64,
     ) -> Result<Self, Error> {
-        let key = Blob(line::key(name, lease));
-        let is_new = Compare { key: key.clone(), is: Relation::Equal, to: Operand::CreateRevision(0) };
-        let put = Put { key: key.clone(), value, lease, prev: false };
+        let key = line::key(name, lease);
+        let keys = Keys::One(key.clone());
+        let is_new = Compare { keys: keys.clone(), is: Relation::Equal, to: Operand::CreateRevision(0) };
+        let put = Put { lease: Some(lease), ..Put::new(key.clone(), value.0) };
         let txn = Txn {
             compare: vec![is_new],
             then: vec![TxnOp::Put(put)],
-            otherwise: vec![TxnOp::Get(Get::of(Keys::Key(key.clone())))],
+            otherwise: vec![TxnOp::Range(Range::of(keys))],
         };
         // For as long as the lease lasts: the caller stops waiting when it is lost.
         let how = Named { patience: Duration::MAX, ..Named::default() };
-        let answer = keyspace.write(StrongRequest::Txn(txn), &how).await?;
-        let token = match answer.result {
-            StrongResult::Txn { succeeded: true, .. } => answer.revision,
-            StrongResult::Txn { ref results, .. } => match results.first() {
-                Some(StrongResult::Found(found)) if found.kvs.len() == 1 => found.kvs[0].create_revision,
-                _ => return Err(unexpected(&answer.result)),
+        let answer = keyspace.write(Write::Txn(txn), &how).await?;
+        let token = match answer.body {
+            Body::Txn { succeeded: true, .. } => answer.revision,
+            Body::Txn { ref bodies, .. } => match bodies.first() {
+                Some(Body::Range(found)) if found.kvs.len() == 1 => found.kvs[0].create_revision,
+                _ => return Err(unexpected(&answer.body)),
             },
             other => return Err(unexpected(&other)),
         };
-        Ok(Self { key, token })
+        Ok(Self { key: Blob(key), token })
     }
 }
 
@@ -135,17 +135,17 @@ async fn before<N: Strong>(
     keyspace: &Keyspace<N>,
     name: &[u8],
     place: u64,
-) -> Result<Option<(Blob, u64)>, Error> {
-    let get = Get {
+) -> Result<Option<(Vec<u8>, u64)>, Error> {
+    let last = Range {
         limit: 1,
-        sort: Some(Sort { by: SortBy::CreateRevision, descending: true }),
+        sort: Some((SortBy::CreateRevision, SortOrder::Descending)),
         // The first revision is 2: the bound is never 0, which would be none.
         max_create_revision: place - 1,
         keys_only: true,
-        ..Get::of(Keys::Prefix(Blob(line::prefix(name))))
+        ..Range::of(Keys::prefix(line::prefix(name)))
     };
-    let answer = keyspace.ask(StrongRequest::Get(get)).await?;
-    let StrongResult::Found(found) = answer.result else { return Ok(None) };
+    let answer = keyspace.ask(last).await?;
+    let Body::Range(found) = answer.body else { return Ok(None) };
     Ok(found.kvs.into_iter().next().map(|kv| (kv.key, answer.revision)))
 }
 
@@ -157,9 +157,9 @@ pub fn in_order(mut kvs: Vec<KeyValue>) -> Vec<KeyValue> {
 
 /// The name of the line that a key may stand in: such a key ends with the lease that it goes with.
 pub fn line_name(kv: &KeyValue) -> Option<&[u8]> {
-    let at = kv.key.0.iter().rposition(|byte| *byte == b'/')?;
-    let is_it = kv.lease != 0 && line::key(&kv.key.0[..at], kv.lease) == kv.key.0;
-    is_it.then(|| &kv.key.0[..at])
+    let at = kv.key.iter().rposition(|byte| *byte == b'/')?;
+    let is_it = kv.lease != 0 && line::key(&kv.key[..at], kv.lease) == kv.key;
+    is_it.then(|| &kv.key[..at])
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use starling_api::strong::{Get, KeyValue, Keys, StrongEvent, StrongRequest, StrongResult};
+use starling_api::strong::{Body, KeyValue, Keys, Range, StrongEvent, Write};
 use starling_api::{Blob, Error, Retry, Strong};
 use tokio::time::sleep;
 
@@ -30,8 +30,8 @@ impl<N: Strong> Queue<N> {
     }
 
     /// What the keys of items of this priority begin with.
-    pub fn prefix(&self, priority: u16) -> Blob {
-        Blob([&self.name[..], format!("/{priority:05}/").as_bytes()].concat())
+    pub fn prefix(&self, priority: u16) -> Vec<u8> {
+        [&self.name[..], format!("/{priority:05}/").as_bytes()].concat()
     }
 
     /// The priority of an item's key; `None` if the key is none of this queue.
@@ -44,7 +44,7 @@ impl<N: Strong> Queue<N> {
     /// The keys of the queue: those whose priority begins with a digit.
     fn items(&self) -> Keys {
         let (from, to) = ([&self.name[..], b"/0"].concat(), [&self.name[..], b"/:"].concat());
-        Keys::Range { from: Blob(from), to: Some(Blob(to)) }
+        Keys::Range { from, to: Some(to) }
     }
 
     /// Appends an item. Returns its key.
@@ -54,21 +54,20 @@ impl<N: Strong> Queue<N> {
         value: impl Into<Blob>,
         how: &Named,
     ) -> Result<Blob, WriteFailed> {
-        let push =
-            StrongRequest::PutSequential { prefix: self.prefix(priority), value: value.into(), lease: 0 };
-        match self.keyspace.write(push, how).await?.result {
-            StrongResult::Sequential { key } => Ok(key),
-            other => Err(failed(unexpected(&other))),
+        let push = Write::PutSequential { prefix: self.prefix(priority), value: value.into().0, lease: 0 };
+        match self.keyspace.write(push, how).await?.body {
+            Body::Sequential { key } => Ok(Blob(key)),
+            other => Err(unexpected(&other).into()),
         }
     }
 
     /// Takes the first item; `None` if there is none, with the revision at which that was so.
     pub async fn pop(&self, how: &Named) -> Result<(u64, Option<KeyValue>), WriteFailed> {
         let how = Named { patience: how.patience.max(POP_PATIENCE), ..how.clone() };
-        let answer = self.keyspace.write(StrongRequest::PopFirst { keys: self.items() }, &how).await?;
-        match answer.result {
-            StrongResult::Popped { first } => Ok((answer.revision, first)),
-            other => Err(failed(unexpected(&other))),
+        let answer = self.keyspace.write(Write::PopFirst { keys: self.items() }, &how).await?;
+        match answer.body {
+            Body::Popped { first } => Ok((answer.revision, first)),
+            other => Err(unexpected(&other).into()),
         }
     }
 
@@ -94,7 +93,7 @@ impl<N: Strong> Queue<N> {
         let mut events = self.keyspace.node().changes(self.keyspace.name(), &prefix, from).await?;
         while let Some(event) = events.next().await {
             match event? {
-                StrongEvent::Put { kv } if self.priority(&kv.key.0).is_some() => return Ok(()),
+                StrongEvent::Put { kv } if self.priority(&kv.key).is_some() => return Ok(()),
                 StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => break,
                 StrongEvent::Ready { .. } | StrongEvent::Put { .. } | StrongEvent::Delete { .. } => {}
             }
@@ -105,9 +104,9 @@ impl<N: Strong> Queue<N> {
 
     /// How many items there are.
     pub async fn len(&self) -> Result<u64, Error> {
-        let get = Get { count_only: true, ..Get::of(self.items()) };
-        match self.keyspace.ask(StrongRequest::Get(get)).await?.result {
-            StrongResult::Found(found) => Ok(found.count),
+        let count = Range { count_only: true, ..Range::of(self.items()) };
+        match self.keyspace.ask(count).await?.body {
+            Body::Range(found) => Ok(found.count),
             other => Err(unexpected(&other)),
         }
     }
@@ -116,10 +115,6 @@ impl<N: Strong> Queue<N> {
     pub async fn is_empty(&self) -> Result<bool, Error> {
         Ok(self.len().await? == 0)
     }
-}
-
-fn failed(error: Error) -> WriteFailed {
-    WriteFailed { error, is_unknown: false, request_id: String::new() }
 }
 
 #[cfg(test)]
@@ -132,13 +127,13 @@ mod tests {
         let client = Client::new("127.0.0.1:1", None).expect("an address");
         let queue = Queue::new(Keyspace::new(client, "orders"), "q");
         let key = |priority, revision: u64| {
-            [&queue.prefix(priority).0[..], format!("{revision:020}").as_bytes()].concat()
+            [&queue.prefix(priority)[..], format!("{revision:020}").as_bytes()].concat()
         };
         let order = [key(0, 70), key(0, 100), key(9, 3), key(10, 2), key(1000, 1), key(u16::MAX, 9)];
         assert!(order.is_sorted());
         let Keys::Range { from, to } = queue.items() else { panic!("a range") };
         let to = to.expect("it has an end");
-        assert!(order.iter().all(|key| *key >= from.0 && *key < to.0));
+        assert!(order.iter().all(|key| *key >= from && *key < to));
         assert_eq!(queue.priority(&key(10, 2)), Some(10));
         assert_eq!(queue.priority(b"q/lock/1f"), None);
         assert_eq!(queue.priority(b"other/00010/1"), None);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use starling_api::escaped;
 use starling_api::strong::CreateKeyspace;
 use starling_client::{Keyspace, Named, Queue};
 use starling_service::{Config, Handle, Node};
@@ -15,7 +16,7 @@ const WORKERS: usize = 3;
 async fn work(queue: Queue<Handle>) -> Result<Vec<String>, starling_api::Error> {
     let mut done = Vec::new();
     while let (_, Some(item)) = queue.pop(&Named::default()).await? {
-        done.push(item.value.escaped());
+        done.push(escaped(&item.value));
     }
     Ok(done)
 }
@@ -39,7 +40,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     }
     queue.push(0, "urgent", &Named::default()).await?;
     let first = queue.take().await?;
-    assert_eq!(first.value.escaped(), "urgent");
+    assert_eq!(escaped(&first.value), "urgent");
 
     let workers = (0..WORKERS).map(|_| work(queue.clone()));
     let mut done = Vec::new();

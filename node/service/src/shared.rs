@@ -1,15 +1,15 @@
 //! The traits that an embedded node has in common with a client of a remote one.
 
 use futures::{StreamExt, stream};
-use starling_api::strong::{Keys, StrongAnswer, StrongCall, StrongEvent, TIMEOUT_MS_MAX};
+use starling_api::strong::{Keys, StrongAnswer, StrongCall, StrongEvent};
 use starling_api::{
     Batch, BatchResponse, Blob, Entry, Error, Events, Eventual, Listing, PAGE_KEYS_DEFAULT, Range, Strong,
     WatchEvent,
 };
-use starling_strong::api::{Event, EventKind, Options, Watch};
+use starling_strong::api::{Event, EventKind, Watch};
 
 use crate::handle::Handle;
-use crate::strong::{StrongWatchEvent, convert};
+use crate::strong::StrongWatchEvent;
 use crate::view;
 use crate::watch::KeyEvent;
 
@@ -64,19 +64,15 @@ fn shown(keyspace: &str, event: KeyEvent) -> WatchEvent {
 
 impl Strong for Handle {
     async fn call(&self, keyspace: &str, call: StrongCall) -> Result<StrongAnswer, Error> {
-        let options = Options {
-            timeout_ms: call.timeout_ms.min(TIMEOUT_MS_MAX),
-            stale: call.stale,
-            id: call.request_id.as_ref().map(convert::request_id).transpose()?,
-            fence: call.fence.map(convert::fence),
-        };
-        let request = convert::request(call.request);
+        let (request, options) = call.into_parts();
         let keyspace = self.strong(keyspace)?;
-        if call.stale {
+        let (answer, stale) = if options.stale {
             let (answer, staleness) = keyspace.request_stale(request, options).await?;
-            return Ok(convert::answer(answer, Some(staleness)));
-        }
-        Ok(convert::answer(keyspace.request(request, options).await?, None))
+            (answer, Some(staleness))
+        } else {
+            (keyspace.request(request, options).await?, None)
+        };
+        Ok(StrongAnswer { revision: answer.revision, stale, body: answer.body })
     }
 
     async fn changes(
@@ -88,7 +84,7 @@ impl Strong for Handle {
         let keyspace = self.strong(keyspace)?;
         // That there is no such keyspace is answered at once, and not by a watch that is lost later.
         keyspace.status(false).await?;
-        let keys = convert::keys(Keys::Prefix(prefix.into()));
+        let keys = Keys::prefix(prefix.into());
         let watch = keyspace.watch(Watch { keys, from_revision, prev: false, only: None }).await?;
         let updates = stream::unfold(watch, |mut watch| async move { Some((watch.next().await?, watch)) });
         Ok(updates.flat_map(|update| stream::iter(told(update))).map(Ok).boxed())
@@ -106,7 +102,7 @@ fn told(event: StrongWatchEvent) -> Vec<StrongEvent> {
 
 fn changed(change: Event) -> StrongEvent {
     match change.kind {
-        EventKind::Put => StrongEvent::Put { kv: convert::kv(change.kv) },
+        EventKind::Put => StrongEvent::Put { kv: change.kv },
         EventKind::Delete => {
             StrongEvent::Delete { key: Blob(change.kv.key), revision: change.kv.mod_revision }
         }

@@ -105,12 +105,12 @@ impl Failure {
 
     /// Adds the request id of a write that may have been applied.
     #[must_use]
-    pub fn of_unknown_outcome(mut self, name: &str) -> Self {
+    pub fn of_unknown_outcome(mut self, request_id: u128) -> Self {
         if self.exit != UNREACHABLE {
             self.exit = UNKNOWN;
         }
         self.hint = format!(
-            "the write may or may not have been applied; the same command with --request-id {name} \
+            "the write may or may not have been applied; the same command with --request-id {request_id:032x} \
              applies it once at most, and tells"
         );
         self
@@ -181,7 +181,10 @@ impl From<Error> for Failure {
 impl From<WriteFailed> for Failure {
     fn from(failed: WriteFailed) -> Self {
         let failure = Self::from(failed.error);
-        if failed.is_unknown { failure.of_unknown_outcome(&failed.request_id) } else { failure }
+        match failed.maybe_applied {
+            Some(request_id) => failure.of_unknown_outcome(request_id),
+            None => failure,
+        }
     }
 }
 

@@ -241,7 +241,7 @@ fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
                     "note: one of {count} values written concurrently (--siblings shows all; a put replaces them)"
                 );
             }
-            print::value(output, &register.value)
+            print::value(output, &register.value.0)
         }
         other => print::line(print::summary(other)),
     }

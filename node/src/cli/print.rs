@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use starling_api::{Blob, Data};
+use starling_api::{Blob, Data, escaped};
 
 use super::args::Output;
 use super::failure::Failure;
@@ -39,10 +39,10 @@ pub fn json(value: &impl Serialize) -> Result {
 }
 
 /// Prints one value: escaped in a table, exact as raw bytes.
-pub fn value(output: Output, value: &Blob) -> Result {
+pub fn value(output: Output, value: &[u8]) -> Result {
     match output {
-        Output::Raw => raw(&value.0),
-        _ => line(value.escaped()),
+        Output::Raw => raw(value),
+        _ => line(escaped(value)),
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use starling_api::strong::{
-    Compare, Delete, Fence, Get, KeyValue, Keys, Operand, Put, Relation, Staleness, StrongAnswer, StrongCall,
-    StrongEvent, StrongRequest, StrongResult, Txn, TxnOp,
+    Body, Compare, Delete, Fence, KeyValue, Keys, Operand, Put, Range, Relation, Request, Staleness,
+    StrongAnswer, StrongCall, StrongEvent, Txn, TxnOp, Write,
 };
-use starling_api::{Blob, ErrorCode, Precondition};
+use starling_api::{Blob, ErrorCode, Precondition, escaped};
 use starling_client::{Client, Keyspace, Named};
 
 use super::Session;
@@ -18,13 +18,11 @@ use super::failure::Failure;
 use super::print::{self, Result};
 use super::value::{bytes, read_value};
 
-type Answered = std::result::Result<StrongResult, Failure>;
-
 /// Options of sending a write.
 #[derive(Clone, Debug, Default)]
 pub struct How<'a> {
     /// Its request id; a random one if there is none.
-    pub name: Option<&'a str>,
+    pub name: Option<u128>,
     pub fence: Option<&'a Fence>,
     /// How long it is sent again with its request id while its outcome is unknown.
     pub patience: Duration,
@@ -33,7 +31,7 @@ pub struct How<'a> {
 impl<'a> How<'a> {
     /// The options of the command line.
     pub fn of(args: &'a WriteArgs) -> Self {
-        Self { name: args.request_id.as_deref(), fence: args.fence.as_ref(), patience: Duration::ZERO }
+        Self { name: args.request_id, fence: args.fence.as_ref(), patience: Duration::ZERO }
     }
 }
 
@@ -56,6 +54,21 @@ pub struct Listed {
     pub limit: Option<u64>,
     pub values: bool,
     pub stale: bool,
+}
+
+impl Listed {
+    /// The keys that begin with the prefix, from the start to the end.
+    fn keys(&self) -> Keys {
+        let mut keys = Keys::prefix(self.prefix.0.clone());
+        if let Keys::Range { from, to } = &mut keys {
+            if let Some(start) = self.start.as_ref().filter(|start| start.0 > *from) {
+                from.clone_from(&start.0);
+            }
+            let ends = to.iter().chain(self.end.as_ref().map(|end| &end.0));
+            *to = ends.min().cloned();
+        }
+        keys
+    }
 }
 
 impl Session {
@@ -101,14 +114,10 @@ impl Session {
     /// Sends a write with a request id, so that it can be sent again without being applied twice.
     pub(super) async fn write(
         &self,
-        request: StrongRequest,
+        request: impl Into<Request>,
         how: &How<'_>,
     ) -> std::result::Result<StrongAnswer, Failure> {
-        let named = Named {
-            request_id: how.name.map(ToOwned::to_owned),
-            fence: how.fence.cloned(),
-            patience: how.patience,
-        };
+        let named = Named { request_id: how.name, fence: how.fence.cloned(), patience: how.patience };
         Ok(self.strong().write(request, &named).await?)
     }
 
@@ -128,14 +137,14 @@ impl Session {
         if args.sequential {
             return self.write_sequential(key, value, lease, &how).await;
         }
-        let put = Put { key: key.clone(), value, lease, prev: false };
+        let put = Put { lease: Some(lease), ..Put::new(key.0.clone(), value.0) };
         let condition = if args.if_absent { &Precondition::Absent } else { &args.if_version };
-        let request = match compare(&key, condition)? {
-            None => StrongRequest::Put(put),
+        let write = match compare(&key, condition)? {
+            None => Write::Put(put),
             Some(compare) => conditional(compare, TxnOp::Put(put)),
         };
-        let answer = self.write(request, &how).await?;
-        held(answer.result, &key.escaped())?;
+        let answer = self.write(write, &how).await?;
+        held(answer.body, &key.escaped())?;
         Ok(Made { key, revision: answer.revision, is_chosen: false })
     }
 
@@ -147,9 +156,12 @@ impl Session {
         lease: i64,
         how: &How<'_>,
     ) -> std::result::Result<Made, Failure> {
-        let answer = self.write(StrongRequest::PutSequential { prefix, value, lease }, how).await?;
-        match answer.result {
-            StrongResult::Sequential { key } => Ok(Made { key, revision: answer.revision, is_chosen: true }),
+        let write = Write::PutSequential { prefix: prefix.0, value: value.0, lease };
+        let answer = self.write(write, how).await?;
+        match answer.body {
+            Body::Sequential { key } => {
+                Ok(Made { key: Blob(key), revision: answer.revision, is_chosen: true })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -178,10 +190,10 @@ impl Session {
 
     pub(super) async fn get_strong(&self, args: &GetArgs) -> Result {
         let name = Blob(bytes(&args.key));
-        let get = Get { revision: args.revision.unwrap_or(0), ..Get::of(Keys::Key(name.clone())) };
-        let call = StrongCall { stale: args.stale, ..StrongRequest::Get(get).into() };
+        let range = Range { revision: args.revision.unwrap_or(0), ..Range::of(Keys::One(name.0.clone())) };
+        let call = StrongCall { stale: args.stale, ..range.into() };
         let answer = self.client.ask(&self.keyspace, &call).await?;
-        let StrongResult::Found(mut found) = answer.result else { return Err(unexpected(&answer.result)) };
+        let Body::Range(mut found) = answer.body else { return Err(unexpected(&answer.body)) };
         if self.output != Output::Json {
             note_age(answer.stale.as_ref(), answer.revision);
         }
@@ -203,15 +215,15 @@ impl Session {
         let mut missing = None;
         for key in &args.keys {
             let key = Blob(bytes(key));
-            let keys = if args.prefix { Keys::Prefix(key.clone()) } else { Keys::Key(key.clone()) };
+            let keys = if args.prefix { Keys::prefix(key.0.clone()) } else { Keys::One(key.0.clone()) };
             let delete = Delete { keys, prev: false };
-            let request = match compare(&key, &args.if_version)? {
-                None => StrongRequest::Delete(delete),
+            let write = match compare(&key, &args.if_version)? {
+                None => Write::Delete(delete),
                 Some(compare) => conditional(compare, TxnOp::Delete(delete)),
             };
-            let answer = self.write(request, &How::of(&args.write)).await?;
-            let deleted = match held(answer.result, &key.escaped())? {
-                StrongResult::Deleted { deleted, .. } => deleted,
+            let answer = self.write(write, &How::of(&args.write)).await?;
+            let deleted = match held(answer.body, &key.escaped())? {
+                Body::Delete { deleted, .. } => deleted,
                 other => return Err(unexpected(&other)),
             };
             if deleted == 0 && missing.is_none() {
@@ -247,37 +259,24 @@ impl Session {
         listed: &Listed,
         mut show: impl FnMut(Vec<KeyValue>) -> Result,
     ) -> std::result::Result<(u64, Option<Staleness>), Failure> {
-        let prefix = &listed.prefix;
-        let mut keys = match (&listed.start, &listed.end) {
-            (None, None) => Keys::Prefix(prefix.clone()),
-            (start, end) => {
-                let from = start.clone().unwrap_or_default().max(prefix.clone());
-                Keys::Range { from, to: end.clone() }
-            }
-        };
+        let mut keys = listed.keys();
         let mut left = listed.limit.unwrap_or(u64::MAX);
         let (mut revision, mut stale) = (0, None);
         while left > 0 {
             let limit = if left == u64::MAX { 0 } else { left };
-            let get = Get { limit, revision, keys_only: !listed.values, ..Get::of(keys.clone()) };
-            let call = StrongCall { stale: listed.stale, ..StrongRequest::Get(get).into() };
+            let range = Range { limit, revision, keys_only: !listed.values, ..Range::of(keys.clone()) };
+            let call = StrongCall { stale: listed.stale, ..range.into() };
             let answer = self.client.ask(&self.keyspace, &call).await?;
-            let StrongResult::Found(found) = answer.result else { return Err(unexpected(&answer.result)) };
+            let Body::Range(found) = answer.body else { return Err(unexpected(&answer.body)) };
             if revision == 0 {
                 (revision, stale) = (answer.revision, answer.stale);
             }
-            let wanted = |kv: &KeyValue| kv.key.0.starts_with(&prefix.0);
-            let kvs: Vec<_> = found.kvs.into_iter().filter(wanted).collect();
-            left = left.saturating_sub(kvs.len() as u64);
+            left = left.saturating_sub(found.kvs.len() as u64);
             // The first key after the last one.
-            let from = kvs.last().filter(|_| found.more).map(|last| Blob([&last.key.0[..], &[0]].concat()));
-            show(kvs)?;
-            let Some(from) = from else { break };
-            keys = match keys {
-                Keys::Range { to, .. } => Keys::Range { from, to },
-                // Where the prefix ends, the filter above stops.
-                Keys::Key(_) | Keys::Prefix(_) => Keys::Range { from, to: None },
-            };
+            let next = found.kvs.last().filter(|_| found.more).map(|last| [&last.key[..], &[0]].concat());
+            show(found.kvs)?;
+            let (Some(next), Keys::Range { from, .. }) = (next, &mut keys) else { break };
+            *from = next;
         }
         Ok((revision, stale))
     }
@@ -301,13 +300,13 @@ impl Session {
     fn show_kvs(&self, kvs: &[KeyValue], values: bool) -> Result {
         match self.output {
             Output::Json => kvs.iter().try_for_each(print::json),
-            Output::Raw => kvs.iter().try_for_each(|kv| print::raw_line(&kv.key.0)),
+            Output::Raw => kvs.iter().try_for_each(|kv| print::raw_line(&kv.key)),
             Output::Table if values => {
-                let row = |kv: &KeyValue| [kv.key.escaped(), kv.mod_revision.to_string(), kv.value.escaped()];
+                let row = |kv: &KeyValue| [escaped(&kv.key), kv.mod_revision.to_string(), escaped(&kv.value)];
                 print::table(["KEY", "VERSION", "VALUE"], kvs.iter().map(row))
             }
             Output::Table => {
-                let row = |kv: &KeyValue| [kv.key.escaped(), kv.mod_revision.to_string()];
+                let row = |kv: &KeyValue| [escaped(&kv.key), kv.mod_revision.to_string()];
                 print::table(["KEY", "VERSION"], kvs.iter().map(row))
             }
         }
@@ -342,12 +341,12 @@ impl Session {
     fn show_strong_event(&self, event: &StrongEvent) -> Result {
         match (self.output, event) {
             (Output::Json, event) => print::json(event),
-            (Output::Raw, StrongEvent::Put { kv }) => print::raw_line(&kv.value.0),
+            (Output::Raw, StrongEvent::Put { kv }) => print::raw_line(&kv.value),
             (Output::Table, StrongEvent::Put { kv }) => print::line(format!(
                 "put     {}  {}  {}",
                 kv.mod_revision,
-                kv.key.escaped(),
-                kv.value.escaped()
+                escaped(&kv.key),
+                escaped(&kv.value)
             )),
             (Output::Table, StrongEvent::Delete { key, revision }) => {
                 print::line(format!("delete  {revision}  {}", key.escaped()))
@@ -365,12 +364,12 @@ impl Session {
             Failure::usage(format!("this is not a transaction: {error}"), format!("write it like {hint}"))
         })?;
         let answer = if txn.writes() {
-            self.write(StrongRequest::Txn(txn), &How::of(write)).await?
+            self.write(Write::Txn(txn), &How::of(write)).await?
         } else if write.fence.is_some() {
             let hint = "leave --fence out: what is read is current in any case";
             return Err(Failure::usage("a transaction that only reads is not fenced", hint));
         } else {
-            self.client.ask(&self.keyspace, &StrongRequest::Txn(txn).into()).await?
+            self.client.ask(&self.keyspace, &Request::txn(txn).into()).await?
         };
         print::json(&answer)
     }
@@ -386,18 +385,18 @@ fn compare(key: &Blob, condition: &Precondition) -> std::result::Result<Option<C
             Failure::usage(format!("{version:?} is not a version"), hint)
         })?),
     };
-    Ok(Some(Compare { key: key.clone(), is: Relation::Equal, to }))
+    Ok(Some(Compare { keys: Keys::One(key.0.clone()), is: Relation::Equal, to }))
 }
 
-fn conditional(compare: Compare, op: TxnOp) -> StrongRequest {
-    StrongRequest::Txn(Txn { compare: vec![compare], then: vec![op], otherwise: Vec::new() })
+fn conditional(compare: Compare, op: TxnOp) -> Write {
+    Write::Txn(Txn { compare: vec![compare], then: vec![op], otherwise: Vec::new() })
 }
 
-/// The outcome of a write; a conflict if its condition did not hold.
-fn held(result: StrongResult, key: &str) -> Answered {
-    match result {
-        StrongResult::Txn { succeeded: false, .. } => Err(Failure::conflict(key)),
-        StrongResult::Txn { mut results, .. } if results.len() == 1 => Ok(results.remove(0)),
+/// What came of a write; a conflict, if its condition did not hold.
+fn held(body: Body, key: &str) -> std::result::Result<Body, Failure> {
+    match body {
+        Body::Txn { succeeded: false, .. } => Err(Failure::conflict(key)),
+        Body::Txn { mut bodies, .. } if bodies.len() == 1 => Ok(bodies.remove(0)),
         other => Ok(other),
     }
 }
@@ -415,10 +414,10 @@ fn note_age(stale: Option<&Staleness>, revision: u64) {
     );
 }
 
-/// The failure of an answer that does not fit its request.
-pub fn unexpected(result: &StrongResult) -> Failure {
+/// Something else than what was asked for.
+pub fn unexpected(body: &Body) -> Failure {
     Failure::failed(
-        format!("the answer does not fit the request: {result:?}"),
+        format!("this is not what was asked for: {body:?}"),
         "update the older of the two: `starling version`",
     )
 }

@@ -78,7 +78,7 @@ impl Session {
         })?;
         match self.output {
             Output::Json => print::json(&register),
-            output => print::value(output, &register.value),
+            output => print::value(output, &register.value.0),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_api::strong::{CreateKeyspace, Get, Keys, StrongCall, StrongRequest};
+use starling_api::strong::{CreateKeyspace, Keys, Range, StrongCall};
 use starling_api::{Error as ApiError, ErrorCode};
 use starling_client::Client;
 
@@ -97,7 +97,7 @@ pub async fn led(network: &Network, keyspace: &str, asked: usize) -> Result<Led>
 
 /// The revision that a node answers a read with. `stale`: of its own replica.
 async fn revision(client: &Client, keyspace: &str, stale: bool) -> Result<u64, ApiError> {
-    let get = Get { count_only: true, ..Get::of(Keys::Key("any".into())) };
-    let call = StrongCall { stale, timeout_ms: ASK_MS, ..StrongRequest::Get(get).into() };
+    let range = Range { count_only: true, ..Range::of(Keys::One("any".into())) };
+    let call = StrongCall { stale, timeout_ms: ASK_MS, ..range.into() };
     client.ask(keyspace, &call).await.map(|answer| answer.revision)
 }

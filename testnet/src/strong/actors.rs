@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
-use starling_api::Blob;
-use starling_api::strong::{Fence, Get, KeyValue, Keys, Put, StrongAnswer, StrongRequest, StrongResult};
+use starling_api::strong::{Body, Fence, KeyValue, Keys, Put, Range, Request, StrongAnswer, Write};
 use starling_history::{
     GUARDED, LOCK, LOCK_KEYS, LockAnswer, LockAsk, LockStep, Locker, QUEUE, QueueAnswer, QueueAsk, Queuer,
 };
@@ -50,39 +49,35 @@ impl LockClient {
 
     async fn ask(&mut self, ask: LockAsk) {
         let put = |key: Vec<u8>, value: String, lease| {
-            StrongRequest::Put(Put { key: key.into(), value: value.into(), lease, prev: false })
+            Request::from(Write::Put(Put { lease: Some(lease), ..Put::new(key, value) }))
         };
         let mut fence = None;
         let (kind, manner, request) = match ask {
             LockAsk::Grant { lease, ttl_ms } => {
-                ("lease granted", Manner::Named, StrongRequest::LeaseGrant { id: lease, ttl_ms })
+                ("lease granted", Manner::Named, Write::LeaseGrant { id: lease, ttl_ms }.into())
             }
             LockAsk::Queue { lease, key } => {
                 ("lock queued for", Manner::Named, put(key, String::new(), lease))
             }
             LockAsk::Look => {
-                let keys = Keys::Prefix(LOCK_KEYS.into());
-                (
-                    "lock looked at",
-                    Manner::Repeated,
-                    StrongRequest::Get(Get { keys_only: true, ..Get::of(keys) }),
-                )
+                let range = Range { keys_only: true, ..Range::of(Keys::prefix(LOCK_KEYS.into())) };
+                ("lock looked at", Manner::Repeated, range.into())
             }
             LockAsk::KeepAlive { lease } => {
-                ("lease kept alive", Manner::Repeated, StrongRequest::KeepAlive { id: lease })
+                ("lease kept alive", Manner::Repeated, Request::KeepAlive { id: lease })
             }
             LockAsk::Write { token } => {
                 fence = Some(Fence { lock: LOCK.into(), token });
                 ("fenced put", Manner::Named, put(GUARDED.to_vec(), token.to_string(), 0))
             }
             LockAsk::Revoke { lease } => {
-                ("lease revoked", Manner::Named, StrongRequest::LeaseRevoke { id: lease })
+                ("lease revoked", Manner::Named, Write::LeaseRevoke { id: lease }.into())
             }
         };
         let Asked { start, end, fate } = self.asker.ask(kind, manner, request, fence).await;
         let answer = match fate {
-            Fate::Done(StrongAnswer { result: StrongResult::Found(found), .. }) => {
-                let pair = |kv: KeyValue| (kv.key.0, kv.create_revision);
+            Fate::Done(StrongAnswer { body: Body::Range(found), .. }) => {
+                let pair = |kv: KeyValue| (kv.key, kv.create_revision);
                 LockAnswer::Found(found.kvs.into_iter().map(pair).collect())
             }
             Fate::Done(_) => LockAnswer::Done,
@@ -119,18 +114,17 @@ impl QueueClient {
     }
 
     async fn step(&mut self, draw: u64) {
-        let (kind, request) = match self.queuer.next(draw) {
+        let (kind, write) = match self.queuer.next(draw) {
             QueueAsk::Push(value) => {
-                let (prefix, value) = (QUEUE.into(), Blob(value));
-                ("queue push", StrongRequest::PutSequential { prefix, value, lease: 0 })
+                ("queue push", Write::PutSequential { prefix: QUEUE.into(), value, lease: 0 })
             }
-            QueueAsk::Pop => ("queue pop", StrongRequest::PopFirst { keys: Keys::Prefix(QUEUE.into()) }),
+            QueueAsk::Pop => ("queue pop", Write::PopFirst { keys: Keys::prefix(QUEUE.into()) }),
         };
-        let Asked { fate, .. } = self.asker.ask(kind, Manner::Named, request, None).await;
+        let Asked { fate, .. } = self.asker.ask(kind, Manner::Named, write.into(), None).await;
         let answer = match fate {
-            Fate::Done(StrongAnswer { result: StrongResult::Sequential { .. }, .. }) => QueueAnswer::Pushed,
-            Fate::Done(StrongAnswer { result: StrongResult::Popped { first }, .. }) => {
-                QueueAnswer::Popped(first.map(|kv| kv.value.0))
+            Fate::Done(StrongAnswer { body: Body::Sequential { .. }, .. }) => QueueAnswer::Pushed,
+            Fate::Done(StrongAnswer { body: Body::Popped { first }, .. }) => {
+                QueueAnswer::Popped(first.map(|kv| kv.value))
             }
             Fate::Failed => QueueAnswer::Failed,
             Fate::Unknown => QueueAnswer::Unknown,

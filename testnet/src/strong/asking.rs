@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use starling_api::strong::{Fence, RequestId, StrongAnswer, StrongCall, StrongRequest};
+use starling_api::strong::{Fence, Request, RequestId, StrongAnswer, StrongCall};
 use starling_api::{Error as ApiError, ErrorCode};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -67,7 +67,7 @@ pub struct Asker {
     members: Members,
     pub tally: Tally,
     pub random: ChaCha8Rng,
-    name: String,
+    name: u128,
     /// Writes that it has named.
     named: u64,
     /// Of these, the last one that was answered; what came before it is not asked for again.
@@ -78,7 +78,7 @@ pub struct Asker {
 impl Asker {
     /// A client that begins at any node.
     pub fn new(members: Members, tally: Tally, mut random: ChaCha8Rng) -> Self {
-        let name = format!("{:032x}", random.random::<u128>());
+        let name = random.random();
         let node = random.random_range(0..members.count());
         Self { members, tally, random, name, named: 0, answered: 0, node }
     }
@@ -88,12 +88,12 @@ impl Asker {
         &mut self,
         kind: &'static str,
         manner: Manner,
-        request: StrongRequest,
+        request: Request,
         fence: Option<Fence>,
     ) -> Asked {
         let request_id = (manner == Manner::Named).then(|| {
             self.named += 1;
-            RequestId { client: self.name.clone(), seq: self.named, answered_below: self.answered + 1 }
+            RequestId { client: self.name, seq: self.named, answered_below: self.answered + 1 }
         });
         let mut call = StrongCall { request_id, fence, ..request.into() };
         let (began, start) = (Instant::now(), self.tally.now_us());
@@ -102,7 +102,7 @@ impl Asker {
         if manner == Manner::Named && matches!(fate, Fate::Done(_) | Fate::Refused(_)) {
             self.answered = self.named;
         }
-        let is_write = !matches!(call.request, StrongRequest::Get(_) | StrongRequest::KeepAlive { .. });
+        let is_write = matches!(call.request, Request::Write(_));
         if is_write && matches!(fate, Fate::Done(_)) {
             self.tally.wrote();
         }

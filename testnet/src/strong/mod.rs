@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use starling_api::strong::{CreateKeyspace, StrongRequest};
+use starling_api::strong::{CreateKeyspace, Write};
 use starling_history::{Call, Locker, Queuer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -261,7 +261,7 @@ impl Clients {
     async fn mark(&mut self) -> Result<BTreeMap<&'static [u8], u64>> {
         let mut ends = BTreeMap::new();
         for prefix in WATCHED.into_iter().filter(|prefix| !prefix.is_empty()) {
-            let request = StrongRequest::Put(settle::mark(prefix));
+            let request = Write::Put(settle::mark(prefix)).into();
             let asked = self.asker.ask("mark at the end", Manner::Named, request, None).await;
             let Fate::Done(answer) = asked.fate else {
                 return Err(Error::Broken(format!("the last writes come to nothing: {:?}", asked.fate)));

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
-use starling_api::Blob;
 use starling_api::strong::{
-    Compare, Delete, Found, Get, KeyValue, Keys, Operand, Put, Relation, StrongAnswer, StrongRequest,
-    StrongResult, Txn, TxnOp,
+    Body, Compare, Delete, Found, KeyValue, Keys, Operand, Put, Range, Relation, Request, StrongAnswer, Txn,
+    TxnOp, Write,
 };
 use starling_history::{Call, Op, Outcome, Register};
 use tokio::time::sleep;
@@ -24,7 +23,7 @@ const PAUSE_MS: u64 = 40;
 const VALUES: u64 = 1 << 32;
 
 /// The key of a register.
-fn key(register: Register) -> Blob {
+fn key(register: Register) -> Vec<u8> {
     format!("r{register}").into()
 }
 
@@ -49,7 +48,7 @@ struct Drawn {
     manner: Manner,
     /// What it does if it is done and nobody says more.
     op: Op,
-    request: StrongRequest,
+    request: Request,
 }
 
 impl RegisterClient {
@@ -101,30 +100,30 @@ impl RegisterClient {
             0..=3 => {
                 let value = self.value();
                 let (kind, op) = ("put", Op::write(register, value));
-                Drawn { kind, manner, op, request: StrongRequest::Put(put(register, value, prev)) }
+                Drawn { kind, manner, op, request: Write::Put(put(register, value, prev)).into() }
             }
             4..=7 => self.compare_and_set(register, manner),
             8 => {
-                let delete = Delete { keys: Keys::Key(key(register)), prev: true };
+                let delete = Delete { keys: Keys::One(key(register)), prev: true };
                 let op = Op::write(register, 0);
-                Drawn { kind: "delete", manner, op, request: StrongRequest::Delete(delete) }
+                Drawn { kind: "delete", manner, op, request: Write::Delete(delete).into() }
             }
             9..=10 => {
                 let (one, two) = (self.value(), self.value());
                 let written = vec![(pair, one), (pair + 1, two)];
                 let puts = written.iter().map(|(register, value)| TxnOp::Put(put(*register, *value, false)));
-                let then = [get(pair), get(pair + 1)].map(TxnOp::Get).into_iter().chain(puts).collect();
-                let request = StrongRequest::Txn(Txn { then, ..Txn::default() });
+                let then = [get(pair), get(pair + 1)].map(TxnOp::Range).into_iter().chain(puts).collect();
+                let request = Request::txn(Txn { then, ..Txn::default() });
                 Drawn { kind: "txn over two keys", manner, op: Op { seen: Vec::new(), written }, request }
             }
             11 => {
-                let then = [get(pair), get(pair + 1)].map(TxnOp::Get).into();
+                let then = [get(pair), get(pair + 1)].map(TxnOp::Range).into();
                 let op = Op { seen: vec![(pair, 0), (pair + 1, 0)], written: Vec::new() };
-                let request = StrongRequest::Txn(Txn { then, ..Txn::default() });
+                let request = Request::txn(Txn { then, ..Txn::default() });
                 Drawn { kind: "read of two keys", manner: Manner::Repeated, op, request }
             }
             _ => {
-                let (op, request) = (Op::read(register, 0), StrongRequest::Get(get(register)));
+                let (op, request) = (Op::read(register, 0), get(register).into());
                 Drawn { kind: "get", manner: Manner::Repeated, op, request }
             }
         }
@@ -137,31 +136,29 @@ impl RegisterClient {
         let by_value = from != 0 && self.asker.random.random_ratio(1, 2);
         let operand =
             if by_value { Operand::Value(from.to_string().into()) } else { Operand::ModRevision(revision) };
-        let compare = Compare { key: key(register), is: Relation::Equal, to: operand };
+        let compare = Compare { keys: Keys::One(key(register)), is: Relation::Equal, to: operand };
         let txn = Txn {
             compare: vec![compare],
             then: vec![TxnOp::Put(put(register, to, false))],
-            otherwise: vec![TxnOp::Get(get(register))],
+            otherwise: vec![TxnOp::Range(get(register))],
         };
         let op = Op::swap(register, from, to);
-        Drawn { kind: "compare-and-set", manner, op, request: StrongRequest::Txn(txn) }
+        Drawn { kind: "compare-and-set", manner, op, request: Request::txn(txn) }
     }
 
     /// What was done, as the answer says.
     fn understand(&mut self, op: &Op, answer: &StrongAnswer) -> Op {
-        let op = match &answer.result {
-            StrongResult::Found(found) => self.seen(op, &[found]).map(|seen| Op { seen, ..op.clone() }),
-            StrongResult::Put { prev: Some(prev) } => {
+        let op = match &answer.body {
+            Body::Range(found) => self.seen(op, &[found]).map(|seen| Op { seen, ..op.clone() }),
+            Body::Put { prev: Some(prev) } => {
                 number_of(prev).map(|seen| Op { seen: seen_of(op, seen), ..op.clone() })
             }
-            StrongResult::Put { prev: None } => Some(op.clone()),
-            StrongResult::Deleted { deleted: 0, .. } => {
-                Some(Op { seen: seen_of(op, 0), written: Vec::new() })
-            }
-            StrongResult::Deleted { prev, .. } if prev.len() == 1 => {
+            Body::Put { prev: None } => Some(op.clone()),
+            Body::Delete { deleted: 0, .. } => Some(Op { seen: seen_of(op, 0), written: Vec::new() }),
+            Body::Delete { prev, .. } if prev.len() == 1 => {
                 number_of(&prev[0]).map(|seen| Op { seen: seen_of(op, seen), ..op.clone() })
             }
-            StrongResult::Txn { succeeded, results } => self.transaction(op, *succeeded, results),
+            Body::Txn { succeeded, bodies } => self.transaction(op, *succeeded, bodies),
             _ => None,
         };
         let op = op.unwrap_or_else(|| {
@@ -175,11 +172,11 @@ impl RegisterClient {
         op
     }
 
-    fn transaction(&mut self, op: &Op, succeeded: bool, results: &[StrongResult]) -> Option<Op> {
-        let found: Vec<&Found> = results
+    fn transaction(&mut self, op: &Op, succeeded: bool, bodies: &[Body]) -> Option<Op> {
+        let found: Vec<&Found> = bodies
             .iter()
-            .filter_map(|result| match result {
-                StrongResult::Found(found) => Some(found),
+            .filter_map(|body| match body {
+                Body::Range(found) => Some(found),
                 _ => None,
             })
             .collect();
@@ -209,7 +206,7 @@ impl RegisterClient {
 }
 
 fn number_of(kv: &KeyValue) -> Option<u64> {
-    std::str::from_utf8(&kv.value.0).ok()?.parse().ok()
+    std::str::from_utf8(&kv.value).ok()?.parse().ok()
 }
 
 fn seen_of(op: &Op, seen: u64) -> Vec<(Register, u64)> {
@@ -217,9 +214,9 @@ fn seen_of(op: &Op, seen: u64) -> Vec<(Register, u64)> {
 }
 
 fn put(register: Register, value: u64, prev: bool) -> Put {
-    Put { key: key(register), value: value.to_string().into(), lease: 0, prev }
+    Put { prev, ..Put::new(key(register), value.to_string()) }
 }
 
-fn get(register: Register) -> Get {
-    Get::of(Keys::Key(key(register)))
+fn get(register: Register) -> Range {
+    Range::of(Keys::One(key(register)))
 }

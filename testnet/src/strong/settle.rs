@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use starling_api::Blob;
-use starling_api::strong::{Get, Keys, Put, StrongCall, StrongRequest, StrongResult};
+use starling_api::strong::{Body, Keys, Put, Range, Read, StrongCall, Write};
 use starling_client::Client;
 use starling_history::Change;
 
@@ -30,9 +29,8 @@ pub fn client(members: &Members, node: usize) -> Result<Client> {
 pub async fn progress(members: &Members) -> Result<[Duration; 2]> {
     let took = futures::future::try_join_all((0..members.count()).map(async |node| {
         let (name, client) = (members.name(node), client(members, node)?);
-        let value = Blob::from(name.clone());
-        let write = Put { key: PROGRESS_KEY.into(), value, lease: 0, prev: false };
-        let call = StrongCall { timeout_ms: WRITE_MS, ..StrongRequest::Put(write).into() };
+        let write = Write::Put(Put::new(PROGRESS_KEY, name.clone()));
+        let call = StrongCall { timeout_ms: WRITE_MS, ..write.into() };
         wait_until(&format!("a write through {name}"), PROGRESS_DEADLINE, POLL, async || {
             Ok(client.ask(KEYSPACE, &call).await.err().map(|error| error.to_string()))
         })
@@ -47,8 +45,8 @@ pub async fn progress(members: &Members) -> Result<[Duration; 2]> {
 pub async fn leases_end(members: &Members) -> Result<Duration> {
     let client = client(members, members.count() - 1)?;
     wait_until("every lease has run out", DEADLINE, POLL, async || {
-        Ok(match client.ask(KEYSPACE, &StrongRequest::Leases.into()).await.map(|answer| answer.result) {
-            Ok(StrongResult::Leases { leases }) if leases.is_empty() => None,
+        Ok(match client.ask(KEYSPACE, &Read::Leases.into()).await.map(|answer| answer.body) {
+            Ok(Body::Leases { leases }) if leases.is_empty() => None,
             other => Some(format!("{other:?}")),
         })
     })
@@ -57,8 +55,7 @@ pub async fn leases_end(members: &Members) -> Result<Duration> {
 
 /// A change that watchers of `prefix` are told last.
 pub fn mark(prefix: &[u8]) -> Put {
-    let key = [prefix, b".end"].concat().into();
-    Put { key, ..Put::default() }
+    Put::new([prefix, b".end"].concat(), "")
 }
 
 /// What every replica holds, and what a client outside of the group reads, once all replicas tell the same
@@ -68,9 +65,9 @@ pub async fn states(members: &Members) -> Result<Vec<(String, Vec<Change>)>> {
     wait_until("all replicas tell the same hash", DEADLINE, POLL, async || {
         let mut hashes = Vec::new();
         for client in &voters {
-            let call = StrongCall { stale: true, ..StrongRequest::Hash.into() };
-            match client.ask(KEYSPACE, &call).await.map(|answer| (answer.revision, answer.result)) {
-                Ok((revision, StrongResult::Hash { hash })) => hashes.push((revision, hash)),
+            let call = StrongCall { stale: true, ..Read::Hash.into() };
+            match client.ask(KEYSPACE, &call).await.map(|answer| (answer.revision, answer.body)) {
+                Ok((revision, Body::Hash { hash, .. })) => hashes.push((revision, hash)),
                 other => return Ok(Some(format!("{other:?}"))),
             }
         }
@@ -89,14 +86,13 @@ pub async fn states(members: &Members) -> Result<Vec<(String, Vec<Change>)>> {
 
 /// Everything, page by page. Nobody writes meanwhile.
 async fn read_all(client: &Client, stale: bool) -> std::result::Result<Vec<Change>, starling_api::Error> {
-    let (mut kept, mut from) = (Vec::<Change>::new(), Blob(Vec::new()));
+    let (mut kept, mut from) = (Vec::<Change>::new(), Vec::new());
     loop {
-        let get = Get::of(Keys::Range { from, to: None });
-        let call = StrongCall { stale, ..StrongRequest::Get(get).into() };
+        let call = StrongCall { stale, ..Range::of(Keys::Range { from, to: None }).into() };
         let answer = client.ask(KEYSPACE, &call).await?;
-        let StrongResult::Found(found) = answer.result else { return Ok(kept) };
+        let Body::Range(found) = answer.body else { return Ok(kept) };
         kept.extend(found.kvs.into_iter().map(put));
         let Some(last) = kept.last().filter(|_| found.more) else { return Ok(kept) };
-        from = Blob([&last.key[..], &[0]].concat());
+        from = [&last.key[..], &[0]].concat();
     }
 }

@@ -141,8 +141,8 @@ impl Watcher {
 /// A key as it is, as a change of a history.
 pub fn put(kv: KeyValue) -> Change {
     Change {
-        key: kv.key.0,
-        value: Some(kv.value.0),
+        key: kv.key,
+        value: Some(kv.value),
         revision: kv.mod_revision,
         create_revision: kv.create_revision,
         version: kv.version,

@@ -66,21 +66,6 @@ pub(crate) mod count {
     }
 }
 
-/// A 128-bit number as up to 32 hexadecimal digits.
-pub(crate) mod hex_u128 {
-    use super::{Deserialize, Deserializer, Serializer, de};
-
-    pub fn serialize<S: Serializer>(number: &u128, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{number:x}"))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
-        let digits = String::deserialize(deserializer)?;
-        u128::from_str_radix(&digits, 16)
-            .map_err(|_| de::Error::custom("not a number: write 1 to 32 hexadecimal digits"))
-    }
-}
-
 /// A hash as 64 hexadecimal digits.
 pub(crate) mod hex_bytes {
     use std::fmt;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "json")]
 use utoipa::ToSchema;
 
+use super::Revision;
 use super::codec::Nesting;
-use super::{LeaseId, Revision};
 #[cfg(feature = "json")]
 use crate::{Blob, json};
 
@@ -22,14 +22,14 @@ pub struct KeyValue {
     #[cfg_attr(feature = "json", serde(default, with = "json::bytes"), schema(value_type = Blob))]
     pub value: Vec<u8>,
     /// The revision at which the key came into being, counted from its last deletion.
-    pub create_revision: Revision,
+    pub create_revision: u64,
     /// The revision at which it was last written.
-    pub mod_revision: Revision,
+    pub mod_revision: u64,
     /// Writes since it came into being, from 1.
     pub version: u64,
     /// The lease that it is attached to; 0: none.
     #[cfg_attr(feature = "json", serde(default))]
-    pub lease: LeaseId,
+    pub lease: i64,
 }
 
 /// The answer to a request.
@@ -90,7 +90,7 @@ pub enum Body {
     /// A lease was created.
     LeaseGranted {
         /// Its id.
-        id: LeaseId,
+        id: i64,
         /// How long it lasts, milliseconds.
         ttl_ms: u64,
     },
@@ -99,14 +99,14 @@ pub enum Body {
     /// A lease's time began again.
     KeptAlive {
         /// Its id.
-        id: LeaseId,
+        id: i64,
         /// How long it lasts from now on, milliseconds.
         ttl_ms: u64,
     },
     /// A lease's time and keys.
     TimeToLive {
         /// Its id.
-        id: LeaseId,
+        id: i64,
         /// How long it lasts, milliseconds.
         granted_ms: u64,
         /// How long it has left, milliseconds.
@@ -118,7 +118,7 @@ pub enum Body {
     /// All leases.
     Leases {
         /// Their ids.
-        leases: Vec<LeaseId>,
+        leases: Vec<i64>,
     },
     /// The hash of a replica.
     Hash {
@@ -127,7 +127,7 @@ pub enum Body {
         hash: [u8; 32],
         /// The revision up to which the past was discarded; not in JSON.
         #[cfg_attr(feature = "json", serde(skip))]
-        compacted: Revision,
+        compacted: u64,
     },
 }
 

@@ -7,16 +7,39 @@
     reason = "serde passes the fields of a type by reference"
 )]
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{
-    Delete, Keys, LeaseId, Operand, Put, Range, Read, Request, Revision, SortBy, SortOrder, Txn, Write,
-};
+use super::{Delete, Keys, LeaseId, Operand, Put, Range, Read, Request, SortBy, SortOrder, Txn, Write};
 use crate::Blob;
 use crate::json::{is_true, yes};
+
+/// Has the schema of a type be that of the form that it is written in.
+macro_rules! schema_of_form {
+    ($($of:ty: $form:ty),*) => {$(
+        impl PartialSchema for $of {
+            fn schema() -> RefOr<Schema> {
+                <$form>::schema()
+            }
+        }
+
+        impl ToSchema for $of {
+            fn name() -> Cow<'static, str> {
+                <$form>::name()
+            }
+
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                <$form>::schemas(schemas);
+            }
+        }
+    )*};
+}
+
+schema_of_form!(Keys: KeysForm, Request: RequestForm);
 
 /// One key, those with a prefix, or a range.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -73,14 +96,13 @@ pub enum RequestForm {
         value: Blob,
         /// The lease that the key is attached to; 0: none.
         #[serde(default)]
-        lease: LeaseId,
+        lease: i64,
     },
     /// Delete keys.
     Delete(Delete),
     /// Delete the first key, and return it.
     PopFirst {
         /// The keys among which the first is deleted.
-        #[schema(value_type = KeysForm)]
         keys: Keys,
     },
     /// Compare, then write.
@@ -88,30 +110,30 @@ pub enum RequestForm {
     /// Discard what was superseded up to this revision.
     Compact {
         /// The revision.
-        revision: Revision,
+        revision: u64,
     },
     /// Create a lease.
     LeaseGrant {
         /// Its id; 0: the keyspace chooses one.
         #[serde(default)]
-        id: LeaseId,
+        id: i64,
         /// How long it lasts without a keep-alive, milliseconds.
         ttl_ms: u64,
     },
     /// End a lease, and delete its keys.
     LeaseRevoke {
         /// Its id.
-        id: LeaseId,
+        id: i64,
     },
     /// Restart a lease's time.
     KeepAlive {
         /// Its id.
-        id: LeaseId,
+        id: i64,
     },
     /// A lease's time and keys.
     TimeToLive {
         /// Its id.
-        id: LeaseId,
+        id: i64,
         /// Whether to list its keys.
         #[serde(default = "yes", skip_serializing_if = "is_true")]
         keys: bool,
@@ -203,6 +225,22 @@ pub mod sort {
     }
 }
 
+/// The number that a client has drawn, as up to 32 hexadecimal digits.
+pub mod client {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(client: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{client:x}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        u128::from_str_radix(&digits, 16).map_err(|_| {
+            de::Error::custom("request_id.client is not a number: write 1 to 32 hexadecimal digits")
+        })
+    }
+}
+
 impl PartialSchema for Operand {
     fn schema() -> RefOr<Schema> {
         let one = |name: &str, of: RefOr<Schema>, about: &str| {
@@ -210,10 +248,10 @@ impl PartialSchema for Operand {
         };
         let operands = [
             one("version", u64::schema(), "Writes since the key came into being."),
-            one("create_revision", Revision::schema(), "When it came into being."),
-            one("mod_revision", Revision::schema(), "When it was last written."),
-            one("value", Blob::schema(), "What it holds."),
-            one("lease", LeaseId::schema(), "The lease that it is attached to."),
+            one("create_revision", u64::schema(), "When it came into being."),
+            one("mod_revision", u64::schema(), "When it was last written."),
+            one("value", Ref::from_schema_name(Blob::name()).into(), "What it holds."),
+            one("lease", i64::schema(), "The lease that it is attached to."),
         ];
         RefOr::T(Schema::OneOf(operands.into_iter().fold(OneOfBuilder::new(), OneOfBuilder::item).build()))
     }

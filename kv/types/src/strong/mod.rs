@@ -12,8 +12,6 @@ mod watch;
 
 pub use answer::{Answer, Body, Found, KeyValue};
 pub use failure::{Failure, Refusal};
-#[cfg(feature = "json")]
-pub use form::{KeysForm, RequestForm, SortForm};
 pub use request::{
     Compare, Delete, Fence, Keys, LeaseId, Operand, Options, Put, Range, Read, Relation, Request, RequestId,
     Revision, SortBy, SortOrder, Txn, TxnOp, Write,

@@ -13,6 +13,9 @@ use super::form::{self, KeysForm, RequestForm, SortForm};
 use crate::{Blob, json};
 
 /// A point in the order of all changes of a keyspace; the first change is at 2, an empty keyspace at 1.
+///
+/// Fields of types with an OpenAPI schema are written `u64`, and ids of leases `i64`: a derived schema would refer to
+/// the alias as to a type of its own.
 pub type Revision = u64;
 /// A lease's name, chosen by the client or drawn by the state machine; never 0.
 pub type LeaseId = i64;
@@ -73,6 +76,24 @@ pub enum Request {
     },
 }
 
+impl From<Read> for Request {
+    fn from(read: Read) -> Self {
+        Self::Read(read)
+    }
+}
+
+impl From<Write> for Request {
+    fn from(write: Write) -> Self {
+        Self::Write(write)
+    }
+}
+
+impl From<Range> for Request {
+    fn from(range: Range) -> Self {
+        Self::Read(Read::Range(range))
+    }
+}
+
 impl Request {
     /// A transaction: a read, answered without a log entry, if it cannot write.
     pub fn txn(txn: Txn) -> Self {
@@ -97,8 +118,8 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct RequestId {
-    /// Drawn at random by the client.
-    #[cfg_attr(feature = "json", serde(with = "json::hex_u128"), schema(value_type = String))]
+    /// Drawn at random by the client. In JSON up to 32 hexadecimal digits.
+    #[cfg_attr(feature = "json", serde(with = "form::client"), schema(value_type = String))]
     pub client: u128,
     /// Counts the client's writes, from 1.
     #[cfg_attr(feature = "json", serde(default))]
@@ -116,7 +137,7 @@ pub struct Fence {
     #[cfg_attr(feature = "json", serde(with = "json::bytes"), schema(value_type = Blob))]
     pub lock: Vec<u8>,
     /// The create revision of the holder's key.
-    pub token: Revision,
+    pub token: u64,
 }
 
 /// A request that changes nothing.
@@ -138,14 +159,13 @@ pub enum Read {
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), schema(as = Get))]
 pub struct Range {
     /// The keys.
-    #[cfg_attr(feature = "json", schema(value_type = KeysForm))]
     pub keys: Keys,
     /// Most to return; 0: all that fits into an answer.
     #[cfg_attr(feature = "json", serde(default))]
     pub limit: u64,
     /// Read the past; 0: now.
     #[cfg_attr(feature = "json", serde(default))]
-    pub revision: Revision,
+    pub revision: u64,
     /// The order; that of the keys if there is none.
     #[cfg_attr(
         feature = "json",
@@ -161,16 +181,16 @@ pub struct Range {
     pub count_only: bool,
     /// Only keys last written at this revision or later; 0: no bound.
     #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "json::is_zero"))]
-    pub min_mod_revision: Revision,
+    pub min_mod_revision: u64,
     /// Only keys last written at this revision or before; 0: no bound.
     #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "json::is_zero"))]
-    pub max_mod_revision: Revision,
+    pub max_mod_revision: u64,
     /// Only keys that came into being at this revision or later; 0: no bound.
     #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "json::is_zero"))]
-    pub min_create_revision: Revision,
+    pub min_create_revision: u64,
     /// Only keys that came into being at this revision or before; 0: no bound.
     #[cfg_attr(feature = "json", serde(default))]
-    pub max_create_revision: Revision,
+    pub max_create_revision: u64,
 }
 
 impl Range {
@@ -272,7 +292,7 @@ pub struct Put {
     pub value: Option<Vec<u8>>,
     /// The lease that it is attached to, 0: no lease; none: keep the one that the key has (it must exist).
     #[cfg_attr(feature = "json", serde(default = "form::no_lease"))]
-    pub lease: Option<LeaseId>,
+    pub lease: Option<i64>,
     /// Return what was there before.
     #[cfg_attr(feature = "json", serde(default))]
     pub prev: bool,
@@ -290,7 +310,6 @@ impl Put {
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Delete {
     /// The keys.
-    #[cfg_attr(feature = "json", schema(value_type = KeysForm))]
     pub keys: Keys,
     /// Return what was deleted.
     #[cfg_attr(feature = "json", serde(default))]
@@ -310,6 +329,12 @@ pub struct Txn {
 }
 
 impl Txn {
+    /// Transactions within transactions, this one counted.
+    pub fn depth(&self) -> usize {
+        let depth = |op: &TxnOp| if let TxnOp::Txn(txn) = op { txn.depth() } else { 0 };
+        1 + self.then.iter().chain(&self.otherwise).map(depth).max().unwrap_or(0)
+    }
+
     /// Whether it may change anything.
     pub fn writes(&self) -> bool {
         let writes = |op: &TxnOp| match op {
@@ -327,7 +352,7 @@ impl Txn {
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Compare {
     /// The keys.
-    #[cfg_attr(feature = "json", serde(flatten), schema(value_type = KeysForm))]
+    #[cfg_attr(feature = "json", serde(flatten))]
     pub keys: Keys,
     /// How the left side and the right side compare.
     #[cfg_attr(feature = "json", serde(default))]

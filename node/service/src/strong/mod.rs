@@ -1,6 +1,5 @@
 //! Strong keyspaces on the gossip thread: who asked, whom to tell, and which groups to count.
 
-pub mod convert;
 mod handle;
 mod names;
 mod watches;

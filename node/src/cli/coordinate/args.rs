@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
-use starling_api::Blob;
 use starling_api::strong::Fence;
 
 use crate::cli::value::parse_duration_ms;
@@ -228,8 +227,8 @@ pub enum LeaseCommand {
 pub struct WriteArgs {
     /// Strong keyspaces: request id, with which the write is applied once even if it is sent repeatedly (1 to 32
     /// hexadecimal digits)
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = parse_request_id)]
+    pub request_id: Option<u128>,
     /// Strong keyspaces: write only while this lock is held with this token (exit code 4: it is not)
     #[arg(long, value_name = "LOCK:TOKEN", value_parser = parse_fence)]
     pub fence: Option<Fence>,
@@ -254,12 +253,18 @@ pub fn parse_lease(text: &str) -> Result<i64, String> {
     }
 }
 
+/// The name of a write.
+fn parse_request_id(text: &str) -> Result<u128, String> {
+    u128::from_str_radix(text, 16)
+        .map_err(|_| format!("{text:?} is not the name of a write: write 1 to 32 hexadecimal digits"))
+}
+
 /// A lock and the token of its holder. The name may have colons.
 fn parse_fence(text: &str) -> Result<Fence, String> {
     let wrong = || format!("{text:?} is not LOCK:TOKEN: write the lock's name, a colon and the token");
     let (lock, token) = text.rsplit_once(':').ok_or_else(wrong)?;
     let token = token.parse().map_err(|_| wrong())?;
-    Ok(Fence { lock: Blob::from(lock), token })
+    Ok(Fence { lock: lock.into(), token })
 }
 
 #[cfg(test)]
@@ -277,8 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_write_is_a_hexadecimal_number() {
+        assert_eq!(parse_request_id("1fF"), Ok(0x1ff));
+        assert_eq!(parse_request_id(&"f".repeat(32)), Ok(u128::MAX));
+        for wrong in ["", "xyz", &"f".repeat(33)] {
+            assert!(parse_request_id(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_fence_is_a_name_and_a_number() {
-        assert_eq!(parse_fence("a:b:7"), Ok(Fence { lock: Blob::from("a:b"), token: 7 }));
+        assert_eq!(parse_fence("a:b:7"), Ok(Fence { lock: b"a:b".to_vec(), token: 7 }));
         for wrong in ["", "a", "a:", "a:b", "7"] {
             assert!(parse_fence(wrong).is_err(), "{wrong}");
         }

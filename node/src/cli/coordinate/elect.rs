@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 
 use serde_json::json;
-use starling_api::Blob;
-use starling_api::strong::{Delete, Get, Keys, Sort, SortBy, StrongRequest, StrongResult};
+use starling_api::strong::{Body, Delete, Keys, Range, SortBy, SortOrder, Write};
+use starling_api::{Blob, escaped};
 use starling_client::{Candidates, Leadership};
 use starling_strong::line as layout;
 use tokio::time::sleep;
@@ -81,13 +81,13 @@ impl Session {
         *told = Some(now);
         match (self.output, leader) {
             (Output::Json, leader) => print::json(&json!({ "leader": leader })),
-            (Output::Raw, Some(kv)) => print::raw_line(&kv.value.0),
+            (Output::Raw, Some(kv)) => print::raw_line(&kv.value),
             (Output::Raw, None) => Ok(()),
             (Output::Table, Some(kv)) => print::line(format!(
                 "leads   {}  {}  {}",
                 kv.mod_revision,
-                kv.key.escaped(),
-                kv.value.escaped()
+                escaped(&kv.key),
+                escaped(&kv.value)
             )),
             (Output::Table, None) => print::line("no leader"),
         }
@@ -95,13 +95,13 @@ impl Session {
 
     async fn show_leader(&self, name: &OsStr) -> Result {
         let name = Blob(bytes(name));
-        let get = Get {
+        let first = Range {
             limit: 1,
-            sort: Some(Sort { by: SortBy::CreateRevision, descending: false }),
-            ..Get::of(Keys::Prefix(Blob(layout::prefix(&name.0))))
+            sort: Some((SortBy::CreateRevision, SortOrder::Ascending)),
+            ..Range::of(Keys::prefix(layout::prefix(&name.0)))
         };
-        let answer = self.client.ask(&self.keyspace, &StrongRequest::Get(get).into()).await?;
-        let StrongResult::Found(found) = answer.result else { return Err(unexpected(&answer.result)) };
+        let answer = self.client.ask(&self.keyspace, &first.into()).await?;
+        let Body::Range(found) = answer.body else { return Err(unexpected(&answer.body)) };
         let Some(kv) = found.kvs.first() else {
             let hint = format!(
                 "`starling elect observe {0}` waits for a leader, `elect campaign {0}` campaigns",
@@ -111,10 +111,10 @@ impl Session {
         };
         match self.output {
             Output::Json => print::json(kv),
-            Output::Raw => print::raw(&kv.value.0),
+            Output::Raw => print::raw(&kv.value),
             Output::Table => print::pairs([
-                ("value", kv.value.escaped()),
-                ("key", kv.key.escaped()),
+                ("value", escaped(&kv.value)),
+                ("key", escaped(&kv.key)),
                 ("token", kv.create_revision.to_string()),
                 ("lease", layout::hex(kv.lease)),
             ]),
@@ -127,18 +127,17 @@ impl Session {
             (Some(key), _) => bytes(key),
             (None, lease) => layout::key(&name, lease.unwrap_or(0)),
         };
-        let key = Blob(key);
-        if !key.0.starts_with(&layout::prefix(&name)) {
-            let what = format!("{} is not a key of the election {}", key.escaped(), Blob(name).escaped());
+        if !key.starts_with(&layout::prefix(&name)) {
+            let what = format!("{} is not a key of the election {}", escaped(&key), escaped(&name));
             return Err(Failure::usage(what, "the key begins with the election's name and a slash"));
         }
-        let delete = Delete { keys: Keys::Key(key.clone()), prev: false };
-        match self.write(StrongRequest::Delete(delete), &How::default()).await?.result {
-            StrongResult::Deleted { deleted: 0, .. } => {
+        let delete = Delete { keys: Keys::One(key.clone()), prev: false };
+        match self.write(Write::Delete(delete), &How::default()).await?.body {
+            Body::Delete { deleted: 0, .. } => {
                 let hint = "`starling elect leader` shows the leader and its key";
-                Err(Failure::nothing(format!("there is no candidate with the key {}", key.escaped()), hint))
+                Err(Failure::nothing(format!("there is no candidate with the key {}", escaped(&key)), hint))
             }
-            StrongResult::Deleted { .. } => Ok(()),
+            Body::Delete { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
     }

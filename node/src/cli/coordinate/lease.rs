@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use starling_api::strong::{StrongRequest, StrongResult};
+use starling_api::strong::{Body, Read, Request, Write};
+use starling_api::{Blob, escaped};
 use starling_client::{Expiry, Lease, now};
 use starling_strong::line;
 
@@ -21,7 +22,7 @@ impl Session {
         match command {
             LeaseCommand::Grant { ttl } => self.grant_lease(ttl).await,
             LeaseCommand::Revoke { id } => {
-                self.write(StrongRequest::LeaseRevoke { id }, &How::default()).await.map(drop)
+                self.write(Write::LeaseRevoke { id }, &How::default()).await.map(drop)
             }
             LeaseCommand::KeepAlive { id, once } => self.keep_lease(id, once).await,
             LeaseCommand::Info { id } => self.show_lease(id).await,
@@ -30,9 +31,9 @@ impl Session {
     }
 
     async fn grant_lease(&self, ttl_ms: u64) -> Result {
-        let grant = StrongRequest::LeaseGrant { id: 0, ttl_ms };
-        match self.write(grant, &How::default()).await?.result {
-            StrongResult::LeaseGranted { id, ttl_ms } => match self.output {
+        let grant = Write::LeaseGrant { id: 0, ttl_ms };
+        match self.write(grant, &How::default()).await?.body {
+            Body::LeaseGranted { id, ttl_ms } => match self.output {
                 Output::Json => print::json(&json!({ "lease": line::hex(id), "ttl_ms": ttl_ms })),
                 Output::Table | Output::Raw => print::line(line::hex(id)),
             },
@@ -43,9 +44,9 @@ impl Session {
     async fn keep_lease(&self, id: i64, once: bool) -> Result {
         let mut signals = Signals::watch()?;
         let sent = now();
-        let request = StrongRequest::KeepAlive { id };
-        let ttl_ms = match self.client.ask(&self.keyspace, &request.into()).await?.result {
-            StrongResult::KeptAlive { ttl_ms, .. } => ttl_ms,
+        let request = Request::KeepAlive { id };
+        let ttl_ms = match self.client.ask(&self.keyspace, &request.into()).await?.body {
+            Body::KeptAlive { ttl_ms, .. } => ttl_ms,
             other => return Err(unexpected(&other)),
         };
         match self.output {
@@ -66,17 +67,21 @@ impl Session {
     }
 
     async fn show_lease(&self, id: i64) -> Result {
-        let answer = self.client.ask(&self.keyspace, &StrongRequest::TimeToLive { id }.into()).await?;
-        let StrongResult::TimeToLive { granted_ms, left_ms, keys, .. } = answer.result else {
-            return Err(unexpected(&answer.result));
+        let request = Request::TimeToLive { id, keys: true };
+        let answer = self.client.ask(&self.keyspace, &request.into()).await?;
+        let Body::TimeToLive { granted_ms, left_ms, keys, .. } = answer.body else {
+            return Err(unexpected(&answer.body));
         };
         match self.output {
-            Output::Json => print::json(
-                &json!({ "lease": line::hex(id), "granted_ms": granted_ms, "left_ms": left_ms, "keys": keys }),
-            ),
+            Output::Json => {
+                let keys: Vec<Blob> = keys.into_iter().map(Blob).collect();
+                print::json(
+                    &json!({ "lease": line::hex(id), "granted_ms": granted_ms, "left_ms": left_ms, "keys": keys }),
+                )
+            }
             Output::Raw => print::line(left_ms.to_string()),
             Output::Table => {
-                let keys: Vec<_> = keys.iter().map(starling_api::Blob::escaped).collect();
+                let keys: Vec<_> = keys.iter().map(|key| escaped(key)).collect();
                 print::pairs([
                     ("lease", line::hex(id)),
                     ("lasts", seconds(granted_ms)),
@@ -88,8 +93,8 @@ impl Session {
     }
 
     async fn list_leases(&self) -> Result {
-        let leases = match self.client.ask(&self.keyspace, &StrongRequest::Leases.into()).await?.result {
-            StrongResult::Leases { leases } => leases,
+        let leases = match self.client.ask(&self.keyspace, &Read::Leases.into()).await?.body {
+            Body::Leases { leases } => leases,
             other => return Err(unexpected(&other)),
         };
         let leases: Vec<String> = leases.into_iter().map(line::hex).collect();

@@ -64,13 +64,13 @@ impl Session {
             self.show_held(wanted, &place, id)?;
             tokio::select! {
                 biased;
-                why = lease.lost_with(&place.key, place.token) => Ended::Lost(why),
+                why = lease.lost_with(&place.key.0, place.token) => Ended::Lost(why),
                 _ = signals.end() => Ended::Exited(0),
             }
         } else {
             let mut running = Running::start(&wanted.hold.command, self.variables(wanted, &place))?;
             let grace = Duration::from_millis(wanted.hold.grace);
-            running.attend(lease.lost_with(&place.key, place.token), signals, grace).await?
+            running.attend(lease.lost_with(&place.key.0, place.token), signals, grace).await?
         };
         ended.result(&format!("the {}", wanted.what))
     }

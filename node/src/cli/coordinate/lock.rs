@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
 use serde_json::json;
-use starling_api::strong::{KeyValue, StrongRequest, StrongResult};
+use starling_api::strong::{Body, KeyValue, Request};
 use starling_api::{Blob, ErrorCode};
 use starling_client::{in_order, line_name};
 use starling_strong::line as layout;
@@ -57,7 +57,7 @@ impl Session {
         for name in names {
             let mut kvs = self.everything(&layout::prefix(&name)).await?.1;
             // The keys of elections have values, those of locks have none.
-            kvs.retain(|kv| kv.value.0.is_empty());
+            kvs.retain(|kv| kv.value.is_empty());
             for (place, kv) in in_order(kvs).into_iter().enumerate() {
                 let left_ms = self.left_ms(kv.lease).await?;
                 all.push(Standing { lock: Blob(name.clone()), place, kv, left_ms });
@@ -80,9 +80,10 @@ impl Session {
         if lease == 0 {
             return Ok(None);
         }
-        match self.client.ask(&self.keyspace, &StrongRequest::TimeToLive { id: lease }.into()).await {
-            Ok(answer) => match answer.result {
-                StrongResult::TimeToLive { left_ms, .. } => Ok(Some(left_ms)),
+        let request = Request::TimeToLive { id: lease, keys: false };
+        match self.client.ask(&self.keyspace, &request.into()).await {
+            Ok(answer) => match answer.body {
+                Body::TimeToLive { left_ms, .. } => Ok(Some(left_ms)),
                 other => Err(unexpected(&other)),
             },
             Err(error) if error.code == ErrorCode::NotFound => Ok(None),
@@ -92,12 +93,12 @@ impl Session {
 
     fn show_locks(&self, all: &[Standing]) -> Result {
         match self.output {
-            Output::Raw => all.iter().try_for_each(|it| print::raw_line(&it.kv.key.0)),
+            Output::Raw => all.iter().try_for_each(|it| print::raw_line(&it.kv.key)),
             Output::Json => all.iter().try_for_each(|it| {
                 let Standing { lock, place, kv, left_ms } = it;
-                let (token, lease) = (kv.create_revision, layout::hex(kv.lease));
+                let (token, lease, key) = (kv.create_revision, layout::hex(kv.lease), Blob::from(&kv.key[..]));
                 print::json(
-                    &json!({ "lock": lock, "place": place, "token": token, "lease": lease, "left_ms": left_ms, "key": kv.key }),
+                    &json!({ "lock": lock, "place": place, "token": token, "lease": lease, "left_ms": left_ms, "key": key }),
                 )
             }),
             Output::Table => {

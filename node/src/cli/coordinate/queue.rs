@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use starling_api::strong::KeyValue;
-use starling_api::{Blob, Retry};
+use starling_api::{Blob, Retry, escaped};
 use starling_client::{Client, Named, Queue};
 use tokio::time::sleep;
 
@@ -29,7 +29,7 @@ impl Session {
     }
 
     async fn push(&self, args: &PushArgs) -> Result {
-        let prefix = self.items(&bytes(&args.name)).prefix(args.priority);
+        let prefix = Blob(self.items(&bytes(&args.name)).prefix(args.priority));
         let value = Blob(read_value(args.value.as_deref())?);
         let made = self.write_sequential(prefix, value, 0, &How::of(&args.write)).await?;
         self.show_made(&made)
@@ -51,7 +51,7 @@ impl Session {
         tokio::pin!(give_up);
         let mut request_id = args.write.request_id;
         let none = || {
-            let what = format!("the queue {} holds nothing", Blob(name.clone()).escaped());
+            let what = format!("the queue {} holds nothing", escaped(&name));
             Failure::nothing(what, "--wait waits for an item; `starling queue push` makes one")
         };
         loop {
@@ -86,13 +86,13 @@ impl Session {
     async fn list_items(&self, name: &[u8]) -> Result {
         let mut kvs = self.everything(&[name, b"/"].concat()).await?.1;
         let queue = self.items(name);
-        kvs.retain(|kv| queue.priority(&kv.key.0).is_some());
+        kvs.retain(|kv| queue.priority(&kv.key).is_some());
         match self.output {
             Output::Json => kvs.iter().try_for_each(print::json),
-            Output::Raw => kvs.iter().try_for_each(|kv| print::raw_line(&kv.value.0)),
+            Output::Raw => kvs.iter().try_for_each(|kv| print::raw_line(&kv.value)),
             Output::Table => {
-                let priority = |kv: &KeyValue| queue.priority(&kv.key.0).unwrap_or_default().to_string();
-                let row = |kv: &KeyValue| [priority(kv), kv.key.escaped(), kv.value.escaped()];
+                let priority = |kv: &KeyValue| queue.priority(&kv.key).unwrap_or_default().to_string();
+                let row = |kv: &KeyValue| [priority(kv), escaped(&kv.key), escaped(&kv.value)];
                 print::table(["PRIORITY", "KEY", "VALUE"], kvs.iter().map(row))
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use starling_api::strong::{StrongCall, StrongRequest};
+use starling_api::strong::{StrongCall, Write};
 use starling_load::Work;
 use starling_report::{Report, number};
 
@@ -79,7 +79,7 @@ async fn compact(network: &Network) -> Error {
             Err(error) => return error,
         };
         let node = network.node(OUTSIDER);
-        let call = StrongCall::from(StrongRequest::Compact { revision });
+        let call = StrongCall::from(Write::Compact { revision });
         let done = match node.client() {
             Ok(client) => client.ask(KEYSPACE, &call).await.map_err(node.failed()),
             Err(error) => Err(error),

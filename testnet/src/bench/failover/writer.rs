@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use starling_api::strong::{Put, RequestId, StrongCall, StrongRequest};
+use starling_api::strong::{Put, RequestId, StrongCall, Write};
 use starling_api::{Error as ApiError, ErrorCode, Retry};
 use starling_client::Client;
 use tokio::sync::oneshot;
@@ -39,8 +39,7 @@ impl Writer {
     pub fn new(network: &Network, patience: Duration, random: &mut ChaCha8Rng) -> Result<Self> {
         let order = [OUTSIDER].into_iter().chain(MEMBERS);
         let clients = order.map(|index| network.node(index).client().cloned()).collect::<Result<_>>()?;
-        let client = format!("{:032x}", random.random::<u128>());
-        let id = RequestId { client, ..RequestId::default() };
+        let id = RequestId { client: random.random(), seq: 0, answered_below: 0 };
         Ok(Self { clients, at: 0, patience, id, revision: 0, sent_again: 0 })
     }
 
@@ -69,9 +68,8 @@ impl Writer {
     async fn write(&mut self) -> Result<()> {
         self.id.seq += 1;
         self.id.answered_below = self.id.seq;
-        let put = Put { key: "failover".into(), value: vec![b'v'; VALUE_BYTES].into(), ..Put::default() };
-        let request_id = Some(self.id.clone());
-        let call = StrongCall { request_id, ..StrongRequest::Put(put).into() };
+        let put = Write::Put(Put::new("failover", vec![b'v'; VALUE_BYTES]));
+        let call = StrongCall { request_id: Some(self.id), ..put.into() };
         let began = Instant::now();
         loop {
             let client = &self.clients[self.at];
