@@ -23,8 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use starling_kv::Engine;
 use starling_proto::Millis;
-use starling_strong::api::{Answer, Failure, Member, Options, Request, Status, Write};
+use starling_strong::api::{Answer, Failure, Member, Options, Read, Refusal, Request, Status, Write};
+use starling_strong::codec::TXN_DEPTH_MAX;
 use starling_strong::group::{ChangeError, Probed};
+use starling_strong::machine::limits::TXN_OPS_ALL_MAX;
 use starling_strong::members::NodeKey;
 
 use self::breaker::Breaker;
@@ -176,6 +178,11 @@ pub struct Handler<'a, E: Engine> {
 impl<E: Engine> Handler<'_, E> {
     /// Begins a client's read or write.
     pub fn request(&mut self, token: Token, keyspace: String, request: Request, options: Options) {
+        if is_too_deep(&request) {
+            let refusal = Refusal::TooManyOps { max: TXN_OPS_ALL_MAX as u64 };
+            self.cx.reply(StrongOutput::Answer { token, result: Err(refusal.into()) });
+            return;
+        }
         if options.stale && self.replicas.of(&keyspace).is_none() {
             let result = Err(Failure::NoReplica(keyspace));
             self.cx.reply(StrongOutput::Answer { token, result });
@@ -486,5 +493,16 @@ impl<E: Engine> Handler<'_, E> {
         self.state.probes.end(id);
         self.cx.timers.cancel(&Timer::Request(id));
         self.state.pending.remove(&id)
+    }
+}
+
+/// Whether transactions are nested deeper than the node that receives the request decodes: to it, the message would
+/// be malformed.
+fn is_too_deep(request: &Request) -> bool {
+    match request {
+        Request::Read(Read::Txn(txn)) | Request::Write(Write::Txn(txn)) => {
+            txn.depth() > usize::from(TXN_DEPTH_MAX)
+        }
+        _ => false,
     }
 }

@@ -1,5 +1,5 @@
 use starling_kv::MemoryEngine;
-use starling_strong::api::{Body, Keys, Put, Range, Read, RequestId};
+use starling_strong::api::{Body, Keys, Put, Range, Read, RequestId, Txn, TxnOp};
 use starling_strong::group::Found;
 
 use super::super::input::Effect;
@@ -68,6 +68,23 @@ fn named() -> RequestId {
 
 fn key(n: u8) -> NodeKey {
     [n; 32]
+}
+
+#[test]
+fn a_transaction_that_no_node_decodes_is_not_sent() {
+    let mut node = Fixture::new();
+    let mut ask = |depth: usize| {
+        let nest = |inner, _| Txn { then: vec![TxnOp::Txn(inner)], ..Txn::default() };
+        let txn = (1..depth).fold(Txn::default(), nest);
+        let options = Options { timeout_ms: 5_000, stale: false, id: None, fence: None };
+        node.handler().request(TOKEN, "orders".into(), Request::txn(txn), options);
+        (node.node.sent().len(), node.answer())
+    };
+    let deepest = usize::from(TXN_DEPTH_MAX);
+    let (sent, answer) = ask(deepest + 1);
+    assert!(matches!(answer, Some(Err(Failure::Refused(Refusal::TooManyOps { .. })))), "{answer:?}");
+    assert_eq!(sent, 0);
+    assert_eq!(ask(deepest), (1, None));
 }
 
 #[test]
