@@ -106,6 +106,21 @@ async fn a_command_on_a_strong_keyspace_takes_one_request() {
     sends(1, &["del", "-k", KEYSPACE, "k"]).ok();
     // What only an eventual keyspace takes is refused by the first request too.
     sends(1, &["put", "-k", KEYSPACE, "k", "v", "--ttl", "60s"]).exits(2).says("lease");
+    let lease = sends(1, &["lease", "-k", KEYSPACE, "grant", "60s"]).ok();
+    sends(1, &["lease", "-k", KEYSPACE, "info", &lease]).ok();
+    assert_eq!(sends(1, &["lease", "-k", KEYSPACE, "ls"]).ok(), lease);
+    sends(1, &["lease", "-k", KEYSPACE, "revoke", &lease]).ok();
+    sends(1, &["queue", "-k", KEYSPACE, "push", "jobs", "a"]).ok();
+    assert_eq!(sends(1, &["queue", "-k", KEYSPACE, "len", "jobs"]).ok(), "1");
+    assert_eq!(sends(1, &["queue", "-k", KEYSPACE, "pop", "jobs"]).ok(), "a");
+    sends(1, &["elect", "-k", KEYSPACE, "leader", "boss"]).exits(3);
+    sends(1, &["-k", KEYSPACE, "lock", "ls"]).ok();
+    for refused in
+        [["lease", "ls"].as_slice(), &["queue", "len", "jobs"], &["elect", "leader", "boss"], &["lock", "ls"]]
+    {
+        sends(1, &[&["-k", "plain"], refused].concat()).exits(2).says("strong");
+        sends(0, refused).exits(2).says("strong");
+    }
     // Of an eventual keyspace that takes two, and one where it is not named, or cannot be strong.
     sends(2, &["put", "-k", "plain", "k", "v"]).ok();
     assert_eq!(sends(2, &["get", "-k", "plain", "k"]).ok(), "v");

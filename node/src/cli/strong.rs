@@ -8,7 +8,7 @@ use starling_api::strong::{
     Body, Compare, Delete, Fence, KeyValue, Keys, Operand, Put, Range, Relation, Request, Staleness,
     StrongAnswer, StrongCall, StrongEvent, Txn, TxnOp, Write,
 };
-use starling_api::{Blob, ErrorCode, Precondition, escaped};
+use starling_api::{Blob, Precondition, escaped};
 use starling_client::{Client, Keyspace, Named};
 
 use super::Session;
@@ -72,22 +72,6 @@ impl Listed {
 }
 
 impl Session {
-    /// Whether the keyspace is a strong one. The default keyspace is eventual.
-    pub(super) async fn is_strong(&self) -> std::result::Result<bool, Failure> {
-        if !self.keyspace_given {
-            return Ok(false);
-        }
-        match self.client.keyspaces().await {
-            Ok(found) => {
-                let is_it = |kind: &str| kind != "eventual";
-                Ok(found.keyspaces.iter().any(|it| it.name == self.keyspace && is_it(&it.kind)))
-            }
-            // The next request fails with the same error.
-            Err(error) if error.code == ErrorCode::NoStore => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Runs a command on the keyspace as a strong one. `None`: nothing was done, because the keyspace is
     /// eventual. A strong one needs no request of its own to find that out.
     pub(super) async fn if_strong<T>(
@@ -105,10 +89,12 @@ impl Session {
         }
     }
 
-    /// Fails unless the keyspace is strong.
-    pub(super) async fn need_strong(&self, what: &str) -> Result {
-        let is_strong = self.is_strong().await?;
-        self.refuse_strong_only(!is_strong, what)
+    /// Runs a command that works in strong keyspaces only. `what` it is for: "locks".
+    pub(super) async fn need_strong(&self, what: &str, command: impl AsyncFnOnce(&Self) -> Result) -> Result {
+        match self.if_strong(command).await? {
+            Some(()) => Ok(()),
+            None => self.refuse_strong_only(true, what),
+        }
     }
 
     /// Sends a write with a request id, so that it can be sent again without being applied twice.
@@ -392,7 +378,7 @@ fn conditional(compare: Compare, op: TxnOp) -> Write {
     Write::Txn(Txn { compare: vec![compare], then: vec![op], otherwise: Vec::new() })
 }
 
-/// What came of a write; a conflict, if its condition did not hold.
+/// The outcome of a write; a conflict if its condition did not hold.
 fn held(body: Body, key: &str) -> std::result::Result<Body, Failure> {
     match body {
         Body::Txn { succeeded: false, .. } => Err(Failure::conflict(key)),
@@ -414,10 +400,10 @@ fn note_age(stale: Option<&Staleness>, revision: u64) {
     );
 }
 
-/// Something else than what was asked for.
+/// The failure of an answer that does not fit its request.
 pub fn unexpected(body: &Body) -> Failure {
     Failure::failed(
-        format!("this is not what was asked for: {body:?}"),
+        format!("the answer does not fit the request: {body:?}"),
         "update the older of the two: `starling version`",
     )
 }

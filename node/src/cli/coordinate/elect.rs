@@ -21,13 +21,13 @@ use crate::cli::value::bytes;
 
 impl Session {
     pub(in crate::cli) async fn elect(&self, command: ElectCommand) -> Result {
-        self.need_strong("elections").await?;
-        match command {
-            ElectCommand::Campaign(args) => self.campaign(&args).await,
-            ElectCommand::Observe { name } => self.observe(&name).await,
-            ElectCommand::Leader { name } => self.show_leader(&name).await,
-            ElectCommand::Resign(args) => self.resign(&args).await,
-        }
+        let run = async |strong: &Self| match command {
+            ElectCommand::Campaign(args) => strong.campaign(&args).await,
+            ElectCommand::Observe { name } => strong.observe(&name).await,
+            ElectCommand::Leader { name } => strong.show_leader(&name).await,
+            ElectCommand::Resign(args) => strong.resign(&args).await,
+        };
+        self.need_strong("elections", run).await
     }
 
     async fn campaign(&self, args: &CampaignArgs) -> Result {

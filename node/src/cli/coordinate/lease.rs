@@ -18,16 +18,16 @@ use crate::cli::strong::{How, unexpected};
 
 impl Session {
     pub(in crate::cli) async fn lease(&self, command: LeaseCommand) -> Result {
-        self.need_strong("leases").await?;
-        match command {
-            LeaseCommand::Grant { ttl } => self.grant_lease(ttl).await,
+        let run = async |strong: &Self| match command {
+            LeaseCommand::Grant { ttl } => strong.grant_lease(ttl).await,
             LeaseCommand::Revoke { id } => {
-                self.write(Write::LeaseRevoke { id }, &How::default()).await.map(drop)
+                strong.write(Write::LeaseRevoke { id }, &How::default()).await.map(drop)
             }
-            LeaseCommand::KeepAlive { id, once } => self.keep_lease(id, once).await,
-            LeaseCommand::Info { id } => self.show_lease(id).await,
-            LeaseCommand::Ls => self.list_leases().await,
-        }
+            LeaseCommand::KeepAlive { id, once } => strong.keep_lease(id, once).await,
+            LeaseCommand::Info { id } => strong.show_lease(id).await,
+            LeaseCommand::Ls => strong.list_leases().await,
+        };
+        self.need_strong("leases", run).await
     }
 
     async fn grant_lease(&self, ttl_ms: u64) -> Result {

@@ -31,21 +31,23 @@ struct Standing {
 
 impl Session {
     pub(in crate::cli) async fn lock(&self, args: &LockArgs) -> Result {
-        self.need_strong("locks").await?;
-        match (&args.list, &args.name) {
-            (Some(LockCommand::Ls { name }), _) => self.list_locks(name.as_deref()).await,
-            (None, Some(name)) => {
-                let wanted = Wanted {
-                    what: "lock",
-                    variables: "STARLING_LOCK",
-                    name: Blob(bytes(name)),
-                    value: Blob::default(),
-                    hold: &args.hold,
-                };
-                self.hold(&wanted).await
-            }
+        let run = async |strong: &Self| match (&args.list, &args.name) {
+            (Some(LockCommand::Ls { name }), _) => strong.list_locks(name.as_deref()).await,
+            (None, Some(name)) => strong.hold_lock(args, name).await,
             (None, None) => Err(Failure::usage("which lock?", "starling lock NAME [-- COMMAND]")),
-        }
+        };
+        self.need_strong("locks", run).await
+    }
+
+    async fn hold_lock(&self, args: &LockArgs, name: &OsStr) -> Result {
+        let wanted = Wanted {
+            what: "lock",
+            variables: "STARLING_LOCK",
+            name: Blob(bytes(name)),
+            value: Blob::default(),
+            hold: &args.hold,
+        };
+        self.hold(&wanted).await
     }
 
     async fn list_locks(&self, name: Option<&OsStr>) -> Result {

@@ -19,13 +19,13 @@ use crate::cli::value::{bytes, read_value};
 
 impl Session {
     pub(in crate::cli) async fn queue(&self, command: QueueCommand) -> Result {
-        self.need_strong("queues").await?;
-        match command {
-            QueueCommand::Push(args) => self.push(&args).await,
-            QueueCommand::Pop(args) => self.pop(args).await,
-            QueueCommand::Ls { name } => self.list_items(&bytes(&name)).await,
-            QueueCommand::Len { name } => self.count_items(&bytes(&name)).await,
-        }
+        let run = async |strong: &Self| match command {
+            QueueCommand::Push(args) => strong.push(&args).await,
+            QueueCommand::Pop(args) => strong.pop(args).await,
+            QueueCommand::Ls { name } => strong.list_items(&bytes(&name)).await,
+            QueueCommand::Len { name } => strong.count_items(&bytes(&name)).await,
+        };
+        self.need_strong("queues", run).await
     }
 
     async fn push(&self, args: &PushArgs) -> Result {
