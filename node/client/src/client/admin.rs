@@ -1,0 +1,68 @@
+//! The node itself: its status, its peers, its network.
+
+use reqwest::Method;
+use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
+use starling_api::{Error, ErrorCode};
+
+use super::Client;
+
+impl Client {
+    /// How the node is.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.fetch(self.get("/v1/status")).await
+    }
+
+    /// The peers it knows.
+    pub async fn peers(&self) -> Result<Peers, Error> {
+        self.fetch(self.get("/v1/peers")).await
+    }
+
+    /// How far the network is in an upgrade, by asking every node. Takes seconds where nodes do not answer.
+    pub async fn upgrade(&self) -> Result<Upgrade, Error> {
+        self.fetch(self.get("/v1/upgrade")).await
+    }
+
+    /// Switches the newest version of data on, for ever.
+    pub async fn finalize_upgrade(&self, finalize: &Finalize) -> Result<Upgrade, Error> {
+        self.fetch(self.request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
+    }
+
+    /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.
+    pub async fn nodes(&self) -> Result<Nodes, Error> {
+        self.fetch(self.get("/v1/nodes")).await
+    }
+
+    /// Checks the whole store. Takes minutes on a large one.
+    pub async fn doctor(&self) -> Result<Doctor, Error> {
+        self.fetch(self.get("/v1/doctor")).await
+    }
+
+    /// The effective configuration.
+    pub async fn config(&self) -> Result<Configuration, Error> {
+        self.fetch(self.get("/v1/config")).await
+    }
+
+    /// The join ticket.
+    pub async fn ticket(&self) -> Result<Ticket, Error> {
+        self.fetch(self.get("/v1/ticket")).await
+    }
+
+    /// Tells the node to leave the network and stop.
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.send(self.request(Method::POST, "/v1/leave")).await.map(drop)
+    }
+
+    /// Whether the node is ready to serve.
+    pub async fn is_ready(&self) -> Result<bool, Error> {
+        match self.send(self.get("/readyz")).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == ErrorCode::NotReady => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        self.send(self.get("/metrics")).await?.text().await.map_err(|e| self.broken(&e))
+    }
+}

@@ -1,0 +1,105 @@
+//! Strong keyspaces.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use percent_encoding::utf8_percent_encode;
+use reqwest::Method;
+use reqwest::header::ACCEPT;
+use starling_api::strong::{
+    CreateKeyspace, Leader, Request, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters,
+};
+use starling_api::{Error, Events, Strong};
+
+use super::{Client, SEGMENT, encoded};
+use crate::stream::Watch;
+
+/// How long to wait for the answer to a change of members: a new one fetches everything first.
+const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
+/// How long to wait for the answer of a strong keyspace beyond the time that it may take; a guess.
+const CALL_SLACK: Duration = Duration::from_secs(5);
+
+impl Client {
+    /// Makes a strong keyspace; says how it stands.
+    pub async fn create_keyspace(&self, create: &CreateKeyspace) -> Result<StrongInfo, Error> {
+        self.fetch(self.request(Method::POST, "/v1/strong").json(create)).await
+    }
+
+    /// How a strong keyspace stands; `None` if there is none of this name.
+    pub async fn strong_info(&self, keyspace: &str) -> Result<Option<StrongInfo>, Error> {
+        self.find(&strong_path(keyspace, "")).await
+    }
+
+    /// Removes a strong keyspace with all it holds.
+    pub async fn drop_keyspace(&self, keyspace: &str) -> Result<(), Error> {
+        self.send(self.request(Method::DELETE, &strong_path(keyspace, ""))).await.map(drop)
+    }
+
+    /// Makes these nodes the voters of a strong keyspace.
+    pub async fn set_voters(&self, keyspace: &str, voters: &Voters) -> Result<StrongInfo, Error> {
+        let request = self.request(Method::PUT, &strong_path(keyspace, "/voters"));
+        self.fetch(request.timeout(MANAGE_TIMEOUT).json(voters)).await
+    }
+
+    /// Lets a node lead a strong keyspace.
+    pub async fn transfer_leader(&self, keyspace: &str, to: &Leader) -> Result<StrongInfo, Error> {
+        self.fetch(self.request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
+    }
+
+    /// The disaster: the node goes on alone with its replica of a strong keyspace.
+    pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
+        self.send(self.request(Method::POST, &strong_path(keyspace, "/recover"))).await.map(drop)
+    }
+
+    /// Asks a strong keyspace.
+    pub async fn ask(&self, keyspace: &str, call: &StrongCall) -> Result<StrongAnswer, Error> {
+        let path = if self.if_strong { "/call?if_strong=true" } else { "/call" };
+        let request = self.request(Method::POST, &strong_path(keyspace, path));
+        let longest = Duration::from_millis(call.timeout_ms) + CALL_SLACK;
+        let request = request.timeout(longest).json(call).build().map_err(|e| self.broken(&e))?;
+        self.json(self.send_built(request, is_idempotent(call)).await?).await
+    }
+
+    /// Changes in a strong keyspace from a revision on, or (0) from now on. The first event is
+    /// [`StrongEvent::Ready`].
+    pub async fn watch_strong(
+        &self,
+        keyspace: &str,
+        prefix: &[u8],
+        from_revision: u64,
+    ) -> Result<Watch<StrongEvent>, Error> {
+        let path = strong_path(keyspace, "/watch");
+        let mut url =
+            format!("{}{path}?prefix={}&from_revision={from_revision}", self.url(), encoded(prefix));
+        if self.if_strong {
+            url.push_str("&if_strong=true");
+        }
+        let request = self.http.get(url).header(ACCEPT, "text/event-stream");
+        let response = self.send(self.authorized(request)).await?;
+        Ok(Watch::new(self.url().to_owned(), response))
+    }
+}
+
+impl Strong for Client {
+    async fn call(&self, keyspace: &str, call: StrongCall) -> Result<StrongAnswer, Error> {
+        self.ask(keyspace, &call).await
+    }
+
+    async fn changes(
+        &self,
+        keyspace: &str,
+        prefix: &[u8],
+        from_revision: u64,
+    ) -> Result<Events<StrongEvent>, Error> {
+        Ok(self.watch_strong(keyspace, prefix, from_revision).await?.boxed())
+    }
+}
+
+/// Whether a request to a strong keyspace has the same effect twice: a named write is applied once.
+fn is_idempotent(call: &StrongCall) -> bool {
+    !matches!(call.request, Request::Write(_)) || call.request_id.is_some()
+}
+
+fn strong_path(keyspace: &str, what: &str) -> String {
+    format!("/v1/strong/{}{what}", utf8_percent_encode(keyspace, SEGMENT))
+}
