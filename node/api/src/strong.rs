@@ -11,26 +11,26 @@ pub use starling_types::strong::{
     Relation, Request, RequestId, Revision, SortBy, SortOrder, Txn, TxnOp, Write,
 };
 
-/// Voters of a keyspace when the request does not say.
+/// Voters of a keyspace whose creation names no number: the fewest that survive the loss of one.
 pub const VOTERS_DEFAULT: u8 = 3;
-/// How long a request may take when it does not say, milliseconds.
+/// How long a request may take that names no time, milliseconds. An estimate: several elections fit.
 pub const TIMEOUT_MS_DEFAULT: u64 = 5_000;
-/// The longest that a request may take, milliseconds.
+/// The longest time that a request may take, milliseconds. A longer one is cut to it. An estimate.
 pub const TIMEOUT_MS_MAX: u64 = 60_000;
 
-/// Makes a strong keyspace.
+/// A request to create a strong keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKeyspace {
     /// Its name.
     pub name: String,
-    /// How many nodes vote: 1, 3, 5 or 7. They are chosen for spread and uptime.
+    /// Number of voters: 1, 3, 5 or 7. The node chooses them for spread and uptime.
     #[serde(default = "voters_default")]
     pub voters: u8,
-    /// The nodes instead, by name or by the first digits of their id.
+    /// The voters' nodes, by name or by the first digits of their id; empty: the node chooses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
-    /// A voter that is lost is not replaced by itself.
+    /// Whether lost voters are replaced by an operator only.
     #[serde(default)]
     pub manual: bool,
 }
@@ -39,55 +39,56 @@ fn voters_default() -> u8 {
     VOTERS_DEFAULT
 }
 
-/// Makes these nodes the voters of a strong keyspace.
+/// A request to replace the voters of a strong keyspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Voters {
-    /// By name or by the first digits of their id.
+    /// The new voters' nodes, by name or by the first digits of their id.
     pub nodes: Vec<String>,
 }
 
-/// Lets a node lead a strong keyspace.
+/// A request to transfer the leadership of a strong keyspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Leader {
-    /// By name or by the first digits of its id.
+    /// The node that is to lead, by name or by the first digits of its id.
     pub node: String,
 }
 
-/// How a strong keyspace stands, as one of its members sees it.
+/// The status of a strong keyspace, as one of its members sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StrongInfo {
     /// Its name.
     pub name: String,
-    /// The name of its group for ever, in hexadecimal.
+    /// The id of its Raft group, in hexadecimal. It never changes.
     pub group: String,
-    /// The member that answered.
+    /// The name of the member that answered.
     pub answered_by: String,
-    /// Who leads; absent while an election is under way.
+    /// The name of the leader; absent while an election is under way.
     pub leader: Option<String>,
-    /// Counts elections.
+    /// The Raft term, which grows with each election.
     pub term: u64,
     /// Voters and learners.
     pub members: Vec<StrongMember>,
-    /// Of its last change.
+    /// The revision of its last change.
     pub revision: u64,
-    /// The last entry of the log of the member that answered.
+    /// Index of the last entry in the log of the member that answered.
     pub log_index: u64,
-    /// The last entry that it has applied.
+    /// Index of the last entry that this member has applied.
     pub applied_index: u64,
-    /// The last entry that it knows most voters to have.
+    /// Index of the last entry that this member knows to be committed.
     pub commit_index: u64,
-    /// Entries that its log keeps.
+    /// Number of entries that this member's log holds.
     pub log_entries: u64,
-    /// What they take on its disk, about.
+    /// What these entries take on its disk, approximately, bytes.
     pub log_bytes: u64,
-    /// What the keyspace takes on its disk, superseded versions included.
+    /// What the keyspace takes on its disk, superseded versions included, bytes.
     pub bytes: u64,
-    /// Milliseconds since it heard of the leader, or, if it leads, of a majority; absent: not since it started.
+    /// Milliseconds since this member received a message of the leader, or, if it leads, of a majority; absent: none
+    /// since it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_ms: Option<u64>,
-    /// A voter that is lost is not replaced by itself.
+    /// Whether lost voters are replaced by an operator only.
     pub manual: bool,
 }
 
@@ -98,18 +99,18 @@ pub struct StrongMember {
     pub id: String,
     /// Its node's name.
     pub name: String,
-    /// "voter", or "learner": it follows, and has no vote.
+    /// "voter", or "learner": a member that receives the log and has no vote.
     pub role: String,
     /// Its node's multiaddresses.
     pub addresses: Vec<String>,
-    /// Entries of the leader's log that it does not have; absent if the leader could not be asked.
+    /// Entries of the leader's log that this member lacks; absent if the leader did not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,
-    /// It is being sent a snapshot, as far as the leader knows.
+    /// Whether the leader is sending it a snapshot.
     #[serde(default)]
     pub restoring: bool,
-    /// Milliseconds since it was heard of by the member that answered; absent: not since that one started, or
-    /// it is one follower of another.
+    /// Milliseconds since the member that answered received a message of this one; absent: none since it started,
+    /// or both are followers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_ms: Option<u64>,
 }
@@ -120,10 +121,10 @@ pub struct StrongCall {
     /// The read or the write.
     #[serde(flatten)]
     pub request: Request,
-    /// How long it may take, milliseconds; at most [`TIMEOUT_MS_MAX`].
+    /// How long the request may take, milliseconds; at most [`TIMEOUT_MS_MAX`].
     #[serde(default = "timeout_default")]
     pub timeout_ms: u64,
-    /// Read what this node's replica holds, without asking anybody.
+    /// Read what this node's replica holds, without asking another member.
     #[serde(default)]
     pub stale: bool,
     /// Under this name a write is applied once, however often it is sent.
@@ -158,7 +159,7 @@ impl StrongCall {
 pub struct StrongAnswer {
     /// The keyspace's revision when it was answered: that of the write, if it changed anything.
     pub revision: u64,
-    /// How old what a stale read has read may be.
+    /// The age of what a stale read returned; absent: the read was not stale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<Staleness>,
     /// The outcome of the request.
@@ -166,48 +167,48 @@ pub struct StrongAnswer {
     pub body: Body,
 }
 
-/// How old what a replica holds may be.
+/// The age of what a replica holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Staleness {
-    /// Milliseconds since the replica heard of its leader, or, if it leads, of a majority; absent: not since
-    /// its node started.
+    /// Milliseconds since the replica received a message of its leader, or, if it leads, of a majority; absent:
+    /// none since its node started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_ms: Option<u64>,
-    /// The last entry of the log that it has applied.
+    /// Index of the last log entry that it has applied.
     pub applied_index: u64,
-    /// The last one that it knows most voters to have.
+    /// Index of the last log entry that it knows to be committed.
     pub commit_index: u64,
 }
 
-/// What a watch of a strong keyspace is told.
+/// An event of a watch of a strong keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum StrongEvent {
-    /// The watch stands: changes from the next revision on will be told.
+    /// The watch has begun: changes from the next revision on are reported.
     Ready {
-        /// Everything up to there is not.
+        /// The last revision that is not reported.
         revision: u64,
     },
     /// A key was written.
     Put {
-        /// As it is now.
+        /// The key as the write left it.
         kv: KeyValue,
     },
     /// A key was deleted.
     Delete {
-        /// Which.
+        /// The key.
         key: Blob,
-        /// When.
+        /// The revision of the deletion.
         revision: u64,
     },
-    /// The last event: what was asked for is no longer kept.
+    /// The last event: the revisions that the watch begins at are no longer kept.
     Compacted {
-        /// The oldest revision that is.
+        /// The oldest revision that is kept.
         oldest: u64,
     },
-    /// The last event: to be resumed from the revision after the last one told.
+    /// The last event: a new watch resumes from the revision after the last one reported.
     Lost {
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Who leads an election.
+//! The candidates of an election, and its leader.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use starling_api::strong::{KeyValue, StrongEvent};
 #[derive(Clone, Debug, Default)]
 pub struct Candidates(BTreeMap<Vec<u8>, KeyValue>);
 
-/// Who leads, and the revision of the leader's last proclamation: what is equal need not be reported again.
+/// The leader and the revision of its last proclamation. Equal values need not be reported twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
     /// There is no candidate.
     Vacant,
-    /// This one leads.
+    /// This candidate leads.
     Candidate {
         /// The candidate's key.
         key: Vec<u8>,
@@ -23,12 +23,12 @@ pub enum Leadership {
 }
 
 impl Candidates {
-    /// The candidates whose keys these are.
+    /// The candidates that have these keys.
     pub fn new(kvs: impl IntoIterator<Item = KeyValue>) -> Self {
         Self(kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect())
     }
 
-    /// Takes an event of the watch into account.
+    /// Handles an event of the watch.
     pub fn on_event(&mut self, event: StrongEvent) {
         match event {
             StrongEvent::Put { kv } => drop(self.0.insert(kv.key.clone(), kv)),
@@ -37,12 +37,12 @@ impl Candidates {
         }
     }
 
-    /// The candidate that came first.
+    /// The leader: the candidate whose key was created first.
     pub fn leader(&self) -> Option<&KeyValue> {
         self.0.values().min_by_key(|kv| kv.create_revision)
     }
 
-    /// Who leads now.
+    /// The present leadership.
     pub fn leadership(&self) -> Leadership {
         match self.leader() {
             None => Leadership::Vacant,

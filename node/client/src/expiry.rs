@@ -1,20 +1,20 @@
-//! When a lease ends at the earliest, as whoever keeps it alive has to reckon.
+//! The earliest time at which a lease may end, as its owner computes it.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Time since this machine started, its sleep included: leases go on while it sleeps.
+/// Time since this machine started, its sleep included: leases run while the machine sleeps.
 pub fn now() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Pause after an attempt that failed, at least.
+/// Shortest pause after an attempt that failed. An estimate.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// The time of a lease. The keyspace counts it from when it hears of the lease's owner, which is after the
-/// owner began to say so: counted from there it ends too early, never too late.
+/// The time of a lease. The keyspace restarts it when a keep-alive arrives; the owner counts from when it sent the
+/// keep-alive, so the lease ends for the owner too early, never too late.
 #[derive(Clone, Copy, Debug)]
 pub struct Expiry {
     ttl: Duration,
@@ -23,32 +23,32 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// A lease that was asked for at `sent` and lasts for `ttl`.
+    /// The time of a lease whose grant was sent at `sent` and that lasts for `ttl`.
     pub fn new(sent: Duration, ttl: Duration) -> Self {
         Self { ttl, ends: sent + ttl, next: sent + ttl / 3 }
     }
 
-    /// A sign of life that was sent then has arrived.
+    /// Handles the acknowledgement of a keep-alive that was sent at `sent`.
     pub fn renewed(&mut self, sent: Duration, ttl: Duration) {
         *self = Self::new(sent, ttl);
     }
 
-    /// An attempt has failed: the next one comes sooner.
+    /// Handles the failure of a keep-alive: the next one comes sooner.
     pub fn failed(&mut self, now: Duration) {
         self.next = now + (self.ttl / 20).max(PAUSE_MIN);
     }
 
-    /// How long to wait before the next sign of life; never beyond the end.
+    /// Time before the next keep-alive; never beyond the end.
     pub fn pause(&self, now: Duration) -> Duration {
         self.next.min(self.ends).saturating_sub(now)
     }
 
-    /// How long it lasts yet; `None`: it is over.
+    /// Time that is left; `None`: the lease has ended.
     pub fn left(&self, now: Duration) -> Option<Duration> {
         self.ends.checked_sub(now).filter(|left| !left.is_zero())
     }
 
-    /// How long one attempt may take, so that there is time for another.
+    /// How long one keep-alive may take, so that there is time for another.
     pub fn attempt(&self, now: Duration) -> Option<Duration> {
         self.left(now).map(|left| left.min((self.ttl / 3).max(PAUSE_MIN)))
     }

@@ -8,17 +8,17 @@ use starling_api::strong::{
 use starling_api::{Blob, Error, Retry, Strong};
 use tokio::time::sleep;
 
-/// Pause before something that failed is tried again. An estimate: a fifth of an election.
+/// Pause before a failed request is retried. An estimate: a fifth of an election.
 pub(crate) const AGAIN: Duration = Duration::from_millis(200);
 
 /// How a write is sent.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
-    /// The write's name; `None`: one is drawn.
+    /// The write's name; `None`: drawn at random.
     pub request_id: Option<u128>,
     /// The lock that must be held for the write to be applied.
     pub fence: Option<Fence>,
-    /// For how long the write is sent again where its outcome is not known.
+    /// How long the write is retried while its outcome is not known.
     pub patience: Duration,
 }
 
@@ -46,7 +46,7 @@ impl From<WriteFailed> for Error {
     }
 }
 
-/// A strong keyspace of a [`Strong`] node. Cheap to clone where the node is.
+/// A strong keyspace, reached through a [`Strong`] node. Cheap to clone if the node is.
 #[derive(Clone, Debug)]
 pub struct Keyspace<N> {
     node: N,
@@ -117,7 +117,7 @@ pub(crate) fn unexpected(body: &Body) -> Error {
     Error::not_understood("the node", format!("unexpected {body:?}"))
 }
 
-/// Tries again and again until it has worked, or has failed for good.
+/// Retries until an attempt succeeds, or fails with an error that a retry does not mend.
 pub(crate) async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     loop {
         match attempt().await {

@@ -1,4 +1,4 @@
-//! A lease that is kept alive, and the keys that go with it.
+//! A lease that is kept alive, and the keys that are attached to it.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::{sleep, timeout};
 use crate::expiry::{Expiry, now};
 use crate::keyspace::{AGAIN, Keyspace, Named, WriteFailed, unexpected};
 
-/// How long to try to revoke a lease. It expires by itself otherwise.
+/// How long a revocation is retried. Without it the lease expires. An estimate.
 const REVOKE: Duration = Duration::from_secs(3);
 
-/// Why a lease, and what was held under it, is lost.
+/// Why a lease was lost, and with it what was held under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// No keep-alive has reached the keyspace in time.
@@ -28,8 +28,8 @@ pub enum Lost {
     Deleted,
 }
 
-/// A lease that a task of this process keeps alive until it is lost, revoked or dropped. A dropped lease
-/// expires by itself. Needs a tokio runtime.
+/// A lease that a task of this process keeps alive until it is lost, revoked or dropped. A dropped lease expires.
+/// Needs a tokio runtime.
 #[derive(Debug)]
 pub struct Lease<N> {
     keyspace: Keyspace<N>,
@@ -51,13 +51,13 @@ impl<N: Strong + Clone + Send + Sync + 'static> Lease<N> {
         }
     }
 
-    /// Keeps a lease alive that exists.
+    /// Keeps an existing lease alive.
     pub fn keep(keyspace: &Keyspace<N>, id: i64, expiry: Expiry) -> Self {
         let keeper = tokio::spawn(keep_alive(keyspace.clone(), id, expiry));
         Self { keyspace: keyspace.clone(), id, keeper, lost: None }
     }
 
-    /// Its id, for the keys that go with it.
+    /// Its id, to attach keys to it.
     pub fn id(&self) -> i64 {
         self.id
     }
@@ -82,7 +82,7 @@ impl<N: Strong + Clone + Send + Sync + 'static> Lease<N> {
         }
     }
 
-    /// Ends the lease, and deletes the keys that go with it. One that was lost has ended already.
+    /// Ends the lease, and deletes the keys that are attached to it. Does nothing if the lease was lost.
     pub async fn revoke(self) -> Result<(), Error> {
         self.keeper.abort();
         if self.lost.is_some() {
@@ -102,7 +102,7 @@ impl<N> Drop for Lease<N> {
     }
 }
 
-/// Until the lease is lost.
+/// Keeps a lease alive. Returns when it is lost.
 async fn keep_alive<N: Strong>(keyspace: Keyspace<N>, id: i64, mut expiry: Expiry) -> Lost {
     loop {
         sleep(expiry.pause(now())).await;

@@ -16,7 +16,7 @@ use crate::lease::{Lease, Lost, until_deleted};
 /// A place in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The key that stands for it.
+    /// The key in the line.
     pub key: Blob,
     /// The revision at which the key was created: the place, and the fencing token.
     pub token: u64,
@@ -25,7 +25,7 @@ pub struct Place {
 /// Why a turn was not reached.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WaitFailed {
-    /// A request failed for good.
+    /// A request failed with an error that a retry does not mend.
     #[error(transparent)]
     Failed(Error),
     /// The place in the line is lost.
@@ -39,11 +39,10 @@ impl From<Error> for WaitFailed {
     }
 }
 
-/// A lock or a leadership that is held: from here on it is this one's turn, until the lease is lost, the key
-/// is deleted, or it is released.
+/// A lock or a leadership that is held until its lease is lost, its key is deleted, or it is released.
 #[derive(Debug)]
 pub struct Turn<N> {
-    /// The lease it is held under.
+    /// The lease that it is held under.
     pub lease: Lease<N>,
     /// The place in the line; its token fences writes.
     pub place: Place,
@@ -80,7 +79,7 @@ impl<N: Strong + Clone + Send + Sync + 'static> Turn<N> {
 }
 
 impl Place {
-    /// Gets in line under a lease, and completes when it is this place's turn.
+    /// Creates a key in the line under a lease, and completes when it is first.
     pub async fn reach<N: Strong>(
         keyspace: &Keyspace<N>,
         name: &[u8],
@@ -155,7 +154,7 @@ pub fn in_order(mut kvs: Vec<KeyValue>) -> Vec<KeyValue> {
     kvs
 }
 
-/// The name of the line that a key may stand in: such a key ends with the lease that it goes with.
+/// The name of the line that a key may stand in: such a key ends with the id of the lease that it is attached to.
 pub fn line_name(kv: &KeyValue) -> Option<&[u8]> {
     let at = kv.key.iter().rposition(|byte| *byte == b'/')?;
     let is_it = kv.lease != 0 && line::key(&kv.key[..at], kv.lease) == kv.key;

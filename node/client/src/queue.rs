@@ -10,7 +10,8 @@ use tokio::time::sleep;
 
 use crate::keyspace::{AGAIN, Keyspace, Named, WriteFailed, unexpected};
 
-/// How long to find out the outcome of a pop before its taker learns that it is not known.
+/// How long a pop is retried, under its name, before its outcome is reported as unknown. An estimate: several
+/// elections.
 const POP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A queue in a strong keyspace: each item is taken once.
@@ -29,12 +30,12 @@ impl<N: Strong> Queue<N> {
         Self { keyspace, name: name.into() }
     }
 
-    /// What the keys of items of this priority begin with.
+    /// The prefix of the keys of items of this priority.
     pub fn prefix(&self, priority: u16) -> Vec<u8> {
         [&self.name[..], format!("/{priority:05}/").as_bytes()].concat()
     }
 
-    /// The priority of an item's key; `None` if the key is none of this queue.
+    /// The priority of an item's key; `None` if the key is not of this queue.
     pub fn priority(&self, key: &[u8]) -> Option<u16> {
         let rest = key.strip_prefix(&self.name[..])?.strip_prefix(b"/")?;
         let digits = rest.split(|byte| *byte == b'/').next()?;
@@ -61,7 +62,7 @@ impl<N: Strong> Queue<N> {
         }
     }
 
-    /// Takes the first item; `None` if there is none, with the revision at which that was so.
+    /// Takes the first item; `None` if there is none. The revision is that of the pop.
     pub async fn pop(&self, how: &Named) -> Result<(u64, Option<KeyValue>), WriteFailed> {
         let how = Named { patience: how.patience.max(POP_PATIENCE), ..how.clone() };
         let answer = self.keyspace.write(Write::PopFirst { keys: self.items() }, &how).await?;
@@ -71,8 +72,8 @@ impl<N: Strong> Queue<N> {
         }
     }
 
-    /// Takes the first item, or the next one that is pushed. A pop that is under way when the future is
-    /// dropped may have taken an item: let it finish where that matters.
+    /// Takes the first item, or the next one that is pushed. If the future is dropped during a pop, an item may be
+    /// lost.
     pub async fn take(&self) -> Result<KeyValue, Error> {
         loop {
             let (revision, item) = self.pop(&Named::default()).await?;

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use starling_api::{Error, ErrorCode, Retry};
 
-/// The policy of a client. A request is sent again, to the next node where there are several, if it is known
-/// to have changed nothing, or has the same effect twice; never another one.
+/// The policy of a client. A request is retried, at the next node if there are several, only if it is known to have
+/// changed nothing or has the same effect twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// No attempt begins after this time since the first one; 0: a request is sent once.
+    /// Time since the first attempt after which none begins; 0: a request is sent once.
     pub deadline: Duration,
     /// The first pause. Each further one is twice as long, and half of each is drawn at random.
     pub pause: Duration,
@@ -42,12 +42,12 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Before the first one.
+    /// The state before the first attempt.
     pub fn new(policy: Retries) -> Self {
         Self { policy, began: Instant::now(), pause: policy.pause }
     }
 
-    /// The pause before the next attempt; `None`: the error stands. `sent` says whether the request may have
+    /// The pause before the next attempt; `None`: the error is final. `sent` says whether the request may have
     /// reached the node.
     pub fn after(&mut self, error: &Error, sent: bool, idempotent: bool) -> Option<Duration> {
         let safe = match error.retry() {

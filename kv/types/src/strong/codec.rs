@@ -1,5 +1,5 @@
-//! Encoding of what clients ask and are told. Equal values have equal encodings; decoding is bounded in
-//! memory (by the length of what is decoded) and in nesting.
+//! The binary encoding of requests and answers, in the log and between nodes. Equal values have equal encodings;
+//! decoding is bounded in memory (by the length of what is decoded) and in nesting.
 
 use bincode::config::{Configuration, standard};
 use bincode::de::Decoder;
@@ -21,11 +21,11 @@ const CONFIG: Configuration = standard();
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nesting(u8);
 
-/// The bytes are not what they should be.
+/// Bytes that encode no value of the expected type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {what}")]
 pub struct Malformed {
-    /// What was to be decoded.
+    /// The name of the expected type.
     pub what: &'static str,
 }
 
@@ -36,7 +36,7 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
     bytes
 }
 
-/// The same, behind what `bytes` hold.
+/// Appends the encoding of `value` to `bytes`.
 pub fn encode_into<T: Encode>(value: &T, bytes: &mut Vec<u8>) {
     bincode::encode_into_std_write(value, bytes, CONFIG).expect("memory takes what plain data encodes to");
 }
@@ -48,7 +48,7 @@ pub fn encoded_len<T: Encode>(value: &T) -> usize {
     encoder.into_writer().bytes_written
 }
 
-/// What `bytes` encode, all of them; `what` names it where it is malformed.
+/// Decodes a value from all of `bytes`; `what` names its type in the error.
 pub fn decode<T: Decode<Nesting>>(bytes: &[u8], what: &'static str) -> Result<T, Malformed> {
     let config = CONFIG.with_limit::<DECODE_BYTES_MAX>();
     match bincode::decode_from_slice_with_context(bytes, config, Nesting::default()) {

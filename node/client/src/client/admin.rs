@@ -7,27 +7,27 @@ use starling_api::{Error, ErrorCode};
 use super::Client;
 
 impl Client {
-    /// How the node is.
+    /// The status of the node.
     pub async fn status(&self) -> Result<Status, Error> {
         self.fetch(self.get("/v1/status")).await
     }
 
-    /// The peers it knows.
+    /// The peers that the node knows.
     pub async fn peers(&self) -> Result<Peers, Error> {
         self.fetch(self.get("/v1/peers")).await
     }
 
-    /// How far the network is in an upgrade, by asking every node. Takes seconds where nodes do not answer.
+    /// The versions that every node speaks and reads, from a crawl. Takes seconds if nodes do not answer.
     pub async fn upgrade(&self) -> Result<Upgrade, Error> {
         self.fetch(self.get("/v1/upgrade")).await
     }
 
-    /// Switches the newest version of data on, for ever.
+    /// Switches the newest version of stored data on. This cannot be undone.
     pub async fn finalize_upgrade(&self, finalize: &Finalize) -> Result<Upgrade, Error> {
         self.fetch(self.request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
     }
 
-    /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.
+    /// The whole overlay, from a crawl. Takes seconds if nodes do not answer.
     pub async fn nodes(&self) -> Result<Nodes, Error> {
         self.fetch(self.get("/v1/nodes")).await
     }
@@ -47,7 +47,7 @@ impl Client {
         self.fetch(self.get("/v1/ticket")).await
     }
 
-    /// Tells the node to leave the network and stop.
+    /// Has the node leave the network and stop.
     pub async fn leave(&self) -> Result<(), Error> {
         self.send(self.request(Method::POST, "/v1/leave")).await.map(drop)
     }

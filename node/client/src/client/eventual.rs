@@ -13,14 +13,14 @@ use starling_api::{
 use super::{Client, SEGMENT, encoded, found};
 use crate::stream::Watch;
 
-/// A value as bytes, with what its headers say.
+/// A value as bytes, with its version and its siblings from the headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawValue {
     /// The value.
     pub bytes: Vec<u8>,
-    /// Names exactly this set of siblings.
+    /// The version of exactly this set of siblings.
     pub version: String,
-    /// How many concurrent values the key holds, this one included.
+    /// Number of concurrent values that the key holds, this one included.
     pub siblings: u64,
 }
 
@@ -44,7 +44,7 @@ impl Client {
         }
     }
 
-    /// Sets a register; its version is returned.
+    /// Sets a register. Returns its version.
     pub async fn put(
         &self,
         keyspace: &str,
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Deletes a key of any type; says how many values, members and fields it held.
+    /// Deletes a key of any type. Returns how many values, members and fields it held.
     pub async fn delete(
         &self,
         keyspace: &str,
@@ -73,13 +73,14 @@ impl Client {
         self.delete_all(&key_path(keyspace, "keys", key)?, precondition).await
     }
 
-    /// Deletes every key that begins with `prefix`; says how many values, members and fields went.
+    /// Deletes every key that begins with `prefix`. Returns how many values, members and fields were
+    /// deleted.
     pub async fn delete_prefix(&self, keyspace: &str, prefix: &[u8]) -> Result<u64, Error> {
         let path = format!("{}?prefix={}", keyspace_path(keyspace, "keys"), encoded(prefix));
         self.delete_all(&path, &Precondition::Any).await
     }
 
-    /// One page of keys. For the next one set `after` to the listing's `next`.
+    /// One page of keys. For the next page set `after` to the listing's `next`.
     pub async fn list(&self, keyspace: &str, range: &Range) -> Result<Listing, Error> {
         let mut path = format!("{}?prefix={}", keyspace_path(keyspace, "keys"), encoded(&range.prefix.0));
         for (name, bound) in [("start", &range.start), ("end", &range.end), ("after", &range.after)] {
@@ -95,7 +96,7 @@ impl Client {
         self.fetch(self.get("/v1/keyspaces")).await
     }
 
-    /// One operation of any data type on a key.
+    /// Applies one operation of any data type to a key.
     pub async fn apply(
         &self,
         keyspace: &str,
@@ -110,7 +111,7 @@ impl Client {
         self.fetch(request).await
     }
 
-    /// Several writes, together or not at all.
+    /// Carries out several writes, together or not at all.
     pub async fn batch(&self, batch: &Batch) -> Result<BatchResponse, Error> {
         self.fetch(self.request(Method::POST, "/v1/batch").json(batch)).await
     }
@@ -126,7 +127,7 @@ impl Client {
 
     // ---- counters, sets, maps, flags
 
-    /// Adds to a counter; its sum on this node is returned.
+    /// Adds to a counter. Returns its sum on the node.
     pub async fn increment(&self, keyspace: &str, key: &[u8], by: i64) -> Result<Count, Error> {
         let request =
             self.request(Method::POST, &key_path(keyspace, "counters", key)?).json(&Increment { by });
@@ -141,7 +142,7 @@ impl Client {
         Ok(self.find::<Counter>(&key_path(keyspace, "counters", key)?).await?.map(|counter| counter.value))
     }
 
-    /// Adds and removes members of a set; says how many are new or gone.
+    /// Adds and removes members of a set. Returns how many are new or gone.
     pub async fn update_set(&self, keyspace: &str, key: &[u8], members: &Members) -> Result<u64, Error> {
         self.changed(self.request(Method::POST, &key_path(keyspace, "sets", key)?).json(members)).await
     }
@@ -156,7 +157,7 @@ impl Client {
         self.find(&page_path(keyspace, "sets", key, after)?).await
     }
 
-    /// Sets and deletes fields of a map; says how many are new, changed or gone.
+    /// Sets and deletes fields of a map. Returns how many are new, changed or gone.
     pub async fn update_map(&self, keyspace: &str, key: &[u8], update: &MapUpdate) -> Result<u64, Error> {
         self.changed(self.request(Method::POST, &key_path(keyspace, "maps", key)?).json(update)).await
     }
@@ -188,7 +189,7 @@ impl Client {
         Ok(self.find::<FlagState>(&key_path(keyspace, "flags", key)?).await?.map(|flag| flag.enabled))
     }
 
-    /// A node deletes a bounded number of places at a time: ask until none is left.
+    /// Deletes until no place is left: a node deletes a bounded number at a time.
     async fn delete_all(&self, path: &str, precondition: &Precondition) -> Result<u64, Error> {
         let mut request = conditional(self.request(Method::DELETE, path), precondition);
         let mut deleted = 0;

@@ -1,4 +1,4 @@
-//! A client of the API of one node, or of several that stand in for each other.
+//! The client of the HTTP API: addresses, connections, retries and errors. What it requests is in the modules below.
 
 mod admin;
 mod eventual;
@@ -17,20 +17,20 @@ use crate::retry::{Attempts, Retries};
 
 pub use eventual::RawValue;
 
-/// What stays as it is in a path segment (RFC 3986, unreserved).
+/// Characters that are not escaped in a path segment: the unreserved ones of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// How long to wait for a connection: a node is on this machine or near; a guess.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long to wait for the answer to anything but a watch: a full check of a large store is slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Speaks to a node, or to one of several. Cheap to clone; clones share connections, which are kept open and
-/// reused.
+/// A client of the API of one node, or of several that stand in for each other. Cheap to clone; clones share
+/// connections, which are kept open and reused.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// `http://host:port` of each node.
     nodes: Arc<[String]>,
-    /// The node that is asked next: the last one that answered.
+    /// Index of the node that gets the next request: the last one that answered.
     current: Arc<AtomicUsize>,
     retries: Retries,
     token: Option<String>,
@@ -88,13 +88,13 @@ impl Client {
         Self { if_strong: true, ..self.clone() }
     }
 
-    /// The same client with another policy of retries.
+    /// This client with another policy of retries.
     #[must_use]
     pub fn with_retries(self, retries: Retries) -> Self {
         Self { retries, ..self }
     }
 
-    /// The address of the node that is asked next, `http://host:port`.
+    /// The address of the node that gets the next request, `http://host:port`.
     pub fn url(&self) -> &str {
         &self.nodes[self.current.load(Ordering::Relaxed) % self.nodes.len()]
     }
@@ -150,7 +150,7 @@ impl Client {
         }
     }
 
-    /// The same request for the next node, which is asked from now on.
+    /// Redirects a request, and those after it, to the next node.
     fn to_next_node(&self, mut request: Request) -> Result<Request, Error> {
         self.current.fetch_add(1, Ordering::Relaxed);
         let node = Url::parse(self.url()).map_err(|e| Error::unsendable(e.to_string()))?;

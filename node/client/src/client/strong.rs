@@ -1,4 +1,4 @@
-//! Strong keyspaces.
+//! Strong keyspaces: requests, watches and management.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
 const CALL_SLACK: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// Makes a strong keyspace; says how it stands.
+    /// Creates a strong keyspace. Returns its status.
     pub async fn create_keyspace(&self, create: &CreateKeyspace) -> Result<StrongInfo, Error> {
         self.fetch(self.request(Method::POST, "/v1/strong").json(create)).await
     }
 
-    /// How a strong keyspace stands; `None` if there is none of this name.
+    /// The status of a strong keyspace; `None` if there is none of this name.
     pub async fn strong_info(&self, keyspace: &str) -> Result<Option<StrongInfo>, Error> {
         self.find(&strong_path(keyspace, "")).await
     }
 
-    /// Removes a strong keyspace with all it holds.
+    /// Removes a strong keyspace with all its data.
     pub async fn drop_keyspace(&self, keyspace: &str) -> Result<(), Error> {
         self.send(self.request(Method::DELETE, &strong_path(keyspace, ""))).await.map(drop)
     }
@@ -41,17 +41,17 @@ impl Client {
         self.fetch(request.timeout(MANAGE_TIMEOUT).json(voters)).await
     }
 
-    /// Lets a node lead a strong keyspace.
+    /// Transfers the leadership of a strong keyspace to a node.
     pub async fn transfer_leader(&self, keyspace: &str, to: &Leader) -> Result<StrongInfo, Error> {
         self.fetch(self.request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
     }
 
-    /// The disaster: the node goes on alone with its replica of a strong keyspace.
+    /// Unsafe recovery after a loss of quorum: the node's replica of a strong keyspace becomes the only member.
     pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
         self.send(self.request(Method::POST, &strong_path(keyspace, "/recover"))).await.map(drop)
     }
 
-    /// Asks a strong keyspace.
+    /// Sends a read or a write to a strong keyspace.
     pub async fn ask(&self, keyspace: &str, call: &StrongCall) -> Result<StrongAnswer, Error> {
         let path = if self.if_strong { "/call?if_strong=true" } else { "/call" };
         let request = self.request(Method::POST, &strong_path(keyspace, path));

@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::call::{Answers, Call, Calls, Reply, WatchId, WatchUpdates};
 use crate::error::{failure_error, stopping};
 
-/// Updates that a watch may be sent before it asks for more. An estimate: one is read while the next are on
+/// Updates that a watch may receive before it allows more. An estimate: the client reads one while the next are on
 /// their way.
 const CREDIT: u32 = 4;
-/// The credit, and the two updates that come without: that the watch stands, and that it has ended.
+/// Room for the credit and for the two updates that need none: the first and the last.
 const UPDATES_MAX: usize = CREDIT as usize + 2;
 
 /// Why a strong keyspace gave no answer.
@@ -54,7 +54,7 @@ impl StrongKeyspace {
     }
 
     /// The same keyspace with answers sent to this channel, to be handed on by the thread that waits for
-    /// them: answers that are ready at one instant then wake it once.
+    /// them: answers that are ready at one instant wake that thread once.
     #[must_use]
     pub fn with_answers(self, answers: Answers) -> Self {
         Self { answers: Some(answers), ..self }
@@ -65,10 +65,10 @@ impl StrongKeyspace {
         &self.keyspace
     }
 
-    /// Carries a request out, within the time that the options give. Where the queue is full, the request
-    /// is refused at once.
+    /// Carries a request out within `timeout_ms` of the options. Fails at once with [`Failure::Overloaded`] if the
+    /// queue is full.
     ///
-    /// Where the future is dropped, a write that was queued may be applied all the same.
+    /// If the future is dropped, a queued write may still be applied.
     pub async fn request(&self, request: Request, options: Options) -> Result<Answer, StrongError> {
         let (reply, answer) = Reply::new(self.answers.clone());
         let keyspace = Arc::clone(&self.keyspace);
@@ -80,8 +80,8 @@ impl StrongKeyspace {
         Ok(answer.await.map_err(|_| StrongError::Stopped)??)
     }
 
-    /// Reads the replica on this node, and says how old that is. The replica's status is read first: what is
-    /// read after it is no older.
+    /// Reads the replica on this node, and returns the age of what it read. The replica's status is read first: what
+    /// is read after it is no older.
     pub async fn request_stale(
         &self,
         request: Request,
@@ -99,7 +99,7 @@ impl StrongKeyspace {
         Ok((answer, staleness))
     }
 
-    /// Carries a write out without waiting for its answer. Where the queue is full, the write is dropped.
+    /// Queues a write without waiting for its answer. If the queue is full, the write is dropped.
     pub fn order(&self, write: Write, timeout_ms: u64) {
         let (reply, _) = Reply::new(None);
         let options = Options { timeout_ms, stale: false, id: None, fence: None };
@@ -107,7 +107,7 @@ impl StrongKeyspace {
         drop(self.calls.try_send(Call::Request { keyspace, request: Request::Write(write), options, reply }));
     }
 
-    /// The group's status, as its leader sees it if that one answers, or else as any member does.
+    /// The group's status: with `of_leader` the leader's if it answers, otherwise that of any member.
     pub async fn status(&self, of_leader: bool) -> Result<Status, StrongError> {
         let (reply, answer) = oneshot::channel();
         let keyspace = Arc::clone(&self.keyspace);
@@ -125,8 +125,8 @@ impl StrongKeyspace {
 
     // ---- many watches over one channel, for servers that multiplex them
 
-    /// Begins a watch whose updates go to a channel that the caller keeps large enough for its credit, one
-    /// update that the watch stands, and one that it has ended; see [`Call::Watch`].
+    /// Begins a watch whose updates go to a channel of the caller. The channel needs room for the credit and for the
+    /// first and the last update; see [`Call::Watch`].
     pub async fn begin_watch(
         &self,
         id: WatchId,
@@ -143,7 +143,7 @@ impl StrongKeyspace {
         self.send(Call::More { id, credit }).await
     }
 
-    /// Has a watch report its progress once it has reported everything there is by now.
+    /// Asks a watch to report its progress after everything that it has to report now.
     pub async fn request_progress(&self, id: WatchId) -> Result<(), StrongError> {
         self.send(Call::Progress { id }).await
     }
@@ -153,8 +153,8 @@ impl StrongKeyspace {
         self.send(Call::Unwatch { id }).await
     }
 
-    /// Ends a watch without waiting. If that is lost, the node ends the watch at its next update, because
-    /// the channel is closed.
+    /// Ends a watch without waiting. If the queue is full, the node ends the watch at its next update, because the
+    /// channel is closed.
     pub fn abandon_watch(&self, id: WatchId) {
         drop(self.calls.try_send(Call::Unwatch { id }));
     }
@@ -164,7 +164,7 @@ impl StrongKeyspace {
         self.calls.is_closed()
     }
 
-    /// Waits for room.
+    /// Queues a call, once there is room.
     async fn send(&self, call: Call) -> Result<(), StrongError> {
         self.calls.send(call).await.map_err(|_| StrongError::Stopped)
     }
@@ -180,10 +180,10 @@ pub struct StrongWatch {
     ended: bool,
 }
 
-/// What a watch of a strong keyspace reports.
+/// An event of a [`StrongWatch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StrongWatchEvent {
-    /// The watch stands: changes after this revision follow.
+    /// The watch has begun: changes after this revision follow.
     Ready {
         /// The last revision whose changes are not reported.
         revision: u64,
@@ -192,12 +192,12 @@ pub enum StrongWatchEvent {
     Changes(Vec<Event>),
     /// The last event: revisions before `oldest` are no longer kept.
     Compacted {
-        /// The oldest revision that is.
+        /// The oldest revision that is kept.
         oldest: u64,
     },
     /// The last event: resume from the revision after the last one reported.
     Lost {
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
 }
@@ -228,8 +228,8 @@ impl StrongWatch {
         None
     }
 
-    /// Gives the credit of received updates back, several at a time. Waits for room in the queue; where that
-    /// is cancelled, the next call goes on with it, so no credit is lost.
+    /// Allows the node as many more updates as were received, several at a time. Waits for room in the queue; if that
+    /// is cancelled, the next call allows them, so no credit is lost.
     async fn allow_more(&mut self) {
         if self.taken >= CREDIT / 2 && self.keyspace.allow(self.id, self.taken).await.is_ok() {
             self.taken = 0;

@@ -1,4 +1,5 @@
-//! Strong keyspaces on the gossip thread: who asked, whom to tell, and which groups to count.
+//! Strong keyspaces on the gossip thread: the clients that await an outcome, by the token that the core echoes, and
+//! what is counted of each group for the metrics.
 
 mod handle;
 mod names;
@@ -19,59 +20,59 @@ pub use handle::{StrongError, StrongKeyspace, StrongWatch, StrongWatchEvent};
 pub use names::Names;
 pub use watches::Watches;
 
-/// What is done to a keyspace itself.
+/// An operator's change of a keyspace itself.
 pub enum Manage {
-    /// Make it, on these nodes or on so many.
+    /// Creates it.
     Create {
-        /// How many vote where `on` is empty.
+        /// Number of voters where `on` is empty.
         voters: u8,
-        /// The nodes, by name or by the first digits of their id.
+        /// The voters' nodes, by name or by the first digits of their id; empty: the node chooses.
         on: Vec<String>,
-        /// Lost voters are replaced by hand only.
+        /// Whether lost voters are replaced by an operator only.
         manual: bool,
     },
-    /// Remove it with all it holds.
+    /// Removes it with all its data.
     Drop,
-    /// Make these its voters.
+    /// Makes these nodes its voters.
     Voters(Vec<String>),
-    /// Let this node lead.
+    /// Transfers its leadership to this node.
     Transfer(String),
-    /// Go on alone, with what is here.
+    /// Unsafe recovery after a loss of quorum: the replica here becomes the only member.
     Recover,
 }
 
-/// Why it was not done.
+/// Why a change of a keyspace failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageFailure {
-    /// No known node is called that, or several are.
+    /// No known node has this name or id, or several have.
     #[error("{name}: {found} nodes known here are called that, or have an id that begins so")]
     Node {
-        /// As given.
+        /// The name or the first digits of the id, as the operator wrote it.
         name: String,
-        /// How many.
+        /// Number of nodes that match.
         found: usize,
     },
-    /// It was not made.
+    /// The keyspace was not created.
     #[error(transparent)]
     Create(#[from] CreateError),
-    /// It was not changed.
+    /// The keyspace was not changed.
     #[error(transparent)]
     Manage(#[from] ManageError),
 }
 
-/// What came of it.
+/// The outcome of a change of a keyspace.
 pub type Managed = Result<(), ManageFailure>;
 
 /// A group on this node, for the metrics.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// Its keyspace.
+    /// The name of its keyspace.
     pub keyspace: String,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
     /// Leaders seen since this node started.
     pub elections: u64,
-    /// Requests of clients here that were refused because too much was under way.
+    /// Requests of clients here that were refused because too many were pending.
     pub shed: u64,
 }
 
@@ -81,13 +82,13 @@ struct Counts {
     shed: u64,
 }
 
-/// One request of a client.
+/// A client that awaits an answer.
 struct Asked {
     keyspace: std::sync::Arc<str>,
     reply: Reply,
 }
 
-/// Requests that the core has been given and not answered. The core bounds them.
+/// Requests that the core has received and not answered. The core bounds them.
 #[derive(Default)]
 pub struct Requests {
     next: Token,
@@ -105,7 +106,7 @@ impl Requests {
         self.next
     }
 
-    /// What the core gets for a call, if anything.
+    /// Notes the client of a call. Returns the input for the core; `None`: the watch has ended.
     pub fn begin(&mut self, call: Call) -> Option<StrongInput> {
         match call {
             Call::Request { keyspace, request, options, reply } => {
@@ -133,7 +134,8 @@ impl Requests {
         }
     }
 
-    /// What the core gets for an operator's change of a keyspace itself, if anything.
+    /// Notes the operator of a change. Returns the input for the core; `None`: a node is not known, and the operator
+    /// has its answer.
     pub fn manage(
         &mut self,
         core: &Core<RocksEngine>,
@@ -168,7 +170,7 @@ impl Requests {
         }
     }
 
-    /// Hands an outcome to the client that waits for it, if it still does; what the core gets then, if anything.
+    /// Sends an outcome to the client that awaits it. Returns an input for the core where that ends a watch.
     pub fn finish(&mut self, output: StrongOutput) -> Option<StrongInput> {
         match output {
             StrongOutput::Answer { token, result } => self.on_answer(token, result),
@@ -202,7 +204,7 @@ impl Requests {
         }
     }
 
-    /// Counts what a group has noticed.
+    /// Counts elections from the notices of groups.
     pub fn note(&mut self, notice: &Notice) {
         if let Notice::Strong { keyspace, notice: GroupNotice::Leader { node: Some(_), .. } } = notice {
             self.counts.entry(keyspace.clone()).or_default().elections += 1;
@@ -223,7 +225,7 @@ impl Requests {
     }
 }
 
-/// The one node that is meant.
+/// The one known node of this name, or whose id begins with it.
 fn find(core: &Core<RocksEngine>, name: &str) -> Result<NodeId, ManageFailure> {
     let is_meant = |id: &NodeId, called: &str| {
         called == name || (name.len() >= 4 && crate::report::hex(&id.0).starts_with(name))

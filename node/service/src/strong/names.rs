@@ -1,5 +1,4 @@
-//! Which names belong to strong keyspaces, as far as this node has heard: the HTTP door asks before it
-//! touches an eventual keyspace of that name.
+//! The names of the strong keyspaces that this node knows: an eventual keyspace may not have one of them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,18 +9,18 @@ use starling_rocks::RocksEngine;
 
 use crate::wall_ms;
 
-/// Names looked up at a time.
+/// Names read from the store at a time: a page in memory. A guess.
 const PAGE: usize = 1000;
 
-/// Shared by the gossip thread, which keeps it up to date, and the door.
+/// The set of names, which the gossip thread keeps current and the handle reads.
 #[derive(Clone, Default)]
 pub struct Names(Arc<RwLock<BTreeSet<String>>>);
 
 impl Names {
-    /// What the store says.
+    /// Loads the names from the store.
     ///
     /// # Errors
-    /// The engine's.
+    /// The store cannot be read.
     pub fn load(reader: &Reader<RocksEngine>) -> Result<Self, Error> {
         let mut names = BTreeSet::new();
         let mut range = Range::default();
@@ -35,20 +34,20 @@ impl Names {
         }
     }
 
-    /// Whether a strong keyspace has this name.
+    /// Whether this node knows a strong keyspace of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
-    /// All of them, in order.
+    /// All names, in order.
     pub fn all(&self) -> Vec<String> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Looks up again what has changed.
+    /// Updates the names whose locations have changed.
     ///
     /// # Errors
-    /// The engine's.
+    /// The store cannot be read.
     pub fn follow(&self, reader: &Reader<RocksEngine>, changes: &[Change]) -> Result<(), Error> {
         for change in changes.iter().filter(|change| change.keyspace == LOCATIONS) {
             let Ok(name) = std::str::from_utf8(&change.key) else { continue };
