@@ -146,6 +146,27 @@ fn a_rolled_back_machine_is_found_by_content_and_settled_everywhere() {
     assert_eq!(peer.doctor().expect("reads").equivocations, 1);
 }
 
+#[test]
+fn two_copies_of_one_memory_part_at_the_first_write_that_they_exchange() {
+    // Both have drawn their actor before the copy was made, so the same seed and instant stand for it.
+    let (mut one, mut two) = (fresh(7), fresh(7));
+    for store in [&mut one, &mut two] {
+        commit(store, NOW, vec![put("before", "the copy")]);
+    }
+    assert_eq!(one.own_actor(), two.own_actor());
+    for round in 0..20_u64 {
+        commit(&mut one, NOW + 2 * round, vec![put(&format!("one{round}"), "v")]);
+        commit(&mut two, NOW + 2 * round + 1, vec![put(&format!("two{round}"), "v")]);
+        sync(&one, &mut two);
+        sync(&two, &mut one);
+        assert_eq!(one.root(), two.root());
+    }
+    assert_ne!(one.own_actor(), two.own_actor());
+    // One dot of two contents is found and counted; every write after it stays.
+    assert_eq!((one.doctor().expect("reads").equivocations, one.stats().entries), (1, 1 + 2 * 20 - 1));
+    assert_sound(&one);
+}
+
 /// A restart loses the clock that joins had advanced; superseded versions advance it again.
 #[test]
 fn a_write_after_a_restart_is_later_than_what_it_supersedes() {

@@ -65,7 +65,7 @@ impl<E: Engine> Store<E> {
     pub fn commit(&mut self, wall_ms: u64, batches: Vec<Batch>) -> Result<Committed, Error> {
         let id = match self.own {
             Some(own) => own.id,
-            None => self.draw_actor(),
+            None => self.draw_actor(wall_ms),
         };
         let mut session = Session::new(self, id, wall_ms);
         let mut results = Vec::with_capacity(batches.len());

@@ -54,7 +54,7 @@ impl<E: Engine> Store<E> {
         for section in &delta.actors {
             session.apply_removals(section)?;
         }
-        let Finished { mut set, suspects, entries, clock, future, equivocations, siblings } =
+        let Finished { mut set, suspects, entries, clock, future, equivocations, siblings, is_own_taken } =
             session.finish()?;
         if equivocations > 0 {
             let total = self.stats.equivocations + equivocations;
@@ -63,7 +63,7 @@ impl<E: Engine> Store<E> {
         let is_news = !set.is_old_news();
         let changes = self.apply(set)?;
         self.clock = clock;
-        self.drop_actor_if_taken(&delta);
+        self.drop_actor_if_taken(&delta, is_own_taken);
         self.stats.joins += 1;
         self.stats.joins_old_news += u64::from(!is_news);
         self.stats.entries_joined += entries;
@@ -73,13 +73,13 @@ impl<E: Engine> Store<E> {
         Ok(Joined { changed: is_news, entries, suspects, changes })
     }
 
-    /// Drops this store's actor if a peer has dots of it that this store never created: the process was copied or
-    /// rolled back, and another one may create dots of that actor.
-    fn drop_actor_if_taken(&mut self, delta: &Delta<'_>) {
-        let taken = self.own.is_some_and(|own| {
+    /// Drops this store's actor if a peer has dots of it that this store never created, or with another content
+    /// (`has_other_content`): the process was copied or rolled back, and another one creates dots of that actor.
+    fn drop_actor_if_taken(&mut self, delta: &Delta<'_>, has_other_content: bool) {
+        let has_later = self.own.is_some_and(|own| {
             delta.actors.iter().any(|section| section.actor == own.id && section.claimed.max() >= own.next)
         });
-        if taken {
+        if has_later || has_other_content {
             self.own = None;
             self.stats.actor_rotations += 1;
         }
@@ -99,6 +99,8 @@ struct Session<'s, 'd, E: Engine> {
     entries: u64,
     future: u64,
     equivocations: u64,
+    /// A dot of the store's present actor has another content in the delta.
+    is_own_taken: bool,
 }
 
 /// The result of a session.
@@ -110,13 +112,15 @@ struct Finished {
     future: u64,
     equivocations: u64,
     siblings: u64,
+    is_own_taken: bool,
 }
 
 impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
     fn finish(self) -> Result<Finished, Error> {
-        let Self { txn, clock, entries, future, equivocations, .. } = self;
+        let Self { txn, clock, entries, future, equivocations, is_own_taken, .. } = self;
         let (siblings, suspects) = txn.siblings()?;
-        Ok(Finished { set: txn.finish()?, suspects, entries, clock, future, equivocations, siblings })
+        let set = txn.finish()?;
+        Ok(Finished { set, suspects, entries, clock, future, equivocations, siblings, is_own_taken })
     }
 
     fn new(store: &'s Store<E>, delta: &'d Delta<'d>, wall_ms: u64) -> Self {
@@ -134,6 +138,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             entries: 0,
             future: 0,
             equivocations: 0,
+            is_own_taken: false,
         }
     }
 
@@ -215,6 +220,7 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             return Ok(());
         }
         self.equivocations += 1;
+        self.is_own_taken |= self.store.own.is_some_and(|own| own.id == section.actor);
         if theirs > ours.hash {
             self.txn.cell(&ours.place)?.retain(|version| version.dot != dot);
             self.add(entry, dot, Some(theirs))?;

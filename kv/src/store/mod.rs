@@ -134,10 +134,19 @@ impl<E: Engine> Store<E> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).number(id)
     }
 
-    /// Draws the actor of a new run, which is fresh, so that no dot is ever created twice.
-    fn draw_actor(&mut self) -> ActorId {
+    /// Draws the actor of a new run, which is fresh, so that no dot is ever created twice. Two copies of one
+    /// machine's memory draw the same random numbers, so the instant is a part of it.
+    fn draw_actor(&mut self, wall_ms: u64) -> ActorId {
         let mut id = [0; 16];
-        self.rng.fill_bytes(&mut id);
+        loop {
+            self.rng.fill_bytes(&mut id);
+            for (byte, clock) in id.iter_mut().zip(wall_ms.to_le_bytes()) {
+                *byte ^= clock;
+            }
+            if self.number(ActorId(id)).is_none() {
+                break;
+            }
+        }
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::ActorReused) {
             use crate::engine::{Family, RowOp};
