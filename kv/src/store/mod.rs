@@ -91,7 +91,7 @@ pub struct Store<E> {
     checkpointed_ms: u64,
     /// `stats.commits + stats.joins` at the last call of [`Store::maintain`].
     writes_seen: u64,
-    /// The key in [`Family::Ttl`] that [`Store::expired`] goes on from; `None` before its first call.
+    /// The key in [`crate::engine::Family::Ttl`] that [`Store::expired`] continues from; `None` before its first call.
     expired_from: Option<Vec<u8>>,
     /// No entry that [`Store::expired`] has still to report expires before this, wall-clock milliseconds.
     next_expiry_ms: Option<u64>,
