@@ -170,6 +170,8 @@ impl Network {
                 }
             }
             Event::Arrive { to, from, message } => self.arrive(to, from, message),
+            // As in `starling_core`: the peer's own dial came up before this one failed.
+            Event::Unreachable { at, peer } if self.links.contains(&pair(at, peer)) => {}
             Event::Unreachable { at, peer } => {
                 let Some(node) = self.nodes.get_mut(&at) else { return };
                 node.healing.handle(now, HealingInput::Unreachable(&peer));
