@@ -130,9 +130,10 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
             CreateError::Name => (ErrorCode::Invalid, "choose another name"),
             CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
             CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
-            CreateError::TooFewNodes { .. } => {
-                (ErrorCode::Invalid, "start more nodes, or ask for fewer with --voters")
-            }
+            CreateError::TooFewNodes { .. } => (
+                ErrorCode::Invalid,
+                "start more nodes; with --voters 1 the keyspace survives the loss of no node",
+            ),
             CreateError::Refused { .. } => {
                 (ErrorCode::NotReady, "nothing is left of it: try again, or name other nodes with --on")
             }

@@ -120,7 +120,9 @@ impl Handle {
             return Err(reserved());
         }
         if self.0.names.contains(keyspace) {
-            let hint = format!("POST /v1/strong/{keyspace}/call (`starling` does so by itself)");
+            let hint = format!(
+                "it holds keys and values only: `starling put`, `get`, `del`; over HTTP POST /v1/strong/{keyspace}/call"
+            );
             let message = format!("{keyspace} is a strong keyspace");
             return Err(Error::new(ErrorCode::OtherKeyspace, message, hint));
         }

@@ -51,7 +51,7 @@ pub enum Failure {
     #[error("keyspace {0:?} was made twice, apart from each other: drop one of them")]
     Ambiguous(String),
     /// Nothing was changed.
-    #[error("keyspace {keyspace:?} has no majority: no word from {}", missing.join(", "))]
+    #[error("keyspace {keyspace:?} has no majority: {}", silent(missing))]
     NoMajority { keyspace: String, missing: Vec<String> },
     /// Nothing was changed.
     #[error("no answer from keyspace {0:?} in time; nothing was changed")]
@@ -75,5 +75,13 @@ pub enum Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+/// The silent voters, as a part of a message.
+fn silent(missing: &[String]) -> String {
+    match missing {
+        [] => "too few of its voters answer".into(),
+        names => format!("no message from {}", names.join(", ")),
     }
 }
