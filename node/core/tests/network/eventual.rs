@@ -1,22 +1,9 @@
 //! Eventual keyspaces: writes reach every node despite faults.
 
-use crate::world::World;
+use crate::world::{World, settled};
 use bytes::Bytes;
 use starling_kv::{Op, Write};
 use starling_proto::{NodeId, Role};
-
-/// A network of `replicas` behind one seed, settled.
-pub fn settled(seed: u64, replicas: usize) -> World {
-    let mut world = World::new(seed);
-    let contact = world.start(Role::Seed, &[]);
-    for _ in 0..replicas {
-        world.start(Role::Replica, &[contact]);
-        world.run(20);
-    }
-    world.run_until(30_000, "one component", |w| w.components() == 1);
-    world.run(5_000);
-    world
-}
 
 fn reads(world: &World, node: usize, key: &str) -> Option<Vec<u8>> {
     let reader = world.nodes[node].core.store().expect("a replica").reader();

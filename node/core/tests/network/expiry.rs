@@ -4,8 +4,7 @@ use bytes::Bytes;
 use starling_core::Input;
 use starling_kv::{Batch, Op, Write};
 
-use crate::eventual::settled;
-use crate::world::World;
+use crate::world::{World, settled};
 
 const HOUR_MS: u64 = 3_600_000;
 

@@ -3,5 +3,6 @@
 mod eventual;
 mod expiry;
 mod probes;
+mod recovery;
 mod strong;
 mod world;

@@ -1,7 +1,7 @@
 //! Reads of nodes outside of a group.
 
-use crate::strong::{answer, create, get, leader, put, settled, value};
-use crate::world::World;
+use crate::strong::{answer, create, get, leader, put, value};
+use crate::world::{World, settled};
 
 /// A network with a strong keyspace of three, its members, and a node that is none.
 fn from_outside(seed: u64) -> (World, Vec<usize>, usize) {

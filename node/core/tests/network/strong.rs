@@ -3,30 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::world::World;
+use crate::world::{World, settled};
 use starling_core::Input;
 use starling_core::strong::{CreateError, ManageError, StrongInput};
 use starling_kv::Engine;
 use starling_kv::engine::{Family, View};
-use starling_proto::{NodeId, Role};
+use starling_proto::NodeId;
 use starling_strong::api::{
     Answer, Body, Event, Failure, Keys, Options, Put, Range, Read, Request, RequestId, Status, Txn, TxnOp,
     Watch, WatchUpdate, Write,
 };
 use starling_strong::registry;
-
-/// A network of `replicas` behind one seed, settled.
-pub fn settled(seed: u64, replicas: usize) -> World {
-    let mut world = World::new(seed);
-    let contact = world.start(Role::Seed, &[]);
-    for _ in 0..replicas {
-        world.start(Role::Replica, &[contact]);
-        world.run(20);
-    }
-    world.run_until(30_000, "one component", |w| w.components() == 1);
-    world.run(5_000);
-    world
-}
 
 /// Makes a keyspace through node 1; returns its members, as positions in the world.
 pub fn create(world: &mut World, keyspace: &str, voters: u8, on: &[usize]) -> Vec<usize> {
@@ -362,7 +349,7 @@ fn status(world: &mut World, asked: usize, keyspace: &str, of_leader: bool) -> S
 }
 
 /// The positions of a keyspace's voters, as node `asked` learns them.
-fn voters(world: &mut World, asked: usize, keyspace: &str) -> Vec<usize> {
+pub fn voters(world: &mut World, asked: usize, keyspace: &str) -> Vec<usize> {
     let status = status(world, asked, keyspace, false);
     let voters = status.members.into_iter().filter(|member| !member.learner);
     let find = |name: &str| world.nodes.iter().position(|node| node.record.name == name);
@@ -391,57 +378,6 @@ fn a_voter_that_is_gone_for_long_is_replaced_by_itself() {
     world.restart(gone);
     world.run(10_000);
     assert_eq!(world.nodes[gone].core.strong().map(|strong| strong.groups().count()), Some(0));
-}
-
-fn recover(world: &mut World, node: usize) -> Result<(), ManageError> {
-    let token = world.token();
-    world.input(node, Input::Strong(StrongInput::Recover { token, keyspace: "orders".into() }));
-    world.nodes[node].managed[&token].clone()
-}
-
-#[test]
-fn a_group_with_a_quorum_is_not_recovered_by_one_of_its_members() {
-    let mut world = settled(11, 5);
-    let members = create(&mut world, "orders", 3, &[]);
-    for round in 0..3 {
-        // One member misses writes; it is asked as soon as it is back.
-        let behind = members[round];
-        world.kill(behind);
-        world.run(3_000);
-        let outside = (1..=5).find(|node| !members.contains(node)).expect("there are more nodes");
-        let key = format!("k{round}");
-        answer(&mut world, outside, "orders", put(&key, "v")).0.expect("written");
-        world.restart(behind);
-        for wait_ms in [0, 1, 100, 1_000, 9_000, 60_000] {
-            world.run(wait_ms);
-            for node in &members {
-                assert_eq!(recover(&mut world, *node), Err(ManageError::HasQuorum), "after {wait_ms} ms");
-            }
-        }
-        let (read, _) = answer(&mut world, outside, "orders", get(&key));
-        assert_eq!(value(read).as_deref(), Some("v"));
-    }
-}
-
-#[test]
-fn the_last_replica_goes_on_alone_when_told() {
-    let mut world = settled(11, 5);
-    let members = create(&mut world, "orders", 3, &[]);
-    answer(&mut world, 1, "orders", put("k", "v")).0.expect("written");
-    world.run(1_000);
-    let (left, gone) = (members[0], &members[1..]);
-    for node in gone {
-        world.kill(*node);
-    }
-    world.run(2_000);
-    assert_eq!(recover(&mut world, left), Err(ManageError::HasQuorum), "they may come back in a moment");
-    world.run(10_000);
-    assert_eq!(recover(&mut world, left), Ok(()));
-    world.run(3_000);
-    let outside = (1..=5).find(|node| !members.contains(node)).expect("there are more nodes");
-    let (read, _) = answer(&mut world, outside, "orders", get("k"));
-    assert_eq!(value(read).as_deref(), Some("v"));
-    assert_eq!(voters(&mut world, outside, "orders"), [left]);
 }
 
 /// Rows that an engine holds of strong keyspaces and their logs.

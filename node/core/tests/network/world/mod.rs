@@ -79,6 +79,19 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
+/// A network of `replicas` behind one seed, settled.
+pub fn settled(seed: u64, replicas: usize) -> World {
+    let mut world = World::new(seed);
+    let contact = world.start(Role::Seed, &[]);
+    for _ in 0..replicas {
+        world.start(Role::Replica, &[contact]);
+        world.run(20);
+    }
+    world.run_until(30_000, "one component", |w| w.components() == 1);
+    world.run(5_000);
+    world
+}
+
 impl World {
     pub fn new(seed: u64) -> Self {
         Self {
