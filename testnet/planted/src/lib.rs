@@ -73,6 +73,8 @@ pub enum Bug {
     AppliedTwice,
     /// Voters are changed from one entry to the next, without a majority of both.
     JointPhaseSkipped,
+    /// A voter forgets after a restart that a change of voters before the last one in its log is committed.
+    CommitForgotten,
     /// Keeping a lease alive does not prolong it.
     LeaseEndsEarly,
     /// What a named write was answered is not remembered.
@@ -83,7 +85,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those of strong keyspaces, which their own simulated world has to catch.
-    pub const STRONG: [Self; 10] = [
+    pub const STRONG: [Self; 11] = [
         Self::AcknowledgedBeforeSync,
         Self::VoteForgotten,
         Self::ReadWithoutQuorum,
@@ -91,6 +93,7 @@ impl Bug {
         Self::TailsOfTooFew,
         Self::AppliedTwice,
         Self::JointPhaseSkipped,
+        Self::CommitForgotten,
         Self::LeaseEndsEarly,
         Self::SessionForgotten,
         Self::WatchSkips,

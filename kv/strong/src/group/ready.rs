@@ -35,13 +35,14 @@ impl<E: Engine> Group<E> {
         self.send_all(ready.take_messages());
         let hard = ready.hs().cloned();
         let entries = ready.take_entries();
-        // A change of the commit index alone is not written: a member learns it again after a restart.
         let mut installed = None;
         if !ready.snapshot().is_empty() {
             installed = Some(self.install_snapshot(hard.as_ref())?);
         }
         if ready.must_sync() {
-            self.raw.mut_store().append(&entries, hard.as_ref())?;
+            // A change of the commit index alone is not written: a member learns it again after a restart.
+            let commit = self.raw.raft.raft_log.committed;
+            self.raw.mut_store().append(&entries, hard.as_ref(), commit)?;
             self.written += 1;
             self.outputs.push_back(Output::Sync(self.written));
         }

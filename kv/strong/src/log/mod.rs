@@ -15,14 +15,14 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use raft::eraftpb::{Entry, HardState, Snapshot};
-use starling_kv::engine::{Family, RowOp, View};
+use raft::eraftpb::{Entry, EntryType, HardState, Snapshot};
+use starling_kv::engine::{Family, RowOp, View, prefix_end};
 use starling_kv::{Engine, Error};
 
 pub(crate) use recent::entry_bytes;
 use recent::{Recent, Terms};
 pub(crate) use record::entry_type;
-use record::{Base, Tail};
+use record::{Base, Commit, Tail};
 
 use crate::limits::INDEX_MAX;
 use crate::members::{MemberId, Members, NodeKey};
@@ -97,6 +97,8 @@ pub struct Log<E> {
     group: [u8; 16],
     tail: Tail,
     base: Base,
+    /// The last commit index that was written.
+    commit: Commit,
     terms: Terms,
     recent: Recent,
     /// The first index of each run. There is no gap between runs, and none after the last entry.
@@ -145,6 +147,7 @@ impl<E: Engine> Log<E> {
             terms: Terms::since(base.index, base.term),
             tail,
             base,
+            commit: Commit::default(),
             recent: Recent::default(),
             runs: BTreeSet::new(),
             applied: 0,
@@ -169,8 +172,12 @@ impl<E: Engine> Log<E> {
         }
         let damaged = LogError::Damaged { index: 0, last: 0 };
         let tail: Tail = record::open(&tail_key, &tail).ok_or_else(|| damaged.clone())?;
-        let base: Base = record::open(&base_key, &base).ok_or(damaged)?;
+        let base: Base = record::open(&base_key, &base).ok_or_else(|| damaged.clone())?;
+        let commit_key = record::commit_key(&group);
+        let commit = engine.get(Family::Raft, &commit_key)?;
+        let commit = commit.map(|row| record::open(&commit_key, &row).ok_or(damaged)).transpose()?;
         let mut log = Self::assemble(engine, group, base, tail);
+        log.commit = commit.unwrap_or_default();
         log.read_entries()?;
         Ok(Some(log))
     }
@@ -218,7 +225,13 @@ impl<E: Engine> Log<E> {
     }
 
     /// Writes entries, which replace all from the first one's index on, and term and vote, in one write.
-    pub fn append(&mut self, entries: &[Entry], hard: Option<&HardState>) -> Result<(), Error> {
+    ///
+    /// With entries that change the members it writes `commit`, the commit index, too. A leader proposes a change
+    /// only after it has applied the change before, so `commit` covers that one. Hence a member that has acknowledged
+    /// a change never forgets that the changes before it are committed, and does not campaign before it has applied
+    /// them (Raft, extended version, section 6: it would campaign with former voters, who may elect it beside a
+    /// leader of the new ones).
+    pub fn append(&mut self, entries: &[Entry], hard: Option<&HardState>, commit: u64) -> Result<(), Error> {
         let mut tail = self.tail;
         if let Some(hard) = hard {
             (tail.term, tail.vote) = (hard.term, hard.vote);
@@ -234,8 +247,13 @@ impl<E: Engine> Log<E> {
             return Ok(());
         }
         ops.push(self.tail_row(&tail));
+        let mut written = self.commit;
+        if entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
+            written.index = commit;
+            ops.push(self.commit_row(&written));
+        }
         self.engine.write(ops)?;
-        self.tail = tail;
+        (self.tail, self.commit) = (tail, written);
         if let Some(first) = entries.first() {
             self.runs.split_off(&first.index);
             self.runs.extend(record::runs(entries).map(|run| run[0].index));
@@ -331,8 +349,7 @@ impl<E: Engine> Log<E> {
     /// Removes every row of a group's log.
     pub fn destroy(engine: &E, group: [u8; 16]) -> Result<(), Error> {
         let mut keys = Vec::new();
-        let end = record::run_key(&group, u64::MAX);
-        engine.view().scan(Family::Raft, &group, Some(&end), &mut |key, _| {
+        engine.view().scan(Family::Raft, &group, prefix_end(&group).as_deref(), &mut |key, _| {
             keys.push(key.to_vec());
             Ok(ControlFlow::Continue(()))
         })?;
@@ -357,6 +374,11 @@ impl<E: Engine> Log<E> {
     fn base_row(&self, base: &Base) -> RowOp {
         let key = record::base_key(&self.group);
         RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, base))
+    }
+
+    fn commit_row(&self, commit: &Commit) -> RowOp {
+        let key = record::commit_key(&self.group);
+        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, commit))
     }
 
     /// The entry before the first one in the log.

@@ -27,6 +27,7 @@ const ROW_MEMORY_MAX: usize = 1 << 20;
 const TAIL: u8 = 0;
 const BASE: u8 = 1;
 const RUN: u8 = 2;
+const COMMIT: u8 = 3;
 
 /// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
@@ -57,6 +58,13 @@ pub struct Base {
     pub members_at: u64,
 }
 
+/// The commit index as of the last append that changes the members; see [`super::Log::append`]. A row of its own,
+/// because release 0.1.0 reads the other rows and does not know this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Commit {
+    pub index: u64,
+}
+
 pub type Key = [u8; 17];
 
 pub fn tail_key(group: &[u8; 16]) -> Key {
@@ -65,6 +73,10 @@ pub fn tail_key(group: &[u8; 16]) -> Key {
 
 pub fn base_key(group: &[u8; 16]) -> Key {
     key(group, BASE)
+}
+
+pub fn commit_key(group: &[u8; 16]) -> Key {
+    key(group, COMMIT)
 }
 
 fn key(group: &[u8; 16], kind: u8) -> Key {

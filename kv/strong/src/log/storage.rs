@@ -46,8 +46,13 @@ impl<E: Engine> Storage for Log<E> {
         if starling_planted::on(starling_planted::Bug::VoteForgotten) {
             hard.vote = 0;
         }
-        // The commit index is not stored: a member learns it again. Applied entries are committed.
-        hard.commit = self.applied.max(self.base.index);
+        // Applied entries are committed. A member learns the rest again, but for what it must not forget; see
+        // `Log::append`. An entry beyond the end of the log is one of an earlier member of the group on this node.
+        hard.commit = self.applied.max(self.base.index).max(self.commit.index.min(self.tail.last_index));
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::CommitForgotten) {
+            hard.commit = self.applied.max(self.base.index);
+        }
         Ok(RaftState::new(hard, self.base.members.conf_state()))
     }
 

@@ -22,7 +22,7 @@ fn hard(term: u64, vote: u64) -> HardState {
 fn log(engine: &MemoryEngine, last: u64) -> Log<MemoryEngine> {
     let mut log = Log::create(engine.clone(), GROUP, members()).expect("memory");
     for index in 2..=last {
-        log.append(&[entry(index, 2)], Some(&hard(2, 3))).expect("memory");
+        log.append(&[entry(index, 2)], Some(&hard(2, 3)), 0).expect("memory");
     }
     log
 }
@@ -54,6 +54,25 @@ fn what_was_written_is_there_again() {
     assert_eq!(read, (2..=5).map(|index| entry(index, 2)).collect::<Vec<_>>());
 }
 
+/// A member that acknowledges a change of members keeps the commit index of that moment; see [`Log::append`].
+#[test]
+fn the_commit_index_is_kept_with_changes_of_members() {
+    let engine = MemoryEngine::new();
+    let mut written = log(&engine, 4);
+    let commit = |log: &Log<MemoryEngine>| log.initial_state().expect("memory").hard_state.commit;
+    assert_eq!(commit(&reopened(&engine).expect("memory")), 1, "of a log without changes");
+    let mut change = entry(5, 2);
+    change.set_entry_type(EntryType::EntryConfChangeV2);
+    written.append(&[change], None, 3).expect("memory");
+    written.append(&[entry(6, 2)], None, 5).expect("memory");
+    assert_eq!(commit(&reopened(&engine).expect("memory")), 3);
+    // The same node as another member: its log does not reach so far.
+    let joined = Log::join(engine.clone(), GROUP).expect("memory");
+    assert_eq!(commit(&joined), 0);
+    Log::destroy(&engine, GROUP).expect("memory");
+    assert!(Log::open(engine, GROUP).expect("memory").is_none());
+}
+
 /// After a later version of the program was rolled back, its log counts as newer, not as damaged, and stays as it is.
 #[test]
 fn a_log_of_a_later_version_is_named_as_such() {
@@ -73,7 +92,7 @@ fn a_log_of_a_later_version_is_named_as_such() {
 fn a_new_leader_replaces_the_end() {
     let engine = MemoryEngine::new();
     let mut log = log(&engine, 9);
-    log.append(&[entry(4, 3)], Some(&hard(3, 1))).expect("memory");
+    log.append(&[entry(4, 3)], Some(&hard(3, 1)), 0).expect("memory");
     for log in [log, reopened(&engine).expect("memory")] {
         assert_eq!(terms(&log), [1, 2, 2, 3]);
     }
@@ -130,7 +149,7 @@ fn a_snapshot_replaces_the_log() {
     for mut log in [log, reopened(&engine).expect("memory")] {
         assert_eq!((log.base_index(), log.last_index()), (20, 20));
         assert_eq!(log.term(20).expect("memory"), 4);
-        log.append(&[entry(21, 5)], None).expect("memory");
+        log.append(&[entry(21, 5)], None, 0).expect("memory");
         assert_eq!(terms(&log), [4, 5]);
         let back = log.install(&point, None);
         engine.write(back.rows()).expect("memory");
@@ -154,7 +173,7 @@ fn a_destroyed_log_is_gone_and_another_stays() {
     let engine = MemoryEngine::new();
     log(&engine, 5);
     let mut other = Log::create(engine.clone(), [8; 16], members()).expect("memory");
-    other.append(&[entry(2, 2)], Some(&hard(2, 0))).expect("memory");
+    other.append(&[entry(2, 2)], Some(&hard(2, 0)), 0).expect("memory");
     Log::destroy(&engine, GROUP).expect("memory");
     assert!(Log::open(engine.clone(), GROUP).expect("memory").is_none());
     assert!(Log::open(engine, [8; 16]).is_ok_and(|log| log.is_some()));
@@ -193,7 +212,7 @@ mod runs {
                 list.truncate(list.len() - back as usize);
                 let entries: Vec<_> = (first..first + count).map(|index| entry(index, term)).collect();
                 list.extend(entries.iter().map(|entry| (entry.index, entry.term)));
-                log.append(&entries, Some(&hard(term, 0))).expect("memory");
+                log.append(&entries, Some(&hard(term, 0)), 0).expect("memory");
                 let wanted = log.base_index() + cut;
                 log.compact(wanted).expect("memory");
                 prop_assert!(log.base_index() <= wanted, "not more than was asked for");

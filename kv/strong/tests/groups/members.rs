@@ -2,7 +2,7 @@
 
 use crate::world::{World, clients, key, request};
 use starling_strong::api::{Request, Write};
-use starling_strong::group::{ChangeError, Input};
+use starling_strong::group::{ChangeError, Group, Input};
 
 /// Makes these nodes the voters, and asks the current leader until it is done; panics if it is not done in time.
 fn set_voters(world: &mut World, nodes: &[usize]) {
@@ -161,6 +161,54 @@ fn a_follower_that_missed_too_much_gets_the_state_itself() {
     world.start(behind);
     world.run_for(2_000);
     world.assert_equal();
+}
+
+/// A voter that was cut off gets a change of voters and its end in one message, acknowledges both, and loses power
+/// before it has synced the members that the change makes. It comes back with the removed voter, which has not
+/// received the end of the change: by the voters from before the change, these two are a majority.
+pub fn lose_power_between_changes(seed: u64) {
+    let mut world = World::new(seed, 4, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(500);
+    let (late, removed) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.cut_off(&[late]);
+    let nodes = [leader, late, 3].map(key).to_vec();
+    world.feed(leader, Input::SetVoters { token: 1, nodes });
+    let is_joint = |world: &World, node: usize| {
+        world.nodes[node].group.as_ref().is_some_and(|group| group.members().is_joint())
+    };
+    world.run_till_by(1, "the change has begun", |world| is_joint(world, leader));
+    world.blocked.clear();
+    world.cut_off(&[removed]);
+    world.run_till_by(1, "the late voter applies the change", |world| is_joint(world, late));
+    world.nodes[late].disk = world.nodes[late].disk.after_power_cut(0);
+    world.kill(late, false);
+    world.run_till_by(1, "the change ends", |world| !is_joint(world, leader));
+    world.blocked.clear();
+    world.cut_off(&[late, removed]);
+    world.start(late);
+    for _ in 0..100 {
+        world.run_for(100);
+        for node in [late, removed] {
+            let leads = world.nodes[node].group.as_ref().is_some_and(Group::is_leader);
+            assert!(!leads, "former voters elect a leader beside the new ones");
+        }
+    }
+    let write = |n| Request::Write(Write::Put(clients::put(1, n)));
+    world.feed(leader, request(7, write(1), 5_000));
+    world.run_till("the new voters answer", |world| world.clients.answers.contains_key(&7));
+    world.blocked.clear();
+    world.run_till("the removed voter leaves", |world| {
+        world.gossip();
+        !world.is_up(removed)
+    });
+    world.run_for(3_000);
+    world.assert_equal();
+}
+
+#[test]
+fn a_change_of_voters_makes_no_second_quorum() {
+    (0..20).for_each(lose_power_between_changes);
 }
 
 /// Changes of members while machines and the network fail.
