@@ -4,7 +4,7 @@
 //! every command and does not wait for RocksDB to compile.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, LogLevel, ReadOptions,
@@ -56,6 +56,9 @@ pub struct RocksEngine {
     is_read_only: bool,
     /// Why the last write failed, if it did.
     failure: Arc<Mutex<Option<Error>>>,
+    /// Why a sync failed that had space. What it covered may be lost even if a later sync succeeds, because the system
+    /// may drop pages that it could not write (Rebello et al., USENIX ATC 2020): no later sync is believed.
+    sync_failure: Arc<OnceLock<Error>>,
 }
 
 impl RocksEngine {
@@ -87,23 +90,41 @@ impl RocksEngine {
     }
 
     fn new(db: DB, is_read_only: bool) -> Self {
-        Self { db: Arc::new(db), is_read_only, failure: Arc::default() }
+        Self { db: Arc::new(db), is_read_only, failure: Arc::default(), sync_failure: Arc::default() }
     }
 
     /// Makes everything written so far survive a crash of the machine. Called on a thread
     /// that may wait for the disk.
     ///
     /// # Errors
-    /// Fails as a write does. After a failed write it returns that write's error until a write succeeds again: RocksDB
-    /// recovers from a full disk automatically once there is space (it checks every five seconds), but not from a sync
-    /// of the broken log.
+    /// Fails as a write does. After a failed write it returns that write's error until a write succeeds again, and
+    /// tries one: RocksDB recovers from a full disk automatically once there is space (it checks every five seconds),
+    /// but not from a sync of the broken log. After a sync that failed for another reason every later one fails: the
+    /// process has to be restarted.
     pub fn sync(&self) -> Result<(), Error> {
         // Not under the lock: writers do not wait for the disk.
         let failure = self.failure().clone();
-        match failure {
-            Some(failure) => Err(failure),
-            None => self.db.flush_wal(true).map_err(|error| run_error(&error)),
+        if let Some(failure) = failure {
+            if matches!(failure, Error::ReadOnly) || self.write_probe().is_err() {
+                return Err(failure);
+            }
+            *self.failure() = None;
         }
+        if let Some(failure) = self.sync_failure.get() {
+            return Err(failure.clone());
+        }
+        let result = self.db.flush_wal(true).map_err(|error| run_error(&error));
+        if let Err(error) = &result
+            && *error != Error::Full
+        {
+            let _ = self.sync_failure.set(error.clone());
+        }
+        result
+    }
+
+    /// Writes a row that nobody reads.
+    fn write_probe(&self) -> Result<(), rocksdb::Error> {
+        self.db.put(b"probe", b"")
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{Engine, Family, RowOp, View, Visitor};
@@ -16,6 +17,8 @@ pub struct MemoryEngine {
     families: Arc<RwLock<Families>>,
     /// The journal of an engine that records what was synced.
     journal: Option<Arc<Mutex<Journal>>>,
+    /// Whether writes fail with [`Error::Full`].
+    is_full: Arc<AtomicBool>,
 }
 
 /// The synced rows, and the writes that a power cut may lose.
@@ -40,7 +43,12 @@ impl MemoryEngine {
     /// An independent copy of the state at this instant, as a backup or a copied directory is.
     #[must_use]
     pub fn copy(&self) -> Self {
-        Self { families: Arc::new(RwLock::new(self.read().clone())), journal: None }
+        Self { families: Arc::new(RwLock::new(self.read().clone())), ..Self::default() }
+    }
+
+    /// Makes all writes fail as on a full disk, or succeed again.
+    pub fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
     }
 
     fn journal(&self) -> Option<MutexGuard<'_, Journal>> {
@@ -75,7 +83,8 @@ impl MemoryEngine {
         let Some(journal) = self.journal() else { return self.copy() };
         let durable = journal.durable.clone();
         let families = Arc::new(RwLock::new(durable.clone()));
-        Self { families, journal: Some(Arc::new(Mutex::new(Journal { durable, unsynced: VecDeque::new() }))) }
+        let journal = Some(Arc::new(Mutex::new(Journal { durable, unsynced: VecDeque::new() })));
+        Self { families, journal, ..Self::default() }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Families> {
@@ -96,6 +105,9 @@ impl Engine for MemoryEngine {
     }
 
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Error::Full);
+        }
         if let Some(mut journal) = self.journal() {
             journal.unsynced.push_back(ops.clone());
         }

@@ -122,7 +122,7 @@ pub enum Output {
         unreachable: Vec<NodeRecord>,
     },
     /// Sync the engine, then pass [`Input::Synced`] with this number. There is no other sync until then. If the sync
-    /// fails, the driver passes nothing, so that the groups on this node promise nothing any more.
+    /// fails, the driver tries again, and the groups on this node promise nothing before it succeeds.
     Sync(u64),
     /// The outcome of an [`Input::Strong`], or an update of a watch.
     Strong(StrongOutput),

@@ -44,9 +44,14 @@ impl Admin {
         self.0.0.gossip.leave().await.ok_or_else(stopping)
     }
 
-    /// Succeeds if the node knows a live peer or was configured without peers to join.
+    /// Succeeds if the store works, and the node knows a live peer or was configured without peers to join.
     pub async fn ready(&self) -> Result<(), Error> {
-        if self.status().await?.joined {
+        let status = self.status().await?;
+        if let Some(reason) = status.storage_error {
+            let hint = "make space: the node then continues within seconds; after another fault of the disk, replace it and restart";
+            return Err(Error::new(ErrorCode::NotReady, reason, hint));
+        }
+        if status.joined {
             return Ok(());
         }
         let hint = "reads and writes work; check that a node of the join list runs and can be reached";

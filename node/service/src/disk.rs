@@ -144,10 +144,15 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
+        // The number of a sync for strong keyspaces that has failed. It is tried again every second: the disk may
+        // have space again.
+        let mut failed = None;
         loop {
-            let work = self.take_work();
-            if work.dirty || work.strong.is_some() {
-                self.sync(work.acknowledgements, work.strong);
+            let work = self.take_work(failed.is_some());
+            let strong = work.strong.or(failed);
+            if work.dirty || strong.is_some() {
+                let is_durable = self.sync(work.acknowledgements, strong);
+                failed = strong.filter(|_| !is_durable);
             }
             if let Some(peers) = work.remember {
                 self.dir.save_peers(&peers);
@@ -159,8 +164,8 @@ impl Worker {
     }
 
     /// Waits until there is work. Writes that no client waits for are gathered for a second; an idle node is not
-    /// woken at all.
-    fn take_work(&self) -> Work {
+    /// woken at all, unless a sync `has_failed`.
+    fn take_work(&self, has_failed: bool) -> Work {
         let mut work = self.shared.lock();
         let mut dirty_since = None;
         loop {
@@ -171,7 +176,7 @@ impl Worker {
             {
                 break;
             }
-            if !work.dirty {
+            if !work.dirty && !has_failed {
                 work = self.shared.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -186,9 +191,9 @@ impl Worker {
         std::mem::replace(&mut *work, Work { stop, failure, ..Work::default() })
     }
 
-    /// All of `group` was written before this sync begins.
-    fn sync(&self, group: Vec<Acknowledgement>, strong: Option<u64>) {
-        let Some(engine) = &self.engine else { return };
+    /// All of `group` was written before this sync begins. Returns whether it is durable.
+    fn sync(&self, group: Vec<Acknowledgement>, strong: Option<u64>) -> bool {
+        let Some(engine) = &self.engine else { return false };
         let failure = engine.sync().err();
         if let Some(reason) = &failure {
             error!(%reason, "the log cannot be synced: what was written may not survive a power loss");
@@ -197,6 +202,7 @@ impl Worker {
             self.shared.synced.send_replace(number);
         }
         self.shared.lock().failure.clone_from(&failure);
+        let is_durable = failure.is_none();
         match failure {
             None => send_all(group),
             Some(reason) => {
@@ -205,5 +211,6 @@ impl Worker {
                 send_all(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
             }
         }
+        is_durable
     }
 }

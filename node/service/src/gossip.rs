@@ -337,6 +337,12 @@ impl GossipLoop {
         log(notice);
     }
 
+    /// Why the store or a replica of a strong keyspace fails at present.
+    fn storage_error(&self) -> Option<String> {
+        let strong = || self.core.strong().and_then(starling_core::strong::Strong::failure);
+        self.asked.storage_error.clone().or_else(|| self.disk.failure()).or_else(strong)
+    }
+
     fn status(&self) -> Status {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
@@ -357,7 +363,7 @@ impl GossipLoop {
             passive: core.passive as u64,
             entries: self.core.entries(),
             durability: self.facts.durability.into(),
-            storage_error: self.asked.storage_error.clone().or_else(|| self.disk.failure()),
+            storage_error: self.storage_error(),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,
             payload_old: core.counters.rumors_old,

@@ -255,6 +255,17 @@ pub enum OpenError {
     Unfit(String),
 }
 
+impl OpenError {
+    /// Whether the engine failed. The replica may be sound, and open later.
+    pub fn is_storage(&self) -> bool {
+        let error = match self {
+            Self::Log(LogError::Storage(error)) | Self::Storage(error) => error,
+            Self::Log(_) | Self::Unfit(_) => return false,
+        };
+        !matches!(error, Error::Corrupt { .. } | Error::Format { .. })
+    }
+}
+
 /// The identity of a group and of this node's member.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {

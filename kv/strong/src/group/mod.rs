@@ -295,6 +295,11 @@ impl<E: Engine> Group<E> {
         self.config.member
     }
 
+    /// Why the group has stopped on this node, if it has.
+    pub fn stopped(&self) -> Option<&Stop> {
+        self.stopped.as_ref()
+    }
+
     /// The current term, as far as this member knows.
     pub fn term(&self) -> u64 {
         self.raw.raft.term

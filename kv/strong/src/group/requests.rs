@@ -503,7 +503,6 @@ impl<E: Engine> Group<E> {
 
     /// Answers all waiting requests with the reason why the group has stopped.
     pub(super) fn fail_requests(&mut self, stop: &Stop) {
-        let failure = self.failure(stop);
         let proposed = std::mem::take(&mut self.requests.proposed);
         for waiter in proposed.into_values().filter_map(|proposed| proposed.waiter) {
             self.unknown(waiter.token);
@@ -515,7 +514,17 @@ impl<E: Engine> Group<E> {
         let waiting = ready.chain(asked).map(|(waiter, _)| waiter);
         let long = self.long_reads.take_all();
         for waiter in queued.chain(waiting).chain(long).collect::<Vec<_>>() {
-            self.answer(waiter.token, Err(failure.clone()));
+            self.refuse_request(waiter.token, stop);
+        }
+    }
+
+    /// Answers a request that a stopped group has not carried out. If its storage failed, other members may serve it.
+    fn refuse_request(&mut self, token: Token, stop: &Stop) {
+        if matches!(stop, Stop::Storage(_)) && self.members.nodes.len() > 1 {
+            self.outputs.push_back(Output::Redirect { token, leader: None });
+        } else {
+            let failure = self.failure(stop);
+            self.answer(token, Err(failure));
         }
     }
 
@@ -530,10 +539,7 @@ impl<E: Engine> Group<E> {
     pub(super) fn refuse(&mut self, input: &Input) {
         let Some(stop) = self.stopped.clone() else { return };
         match *input {
-            Input::Request { token, .. } => {
-                let failure = self.failure(&stop);
-                self.answer(token, Err(failure));
-            }
+            Input::Request { token, .. } => self.refuse_request(token, &stop),
             Input::SetVoters { token, .. } | Input::Transfer { token, .. } => {
                 self.outputs.push_back(Output::Changed { token, result: Err(ChangeError::NotLeader) });
             }

@@ -250,7 +250,7 @@ impl<E: Engine> Log<E> {
         let mut written = self.commit;
         if entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
             written.index = commit;
-            ops.push(self.commit_row(&written));
+            ops.push(self.commit_row(written));
         }
         self.engine.write(ops)?;
         (self.tail, self.commit) = (tail, written);
@@ -376,9 +376,9 @@ impl<E: Engine> Log<E> {
         RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, base))
     }
 
-    fn commit_row(&self, commit: &Commit) -> RowOp {
+    fn commit_row(&self, commit: Commit) -> RowOp {
         let key = record::commit_key(&self.group);
-        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, commit))
+        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, &commit))
     }
 
     /// The entry before the first one in the log.

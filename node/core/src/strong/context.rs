@@ -20,6 +20,8 @@ use crate::Token;
 pub enum Timer {
     /// A replica's own.
     Group(GroupId),
+    /// A replica whose storage failed is to be opened again.
+    Reopen(GroupId),
     /// A pending request is to be retried, or has failed.
     Request(u64),
     /// A client's watch is to be checked or opened again.

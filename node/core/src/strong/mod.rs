@@ -51,7 +51,7 @@ use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::{Millis, NodeId, NodeRecord};
 use starling_strong::api::Status;
-use starling_strong::group::{GroupId, GroupMessage, Input, Notice, Output};
+use starling_strong::group::{GroupId, GroupMessage, Input, Notice, Output, Stop};
 use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
@@ -251,6 +251,7 @@ impl<E: Engine> Strong<E> {
             match timer {
                 // When the next tick is due is known once the outputs of this one are processed.
                 Timer::Group(group) => self.replicas.step(now_ms, group, Input::Timeout),
+                Timer::Reopen(group) => self.replicas.reopen(&mut self.cx, group),
                 Timer::Request(id) => self.requests().on_timeout(id),
                 Timer::Watch(token) => self.watches().on_timeout(token),
                 Timer::Creation(group) => self.creations.on_timeout(&mut self.cx, &self.directory, group),
@@ -305,6 +306,14 @@ impl<E: Engine> Strong<E> {
     /// The status of a group, as its replica here sees it.
     pub fn status_of(&mut self, now_ms: u64, group: GroupId) -> Option<Status> {
         self.replicas.status(now_ms, group, &self.directory)
+    }
+
+    /// Why a replica on this node has stopped, with its keyspace; `None` if all of them work.
+    pub fn failure(&self) -> Option<String> {
+        self.replicas.iter().find_map(|(_, replica)| {
+            let reason = replica.group.stopped()?;
+            Some(format!("strong keyspace {:?}: {reason}", replica.keyspace))
+        })
     }
 
     /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.
@@ -427,6 +436,11 @@ impl<E: Engine> Strong<E> {
                 self.publish(group);
             }
             self.requests().on_leader(&keyspace, node);
+        }
+        if let Notice::Stopped(Stop::Storage(_)) = &notice {
+            self.syncs.forget(&group);
+            self.served().on_replica_gone(&group);
+            replicas::plan_reopening(&mut self.cx, group);
         }
         self.cx.notice(keyspace, notice);
     }

@@ -2,6 +2,7 @@
 
 mod eventual;
 mod expiry;
+mod full_disk;
 mod probes;
 mod recovery;
 mod strong;

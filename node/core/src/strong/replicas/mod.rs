@@ -29,6 +29,9 @@ use super::message::GroupLocation;
 /// How long a member must not have heard from a quorum before its replica may be made the only one, milliseconds.
 /// Far longer than an election takes.
 pub const SILENT_MS: u64 = 10_000;
+/// How long a replica stays closed after its storage failed, milliseconds. `RocksDB` checks as often whether a
+/// full disk has space again.
+const REOPEN_MS: u64 = 5_000;
 /// Replicas on one node, at most. A guess.
 const REPLICAS_MAX: usize = 1024;
 
@@ -61,6 +64,11 @@ pub struct Replicas<E: Engine> {
     ready: BTreeSet<GroupId>,
     /// The replica whose outputs are being processed.
     draining: Option<GroupId>,
+}
+
+/// Plans that a replica whose storage failed is opened again: the disk may have space again by then.
+pub fn plan_reopening(cx: &mut Context, group: GroupId) {
+    cx.timers.set(Timer::Reopen(group), Millis(cx.now_ms + REOPEN_MS));
 }
 
 impl<E: Engine> Replicas<E> {
@@ -97,8 +105,29 @@ impl<E: Engine> Replicas<E> {
             Ok(None) => self.begin_removal(cx, group, keyspace),
             Err(error) => {
                 self.unopened.insert(group, keyspace.clone());
+                if error.is_storage() {
+                    plan_reopening(cx, group);
+                }
                 cx.notice(keyspace, Notice::NotOpened(error.to_string()));
             }
+        }
+    }
+
+    /// Opens a replica again whose storage failed, with what is durable.
+    pub fn reopen(&mut self, cx: &mut Context, group: GroupId) {
+        let has_stopped = self.open.get(&group).is_some_and(|replica| replica.group.stopped().is_some());
+        if !has_stopped && !self.unopened.contains_key(&group) {
+            return;
+        }
+        let Ok(registered) = registry::registered(&self.engine) else {
+            plan_reopening(cx, group);
+            return;
+        };
+        if let Some(replica) = registered.into_iter().find(|replica| replica.group == group) {
+            // The engine's rows have one owner at a time.
+            self.open.remove(&group);
+            self.unopened.remove(&group);
+            self.open_one(cx, replica);
         }
     }
 

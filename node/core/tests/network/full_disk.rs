@@ -1,0 +1,60 @@
+//! A member of a strong keyspace whose disk is full for a while.
+
+use starling_strong::api::Failure;
+
+use crate::strong::{answer, create, get, put, value};
+use crate::world::{World, settled};
+
+/// The failure of a node's strong keyspaces, as `readyz` shows it.
+fn failure(world: &World, node: usize) -> Option<String> {
+    world.nodes[node].core.strong().and_then(starling_core::strong::Strong::failure)
+}
+
+fn set_full(world: &World, node: usize, is_full: bool) {
+    world.nodes[node].engine.set_full(is_full);
+}
+
+#[test]
+fn the_other_members_serve_until_there_is_space_again() {
+    let mut world = settled(11, 5);
+    let members = create(&mut world, "orders", 3, &[]);
+    answer(&mut world, 1, "orders", put("k", "before")).0.expect("written");
+    // Each member in turn, so that leaders and followers are among them.
+    for (round, full) in members.iter().copied().enumerate() {
+        set_full(&world, full, true);
+        let outside = (1..=5).find(|node| !members.contains(node)).expect("there are more nodes");
+        // Its outcome is unknown if it was on its way to a leader that stops.
+        let (first, _) = answer(&mut world, outside, "orders", put("k", "noticed"));
+        assert!(matches!(first, Ok(_) | Err(Failure::OutcomeUnknown(_))), "{first:?}");
+        world.run_until(5_000, "the replica stops", |w| failure(w, full).is_some());
+        for (number, node) in [full, outside, full].into_iter().enumerate() {
+            let text = format!("{round} {number}");
+            answer(&mut world, node, "orders", put("k", &text)).0.expect("two members are left");
+            let (read, _) = answer(&mut world, node, "orders", get("k"));
+            assert_eq!(value(read), Some(text), "through node {node}");
+        }
+        set_full(&world, full, false);
+        world.run_until(6_000, "the replica is open again", |w| failure(w, full).is_none());
+        // The next round needs it: with its disk full another one may stop.
+        world.run(3_000);
+    }
+}
+
+#[test]
+fn a_keyspace_of_one_member_opens_again() {
+    let mut world = settled(11, 5);
+    let members = create(&mut world, "orders", 1, &[]);
+    answer(&mut world, 1, "orders", put("k", "before")).0.expect("written");
+    set_full(&world, members[0], true);
+    let (refused, _) = answer(&mut world, members[0], "orders", put("k", "lost"));
+    assert!(matches!(refused, Err(Failure::OutcomeUnknown(_) | Failure::Storage(_))), "{refused:?}");
+    let (refused, _) = answer(&mut world, members[0], "orders", get("k"));
+    assert!(matches!(refused, Err(Failure::Storage(_))), "{refused:?}");
+    // It is tried again and again.
+    world.run(20_000);
+    set_full(&world, members[0], false);
+    world.run_until(6_000, "the replica is open again", |w| failure(w, members[0]).is_none());
+    world.run(2_000);
+    let (read, _) = answer(&mut world, members[0], "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("before"));
+}
