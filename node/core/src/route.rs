@@ -227,7 +227,12 @@ impl<E: Engine> Core<E> {
         match output {
             RumorOutput::Send { to, message } => self.send_to_all(now, to, Message::Rumor(message)),
             RumorOutput::Supply { to, id } => match self.supply(&id) {
-                Some(payload) => self.rumor(now, RumorInput::Supplied { to, id, payload }),
+                // Only the rumor itself names what it superseded; the store's restriction claims the rumor's own dots. A
+                // session brings the rest, without which a deleted value would stay.
+                Some(payload) => {
+                    self.rumor(now, RumorInput::Supplied { to, id, payload });
+                    self.sync(now, SyncInput::Want { peer: to });
+                }
                 None => self.sync(now, SyncInput::Want { peer: to }),
             },
             RumorOutput::Repair { peer } => self.sync(now, SyncInput::Want { peer }),

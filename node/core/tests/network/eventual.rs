@@ -2,8 +2,10 @@
 
 use crate::world::{World, settled};
 use bytes::Bytes;
-use starling_kv::{Op, Write};
-use starling_proto::{NodeId, Role};
+use starling_core::Input;
+use starling_kv::{Op, Store, Write};
+use starling_proto::message::{RumorId, RumorMessage};
+use starling_proto::{Message, NodeId, Role};
 
 fn reads(world: &World, node: usize, key: &str) -> Option<Vec<u8>> {
     let reader = world.nodes[node].core.store().expect("a replica").reader();
@@ -26,6 +28,31 @@ fn a_write_reaches_every_node_within_a_fraction_of_a_second() {
         world.run_until(400, "every node reads the write", all);
     }
     assert!(world.equal());
+}
+
+/// The cache of rumors has lost the delete, so the graft is served from the store.
+#[test]
+fn a_delete_that_is_grafted_from_the_store_deletes() {
+    let mut world = World::new(9);
+    world.config.rumors.cache_bytes_max = 0;
+    let contact = world.start(Role::Seed, &[]);
+    let [writer, other] = [0, 1].map(|_| world.start(Role::Replica, &[contact]));
+    world.run_until(30_000, "one component", |w| w.components() == 1);
+    world.put(writer, "k", "v");
+    world.run_until(5_000, "the value", |w| reads(w, other, "k").is_some());
+    world.loses_rumors = true;
+    let delete =
+        Write { keyspace: "default".into(), key: b"k".to_vec(), op: Op::Delete, ttl_ms: None, check: None };
+    world.write(writer, vec![delete]);
+    world.run(500);
+    assert!(reads(&world, other, "k").is_some(), "the delete was lost");
+    world.loses_rumors = false;
+    let dot = world.nodes[writer].core.store().and_then(Store::minted).expect("a write");
+    let ids = vec![RumorId { actor: dot.actor, first: dot.seq, last: dot.seq }];
+    let message = Message::Rumor(RumorMessage::Graft { ids });
+    let peer = world.nodes[other].record.id;
+    world.input(writer, Input::Message { peer, message });
+    world.run_until(1_000, "the value is deleted", |w| reads(w, other, "k").is_none());
 }
 
 #[test]
@@ -159,7 +186,7 @@ fn a_batch_is_seen_whole_or_not_at_all_where_its_rumor_arrives() {
 #[test]
 fn a_crawl_finds_every_node() {
     let mut world = settled(9, 40);
-    world.input(7, starling_core::Input::Crawl(1));
+    world.input(7, Input::Crawl(1));
     world.run_until(30_000, "the crawl ends", |w| w.nodes[7].crawled.is_some());
     let (found, unreachable) = world.nodes[7].crawled.expect("it ended");
     assert_eq!((found, unreachable), (41, 0), "40 replicas and the seed");

@@ -63,6 +63,8 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     /// Nodes of different groups cannot reach each other; their links are silent.
     pub groups: BTreeMap<usize, u8>,
+    /// Full rumors are lost.
+    pub loses_rumors: bool,
     pub payloads_delivered: u64,
     pub bytes_delivered: u64,
     pub frames_delivered: u64,
@@ -71,7 +73,7 @@ pub struct World {
     clear: BTreeMap<(usize, usize), Millis>,
     order: u64,
     rng: ChaCha12Rng,
-    config: CoreConfig,
+    pub config: CoreConfig,
     token: u64,
 }
 
@@ -98,6 +100,7 @@ impl World {
             now: Millis(0),
             nodes: Vec::new(),
             groups: BTreeMap::new(),
+            loses_rumors: false,
             payloads_delivered: 0,
             bytes_delivered: 0,
             frames_delivered: 0,
@@ -365,6 +368,9 @@ impl World {
     }
 
     fn deliver(&mut self, from: usize, to: usize, link: u64, class: Class, frame: &[u8]) {
+        if self.loses_rumors && class == Class::Rumor {
+            return;
+        }
         let alive = self.nodes[to].up && self.links.get(&pair(from, to)) == Some(&link);
         if alive && self.reachable(from, to) {
             let message = wire::decode(class, frame).expect("what a node sends can be decoded");
