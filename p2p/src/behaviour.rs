@@ -351,6 +351,7 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromLink::Up(accepted) => self.on_up(peer, id, *accepted),
             FromLink::Message(message) => self.emit(Event::Message { peer, message }),
+            FromLink::Progress => self.emit(Event::Progress { peer }),
             FromLink::Skipped(class) => self.shared.metrics.unknown(class).add(1),
             FromLink::Offence(offence) => self.on_offence(peer, offence),
             FromLink::PeerCloses => self.links.peer_closes(peer, id),

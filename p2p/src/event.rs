@@ -40,6 +40,12 @@ pub enum Event {
         /// The message.
         message: Message,
     },
+    /// Bytes of a frame came from a peer, and the frame is not complete. Reported once in
+    /// [`PROGRESS_MS`](starling_proto::detector::PROGRESS_MS), at most.
+    Progress {
+        /// The sender.
+        peer: NodeId,
+    },
     /// The queue of this class was full: a message to this peer was dropped. Reported once until
     /// the queue has drained; the metrics count every message.
     Shed {

@@ -22,9 +22,10 @@ use libp2p::{
 };
 use starling_proto::{
     Class, Message, NodeId,
+    detector::PROGRESS_MS,
     wire::{self, WireError},
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     Metrics, Traffic,
@@ -44,6 +45,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_LATER: Duration = Duration::from_secs(7);
 /// How long reading from a peer pauses after each offence but the first.
 const OFFENCE_PAUSE: Duration = Duration::from_secs(1);
+/// Least time between two reports of progress.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(PROGRESS_MS);
 
 /// The state that all connections of a driver share.
 #[derive(Debug, Default)]
@@ -59,6 +62,8 @@ pub(crate) enum FromLink {
     Up(Box<Accepted>),
     /// A message from the peer.
     Message(Message),
+    /// Bytes of a frame have arrived, and the frame is not complete.
+    Progress,
     /// A frame was skipped whose kind or version this node does not know. It is reported, so that a flood of them is
     /// throttled as messages are.
     Skipped(Class),
@@ -180,6 +185,8 @@ pub(crate) struct Handler {
     to_open: Vec<Class>,
     /// When the current phase ends.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When progress was reported last.
+    progressed: Option<Instant>,
     /// Until when nothing is read.
     pause: Option<Pin<Box<Sleep>>>,
     offences: u32,
@@ -206,6 +213,7 @@ impl Handler {
             substreams: [None, None, None, None],
             to_open: if side == Side::Dialer { vec![Class::Control] } else { Vec::new() },
             deadline: Some(Box::pin(sleep(HANDSHAKE_TIMEOUT))),
+            progressed: None,
             pause: None,
             offences: 0,
             announced_closing: false,
@@ -334,11 +342,28 @@ impl Handler {
                 Poll::Ready(Err(error)) => return self.broken("receiving", &error),
             }
         }
+        if self.has_progressed() {
+            return Poll::Ready(Event::NotifyBehaviour(FromLink::Progress));
+        }
         if matches!(self.phase, Phase::Closing { by_peer: true }) && !self.announced_closing {
             self.announced_closing = true;
             return Poll::Ready(Event::NotifyBehaviour(FromLink::PeerCloses));
         }
         Poll::Pending
+    }
+
+    /// Whether bytes of incomplete frames have arrived that are to be reported now. Those that arrive within the pause
+    /// after a report are part of a later report, which further bytes or the whole frame make.
+    fn has_progressed(&mut self) -> bool {
+        let now = Instant::now();
+        if self.progressed.is_some_and(|last| now - last < PROGRESS_PAUSE) {
+            return false;
+        }
+        let has = self.substreams.iter_mut().flatten().map(Substream::take_progress).sum::<usize>() > 0;
+        if has {
+            self.progressed = Some(now);
+        }
+        has
     }
 
     fn on_frame(&mut self, class: Class, frame: &[u8]) -> Poll<Event> {

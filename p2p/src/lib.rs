@@ -16,6 +16,7 @@ mod metrics;
 mod offenders;
 mod outbox;
 mod records;
+mod slices;
 mod substream;
 mod transport;
 

@@ -14,16 +14,21 @@ use starling_proto::{
     wire::{FrameReader, WireError},
 };
 
-use crate::{Metrics, Traffic, outbox::Outbox};
+use crate::{Metrics, Traffic, outbox::Outbox, slices::SLICE_BYTES};
 
 /// Bytes read at once from the multiplexer, which returns buffered bytes.
 const READ_BYTES: usize = 4 << 10;
+/// Bytes written at once to the multiplexer, which makes one of its frames of them. Frames of other classes go in
+/// between, and the receiver gets the bytes of each when it is complete.
+const WRITE_BYTES_MAX: usize = SLICE_BYTES;
 
 /// A negotiated stream, with its partly received and partly sent frames.
 pub(crate) struct Substream {
     class: Class,
     stream: Stream,
     incoming: FrameReader,
+    /// Bytes of an incomplete frame that have arrived since [`Self::take_progress`].
+    progress: usize,
     read_closed: bool,
     outgoing: Bytes,
     /// Whether bytes were written since the last flush.
@@ -48,6 +53,7 @@ impl Substream {
             class,
             stream,
             incoming: FrameReader::new(class),
+            progress: 0,
             read_closed: false,
             outgoing: first.into(),
             // The negotiation itself may wait to be flushed.
@@ -61,11 +67,19 @@ impl Substream {
         self.read_closed && self.write_closed
     }
 
+    /// Bytes of an incomplete frame that have arrived since the last call.
+    pub(crate) fn take_progress(&mut self) -> usize {
+        std::mem::take(&mut self.progress)
+    }
+
     /// The next frame. Always `Pending` after [`Received::End`].
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
         loop {
             match self.incoming.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(Ok(Received::Frame(frame))),
+                Ok(Some(frame)) => {
+                    self.progress = 0;
+                    return Poll::Ready(Ok(Received::Frame(frame)));
+                }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Ok(Received::Lost(error))),
             }
@@ -79,6 +93,7 @@ impl Substream {
                 return Poll::Ready(Ok(Received::End));
             }
             self.incoming.push(&buffer[..read]);
+            self.progress += read;
         }
     }
 
@@ -104,7 +119,8 @@ impl Substream {
                 let Some(next) = next else { break };
                 self.outgoing = next;
             }
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))?;
+            let slice = &self.outgoing[..self.outgoing.len().min(WRITE_BYTES_MAX)];
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, slice))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

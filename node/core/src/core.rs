@@ -203,6 +203,7 @@ impl<E: Engine> Core<E> {
             }
             Input::Shed { peer, class: _ } => self.rumor(now, RumorInput::Shed { peer }),
             Input::Message { peer, message } => self.handle_message(now, peer, message),
+            Input::Progress { peer } => self.handle_progress(now, peer),
             Input::Write(batches) => self.handle_writes(now, batches),
             Input::Contact(addresses) => {
                 self.outputs.extend(addresses.into_iter().map(Output::DialAddress));

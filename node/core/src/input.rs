@@ -62,6 +62,12 @@ pub enum Input {
         /// The message.
         message: Message,
     },
+    /// Bytes of a message came from a peer, and the message is not complete. Passed once in
+    /// [`PROGRESS_MS`](starling_proto::detector::PROGRESS_MS), at most.
+    Progress {
+        /// The sender.
+        peer: NodeId,
+    },
     /// Writes of clients, committed together as one group.
     Write(Vec<(Token, Batch)>),
     /// Addresses where nodes of this network may listen (from tickets, seeds, DNS, mDNS).

@@ -59,6 +59,14 @@ impl<E: Engine> Core<E> {
         }
     }
 
+    /// Bytes of an incomplete message count as use of the link and as a sign of life.
+    pub(crate) fn handle_progress(&mut self, now: Now, peer: NodeId) {
+        if self.links.touch(now.mono, &peer) {
+            self.detector.handle(now.mono, now.wall_ms, DetectorInput::Progress(peer));
+            self.sync(now, SyncInput::Progress { peer });
+        }
+    }
+
     fn on_view(&mut self, now: Now, record: NodeRecord, message: ViewMessage) {
         let ours =
             |other: &&NodeRecord| other.id == self.record.id && other.incarnation > self.record.incarnation;

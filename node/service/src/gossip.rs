@@ -197,6 +197,7 @@ impl GossipLoop {
                 }
             }
             Event::Shed { peer, class } => self.feed(Input::Shed { peer, class }),
+            Event::Progress { peer } => self.feed(Input::Progress { peer }),
             Event::NewListenAddress(_) => self.on_new_address(),
         }
     }

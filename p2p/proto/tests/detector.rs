@@ -19,6 +19,8 @@ enum Event {
     Timer(usize),
     /// To this node; a heartbeat, or any other frame.
     Frame(usize, Option<Heartbeat>),
+    /// To this node; bytes of a large frame.
+    Bytes(usize),
     /// This node sends something of its own.
     Traffic(usize),
 }
@@ -78,7 +80,8 @@ impl Link {
         while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= end) {
             self.now = entry.key().0;
             let event = entry.remove();
-            let (Event::Timer(node) | Event::Frame(node, _) | Event::Traffic(node)) = event;
+            let (Event::Timer(node) | Event::Frame(node, _) | Event::Bytes(node) | Event::Traffic(node)) =
+                event;
             if self.stopped_until[node] > self.now {
                 let late = if matches!(event, Event::Timer(_)) { Millis(0) } else { self.arrived[node] };
                 self.push(self.stopped_until[node].max(late), event);
@@ -88,6 +91,7 @@ impl Link {
                 Event::Timer(_) => self.input(node, DetectorInput::Timeout),
                 Event::Frame(_, None) => self.input(node, DetectorInput::Heard(peer_of(node))),
                 Event::Frame(_, Some(h)) => self.input(node, DetectorInput::Heartbeat(peer_of(node), h)),
+                Event::Bytes(_) => self.input(node, DetectorInput::Progress(peer_of(node))),
                 Event::Traffic(_) => {
                     self.input(node, DetectorInput::Sent(peer_of(node)));
                     self.transmit(node, None);
@@ -140,6 +144,14 @@ impl Link {
         self.events.insert((at, self.serial), event);
     }
 
+    /// A large frame begins to arrive at this node: its bytes every so often, and what is sent to it meanwhile after it.
+    fn large_frame(&mut self, to: usize, ms: u64, every_ms: u64) {
+        for at in (self.now.0..self.now.0 + ms).step_by(every_ms as usize) {
+            self.push(Millis(at), Event::Bytes(to));
+        }
+        self.arrived[to] = self.now + ms;
+    }
+
     /// Stops a node. What is sent to it meanwhile is read after its timers have fired, and slowly: it
     /// takes as long as the stop at most, since no more has piled up.
     fn stop(&mut self, node: usize, ms: u64) {
@@ -187,6 +199,21 @@ proptest! {
         prop_assert!(silent_ms <= detect_ms, "silent for {} of {} ms", silent_ms, detect_ms);
         // What was on its way when it died arrives first, and the timer that was set by then fires late.
         prop_assert!(at - died <= detect_ms + detect_ms / 60 + 2 * (late * detect_ms / 1_000));
+    }
+
+    /// Neither end of a link is suspected while a frame of any size arrives over it, in one direction or in both, and
+    /// whatever else waits behind the frame.
+    #[test]
+    fn a_link_with_a_frame_under_way_is_kept(
+        seed: u64, detect_ms in detections(), late in 0..80u64, share in 10..333u64, times in 1..50u64, to in 0..3usize,
+    ) {
+        let mut link = Link::new(detect_ms, seed, late * detect_ms / 1_000, detect_ms / 60, 0);
+        link.run(10 * detect_ms);
+        for to in (0..2).filter(|node| to == 2 || to == *node) {
+            link.large_frame(to, times * detect_ms, share * detect_ms / 1_000);
+        }
+        link.run((times + 10) * detect_ms);
+        prop_assert_eq!(&link.suspected, &vec![]);
     }
 
     /// Stopped for any time, at any time: what the peers sent meanwhile is read after the timer fires.

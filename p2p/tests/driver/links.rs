@@ -230,6 +230,23 @@ async fn a_full_queue_sheds_is_told_once_and_the_link_goes_on() {
     until(&mut nodes, "one more", |n| n[1].messages().count() == 12).await;
 }
 
+/// The receiver reads nothing for a while, as over a narrow link; then it has a part of the large frame at a time.
+#[tokio::test]
+async fn a_large_frame_reports_progress_and_small_ones_overtake_it() {
+    for transport in [TCP, QUIC] {
+        let mut nodes = pair(&[transport]).await;
+        let [sender, receiver] = [nodes[0].id(), nodes[1].id()];
+        nodes[0].driver.send(&[receiver], &push(1, 4_000_000));
+        nodes[0].driver.send(&[receiver], &ping(1));
+        until(&mut nodes, "both messages", |n| n[1].messages().count() == 2).await;
+        let is_progress = |event: &Event| *event == Event::Progress { peer: sender };
+        let first = nodes[1].seen.iter().position(is_progress).expect("progress");
+        let whole = nodes[1].seen.iter().rposition(|event| matches!(event, Event::Message { .. }));
+        assert!(Some(first) < whole, "progress comes before the whole frame, over {transport}");
+        assert_eq!(nodes[1].messages().next(), Some(&ping(1)), "over {transport}");
+    }
+}
+
 #[tokio::test]
 async fn listening_on_every_interface_gives_concrete_addresses() {
     let node = Node::start(&["/ip4/0.0.0.0/tcp/0"], network(&[1])).await;

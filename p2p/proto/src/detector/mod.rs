@@ -1,7 +1,9 @@
 //! Failure detection on the links to neighbours: phi accrual over signs of life, with a question
 //! before each verdict, and account of this node's own stalls (Lifeguard: Dadgar, Phillips, Currey, 2018).
 //!
-//! Any frame is a sign of life. Of the two ends of a link the one with the lower [`NodeId`] pings, and
+//! Any frame is a sign of life, and so are the bytes of one that is still arriving: over a narrow link a large frame
+//! takes longer than a silence may last. The receiver of such a frame pings its sender, which otherwise receives
+//! nothing while its own pings wait behind the frame. Of the two ends of a link the one with the lower [`NodeId`] pings, and
 //! only when a direction was quiet for an interval; so an idle link carries one ping and one pong per
 //! interval, and a busy one nothing. A side that hears nothing for longer sends the peer a
 //! question, and suspects it when it had time to answer and phi (or the time limit) is reached.
@@ -26,6 +28,10 @@ use crate::{Millis, NodeId};
 /// seconds in which a store removes expired entries.
 const COMPARE_MS: u64 = 8_000;
 
+/// Least time between two reports that a frame of a peer is arriving, milliseconds: a fraction of the shortest interval
+/// between signs of life, so that a driver need not report each packet.
+pub const PROGRESS_MS: u64 = 250;
+
 /// An event that the detector handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectorInput {
@@ -37,6 +43,8 @@ pub enum DetectorInput {
     Down(NodeId),
     /// A frame other than a heartbeat came from this peer.
     Heard(NodeId),
+    /// Bytes of a frame came from this peer, and the frame is not complete.
+    Progress(NodeId),
     /// A frame other than a heartbeat went to this peer.
     Sent(NodeId),
     /// A heartbeat came from this peer.
@@ -130,6 +138,7 @@ impl Detector {
             DetectorInput::Up(peer) => self.handle_up(now, peer),
             DetectorInput::Down(peer) => drop(self.peers.remove(&peer)),
             DetectorInput::Heard(peer) => self.hear(now, &peer),
+            DetectorInput::Progress(peer) => self.on_progress(now, wall_ms, peer),
             DetectorInput::Sent(peer) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.sent = now;
@@ -229,6 +238,18 @@ impl Detector {
         if peer.questioned.take().is_some() {
             self.counters.withdrawn += 1;
         }
+    }
+
+    /// Counts arriving bytes as a sign of life, and gives their sender one in return.
+    fn on_progress(&mut self, now: Millis, wall_ms: u64, id: NodeId) {
+        self.hear(now, &id);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if now - peer.sent < self.config.interval_ms / 2 {
+            return;
+        }
+        self.counters.pings += 1;
+        (peer.sent, peer.pinged, peer.unanswered) = (now, now, Some(now));
+        self.outputs.push_back(DetectorOutput::Send { peer: id, heartbeat: Heartbeat::Ping { wall_ms } });
     }
 
     fn on_heartbeat(&mut self, now: Millis, wall_ms: u64, id: NodeId, heartbeat: Heartbeat) {

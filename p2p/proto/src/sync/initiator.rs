@@ -287,6 +287,11 @@ impl Session {
         Ok(None)
     }
 
+    /// Bytes of the pushed deltas that are not answered yet.
+    pub(super) fn pushed_bytes(&self) -> u64 {
+        self.asked.iter().map(|(.., pushed)| *pushed as u64).sum()
+    }
+
     fn in_flight(&self, kinds: &[Asked]) -> usize {
         self.asked.iter().filter(|(asked, ..)| kinds.contains(asked)).count()
     }

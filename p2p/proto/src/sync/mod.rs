@@ -42,6 +42,12 @@ pub const SEATS_MAX: usize = 3;
 /// time between two pushes of a slow link.
 const PUSHING_MS: u64 = 1000;
 
+/// Bytes per millisecond of the narrowest link over which a pushed delta is waited for: 64 kbit/s. Nothing reports to the
+/// initiator how much of a delta has arrived.
+const PUSHED_PER_MS_MIN: u64 = 8;
+/// Dropped sessions whose late deltas are joined, at most. A guess: a link that is slow has one session after the other.
+const SILENT_MAX: usize = 8;
+
 /// Settings, in milliseconds.
 #[derive(Clone, Debug)]
 pub struct SyncConfig {
@@ -70,6 +76,12 @@ pub enum SyncInput {
     /// The peer left it.
     LinkDown {
         /// The former neighbour.
+        peer: NodeId,
+    },
+    /// Bytes of a message came from the peer, and the message is not complete: over a narrow link one delta may take
+    /// longer than a session may be silent.
+    Progress {
+        /// The sender.
         peer: NodeId,
     },
     /// Messages were lost between this node and the peer, or another part of the node asks for a session.
@@ -207,6 +219,8 @@ pub struct Sessions {
     schedule: Schedule,
     /// At most [`SESSIONS_MAX`].
     own: BTreeMap<NodeId, Session>,
+    /// The last own sessions that were dropped because their peer was silent, at most [`SILENT_MAX`].
+    silent: VecDeque<(NodeId, u32)>,
     seats: Seats,
     /// The initiator that pushed last, and when.
     pushing: Option<(NodeId, Millis)>,
@@ -225,6 +239,7 @@ impl Sessions {
             next_id: rng.random(),
             rng,
             own: BTreeMap::new(),
+            silent: VecDeque::new(),
             seats: Seats::default(),
             pushing: None,
             outputs: VecDeque::new(),
@@ -254,7 +269,7 @@ impl Sessions {
             .then(|| self.schedule.next_due(|peer| self.own.contains_key(peer)))
             .flatten()
             .map(|due| due.max(pushed.unwrap_or(due)));
-        let silent = self.own.values().map(|session| session.heard + self.config.session_timeout_ms).min();
+        let silent = self.own.values().map(|session| self.silent_at(session)).min();
         [open, silent, Some(self.schedule.next_tick())].into_iter().flatten().min()
     }
 
@@ -264,10 +279,12 @@ impl Sessions {
             SyncInput::LinkUp { peer } => self.schedule.link_up(now, peer, self.me < peer),
             SyncInput::LinkDown { peer } => {
                 self.schedule.link_down(&peer);
+                self.silent.retain(|(silent, _)| *silent != peer);
                 self.seats.leave(&peer);
                 self.pushing = self.pushing.filter(|(pushing, _)| *pushing != peer);
                 self.finish(now, peer, Ending::Broken);
             }
+            SyncInput::Progress { peer } => self.on_progress(now, peer),
             SyncInput::Want { peer } => self.schedule.want(now, &peer, &mut self.rng),
             SyncInput::Message { from, message } => self.on_message(now, from, message, replica),
             SyncInput::Timeout => {
@@ -276,6 +293,16 @@ impl Sessions {
             }
         }
         self.open_due(now, replica);
+    }
+
+    fn on_progress(&mut self, now: Millis, peer: NodeId) {
+        if let Some(session) = self.own.get_mut(&peer) {
+            session.heard = now;
+        }
+        self.seats.extend(now, &peer);
+        if let Some((_, at)) = self.pushing.as_mut().filter(|(pushing, _)| *pushing == peer) {
+            *at = now;
+        }
     }
 
     fn on_message(&mut self, now: Millis, from: NodeId, message: SyncMessage, replica: &mut impl Replica) {
@@ -298,8 +325,9 @@ impl Sessions {
         message: SyncMessage,
         replica: &mut impl Replica,
     ) {
-        // Answers to a session that was dropped meanwhile are dropped too.
-        let Some(session) = self.own.get_mut(&from).filter(|session| session.id == id) else { return };
+        let Some(session) = self.own.get_mut(&from).filter(|session| session.id == id) else {
+            return self.join_late(now, from, &message, replica);
+        };
         match session.on_answer(now, message, replica) {
             Ok(requests) => requests.into_iter().for_each(|message| self.send(from, message)),
             Err(Stop::End(ending)) => self.finish(now, from, ending),
@@ -307,6 +335,25 @@ impl Sessions {
                 self.blame(from, error);
                 self.finish(now, from, Ending::Broken);
             }
+        }
+    }
+
+    /// Joins the delta of a session that was dropped meanwhile: any delta may be joined at any time, and the next
+    /// session then need not transfer it again.
+    fn join_late(&mut self, now: Millis, from: NodeId, message: &SyncMessage, replica: &mut impl Replica) {
+        let SyncMessage::Delta { session, delta, .. } = message else { return };
+        if delta.0.is_empty() || !self.silent.contains(&(from, *session)) {
+            return;
+        }
+        self.stats.delta_bytes_in += delta.0.len() as u64;
+        match replica.join(&delta.0) {
+            Ok(joined) => {
+                self.stats.entries_in += joined.entries;
+                if joined.changed {
+                    self.schedule.spread(now, &from, &mut self.rng);
+                }
+            }
+            Err(error) => self.blame(from, error),
         }
     }
 
@@ -386,10 +433,19 @@ impl Sessions {
         }
     }
 
+    /// When a session is dropped if the peer does not answer.
+    fn silent_at(&self, session: &Session) -> Millis {
+        session.heard + self.config.session_timeout_ms + session.pushed_bytes() / PUSHED_PER_MS_MIN
+    }
+
     fn drop_silent(&mut self, now: Millis) {
-        let silent = self.own.values().filter(|s| now - s.heard >= self.config.session_timeout_ms);
+        let silent = self.own.values().filter(|session| self.silent_at(session) <= now);
         let silent: Vec<NodeId> = silent.map(|session| session.peer).collect();
         for peer in silent {
+            if self.silent.len() == SILENT_MAX {
+                self.silent.pop_front();
+            }
+            self.silent.extend(self.own.get(&peer).map(|session| (peer, session.id)));
             self.finish(now, peer, Ending::TimedOut);
         }
     }

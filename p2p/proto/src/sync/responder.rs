@@ -35,6 +35,13 @@ impl Seats {
         room
     }
 
+    /// Keeps the seat of an initiator whose next message is arriving.
+    pub(super) fn extend(&mut self, now: Millis, peer: &NodeId) {
+        if let Some(last) = self.taken.get_mut(peer) {
+            *last = now;
+        }
+    }
+
     pub(super) fn leave(&mut self, peer: &NodeId) {
         self.taken.remove(peer);
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use starling_proto::detector::PROGRESS_MS;
 use starling_proto::message::SyncMessage;
 use starling_proto::sync::{SessionReport, Sessions, SyncConfig, SyncInput, SyncOutput};
 use starling_proto::wire;
@@ -24,6 +25,7 @@ pub struct Peer {
 enum Event {
     Timeout(usize),
     Deliver { from: usize, to: usize, frame: bytes::Bytes },
+    Progress { from: usize, to: usize },
 }
 
 pub struct Network {
@@ -32,6 +34,10 @@ pub struct Network {
     pub rng: ChaCha8Rng,
     /// Lost messages, per mille.
     pub loss: u32,
+    /// Bytes per millisecond of one direction; unlimited if none.
+    pub rate: Option<u64>,
+    /// Whether bytes of an incomplete frame are reported.
+    pub reports_progress: bool,
     pub messages: u64,
     pub bytes: u64,
     pub largest: usize,
@@ -65,6 +71,8 @@ impl Network {
             peers: replicas.into_iter().enumerate().map(peer).collect(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             loss: 0,
+            rate: None,
+            reports_progress: true,
             messages: 0,
             bytes: 0,
             largest: 0,
@@ -120,8 +128,14 @@ impl Network {
             return;
         }
         let arrival = self.arrivals.entry((from, to)).or_default();
-        *arrival = (self.now + self.rng.random_range(1..=4)).max(*arrival);
+        let first_byte = (self.now + self.rng.random_range(1..=4)).max(*arrival);
+        *arrival = first_byte + self.rate.map_or(0, |rate| frame.len() as u64 / rate);
         let arrival = *arrival;
+        if self.reports_progress {
+            for at in (first_byte.0..arrival.0).step_by(PROGRESS_MS as usize) {
+                self.schedule(Millis(at), Event::Progress { from, to });
+            }
+        }
         self.schedule(arrival, Event::Deliver { from, to, frame });
     }
 
@@ -139,7 +153,10 @@ impl Network {
                 let Message::Sync(message) = message else { panic!("not of a session") };
                 self.handle(to, SyncInput::Message { from: node_id(from), message });
             }
-            Event::Deliver { .. } => {}
+            Event::Progress { from, to } if self.peers[to].links.contains(&from) => {
+                self.handle(to, SyncInput::Progress { peer: node_id(from) });
+            }
+            Event::Deliver { .. } | Event::Progress { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@ use starling_proto::sync::{Ending, SESSIONS_MAX, SyncConfig, SyncInput};
 use starling_proto::{ActorId, DotRanges};
 
 use crate::model::Model;
-use crate::network::{Network, node_id};
+use crate::network::{Network, Peer, node_id};
 
 fn written(writes: u32) -> Model {
     let mut model = Model::default();
@@ -116,6 +116,41 @@ fn a_silent_peer_is_given_up_and_tried_again() {
     assert_eq!(network.peers[0].reports[0].1.ending, Ending::TimedOut);
     network.loss = 0;
     network.run_until(20_000, "equal after all", Network::all_equal);
+}
+
+/// One value of 1 MiB at one end of a link of 512 kbit/s, over which it takes 16 s. The node that lacks it is the one
+/// that opens the sessions, or the other one.
+fn narrow(lacks: usize) -> Network {
+    let mut replicas = vec![Model::default(), Model::default()];
+    replicas[1 - lacks].write(ActorId([1; 16]), 1, vec![7; 1 << 20]);
+    let mut network = Network::new(10, replicas);
+    network.rate = Some(64);
+    network
+}
+
+#[test]
+fn a_session_lasts_while_a_delta_arrives() {
+    for lacks in 0..2 {
+        let mut network = narrow(lacks);
+        network.link(0, 1);
+        network.run_until(18_000, "the value", Network::all_equal);
+        network.run_for(30_000);
+        assert!(network.bytes < (1 << 20) + 2_000, "{} bytes", network.bytes);
+        let failed = |peer: &Peer| peer.reports.iter().any(|(_, report)| report.ending == Ending::TimedOut);
+        assert!(!network.peers.iter().any(failed));
+    }
+}
+
+/// Where nothing reports the bytes of incomplete frames.
+#[test]
+fn the_late_delta_of_a_dropped_session_is_joined() {
+    let mut network = narrow(0);
+    network.reports_progress = false;
+    network.link(0, 1);
+    network.run_until(18_000, "the value", Network::all_equal);
+    assert_eq!(network.peers[0].reports[0].1.ending, Ending::TimedOut);
+    network.run_for(30_000);
+    assert!(network.bytes < (1 << 20) + 2_000, "{} bytes", network.bytes);
 }
 
 #[test]
