@@ -96,6 +96,20 @@ impl Answer {
         self
     }
 
+    /// Panics unless this is the exit code of a failure that notes precede on standard error.
+    #[track_caller]
+    pub fn exits_noted(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "`{}` said {:?} {:?}", self.line, self.text(), self.stderr);
+        let said = self.stderr.lines().any(|line| line.starts_with("error: "));
+        assert!(
+            said && self.stderr.contains("  try: "),
+            "`{}` does not say what to do: {:?}",
+            self.line,
+            self.stderr
+        );
+        self
+    }
+
     /// Its output without the last line feed. Panics unless the command succeeded.
     #[track_caller]
     pub fn ok(self) -> String {

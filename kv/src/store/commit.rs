@@ -16,7 +16,9 @@ use crate::hlc::Clock;
 use crate::place::{PlaceRef, bounds, key_prefix, place};
 use crate::types;
 use crate::version::version_of;
-use crate::{ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Outcome, Write, WriteError};
+use crate::{
+    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Outcome, Version, Write, WriteError,
+};
 
 /// Bytes of a rumor, at most: a larger one is split. A client batch is never split, so a rumor is at
 /// most this or one batch (with what it superseded), whichever is larger. A guess: large enough that
@@ -223,9 +225,7 @@ impl<'s, E: Engine> Session<'s, E> {
     }
 
     fn write(&mut self, index: usize, write: &Write) -> Result<Outcome, Stop> {
-        if let Some(check) = write.check {
-            self.check_version(index, write, check)?;
-        }
+        self.check_version(index, write)?;
         types::apply(self, write)
     }
 
@@ -298,6 +298,21 @@ impl<'s, E: Engine> Session<'s, E> {
 
     /// Creates a dot for a value at a place, which supersedes every version live there.
     pub fn put(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
+        self.put_version(place, value, expires, false)
+    }
+
+    /// Creates a dot for a value at a place beside the versions live there, which stay.
+    pub fn put_beside(&mut self, place: Vec<u8>, value: &[u8], expires: Option<u64>) -> Result<Dot, Error> {
+        self.put_version(place, value, expires, true)
+    }
+
+    fn put_version(
+        &mut self,
+        place: Vec<u8>,
+        value: &[u8],
+        expires: Option<u64>,
+        beside: bool,
+    ) -> Result<Dot, Error> {
         // Joins have advanced the clock already, except those before the last start.
         let ahead_ms_max = self.store.options.clock_ahead_ms_max;
         for head in self.txn.cell(&place)?.iter().filter_map(Stored::head) {
@@ -307,7 +322,14 @@ impl<'s, E: Engine> Session<'s, E> {
         let local = LocalDot { actor: self.own.number, seq: self.mint() };
         let hash = content_hash(self.own.id, local.seq, &place, &body);
         let version = Stored { dot: local, body: Body::Whole(body.clone()), hash: Some(hash) };
-        let observed = self.replace(&place, vec![version])?;
+        let observed = if beside {
+            let mut versions = self.cell(&place)?.to_vec();
+            versions.push(version);
+            self.replace(&place, versions)?;
+            Vec::new()
+        } else {
+            self.replace(&place, vec![version])?
+        };
         self.minted.push(Minted { seq: local.seq, entry: Some((place, body)), observed });
         Ok(Dot { actor: self.own.id, seq: local.seq })
     }
@@ -352,19 +374,29 @@ impl<'s, E: Engine> Session<'s, E> {
         Ok(self.cell(place)?.iter().any(|version| is_visible(version, wall_ms)))
     }
 
-    fn check_version(&mut self, index: usize, write: &Write, check: Check) -> Result<(), Stop> {
+    /// The version of the register at a place, as the commit leaves it so far; `None` if nothing is visible there.
+    pub fn version(&mut self, place: &[u8]) -> Result<Option<Version>, Error> {
         let wall_ms = self.wall_ms;
-        let place = place(&write.keyspace, &write.key, Kind::Register, &[]);
-        let live = self.cell(&place)?.to_vec();
-        let mut dots = Vec::new();
-        for version in live.iter().filter(|version| is_visible(version, wall_ms)) {
-            dots.push(Dot { actor: self.txn.id(version.dot.actor)?, seq: version.dot.seq });
+        let visible: Vec<LocalDot> = self
+            .cell(place)?
+            .iter()
+            .filter(|version| is_visible(version, wall_ms))
+            .map(|version| version.dot)
+            .collect();
+        let mut dots = Vec::with_capacity(visible.len());
+        for dot in visible {
+            dots.push(Dot { actor: self.txn.id(dot.actor)?, seq: dot.seq });
         }
-        let found = (!dots.is_empty()).then(|| version_of(&mut dots));
-        let expected = match check {
-            Check::Absent => None,
-            Check::Version(version) => Some(version),
+        Ok((!dots.is_empty()).then(|| version_of(&mut dots)))
+    }
+
+    fn check_version(&mut self, index: usize, write: &Write) -> Result<(), Stop> {
+        let expected = match write.check {
+            None | Some(Check::Concurrent) => return Ok(()),
+            Some(Check::Absent) => None,
+            Some(Check::Version(version)) => Some(version),
         };
+        let found = self.version(&place(&write.keyspace, &write.key, Kind::Register, &[]))?;
         if found != expected {
             return Err(WriteError::VersionMismatch { index, expected, found }.into());
         }
@@ -375,6 +407,9 @@ impl<'s, E: Engine> Session<'s, E> {
     /// exists.
     pub fn check_kind(&mut self, write: &Write, wanted_places: &[&[u8]]) -> Result<(), Stop> {
         let Some(wanted) = write.op.kind() else { return Ok(()) };
+        if write.check == Some(Check::Concurrent) {
+            return Ok(());
+        }
         for place in wanted_places {
             if self.is_visible(place)? {
                 return Ok(());

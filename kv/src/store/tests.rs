@@ -90,6 +90,28 @@ fn a_deletion_that_arrives_first_wins() {
 }
 
 #[test]
+fn a_concurrent_write_supersedes_nothing_and_may_have_another_type() {
+    let (mut a, mut b) = (store(1), store(2));
+    let beside = |op| Write { check: Some(Check::Concurrent), ..write("k", op) };
+    let large = "y".repeat(5000);
+    deliver(&commit(&mut a, vec![put("k", &large)]), &mut b);
+    let value = Op::Put { value: Bytes::from_static(b"x") };
+    let restored =
+        commit(&mut a, vec![beside(value), beside(Op::Incr { by: 7 }), beside(Op::Incr { by: 1 })]);
+    assert!(restored.results.iter().all(Result::is_ok), "{:?}", restored.results);
+    deliver(&restored, &mut b);
+    for store in [&a, &b] {
+        let register = store.reader().register(NOW, "default", b"k").expect("reads").expect("is there");
+        assert_eq!(&register.value[..], b"x", "the latest is shown");
+        assert_eq!(&register.siblings[0].value[..], large.as_bytes());
+        assert_eq!(store.reader().counter(NOW, "default", b"k").expect("reads"), Some(8));
+    }
+    assert_eq!(a.root(), b.root());
+    let refused = commit(&mut a, vec![beside(Op::Delete)]).results;
+    assert_eq!(refused, [Err(WriteError::CheckUnsupported)]);
+}
+
+#[test]
 fn concurrent_puts_are_siblings_until_somebody_supersedes_them() {
     let (mut a, mut b) = (store(1), store(2));
     let from_a = commit(&mut a, vec![put("k", "a")]);

@@ -2,7 +2,7 @@
 
 use starling_types::eventual::check_keyspace;
 
-use crate::{Batch, Limits, Op, Write, WriteError};
+use crate::{Batch, Check, Limits, Op, Write, WriteError};
 
 /// Checks everything about a batch that does not depend on what the store holds.
 pub(super) fn check(batch: &Batch, limits: &Limits) -> Result<(), WriteError> {
@@ -25,7 +25,14 @@ fn check_write(write: &Write, limits: &Limits) -> Result<usize, WriteError> {
     if write.key.len() > limits.key_bytes_max {
         return Err(WriteError::KeyTooLong { size: write.key.len(), max: limits.key_bytes_max });
     }
-    if write.check.is_some() && !matches!(write.op, Op::Put { .. } | Op::Delete) {
+    let removes =
+        matches!(write.op, Op::Delete | Op::DeletePrefix | Op::SetRemove { .. } | Op::MapDelete { .. });
+    let supported = match write.check {
+        None => true,
+        Some(Check::Concurrent) => !removes,
+        Some(Check::Absent | Check::Version(_)) => matches!(write.op, Op::Put { .. } | Op::Delete),
+    };
+    if !supported {
         return Err(WriteError::CheckUnsupported);
     }
     let (places, bytes) = write.op.size(limits)?;

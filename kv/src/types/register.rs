@@ -12,14 +12,20 @@ use crate::cell::{Rows, Stored};
 use crate::place::place;
 use crate::store::{Session, Stop};
 use crate::version::version_of;
-use crate::{Dot, Engine, Error, Hlc, Kind, Outcome, Version, Write};
+use crate::{Check, Dot, Engine, Error, Hlc, Kind, Outcome, Version, Write};
 
 /// Sets a register.
 pub fn put<E: Engine>(session: &mut Session<'_, E>, write: &Write, value: &[u8]) -> Result<Outcome, Stop> {
     let place = place(&write.keyspace, &write.key, Kind::Register, &[]);
     session.check_kind(write, &[&place])?;
-    let dot = session.put(place, value, session.expires_ms(write))?;
-    Ok(Outcome::Put { version: version_of(&mut [dot]) })
+    let expires_ms = session.expires_ms(write);
+    if write.check != Some(Check::Concurrent) {
+        let dot = session.put(place, value, expires_ms)?;
+        return Ok(Outcome::Put { version: version_of(&mut [dot]) });
+    }
+    let dot = session.put_beside(place.clone(), value, expires_ms)?;
+    let version = session.version(&place)?;
+    Ok(Outcome::Put { version: version.unwrap_or_else(|| version_of(&mut [dot])) })
 }
 
 /// Adds the register.
@@ -61,14 +67,15 @@ pub struct Sibling {
 impl From<Register> for eventual::Register {
     fn from(register: Register) -> Self {
         let Register { value, version, written, expires_ms, siblings, .. } = register;
-        let sibling = |value: &Bytes, written: Hlc| eventual::Sibling {
+        let sibling = |value: &Bytes, written: Hlc, expires_ms: Option<u64>| eventual::Sibling {
             value: Blob::from(&value[..]),
             written_ms: written.wall_ms(),
+            expires_at_ms: expires_ms,
         };
         let mut all = Vec::new();
         if !siblings.is_empty() {
-            all.push(sibling(&value, written));
-            all.extend(siblings.iter().map(|other| sibling(&other.value, other.written)));
+            all.push(sibling(&value, written, expires_ms));
+            all.extend(siblings.iter().map(|s| sibling(&s.value, s.written, s.expires_ms)));
         }
         Self {
             value: Blob::from(&value[..]),

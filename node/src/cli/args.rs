@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
-use super::value::{parse_duration_ms, parse_precondition};
+use super::value::{parse_delimiter, parse_duration_ms, parse_precondition};
 use starling_api::Precondition;
 
 /// The text of `--help` after the commands.
@@ -177,9 +177,9 @@ pub enum Command {
     #[command(subcommand)]
     Flag(FlagCommand),
 
-    /// Read many keys from NDJSON or CSV
+    /// Read many keys from NDJSON or CSV. A record that is refused is named, and nothing behind it is imported
     Import(ImportArgs),
-    /// Write many keys as NDJSON, to be imported again
+    /// Write what a keyspace holds as NDJSON, to be imported again
     Export {
         /// Only keys that begin with this
         #[arg(default_value = "")]
@@ -521,6 +521,18 @@ pub struct ImportArgs {
     /// Format of the file [default: by its name, else ndjson]
     #[arg(long, value_enum)]
     pub format: Option<ImportFormat>,
+    /// What separates the columns of CSV: one character, or "tab" [default: a comma]
+    #[arg(long, value_name = "CHARACTER", value_parser = parse_delimiter)]
+    pub delimiter: Option<u8>,
+    /// Begin with this record, counted from 1: what a failed import names
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    pub from: u64,
+    /// Leave records out that are refused, print each on standard error, and exit with 1 if there were any
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Read and check all records, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// The format of a file to import.

@@ -8,6 +8,7 @@ use starling_api::{Error, ErrorCode};
 use starling_client::WriteFailed;
 
 use super::args::Output;
+use super::print;
 
 /// Exit code: anything not named below.
 const ERROR: u8 = 1;
@@ -140,11 +141,11 @@ impl Failure {
             return ExitCode::from(self.exit);
         }
         if output == Some(Output::Json) {
-            eprintln!("{}", serde_json::to_string(self).expect("strings serialize"));
+            print::stderr_line(serde_json::to_string(self).expect("strings serialize"));
         } else {
-            eprintln!("error: {}", self.message);
+            print::stderr_line(format!("error: {}", self.message));
             if !self.hint.is_empty() {
-                eprintln!("  try: {}", self.hint);
+                print::stderr_line(format!("  try: {}", self.hint));
             }
         }
         ExitCode::from(self.exit)

@@ -222,9 +222,9 @@ fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
     if !entry.also.is_empty() {
         let others: Vec<_> = entry.also.iter().map(|data| data.kind().name()).collect();
         let (shown, others) = (entry.data.kind().name(), others.join(", "));
-        eprintln!(
-            "note: written concurrently as several types: shown is the {shown}; also: {others} (--output json shows all)"
-        );
+        print::note(format!(
+            "written concurrently as several types: shown is the {shown}; also: {others} (--output json shows all)"
+        ));
     }
     match &entry.data {
         Data::Register(register) if siblings && !register.siblings.is_empty() => match output {
@@ -237,9 +237,9 @@ fn show_entry(entry: &Entry, siblings: bool, output: Output) -> Result {
         Data::Register(register) => {
             if register.siblings.len() > 1 {
                 let count = register.siblings.len();
-                eprintln!(
-                    "note: one of {count} values written concurrently (--siblings shows all; a put replaces them)"
-                );
+                print::note(format!(
+                    "one of {count} values written concurrently (--siblings shows all; a put replaces them)"
+                ));
             }
             print::value(output, &register.value.0)
         }

@@ -1,6 +1,6 @@
 //! Printing: tables, JSON, or raw bytes.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -31,6 +31,16 @@ pub fn raw(bytes: &[u8]) -> Result {
     out.write_all(bytes)?;
     out.flush()?;
     Ok(())
+}
+
+/// Prints a line on standard error, which may be full or closed: the command goes on.
+pub fn stderr_line(text: impl AsRef<str>) {
+    let _ = writeln!(stderr().lock(), "{}", text.as_ref());
+}
+
+/// Prints a note about the result on standard error.
+pub fn note(text: impl AsRef<str>) {
+    stderr_line(format!("note: {}", text.as_ref()));
 }
 
 /// Prints one JSON document on one line.

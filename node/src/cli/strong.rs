@@ -54,6 +54,8 @@ pub struct Listed {
     pub limit: Option<u64>,
     pub values: bool,
     pub stale: bool,
+    /// 0: the latest.
+    pub revision: u64,
 }
 
 impl Listed {
@@ -232,6 +234,7 @@ impl Session {
             limit: args.limit.map(|limit| limit as u64),
             values: args.values,
             stale: args.stale,
+            revision: 0,
         };
         let (revision, stale) = self.each_page(&listed, |kvs| self.show_kvs(&kvs, args.values)).await?;
         note_age(stale.as_ref(), revision);
@@ -247,7 +250,7 @@ impl Session {
     ) -> std::result::Result<(u64, Option<Staleness>), Failure> {
         let mut keys = listed.keys();
         let mut left = listed.limit.unwrap_or(u64::MAX);
-        let (mut revision, mut stale) = (0, None);
+        let (mut revision, mut stale) = (listed.revision, None);
         while left > 0 {
             let limit = if left == u64::MAX { 0 } else { left };
             let range = Range { limit, revision, keys_only: !listed.values, ..Range::of(keys.clone()) };
@@ -395,9 +398,9 @@ fn note_age(stale: Option<&Staleness>, revision: u64) {
         |ms| format!("the leader's last message was {ms} ms ago"),
     );
     let behind = commit_index.saturating_sub(*applied_index);
-    eprintln!(
-        "note: stale, at revision {revision}: {heard}; entry {applied_index} is applied, {behind} more are known"
-    );
+    print::note(format!(
+        "stale, at revision {revision}: {heard}; entry {applied_index} is applied, {behind} more are known"
+    ));
 }
 
 /// The failure of an answer that does not fit its request.

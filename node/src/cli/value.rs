@@ -58,6 +58,15 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
     }
 }
 
+/// What separates columns.
+pub fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => Ok(*byte),
+        _ => Err(format!("{text:?} does not separate columns: write one character, or tab")),
+    }
+}
+
 /// A version, or "none" for "holds nothing". ("any" is the default, for completeness.)
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a clap parser; the node judges the version")]
 pub fn parse_precondition(text: &str) -> Result<Precondition, String> {

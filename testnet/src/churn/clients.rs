@@ -317,7 +317,7 @@ mod tests {
         assert_eq!((text.len(), number(text.as_bytes())), (20, Some(1234usize)));
         assert_eq!(number(value(7, "").as_bytes()), Some(7usize));
         assert_eq!(number::<usize>(b"somebody else's"), None);
-        let sibling = |text: &str| Sibling { value: text.into(), written_ms: 0 };
+        let sibling = |text: &str| Sibling { value: text.into(), ..Sibling::default() };
         let register = Register {
             value: "5 x".into(),
             siblings: vec![sibling("5 x"), sibling("3 y")],

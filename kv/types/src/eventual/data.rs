@@ -316,23 +316,47 @@ impl Data {
         })
     }
 
-    /// The operation that writes it to a key that holds nothing, and when that is to expire (milliseconds since
-    /// the Unix epoch). Of siblings the one shown is written; a counter beyond 64 bits is cut to them.
-    pub fn restore(self) -> (Op, Option<u64>) {
+    /// The operations that write it to a key that holds nothing, in order, each with the time when what it writes
+    /// expires (milliseconds since the Unix epoch). Of siblings the one shown is the last. `None`: a counter so far
+    /// beyond 64 bits that it takes more than [`RESTORE_OPS_MAX`].
+    pub fn restore(self) -> Option<Vec<(Op, Option<u64>)>> {
         let bytes = |blob: Blob| Bytes::from(blob.0);
-        match self {
-            Self::Register(register) => (Op::Put { value: bytes(register.value) }, register.expires_at_ms),
-            Self::Counter(Counter { value: Count(sum) }) => {
-                let by = sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-                (Op::Incr { by }, None)
+        let put = |value: Blob, expires_at_ms| (Op::Put { value: bytes(value) }, expires_at_ms);
+        let op = match self {
+            Self::Register(register) if register.siblings.is_empty() => {
+                return Some(vec![put(register.value, register.expires_at_ms)]);
             }
-            Self::Set(page) => (Op::SetAdd { members: page.members.into_iter().map(bytes).collect() }, None),
-            Self::Map(page) => (Op::MapPut { fields: page.fields }, None),
-            Self::Flag(flag) => (Op::Flag { enabled: flag.enabled }, None),
-            Self::Max(Extremum { value }) => (Op::Max { value }, None),
-            Self::Min(Extremum { value }) => (Op::Min { value }, None),
-        }
+            Self::Register(register) => {
+                let latest_last = register.siblings.into_iter().rev();
+                return Some(latest_last.map(|sibling| put(sibling.value, sibling.expires_at_ms)).collect());
+            }
+            Self::Counter(Counter { value }) => return increments(value.0),
+            Self::Set(page) => Op::SetAdd { members: page.members.into_iter().map(bytes).collect() },
+            Self::Map(page) => Op::MapPut { fields: page.fields },
+            Self::Flag(flag) => Op::Flag { enabled: flag.enabled },
+            Self::Max(Extremum { value }) => Op::Max { value },
+            Self::Min(Extremum { value }) => Op::Min { value },
+        };
+        Some(vec![(op, None)])
     }
+}
+
+/// The most operations that [`Data::restore`] makes of one counter. An estimate: nobody reaches 64 bits by counting.
+pub const RESTORE_OPS_MAX: usize = 64;
+
+/// Increments with this sum, at least one.
+fn increments(sum: i128) -> Option<Vec<(Op, Option<u64>)>> {
+    let mut left = sum;
+    let mut ops = Vec::new();
+    while ops.is_empty() || left != 0 {
+        if ops.len() == RESTORE_OPS_MAX {
+            return None;
+        }
+        let by = left.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        left -= i128::from(by);
+        ops.push((Op::Incr { by }, None));
+    }
+    Some(ops)
 }
 
 /// One value, with what was written concurrently.
@@ -352,13 +376,16 @@ pub struct Register {
 }
 
 /// One of several values written concurrently.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct Sibling {
     /// The value.
     pub value: Blob,
     /// When it was written by its writer's clock, milliseconds since the Unix epoch.
     pub written_ms: u64,
+    /// When it expires, milliseconds since the Unix epoch.
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub expires_at_ms: Option<u64>,
 }
 
 /// The sum of a counter.

@@ -29,7 +29,8 @@ pub struct Write {
     #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Option::is_none"))]
     pub ttl_ms: Option<u64>,
     /// Write only if the key holds exactly this version; "none": only if it holds nothing. Otherwise the whole
-    /// batch is refused. Only for [`Op::Put`] and [`Op::Delete`].
+    /// batch is refused. Only for [`Op::Put`] and [`Op::Delete`]. "concurrent": write beside whatever the key holds,
+    /// of any type, as if this node had not seen it. Only for operations that add.
     #[cfg_attr(
         feature = "json",
         serde(rename = "if_version", default, skip_serializing_if = "Option::is_none")
@@ -64,16 +65,22 @@ pub enum Check {
     Absent,
     /// The key's register is exactly this set of siblings.
     Version(Version),
+    /// Always accepted, whatever the type of what the key holds; a value is written beside those there, and supersedes
+    /// none. So an import restores concurrent values.
+    Concurrent,
 }
 
 /// The text of [`Check::Absent`].
 const ABSENT: &str = "none";
+/// The text of [`Check::Concurrent`].
+const CONCURRENT: &str = "concurrent";
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => f.write_str(ABSENT),
             Self::Version(version) => version.fmt(f),
+            Self::Concurrent => f.write_str(CONCURRENT),
         }
     }
 }
@@ -82,7 +89,11 @@ impl FromStr for Check {
     type Err = InvalidVersion;
 
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
-        if text == ABSENT { Ok(Self::Absent) } else { text.parse().map(Self::Version) }
+        match text {
+            ABSENT => Ok(Self::Absent),
+            CONCURRENT => Ok(Self::Concurrent),
+            version => version.parse().map(Self::Version),
+        }
     }
 }
 

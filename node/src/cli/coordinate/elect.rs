@@ -49,7 +49,7 @@ impl Session {
             match self.follow(&prefix, &mut told).await {
                 Ok(()) => {}
                 Err(failure) if failure.is_passing() => {
-                    eprintln!("note: {}; trying again", failure.message);
+                    print::note(format!("{}; trying again", failure.message));
                     sleep(AGAIN).await;
                 }
                 Err(failure) => return Err(failure),

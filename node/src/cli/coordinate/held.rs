@@ -5,6 +5,7 @@ use std::time::Duration;
 use starling_client::{Client, Lease, Lost, WaitFailed};
 
 use crate::cli::failure::Failure;
+use crate::cli::print;
 
 /// Pause before a failed operation is retried.
 pub const AGAIN: Duration = Duration::from_millis(200);
@@ -37,6 +38,6 @@ pub fn not_reached(failed: WaitFailed) -> Failure {
 pub async fn give_back(lease: Lease<Client>) {
     let id = lease.id();
     if let Err(error) = lease.revoke().await {
-        eprintln!("note: lease {id:x} could not be revoked, and will expire: {}", error.message);
+        print::note(format!("lease {id:x} could not be revoked, and will expire: {}", error.message));
     }
 }
