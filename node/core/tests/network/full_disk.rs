@@ -2,7 +2,7 @@
 
 use starling_strong::api::Failure;
 
-use crate::strong::{answer, create, get, put, value};
+use crate::strong::{answer, create, events, get, put, value, watch};
 use crate::world::{World, settled};
 
 /// The failure of a node's strong keyspaces, as `readyz` shows it.
@@ -35,9 +35,37 @@ fn the_other_members_serve_until_there_is_space_again() {
         }
         set_full(&world, full, false);
         world.run_until(6_000, "the replica is open again", |w| failure(w, full).is_none());
-        // The next round needs it: with its disk full another one may stop.
+        // With the next member's disk full, this one is needed for a majority.
         world.run(3_000);
     }
+}
+
+#[test]
+fn watches_go_on_at_another_member_meanwhile() {
+    let mut world = settled(11, 5);
+    let members = create(&mut world, "orders", 3, &[]);
+    let outside = (1..=5).find(|node| !members.contains(node)).expect("there are more nodes");
+    let full = members[1];
+    let watches = [full, outside].map(|node| (node, watch(&mut world, node, 1_000)));
+    world.run(1_000);
+    for n in 0..30 {
+        if n % 10 == 5 {
+            set_full(&world, full, n == 5);
+        }
+        // The outcome is unknown if the leader stops; whether it was written does not matter here.
+        let _ = answer(&mut world, outside, "orders", put(&format!("k{n:02}"), "v"));
+        world.run(500);
+    }
+    let (read, _) = answer(&mut world, outside, "orders", get("k29"));
+    assert_eq!(value(read).as_deref(), Some("v"));
+    world.run(20_000);
+    let revisions = watches.map(|(node, token)| {
+        let events = events(&world, node, token);
+        events.iter().map(|event| event.kv.mod_revision).collect::<Vec<_>>()
+    });
+    assert!(revisions[0].is_sorted_by(|a, b| a < b), "in order, none twice: {revisions:?}");
+    assert!(revisions[0].len() >= 28, "{revisions:?}");
+    assert_eq!(revisions[0], revisions[1]);
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn a_keyspace_that_is_not_there_is_said_so() {
     assert!(read.is_err(), "{read:?}");
 }
 
-fn events(world: &World, node: usize, token: u64) -> Vec<Event> {
+pub fn events(world: &World, node: usize, token: u64) -> Vec<Event> {
     let updates = world.nodes[node].updates.iter().filter(|(of, _)| *of == token);
     let told = updates.filter_map(|(_, update)| match update {
         WatchUpdate::Events { events, .. } => Some(events.clone()),
@@ -201,7 +201,7 @@ fn events(world: &World, node: usize, token: u64) -> Vec<Event> {
 }
 
 /// Watches all keys from `k` on, with this many updates at first.
-fn watch(world: &mut World, node: usize, updates: u32) -> u64 {
+pub fn watch(world: &mut World, node: usize, updates: u32) -> u64 {
     let token = world.token();
     let keys = Keys::Range { from: b"k".to_vec(), to: None };
     let watch = Watch { keys, from_revision: 0, prev: false, only: None };

@@ -168,6 +168,28 @@ impl<E: Engine> Replicas<E> {
         self.open.iter().find(|(_, replica)| replica.keyspace == keyspace).map(|(group, _)| *group)
     }
 
+    /// The replica on this node that serves a keyspace. One that has stopped does not, unless it is the only member.
+    pub fn serving(&self, keyspace: &str) -> Option<(GroupId, &Replica<E>)> {
+        let group = self.of(keyspace)?;
+        let replica = self.get(&group)?;
+        let is_alone = replica.group.members().nodes.keys().all(|member| *member == replica.group.member());
+        (is_alone || replica.group.stopped().is_none()).then_some((group, replica))
+    }
+
+    /// The group of a keyspace that no replica on this node serves, and the other members: as a stopped replica knows
+    /// them, or else as gossip does.
+    pub fn elsewhere(&self, keyspace: &str, directory: &Directory) -> Option<(GroupId, Vec<NodeKey>)> {
+        let known = self.of(keyspace).and_then(|group| Some((group, &self.get(&group)?.group)));
+        let (group, mut members) = if let Some((id, group)) = known.filter(|(_, group)| group.is_informed()) {
+            (id, group.members().nodes.values().copied().collect())
+        } else {
+            let location = directory.location(keyspace)?;
+            (location.group, location.members.iter().map(|record| record.id.0).collect::<Vec<_>>())
+        };
+        members.retain(|node| *node != self.me);
+        Some((group, members))
+    }
+
     /// Whether a group was dropped, as far as this node knows.
     pub fn was_dropped(&self, group: &GroupId) -> bool {
         self.dropped.contains(group)

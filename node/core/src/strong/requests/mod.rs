@@ -271,21 +271,14 @@ impl<E: Engine> Handler<'_, E> {
             return Some(named);
         }
         let (me, now_ms, breaker) = (self.cx.me, self.cx.now_ms, &self.state.breaker);
-        let replica = self.replicas.of(keyspace).and_then(|group| self.replicas.get(&group));
-        let others =
-            replica.map(|replica| replica.group.members().nodes.values().filter(|node| **node != me));
-        let is_alone = others.as_ref().is_some_and(|others| others.clone().next().is_none());
-        if let Some(replica) = replica.filter(|replica| is_alone || replica.group.stopped().is_none()) {
+        if let Some((_, replica)) = self.replicas.serving(keyspace) {
             let leader = replica.group.leader().filter(|_| !pending.takes_any_member());
             return leader.filter(|leader| breaker.allows(leader, now_ms)).or(Some(me));
         }
-        let members: Vec<NodeKey> = match others {
-            Some(others) => others.copied().collect(),
-            None => self.directory.location(keyspace)?.members.iter().map(|record| record.id.0).collect(),
-        };
+        let (_, members) = self.replicas.elsewhere(keyspace, self.directory)?;
         let (first, count) = (pending.attempts as usize, members.len());
         let mut order = (0..count).map(|next| members[(first + next) % count]);
-        order.find(|node| *node != me && breaker.allows(node, now_ms))
+        order.find(|node| breaker.allows(node, now_ms))
     }
 
     /// Sends a probe to all members instead. Returns whether it did.

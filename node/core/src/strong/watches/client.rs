@@ -276,13 +276,10 @@ fn choose<E: Engine>(
     replicas: &Replicas<E>,
     watch: &ClientWatch,
 ) -> Option<(GroupId, NodeKey)> {
-    let is_informed = |group: &GroupId| replicas.get(group).is_some_and(|it| it.group.is_informed());
-    if let Some(group) = replicas.of(&watch.keyspace).filter(is_informed) {
+    if let Some((group, _)) = replicas.serving(&watch.keyspace).filter(|(_, it)| it.group.is_informed()) {
         return Some((group, me));
     }
-    let location = directory.location(&watch.keyspace)?;
-    let nodes = location.members.iter().map(|record| record.id.0);
-    let others: Vec<NodeKey> = nodes.filter(|node| *node != me).collect();
+    let (group, others) = replicas.elsewhere(&watch.keyspace, directory)?;
     let next = (watch.attempts as usize).checked_rem(others.len())?;
-    Some((location.group, others[next]))
+    Some((group, others[next]))
 }

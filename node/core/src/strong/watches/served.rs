@@ -9,7 +9,7 @@ use starling_strong::members::NodeKey;
 
 use super::super::context::Context;
 use super::super::message::StrongMessage;
-use super::super::replicas::Replicas;
+use super::super::replicas::{Replica, Replicas};
 
 /// Watches served on this node, at most; further ones are rejected.
 const WATCHES_MAX: usize = 65_536;
@@ -53,7 +53,8 @@ impl<E: Engine> Handler<'_, E> {
             return;
         }
         let is_full = self.state.watches.len() >= WATCHES_MAX;
-        let replica = self.replicas.get_mut(&group).filter(|it| !is_full && it.group.is_informed());
+        let serves = |it: &&mut Replica<E>| it.group.is_informed() && it.group.stopped().is_none();
+        let replica = self.replicas.get_mut(&group).filter(|it| !is_full && serves(it));
         let Some(replica) = replica else {
             self.lost(to, 0, "not served here".into());
             return;
