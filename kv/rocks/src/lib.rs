@@ -35,6 +35,9 @@ const BLOOM_BITS: f64 = 10.0;
 /// Share of a write buffer that filters lookups in it. A guess.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
+/// The row that a sync writes after a failed write, in the family "default", which nothing reads.
+const PROBE_KEY: &[u8] = b"probe";
+
 /// The options of a RocksDB database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RocksOptions {
@@ -102,16 +105,15 @@ impl RocksEngine {
     /// but not from a sync of the broken log. After a sync that failed for another reason every later one fails: the
     /// process has to be restarted.
     pub fn sync(&self) -> Result<(), Error> {
-        // Not under the lock: writers do not wait for the disk.
-        let failure = self.failure().clone();
-        if let Some(failure) = failure {
-            if matches!(failure, Error::ReadOnly) || self.write_probe().is_err() {
-                return Err(failure);
-            }
-            *self.failure() = None;
-        }
         if let Some(failure) = self.sync_failure.get() {
             return Err(failure.clone());
+        }
+        // The lock is free again: writers do not wait for the disk.
+        let has_failed = self.failure().is_some();
+        if has_failed {
+            let mut probe = WriteBatch::default();
+            probe.put(PROBE_KEY, b"");
+            self.write_batch(probe)?;
         }
         let result = self.db.flush_wal(true).map_err(|error| run_error(&error));
         if let Err(error) = &result
@@ -122,9 +124,10 @@ impl RocksEngine {
         result
     }
 
-    /// Writes a row that nobody reads.
-    fn write_probe(&self) -> Result<(), rocksdb::Error> {
-        self.db.put(b"probe", b"")
+    fn write_batch(&self, batch: WriteBatch) -> Result<(), Error> {
+        let result = self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| run_error(&error));
+        *self.failure() = result.as_ref().err().cloned();
+        result
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {
@@ -157,7 +160,7 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.cache_bytes);
     let describe =
         |family: &Family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, &cache));
-    // RocksDB requires a family "default", which stays empty. With its default options it would reserve four times
+    // RocksDB requires a family "default", which holds at most the row of `PROBE_KEY`. With its default options it would reserve four times
     // the space for the log.
     let mut unused = rocksdb::Options::default();
     unused.set_write_buffer_size(ARENA_BLOCK_BYTES);
@@ -205,9 +208,7 @@ impl Engine for RocksEngine {
                 RowOp::DeleteOnce(family, key) => batch.single_delete_cf(self.family(family), key),
             }
         }
-        let result = self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| run_error(&error));
-        *self.failure() = result.as_ref().err().cloned();
-        result
+        self.write_batch(batch)
     }
 }
 

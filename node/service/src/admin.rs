@@ -48,7 +48,8 @@ impl Admin {
     pub async fn ready(&self) -> Result<(), Error> {
         let status = self.status().await?;
         if let Some(reason) = status.storage_error {
-            let hint = "make space: the node then continues within seconds; after another fault of the disk, replace it and restart";
+            let hint = "make space: the node then continues within seconds; after another fault of the disk, replace it \
+                        and restart";
             return Err(Error::new(ErrorCode::NotReady, reason, hint));
         }
         if status.joined {

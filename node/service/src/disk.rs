@@ -202,15 +202,12 @@ impl Worker {
             self.shared.synced.send_replace(number);
         }
         self.shared.lock().failure.clone_from(&failure);
-        let is_durable = failure.is_none();
-        match failure {
-            None => send_all(group),
-            Some(reason) => {
-                let failed =
-                    |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
-                send_all(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
-            }
-        }
-        is_durable
+        let Some(reason) = failure else {
+            send_all(group);
+            return true;
+        };
+        let failed = |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
+        send_all(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
+        false
     }
 }

@@ -22,7 +22,7 @@ use starling_kv::{Engine, Error};
 pub(crate) use recent::entry_bytes;
 use recent::{Recent, Terms};
 pub(crate) use record::entry_type;
-use record::{Base, Commit, Tail};
+use record::{Base, Tail};
 
 use crate::limits::INDEX_MAX;
 use crate::members::{MemberId, Members, NodeKey};
@@ -97,8 +97,8 @@ pub struct Log<E> {
     group: [u8; 16],
     tail: Tail,
     base: Base,
-    /// The last commit index that was written.
-    commit: Commit,
+    /// The last commit index that was written; 0: none.
+    commit: u64,
     terms: Terms,
     recent: Recent,
     /// The first index of each run. There is no gap between runs, and none after the last entry.
@@ -147,7 +147,7 @@ impl<E: Engine> Log<E> {
             terms: Terms::since(base.index, base.term),
             tail,
             base,
-            commit: Commit::default(),
+            commit: 0,
             recent: Recent::default(),
             runs: BTreeSet::new(),
             applied: 0,
@@ -249,7 +249,7 @@ impl<E: Engine> Log<E> {
         ops.push(self.tail_row(&tail));
         let mut written = self.commit;
         if entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
-            written.index = commit;
+            written = commit;
             ops.push(self.commit_row(written));
         }
         self.engine.write(ops)?;
@@ -376,7 +376,7 @@ impl<E: Engine> Log<E> {
         RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, base))
     }
 
-    fn commit_row(&self, commit: Commit) -> RowOp {
+    fn commit_row(&self, commit: u64) -> RowOp {
         let key = record::commit_key(&self.group);
         RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, &commit))
     }

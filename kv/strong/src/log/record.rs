@@ -58,13 +58,6 @@ pub struct Base {
     pub members_at: u64,
 }
 
-/// The commit index as of the last append that changes the members; see [`super::Log::append`]. A row of its own,
-/// because release 0.1.0 reads the other rows and does not know this one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Commit {
-    pub index: u64,
-}
-
 pub type Key = [u8; 17];
 
 pub fn tail_key(group: &[u8; 16]) -> Key {
@@ -75,6 +68,8 @@ pub fn base_key(group: &[u8; 16]) -> Key {
     key(group, BASE)
 }
 
+/// The key of the commit index as of the last append that changes the members; see [`super::Log::append`]. A row of its
+/// own, because release 0.1.0 reads the other rows and does not know this one.
 pub fn commit_key(group: &[u8; 16]) -> Key {
     key(group, COMMIT)
 }

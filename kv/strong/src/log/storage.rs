@@ -48,7 +48,7 @@ impl<E: Engine> Storage for Log<E> {
         }
         // Applied entries are committed. A member learns the rest again, but for what it must not forget; see
         // `Log::append`. An entry beyond the end of the log is one of an earlier member of the group on this node.
-        hard.commit = self.applied.max(self.base.index).max(self.commit.index.min(self.tail.last_index));
+        hard.commit = self.applied.max(self.base.index).max(self.commit.min(self.tail.last_index));
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::CommitForgotten) {
             hard.commit = self.applied.max(self.base.index);

@@ -3,9 +3,9 @@
 //!
 //! Any frame is a sign of life, and so are the bytes of one that is still arriving: over a narrow link a large frame
 //! takes longer than a silence may last. The receiver of such a frame pings its sender, which otherwise receives
-//! nothing while its own pings wait behind the frame. Of the two ends of a link the one with the lower [`NodeId`] pings, and
-//! only when a direction was quiet for an interval; so an idle link carries one ping and one pong per
-//! interval, and a busy one nothing. A side that hears nothing for longer sends the peer a
+//! nothing while its own pings wait behind the frame. Of the two ends of a link the one with the lower
+//! [`NodeId`] pings, and only when a direction was quiet for an interval; so an idle link carries one ping and
+//! one pong per interval, and a busy one nothing. A side that hears nothing for longer sends the peer a
 //! question, and suspects it when it had time to answer and phi (or the time limit) is reached.
 //!
 //! When this node's own timer fires late, it was not running: what peers sent meanwhile has not been
