@@ -1,4 +1,5 @@
-//! CSV (RFC 4180), read strictly: no record is ever swallowed by a quote that nothing closes.
+//! CSV (RFC 4180), read strictly: no record is ever swallowed by a quote that nothing closes. (The crate `csv` reads such
+//! a field up to the end of the file and reports no error.)
 
 use std::io::{BufRead, Read};
 

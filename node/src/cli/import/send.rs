@@ -38,6 +38,37 @@ struct Queued {
     bytes: usize,
 }
 
+/// Records that are sent together.
+#[derive(Default)]
+struct Group {
+    queued: Vec<Queued>,
+    writes: usize,
+    bytes: usize,
+    /// Keys of puts: a transaction of a strong keyspace writes each once.
+    keys: BTreeSet<Vec<u8>>,
+}
+
+impl Group {
+    fn fits(&self, queued: &Queued) -> bool {
+        let has_room = |writes_max| self.writes < writes_max && self.bytes + queued.bytes <= GROUP_BYTES;
+        match (&queued.request, self.queued.last().map(|queued| &queued.request)) {
+            (_, None) => true,
+            (Request::Single(_), _) | (_, Some(Request::Single(_))) => false,
+            (Request::Put(put), _) => has_room(TXN_PUTS) && !self.keys.contains(&put.key),
+            (Request::Eventual(_), _) => has_room(BATCH_WRITES),
+        }
+    }
+
+    fn push(&mut self, queued: Queued) {
+        self.writes += queued.writes();
+        self.bytes += queued.bytes;
+        if let Request::Put(put) = &queued.request {
+            self.keys.insert(put.key.clone());
+        }
+        self.queued.push(queued);
+    }
+}
+
 /// The result of an import.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
@@ -76,9 +107,7 @@ pub struct Importer<'s> {
     strong: BTreeMap<String, bool>,
     /// The strong keyspace of the group; `None`: eventual ones.
     target: Option<String>,
-    group: Vec<Queued>,
-    /// Keys of the group: a transaction of a strong keyspace writes each once.
-    keys: BTreeSet<Vec<u8>>,
+    group: Group,
     /// Leases that this import has granted.
     granted: BTreeSet<i64>,
     done: Done,
@@ -92,8 +121,7 @@ impl<'s> Importer<'s> {
             dry_run: args.dry_run,
             strong: BTreeMap::new(),
             target: None,
-            group: Vec::new(),
-            keys: BTreeSet::new(),
+            group: Group::default(),
             granted: BTreeSet::new(),
             done: Done::default(),
         }
@@ -122,12 +150,9 @@ impl<'s> Importer<'s> {
         }
         let queued = Queued { number, line, bytes: bytes(&request), request };
         let target = is_strong.then_some(keyspace);
-        if target != self.target || !self.fits(&queued) {
+        if target != self.target || !self.group.fits(&queued) {
             self.flush().await?;
             self.target = target;
-        }
-        if let Request::Put(put) = &queued.request {
-            self.keys.insert(put.key.clone());
         }
         self.group.push(queued);
         Ok(())
@@ -164,22 +189,8 @@ impl<'s> Importer<'s> {
         Ok(is_strong)
     }
 
-    fn fits(&self, queued: &Queued) -> bool {
-        let bytes: usize = self.group.iter().map(|queued| queued.bytes).sum();
-        let count: usize = self.group.iter().map(Queued::writes).sum();
-        match (&queued.request, self.group.last().map(|queued| &queued.request)) {
-            (_, None) => true,
-            (Request::Single(_), _) | (_, Some(Request::Single(_))) => false,
-            (Request::Put(put), _) => {
-                count < TXN_PUTS && bytes + queued.bytes <= GROUP_BYTES && !self.keys.contains(&put.key)
-            }
-            (Request::Eventual(_), _) => count < BATCH_WRITES && bytes + queued.bytes <= GROUP_BYTES,
-        }
-    }
-
     async fn flush(&mut self) -> Result {
-        self.keys.clear();
-        let mut parts = vec![std::mem::take(&mut self.group)];
+        let mut parts = vec![std::mem::take(&mut self.group).queued];
         while let Some(mut part) = parts.pop() {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
             let (first, last) = (first.number, last.number);
