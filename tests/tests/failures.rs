@@ -253,6 +253,10 @@ async fn a_full_disk_refuses_writes_until_there_is_space_again() {
     assert!(node.run(["doctor"]).ok().contains("healthy"));
 
     disk.make_room(&mut node).await;
+    wait_until("nothing is wrong, before any write", async || {
+        node.status().await.storage_error.map_or(Ok(()), Err)
+    })
+    .await;
     let mut n = 1000;
     wait_until("writes work again", async || {
         n += 1;

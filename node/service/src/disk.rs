@@ -33,8 +33,8 @@ struct Work {
     /// The peers to store; only the latest ones matter.
     remember: Option<Vec<NodeRecord>>,
     stop: bool,
-    /// The error of the last sync, if it failed.
-    failure: Option<starling_kv::Error>,
+    /// Why the last write or sync failed, until a sync succeeds.
+    failure: Option<String>,
 }
 
 struct Shared {
@@ -89,9 +89,9 @@ impl Disk {
         });
     }
 
-    /// Syncs for strong keyspaces, at every durability of the eventual ones. [`Disk::synced`] notifies of success
-    /// only: after a failure the unsynced writes may be lost even if a later sync succeeds (Rebello et al., "Can
-    /// Applications Recover from fsync Failures?", 2020).
+    /// Syncs for strong keyspaces, at every durability of the eventual ones. A sync that fails is tried again every
+    /// second; [`Disk::synced`] notifies of success only. See [`RocksEngine::sync`] for the failures after which no sync
+    /// succeeds.
     pub fn sync_strong(&self, number: u64) {
         self.shared.add(|work| work.strong = Some(number));
     }
@@ -113,9 +113,18 @@ impl Disk {
         self.shared.add(|work| work.remember = Some(peers));
     }
 
-    /// The error of the last sync, if it failed.
+    /// Why the last write or sync failed, until a sync succeeds.
     pub fn failure(&self) -> Option<String> {
-        self.shared.lock().failure.as_ref().map(ToString::to_string)
+        self.shared.lock().failure.clone()
+    }
+
+    /// Records that a write failed. Syncs are tried every second until one succeeds. Returns whether the reason is new.
+    pub fn failed(&self, reason: &str) -> bool {
+        let is_new = self.shared.lock().failure.as_deref() != Some(reason);
+        if is_new {
+            self.shared.add(|work| work.failure = Some(reason.to_owned()));
+        }
+        is_new
     }
 
     /// Does what is left, syncs, and ends the thread.
@@ -144,13 +153,12 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        // The number of a sync for strong keyspaces that has failed. It is tried again every second: the disk may
-        // have space again.
+        // The sync for strong keyspaces that has failed and is tried again.
         let mut failed = None;
         loop {
-            let work = self.take_work(failed.is_some());
+            let work = self.take_work();
             let strong = work.strong.or(failed);
-            if work.dirty || strong.is_some() {
+            if work.dirty || work.failure.is_some() || strong.is_some() {
                 let is_durable = self.sync(work.acknowledgements, strong);
                 failed = strong.filter(|_| !is_durable);
             }
@@ -164,8 +172,8 @@ impl Worker {
     }
 
     /// Waits until there is work. Writes that no client waits for are gathered for a second; an idle node is not
-    /// woken at all, unless a sync `has_failed`.
-    fn take_work(&self, has_failed: bool) -> Work {
+    /// woken at all. After a failure a sync is tried every second: the disk may have space again.
+    fn take_work(&self) -> Work {
         let mut work = self.shared.lock();
         let mut dirty_since = None;
         loop {
@@ -176,7 +184,7 @@ impl Worker {
             {
                 break;
             }
-            if !work.dirty && !has_failed {
+            if !work.dirty && work.failure.is_none() {
                 work = self.shared.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -195,13 +203,14 @@ impl Worker {
     fn sync(&self, group: Vec<Acknowledgement>, strong: Option<u64>) -> bool {
         let Some(engine) = &self.engine else { return false };
         let failure = engine.sync().err();
-        if let Some(reason) = &failure {
+        let text = failure.as_ref().map(ToString::to_string);
+        let before = std::mem::replace(&mut self.shared.lock().failure, text.clone());
+        if let Some(reason) = text.filter(|reason| before.as_ref() != Some(reason)) {
             error!(%reason, "the log cannot be synced: what was written may not survive a power loss");
         }
         if let (Some(number), None) = (strong, &failure) {
             self.shared.synced.send_replace(number);
         }
-        self.shared.lock().failure.clone_from(&failure);
         let Some(reason) = failure else {
             send_all(group);
             return true;

@@ -88,8 +88,6 @@ pub struct Asked {
     next: Token,
     writes: BTreeMap<Token, oneshot::Sender<Written>>,
     crawls: BTreeMap<Token, oneshot::Sender<Nodes>>,
-    /// The last failure of the storage engine, until a write succeeds.
-    storage_error: Option<String>,
 }
 
 impl Asked {
@@ -288,9 +286,6 @@ impl GossipLoop {
                 Output::Send { to, message } => self.driver.send(&to, &message),
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
                 Output::Written { token, result } => {
-                    if result.is_ok() {
-                        self.asked.storage_error = None;
-                    }
                     written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));
                 }
                 Output::Changed(changes) => {
@@ -330,8 +325,8 @@ impl GossipLoop {
     fn on_notice(&mut self, notice: &Notice) {
         match notice {
             // Logged once, and not for every write that fails for the same reason.
-            Notice::StorageFailed(reason) if self.asked.storage_error.as_ref() == Some(reason) => return,
-            Notice::StorageFailed(reason) => self.asked.storage_error = Some(reason.clone()),
+            Notice::StorageFailed(reason) if !self.disk.failed(reason) => return,
+            Notice::StorageFailed(_) => {}
             Notice::NeighborUp(_) => self.contacts.succeeded(),
             notice => self.strong.note(notice),
         }
@@ -341,7 +336,7 @@ impl GossipLoop {
     /// Why the store or a replica of a strong keyspace fails at present.
     fn storage_error(&self) -> Option<String> {
         let strong = || self.core.strong().and_then(starling_core::strong::Strong::failure);
-        self.asked.storage_error.clone().or_else(|| self.disk.failure()).or_else(strong)
+        self.disk.failure().or_else(strong)
     }
 
     fn status(&self) -> Status {
