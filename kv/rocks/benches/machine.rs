@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use starling_kv::{Engine, Error, MemoryEngine};
 use starling_rocks::{RocksEngine, RocksOptions};
 use starling_strong::api::{
-    Compare, Keys, Operand, Put, Range, Read, Relation, RequestId, Txn, TxnOp, Watch, Write,
+    Compare, Delete, Keys, LeaseId, Operand, Put, Range, Read, Relation, RequestId, Txn, TxnOp, Watch, Write,
 };
 use starling_strong::machine::{Command, Config, GroupId, Machine};
 use tempfile::TempDir;
@@ -23,6 +23,8 @@ const GROUP: GroupId = *b"a measured group";
 /// Keys written, and bytes of a value: those of the targets (etcd's `benchmark put`).
 const KEYS: usize = 100_000;
 const VALUE_BYTES: usize = 100;
+/// The lease of all keys.
+const LEASE: LeaseId = 7;
 /// Entries applied together, as under load.
 const BATCH: usize = 64;
 
@@ -66,6 +68,11 @@ impl<E: Engine> Bench<E> {
         let queue = || Keys::Range { from: b"q/".to_vec(), to: Some(b"q0".to_vec()) };
         self.apply("queue: push", KEYS / 4, BATCH, |_| unnamed(sequential()))?;
         self.apply("queue: pop", KEYS / 4, BATCH, |_| unnamed(Write::PopFirst { keys: queue() }))?;
+        self.apply("delete of all keys at once", 1, 1, |_| unnamed(delete_all()))?;
+        self.apply("put, new keys, one lease", KEYS, BATCH, |n| {
+            unnamed(if n == 0 { grant() } else { leased(n) })
+        })?;
+        self.apply("revoke of that lease", 1, 1, |_| unnamed(Write::LeaseRevoke { id: LEASE }))?;
         let revision = self.machine.revision();
         self.apply("compact", 1, 1, |_| unnamed(Write::Compact { revision }))?;
         let started = (Instant::now(), cpu());
@@ -153,6 +160,18 @@ fn mix(n: usize) -> usize {
 
 fn key(n: usize) -> Vec<u8> {
     format!("some/prefix/key-{n:08}").into_bytes()
+}
+
+fn delete_all() -> Write {
+    Write::Delete(Delete { keys: Keys::Range { from: Vec::new(), to: None }, prev: false })
+}
+
+fn grant() -> Write {
+    Write::LeaseGrant { id: LEASE, ttl_ms: 60_000 }
+}
+
+fn leased(n: usize) -> Write {
+    Write::Put(Put { key: key(n), value: Some(vec![b'v'; VALUE_BYTES]), lease: Some(LEASE), prev: false })
 }
 
 fn put(n: usize) -> Write {

@@ -7,7 +7,7 @@ use common::*;
 use proptest::prelude::*;
 use starling_kv::{Engine, MemoryEngine};
 use starling_strong::api::*;
-use starling_strong::machine::{Command, Machine, Reading};
+use starling_strong::machine::{Command, Machine, Reading, Room};
 
 fn commands(planned: Vec<Planned>) -> Vec<Command> {
     let command = |Planned { id, fence, write }| Command::Write { id, fence, write };
@@ -24,7 +24,7 @@ fn go_on<E: Engine>(
 ) -> Result<Answer, Refusal> {
     loop {
         between(machine);
-        if let Some(answer) = machine.go_on(&mut reading, &mut { rows }).expect("reads") {
+        if let Some(answer) = machine.go_on(&mut reading, &mut Room { rows, ..Room::ALL }).expect("reads") {
             return answer;
         }
     }

@@ -444,6 +444,7 @@ impl<E: Engine> Group<E> {
         if let Err(stop) = self.run(now_ms) {
             self.stop(stop);
         }
+        self.long_reads.end_turn();
     }
 
     fn run(&mut self, now_ms: u64) -> Result<(), Stop> {

@@ -10,6 +10,7 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{ReadState, StateRole};
 use starling_kv::Engine;
 
+use super::long_reads::is_long;
 use super::timing::TICK_MS;
 use super::{ChangeError, Group, GroupMessage, Input, LastIndexes, Output, Stop, Token};
 use crate::api::{Answer, Body, Failure, LeaseId, Options, Read, Refusal, Request, Write};
@@ -36,13 +37,24 @@ const BEHIND_MAX: u64 = 1024;
 const ROUNDS_MAX: usize = 4;
 
 /// A read, or a request that is answered like one.
-enum Query {
+pub enum Query {
     Read(Read),
     /// A transaction whose conditions do not hold: the read that answers it, and the command that is proposed if
     /// they hold by then. Served as a read, it needs no entry in the log.
     Lost(Read, Command),
     KeepAlive(LeaseId),
     TimeToLive(LeaseId, bool),
+}
+
+impl Query {
+    /// Whether serving it visits rows. A read of many keys is queued without room.
+    fn needs_room(&self) -> bool {
+        match self {
+            Self::Read(read) => !is_long(read),
+            Self::Lost(..) | Self::TimeToLive(_, true) => true,
+            Self::KeepAlive(_) | Self::TimeToLive(_, false) => false,
+        }
+    }
 }
 
 /// A request that waits, and its deadline.
@@ -92,6 +104,8 @@ pub struct Requests {
     next_round: u64,
     /// Confirmed reads, with the index of the entry that has to be applied before they are served.
     ready: VecDeque<(u64, Batch)>,
+    /// Whether reads in `ready` can be served, and wait for the next step.
+    is_left_over: bool,
 }
 
 impl Requests {
@@ -105,6 +119,7 @@ impl Requests {
             rounds: VecDeque::new(),
             next_round: first_round,
             ready: VecDeque::new(),
+            is_left_over: false,
         }
     }
 
@@ -113,6 +128,17 @@ impl Requests {
         let rounds: usize = self.rounds.iter().map(|round| round.batch.len()).sum();
         let ready: usize = self.ready.iter().map(|(_, batch)| batch.len()).sum();
         self.queue.len() + self.proposed.len() + self.reads.len() + rounds + ready
+    }
+
+    /// Whether reads that can be served wait for the next step.
+    pub fn is_left_over(&self) -> bool {
+        self.is_left_over
+    }
+
+    /// Leaves confirmed reads for the next step.
+    pub fn serve_later(&mut self, batch: Vec<(Waiter, Query)>) {
+        self.ready.push_back((0, batch));
+        self.is_left_over = true;
     }
 
     /// Whether confirmed reads wait until an entry is applied.
@@ -399,48 +425,60 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Answers the confirmed reads whose entry is applied. Returns whether transactions among them were queued as
-    /// writes, because their conditions hold now.
+    /// Answers the confirmed reads whose entry is applied, as far as the shared portion of rows allows. Returns
+    /// whether transactions among them were queued as writes, because their conditions hold now.
     pub(super) fn serve_reads(&mut self, now_ms: u64) -> bool {
         self.confirm_by_last_indexes();
         let applied = self.raw.raft.raft_log.applied;
         let before = self.requests.queue.len();
+        self.requests.is_left_over = false;
         for (index, batch) in std::mem::take(&mut self.requests.ready) {
             // Not in the order of indices: a later leader may have confirmed a lower one.
             if index > applied {
                 self.requests.ready.push_back((index, batch));
                 continue;
             }
+            let mut later = Vec::new();
             for (waiter, query) in batch {
-                let result = match query {
-                    Query::Read(read) => {
-                        self.read(waiter, read);
-                        continue;
-                    }
-                    Query::Lost(read, command) => match self.machine.read(&read) {
-                        // Its conditions hold now.
-                        Ok(Ok(Answer { body: Body::Txn { succeeded: true, .. }, .. })) => {
-                            if self.is_leader() {
-                                self.requests.queue.push((Some(waiter), command));
-                            } else {
-                                self.send_elsewhere(waiter.token);
-                            }
-                            continue;
-                        }
-                        Ok(result) => result,
-                        Err(error) => {
-                            self.answer(waiter.token, Err(Failure::Storage(error.to_string())));
-                            continue;
-                        }
-                    },
-                    Query::KeepAlive(id) => self.machine.keep_alive(now_ms, id),
-                    Query::TimeToLive(id, keys) => self.machine.time_to_live(now_ms, id, keys),
-                };
-                self.answer(waiter.token, result.map_err(Failure::from));
+                if self.long_reads.is_used_up() && query.needs_room() {
+                    later.push((waiter, query));
+                } else {
+                    self.serve(now_ms, waiter, query);
+                }
+            }
+            if !later.is_empty() {
+                self.requests.serve_later(later);
             }
         }
-        self.long_reads.end_turn();
         self.requests.queue.len() > before
+    }
+
+    fn serve(&mut self, now_ms: u64, waiter: Waiter, query: Query) {
+        let result = match query {
+            Query::Read(read) => return self.read(waiter, read),
+            Query::Lost(read, command) => match self.read_few(&read) {
+                // Its conditions hold now.
+                Ok(Ok(Answer { body: Body::Txn { succeeded: true, .. }, .. })) => {
+                    if self.is_leader() {
+                        self.requests.queue.push((Some(waiter), command));
+                    } else {
+                        self.send_elsewhere(waiter.token);
+                    }
+                    return;
+                }
+                Ok(result) => result,
+                Err(error) => return self.answer(waiter.token, Err(Failure::Storage(error.to_string()))),
+            },
+            Query::KeepAlive(id) => self.machine.keep_alive(now_ms, id),
+            Query::TimeToLive(id, keys) => {
+                let result = self.machine.time_to_live(now_ms, id, keys);
+                if let Ok(Answer { body: Body::TimeToLive { keys, .. }, .. }) = &result {
+                    self.long_reads.use_up(keys.iter().map(Vec::len).sum());
+                }
+                result
+            }
+        };
+        self.answer(waiter.token, result.map_err(Failure::from));
     }
 
     /// Starts the waiting reads again after a change of the leader: here if this member leads, else at the leader.

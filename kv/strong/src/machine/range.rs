@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use starling_kv::{Engine, Error};
 
 use super::limits::{ANSWER_BYTES_MAX, WRITE_KEYS_MAX};
+use super::room::Room;
 use super::rows::Record;
 use super::source::Source;
 use super::stage::Stop;
@@ -68,12 +69,12 @@ pub(super) fn range<E: Engine>(
     } else {
         let mut rest = Some(range.keys.clone());
         while let Some(keys) = rest {
-            let mut room = usize::MAX;
+            let mut room = Room::ALL;
             rest = source.scan_piece(&keys, range.revision, &mut room, &mut |key, row| {
                 answer.visit(key, row)?;
                 Ok(ControlFlow::Continue(()))
             })?;
-            budget.look_at(usize::MAX - room)?;
+            budget.look_at(usize::MAX - room.rows)?;
         }
     }
     let found = answer.finish();

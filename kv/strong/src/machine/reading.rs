@@ -10,12 +10,13 @@ use starling_kv::{Engine, Error};
 
 use super::limits::ANSWER_BYTES_MAX;
 use super::range::{Collected, answer_bytes};
+use super::room::Room;
 use super::rows::{Prefix, Record};
 use super::source::{Last, RowVisitor, Source, Staged};
 use super::stage::Stop;
 use super::txn::Holding;
 use super::{Machine, check};
-use crate::api::{Answer, Body, Compare, Found, Keys, Range, Read, Refusal, Revision, Txn, TxnOp};
+use crate::api::{Answer, Body, Compare, Found, Keys, LeaseId, Range, Read, Refusal, Revision, Txn, TxnOp};
 
 /// A read under way, with what it has found so far: at most the bytes of one answer.
 pub struct Reading {
@@ -88,15 +89,15 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// Continues a read for about `room` rows, and reduces `room` by the rows visited. `None` if there is more to do.
-    /// A read whose rows were removed meanwhile begins again.
+    /// Continues a read as far as `room` allows, and reduces `room` by the rows visited. `None` if there is more to
+    /// do. A read whose rows were removed meanwhile begins again.
     ///
     /// # Errors
     /// The outer error is the engine's, the inner one rejects the read.
     pub fn go_on(
         &self,
         reading: &mut Reading,
-        room: &mut usize,
+        room: &mut Room,
     ) -> Result<Option<Result<Answer, Refusal>>, Error> {
         self.check_sound()?;
         if reading.rows != self.rows || reading.oldest < self.state.swept {
@@ -106,7 +107,10 @@ impl<E: Engine> Machine<E> {
         let body = match &read {
             Read::Range(range) => self.range_in_portions(reading, range, room),
             Read::Txn(txn) => self.txn_in_portions(reading, txn, room),
-            Read::Leases => Ok(Body::Leases { leases: self.leases.ids().collect() }),
+            Read::Leases => {
+                room.use_up(Room { rows: 1, bytes: self.leases.len() * size_of::<LeaseId>() });
+                Ok(Body::Leases { leases: self.leases.ids().collect() })
+            }
             Read::Hash => Ok(Body::Hash { hash: self.state.hash, compacted: self.state.compacted }),
         };
         reading.read = read;
@@ -123,26 +127,26 @@ impl<E: Engine> Machine<E> {
     /// # Errors
     /// The outer error is the engine's, the inner one rejects the read.
     pub fn read(&self, read: &Read) -> Result<Result<Answer, Refusal>, Error> {
+        self.read_within(read, &mut { Room::ALL })
+    }
+
+    /// Does the same, and reduces `room` by the rows visited.
+    pub fn read_within(&self, read: &Read, room: &mut Room) -> Result<Result<Answer, Refusal>, Error> {
         let mut reading = self.begin_read(read);
         loop {
-            if let Some(answer) = self.go_on(&mut reading, &mut { usize::MAX })? {
+            if let Some(answer) = self.go_on(&mut reading, room)? {
                 return Ok(answer);
             }
         }
     }
 
-    fn range_in_portions(
-        &self,
-        reading: &mut Reading,
-        range: &Range,
-        room: &mut usize,
-    ) -> Result<Body, Halt> {
+    fn range_in_portions(&self, reading: &mut Reading, range: &Range, room: &mut Room) -> Result<Body, Halt> {
         let mut walk = Walk { machine: self, reading, at: 0, room };
         walk.range(range)?;
         Ok(Body::Range(reading.done.drain(..).find_map(Done::found).unwrap_or_default()))
     }
 
-    fn txn_in_portions(&self, reading: &mut Reading, txn: &Txn, room: &mut usize) -> Result<Body, Halt> {
+    fn txn_in_portions(&self, reading: &mut Reading, txn: &Txn, room: &mut Room) -> Result<Body, Halt> {
         check::txn(txn)?;
         if !check::only_reads(txn) {
             return Err(Refusal::NotARead.into());
@@ -201,7 +205,7 @@ struct Walk<'w, E: Engine> {
     reading: &'w mut Reading,
     /// The number of the next scan.
     at: usize,
-    room: &'w mut usize,
+    room: &'w mut Room,
 }
 
 impl<E: Engine> Walk<'_, E> {
@@ -286,7 +290,7 @@ impl<E: Engine> Walk<'_, E> {
             return scan_latest(&source, keys, self.room, visit);
         }
         let mut rest = keys;
-        while *self.room > 0 {
+        while !self.room.is_used_up() {
             match source.scan_piece(&rest, revision, self.room, visit)? {
                 Some(next) => rest = next,
                 None => return Ok(None),
@@ -299,16 +303,15 @@ impl<E: Engine> Walk<'_, E> {
 fn scan_latest<E: Engine>(
     source: &Source<'_, E>,
     keys: Keys,
-    room: &mut usize,
+    room: &mut Room,
     visit: &mut RowVisitor<'_>,
 ) -> Result<Option<Keys>, Error> {
     let mut next = None;
     source.scan(&keys, &mut |key, row| {
-        if *room == 0 {
+        if !room.take(row.len()) {
             next = Some(key.to_vec());
             return Ok(ControlFlow::Break(()));
         }
-        *room -= 1;
         visit(key, row)
     })?;
     Ok(match (next, keys) {

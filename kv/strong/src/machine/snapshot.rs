@@ -15,6 +15,7 @@ use starling_kv::codec::{Input, put_bytes, put_varint};
 use starling_kv::engine::{Family, View};
 use starling_kv::{Engine, Error};
 
+use super::room::Room;
 use super::rows::{PREFIX_BYTES, Prefix, Record, changes_parts, past_parts};
 use super::state::State;
 use super::{Machine, lease_row, load_answers};
@@ -23,8 +24,10 @@ use crate::codec::Malformed;
 
 /// Format version: the first byte of a chunk.
 const FORMAT: u8 = 1;
-/// Rows visited for one chunk, at most, whether or not they belong to the snapshot. A guess.
-const VISITED_MAX: usize = 4096;
+/// Rows in one chunk, at most. A guess.
+const CHUNK_ROWS: usize = 4096;
+/// Later rows that are skipped for one chunk, at most. A guess.
+const SKIPPED: Room = Room { rows: 4096, bytes: 1 << 20 };
 /// Bytes of the checksum that ends a chunk.
 pub(super) const CHECKSUM_BYTES: usize = 32;
 
@@ -140,6 +143,14 @@ impl Chunk {
     }
 }
 
+/// What may still be visited for a chunk.
+struct Rooms {
+    /// Rows that belong to the snapshot.
+    chunk: Room,
+    /// Rows that were written after it.
+    skipped: Room,
+}
+
 /// The state after one entry. It may be read on another thread. Compacted rows are removed only after it is dropped.
 pub struct Snapshot<E> {
     engine: E,
@@ -192,10 +203,10 @@ impl<E: Engine> Snapshot<E> {
     pub fn chunk(&self, cursor: &Cursor, bytes_max: usize) -> Result<Vec<u8>, Error> {
         let state = (*cursor == Cursor::default()).then(|| self.state.clone());
         let mut chunk = Chunk { after: cursor.after, state, rows: Vec::new(), next: None };
-        let mut room = Room { bytes: bytes_max, rows: VISITED_MAX };
+        let mut rooms = Rooms { chunk: Room { rows: CHUNK_ROWS, bytes: bytes_max }, skipped: SKIPPED };
         let mut from = cursor.from.as_slice();
         for part in cursor.part..PARTS.len() as u8 {
-            self.read_part(part, from, &mut room, &mut chunk)?;
+            self.read_part(part, from, &mut rooms, &mut chunk)?;
             if chunk.next.is_some() {
                 break;
             }
@@ -204,9 +215,10 @@ impl<E: Engine> Snapshot<E> {
         Ok(chunk.encode())
     }
 
-    fn read_part(&self, part: u8, from: &[u8], room: &mut Room, chunk: &mut Chunk) -> Result<(), Error> {
+    fn read_part(&self, part: u8, from: &[u8], rooms: &mut Rooms, chunk: &mut Chunk) -> Result<(), Error> {
         let mut see = |suffix: &[u8], row: &[u8], belongs: bool| {
-            if !room.take(if belongs { suffix.len() + row.len() } else { 0 }) {
+            let room = if belongs { &mut rooms.chunk } else { &mut rooms.skipped };
+            if !room.take(suffix.len() + row.len()) {
                 chunk.next = Some((part, suffix.to_vec()));
                 return ControlFlow::Break(());
             }
@@ -238,23 +250,6 @@ impl<E: Engine> Snapshot<E> {
             _ => changes_parts(row_key)?.0,
         };
         Ok(revision <= self.state.revision)
-    }
-}
-
-/// What still fits into a chunk; the first row always does.
-struct Room {
-    bytes: usize,
-    rows: usize,
-}
-
-impl Room {
-    fn take(&mut self, bytes: usize) -> bool {
-        if self.bytes == 0 || self.rows == 0 {
-            return false;
-        }
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.rows -= 1;
-        true
     }
 }
 

@@ -9,6 +9,7 @@ use starling_kv::{Engine, Error};
 
 use super::Machine;
 use super::hot::Hot;
+use super::room::Room;
 use super::rows::{PREFIX_BYTES, Prefix, Record, past_parts};
 use crate::api::{Keys, Revision};
 
@@ -18,12 +19,9 @@ pub(super) type Staged = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// The function that a scan calls with each key and its record's row.
 pub(super) type RowVisitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Error> + 'v;
 
-/// Rows of a range at an old revision in one piece, at most, from each of `StrongPast` and `StrongNow`. A guess.
-const PIECE_ROWS: usize = 1024;
-/// Bytes of these rows, about, at most. A guess.
-const PIECE_BYTES: usize = 1 << 20;
-/// Rows visited for one piece in each of `StrongPast` and `StrongNow`, about, at most. A guess.
-const PIECE_SEEN: usize = 4096;
+/// What is visited for one piece of a range at an old revision in each of `StrongPast` and `StrongNow`, about, at
+/// most. A guess.
+const PIECE: Room = Room { rows: 4096, bytes: 1 << 20 };
 /// Records of one key that are skipped one by one before the scan seeks beyond them. A guess: a seek costs about as
 /// much.
 const PASSED_MAX: usize = 16;
@@ -109,16 +107,17 @@ impl<E: Engine> Source<'_, E> {
     }
 
     /// Visits the rows of the first piece of a range as of `revision`, and returns the rest of the range. Staged rows
-    /// are newer than any such revision. Reduces `room` by the rows visited.
+    /// are newer than any such revision. Visits about as much as `room` allows, or a few rows of one key, and reduces
+    /// `room` by it.
     pub fn scan_piece(
         &self,
         keys: &Keys,
         revision: Revision,
-        room: &mut usize,
+        room: &mut Room,
         visit: &mut RowVisitor<'_>,
     ) -> Result<Option<Keys>, Error> {
-        let piece = Piece::collect(&self.engine.view(), self.rows, keys, revision)?;
-        *room = room.saturating_sub(piece.seen);
+        let piece = Piece::collect(&self.engine.view(), self.rows, keys, revision, room.within(PIECE))?;
+        room.use_up(piece.seen);
         for (key, row) in &piece.rows {
             if !row.is_empty() && visit(key, row)?.is_break() {
                 return Ok(None);
@@ -136,52 +135,64 @@ struct Piece {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The key at which the next piece begins.
     next: Option<Vec<u8>>,
-    /// Rows visited.
-    seen: usize,
+    /// What was visited.
+    seen: Room,
 }
 
 impl Piece {
-    fn collect(view: &impl View, rows: Prefix, keys: &Keys, revision: Revision) -> Result<Self, Error> {
-        let mut piece = Self { rows: BTreeMap::new(), next: None, seen: 0 };
-        piece.collect_past(view, rows, keys, revision)?;
-        piece.collect_latest(view, rows, keys, revision)?;
+    fn collect(
+        view: &impl View,
+        rows: Prefix,
+        keys: &Keys,
+        revision: Revision,
+        room: Room,
+    ) -> Result<Self, Error> {
+        let mut piece = Self { rows: BTreeMap::new(), next: None, seen: Room { rows: 0, bytes: 0 } };
+        piece.collect_past(view, rows, keys, revision, room)?;
+        piece.collect_latest(view, rows, keys, revision, room)?;
         Ok(piece)
     }
 
-    /// Collects the records of keys that were written or deleted since `revision`.
+    fn see(&mut self, row: &[u8], room: &mut Room) -> bool {
+        self.seen.rows += 1;
+        self.seen.bytes += row.len();
+        room.take(row.len())
+    }
+
+    /// Collects the records of keys that were written or deleted since `revision`. Without room it ends at the next
+    /// key, and skips what is left of this one.
     fn collect_past(
         &mut self,
         view: &impl View,
         rows: Prefix,
         keys: &Keys,
         revision: Revision,
+        mut room: Room,
     ) -> Result<(), Error> {
-        let mut room = Room { rows: PIECE_ROWS, bytes: PIECE_BYTES };
         let (mut from, to) = rows.past_range(keys);
+        let mut first = None;
         loop {
             let (mut seek, mut passed) = (None, 0);
             // A key's records are in descending order of revisions: the first one up to `revision` is the right one.
             view.scan(Family::StrongPast, &from, to.as_deref(), &mut |row_key, row| {
-                self.seen += 1;
+                let has_room = self.see(row, &mut room);
                 let (key, modified) = past_parts(row_key)?;
+                // A piece has at least one key, so that the next one makes progress.
                 let is_taken = self.rows.last_key_value().is_some_and(|(last, _)| *last == key);
-                if modified > revision && !is_taken && self.seen > PIECE_SEEN {
+                let first = first.get_or_insert_with(|| key.clone());
+                if !has_room && !is_taken && *first != key {
                     self.next = Some(key);
                     return Ok(ControlFlow::Break(()));
                 }
                 if modified > revision || is_taken {
                     passed += 1;
-                    if passed < PASSED_MAX {
+                    if passed < PASSED_MAX && !room.is_used_up() {
                         return Ok(ControlFlow::Continue(()));
                     }
                     seek = if is_taken { rows.past_after(&key) } else { Some(rows.past(&key, revision)) };
                     return Ok(ControlFlow::Break(()));
                 }
                 passed = 0;
-                if self.seen > PIECE_SEEN || !room.take(row) {
-                    self.next = Some(key);
-                    return Ok(ControlFlow::Break(()));
-                }
                 self.rows.insert(key, row.to_vec());
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -199,48 +210,28 @@ impl Piece {
         rows: Prefix,
         keys: &Keys,
         revision: Revision,
+        mut room: Room,
     ) -> Result<(), Error> {
-        let mut room = Room { rows: PIECE_ROWS, bytes: PIECE_BYTES };
         let (from, mut to) = rows.now_range(keys);
         if let Some(next) = &self.next {
             to = Some(rows.now(next));
         }
-        let (mut full, mut seen) = (None, 0);
+        let mut full = None;
         view.scan(Family::StrongNow, &from, to.as_deref(), &mut |row_key, row| {
-            seen += 1;
-            let is_old = Record::decode(row)?.modified <= revision;
-            let key = || row_key[PREFIX_BYTES..].to_vec();
-            if seen > PIECE_SEEN || (is_old && !room.take(row)) {
-                full = Some(key());
+            let key = row_key[PREFIX_BYTES..].to_vec();
+            if !self.see(row, &mut room) {
+                full = Some(key);
                 return Ok(ControlFlow::Break(()));
             }
-            if is_old {
-                self.rows.insert(key(), row.to_vec());
+            if Record::decode(row)?.modified <= revision {
+                self.rows.insert(key, row.to_vec());
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        self.seen += seen;
         if let Some(next) = full {
             drop(self.rows.split_off(&next));
             self.next = Some(next);
         }
         Ok(())
-    }
-}
-
-/// What still fits into a piece; the first row always does.
-struct Room {
-    rows: usize,
-    bytes: usize,
-}
-
-impl Room {
-    fn take(&mut self, row: &[u8]) -> bool {
-        if self.rows == 0 || self.bytes == 0 {
-            return false;
-        }
-        self.rows -= 1;
-        self.bytes = self.bytes.saturating_sub(row.len());
-        true
     }
 }

@@ -7,6 +7,8 @@ mod elections;
 mod faults;
 mod leases;
 mod members;
+#[path = "../common/meter.rs"]
+mod meter;
 mod planted;
 mod reads;
 mod world;

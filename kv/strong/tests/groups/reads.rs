@@ -1,7 +1,11 @@
 //! A read of many keys does not delay later requests.
 
-use starling_strong::api::{Body, Keys, Put, Range, Read, Request, Txn, TxnOp, Write};
+use starling_strong::api::{
+    Body, Compare, Keys, Operand, Options, Put, Range, Read, Relation, Request, Txn, TxnOp, Write,
+};
+use starling_strong::group::Input;
 
+use crate::meter::Cost;
 use crate::world::{World, clients, request};
 
 const KEYS: u64 = 60_000;
@@ -119,4 +123,94 @@ fn who_comes_too_late_costs_no_entry_of_the_log() {
     // It may be evaluated before or after the put, and its answer is that of the state then.
     let swapped = u64::from(succeeded(52));
     assert_eq!(last(&world) - before, 1 + swapped);
+}
+
+/// Values of the tests with large ones, and the bytes of each.
+const LARGE: u64 = 48;
+const LARGE_BYTES: usize = 1 << 20;
+
+fn large(n: u64) -> Put {
+    Put { key: format!("large{n:03}").into_bytes(), value: Some(vec![7; LARGE_BYTES]), ..clients::put(0, 0) }
+}
+
+/// A leader with [`LARGE`] large values.
+fn with_large_values(seed: u64) -> (World, usize) {
+    let mut world = World::new(seed, 3, 3);
+    let leader = world.wait_for_leader();
+    for n in 0..LARGE {
+        world.feed(leader, request(n, Request::Write(Write::Put(large(n))), 10_000));
+        world.run_till("an answer", |world| world.clients.answers.contains_key(&n));
+    }
+    world.run_for(1_000);
+    world.longest_step = Cost::default();
+    (world, leader)
+}
+
+/// The bytes of one step without writes: a portion of the reads that arrived together, a portion of a long one, and the
+/// last row of each.
+const STEP_BYTES: u64 = 2 * ((1 << 20) + 2 * LARGE_BYTES as u64);
+
+#[test]
+fn large_values_are_read_in_steps_of_bounded_bytes() {
+    let (mut world, leader) = with_large_values(5);
+    let range = |range: Range| Read::Range(Range { keys: all(), ..range });
+    let all_but = |range| Range { count_only: true, ..range };
+    let txn = Txn { then: vec![TxnOp::Range(all_but(Range::of(all())))], ..Txn::default() };
+    let reads = [
+        range(all_but(Range::of(all()))),
+        range(Range { keys_only: true, ..Range::of(all()) }),
+        range(Range { limit: 1, ..Range::of(all()) }),
+        range(Range { revision: 10, count_only: true, ..Range::of(all()) }),
+        Read::Txn(txn),
+    ];
+    for (token, read) in (LONG..).zip(&reads) {
+        world.feed(leader, request(token, Request::Read(read.clone()), 20_000));
+        world.run_till("an answer", |world| world.clients.answers.contains_key(&token));
+        let answer = world.clients.answers[&token].as_ref().expect("an answer");
+        let expected = if token == LONG + 3 { 9 } else { LARGE };
+        let mut body = &answer.body;
+        if let Body::Txn { bodies, .. } = body {
+            body = &bodies[0];
+        }
+        let Body::Range(found) = body else { panic!("not what a range is answered: {answer:?}") };
+        assert_eq!(found.count, expected, "{read:?}");
+        let longest = std::mem::take(&mut world.longest_step);
+        assert!(longest.bytes <= STEP_BYTES, "{read:?}: a step of {longest:?}");
+    }
+}
+
+#[test]
+fn single_keys_that_are_read_at_once_share_a_portion() {
+    let (mut world, leader) = with_large_values(6);
+    let one = |n| Read::Range(Range::of(Keys::One(large(n).key)));
+    let lost = Txn {
+        compare: vec![Compare {
+            keys: Keys::One(large(0).key),
+            is: Relation::Equal,
+            to: Operand::Version(9),
+        }],
+        otherwise: vec![TxnOp::Range(Range::of(Keys::One(large(0).key)))],
+        ..Txn::default()
+    };
+    let stale = |read| {
+        let options = Options { timeout_ms: 20_000, stale: true, id: None, fence: None };
+        move |token| Input::Request { token, request: Request::Read(read), options }
+    };
+    // Those that arrive before the round with the followers is over are served in one step.
+    for n in 0..LARGE {
+        world.feed(leader, request(LONG + n, Request::Read(one(n)), 20_000));
+        world.feed(leader, request(2 * LONG + n, Request::Write(Write::Txn(lost.clone())), 20_000));
+        world.feed(leader, stale(one(n))(3 * LONG + n));
+    }
+    let tokens = (1..=3).flat_map(|kind| (0..LARGE).map(move |n| kind * LONG + n));
+    world.run_till("all answers", |world| {
+        tokens.clone().all(|token| world.clients.answers.contains_key(&token))
+    });
+    assert!(world.clients.answers.values().all(Result::is_ok));
+    // The conditions of the transactions are evaluated as they arrive, too.
+    assert!(world.longest_step.bytes <= STEP_BYTES, "a step of {:?}", world.longest_step);
+}
+
+fn all() -> Keys {
+    Keys::Range { from: b"large".to_vec(), to: Some(b"largf".to_vec()) }
 }

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use starling_kv::engine::{Family, RowOp, View, Visitor};
 use starling_kv::{Engine, Error, MemoryEngine};
 
+use crate::meter::{Meter, Metered, MeteredView};
+
 /// Rows in memory, and the writes since the last sync. Clones share both.
 #[derive(Clone)]
 pub struct Disk {
-    rows: MemoryEngine,
+    rows: Metered<MemoryEngine>,
     /// Reads and writes that still succeed before all further ones fail.
     works_for: Arc<Mutex<Option<u64>>>,
 }
@@ -24,29 +26,34 @@ impl Disk {
     }
 
     fn of(rows: MemoryEngine) -> Self {
-        Self { rows, works_for: Arc::default() }
+        Self { rows: Metered { engine: rows, meter: Meter::default() }, works_for: Arc::default() }
+    }
+
+    /// Counts the rows that are read and written.
+    pub fn meter(&self) -> &Meter {
+        &self.rows.meter
     }
 
     /// How many writes a sync that begins now covers.
     pub fn pending(&self) -> usize {
-        self.rows.pending()
+        self.rows.engine.pending()
     }
 
     /// A sync of the first `count` writes ends.
     pub fn synced(&self, count: usize) {
-        self.rows.synced(count);
+        self.rows.engine.synced(count);
     }
 
     /// The disk after a power cut: of what was not synced, the first `kept` writes are there.
     pub fn after_power_cut(&self, kept: usize) -> Self {
-        Self::of(self.rows.after_power_cut(kept))
+        Self::of(self.rows.engine.after_power_cut(kept))
     }
 
     /// The same, and of the write after them, if it is one of the log, a part: its first `ops` rows, and
     /// half of the next one. `None`: it is none of the log. An engine writes batches whole; the log does
     /// not have to rely on it.
     pub fn torn(&self, kept: usize, ops: usize) -> Option<Self> {
-        let batch = self.rows.unsynced(kept)?;
+        let batch = self.rows.engine.unsynced(kept)?;
         let is_log = |op: &RowOp| {
             matches!(
                 op,
@@ -65,7 +72,7 @@ impl Disk {
             written.push(RowOp::Put(*family, key.clone(), row[..row.len() / 2].to_vec()));
         }
         after.rows.write(written).expect("memory");
-        Some(Self::of(after.rows.after_power_cut(1)))
+        Some(Self::of(after.rows.engine.after_power_cut(1)))
     }
 
     /// Fails all reads and writes after this many more, until [`Disk::repair`].
@@ -85,7 +92,7 @@ impl Disk {
                 bytes += (key.len() + row.len()) as u64;
                 Ok(ControlFlow::Continue(()))
             };
-            self.rows.view().scan(family, &[], None, &mut count).expect("memory");
+            self.rows.engine.view().scan(family, &[], None, &mut count).expect("memory");
         }
         bytes
     }
@@ -99,7 +106,7 @@ impl Disk {
             }
             Ok(ControlFlow::Continue(()))
         };
-        self.rows.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
+        self.rows.engine.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
         let (row_key, mut row) = rows.pop().expect("the key is there");
         // The value's last byte.
         if let Some(last) = row.last_mut() {
@@ -122,7 +129,7 @@ impl Disk {
 
 /// Rows at one instant, on a disk that may fail.
 pub struct DiskView<'a> {
-    rows: <MemoryEngine as Engine>::View<'a>,
+    rows: MeteredView<'a, <MemoryEngine as Engine>::View<'a>>,
     disk: &'a Disk,
 }
 

@@ -23,6 +23,7 @@ use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Notice, Ou
 use starling_strong::machine;
 use starling_strong::members::{MemberId, NodeKey};
 
+use crate::meter::Cost;
 use actors::Actors;
 use clients::Clients;
 use disk::Disk;
@@ -155,6 +156,8 @@ pub struct World {
     candidates: BTreeMap<u64, BTreeSet<usize>>,
     /// Messages that members have sent.
     pub sent: u64,
+    /// The most that one step of a member has cost.
+    pub longest_step: Cost,
     /// Logs that were damaged.
     lost: u64,
     /// Writes are acknowledged without waiting for the disk: a bug, planted.
@@ -193,6 +196,7 @@ impl World {
             betrayed: (0, 0),
             candidates: BTreeMap::new(),
             sent: 0,
+            longest_step: Cost::default(),
             lost: 0,
             syncs_lie: false,
             events: BTreeMap::new(),
@@ -289,8 +293,11 @@ impl World {
             return;
         }
         self.nodes[node].is_working = false;
+        let now = self.clock(node);
         if let Some(group) = &mut self.nodes[node].group {
             group.work();
+            group.process_ready(now);
+            self.end_step(node);
             self.carry_out(node);
         }
     }
@@ -389,7 +396,16 @@ impl World {
         let now = self.clock(node);
         if let Some(group) = &mut self.nodes[node].group {
             group.handle(now, input);
+            self.end_step(node);
             self.carry_out(node);
+        }
+    }
+
+    /// Takes down what a step has cost: messages, ticks and clients wait for it.
+    fn end_step(&mut self, node: usize) {
+        let cost = self.nodes[node].disk.meter().take();
+        if cost.units() > self.longest_step.units() {
+            self.longest_step = cost;
         }
     }
 
@@ -488,6 +504,8 @@ impl World {
     }
 
     fn adopt(&mut self, node: usize, group: Group<Disk>) {
+        // To open a replica is no step.
+        self.nodes[node].disk.meter().take();
         self.nodes[node].group = Some(group);
         self.nodes[node].scribed = 0;
         self.nodes[node].is_working = false;
