@@ -61,6 +61,10 @@ impl<E: Engine> Core<E> {
 
     /// Bytes of an incomplete message count as use of the link and as a sign of life.
     pub(crate) fn handle_progress(&mut self, now: Now, peer: NodeId) {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::OnlyWholeFramesCount) {
+            return;
+        }
         if self.links.touch(now.mono, &peer) {
             self.detector.handle(now.mono, now.wall_ms, DetectorInput::Progress(peer));
             self.sync(now, SyncInput::Progress { peer });

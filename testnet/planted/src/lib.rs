@@ -59,6 +59,8 @@ pub enum Bug {
     CacheUnbounded,
     /// A write is committed and not told to anybody.
     WriteNotTold,
+    /// Of a peer's bytes only whole frames count as signs of life.
+    OnlyWholeFramesCount,
     /// A member of a group says to have what is not synced yet.
     AcknowledgedBeforeSync,
     /// Whom a member voted for is not read again after a restart.
@@ -100,7 +102,7 @@ impl Bug {
     ];
 
     /// Those of everything else.
-    pub const EVENTUAL: [Self; 23] = [
+    pub const EVENTUAL: [Self; 24] = [
         Self::IntervalOffByOne,
         Self::RefusedEntryClaimed,
         Self::DeletionIgnored,
@@ -124,6 +126,7 @@ impl Bug {
         Self::LinkDownNotTold,
         Self::CacheUnbounded,
         Self::WriteNotTold,
+        Self::OnlyWholeFramesCount,
     ];
 }
 

@@ -15,6 +15,7 @@ mod history;
 mod killed;
 mod linearizable;
 mod minted;
+mod narrow;
 mod once;
 mod resurrection;
 mod state;
@@ -140,6 +141,11 @@ impl Witness {
     pub fn disk_lost(&mut self, node: usize) {
         let memory = self.memory(node);
         (memory.state, memory.root, memory.held) = (None, None, Dots::default());
+    }
+
+    /// A node suspects a running, reachable peer.
+    pub fn suspected(&mut self, node: usize, peer: usize, carries_progress: bool, at_us: u64) {
+        self.judge("narrow", Some(node), at_us, narrow::check(peer, carries_progress));
     }
 
     /// A node's wall clock shows this.
@@ -363,7 +369,7 @@ impl Witness {
         self.judge("views", None, world.now_us(), views::check(world, need_symmetry));
     }
 
-    /// Writes in the calm, [`CALM_S`] later; so many of them may miss somebody.
+    /// Writes in the calm, [`CALM_S`] later, and large ones later still; so many of them may miss somebody.
     pub fn look_at_rumors(&mut self, world: &World, dots: &[Dot], may_miss: usize) {
         let verdict = dissemination::check(world, dots, may_miss);
         self.judge("dissemination", None, world.now_us(), verdict);

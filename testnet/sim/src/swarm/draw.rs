@@ -12,6 +12,12 @@ use crate::scenario::{
 const STREAM: u64 = 0x5741_524D;
 /// And this one, so that the rest of a seed's scenario is the same with a strong keyspace and without.
 const STRONG_STREAM: u64 = 0x5354_524F;
+/// And this one, likewise for narrow links.
+const NARROW_STREAM: u64 = 0x4E41_5252;
+/// How many scenarios have narrow links with large values.
+const NARROW_SHARE: f64 = 0.2;
+/// Time for a few such values, seconds.
+const NARROW_MEASURE_S: f64 = 120.0;
 /// How many scenarios have one, if they can.
 const STRONG_SHARE: f64 = 0.4;
 /// Time after the end of the faults within which all live replicas have to be equal and whole, seconds.
@@ -58,7 +64,35 @@ pub fn draw(seed: u64) -> Scenario {
         step: draw.steps(),
         ..Scenario::default()
     };
-    with_strong(with_contacts(with_newcomers(scenario)))
+    with_narrow(with_strong(with_contacts(with_newcomers(scenario))))
+}
+
+/// Links of 64 to 512 kbit/s, on which one value takes longer than a neighbour may be silent. Not with a strong keyspace,
+/// whose clients alone would need more than that.
+fn with_narrow(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(NARROW_STREAM);
+    if !rng.random_bool(NARROW_SHARE) || scenario.strong.is_some() {
+        return scenario;
+    }
+    let mut draw = Draw { rng, measure_s: scenario.measure_s };
+    let (rate, value_s) = (draw.between(8e3, 64e3).round(), draw.between(6.0, 24.0));
+    scenario.links = Links {
+        bandwidth_bytes_s: rate,
+        loss: scenario.links.loss.min(0.05),
+        drop: 0.0,
+        clog: None,
+        ..scenario.links
+    };
+    scenario.measure_s = scenario.measure_s.max(NARROW_MEASURE_S);
+    scenario.workload = Workload {
+        writes_s: draw.between(0.2, 0.6) / value_s,
+        mix: Mix { put: 10.0, ..scenario.workload.mix },
+        value_bytes: ((rate * value_s) as usize).min(1 << 20),
+        burst: None,
+        ..scenario.workload
+    };
+    scenario
 }
 
 /// A strong keyspace with its clients, and what is done to it, in some of the scenarios.

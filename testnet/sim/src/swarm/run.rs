@@ -13,7 +13,7 @@ use crate::invariants::{CALM_S, Violation, Witness, are_views_whole};
 use crate::measure::{Sending, are_equal, components};
 use crate::scenario::{Action, Error, Links, Scenario};
 use crate::simulation::Simulation;
-use crate::world::World;
+use crate::world::{World, transfer_us};
 
 /// Virtual time between two looks at all nodes, microseconds.
 const LOOK_US: u64 = 1_500_000;
@@ -22,10 +22,16 @@ const VIEWS_US: u64 = 1_000_000;
 /// How long views may take to be whole once replicas are equal, seconds. Where every message arrives, each
 /// question is answered or given up within five seconds.
 const VIEWS_S: u64 = 120;
+/// Bytes that wait for a link, at most, in the classes that copies of values travel in: the driver's defaults.
+const QUEUED_BYTES_MAX: usize = 12 << 20;
 /// Times that some nodes write in the calm, at one instant, so that their rumors cross.
 const CALM_ROUNDS: usize = 3;
 /// How many nodes do.
 const CALM_WRITERS: usize = 5;
+/// Values at least this large are also written in the calm where bandwidth is limited, bytes.
+const LARGE_BYTES: usize = 32 << 10;
+/// How much longer such a value may take than its bytes take on each link of a path between any two nodes.
+const LARGE_FACTOR: u64 = 2;
 /// Grafting is missed only where messages are lost, and there about one run in a hundred fails without any bug:
 /// a session that loses a message takes longer than [`CALM_S`]. So only the bug planted in grafting is
 /// looked for in this way, by rumors of which more than half miss somebody.
@@ -115,6 +121,11 @@ fn calm(world: &mut World, scenario: &Scenario) {
     if has_failed(world) {
         return;
     }
+    let rate = scenario.links.bandwidth_bytes_s;
+    if rate > 0.0 {
+        // Copies that nobody needs any more may still be queued.
+        pass(world, transfer_us(QUEUED_BYTES_MAX, rate));
+    }
     let symmetric = keeps_streams(scenario);
     for _ in 0..VIEWS_S * 1_000_000 / VIEWS_US {
         if are_views_whole(world, symmetric) {
@@ -131,16 +142,35 @@ fn calm(world: &mut World, scenario: &Scenario) {
         }
         let replicas = world.nodes.iter().enumerate().filter(|(_, node)| node.store().is_some());
         let writers = replicas.map(|(index, _)| index).sample(&mut rng, CALM_WRITERS);
-        let dots: Vec<Dot> = writers.into_iter().filter_map(|node| write(world, node, round)).collect();
+        let key = format!("calm{round}");
+        let value = Bytes::from_static(b"calm");
+        let dots: Vec<Dot> =
+            writers.into_iter().filter_map(|node| write(world, node, &key, value.clone())).collect();
         pass(world, (CALM_S * 1e6) as u64);
         let may_miss = if world.links.drop > 0.0 { dots.len() / 2 } else { 0 };
         with_witness(world, |witness, world| witness.look_at_rumors(world, &dots, may_miss));
     }
+    let bytes = scenario.workload.value_bytes;
+    if rate > 0.0 && bytes >= LARGE_BYTES {
+        write_large_value(world, bytes, &mut rng);
+    }
 }
 
-fn write(world: &mut World, node: usize, round: usize) -> Option<Dot> {
-    let op = Op::Put { value: Bytes::from_static(b"calm") };
-    let key = format!("calm{round}").into_bytes();
+/// Over links of limited bandwidth, a large value reaches all nodes in a small multiple of the time that its bytes take.
+fn write_large_value(world: &mut World, bytes: usize, rng: &mut ChaCha8Rng) {
+    let replicas = world.nodes.iter().enumerate().filter(|(_, node)| node.store().is_some());
+    let replicas: Vec<usize> = replicas.map(|(index, _)| index).collect();
+    let links = u64::from(replicas.len().max(2).ilog2()) + 1;
+    let writer = replicas.into_iter().choose(rng);
+    let dot = writer.and_then(|node| write(world, node, "large", vec![7; bytes].into()));
+    let time_us = transfer_us(bytes, world.links.bandwidth_bytes_s);
+    pass(world, (CALM_S * 1e6) as u64 + LARGE_FACTOR * links * time_us);
+    with_witness(world, |witness, world| witness.look_at_rumors(world, dot.as_slice(), 0));
+}
+
+fn write(world: &mut World, node: usize, key: &str, value: Bytes) -> Option<Dot> {
+    let op = Op::Put { value };
+    let key = key.as_bytes().to_vec();
     let write = Write { keyspace: KEYSPACE.into(), key, op, ttl_ms: None, check: None };
     let sending = Sending { at_us: world.now_us(), payload_bytes: 0, is_lasting: false };
     let token = world.recorder.writes.send(sending);

@@ -22,6 +22,35 @@ pub(super) struct Side {
     pub incarnation: u64,
     /// What goes out from here.
     pub out: Direction,
+    /// Bytes from here that the other end notices before their message is complete.
+    pub progress: Progress,
+}
+
+/// The last stretch of time in which bytes of large messages arrived without a pause.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    since_us: u64,
+    last_us: u64,
+}
+
+impl Progress {
+    /// Longest pause within a stretch, microseconds: two slices at 64 kbit/s, and a lost packet.
+    const PAUSE_US: u64 = 1_500_000;
+    /// How long a stretch has to be for a suspicion to be wrong, microseconds: more than one pause.
+    const SUSTAINED_US: u64 = 2_000_000;
+
+    /// Bytes have arrived.
+    pub fn note(&mut self, now_us: u64) {
+        if now_us - self.last_us > Self::PAUSE_US {
+            self.since_us = now_us;
+        }
+        self.last_us = now_us;
+    }
+
+    /// Whether bytes have arrived until now, for long enough.
+    pub fn is_sustained(&self, now_us: u64) -> bool {
+        now_us - self.last_us <= Self::PAUSE_US && self.last_us - self.since_us >= Self::SUSTAINED_US
+    }
 }
 
 /// All connections, in slots that are used again.

@@ -5,6 +5,10 @@
 //! order is kept. When the lost packet goes out again is TCP's rule (RFC 6298, RFC 5681): after three
 //! further packets have been acknowledged, or when the retransmission timer runs out, which doubles each
 //! time. QUIC (RFC 9002) behaves alike within a stream.
+//!
+//! Where bandwidth is limited, all classes share it. A message of an urgent class overtakes larger ones of other
+//! classes, except for what is in the pipe already, and the receiver notices the bytes of a message before
+//! it is complete.
 
 use std::collections::VecDeque;
 
@@ -19,6 +23,11 @@ pub const RTO_MIN_US: u64 = 200_000;
 pub const CLASSES: usize = Class::ALL.len();
 /// Payload bytes of a packet: an Ethernet frame less its headers.
 const PACKET_BYTES: usize = 1_400;
+/// Bytes that the driver hands over at a time (`SLICE_BYTES` of `p2p`): the receiver notices no smaller part.
+pub const SLICE_BYTES: usize = 4 << 10;
+/// Bytes under way that nothing overtakes: what the sending system holds (`UNSENT_BYTES_MAX` of `p2p`, and a slice), and
+/// the buffer of a narrow path's modem (an estimate; they have from 32 KiB up to seconds of traffic).
+const PIPE_BYTES_MAX: usize = 64 << 10;
 /// Packets after a lost one whose acknowledgements have it sent again at once (RFC 5681, section 3.2).
 const FOLLOWERS: u8 = 3;
 /// An overtaken message comes later by up to so many times the delay of its link. A guess.
@@ -35,7 +44,7 @@ pub enum Item {
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Message(_, bytes) => *bytes as usize,
             Self::End => 40,
@@ -47,6 +56,21 @@ impl Item {
             Self::Message(message, _) => message.class(),
             Self::End => Class::Control,
         }
+    }
+}
+
+/// Time that a link of this rate takes for some bytes, microseconds.
+pub fn transfer_us(bytes: usize, rate_bytes_s: f64) -> u64 {
+    (bytes as f64 / rate_bytes_s * 1e6) as u64
+}
+
+/// The place of a class in the order in which what waits is sent.
+fn rank(class: Class) -> usize {
+    match class {
+        Class::Control => 0,
+        Class::Strong => 1,
+        Class::Rumor => 2,
+        Class::Sync => 3,
     }
 }
 
@@ -82,7 +106,9 @@ pub struct Direction {
     backoff: u32,
     /// Arrival of the last item in order.
     arrived_us: u64,
-    /// When the sender has put on the wire what waits, by class. Urgent classes go first.
+    /// The same for each class, where bandwidth is limited and classes overtake each other.
+    class_arrived_us: [u64; CLASSES],
+    /// When the sender has put on the wire what waits, by [`rank`]. Urgent classes go first.
     busy_us: [u64; CLASSES],
     /// Bytes that wait, by class: of those held, or for bandwidth.
     waiting: [usize; CLASSES],
@@ -116,6 +142,18 @@ impl Wire<'_> {
     }
 }
 
+/// How much later a message is complete because its last packets were lost, microseconds: an earlier loss is repaired while
+/// the rest is sent.
+fn tail_loss_us(item: &Item, wire: &Wire<'_>, rng: &mut impl Rng) -> u64 {
+    let packets = item.bytes().div_ceil(PACKET_BYTES).clamp(1, usize::from(FOLLOWERS));
+    let mut lost = 1.0 - (1.0 - wire.links.loss).powf(packets as f64);
+    let (mut late_us, mut pause_us) = (0, wire.rto_us());
+    while happens(lost, rng) {
+        (late_us, pause_us, lost) = (late_us + pause_us, 2 * pause_us, wire.links.loss);
+    }
+    late_us
+}
+
 fn happens(share: f64, rng: &mut impl Rng) -> bool {
     share > 0.0 && rng.random_bool(share)
 }
@@ -131,6 +169,13 @@ impl Direction {
             return self.hold(item, wire);
         }
         let Some(departs_us) = self.departs(&item, wire, rng) else { return Sent::Shed };
+        if wire.links.bandwidth_bytes_s > 0.0 {
+            let class = item.class() as usize;
+            let late_us = tail_loss_us(&item, wire, rng);
+            let arrives_us = departs_us + late_us + wire.delay_us + wire.jitter_us(rng);
+            self.class_arrived_us[class] = self.class_arrived_us[class].max(arrives_us);
+            return self.fly_late(self.class_arrived_us[class], item);
+        }
         if wire.links.loss > 0.0 {
             let packets = item.bytes().div_ceil(PACKET_BYTES).max(1) as f64;
             if happens(1.0 - (1.0 - wire.links.loss).powf(packets), rng) {
@@ -242,9 +287,12 @@ impl Direction {
             if waiting > 0 && waiting + bytes > wire.queue_bytes_max[class as usize] {
                 return None;
             }
-            let takes_us = (bytes as f64 / rate * 1e6) as u64;
-            departs_us = self.busy_us[class as usize].max(wire.now_us) + takes_us;
-            for busy in &mut self.busy_us[class as usize..] {
+            let takes_us = transfer_us(bytes, rate);
+            let rank = rank(class);
+            let begins_us = self.busy_us[rank].max(wire.now_us);
+            let others_us = self.busy_us[CLASSES - 1].saturating_sub(begins_us);
+            departs_us = begins_us + takes_us + others_us.min(transfer_us(PIPE_BYTES_MAX, rate));
+            for busy in &mut self.busy_us[rank..] {
                 *busy = (*busy).max(wire.now_us) + takes_us;
             }
             self.waiting[class as usize] += bytes;
@@ -421,6 +469,18 @@ mod tests {
         assert_eq!(sent[10..], [Sent::Shed, Sent::Shed]);
         let later = direction.send(message(12), &short(5_000, &narrow), &mut rng);
         assert_eq!(later, Sent::Arrives(11_000 + DELAY_US), "five have left");
+    }
+
+    #[test]
+    fn a_small_message_overtakes_a_large_one_but_for_what_is_in_the_pipe() {
+        let narrow = Links { bandwidth_bytes_s: 64_000.0, ..links() };
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut direction = Direction::default();
+        let large = Message::Sync(starling_proto::message::SyncMessage::Close { session: 1 });
+        let large = direction.send(Item::Message(large, 1 << 20), &wire(0, &narrow), &mut rng);
+        let small = direction.send(message(1), &wire(0, &narrow), &mut rng);
+        assert_eq!(large, Sent::Arrives(transfer_us(1 << 20, 64_000.0) + DELAY_US));
+        assert_eq!(small, Sent::Arrives(transfer_us(100 + PIPE_BYTES_MAX, 64_000.0) + DELAY_US));
     }
 
     #[test]

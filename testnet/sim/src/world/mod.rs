@@ -20,6 +20,7 @@ use starling_kv::Batch;
 use starling_proto::Role;
 
 pub use latency::Delays;
+pub use link::transfer_us;
 pub use node::{EPOCH_MS, Node, index_of};
 pub use strong::{HEARD, Heard};
 
@@ -44,6 +45,8 @@ enum Event {
     Timer { node: u32 },
     /// Something arrives that the side sent.
     Arrive { slot: u32, generation: u32, side: u8 },
+    /// Bytes of a large message that the side sends arrive.
+    Progress { slot: u32, generation: u32, side: u8 },
     /// A stream that stands still goes on.
     Release { slot: u32, generation: u32, side: u8 },
     /// This side learns that the other process is gone.
@@ -179,6 +182,7 @@ impl World {
         match event {
             Event::Timer { node } => self.on_timer(node as usize),
             Event::Arrive { slot, generation, side } => self.on_arrival(slot, generation, side.into()),
+            Event::Progress { slot, generation, side } => self.on_progress(slot, generation, side.into()),
             Event::Release { slot, generation, side } => self.on_release(slot, generation, side.into()),
             Event::Reset { slot, generation, side } => self.on_reset(slot, generation, side.into()),
             Event::Dialed { dial } => self.on_dialed(dial),

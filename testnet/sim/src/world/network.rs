@@ -2,9 +2,10 @@
 
 use rand::RngExt;
 use starling_core::Input;
+use starling_proto::detector::PROGRESS_MS;
 use starling_proto::{Message, NodeId, wire};
 
-use super::link::{CLASSES, Item, RTO_MIN_US, Sent, Wire};
+use super::link::{CLASSES, Item, RTO_MIN_US, SLICE_BYTES, Sent, Wire, transfer_us};
 use super::{Event, World, index_of};
 
 /// A dial that nobody answers is given up after this, microseconds: what the driver allows a connection
@@ -233,9 +234,52 @@ impl World {
             is_cut: cuts(&self.cuts, from, to),
             queue_bytes_max: QUEUE_BYTES_MAX,
         };
+        let bytes = item.bytes();
         let sent = connection.sides[side].out.send(item, &wire, &mut self.rng);
         self.plan_arrival(slot, generation, side as u8, sent);
+        if let Sent::Arrives(at_us) = sent {
+            self.plan_progress(slot, generation, side as u8, bytes, at_us);
+        }
         sent
+    }
+
+    /// The receiver notices the bytes of a message that takes long, as often as its driver reports them.
+    fn plan_progress(&mut self, slot: u32, generation: u32, side: u8, bytes: usize, arrives_us: u64) {
+        let rate = self.links.bandwidth_bytes_s;
+        if rate <= 0.0 {
+            return;
+        }
+        let step_us = (PROGRESS_MS * 1_000).max(transfer_us(SLICE_BYTES, rate));
+        let mut at_us = arrives_us.saturating_sub(transfer_us(bytes, rate)).max(self.now_us) + step_us;
+        while at_us < arrives_us {
+            self.queue.push(at_us, Event::Progress { slot, generation, side });
+            at_us += step_us;
+        }
+    }
+
+    pub(super) fn on_progress(&mut self, slot: u32, generation: u32, side: usize) {
+        let now_us = self.now_us;
+        let Some(connection) = self.connections.current(slot, generation) else { return };
+        let (from, to) = (connection.ends[side] as usize, connection.ends[1 - side] as usize);
+        let hears = connection.sides[1 - side].is_open && !connection.sides[1 - side].is_gone;
+        let stands = cuts(&self.cuts, from, to) || cuts(&self.cuts, to, from);
+        if !hears || stands || self.nodes[to].stalled_until_us > now_us {
+            return;
+        }
+        connection.sides[side].progress.note(now_us);
+        let peer = self.nodes[from].record.id;
+        self.give(to, Input::Progress { peer });
+    }
+
+    /// Whether bytes of a peer's large messages have been arriving at a node for a while.
+    pub(super) fn carries_progress(&mut self, node: usize, peer: usize) -> bool {
+        let now_us = self.now_us;
+        let Some(connection) = self.slot_between(node, peer).and_then(|slot| self.connections.get(slot))
+        else {
+            return false;
+        };
+        let theirs = connection.side_of(peer);
+        connection.sides[theirs].progress.is_sustained(now_us)
     }
 
     fn plan_arrival(&mut self, slot: u32, generation: u32, side: u8, sent: Sent) {

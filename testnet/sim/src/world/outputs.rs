@@ -92,6 +92,10 @@ impl World {
                 let reachable = !self.is_cut(index, other) && !self.is_cut(other, index);
                 if runs && reachable {
                     self.recorder.wrongly_suspected();
+                    let carries_progress = self.carries_progress(index, other);
+                    if let Some(witness) = &mut self.witness {
+                        witness.suspected(index, other, carries_progress, self.now_us);
+                    }
                 }
             }
             _ => {}
