@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::meter::Metered;
 use common::*;
 use starling_kv::{Error, MemoryEngine};
 use starling_strong::api::*;
@@ -106,6 +107,32 @@ fn a_stale_fence_is_refused() {
     );
     let is_ok: Vec<bool> = answers.into_iter().map(|answer| answer.expect("asked").is_ok()).collect();
     assert_eq!(is_ok, [false, true, true, false]);
+}
+
+/// The holder of a lock is found without a visit to its whole queue.
+#[test]
+fn a_guarded_write_visits_few_rows_however_many_wait_for_the_lock() {
+    let engine = Metered::<MemoryEngine>::default();
+    let mut machine = Machine::open(engine.clone(), GROUP, Config::default()).expect("opens");
+    let waits = |number: u64| put(&format!("lock/{:04}", 9_999 - number), "");
+    let answers = apply_all(&mut machine, (0..5_000).map(|number| command(waits(number))).collect());
+    let tokens: Vec<u64> =
+        answers.into_iter().map(|answer| answer.expect("asked").expect("puts").revision).collect();
+    let guarded = |machine: &mut Machine<_>, token: u64| {
+        let fence = Some(Fence { lock: b"lock".to_vec(), token });
+        apply(machine, Command::Write { id: None, fence, write: put("k", "written") })
+    };
+    assert!(guarded(&mut machine, tokens[0]).is_ok());
+    engine.meter.take();
+    let mut visited = 0;
+    for (number, token) in tokens.iter().enumerate().take(1_000) {
+        assert!(guarded(&mut machine, *token).is_ok());
+        assert_eq!(guarded(&mut machine, token + 1), Err(Refusal::StaleFence { token: token + 1 }));
+        write(&mut machine, delete(&format!("lock/{:04}", 9_999 - number))).expect("deletes");
+        visited += engine.meter.take().rows;
+    }
+    // The queue is visited once in 256 changes of the holder, and each of the three writes has its own rows.
+    assert!(visited < 1_000 * (20 + 5_000 / 256), "{visited} rows");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use starling_kv::{Engine, Error};
 
 use super::check;
 use super::command::Command;
+use super::fences::Queue;
 use super::limits::LEASES_MAX;
 use super::range::Budget;
 use super::sessions::{Known, Remembered};
@@ -154,16 +155,19 @@ impl<E: Engine> Stage<'_, E> {
     }
 
     /// The fencing token of a lock's holder: the create revision of the oldest key in its queue.
-    fn lock_token(&self, lock: &[u8]) -> Result<Option<Revision>, Error> {
-        let mut from = lock.to_vec();
-        from.push(b'/');
-        let to = starling_kv::engine::prefix_end(&from);
-        let mut token = None;
-        self.source().scan(&Keys::Range { from, to }, &mut |_, row| {
-            let create = super::rows::Record::decode(row)?.create;
-            token = Some(token.map_or(create, |token: Revision| token.min(create)));
+    fn lock_token(&mut self, lock: &[u8]) -> Result<Option<Revision>, Error> {
+        let prefix = [lock, b"/"].concat();
+        if let Some(queue) = self.machine.fences.get(&prefix) {
+            return Ok(queue.token());
+        }
+        let mut queue = Queue::default();
+        let to = starling_kv::engine::prefix_end(&prefix);
+        self.source().scan(&Keys::Range { from: prefix.clone(), to }, &mut |key, row| {
+            queue.add(super::rows::Record::decode(row)?.create, key);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
+        let token = queue.token();
+        self.machine.fences.remember(prefix, queue);
         Ok(token)
     }
 

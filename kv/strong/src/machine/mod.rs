@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod command;
 mod compact;
+mod fences;
 mod hashes;
 mod hot;
 mod leases;
@@ -44,6 +45,7 @@ pub use snapshot::{Cursor, Snapshot};
 pub use watch::{WATCHES_BYTES_MAX, WATCHES_MAX, WatchId};
 
 use crate::api::{Refusal, Revision};
+use fences::Fences;
 use hashes::Hashes;
 use hot::Hot;
 use leases::Leases;
@@ -100,6 +102,7 @@ pub struct Machine<E: Engine> {
     sessions: Sessions,
     watches: Watches,
     pops: Pops,
+    fences: Fences,
     hashes: Hashes,
     hot: Hot,
     /// Cloned by snapshots that are being read.
@@ -139,6 +142,7 @@ impl<E: Engine> Machine<E> {
             sessions,
             watches: Watches::default(),
             pops: Pops::default(),
+            fences: Fences::default(),
             hashes,
             hot: Hot::default(),
             pin: Arc::default(),

@@ -159,6 +159,7 @@ impl<'m, E: Engine> Stage<'m, E> {
         self.list(revision);
         for change in std::mem::take(&mut self.changes) {
             self.notify_watches(revision, &change)?;
+            self.note_fences(revision, &change)?;
             self.attach(&change);
             self.supersede(revision, change);
         }
@@ -224,6 +225,16 @@ impl<'m, E: Engine> Stage<'m, E> {
             self.machine.leases.attach(*lease, key);
             self.ops.push(RowOp::Put(Family::StrongState, rows.lease_key(*lease, key), Vec::new()));
         }
+    }
+
+    fn note_fences(&mut self, revision: Revision, change: &Change) -> Result<(), Error> {
+        let fences = &mut self.machine.fences;
+        match (&change.old, change.kind) {
+            (None, EventKind::Put) => fences.created(&change.key, revision),
+            (Some(old), EventKind::Delete) => fences.deleted(&change.key, Record::decode(old)?.create),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn notify_watches(&mut self, revision: Revision, change: &Change) -> Result<(), Error> {
