@@ -24,9 +24,14 @@ struct Stage {
 }
 
 async fn stage() -> Stage {
+    stage_with_room(1).await
+}
+
+/// A stage whose node has room for some calls.
+async fn stage_with_room(calls: usize) -> Stage {
     let socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
     let address = socket.address();
-    let (sender, calls) = mpsc::channel(1);
+    let (sender, calls) = mpsc::channel(calls);
     let (stop, stopped) = Stop::channel();
     let server = tokio::spawn(starling_etcd::serve(socket, StrongKeyspace::new("orders", sender), stopped));
     let client = Client::connect([address.to_string()], None).await.expect("connects");
@@ -257,4 +262,32 @@ async fn the_door_closes_when_it_is_told_to() {
     stage.stop.send(true).expect("the server runs");
     let closed = timeout(PATIENCE, stage.server).await.expect("it closes").expect("it does not panic");
     closed.expect("without an error");
+}
+
+#[tokio::test]
+async fn keep_alives_of_one_stream_do_not_wait_for_each_other() {
+    const COUNT: usize = 8;
+    let mut stage = stage_with_room(COUNT + 1).await;
+    let kept = || Ok(Answer { revision: 9, body: Body::KeptAlive { id: 7, ttl_ms: 60_000 } });
+    let mut client = stage.client.clone();
+    let opening = tokio::spawn(async move { client.lease_keep_alive(7).await });
+    stage.answer(kept()).await;
+    let (mut keeper, mut answers) = opening.await.expect("no panic").expect("keeps");
+    for _ in 0..COUNT {
+        keeper.keep_alive().await.expect("asks");
+    }
+    let mut waiting = Vec::new();
+    while waiting.len() < COUNT {
+        match stage.call().await {
+            Call::Request { request: Request::KeepAlive { .. }, reply, .. } => waiting.push(reply),
+            Call::Status { reply, .. } => drop(reply),
+            other => panic!("another call: {other:?}"),
+        }
+    }
+    for reply in waiting.into_iter().rev() {
+        reply.send(kept());
+    }
+    for _ in 0..COUNT {
+        timeout(PATIENCE, answers.message()).await.expect("an answer").expect("it is one").expect("one more");
+    }
 }
