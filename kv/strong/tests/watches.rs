@@ -275,6 +275,9 @@ fn an_idle_one_survives_compaction() {
     let revision = machine.revision();
     write(&mut machine, Write::Compact { revision }).expect("compacts");
     while machine.maintain().expect("maintains") {}
+    // It learns the revision at which another replica could go on.
+    assert_eq!(machine.take_ready(), [1]);
+    assert_eq!(machine.poll_watch(1, 1), Ok(Some(WatchUpdate::Progress { revision })));
     // More than waits in memory: it has to be read from the rows.
     for _ in 0..3 {
         write(&mut machine, put("mine", &"x".repeat(150_000))).expect("puts");

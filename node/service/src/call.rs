@@ -105,10 +105,10 @@ pub enum Call {
         /// The watch.
         id: WatchId,
     },
-    /// Ends a watch.
+    /// Ends watches.
     Unwatch {
-        /// The watch.
-        id: WatchId,
+        /// The watches. Those of a client that disconnects are in one call, so that they leave room for other calls.
+        ids: Vec<WatchId>,
     },
     /// Asks for the status of a keyspace's group.
     Status {

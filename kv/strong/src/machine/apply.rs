@@ -180,6 +180,7 @@ impl<E: Engine> Stage<'_, E> {
             return Err(Refusal::Compacted { asked: revision, oldest: state.compacted }.into());
         }
         state.compacted = revision;
+        self.machine.watches.request_progress();
         self.fold(revision);
         Ok(Body::Compacted)
     }

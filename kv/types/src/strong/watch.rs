@@ -4,6 +4,10 @@ use bincode::{Decode, Encode};
 
 use super::{KeyValue, Keys, Revision};
 
+/// Bytes of events from which on an update is large. A guess: four such updates of a watch, the usual credit, may be under
+/// way together.
+const LARGE_BYTES: usize = 64 << 10;
+
 /// A subscription to the changes of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Watch {
@@ -37,6 +41,30 @@ pub struct Event {
     pub prev: Option<KeyValue>,
 }
 
+impl Event {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        let prev = self.prev.as_ref().map_or(0, |prev| prev.key.len() + prev.value.len());
+        self.kv.key.len() + self.kv.value.len() + prev
+    }
+}
+
+impl WatchUpdate {
+    /// Bytes of the keys and values of its events.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Events { events, .. } => events.iter().map(Event::bytes).sum(),
+            Self::Created { .. } | Self::Progress { .. } | Self::Compacted { .. } | Self::Lost { .. } => 0,
+        }
+    }
+
+    /// Whether its subscriber should allow the next one as soon as it has handled this one: few large updates are under
+    /// way at a time.
+    pub fn is_large(&self) -> bool {
+        self.bytes() > LARGE_BYTES
+    }
+}
+
 /// One message to the subscriber of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum WatchUpdate {
@@ -52,7 +80,8 @@ pub enum WatchUpdate {
         /// The changes.
         events: Vec<Event>,
     },
-    /// All changes up to a revision have been reported; sent on request, and now and then where nothing changes.
+    /// All changes up to a revision have been reported; sent on request, at each compaction, and now and
+    /// then where nothing changes.
     Progress {
         /// The revision.
         revision: Revision,

@@ -32,6 +32,8 @@ pub enum Timer {
     Publish,
     /// A replica's next portion of background work.
     Work,
+    /// Updates of watches that the last step had no room for.
+    Serve,
 }
 
 /// The instant, ids, randomness and queues that all parts of [`super::Strong`] use.

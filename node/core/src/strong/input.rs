@@ -46,10 +46,10 @@ pub enum StrongInput {
         /// The watch.
         token: Token,
     },
-    /// The client closes its watch.
+    /// Clients close their watches.
     Unwatch {
-        /// The watch.
-        token: Token,
+        /// The watches.
+        tokens: Vec<Token>,
     },
     /// Creates a keyspace.
     Create {

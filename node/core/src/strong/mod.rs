@@ -143,7 +143,11 @@ impl<E: Engine> Strong<E> {
             }
             StrongInput::More { token, updates } => self.watches().more(token, updates),
             StrongInput::Progress { token } => self.watches().progress(token),
-            StrongInput::Unwatch { token } => self.watches().close(token),
+            StrongInput::Unwatch { tokens } => {
+                for token in tokens {
+                    self.watches().close(token);
+                }
+            }
             StrongInput::Create { token, keyspace, voters, on, manual } => {
                 match self.plan(&keyspace, voters, &on, known) {
                     Ok(members) => self.create(token, keyspace, members, manual),
@@ -257,6 +261,8 @@ impl<E: Engine> Strong<E> {
                 Timer::Creation(group) => self.creations.on_timeout(&mut self.cx, &self.directory, group),
                 Timer::Publish => self.publish_changes(),
                 Timer::Work => self.replicas.work(&mut self.cx),
+                // They are served with the next pass; see `process_ready`.
+                Timer::Serve => {}
             }
             self.deliver_local();
         }

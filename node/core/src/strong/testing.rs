@@ -2,6 +2,8 @@
 
 use starling_kv::MemoryEngine;
 use starling_proto::{NodeId, NodeRecord, Role};
+use starling_strong::api::{Options, Request, Write};
+use starling_strong::group::{GroupId, Input, Output};
 use starling_strong::members::NodeKey;
 
 use super::context::Context;
@@ -51,5 +53,52 @@ impl Outside {
     /// The effects since the last call.
     pub fn effects(&mut self) -> Vec<Effect> {
         std::iter::from_fn(|| self.cx.pop_effect()).collect()
+    }
+}
+
+/// A node that has the only replica of a keyspace, and leads it.
+pub struct Member {
+    pub cx: Context,
+    pub replicas: Replicas<MemoryEngine>,
+}
+
+impl Member {
+    /// The keyspace's group.
+    pub const GROUP: GroupId = [9; 16];
+
+    pub fn new() -> Self {
+        let mut cx = Context::new(ME, [7; 32], 0);
+        let mut replicas = Replicas::open(MemoryEngine::new(), &mut cx).expect("a memory engine opens");
+        replicas.create(&mut cx, Self::GROUP, "orders", &[ME], false).expect("a new group");
+        let mut member = Self { cx, replicas };
+        while member.replicas.led().is_empty() {
+            member.step(Input::Timeout);
+        }
+        member
+    }
+
+    /// Passes an input to the replica a moment later, and returns its outputs.
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        self.cx.now_ms += 10;
+        self.replicas.step(self.cx.now_ms, Self::GROUP, input);
+        let mut outputs = Vec::new();
+        while let Some((group, output)) = self.replicas.poll_output(&mut self.cx) {
+            if let Output::Sync(number) = output {
+                self.replicas.step(self.cx.now_ms, group, Input::Synced(number));
+            }
+            outputs.push(output);
+        }
+        outputs
+    }
+
+    /// Carries a write out.
+    pub fn write(&mut self, write: Write) {
+        let options = Options { timeout_ms: 1_000, stale: false, id: None, fence: None };
+        let mut outputs = self.step(Input::Request { token: 1, request: Request::Write(write), options });
+        let is_answer = |output: &Output| matches!(output, Output::Answer { result: Ok(_), .. });
+        while !outputs.iter().any(is_answer) {
+            assert!(!outputs.iter().any(|output| matches!(output, Output::Answer { .. })), "{outputs:?}");
+            outputs = self.step(Input::Timeout);
+        }
     }
 }

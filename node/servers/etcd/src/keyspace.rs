@@ -91,9 +91,9 @@ impl Keyspace {
         self.0.keyspace.request_progress(id).await.map_err(status)
     }
 
-    /// Ends a watch.
-    pub async fn end_watch(&self, id: WatchId) -> Result<(), Status> {
-        self.0.keyspace.end_watch(id).await.map_err(status)
+    /// Ends watches.
+    pub async fn end_watches(&self, ids: Vec<WatchId>) -> Result<(), Status> {
+        self.0.keyspace.end_watches(ids).await.map_err(status)
     }
 
     /// Ends a watch without waiting.

@@ -250,7 +250,7 @@ async fn a_watch_ends_with_its_stream() {
     updates.send((id, WatchUpdate::Created { revision: 4 })).await.expect("listens");
     drop(stream);
     match stage.call().await {
-        Call::Unwatch { id: ended } => assert_eq!(ended, id),
+        Call::Unwatch { ids } => assert_eq!(ids, [id]),
         other => panic!("another call: {other:?}"),
     }
     timeout(PATIENCE, updates.closed()).await.expect("the stream ends");

@@ -120,7 +120,7 @@ impl StrongKeyspace {
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
         let id = WatchId::fresh();
         self.begin_watch(id, watch, CREDIT, sender).await?;
-        Ok(StrongWatch { keyspace: self.clone(), id, updates, taken: 0, ended: false })
+        Ok(StrongWatch { keyspace: self.clone(), id, updates, taken: 0, is_due: false, ended: false })
     }
 
     // ---- many watches over one channel, for servers that multiplex them
@@ -148,15 +148,15 @@ impl StrongKeyspace {
         self.send(Call::Progress { id }).await
     }
 
-    /// Ends a watch.
-    pub async fn end_watch(&self, id: WatchId) -> Result<(), StrongError> {
-        self.send(Call::Unwatch { id }).await
+    /// Ends watches.
+    pub async fn end_watches(&self, ids: Vec<WatchId>) -> Result<(), StrongError> {
+        self.send(Call::Unwatch { ids }).await
     }
 
     /// Ends a watch without waiting. If the queue is full, the node ends the watch at its next update, because the
     /// channel is closed.
     pub fn abandon_watch(&self, id: WatchId) {
-        drop(self.calls.try_send(Call::Unwatch { id }));
+        drop(self.calls.try_send(Call::Unwatch { ids: vec![id] }));
     }
 
     /// Whether the node has stopped.
@@ -177,6 +177,8 @@ pub struct StrongWatch {
     updates: mpsc::Receiver<(WatchId, WatchUpdate)>,
     /// Updates received since the node was last allowed more.
     taken: u32,
+    /// Whether the node is to be allowed more at once, because the last update was large.
+    is_due: bool,
     ended: bool,
 }
 
@@ -208,10 +210,12 @@ impl StrongWatch {
         while !self.ended {
             self.allow_more().await;
             let (_, update) = self.updates.recv().await?;
+            let is_large = update.is_large();
             match update {
                 WatchUpdate::Created { revision } => return Some(StrongWatchEvent::Ready { revision }),
                 WatchUpdate::Events { events, .. } => {
                     self.taken += 1;
+                    self.is_due = is_large;
                     return Some(StrongWatchEvent::Changes(events));
                 }
                 WatchUpdate::Progress { .. } => self.taken += 1,
@@ -231,8 +235,9 @@ impl StrongWatch {
     /// Allows the node as many more updates as were received, several at a time. Waits for room in the queue; if that
     /// is cancelled, the next call allows them, so no credit is lost.
     async fn allow_more(&mut self) {
-        if self.taken >= CREDIT / 2 && self.keyspace.allow(self.id, self.taken).await.is_ok() {
-            self.taken = 0;
+        let is_due = self.is_due || self.taken >= CREDIT / 2;
+        if is_due && self.keyspace.allow(self.id, self.taken).await.is_ok() {
+            (self.taken, self.is_due) = (0, false);
         }
     }
 }

@@ -130,7 +130,10 @@ impl Requests {
                 Some(StrongInput::More { token, updates: credit })
             }
             Call::Progress { id } => self.watches.token(id).map(|token| StrongInput::Progress { token }),
-            Call::Unwatch { id } => self.watches.end(id).map(|token| StrongInput::Unwatch { token }),
+            Call::Unwatch { ids } => {
+                let tokens = ids.into_iter().filter_map(|id| self.watches.end(id)).collect();
+                Some(StrongInput::Unwatch { tokens })
+            }
         }
     }
 

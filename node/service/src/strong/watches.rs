@@ -46,6 +46,6 @@ impl Watches {
         // The client has gone, or its channel has less room than it allowed.
         let is_refused = updates.try_send((id, update)).is_err();
         let ended = if is_last || is_refused { self.end(id) } else { None };
-        ended.map(|token| StrongInput::Unwatch { token })
+        ended.map(|token| StrongInput::Unwatch { tokens: vec![token] })
     }
 }

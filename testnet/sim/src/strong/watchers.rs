@@ -101,7 +101,7 @@ impl Strong {
                 self.ask_for_more(world, number);
                 return;
             }
-            world.ask(node, Input::Strong(StrongInput::Unwatch { token }));
+            world.ask(node, Input::Strong(StrongInput::Unwatch { tokens: vec![token] }));
         }
         let token = self.token();
         let Some(node) = self.pick(world, number.is_multiple_of(2)) else { return };

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::WatchId;
 use crate::api::Keys;
 
-/// Ranges that may be searched one by one before they are sorted in, even if few are sorted. A guess.
+/// Ranges that may be searched one by one before they are sorted in, and ended ones that may stay, even if few are
+/// sorted. A guess.
 const FRESH_MAX: usize = 64;
 
 /// All watches by their keys and ranges.
@@ -37,7 +38,7 @@ impl Index {
                     }
                 }
             }
-            Keys::Range { from, .. } => self.ranges.remove(from, id),
+            Keys::Range { .. } => self.ranges.remove(id),
         }
     }
 
@@ -72,27 +73,38 @@ struct Ranges {
     /// For each entry, the one that reaches farthest among those in the subtree of which it is the root.
     farthest: Vec<usize>,
     fresh: Vec<Entry>,
+    /// Watches that have ended and are still among the sorted ones, so that not every removal moves them all.
+    removed: BTreeSet<WatchId>,
 }
 
 impl Ranges {
     fn insert(&mut self, entry: Entry) {
+        if self.removed.contains(&entry.id) {
+            self.sort();
+        }
         self.fresh.push(entry);
         if self.fresh.len() > FRESH_MAX.max(self.sorted.len() / 8) {
-            self.sorted.append(&mut self.fresh);
-            self.sorted.sort_unstable();
-            self.measure();
+            self.sort();
         }
     }
 
-    fn remove(&mut self, from: &[u8], id: WatchId) {
-        self.fresh.retain(|entry| entry.id != id);
-        let start = self.sorted.partition_point(|entry| entry.from.as_slice() < from);
-        let same = self.sorted[start..].iter().take_while(|entry| entry.from == from);
-        let found = same.zip(start..).find_map(|(entry, at)| (entry.id == id).then_some(at));
-        if let Some(at) = found {
-            self.sorted.remove(at);
-            self.measure();
+    fn remove(&mut self, id: WatchId) {
+        if let Some(at) = self.fresh.iter().position(|entry| entry.id == id) {
+            self.fresh.swap_remove(at);
+            return;
         }
+        self.removed.insert(id);
+        if self.removed.len() > FRESH_MAX.max(self.sorted.len() / 8) {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        let removed = std::mem::take(&mut self.removed);
+        self.sorted.retain(|entry| !removed.contains(&entry.id));
+        self.sorted.append(&mut self.fresh);
+        self.sorted.sort_unstable();
+        self.measure();
     }
 
     fn matching(&self, key: &[u8], ids: &mut Vec<WatchId>) {
@@ -112,8 +124,9 @@ impl Ranges {
             return;
         }
         self.collect(key, low, middle, begun, ids);
-        if middle < begun && self.sorted[middle].contains(key) {
-            ids.push(self.sorted[middle].id);
+        let entry = &self.sorted[middle];
+        if middle < begun && entry.contains(key) && !self.removed.contains(&entry.id) {
+            ids.push(entry.id);
         }
         self.collect(key, middle + 1, high, begun, ids);
     }

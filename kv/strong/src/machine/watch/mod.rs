@@ -104,6 +104,15 @@ impl Watches {
         Ok(())
     }
 
+    /// Requests a [`WatchUpdate::Progress`] of every watch. Called at each compaction: a watch without events for long
+    /// would otherwise be continued elsewhere at a revision that is compacted, although it has missed nothing.
+    pub fn request_progress(&mut self) {
+        for (id, watcher) in &mut self.table {
+            watcher.wants_progress = true;
+            self.ready.insert(*id);
+        }
+    }
+
     /// Continues all watches after a snapshot was installed; see [`Watcher::resume`].
     pub fn resume(&mut self, before: Revision, revision: Revision) {
         for (id, watcher) in &mut self.table {

@@ -107,8 +107,7 @@ impl Watcher {
 
 /// Bytes of memory that a pending event takes, about.
 pub(super) fn event_bytes(event: &Event) -> usize {
-    let prev = event.prev.as_ref().map_or(0, |prev| prev.key.len() + prev.value.len());
-    size_of::<Event>() + size_of::<Waiting>() + event.kv.key.len() + event.kv.value.len() + prev
+    size_of::<Event>() + size_of::<Waiting>() + event.bytes()
 }
 
 impl KeyChange<'_> {

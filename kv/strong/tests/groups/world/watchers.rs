@@ -92,6 +92,7 @@ fn poll(world: &mut World, number: usize, bytes_max: usize) -> bool {
             }
             watcher.told.up_to(revision);
         }
+        Ok(Some(WatchUpdate::Progress { revision })) => watcher.told.up_to(revision),
         Ok(Some(WatchUpdate::Compacted { oldest })) => {
             watcher.at = None;
             watcher.told.compacted(oldest);

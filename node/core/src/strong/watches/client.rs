@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use starling_kv::Engine;
-use starling_strong::api::{Revision, Watch, WatchUpdate};
+use starling_strong::api::{Event, Revision, Watch, WatchUpdate};
 use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
@@ -23,11 +23,13 @@ const REPLY_MS: u64 = 1_000;
 /// Pause before a watch is opened again, milliseconds, and as long again at random.
 const PAUSE_MS: u64 = 100;
 /// How long a watch that another node serves may get no update before it is checked, milliseconds. A guess: a
-/// watch whose last update was lost makes no progress for this long; any other costs two small messages in this
+/// watch whose last update was lost makes no progress for this long; any other costs four small messages in this
 /// time.
 const CHECK_MS: u64 = 15_000;
 /// How long the member has to reply to a check, milliseconds.
 const CHECKED_MS: u64 = 3_000;
+/// Bytes of the parts of one revision that wait for its last one, at most. A guess: twice the largest deletion.
+const PARTS_BYTES_MAX: usize = 128 << 20;
 /// How long no member replies before a watch is lost, milliseconds.
 const LOST_MS: u64 = 30_000;
 
@@ -41,6 +43,9 @@ struct ClientWatch {
     served: Option<(u64, NodeKey)>,
     /// Updates received from that node.
     received: u64,
+    /// Events of a revision that that node has not sent whole, and their bytes.
+    part: Vec<Event>,
+    part_bytes: usize,
     /// Whether the reply to a check is awaited.
     checking: bool,
     /// Whether the client knows that the watch is open.
@@ -53,6 +58,23 @@ struct ClientWatch {
 }
 
 impl ClientWatch {
+    /// Joins the parts of a revision that an update had no room for. Returns the events to deliver; `None`: there is a
+    /// part only. A revision beyond [`PARTS_BYTES_MAX`] is delivered in parts.
+    fn join(&mut self, revision: Revision, mut events: Vec<Event>) -> Option<Vec<Event>> {
+        let whole = events.partition_point(|event| event.kv.mod_revision <= revision);
+        let mut part = events.split_off(whole);
+        let bytes: usize = part.iter().map(Event::bytes).sum();
+        if whole == 0 && !part.is_empty() && self.part_bytes + bytes <= PARTS_BYTES_MAX {
+            self.part.append(&mut part);
+            self.part_bytes += bytes;
+            return None;
+        }
+        let mut all = std::mem::replace(&mut self.part, part);
+        self.part_bytes = bytes;
+        all.append(&mut events);
+        Some(all)
+    }
+
     fn go_on_after(&mut self, revision: Revision) {
         self.spec.from_revision = self.spec.from_revision.max(revision + 1);
     }
@@ -88,6 +110,8 @@ impl<E: Engine> Handler<'_, E> {
             credit,
             served: None,
             received: 0,
+            part: Vec::new(),
+            part_bytes: 0,
             checking: false,
             was_created: false,
             attempts: 0,
@@ -121,6 +145,8 @@ impl<E: Engine> Handler<'_, E> {
         watch.attempts += 1;
         watch.unanswered += 1;
         (watch.received, watch.checking) = (0, false);
+        // The revision is sent again, from its first event on.
+        (watch.part, watch.part_bytes) = (Vec::new(), 0);
         watch.served = Some((id, node));
         self.state.tokens.insert(id, token);
         let (watch, updates) = (watch.spec.clone(), watch.credit);
@@ -152,10 +178,13 @@ impl<E: Engine> Handler<'_, E> {
         watch.checking = false;
         if watch.received < sent {
             self.cx.send(&from, StrongMessage::Unwatch { id });
-            self.pause(token);
-        } else {
-            self.cx.set_timer(Timer::Watch(token), CHECK_MS);
+            return self.pause(token);
         }
+        // Nothing happened. The revision up to which that is so is where another member would continue.
+        if watch.credit > 0 {
+            self.cx.send(&from, StrongMessage::Progress { id });
+        }
+        self.cx.set_timer(Timer::Watch(token), CHECK_MS);
     }
 
     /// Opens the watch again later, or ends it when no member has replied for long.
@@ -221,7 +250,7 @@ impl<E: Engine> Handler<'_, E> {
             Ordering::Less => {}
             Ordering::Equal => {
                 watch.received += 1;
-                self.deliver(token, from, update);
+                self.deliver(token, (id, from), update);
             }
             Ordering::Greater => {
                 self.cx.send(&from, StrongMessage::Unwatch { id });
@@ -230,7 +259,7 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    fn deliver(&mut self, token: Token, from: NodeKey, update: WatchUpdate) {
+    fn deliver(&mut self, token: Token, (id, from): (u64, NodeKey), mut update: WatchUpdate) {
         let Some(watch) = self.state.watches.get_mut(&token) else { return };
         // No message is lost between two ends on one node.
         if from == self.cx.me {
@@ -239,6 +268,15 @@ impl<E: Engine> Handler<'_, E> {
             self.cx.set_timer(Timer::Watch(token), CHECK_MS);
         }
         (watch.lonely_since, watch.checking, watch.unanswered) = (None, false, 0);
+        if let WatchUpdate::Events { revision, events } = &mut update {
+            let Some(whole) = watch.join(*revision, std::mem::take(events)) else {
+                watch.go_on_after(*revision);
+                // The client has allowed whole revisions.
+                self.cx.send(&from, StrongMessage::More { id, updates: 1 });
+                return;
+            };
+            *events = whole;
+        }
         match &update {
             WatchUpdate::Created { revision } => {
                 if watch.spec.from_revision == 0 {

@@ -13,6 +13,11 @@
 //!     │ ── Unwatch ─────────────────► │
 //! ```
 //!
+//! An update to another node has a bounded size, so that it fits into a frame. The events of a larger revision come in
+//! several updates: one whose last event is of a later revision than its own number ends within that revision, and the
+//! client's end waits for the rest before it delivers them. A member that serves the watch after another one begins such
+//! a revision again.
+//!
 //! A watch whose member goes away is opened at another one, from the revision after the last update: its
 //! client notices nothing. What must never happen: an event is delivered twice, out of order, or left out.
 

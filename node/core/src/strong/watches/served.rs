@@ -1,13 +1,14 @@
 //! Watches that replicas here serve, for this node and others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use starling_kv::Engine;
-use starling_strong::api::{Watch, WatchUpdate};
+use starling_proto::Millis;
+use starling_strong::api::{Event, Revision, Watch, WatchUpdate};
 use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
-use super::super::context::Context;
+use super::super::context::{Context, Timer};
 use super::super::message::StrongMessage;
 use super::super::replicas::{Replica, Replicas};
 
@@ -17,14 +18,54 @@ const WATCHES_MAX: usize = 65_536;
 /// life.
 const UPDATE_BYTES: usize = 32 << 10;
 
+/// Bytes of updates of one watch that its client has not handled, at most, but for one update: a client that does not
+/// read takes this much memory. Four updates of usual size.
+const UNDER_WAY_BYTES: usize = 256 << 10;
+/// Bytes of events sent in one step, at most, but for one update. A guess: a few milliseconds of work.
+const STEP_BYTES: usize = 4 << 20;
+/// Bytes of events in one update to another node, at most, but for one event. Half a frame
+/// (`starling_proto::wire::STRONG_FRAME_BYTES_MAX`). Smaller revisions are not split, because nodes of release 0.1.0
+/// take a part for the whole.
+const PART_BYTES: usize = 4 << 20;
+/// Bytes of an event on the wire beyond its keys and values, at most.
+const EVENT_BYTES: usize = 128;
+
 struct ServedWatch {
     group: GroupId,
     /// The node that it is for, and its id there.
     to: (NodeKey, u64),
     /// Updates that may still be sent.
     credit: u32,
+    /// Bytes of each update that was sent, needed credit, and whose client has not asked for more since.
+    under_way: VecDeque<usize>,
+    /// Updates under way that their bytes do not hold up. A client on another node may ask for more only after it has
+    /// handled half of the updates that it allowed.
+    small_count: usize,
     /// Updates that were sent.
     sent: u64,
+    /// The rest of an update that did not fit into one message.
+    rest: VecDeque<WatchUpdate>,
+}
+
+impl ServedWatch {
+    fn new(group: GroupId, to: (NodeKey, u64), credit: u32, is_local: bool) -> Self {
+        let small_count = if is_local { 1 } else { (credit as usize / 2).max(1) };
+        let (under_way, rest) = (VecDeque::new(), VecDeque::new());
+        Self { group, to, credit, under_way, small_count, sent: 0, rest }
+    }
+
+    /// Allows further updates, after the client has handled as many.
+    fn allow(&mut self, updates: u32) {
+        self.credit = self.credit.saturating_add(updates);
+        self.under_way.drain(..self.under_way.len().min(updates as usize));
+    }
+
+    /// Whether an update may be sent now.
+    fn may_send(&self) -> bool {
+        let has_room =
+            self.under_way.len() < self.small_count || self.under_way.iter().sum::<usize>() < UNDER_WAY_BYTES;
+        self.credit > 0 && has_room
+    }
 }
 
 /// The watches that replicas on this node serve.
@@ -36,6 +77,8 @@ pub struct ServedWatches {
     ids: BTreeMap<(NodeKey, u64), u64>,
     /// Watches that may have something to send.
     ready: BTreeSet<u64>,
+    /// The watch that has the first turn in the next step.
+    turn: u64,
 }
 
 /// [`ServedWatches`] with the parts that it uses.
@@ -65,14 +108,14 @@ impl<E: Engine> Handler<'_, E> {
             return;
         }
         self.state.ids.insert(to, own);
-        self.state.watches.insert(own, ServedWatch { group, to, credit, sent: 0 });
+        self.state.watches.insert(own, ServedWatch::new(group, to, credit, from == self.cx.me));
         self.state.ready.insert(own);
     }
 
     /// Grants a watch more updates.
     pub fn on_more(&mut self, from: NodeKey, id: u64, updates: u32) {
         if let Some((own, watch)) = self.find(from, id) {
-            watch.credit = watch.credit.saturating_add(updates);
+            watch.allow(updates);
             self.state.ready.insert(own);
         }
     }
@@ -87,6 +130,7 @@ impl<E: Engine> Handler<'_, E> {
         let sent = watch.sent;
         if sent == received {
             watch.credit = credit;
+            watch.under_way.clear();
             self.state.ready.insert(own);
         }
         self.cx.send(&from, StrongMessage::CheckReply { id, sent });
@@ -127,29 +171,53 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Sends the updates of ready watches, as far as their credit allows.
+    /// Sends the updates of ready watches, as far as their credit allows, and in one step at most [`STEP_BYTES`] of
+    /// events. The other watches have their turn in the next step.
     pub fn serve(&mut self) {
         for replica in self.replicas.iter_mut() {
             self.state.ready.extend(replica.group.machine().take_ready());
         }
-        for own in std::mem::take(&mut self.state.ready) {
-            while let Some(update) = self.next_update(own) {
+        let mut room = STEP_BYTES;
+        let mut order = std::mem::take(&mut self.state.ready);
+        let first = order.split_off(&self.state.turn);
+        for own in first.into_iter().chain(order) {
+            while room > 0
+                && let Some(update) = self.next_update(own)
+            {
+                room = room.saturating_sub(update.bytes());
+                self.state.turn = own + 1;
                 self.send(own, update);
             }
+            if room == 0 {
+                self.state.ready.insert(own);
+            }
+        }
+        if !self.state.ready.is_empty() {
+            self.cx.timers.set_earlier(Timer::Serve, Millis(self.cx.now_ms));
         }
     }
 
     fn next_update(&mut self, own: u64) -> Option<WatchUpdate> {
-        let watch = self.state.watches.get(&own).filter(|watch| watch.credit > 0)?;
+        let watch = self.state.watches.get_mut(&own).filter(|watch| watch.may_send())?;
+        if let Some(part) = watch.rest.pop_front() {
+            return Some(part);
+        }
         let replica = self.replicas.get_mut(&watch.group)?;
-        let update = replica.group.machine().poll_watch(own, UPDATE_BYTES);
-        update.unwrap_or_else(|error| Some(WatchUpdate::Lost { reason: error.to_string() }))
+        match replica.group.machine().poll_watch(own, UPDATE_BYTES) {
+            Ok(Some(WatchUpdate::Events { revision, events })) if watch.to.0 != self.cx.me => {
+                watch.rest = parts(revision, events);
+                watch.rest.pop_front()
+            }
+            Ok(update) => update,
+            Err(error) => Some(WatchUpdate::Lost { reason: error.to_string() }),
+        }
     }
 
     fn send(&mut self, own: u64, update: WatchUpdate) {
         let Some(watch) = self.state.watches.get_mut(&own) else { return };
         if !matches!(update, WatchUpdate::Created { .. }) {
             watch.credit -= 1;
+            watch.under_way.push_back(update.bytes());
         }
         let ((to, id), number) = (watch.to, watch.sent);
         watch.sent += 1;
@@ -176,4 +244,22 @@ impl<E: Engine> Handler<'_, E> {
         }
         Some(watch)
     }
+}
+
+/// Splits an update into parts that fit into messages. A part that ends within a revision has the number of the revision
+/// before it, up to which all events were sent; the receiver joins the parts of a revision.
+fn parts(revision: Revision, events: Vec<Event>) -> VecDeque<WatchUpdate> {
+    let (mut parts, mut part, mut bytes) = (VecDeque::new(), Vec::new(), 0);
+    for event in events {
+        let more = EVENT_BYTES + event.bytes();
+        if bytes + more > PART_BYTES && bytes > 0 {
+            let (revision, events) = (event.kv.mod_revision - 1, std::mem::take(&mut part));
+            parts.push_back(WatchUpdate::Events { revision, events });
+            bytes = 0;
+        }
+        bytes += more;
+        part.push(event);
+    }
+    parts.push_back(WatchUpdate::Events { revision, events: part });
+    parts
 }

@@ -115,7 +115,11 @@ impl Backend {
                 self.apply();
                 self.machine.request_progress(id.get());
             }
-            Call::Unwatch { id } => self.unwatch(id.get()),
+            Call::Unwatch { ids } => {
+                for id in ids {
+                    self.unwatch(id.get());
+                }
+            }
             Call::Status { reply, .. } => {
                 self.apply();
                 drop(reply.send(Ok(self.status())));

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
+use prost::Message;
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_strong::api::{Event, Revision, WatchUpdate};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
+use super::ANSWERS_MAX;
 use super::progress::{Progress, Step};
 use super::split::split;
 use super::watcher::Watcher;
@@ -26,6 +28,11 @@ const WATCHES_MAX: usize = 16_384;
 /// Updates that may wait: for each watch its credit, its beginning and its end, and as many again for watches that were
 /// lost and begun again. Unused room takes no memory.
 const UPDATES_MAX: usize = WATCHES_MAX * 2 * (CREDIT as usize + 2);
+/// Bytes of an answer for which one of the places for waiting answers stands. A guess: [`ANSWERS_MAX`] of them fill a frame
+/// several times.
+const SLOT_BYTES: usize = 16 << 10;
+/// How often the clients that asked for it get the progress of their watches, as in etcd.
+const NOTIFIED: Duration = Duration::from_secs(10 * 60);
 /// How long a lost watch waits before it is begun again.
 const LOST: Duration = Duration::from_millis(200);
 /// How often in a row a lost watch is begun again before the stream ends: with [`LOST`] seven seconds, etcd's deadline
@@ -68,6 +75,7 @@ type Client = mpsc::Sender<Result<pb::WatchResponse, Status>>;
 pub async fn serve(keyspace: Keyspace, client: Client, mut requests: Streaming<pb::WatchRequest>) {
     let (sender, mut updates) = mpsc::channel(UPDATES_MAX);
     let mut watches = Watches::new(keyspace, client.clone(), sender);
+    let mut notified = tokio::time::interval_at(Instant::now() + NOTIFIED, NOTIFIED);
     let ended = loop {
         let step = tokio::select! {
             request = requests.next(), if watches.creating.is_none() => match request {
@@ -76,6 +84,7 @@ pub async fn serve(keyspace: Keyspace, client: Client, mut requests: Streaming<p
             },
             Some((id, update)) = updates.recv() => watches.on_update(id, update).await,
             () = at(watches.resume_at) => watches.resume().await,
+            _ = notified.tick() => watches.notify().await,
             () = client.closed() => Err(End::Gone),
         };
         if let Err(ended) = step {
@@ -113,10 +122,8 @@ impl Watches {
     }
 
     async fn end(self) {
-        for id in self.numbers.into_keys() {
-            // A stopped node has no watches.
-            drop(self.keyspace.end_watch(id).await);
-        }
+        // A stopped node has no watches.
+        drop(self.keyspace.end_watches(self.numbers.into_keys().collect()).await);
     }
 
     async fn on_request(&mut self, request: pb::WatchRequest) -> Result<(), End> {
@@ -175,7 +182,7 @@ impl Watches {
     /// Cancels a watch; one that does not exist is ignored, as in etcd.
     async fn cancel(&mut self, number: i64) -> Result<(), End> {
         let Some(watcher) = self.forget(number) else { return Ok(()) };
-        self.keyspace.end_watch(watcher.id).await?;
+        self.keyspace.end_watches(vec![watcher.id]).await?;
         let revision = self.keyspace.status().await?.revision;
         let mut answer = self.answer(number, revision);
         answer.canceled = true;
@@ -206,6 +213,15 @@ impl Watches {
         Ok(())
     }
 
+    /// Requests the progress of the watches whose clients asked to be notified of it.
+    async fn notify(&mut self) -> Result<(), End> {
+        let notified = self.watchers.values().filter(|watcher| watcher.notify);
+        for watcher in notified.filter(|watcher| self.numbers.contains_key(&watcher.id)) {
+            self.keyspace.request_progress(watcher.id).await?;
+        }
+        Ok(())
+    }
+
     async fn on_progress(&mut self, step: Step) -> Result<(), End> {
         let Step::Answer { revision, again } = step else { return Ok(()) };
         if revision != Revision::MAX {
@@ -221,15 +237,16 @@ impl Watches {
     async fn on_update(&mut self, id: WatchId, update: WatchUpdate) -> Result<(), End> {
         // Updates that arrive after a watch was cancelled are dropped.
         let Some(&number) = self.numbers.get(&id) else { return Ok(()) };
+        let is_large = update.is_large();
         match update {
             WatchUpdate::Created { revision } => self.on_created(number, revision).await,
             WatchUpdate::Events { revision, events } => {
                 self.on_events(number, revision, events).await?;
-                self.ask_more(number).await
+                self.ask_more(number, is_large).await
             }
             WatchUpdate::Progress { revision } => {
                 self.on_reached(number, revision).await?;
-                self.ask_more(number).await
+                self.ask_more(number, false).await
             }
             WatchUpdate::Compacted { oldest } => self.on_compacted(number, oldest).await,
             WatchUpdate::Lost { .. } => self.on_lost(number),
@@ -237,10 +254,10 @@ impl Watches {
     }
 
     /// Grants a watch further updates after its client has received some.
-    async fn ask_more(&mut self, number: i64) -> Result<(), End> {
+    async fn ask_more(&mut self, number: i64, at_once: bool) -> Result<(), End> {
         let Some(watcher) = self.watchers.get_mut(&number) else { return Ok(()) };
         watcher.taken += 1;
-        if watcher.taken < CREDIT / 2 {
+        if watcher.taken < CREDIT / 2 && !at_once {
             return Ok(());
         }
         let credit = std::mem::take(&mut watcher.taken);
@@ -346,6 +363,12 @@ impl Watches {
     }
 
     async fn send(&mut self, answer: pb::WatchResponse) -> Result<(), End> {
-        self.client.send(Ok(answer)).await.map_err(|_| End::Gone)
+        // A large answer waits until the others were sent, so that a client that does not read takes little memory.
+        let slots = (1 + answer.encoded_len() / SLOT_BYTES).min(ANSWERS_MAX);
+        let mut room = self.client.reserve_many(slots).await.map_err(|_| End::Gone)?;
+        if let Some(slot) = room.next() {
+            slot.send(Ok(answer));
+        }
+        Ok(())
     }
 }
