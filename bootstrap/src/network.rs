@@ -43,9 +43,7 @@ pub enum NetworkFileError {
         source: io::Error,
     },
     /// It is something else, or damaged.
-    #[error(
-        "network file {path} is damaged, line {line}: {what}; restore it, or remove it and join again with a ticket"
-    )]
+    #[error("network file {path} is damaged, line {line}: {what}")]
     Malformed {
         /// Which file.
         path: PathBuf,

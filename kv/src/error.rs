@@ -69,7 +69,9 @@ impl Error {
             }
             Self::Full => "free at least 64 MB, then write again a few seconds later",
             Self::Format { .. } => "use a newer starling",
-            Self::OtherNetwork => "choose another data directory, or delete this one to start anew",
+            Self::OtherNetwork => {
+                "join with a ticket of the store's network, or choose another data directory"
+            }
             Self::Older => "start the node once with this one, then look again",
             Self::Storage { .. } => "check the disk and the system's log, then restart the node",
             Self::ReadOnly | Self::Malformed(_) => {

@@ -40,9 +40,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// It is something else, or damaged.
-    #[error(
-        "identity file {path} is not one: {what}; restore it from a backup, or remove it to give this node a new identity"
-    )]
+    #[error("identity file {path} is not one: {what}")]
     Malformed {
         /// Which file.
         path: PathBuf,

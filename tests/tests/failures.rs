@@ -39,6 +39,8 @@ async fn a_directory_that_cannot_be_written_is_named() {
 async fn one_directory_has_one_node() {
     let first = Node::up("first").started().await;
     first.run(["put", "k", "v"]).ok();
+    // As a cleaner of old files does.
+    fs::remove_file(first.data_dir().join("store/LOCK")).expect("our file");
     let answer = Node::up("second").data_in(first.data_dir()).refused();
     answer.exits(1);
     answer.says("in use by another process");
@@ -145,6 +147,33 @@ async fn damaged_files_beside_the_store_are_named() {
     fs::write(node.data_dir().join("peers.json"), b"nonsense").expect("our file");
     node.start().await;
     node.run(["put", "k", "v"]).ok();
+}
+
+#[tokio::test]
+async fn a_file_that_was_lost_beside_the_store_is_not_made_anew() {
+    let mut node = Node::up("node").started().await;
+    let ticket = node.ticket().await.to_string();
+    node.run(["put", "k", "v"]).ok();
+    let other = Node::up("other").started().await.ticket().await.to_string();
+    node.stop().await;
+    let moved = |name: &str| {
+        let path = node.data_dir().join(name);
+        (path.clone(), fs::rename(&path, path.with_extension("aside")).expect("our file")).0
+    };
+    let identity = moved("identity");
+    node.refused().exits(1).says(&identity.display().to_string());
+    assert!(!identity.exists(), "a new key would be another node");
+    fs::rename(identity.with_extension("aside"), &identity).expect("our file");
+    let network = moved("network");
+    let answer = node.refused();
+    answer.exits(1).says(&network.display().to_string());
+    answer.says("--join TICKET");
+    let wrong = Node::up("node").data_in(node.data_dir()).join(&other).refused();
+    wrong.exits(1).says("another network");
+    assert!(!network.exists(), "the wrong ticket is not kept");
+    node.also_join(&ticket);
+    node.start().await;
+    assert_eq!(node.run(["get", "k"]).ok(), "v");
 }
 
 /// A directory on a file system of its own that is soon full, where this process may mount one;

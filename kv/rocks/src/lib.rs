@@ -73,6 +73,7 @@ impl RocksEngine {
     pub fn open(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
         std::fs::create_dir_all(path)
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
+        require_catalogue(path)?;
         let db = DB::open_cf_descriptors(&database_options(), path, families(*options));
         Ok(Self::new(db.map_err(|error| open_error(&error, path))?, false))
     }
@@ -83,6 +84,7 @@ impl RocksEngine {
     /// # Errors
     /// Fails with [`Error::Older`] if it lacks families that this version has, or as [`RocksEngine::open`] does.
     pub fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, Error> {
+        require_catalogue(path)?;
         let plain = rocksdb::Options::default();
         let there = DB::list_cf(&plain, path).map_err(|error| open_error(&error, path))?;
         if !Family::ALL.iter().all(|family| there.iter().any(|name| name == family.name())) {
@@ -137,6 +139,23 @@ impl RocksEngine {
     fn family(&self, family: Family) -> &rocksdb::ColumnFamily {
         self.db.cf_handle(family.name()).expect("every family is opened with the database")
     }
+}
+
+/// Fails if the directory holds data but not the file CURRENT, which names the catalogue of that data: RocksDB would
+/// create an empty database over it. A crash during creation leaves neither.
+fn require_catalogue(path: &Path) -> Result<(), Error> {
+    let is_data = |name: &Path| name.extension().is_some_and(|kind| kind == "sst" || kind == "log");
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let has_data = files.into_iter().any(|file| is_data(Path::new(&file.file_name())));
+    if has_data && !path.join("CURRENT").exists() {
+        let reason = format!(
+            "the file CURRENT is missing from {}, where data is; restore it from a backup (it holds the name of the \
+             newest file MANIFEST-* and a line feed)",
+            path.display()
+        );
+        return Err(Error::Corrupt { reason });
+    }
+    Ok(())
 }
 
 fn database_options() -> rocksdb::Options {

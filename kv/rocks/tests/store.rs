@@ -134,6 +134,25 @@ fn a_store_of_before_strong_keyspaces_gets_their_families_when_it_is_opened() {
     RocksEngine::open_read_only(dir.path(), &RocksOptions::default()).expect("it has all families now");
 }
 
+#[test]
+fn data_without_its_catalogue_is_damage_and_stays() {
+    let dir = TempDir::new().expect("a directory");
+    let mut store = open(rocks(&dir), 1);
+    commit(&mut store, NOW, vec![put("k", "v")]);
+    let root = store.root();
+    drop(store);
+    let (current, aside) = (dir.path().join("CURRENT"), dir.path().join("aside"));
+    std::fs::rename(&current, &aside).expect("renames");
+    let before = listed(&dir);
+    for opened in [RocksEngine::open, RocksEngine::open_read_only] {
+        let error = opened(dir.path(), &RocksOptions::default()).err().expect("refused");
+        assert!(matches!(&error, Error::Corrupt { reason } if reason.contains("CURRENT")), "{error}");
+    }
+    assert_eq!(listed(&dir), before, "nothing was changed");
+    std::fs::rename(&aside, &current).expect("renames");
+    assert_eq!(open(rocks(&dir), 2).root(), root);
+}
+
 /// The names and lengths of a directory's files.
 fn listed(dir: &TempDir) -> BTreeMap<OsString, u64> {
     let entries = std::fs::read_dir(dir.path()).expect("reads");

@@ -1,9 +1,13 @@
 //! The layout of a data directory.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use starling_bootstrap::Peer;
+use starling_kv::Error;
 use starling_p2p::verify_record;
 use starling_proto::{NodeId, NodeRecord, Role};
 
@@ -12,42 +16,68 @@ use super::start_error::StartError;
 /// The store's database.
 pub const STORE_DIR: &str = "store";
 
-/// A node's data directory.
+/// A node's data directory. No other process can use it until the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct DataDir(PathBuf);
+pub struct DataDir {
+    path: PathBuf,
+    _lock: Arc<File>,
+}
 
 impl DataDir {
-    /// Creates the directory if it does not exist, and checks that it is writable.
+    /// Creates the directory if it does not exist, locks it, and checks that it is writable.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process uses it, or another node of this one.
     pub fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |reason| StartError::DataDir { path: path.to_owned(), reason };
         fs::create_dir_all(path).map_err(failed)?;
+        let lock = lock(path, FlockOperation::NonBlockingLockExclusive)?;
         let probe = path.join(".probe");
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(failed)?;
-        Ok(Self(path.to_owned()))
+        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
     }
 
     /// The directory itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The node's key.
     pub fn identity(&self) -> PathBuf {
-        self.0.join("identity")
+        self.path.join("identity")
     }
 
     /// The network's id and secrets.
     pub fn network(&self) -> PathBuf {
-        self.0.join("network")
+        self.path.join("network")
     }
 
     fn peers(&self) -> PathBuf {
-        self.0.join("peers.json")
+        self.path.join("peers.json")
     }
 
     /// The store's database.
     pub fn store(&self) -> PathBuf {
-        self.0.join(STORE_DIR)
+        self.path.join(STORE_DIR)
+    }
+
+    /// Fails if the node's key is missing from a directory that a node has used: its peers, and the members of strong
+    /// keyspaces, know the node by that key.
+    pub fn require_identity(&self) -> Result<(), StartError> {
+        let remains = self.remains().or_else(|| Some(self.network()).filter(|path| path.exists()));
+        match remains {
+            Some(beside) if !self.identity().exists() => {
+                Err(StartError::IdentityLost { path: self.identity(), beside })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What an earlier run has left that belongs to a network: data, or remembered peers.
+    pub fn remains(&self) -> Option<PathBuf> {
+        let holds_data = |store: &Path| fs::read_dir(store).is_ok_and(|mut files| files.next().is_some());
+        let store = Some(self.store()).filter(|store| holds_data(store));
+        store.or_else(|| Some(self.peers()).filter(|path| path.exists()))
     }
 
     /// The peers of the last run, without those whose record was tampered with.
@@ -62,6 +92,21 @@ impl DataDir {
             tracing::warn!(%error, "the remembered peers could not be kept");
         }
     }
+}
+
+/// Locks a data directory until the file is dropped. The lock is on the directory and not on a file in it, because a
+/// cleaner of old files may remove such a file, and the next process would lock a new one.
+pub fn lock(path: &Path, operation: FlockOperation) -> Result<File, StartError> {
+    let dir = File::open(path).map_err(|reason| StartError::DataDir { path: path.to_owned(), reason })?;
+    match flock(&dir, operation) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: path.to_owned() }.into()),
+        Err(error) => tracing::warn!(
+            %error,
+            "this file system cannot lock the data directory: only the file LOCK of the store keeps a second node away"
+        ),
+    }
+    Ok(dir)
 }
 
 fn peer(record: &NodeRecord) -> Peer {
@@ -113,6 +158,38 @@ mod tests {
         let forged = NodeRecord { name: "other".into(), ..signed.clone() };
         dir.save_peers(&[forged, signed.clone()]);
         assert_eq!(dir.load_peers(), [signed]);
+    }
+
+    #[test]
+    fn a_directory_has_one_user_even_if_its_files_are_removed() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let first = DataDir::open(temporary.path()).expect("opens");
+        for entry in fs::read_dir(temporary.path()).expect("reads") {
+            fs::remove_file(entry.expect("reads").path()).expect("removes");
+        }
+        let clone = first.clone();
+        drop(first);
+        let second = DataDir::open(temporary.path()).expect_err("the clone uses it");
+        assert!(matches!(second, StartError::Store(Error::Locked { .. })), "{second}");
+        drop(clone);
+        DataDir::open(temporary.path()).expect("nothing uses it");
+    }
+
+    #[test]
+    fn a_key_is_not_replaced_where_a_node_has_run() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(temporary.path()).expect("opens");
+        dir.require_identity().expect("a new directory");
+        fs::create_dir(dir.store()).expect("made");
+        dir.require_identity().expect("an empty store");
+        for beside in [dir.store().join("CURRENT"), dir.network(), dir.peers()] {
+            fs::write(&beside, b"").expect("writes");
+            let error = dir.require_identity().expect_err("lost").to_string();
+            assert!(error.contains("identity is missing"), "{error}");
+            fs::write(dir.identity(), b"").expect("writes");
+            dir.require_identity().expect("it is there");
+            fs::remove_file(dir.identity()).and_then(|()| fs::remove_file(&beside)).expect("removes");
+        }
     }
 
     #[test]

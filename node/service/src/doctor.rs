@@ -11,7 +11,7 @@ use starling_kv::check::doctor as check;
 use starling_kv::{Error, Reader, Report};
 use starling_rocks::{RocksEngine, RocksOptions};
 
-use super::data_dir::STORE_DIR;
+use super::data_dir::{self, STORE_DIR};
 use super::start_error::StartError;
 
 /// Checks a store on a snapshot of it; waits for the disk.
@@ -26,13 +26,14 @@ pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
         let reason = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store in it");
         return Err(StartError::DataDir { path: data_dir.to_owned(), reason });
     }
-    let _lock = lock(&store)?;
+    let _directory = data_dir::lock(data_dir, FlockOperation::NonBlockingLockShared)?;
+    let _store = lock(&store)?;
     let engine = RocksEngine::open_read_only(&store, &RocksOptions::default())?;
     Ok(describe(check(&engine, None)?))
 }
 
-/// Takes the storage engine's lock of a store, because a store that a node opens or writes would look damaged. A copy
-/// without the lock file is not used by a node.
+/// Takes the storage engine's lock of a store, because a store that a process writes would look damaged, and older
+/// versions lock nothing else. A copy may lack the lock file.
 fn lock(store: &Path) -> Result<Option<File>, Error> {
     let Ok(file) = File::open(store.join("LOCK")) else { return Ok(None) };
     match fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {

@@ -14,6 +14,7 @@ const SHOWN_CHARS: usize = 16;
 /// A node's network, and where to look for it.
 pub struct Membership {
     file: NetworkFile,
+    is_saved: bool,
     /// Multiaddresses from tickets and the configuration.
     pub addresses: Vec<String>,
     /// Names to look up, as `/dnsaddr/...`.
@@ -25,12 +26,18 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The network of the data directory; on the first run that of the ticket, or a new one.
+    /// The network of the data directory; on the first run that of the ticket, or a new one, which is saved at once:
+    /// a store must not exist without it. With a ticket and the data of an earlier run nothing is saved before
+    /// [`Membership::save`], because the store has to confirm that it belongs to the ticket's network.
     pub fn load_or_adopt(dir: &DataDir, join: &[String]) -> Result<Self, StartError> {
         let Sorted { tickets, mut addresses, names } = sort(join)?;
         let known = NetworkFile::load(&dir.network())?;
         let is_first_run = known.is_none();
+        let remains = dir.remains();
         let is_new_network = is_first_run && tickets.is_empty();
+        if let Some(beside) = remains.clone().filter(|_| is_new_network) {
+            return Err(StartError::NetworkLost { path: dir.network(), beside });
+        }
         let mut file = match (known, tickets.first(), addresses.first().or(names.first())) {
             (Some(file), _, _) => file,
             (None, Some(ticket), _) => NetworkFile { id: ticket.network, secrets: vec![ticket.secret] },
@@ -41,15 +48,25 @@ impl Membership {
             let path = dir.path().to_owned();
             return Err(StartError::OtherNetwork { path, ours: hex(&file.id), theirs: hex(&other.network) });
         }
-        let mut changed = is_first_run;
+        let mut is_saved = !is_first_run;
         for ticket in &tickets {
-            changed |= adopt_secret(&mut file, ticket.secret);
-        }
-        if changed {
-            file.save(&dir.network())?;
+            is_saved &= !adopt_secret(&mut file, ticket.secret);
         }
         addresses.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
-        Ok(Self { file, addresses, names, is_first_run, is_new_network })
+        let mut membership = Self { file, is_saved, addresses, names, is_first_run, is_new_network };
+        if remains.is_none() {
+            membership.save(dir)?;
+        }
+        Ok(membership)
+    }
+
+    /// Writes the network's file if it is new or has changed.
+    pub fn save(&mut self, dir: &DataDir) -> Result<(), StartError> {
+        if !self.is_saved {
+            self.file.save(&dir.network())?;
+            self.is_saved = true;
+        }
+        Ok(())
     }
 
     /// Names the network.
@@ -156,6 +173,21 @@ mod tests {
         assert_eq!(rotated.network().secrets, [[2; 32], [1; 32]]);
         let kept = load(&dir, &["/ip4/127.0.0.1/tcp/2".into()]).expect("loaded");
         assert_eq!(kept.network().secrets, [[2; 32], [1; 32]]);
+    }
+
+    #[test]
+    fn a_lost_file_is_replaced_only_by_a_ticket_that_the_store_has_confirmed() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(temporary.path()).expect("opens");
+        std::fs::create_dir(dir.store()).expect("made");
+        std::fs::write(dir.store().join("CURRENT"), b"").expect("written");
+        let error = load(&dir, &[]).err().expect("refused");
+        assert!(matches!(error, StartError::NetworkLost { .. }), "{error}");
+        assert!(error.hint().contains("--join TICKET"), "{}", error.hint());
+        let mut joined = load(&dir, &[ticket(1, 1).to_string()]).expect("adopted");
+        assert!(!dir.network().exists(), "the store may belong to another network");
+        joined.save(&dir).expect("saved");
+        assert_eq!(load(&dir, &[]).expect("loaded").network_id(), [1; 16]);
     }
 
     #[test]

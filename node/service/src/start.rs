@@ -165,12 +165,15 @@ async fn prepare(
 ) -> Result<(Started, GossipLoop, impl Future<Output = ()> + use<>), StartError> {
     let role = config.role;
     let dir = DataDir::open(&config.data_dir)?;
+    dir.require_identity()?;
     let identity = Identity::load_or_create(&dir.identity())?;
-    let membership = Membership::load_or_adopt(&dir, &config.join)?;
+    let mut membership = Membership::load_or_adopt(&dir, &config.join)?;
     let limits = setup::limits(config)?;
     let core_config = setup::core(config)?;
     let store =
         if role == Role::Replica { Some(open_store(&dir, config, limits, &membership)?) } else { None };
+    // The store has compared its network with this one.
+    membership.save(&dir)?;
     let (engine, store) = store.unzip();
     let (driver, record) = listen(role, config, identity, &membership).await?;
 

@@ -22,6 +22,22 @@ pub enum StartError {
     /// The file with the network's secret cannot be used.
     #[error(transparent)]
     Network(#[from] starling_bootstrap::NetworkFileError),
+    /// The node's key is gone from a directory that a node has used. Nothing was changed.
+    #[error("{path} is missing, and {beside} shows that a node has used this directory")]
+    IdentityLost {
+        /// The missing file.
+        path: PathBuf,
+        /// What the node has left.
+        beside: PathBuf,
+    },
+    /// The network's secret is gone from a directory that a node has used. Nothing was changed.
+    #[error("{path} is missing, and {beside} belongs to a network")]
+    NetworkLost {
+        /// The missing file.
+        path: PathBuf,
+        /// What the node has left.
+        beside: PathBuf,
+    },
     /// A ticket is not one.
     #[error("--join {given}: {reason}")]
     Ticket {
@@ -74,7 +90,15 @@ impl StartError {
     pub fn hint(&self) -> String {
         match self {
             Self::DataDir { .. } => "check owner, mode and space, or name another one with --data-dir".into(),
-            Self::Identity(_) | Self::Network(_) => "restore the file from a backup, or move it aside".into(),
+            Self::Identity(_) | Self::IdentityLost { .. } => {
+                "restore it from a backup; without one, start in an empty --data-dir with --join TICKET: peers refill it"
+                    .into()
+            }
+            Self::Network(_) | Self::NetworkLost { .. } => {
+                "restore it from a backup; without one, start without it and with --join TICKET of the same network \
+                 (`starling ticket` on another node prints it)"
+                    .into()
+            }
             Self::Ticket { .. } | Self::NoTicket { .. } => {
                 "`starling ticket` on any node of the network prints the ticket; give it with --join".into()
             }
