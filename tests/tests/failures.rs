@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use starling_api::admin::Doctor;
 use starling_api::{Error, ErrorCode, Precondition, Range};
 use starling_tests::{Answer, Node, joined, run, wait_until};
@@ -49,6 +50,32 @@ async fn one_directory_has_one_node() {
     answer.says("without --data-dir");
     assert_eq!(first.run(["get", "k"]).ok(), "v");
     assert!(first.data_dir().join("run.json").exists(), "the first one's");
+}
+
+/// A node that is suspended, as by a debugger or a machine that pauses, accepts connections and says nothing.
+#[tokio::test]
+async fn a_node_that_is_silent_is_left_in_time() {
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    node.run(["-k", "orders", "put", "k", "v"]).ok();
+    node.signal(Signal::STOP);
+    let reads = [&["get", "k"][..], &["ls"], &["status"], &["put", "k", "v"], &["incr", "n"], &["watch"]];
+    for args in reads.into_iter().chain([&["doctor"][..], &["keyspaces"], &["-k", "orders", "get", "k"]]) {
+        node.run(["--timeout", "300ms"].iter().chain(args)).exits(5);
+    }
+    let named = "--request-id";
+    let writes = [
+        (&["put", "k", "w"][..], named),
+        (&["del", "k"], named),
+        (&["lease", "grant", "5s"], "may or may not"),
+    ];
+    for (args, hint) in writes {
+        node.run(["--timeout", "300ms", "-k", "orders"].iter().chain(args)).exits(6).says(hint);
+    }
+    let answer = node.run(["--timeout", "300ms", "-k", "orders", "lock", "job"]);
+    answer.exits_noted(4);
+    node.signal(Signal::CONT);
+    assert_eq!(node.run(["get", "k"]).ok(), "v");
 }
 
 /// A stopped node with data in sorted files, not in the log alone.

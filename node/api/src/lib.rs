@@ -11,6 +11,8 @@ pub mod strong;
 mod watch;
 mod write;
 
+use std::time::Duration;
+
 pub use data::{Entry, KeyInfo, KeyspaceInfo, Keyspaces, Listing};
 pub use error::{Error, ErrorCode, Retry};
 pub use node::{Events, Eventual, Precondition, Range, Strong};
@@ -20,6 +22,8 @@ pub use starling_types::{Blob, Count, DEFAULT_KEYSPACE, escaped};
 pub use watch::WatchEvent;
 pub use write::{BatchResponse, Increment, MapUpdate, Members};
 
+/// Time after which a watch that has nothing to report sends a comment, so that its client notices when the node is gone.
+pub const WATCH_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Header of a raw value: how many concurrent values the key holds, the shown one included.
 pub const SIBLINGS_HEADER: &str = "x-starling-siblings";
 /// Header of a raw value: when it expires, milliseconds since the Unix epoch.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use starling_api::strong::{
     Body, Fence, KeyValue, Keys, Put, Range, Request, RequestId, StrongAnswer, StrongCall, Write,
 };
-use starling_api::{Blob, Error, Retry, Strong};
+use starling_api::{Blob, Error, ErrorCode, Retry, Strong};
 use tokio::time::sleep;
 
 /// Pause before a failed request is retried. An estimate: a fifth of an election.
@@ -86,7 +86,8 @@ impl<N: Strong> Keyspace<N> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if error.retry() == Retry::IfIdempotent {
+            // A client's own error says that the request was never sent.
+            if error.retry() == Retry::IfIdempotent && error.code != ErrorCode::Unreachable {
                 maybe_applied = Some(client);
             }
             if error.retry() == Retry::Never || began.elapsed() >= how.patience {

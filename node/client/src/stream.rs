@@ -1,17 +1,22 @@
 //! Watches: server-sent events (WHATWG HTML, section 9.2) as a stream of typed events.
 
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
-use serde::de::DeserializeOwned;
-use starling_api::{Error, WatchEvent};
-
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::stream::{BoxStream, unfold};
+use futures::{Stream, StreamExt};
+use reqwest::Response;
+use serde::de::DeserializeOwned;
+use starling_api::{Error, WATCH_KEEP_ALIVE, WatchEvent};
+use tokio::time::timeout;
 
 /// Longest line of an event that the client accepts, bytes. The largest value in base64, a whole
 /// page of siblings and some room; a guess.
 const LINE_BYTES_MAX: usize = 64 << 20;
+/// Silence after which a watch ends: two keep-alives did not arrive.
+pub(crate) const WATCH_SILENCE: Duration = WATCH_KEEP_ALIVE.saturating_mul(2);
 
 /// The events of one watch, until the node or the caller ends it.
 pub struct Watch<E = WatchEvent> {
@@ -22,8 +27,16 @@ pub struct Watch<E = WatchEvent> {
 }
 
 impl<E: DeserializeOwned + Unpin> Watch<E> {
-    pub(crate) fn new(url: String, response: reqwest::Response) -> Self {
-        let body = response.bytes_stream().map(|chunk| chunk.map(Vec::from).map_err(|e| e.to_string()));
+    /// The events of an answer, until nothing of it arrives for this long.
+    pub(crate) fn new(url: String, response: Response, silence: Duration) -> Self {
+        let body = unfold(Some(response), move |response| async move {
+            let mut response = response?;
+            match timeout(silence, response.chunk()).await {
+                Ok(Ok(chunk)) => chunk.map(|chunk| (Ok(chunk.to_vec()), Some(response))),
+                Ok(Err(error)) => Some((Err(error.to_string()), None)),
+                Err(_) => Some((Err(format!("the watch was silent for {silence:?}")), None)),
+            }
+        });
         Self { url, body: body.boxed(), lines: Lines::default(), ready: VecDeque::new() }
     }
 
@@ -104,8 +117,40 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use proptest::prelude::*;
+    use starling_api::ErrorCode;
+
+    use super::*;
+
+    /// A node that answers the first request with this and then stops.
+    fn node_that_stops(answer: &'static str) -> (String, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let accepting = listener.try_clone().expect("a descriptor is free");
+        std::thread::spawn(move || {
+            let (mut client, _) = accepting.accept().expect("a client");
+            client.write_all(answer.as_bytes()).expect("it listens");
+            // Until the client closes the connection.
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
+        });
+        (url, listener)
+    }
+
+    #[tokio::test]
+    async fn a_watch_of_a_node_that_stops_ends() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        let event = "data: {\"event\":\"ready\"}\n\n";
+        let (url, _listener) = node_that_stops(Box::leak(format!("{head}{event}").into_boxed_str()));
+        let response = reqwest::get(&url).await.expect("an answer");
+        let mut watch = Watch::<WatchEvent>::new(url, response, Duration::from_millis(200));
+        assert!(matches!(watch.next_event().await, Some(Ok(WatchEvent::Ready))));
+        let error = watch.next_event().await.expect("an end").expect_err("silence");
+        assert_eq!(error.code, ErrorCode::Unreachable);
+        assert!(watch.next_event().await.is_none());
+    }
 
     const BODY: &str =
         ": hello\nevent: put\ndata: {\"a\":\ndata: 1}\n\nretry: 5\n\ndata:two\r\n\r\ndata: unfinished\n";

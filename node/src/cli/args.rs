@@ -21,8 +21,8 @@ Exit codes:
   2  the command line is wrong
   3  there is no such key or keyspace
   4  conflict: the version check failed, the key holds another type, another client holds the lock
-  5  the node cannot be reached
-  6  a write to a strong keyspace may or may not have been applied
+  5  the node cannot be reached, or does not answer in time
+  6  a write to a strong keyspace, or one whose sync failed, may or may not have been applied
   7  a lock, a leadership, a session or a lease was lost: what ran under it was stopped
 Commands that run another one exit with its code.";
 
@@ -48,6 +48,10 @@ pub struct Global {
     /// Token that the node's API asks for
     #[arg(long, global = true, value_name = "TOKEN", env = "STARLING_API_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// How long the node may be silent before the command ends with exit code 5 or 6 [default: `STARLING_TIMEOUT`,
+    /// else 6s]; for `lock` and `elect campaign`: how long to wait for the other clients [default: for ever]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub timeout: Option<u64>,
     /// Keyspace [default: "default"]
     #[arg(short, long, global = true, value_name = "NAME", env = "STARLING_KEYSPACE")]
     pub keyspace: Option<String>,

@@ -20,7 +20,7 @@ const NOT_FOUND: u8 = 3;
 const CONFLICT: u8 = 4;
 /// Exit code: a write may or may not have been applied.
 const UNKNOWN: u8 = 6;
-/// Exit code: the node cannot be reached.
+/// Exit code: the node cannot be reached, or is silent.
 const UNREACHABLE: u8 = 5;
 /// Exit code: a lock, a leadership, a session or a lease was lost.
 const LOST: u8 = 7;
@@ -104,12 +104,18 @@ impl Failure {
         Self::silent(SIGNALLED.saturating_add(u8::try_from(signal.as_raw()).unwrap_or(0)))
     }
 
+    /// Says that a write may have been applied.
+    #[must_use]
+    pub fn maybe_applied(mut self) -> Self {
+        self.exit = UNKNOWN;
+        self.hint = "the write may or may not have been applied: look before you repeat the command".into();
+        self
+    }
+
     /// Adds the request id of a write that may have been applied.
     #[must_use]
     pub fn of_unknown_outcome(mut self, request_id: u128) -> Self {
-        if self.exit != UNREACHABLE {
-            self.exit = UNKNOWN;
-        }
+        self = self.maybe_applied();
         self.hint = format!(
             "the write may or may not have been applied; the same command with --request-id {request_id:032x} \
              applies it once at most, and tells"

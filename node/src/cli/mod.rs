@@ -17,6 +17,7 @@ mod value;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use starling_api::{API_DEFAULT, DEFAULT_KEYSPACE, Op};
@@ -45,6 +46,27 @@ struct Session {
     /// Whether the keyspace was named.
     keyspace_given: bool,
     output: Output,
+    /// How long to wait for a lock or a leadership, milliseconds; `None`: for ever.
+    wait_ms: Option<u64>,
+}
+
+/// How long a node may be silent, milliseconds, if the command line and the environment do not say: its own limit for a
+/// request to a strong keyspace ([`TIMEOUT_MS_DEFAULT`](starling_api::strong::TIMEOUT_MS_DEFAULT)) and a second.
+const SILENCE_MS: u64 = 6_000;
+
+/// How long the node may be silent. The flag is another limit for commands that wait for other clients.
+fn silence(flag: Option<u64>, waits: bool) -> Result<Duration, Failure> {
+    let variable = || std::env::var("STARLING_TIMEOUT").ok().filter(|text| !text.is_empty());
+    let ms = match flag.filter(|_| !waits) {
+        Some(ms) => ms,
+        None => match variable() {
+            Some(text) => value::parse_duration_ms(&text).map_err(|reason| {
+                Failure::usage(format!("STARLING_TIMEOUT: {reason}"), "export STARLING_TIMEOUT=6s")
+            })?,
+            None => SILENCE_MS,
+        },
+    };
+    Ok(Duration::from_millis(ms))
 }
 
 impl Session {
@@ -58,12 +80,15 @@ impl Session {
                 | Command::Queue(QueueCommand::Pop(_))
                 | Command::Elect(ElectCommand::Leader { .. })
         );
+        let waits = matches!(command, Command::Lock(_) | Command::Elect(ElectCommand::Campaign(_)));
+        let silence = silence(global.timeout, waits)?;
         let default = if one_value && !std::io::stdout().is_terminal() { Output::Raw } else { Output::Table };
         Ok(Self {
-            client: Client::new(&api, global.token.clone())?,
+            client: Client::new(&api, global.token.clone())?.with_timeout(silence),
             keyspace: global.keyspace.clone().unwrap_or_else(|| DEFAULT_KEYSPACE.into()),
             keyspace_given: global.keyspace.is_some(),
             output: global.output.unwrap_or(default),
+            wait_ms: global.timeout.filter(|_| waits),
         })
     }
 }

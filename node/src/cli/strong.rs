@@ -23,6 +23,8 @@ use super::value::{bytes, read_value};
 pub struct How<'a> {
     /// Its request id; a random one if there is none.
     pub name: Option<u128>,
+    /// Whether the command has the option that gives it one.
+    pub can_be_named: bool,
     pub fence: Option<&'a Fence>,
     /// How long it is sent again with its request id while its outcome is unknown.
     pub patience: Duration,
@@ -31,7 +33,12 @@ pub struct How<'a> {
 impl<'a> How<'a> {
     /// The options of the command line.
     pub fn of(args: &'a WriteArgs) -> Self {
-        Self { name: args.request_id, fence: args.fence.as_ref(), patience: Duration::ZERO }
+        Self {
+            name: args.request_id,
+            can_be_named: true,
+            fence: args.fence.as_ref(),
+            patience: Duration::ZERO,
+        }
     }
 }
 
@@ -106,7 +113,11 @@ impl Session {
         how: &How<'_>,
     ) -> std::result::Result<StrongAnswer, Failure> {
         let named = Named { request_id: how.name, fence: how.fence.cloned(), patience: how.patience };
-        Ok(self.strong().write(request, &named).await?)
+        let written = self.strong().write(request, &named).await;
+        written.map_err(|failed| match failed.maybe_applied {
+            Some(_) if !how.can_be_named => Failure::from(failed.error).maybe_applied(),
+            _ => failed.into(),
+        })
     }
 
     /// The strong keyspace that the command is about.

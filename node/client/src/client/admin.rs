@@ -19,22 +19,22 @@ impl Client {
 
     /// The versions that every node speaks and reads, from a crawl. Takes seconds if nodes do not answer.
     pub async fn upgrade(&self) -> Result<Upgrade, Error> {
-        self.fetch(self.get("/v1/upgrade")).await
+        self.fetch(self.long_request(Method::GET, "/v1/upgrade")).await
     }
 
     /// Switches the newest version of stored data on. This cannot be undone.
     pub async fn finalize_upgrade(&self, finalize: &Finalize) -> Result<Upgrade, Error> {
-        self.fetch(self.request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
+        self.fetch(self.long_request(Method::POST, "/v1/upgrade/finalize").json(finalize)).await
     }
 
     /// The whole overlay, from a crawl. Takes seconds if nodes do not answer.
     pub async fn nodes(&self) -> Result<Nodes, Error> {
-        self.fetch(self.get("/v1/nodes")).await
+        self.fetch(self.long_request(Method::GET, "/v1/nodes")).await
     }
 
     /// Checks the whole store. Takes minutes on a large one.
     pub async fn doctor(&self) -> Result<Doctor, Error> {
-        self.fetch(self.get("/v1/doctor")).await
+        self.fetch(self.long_request(Method::GET, "/v1/doctor")).await
     }
 
     /// The effective configuration.
@@ -63,6 +63,7 @@ impl Client {
 
     /// The metrics in Prometheus' text format.
     pub async fn metrics(&self) -> Result<String, Error> {
-        self.send(self.get("/metrics")).await?.text().await.map_err(|e| self.broken(&e))
+        let body = self.body(self.send(self.get("/metrics")).await?).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 }

@@ -11,7 +11,7 @@ use starling_api::{
 };
 
 use super::{Client, SEGMENT, encoded, found};
-use crate::stream::Watch;
+use crate::stream::{WATCH_SILENCE, Watch};
 
 /// A value as bytes, with its version and its siblings from the headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Client {
         let Some(response) = found(self.send(request).await)? else { return Ok(None) };
         let version = version_of(response.headers());
         let siblings = header(response.headers(), SIBLINGS_HEADER).and_then(|n| n.parse().ok()).unwrap_or(1);
-        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?.to_vec();
+        let bytes = self.body(response).await?;
         Ok(Some(RawValue { bytes, version, siblings }))
     }
 
@@ -113,7 +113,7 @@ impl Client {
 
     /// Carries out several writes, together or not at all.
     pub async fn batch(&self, batch: &Batch) -> Result<BatchResponse, Error> {
-        self.fetch(self.request(Method::POST, "/v1/batch").json(batch)).await
+        self.fetch(self.long_request(Method::POST, "/v1/batch").json(batch)).await
     }
 
     /// Changes of keys that begin with `prefix`, from now on. The first event is
@@ -122,7 +122,7 @@ impl Client {
         let path = format!("{}?prefix={}", keyspace_path(keyspace, "watch"), encoded(prefix));
         let request = self.http.get(format!("{}{path}", self.url())).header(ACCEPT, "text/event-stream");
         let response = self.send(self.authorized(request)).await?;
-        Ok(Watch::new(self.url().to_owned(), response))
+        Ok(Watch::new(self.url().to_owned(), response, WATCH_SILENCE))
     }
 
     // ---- counters, sets, maps, flags

@@ -13,6 +13,8 @@ use reqwest::{Method, Request, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use starling_api::{Error, ErrorCode};
 
+use tokio::time::{sleep, timeout};
+
 use crate::retry::{Attempts, Retries};
 
 pub use eventual::RawValue;
@@ -21,8 +23,14 @@ pub use eventual::RawValue;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// How long to wait for a connection: a node is on this machine or near; a guess.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long to wait for the answer to anything but a watch: a full check of a large store is slow.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a node may be silent by default. Programs that retry for as long as their own deadlines allow are not cut
+/// short; commands set a shorter time.
+const SILENCE: Duration = Duration::from_secs(120);
+/// How long a node may work on a request that takes long, as long as it answers others: a full check of a large store
+/// is slow.
+const WORK: Duration = Duration::from_secs(120);
+/// Body from which a request counts as one that takes long, bytes: the link may be narrow. An estimate.
+const LARGE_BODY_BYTES: usize = 64 << 10;
 
 /// A client of the API of one node, or of several that stand in for each other. Cheap to clone; clones share
 /// connections, which are kept open and reused.
@@ -36,6 +44,15 @@ pub struct Client {
     token: Option<String>,
     http: reqwest::Client,
     if_strong: bool,
+    /// How long the node may be silent; `None`: [`SILENCE`].
+    timeout: Option<Duration>,
+}
+
+/// Why a request has no answer.
+struct Unanswered {
+    error: Error,
+    /// Whether the request may have reached the node.
+    sent: bool,
 }
 
 /// `http://host:port` of an address.
@@ -77,6 +94,7 @@ impl Client {
             token,
             http,
             if_strong: false,
+            timeout: None,
         })
     }
 
@@ -94,6 +112,14 @@ impl Client {
         Self { retries, ..self }
     }
 
+    /// This client with a limit on silence: a node that sends nothing for this long counts as unreachable. Where a node
+    /// is expected to work for long, it has to answer other requests meanwhile. A request to a strong keyspace may take
+    /// five sixths of it, so that the node's own answer, which gives the reason, is in time.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
     /// The address of the node that gets the next request, `http://host:port`.
     pub fn url(&self) -> &str {
         &self.nodes[self.current.load(Ordering::Relaxed) % self.nodes.len()]
@@ -107,7 +133,12 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.authorized(self.http.request(method, format!("{}{path}", self.url())).timeout(ANSWER_TIMEOUT))
+        self.authorized(self.http.request(method, format!("{}{path}", self.url())))
+    }
+
+    /// A request on which the node may work for long.
+    fn long_request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).timeout(WORK)
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
@@ -130,24 +161,66 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let request = request.build().map_err(|e| self.broken(&e))?;
         let idempotent = request.method() == Method::GET;
-        self.send_built(request, idempotent).await
+        self.send_built(request, idempotent).await.map_err(|unanswered| unanswered.error)
     }
 
     /// Sends a request, and again to the next node where that is safe.
-    async fn send_built(&self, mut request: Request, idempotent: bool) -> Result<Response, Error> {
+    async fn send_built(&self, mut request: Request, idempotent: bool) -> Result<Response, Unanswered> {
         let mut attempts = Attempts::new(self.retries);
+        let mut sent = false;
         loop {
             let again = request.try_clone();
-            let (error, sent) = match self.http.execute(request).await {
+            let unanswered = match self.attempt(request).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) => (self.refusal(response).await, true),
-                Err(error) => (self.broken(&error), !error.is_connect()),
+                Ok(response) => Unanswered { error: self.refusal(response).await, sent: true },
+                Err(unanswered) => unanswered,
             };
-            let pause = attempts.after(&error, sent, idempotent);
-            let (Some(pause), Some(again)) = (pause, again) else { return Err(error) };
-            request = self.to_next_node(again)?;
-            tokio::time::sleep(pause).await;
+            let Unanswered { error, sent: now_sent } = unanswered;
+            sent |= now_sent;
+            let pause = attempts.after(&error, now_sent, idempotent);
+            let (Some(pause), Some(again)) = (pause, again) else { return Err(Unanswered { error, sent }) };
+            request = self.to_next_node(again).map_err(|error| Unanswered { error, sent })?;
+            sleep(pause).await;
         }
+    }
+
+    /// Sends a request once, and waits until its answer begins: for as long as the node may be silent, or for the time
+    /// that the request has, as long as the node answers others.
+    async fn attempt(&self, mut request: Request) -> Result<Response, Unanswered> {
+        let body = request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len);
+        let longest = request.timeout_mut().take().or((body > LARGE_BODY_BYTES).then_some(WORK));
+        let answer = self.http.execute(request);
+        let answer = match longest {
+            None => timeout(self.silence(), answer).await.ok(),
+            Some(longest) => tokio::select! {
+                answer = timeout(longest, answer) => answer.ok(),
+                () = self.fallen_silent() => None,
+            },
+        };
+        match answer {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(error)) => Err(Unanswered { error: self.broken(&error), sent: !error.is_connect() }),
+            None => Err(Unanswered { error: self.silent(), sent: true }),
+        }
+    }
+
+    /// Completes once the node does not answer a question for its liveness in time.
+    async fn fallen_silent(&self) {
+        loop {
+            sleep(self.silence()).await;
+            let question = self.get("/healthz").send();
+            if !matches!(timeout(self.silence(), question).await, Ok(Ok(_))) {
+                return;
+            }
+        }
+    }
+
+    fn silence(&self) -> Duration {
+        self.timeout.unwrap_or(SILENCE)
+    }
+
+    fn silent(&self) -> Error {
+        Error::unreachable(self.url(), format!("no answer for {:?}", self.silence()))
     }
 
     /// Redirects a request, and those after it, to the next node.
@@ -161,16 +234,29 @@ impl Client {
 
     async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
-        match response.text().await {
+        match self.body(response).await {
             // A body that is none of ours is an answer of something else than a Starling node.
-            Ok(text) => serde_json::from_str(&text)
+            Ok(bytes) => serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Error::not_understood(self.url(), format!("HTTP status {status}"))),
-            Err(error) => self.broken(&error),
+            Err(error) => error,
+        }
+    }
+
+    /// The body of an answer, which may take any time, as long as some of it arrives.
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        loop {
+            match timeout(self.silence(), response.chunk()).await {
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+                Ok(Ok(None)) => return Ok(body),
+                Ok(Err(error)) => return Err(self.broken(&error)),
+                Err(_) => return Err(self.silent()),
+            }
         }
     }
 
     async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
-        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
+        let bytes = self.body(response).await?;
         serde_json::from_slice(&bytes).map_err(|e| Error::not_understood(self.url(), e))
     }
 
@@ -179,7 +265,7 @@ impl Client {
         while let Some(source) = reason.source() {
             reason = source;
         }
-        let reason = if error.is_timeout() { "no answer in time".into() } else { reason.to_string() };
+        let reason = if error.is_timeout() { "no connection in time".into() } else { reason.to_string() };
         if error.is_builder() { Error::unsendable(reason) } else { Error::unreachable(self.url(), reason) }
     }
 }

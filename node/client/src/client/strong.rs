@@ -1,5 +1,6 @@
 //! Strong keyspaces: requests, watches and management.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -7,12 +8,13 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::Method;
 use reqwest::header::ACCEPT;
 use starling_api::strong::{
-    CreateKeyspace, Leader, Request, StrongAnswer, StrongCall, StrongEvent, StrongInfo, Voters,
+    CreateKeyspace, Leader, Request, StrongAnswer, StrongCall, StrongEvent, StrongInfo, TIMEOUT_MS_DEFAULT,
+    Voters,
 };
-use starling_api::{Error, Events, Strong};
+use starling_api::{Error, ErrorCode, Events, Strong};
 
 use super::{Client, SEGMENT, encoded};
-use crate::stream::Watch;
+use crate::stream::{WATCH_SILENCE, Watch};
 
 /// How long to wait for the answer to a change of members: a new one fetches everything first.
 const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
@@ -22,7 +24,7 @@ const CALL_SLACK: Duration = Duration::from_secs(5);
 impl Client {
     /// Creates a strong keyspace. Returns its status.
     pub async fn create_keyspace(&self, create: &CreateKeyspace) -> Result<StrongInfo, Error> {
-        self.fetch(self.request(Method::POST, "/v1/strong").json(create)).await
+        self.fetch(self.long_request(Method::POST, "/v1/strong").json(create)).await
     }
 
     /// The status of a strong keyspace; `None` if there is none of this name.
@@ -32,7 +34,7 @@ impl Client {
 
     /// Removes a strong keyspace with all its data.
     pub async fn drop_keyspace(&self, keyspace: &str) -> Result<(), Error> {
-        self.send(self.request(Method::DELETE, &strong_path(keyspace, ""))).await.map(drop)
+        self.send(self.long_request(Method::DELETE, &strong_path(keyspace, ""))).await.map(drop)
     }
 
     /// Makes these nodes the voters of a strong keyspace.
@@ -43,21 +45,37 @@ impl Client {
 
     /// Transfers the leadership of a strong keyspace to a node.
     pub async fn transfer_leader(&self, keyspace: &str, to: &Leader) -> Result<StrongInfo, Error> {
-        self.fetch(self.request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
+        self.fetch(self.long_request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
     }
 
     /// Unsafe recovery after a loss of quorum: the node's replica of a strong keyspace becomes the only member.
     pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
-        self.send(self.request(Method::POST, &strong_path(keyspace, "/recover"))).await.map(drop)
+        self.send(self.long_request(Method::POST, &strong_path(keyspace, "/recover"))).await.map(drop)
     }
 
     /// Sends a read or a write to a strong keyspace.
+    ///
+    /// # Errors
+    /// [`ErrorCode::OutcomeUnknown`] also for a write whose answer was lost on its way.
     pub async fn ask(&self, keyspace: &str, call: &StrongCall) -> Result<StrongAnswer, Error> {
         let path = if self.if_strong { "/call?if_strong=true" } else { "/call" };
         let request = self.request(Method::POST, &strong_path(keyspace, path));
-        let longest = Duration::from_millis(call.timeout_ms) + CALL_SLACK;
-        let request = request.timeout(longest).json(call).build().map_err(|e| self.broken(&e))?;
-        self.json(self.send_built(request, is_idempotent(call)).await?).await
+        let request = match self.timeout {
+            Some(timeout) => request.json(&within(call, timeout)),
+            None => request.timeout(Duration::from_millis(call.timeout_ms) + CALL_SLACK).json(call),
+        };
+        let request = request.build().map_err(|e| self.broken(&e))?;
+        let lost = |error: Error| match error.code {
+            ErrorCode::Unreachable if matches!(call.request, Request::Write(_)) => {
+                Error { code: ErrorCode::OutcomeUnknown, ..error }
+            }
+            _ => error,
+        };
+        match self.send_built(request, is_idempotent(call)).await {
+            Ok(response) => self.json(response).await.map_err(lost),
+            Err(unanswered) if unanswered.sent => Err(lost(unanswered.error)),
+            Err(unanswered) => Err(unanswered.error),
+        }
     }
 
     /// Changes in a strong keyspace from a revision on, or (0) from now on. The first event is
@@ -76,8 +94,22 @@ impl Client {
         }
         let request = self.http.get(url).header(ACCEPT, "text/event-stream");
         let response = self.send(self.authorized(request)).await?;
-        Ok(Watch::new(self.url().to_owned(), response))
+        Ok(Watch::new(self.url().to_owned(), response, WATCH_SILENCE))
     }
+}
+
+/// A request that the node answers within this time: five sixths of it are the node's, or less where the request says
+/// so.
+fn within(call: &StrongCall, timeout: Duration) -> Cow<'_, StrongCall> {
+    let longest_ms = u64::try_from((timeout * 5 / 6).as_millis()).unwrap_or(u64::MAX);
+    let timeout_ms = match call.timeout_ms {
+        TIMEOUT_MS_DEFAULT => longest_ms,
+        chosen => chosen.min(longest_ms),
+    };
+    if timeout_ms == call.timeout_ms {
+        return Cow::Borrowed(call);
+    }
+    Cow::Owned(StrongCall { timeout_ms, ..call.clone() })
 }
 
 impl Strong for Client {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
-use starling_api::{Error, Eventual, WatchEvent};
+use starling_api::{Error, Eventual, WATCH_KEEP_ALIVE, WatchEvent};
 
 use super::App;
 use super::problem::Problem;
@@ -34,5 +34,5 @@ pub async fn watch(
             let data = serde_json::to_string(&event).expect("the API's types serialize");
             Ok(Event::default().event(event.name()).data(data))
         });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(WATCH_KEEP_ALIVE)))
 }

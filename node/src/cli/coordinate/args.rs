@@ -43,9 +43,6 @@ pub struct HoldArgs {
     /// Time for COMMAND to end after it was lost
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, default_value = "5s")]
     pub grace: u64,
-    /// Stop waiting after this time [default: never]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
-    pub timeout: Option<u64>,
     /// Run while it is held; without it, it is held until interrupted (Ctrl-C)
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     pub command: Vec<OsString>,

@@ -5,14 +5,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use serde_json::json;
-use starling_api::Blob;
-use starling_client::{Client, Lease, Place};
+use starling_api::{Blob, ErrorCode, Retry};
+use starling_client::{Client, Keyspace, Lease, Place, WriteFailed};
 use starling_strong::line;
 use tokio::time::sleep;
 
 use super::args::HoldArgs;
 use super::child::{Ended, Running};
-use super::held::{give_back, lost, not_reached};
+use super::held::{AGAIN, give_back, lost, not_reached};
 use super::signals::Signals;
 use crate::cli::Session;
 use crate::cli::args::Output;
@@ -37,9 +37,16 @@ impl Session {
     pub(super) async fn hold(&self, wanted: &Wanted<'_>) -> Result {
         let mut signals = Signals::watch()?;
         let keyspace = self.strong();
-        let granted = async { Ok(Lease::grant(&keyspace, wanted.hold.ttl).await?) };
+        let late = late(self.wait_ms);
+        tokio::pin!(late);
+        let granted = async {
+            tokio::select! {
+                lease = grant(&keyspace, wanted.hold.ttl) => lease,
+                () = &mut late => Err(not_in_time(wanted)),
+            }
+        };
         let mut lease = signals.or_end(granted).await?;
-        let result = self.hold_with(wanted, &mut lease, &mut signals).await;
+        let result = self.hold_with(wanted, &mut lease, &mut signals, late).await;
         give_back(lease).await;
         result
     }
@@ -49,6 +56,7 @@ impl Session {
         wanted: &Wanted<'_>,
         lease: &mut Lease<Client>,
         signals: &mut Signals,
+        late: impl Future<Output = ()>,
     ) -> Result {
         let (id, keyspace) = (lease.id(), self.strong());
         let place = tokio::select! {
@@ -58,7 +66,7 @@ impl Session {
             place = Place::reach(&keyspace, &wanted.name.0, wanted.value.clone(), id) => {
                 place.map_err(not_reached)?
             }
-            () = late(wanted.hold.timeout) => return Err(not_in_time(wanted)),
+            () = late => return Err(not_in_time(wanted)),
         };
         let ended = if wanted.hold.command.is_empty() {
             self.show_held(wanted, &place, id)?;
@@ -95,6 +103,26 @@ impl Session {
             Output::Raw => print::raw_line(&[&key.0[..], b"\t", token.to_string().as_bytes()].concat()),
             Output::Table => print::pairs([("key", key.escaped()), ("token", token.to_string())]),
         }
+    }
+}
+
+/// Grants a lease once the keyspace can: it waits, as for the lock itself, while there is no leader. A grant whose answer
+/// was lost expires.
+async fn grant(keyspace: &Keyspace<Client>, ttl_ms: u64) -> std::result::Result<Lease<Client>, Failure> {
+    let mut is_noted = false;
+    loop {
+        let failed = match Lease::grant(keyspace, ttl_ms).await {
+            Ok(lease) => return Ok(lease),
+            Err(WriteFailed { error, .. }) => error,
+        };
+        if failed.retry() == Retry::Never || failed.code == ErrorCode::Unreachable {
+            return Err(failed.into());
+        }
+        if !is_noted {
+            print::note(format!("waiting: {}", failed.message));
+            is_noted = true;
+        }
+        sleep(AGAIN).await;
     }
 }
 

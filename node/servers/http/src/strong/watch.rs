@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
 use starling_api::strong::StrongEvent;
-use starling_api::{Error, Strong};
+use starling_api::{Error, Strong, WATCH_KEEP_ALIVE};
 
 use super::super::App;
 use super::super::request::Query;
@@ -39,5 +39,5 @@ pub async fn watch(
         let data = serde_json::to_string(&event).expect("the API's types serialize");
         Ok(Event::default().event(event.name()).data(data))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(WATCH_KEEP_ALIVE)))
 }
