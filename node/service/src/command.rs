@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::call::{Call, Calls};
+use starling_api::Error;
 use starling_api::admin::{Nodes, Peers, Status};
-use starling_core::WriteFailure;
 use starling_kv::{Batch, Change, Outcome};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -21,7 +21,7 @@ const WRITES_IN_FLIGHT_MAX: usize = 4096;
 pub type ChangeSet = Vec<Change>;
 
 /// The outcome of a batch.
-pub type Written = Result<Vec<Outcome>, WriteFailure>;
+pub type Written = Result<Vec<Outcome>, Error>;
 
 /// A command to the gossip thread, with the sender of its answer.
 pub enum Command {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use starling_core::WriteFailure;
 use starling_proto::NodeRecord;
 use starling_rocks::RocksEngine;
 use tokio::sync::{oneshot, watch};
@@ -13,6 +12,7 @@ use tracing::error;
 
 use super::command::Written;
 use super::data_dir::DataDir;
+use super::error::unsynced;
 use crate::config::Durability;
 
 /// How long a write may be in memory only at `everysec`.
@@ -215,8 +215,33 @@ impl Worker {
             send_all(group);
             return true;
         };
-        let failed = |written: Written| written.and_then(|_| Err(WriteFailure::Storage(reason.clone())));
+        let failed = |written: Written| written.and_then(|_| Err(unsynced(&reason)));
         send_all(group.into_iter().map(|(reply, written)| (reply, failed(written))).collect());
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_api::{Error, ErrorCode};
+    use starling_rocks::RocksOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_whose_sync_failed_has_an_unknown_outcome() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(temporary.path()).expect("opens");
+        drop(RocksEngine::open(&dir.store(), &RocksOptions::default()).expect("creates it"));
+        // A sync of what is open for reading fails.
+        let engine = RocksEngine::open_read_only(&dir.store(), &RocksOptions::default()).expect("opens");
+        let mut disk = Disk::start(Durability::Always, Some(engine), dir).expect("starts");
+        let refused = Error::invalid("the batch itself", "another batch");
+        let ((written, outcome), (other, refusal)) = (oneshot::channel(), oneshot::channel());
+        disk.acknowledge(vec![(written, Ok(Vec::new())), (other, Err(refused.clone()))]);
+        let error = outcome.await.expect("an answer").expect_err("the sync failed");
+        assert_eq!(error.code, ErrorCode::OutcomeUnknown, "{error}");
+        assert_eq!(refusal.await.expect("an answer"), Err(refused), "it was not written");
+        disk.stop();
     }
 }

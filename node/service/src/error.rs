@@ -52,6 +52,15 @@ pub fn write_failure(failure: &WriteFailure) -> Error {
     }
 }
 
+/// A batch was written, and the sync that its acknowledgement waits for failed: it is visible, here and at peers, and may
+/// be gone after a power loss.
+pub fn unsynced(error: &StoreError) -> Error {
+    let message = format!("written, but the sync failed, so it may or may not survive a power loss: {error}");
+    let hint = "repair the disk, then read the key; a register, a flag or a set can be written again safely, an \
+                increment would count twice";
+    Error::new(ErrorCode::OutcomeUnknown, message, hint)
+}
+
 fn write_error(error: &WriteError) -> Error {
     let code = match error {
         WriteError::KeyTooLong { .. }

@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::command::{ChangeSet, Command, Written};
 use super::contacts::Contacts;
 use super::disk::{Acknowledgement, Disk};
+use super::error::write_failure;
 use super::notices::log;
 use super::report;
 use super::strong::{Names, Requests};
@@ -286,6 +287,7 @@ impl GossipLoop {
                 Output::Send { to, message } => self.driver.send(&to, &message),
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
                 Output::Written { token, result } => {
+                    let result = result.map_err(|failure| write_failure(&failure));
                     written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));
                 }
                 Output::Changed(changes) => {

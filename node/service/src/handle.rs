@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::admin::Admin;
 use crate::command::{ChangeSet, Gossip};
-use crate::error::{no_store, stopping, write_failure};
+use crate::error::{no_store, stopping};
 use crate::eventual::EventualKeyspace;
 use crate::strong::{Names, StrongKeyspace};
 
@@ -59,8 +59,7 @@ impl Parts {
 
     /// Commits writes, to Starling's own keyspaces as well.
     pub async fn write_unchecked(&self, batch: Batch) -> Result<Vec<Outcome>, Error> {
-        let written = self.gossip.write(batch).await.ok_or_else(stopping)?;
-        written.map_err(|failure| write_failure(&failure))
+        self.gossip.write(batch).await.ok_or_else(stopping)?
     }
 
     /// Lets go of the store. Reads fail from here on.
