@@ -4,6 +4,7 @@
 mod admin;
 mod args;
 mod coordinate;
+mod environment;
 mod export;
 mod failure;
 mod import;
@@ -31,6 +32,7 @@ use failure::Failure;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = cli.global.output;
+    environment::warn_of_misspelt();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
@@ -56,10 +58,9 @@ const SILENCE_MS: u64 = 6_000;
 
 /// How long the node may be silent. The flag is another limit for commands that wait for other clients.
 fn silence(flag: Option<u64>, waits: bool) -> Result<Duration, Failure> {
-    let variable = || std::env::var("STARLING_TIMEOUT").ok().filter(|text| !text.is_empty());
     let ms = match flag.filter(|_| !waits) {
         Some(ms) => ms,
-        None => match variable() {
+        None => match environment::variable("STARLING_TIMEOUT")? {
             Some(text) => value::parse_duration_ms(&text).map_err(|reason| {
                 Failure::usage(format!("STARLING_TIMEOUT: {reason}"), "export STARLING_TIMEOUT=6s")
             })?,
@@ -71,8 +72,10 @@ fn silence(flag: Option<u64>, waits: bool) -> Result<Duration, Failure> {
 
 impl Session {
     fn new(global: &Global, command: &Command) -> Result<Self, Failure> {
-        let variable = std::env::var("STARLING_API").ok().filter(|api| !api.is_empty());
-        let api = global.api.clone().or(variable).unwrap_or_else(|| API_DEFAULT.into());
+        let api = match &global.api {
+            Some(api) => api.clone(),
+            None => environment::variable("STARLING_API")?.unwrap_or_else(|| API_DEFAULT.into()),
+        };
         let one_value = matches!(
             command,
             Command::Get(_)
@@ -102,8 +105,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Doctor { data_dir: Some(dir) } => return admin::doctor_offline(dir, cli.global.output),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "starling", &mut std::io::stdout());
-            return Ok(());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "starling", &mut script);
+            return print::raw(&script);
         }
         Command::Version => return print::line(format!("starling {}", env!("CARGO_PKG_VERSION"))),
         _ => {}

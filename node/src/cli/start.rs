@@ -37,7 +37,7 @@ pub fn config(args: &NodeArgs, as_reference: bool, global: &Global) -> Result {
 
 fn configuration(args: &NodeArgs, api: Option<&str>) -> std::result::Result<Loaded, Failure> {
     let flags = flags(args, api)?;
-    load(args.config.as_deref(), flags, std::env::vars()).map_err(|error: ConfigError| {
+    load(args.config.as_deref(), flags, std::env::vars_os()).map_err(|error: ConfigError| {
         Failure::usage(error.to_string(), "`starling config --reference` lists all settings")
     })
 }

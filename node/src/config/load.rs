@@ -1,6 +1,7 @@
 //! Loading of settings: flags override the environment, which overrides the file, which overrides the default.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use starling_api::admin::Setting;
@@ -88,12 +89,30 @@ pub struct Loaded {
     pub settings: Vec<Setting>,
 }
 
+/// The variables of this program, of which the environment may hold others that are not text.
+fn text_variables(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let named = variables.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let ours = named.filter(|(name, _)| name.starts_with("STARLING_"));
+    ours.map(|(name, value)| match value.into_string() {
+        Ok(text) => Ok((name, text)),
+        Err(value) => Err(ConfigError::Invalid {
+            key: name,
+            source_name: "environment".into(),
+            value: value.to_string_lossy().into_owned(),
+            expected: "expected text in UTF-8".into(),
+        }),
+    })
+    .collect()
+}
+
 /// Reads file and environment. The file is `file` if given (then it must exist), else
 /// [`FILE_NAME`] in the data directory if it exists.
 pub fn load(
     file: Option<&Path>,
     flags: Vec<Flag>,
-    variables: impl IntoIterator<Item = (String, String)>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, ConfigError> {
     if let Some(flag) = flags.iter().find(|flag| !SETTINGS.iter().any(|row| row.key == flag.key)) {
         return Err(ConfigError::Unknown {
@@ -101,7 +120,7 @@ pub fn load(
             source_name: format!("flag {}", flag.flag),
         });
     }
-    let variables = variables.into_iter().filter(|(name, _)| name.starts_with("STARLING_")).collect();
+    let variables = text_variables(variables)?;
     let mut layers =
         Layers { flags, variables, file: BTreeMap::new(), file_path: PathBuf::new(), resolved: Vec::new() };
     layers.file_path = match file {
@@ -179,13 +198,15 @@ impl Layers {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn flag(key: &str, value: &str) -> Flag {
         Flag { key: key.into(), flag: format!("--{key}"), value: value.into() }
     }
 
-    fn variable(name: &str, value: &str) -> (String, String) {
+    fn variable(name: &str, value: &str) -> (OsString, OsString) {
         (name.into(), value.into())
     }
 
@@ -215,6 +236,15 @@ mod tests {
         assert_eq!(source(&loaded, "sync.interval_ms"), format!("file {}", path.display()));
         assert_eq!(source(&loaded, "gossip.active_view"), "default");
         assert_eq!(loaded.settings.len(), SETTINGS.len());
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_named_if_it_is_ours() {
+        let not_text = || OsString::from_vec(vec![0xff]);
+        load(None, Vec::new(), [("LS_COLORS".into(), not_text()), (not_text(), not_text())])
+            .expect("not ours");
+        let error = load(None, Vec::new(), [("STARLING_NAME".into(), not_text())]).err().expect("not text");
+        assert!(error.to_string().contains("STARLING_NAME"), "{error}");
     }
 
     #[test]
