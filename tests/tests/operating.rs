@@ -1,9 +1,15 @@
 //! What an operator does: look, configure, stop, and read what went wrong.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+
 use rustix::process::Signal;
 use serde_json::Value;
 use starling_api::admin::{Doctor, Nodes, Peers, Status};
-use starling_tests::{Node, pair, run, wait_until};
+use starling_tests::{DEADLINE, Node, Running, command, pair, run, wait_until};
 
 #[tokio::test]
 async fn the_node_is_shown_for_people_and_for_programs() {
@@ -111,4 +117,111 @@ async fn what_needs_no_node_works_without_one() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(["completions", shell], b"").ok().contains("smembers"), "{shell}");
     }
+}
+
+#[test]
+fn the_environment_may_hold_anything() {
+    let not_text = OsStr::from_bytes(b"\xff");
+    let output = |name: &str, value: &OsStr, args: &[&str]| {
+        command().env(name, value).args(args).output().expect("the binary runs")
+    };
+    assert!(output("LS_COLORS", not_text, &["config"]).status.success());
+    for (name, args) in [("STARLING_NAME", &["config"][..]), ("STARLING_API", &["status"])] {
+        let failed = output(name, not_text, args);
+        assert_eq!(failed.status.code(), Some(2), "{failed:?}");
+        assert!(String::from_utf8_lossy(&failed.stderr).contains(name), "{failed:?}");
+    }
+    let misspelt = output("STARLING_KEYSPCE", OsStr::new("orders"), &["version"]);
+    let warning = String::from_utf8_lossy(&misspelt.stderr);
+    assert!(misspelt.status.success() && warning.contains("STARLING_KEYSPACE"), "{warning}");
+}
+
+/// A node that the test's own command line starts.
+fn node_command(data_dir: &std::path::Path) -> Command {
+    let mut node = command();
+    node.args(["up", "--exit-with-parent", "--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0"]);
+    node.arg("--data-dir").arg(data_dir);
+    node
+}
+
+#[tokio::test]
+async fn a_service_manager_is_notified() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let socket = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("binds");
+    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let mut node = node_command(&dir.path().join("data"));
+    node.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000");
+    let mut node = Running::start(node);
+    let next = || {
+        let mut message = [0; 64];
+        let length = manager.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    assert_eq!(next(), "WATCHDOG=1");
+    // Nothing is reloaded yet, and the node goes on.
+    node.signal(Signal::HUP);
+    for _ in 0..4 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    assert!(node.runs());
+    node.signal(Signal::TERM);
+    let last = std::iter::repeat_with(next).find(|message| message != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert_eq!(node.ended().await.code, 0);
+}
+
+fn full() -> File {
+    File::options().write(true).open("/dev/full").expect("every Linux has it")
+}
+
+#[tokio::test]
+async fn output_that_nobody_can_take_is_no_panic() {
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    node.run(["put", "k", "v"]).ok();
+    for args in [&["get", "k"][..], &["ls", "-v"], &["status"], &["export"], &["completions", "bash"]] {
+        let mut command = command();
+        let output = command.args(["--api", node.api()]).args(args).stdout(full()).output();
+        let output = output.expect("the binary runs");
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+    }
+    let mut lock = command();
+    lock.args(["--api", node.api(), "-k", "orders", "lock", "job", "--", "sleep", "60"]).stderr(full());
+    let mut lock = lock.stdin(Stdio::piped()).spawn().expect("the binary runs");
+    let key = wait_until("the lock is held", async || {
+        let key = node.run(["-k", "orders", "--output", "raw", "lock", "ls"]).ok();
+        if key.is_empty() { Err("nobody holds it".to_owned()) } else { Ok(key) }
+    })
+    .await;
+    node.run(["-k", "orders", "del", &key]).ok();
+    let status = wait_until("the lock ends", async || {
+        lock.try_wait().expect("our child").ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
+    assert_eq!(status.code(), Some(7));
+}
+
+#[tokio::test]
+async fn a_node_whose_log_is_full_goes_on() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    // Every line of a debug log fails.
+    let mut node = node_command(&data);
+    node.args(["--log", "debug"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(full());
+    let mut node = node.spawn().expect("the binary runs");
+    let api = wait_until("the node runs", async || {
+        let run = std::fs::read(data.join("run.json")).map_err(|error| error.to_string())?;
+        let run: Value = serde_json::from_slice(&run).map_err(|error| error.to_string())?;
+        Ok(run["api"].as_str().unwrap_or_default().to_owned())
+    })
+    .await;
+    run(["--api", &api, "put", "k", "v"], b"").ok();
+    run(["--api", &api, "leave"], b"").ok();
+    let status = wait_until("the node stops", async || {
+        node.try_wait().expect("our child").ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
+    assert!(status.success(), "{status}");
 }

@@ -16,6 +16,8 @@ pub fn start(config: &Config) -> Result<(), StartError> {
     })?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would report a full or closed standard error there, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match config.log_format {

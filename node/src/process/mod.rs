@@ -3,6 +3,7 @@
 mod banner;
 mod error;
 mod logging;
+mod manager;
 mod run;
 mod run_file;
 mod servers;

@@ -9,6 +9,7 @@ use starling_service::{Node, Role};
 
 use super::banner::Banner;
 use super::error::{RunError, system};
+use super::manager::Manager;
 use super::servers::Sockets;
 use super::signals::{stdin_end, stop_signal};
 use super::{logging, run_file};
@@ -31,6 +32,8 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
         // A reader of the announcement may stop the node at once.
         let stop = stop_signal().map_err(system)?;
         announce(&node, api, &etcd)?;
+        let manager = Manager::of_environment();
+        manager.send("READY=1");
         let parent = if exit_with_parent { Some(stdin_end().map_err(system)?) } else { None };
         let parent_gone = async {
             match parent {
@@ -42,7 +45,9 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
             () = stop => {}
             () = parent_gone => {}
             () = node.stopped() => {}
+            () = manager.keep_alive(handle) => {}
         }
+        manager.send("STOPPING=1");
         Ok::<(), RunError>(())
     })?;
     let data_dir = node.info().data_dir.clone();

@@ -3,13 +3,20 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Completes on SIGINT or SIGTERM. From the call on neither ends the process automatically.
+/// Completes on SIGINT or SIGTERM. From the call on neither ends the process automatically, nor does SIGHUP, by which
+/// service managers ask daemons to read their configuration again.
 pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: nothing is reloaded; restart the node to change its settings");
+                }
+            }
         }
     })
 }
