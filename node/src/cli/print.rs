@@ -9,6 +9,9 @@ use starling_api::{Blob, Data, escaped};
 use super::args::Output;
 use super::failure::Failure;
 
+/// Longest cell that widens the column of a table outside of a terminal, characters. An estimate: two terminals' width.
+const COLUMN_CHARS_MAX: usize = 160;
+
 /// What a command returns.
 pub type Result = std::result::Result<(), Failure>;
 
@@ -58,11 +61,12 @@ pub fn value(output: Output, value: &[u8]) -> Result {
 
 /// Prints rows in columns under a header.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result {
+    if !stdout().is_terminal() {
+        return lines(&columns(header, rows));
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
-    if stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -70,6 +74,25 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
         table.add_row(row);
     }
     line(table.trim_fmt())
+}
+
+/// Rows in columns under a header, one line each, whatever their length. A column is as wide as its widest cell of at most
+/// [`COLUMN_CHARS_MAX`] characters.
+fn columns<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
+    let rows: Vec<[String; N]> = [header.map(Into::into)].into_iter().chain(rows).collect();
+    let chars = |row: &[String; N], at: usize| row[at].chars().count();
+    let width =
+        |at| rows.iter().map(|row| chars(row, at)).filter(|n| *n <= COLUMN_CHARS_MAX).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn lines(lines: &[String]) -> Result {
+    lines.iter().try_for_each(line)
 }
 
 /// Prints names and values, one pair a line.
@@ -126,6 +149,16 @@ pub fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_of_a_table_is_one_line_whatever_its_length() {
+        let long = "v".repeat(200_000);
+        let rows = [["k".to_owned(), long.clone()], ["key".to_owned(), "w".to_owned()]];
+        let lines = columns(["KEY", "VALUE"], rows);
+        assert_eq!(lines, ["KEY  VALUE", &format!("k    {long}"), "key  w"]);
+        let rows = [[long.clone(), "w".to_owned()]];
+        assert_eq!(columns(["KEY", "VALUE"], rows)[0], "KEY  VALUE", "one long key widens no other row");
+    }
 
     #[test]
     fn sizes_and_spans_read_well() {
