@@ -1,6 +1,10 @@
 //! The transports: TCP with Noise and Yamux, QUIC, and names resolved by DNS.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures::future::Either;
 use libp2p::{
@@ -15,6 +19,8 @@ use libp2p::{
     multiaddr::Protocol,
     noise, quic, tcp, yamux,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use crate::slices::Sliced;
 
@@ -99,9 +105,45 @@ pub(crate) fn check_is_free(address: &Multiaddr) -> io::Result<()> {
         Some(Protocol::Ip6(ip)) => ip.into(),
         _ => return Ok(()),
     };
-    match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => std::net::TcpListener::bind((ip, port)).map(drop),
-        Some(Protocol::Udp(port)) if port != 0 => std::net::UdpSocket::bind((ip, port)).map(drop),
-        _ => Ok(()),
+    let (kind, port) = match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => (Type::STREAM, port),
+        Some(Protocol::Udp(port)) if port != 0 => (Type::DGRAM, port),
+        _ => return Ok(()),
+    };
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        // As libp2p binds it: 0.0.0.0 may have the same port.
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        // Connections that have just ended do not hold the port.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    if kind == Type::STREAM { socket.listen(1) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_taken_for_one_protocol_at_a_time() {
+        let tcp = TcpListener::bind("0.0.0.0:0").expect("a free port");
+        let udp = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+        let tcp_port = tcp.local_addr().expect("bound").port();
+        let udp_port = udp.local_addr().expect("bound").port();
+        let check = |text: String| check_is_free(&text.parse().expect("an address"));
+        for taken in [format!("/ip4/0.0.0.0/tcp/{tcp_port}"), format!("/ip4/0.0.0.0/udp/{udp_port}/quic-v1")]
+        {
+            assert_eq!(check(taken).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse));
+        }
+        if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            check(format!("/ip6/::/tcp/{tcp_port}")).expect("IPv6 has its own");
+            check(format!("/ip6/::/udp/{udp_port}/quic-v1")).expect("IPv6 has its own");
+        }
     }
 }

@@ -10,6 +10,14 @@ use starling_proto::sync::SyncConfig;
 use starling_proto::view::ViewConfig;
 use starling_rocks::RocksOptions;
 
+/// Where peers connect by default. On a machine without one of the protocols, its addresses are left out.
+pub const LISTEN_DEFAULT: [&str; 4] = [
+    "/ip4/0.0.0.0/tcp/7400",
+    "/ip4/0.0.0.0/udp/7400/quic-v1",
+    "/ip6/::/tcp/7400",
+    "/ip6/::/udp/7400/quic-v1",
+];
+
 /// Settings of a node. [`Config::new`] has the defaults; [`Node::start`](crate::Node::start) checks the
 /// bounds, and its error names the setting as the configuration file does.
 #[derive(Clone, Debug)]
@@ -73,7 +81,7 @@ impl Config {
             role: Role::Replica,
             name: "starling".into(),
             labels: Vec::new(),
-            listen: vec!["/ip4/0.0.0.0/tcp/7400".into(), "/ip4/0.0.0.0/udp/7400/quic-v1".into()],
+            listen: LISTEN_DEFAULT.map(Into::into).to_vec(),
             external: Vec::new(),
             join: Vec::new(),
             mdns: false,

@@ -1,6 +1,7 @@
 //! The gossip thread: one task that owns the driver and the core, and carries between them.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -419,16 +420,30 @@ fn may_write(message: &Message) -> bool {
     }
 }
 
-/// The addresses for peers: the configured ones, or those where the node listens, loopback only if there are no others.
+/// The addresses for peers: the configured ones, or those where the node listens. Loopback and link-local addresses, which
+/// other machines cannot use, only if there are no others; TCP first, and of that IPv4, because a ticket holds a few.
 pub fn public_addresses(external: &[String], listening: Vec<String>) -> Vec<String> {
     let mut addresses = if external.is_empty() { listening } else { external.to_vec() };
-    let is_loopback = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
-    if !addresses.iter().all(is_loopback) {
-        addresses.retain(|address| !is_loopback(address));
+    if !addresses.iter().all(|address| is_local(address)) {
+        addresses.retain(|address| !is_local(address));
     }
-    addresses.sort_by_key(|address| !address.contains("/tcp/"));
+    addresses.sort_by_key(|address| (!address.contains("/tcp/"), address.starts_with("/ip6/")));
     addresses.truncate(ADDRESSES_MAX);
     addresses
+}
+
+/// Whether other machines cannot connect to this address: it is a loopback or a link-local one.
+pub fn is_local(address: &str) -> bool {
+    let mut parts = address.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("ip4"), Some(ip)) => {
+            ip.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback() || ip.is_link_local())
+        }
+        (Some("ip6"), Some(ip)) => {
+            ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unicast_link_local())
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -446,6 +461,9 @@ mod tests {
         let tcp = "/ip4/10.0.0.1/tcp/1";
         assert_eq!(addresses(&[], &[loopback]), [loopback]);
         assert_eq!(addresses(&[], &[quic, loopback, tcp]), [tcp, quic]);
+        let (local, ipv6) = ("/ip6/fe80::1/tcp/1", "/ip6/2001:db8::1/tcp/1");
+        assert_eq!(addresses(&[], &[loopback, local, ipv6]), [ipv6]);
+        assert_eq!(addresses(&[], &[ipv6, quic, tcp]), [tcp, ipv6, quic]);
         assert_eq!(addresses(&["/dns4/example.org/tcp/1"], &[tcp]), ["/dns4/example.org/tcp/1"]);
         let many: Vec<String> = (0..20).map(|port| format!("/ip4/10.0.0.1/tcp/{port}")).collect();
         assert_eq!(public_addresses(&[], many).len(), ADDRESSES_MAX);

@@ -1,5 +1,7 @@
 //! The network that a node belongs to, and the nodes that it may contact to join.
 
+use std::net::SocketAddr;
+
 use starling_bootstrap::{NetworkFile, Ticket};
 use starling_p2p::{Network, peer_id};
 use starling_proto::NodeRecord;
@@ -114,7 +116,7 @@ struct Sorted {
     names: Vec<String>,
 }
 
-/// `/...` is a multiaddress, a bare host name is to be looked up, anything else must be a ticket.
+/// `/...` is a multiaddress, HOST:PORT an address, a bare host name is to be looked up, anything else must be a ticket.
 fn sort(join: &[String]) -> Result<Sorted, StartError> {
     let mut sorted = Sorted::default();
     for item in join {
@@ -122,6 +124,8 @@ fn sort(join: &[String]) -> Result<Sorted, StartError> {
             sorted.names.push(item.clone());
         } else if item.starts_with('/') {
             sorted.addresses.push(item.clone());
+        } else if let Some(address) = host_and_port(item) {
+            sorted.addresses.push(address);
         } else if item.contains('.') {
             sorted.names.push(format!("/dnsaddr/{item}"));
         } else {
@@ -131,6 +135,19 @@ fn sort(join: &[String]) -> Result<Sorted, StartError> {
         }
     }
     Ok(sorted)
+}
+
+/// The multiaddress of HOST:PORT.
+fn host_and_port(text: &str) -> Option<String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        let kind = if address.is_ipv4() { "ip4" } else { "ip6" };
+        return Some(format!("/{kind}/{}/tcp/{}", address.ip(), address.port()));
+    }
+    let (host, port) = text.split_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let is_host =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    is_host.then(|| format!("/dns/{host}/tcp/{port}"))
 }
 
 #[cfg(test)]
@@ -202,10 +219,28 @@ mod tests {
 
     #[test]
     fn what_is_joined_is_told_apart() {
-        let join =
-            ["/ip4/127.0.0.1/tcp/1", "/dnsaddr/a.example.org", "b.example.org", &ticket(1, 1).to_string()];
+        let join = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/dnsaddr/a.example.org",
+            "b.example.org",
+            &ticket(1, 1).to_string(),
+            "192.0.2.1:7400",
+            "[2001:db8::1]:7400",
+            "seed.example.org:7400",
+            "seed:7400",
+        ];
         let sorted = sort(&join.map(Into::into)).expect("valid");
-        assert_eq!(sorted.addresses, ["/ip4/127.0.0.1/tcp/1"]);
+        let addresses = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.0.2.1/tcp/7400",
+            "/ip6/2001:db8::1/tcp/7400",
+            "/dns/seed.example.org/tcp/7400",
+            "/dns/seed/tcp/7400",
+        ];
+        assert_eq!(sorted.addresses, addresses);
+        for wrong in ["seed:", ":7400", "seed:70000", "a b:1"] {
+            assert!(sort(&[wrong.into()]).is_err(), "{wrong}");
+        }
         assert_eq!(sorted.names, ["/dnsaddr/a.example.org", "/dnsaddr/b.example.org"]);
         assert_eq!(sorted.tickets, [ticket(1, 1)]);
     }

@@ -1,5 +1,6 @@
 //! The life of a node, from its files to its last sync.
 
+use std::net::{Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -14,11 +15,11 @@ use tokio::sync::{broadcast, watch};
 
 use super::clock::{Clock, wall_ms};
 use super::command::channel;
-use super::config::Config;
+use super::config::{Config, LISTEN_DEFAULT};
 use super::contacts::Contacts;
 use super::data_dir::DataDir;
 use super::disk::Disk;
-use super::gossip::{Asked, Facts, GossipLoop, public_addresses};
+use super::gossip::{Asked, Facts, GossipLoop, is_local, public_addresses};
 use super::handle::{Handle, Parts};
 use super::membership::Membership;
 use super::start_error::StartError;
@@ -45,6 +46,8 @@ pub struct NodeInfo {
     pub ticket: String,
     /// Whether the data directory is new.
     pub is_first_run: bool,
+    /// Whether other machines cannot join with the ticket: it holds only addresses that mean this machine.
+    pub is_local: bool,
     /// The data directory.
     pub data_dir: DataDir,
 }
@@ -207,6 +210,7 @@ async fn prepare(
         role,
         listen: driver.listen_addresses(),
         ticket: (facts.ticket)(&record),
+        is_local: record.addresses.iter().all(|address| is_local(address)),
         is_first_run: membership.is_first_run,
         data_dir: dir,
     };
@@ -258,7 +262,7 @@ async fn listen(
     };
     let mut driver = Driver::start(DriverConfig {
         identity,
-        listen: config.listen.clone(),
+        listen: listen_addresses(&config.listen, has_ipv6()),
         protocol: config.software.protocol,
         network: membership.network(),
         record: record.clone(),
@@ -271,6 +275,17 @@ async fn listen(
     Ok((driver, record))
 }
 
+/// Where to listen: as configured, or by default on the protocols of this machine.
+fn listen_addresses(configured: &[String], has_ipv6: bool) -> Vec<String> {
+    let is_default = configured == LISTEN_DEFAULT;
+    configured.iter().filter(|it| has_ipv6 || !is_default || !it.starts_with("/ip6/")).cloned().collect()
+}
+
+/// Whether this machine has IPv6: it may be off in the kernel, or in this container, which then has no such address.
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
 /// The finder; without mDNS if the system does not support it, because the other sources may still lead to the network.
 fn finder(config: &Config, membership: &Membership, record: &NodeRecord) -> Finder {
     let start = || Mdns::start(membership.network_id(), &record.id.short(), &record.addresses);
@@ -279,4 +294,18 @@ fn finder(config: &Config, membership: &Membership, record: &NodeRecord) -> Find
     });
     let (addresses, names) = (membership.addresses.clone(), membership.names.clone());
     Finder::new(FinderConfig { addresses, names, seed: rand::random() }, mdns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_defaults_depend_on_the_machine() {
+        let default = LISTEN_DEFAULT.map(String::from);
+        assert_eq!(listen_addresses(&default, true), default);
+        assert_eq!(listen_addresses(&default, false), default[..2]);
+        let chosen = ["/ip6/::1/tcp/0".to_owned()];
+        assert_eq!(listen_addresses(&chosen, false), chosen, "the start fails and says why");
+    }
 }

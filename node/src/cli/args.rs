@@ -256,7 +256,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "MULTIADDR")]
     pub external: Vec<String>,
     /// How to find the network, once or more
-    #[arg(long, value_name = "TICKET|MULTIADDR")]
+    #[arg(long, value_name = "TICKET|MULTIADDR|HOST:PORT")]
     pub join: Vec<String>,
     /// Serve a strong keyspace to etcd clients, once or more
     #[arg(long, value_name = "ADDRESS=KEYSPACE")]

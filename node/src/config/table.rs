@@ -79,7 +79,7 @@ settings! {
     external: Vec<String> = "external", "multiaddresses", Vec::new();
         "Addresses announced to peers instead of the listening ones, for example behind a port forwarding."
     join: Vec<String> = "join", "tickets, multiaddresses or dns names", Vec::new();
-        "How to find the network at first: join tickets, /ip4/.../tcp/... or /dnsaddr/name."
+        "How to find the network at first: join tickets, HOST:PORT, /ip4/.../tcp/... or /dnsaddr/name."
     mdns: bool = "mdns", "", false;
         "Look for peers on the local network, and be found there."
     api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();

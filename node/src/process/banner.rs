@@ -19,6 +19,8 @@ pub struct Banner<'a> {
     pub api: &'a str,
     /// Where etcd clients are served, and which keyspace.
     pub etcd: &'a [(SocketAddr, String)],
+    /// Whether only this machine can join with the ticket.
+    pub is_local: bool,
     /// Its data directory.
     pub data_dir: &'a str,
     /// The join ticket.
@@ -41,7 +43,13 @@ impl Banner<'_> {
         lines.extend(self.etcd.iter().map(|(at, keyspace)| format!("  etcd    http://{at} ({keyspace})")));
         if self.is_first_run {
             lines.push(format!("  data    {}\n", self.data_dir));
-            lines.push("Another machine joins with this ticket (treat it as a password):".to_owned());
+            let who = if self.is_local {
+                "Other nodes on this machine join with this ticket (treat it as a password). No other machine can reach it: \
+                 --listen or --external names an address:"
+            } else {
+                "Another machine joins with this ticket (treat it as a password):"
+            };
+            lines.push(who.to_owned());
             lines.push(format!("  starling up --join {}", self.ticket));
         }
         lines.join("\n") + "\n"
@@ -63,10 +71,14 @@ mod tests {
             listen: &listen,
             api: "127.0.0.1:7401",
             etcd: &[("127.0.0.1:2379".parse().expect("an address"), "orders".into())],
+            is_local: false,
             data_dir: "/data",
             ticket: "starling1xyz",
         };
         assert!(banner.text().contains("starling up --join starling1xyz"));
+        assert!(banner.text().contains("Another machine joins"));
+        banner.is_local = true;
+        assert!(!banner.text().contains("Another machine joins"));
         banner.is_first_run = false;
         assert!(!banner.text().contains("starling1xyz"));
         assert!(banner.text().contains("http://127.0.0.1:7401"));

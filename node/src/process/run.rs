@@ -67,6 +67,7 @@ fn announce(node: &Node, api: String, etcd: &[(SocketAddr, String)]) -> Result<(
         listen: &info.listen,
         api: &api,
         etcd,
+        is_local: info.is_local,
         data_dir: &info.data_dir.path().display().to_string(),
         ticket: &info.ticket,
     }
