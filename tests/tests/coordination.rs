@@ -121,6 +121,43 @@ async fn a_holder_that_is_paused_loses_the_lock_and_its_command_is_killed() {
 }
 
 #[tokio::test]
+async fn the_command_dies_with_the_process_that_holds_the_lock() {
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    let script = "echo $$; exec sleep 60";
+    let mut holder = node.begin(["-k", "orders", "lock", "job", "--", "sh", "-c", script]);
+    let command = holder.next_line();
+    assert!(is_alive(&command));
+    holder.signal(Signal::KILL);
+    wait_until(
+        "the command is dead",
+        async || if is_alive(&command) { Err(command.clone()) } else { Ok(()) },
+    )
+    .await;
+    for (args, code) in [(&["no-such-command"][..], 127), (&["/"], 126), (&["sh", "-c", "exit 9"], 9)] {
+        let answer = node.run(["-k", "orders", "lock", "other", "--"].iter().chain(args));
+        assert_eq!(answer.code, code, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_no_client_owns_does_not_block_a_lock_for_ever() {
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    node.run(["-k", "orders", "put", "job/config", "v"]).ok();
+    let answer = node.run(["-k", "orders", "lock", "job", "--", "true"]);
+    answer.exits(4).says("job/config");
+    // The subcommand is not taken for a name behind an option, and shows what is in the way.
+    for args in [&["-k", "orders", "lock", "ls", "job"][..], &["lock", "-k", "orders", "ls", "job"]] {
+        let shown = node.run(args).ok();
+        assert!(shown.contains("blocked by job/config"), "{shown}");
+    }
+    assert_eq!(node.run(["lock", "-k", "orders", "--output", "raw", "ls"]).ok(), "", "it took no lock");
+    node.run(["-k", "orders", "del", "job/config"]).ok();
+    node.run(["-k", "orders", "lock", "job", "--", "true"]).ok();
+}
+
+#[tokio::test]
 async fn a_lock_outlives_the_death_of_the_leader() {
     let mut nodes = flock().await;
     let mut holder = nodes[3].begin(of(&["--output", "raw", "lock", "job", "--ttl", "5s"]));

@@ -28,6 +28,10 @@ pub enum WaitFailed {
     /// A request failed with an error that a retry does not mend.
     #[error(transparent)]
     Failed(Error),
+    /// This key stands before all clients of the line, and no lease will end it: its name begins like those of the line
+    /// by mistake.
+    #[error("the key {} is in the way of the line, and no lease ends it", .0.escaped())]
+    Blocked(Blob),
     /// The place in the line is lost.
     #[error("the place in the line is lost: {0}")]
     Lost(Lost),
@@ -88,7 +92,10 @@ impl Place {
     ) -> Result<Self, WaitFailed> {
         let place = Self::take(keyspace, name, value, lease).await?;
         while let Some((before, seen)) = insist(async || before(keyspace, name, place.token).await).await? {
-            if until_deleted(keyspace, &before, seen + 1).await.is_err() {
+            if before.lease == 0 {
+                return Err(WaitFailed::Blocked(Blob(before.key)));
+            }
+            if until_deleted(keyspace, &before.key, seen + 1).await.is_err() {
                 sleep(AGAIN).await;
             }
         }
@@ -134,7 +141,7 @@ async fn before<N: Strong>(
     keyspace: &Keyspace<N>,
     name: &[u8],
     place: u64,
-) -> Result<Option<(Vec<u8>, u64)>, Error> {
+) -> Result<Option<(KeyValue, u64)>, Error> {
     let last = Range {
         limit: 1,
         sort: Some((SortBy::CreateRevision, SortOrder::Descending)),
@@ -145,7 +152,7 @@ async fn before<N: Strong>(
     };
     let answer = keyspace.ask(last).await?;
     let Body::Range(found) = answer.body else { return Ok(None) };
-    Ok(found.kvs.into_iter().next().map(|kv| (kv.key, answer.revision)))
+    Ok(found.kvs.into_iter().next().map(|kv| (kv, answer.revision)))
 }
 
 /// The keys of a line in its order: the first one holds the lock or leads.

@@ -26,10 +26,15 @@ use starling_client::Client;
 
 use args::{Cli, Command, Global, Output, UpgradeCommand};
 use coordinate::args::{ElectCommand, QueueCommand};
+use coordinate::child;
 use failure::Failure;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|arg| arg == child::BECOME) {
+        return child::become_command(args);
+    }
     let cli = Cli::parse();
     let output = cli.global.output;
     environment::warn_of_misspelt();

@@ -13,10 +13,12 @@ The environment of COMMAND has STARLING_LOCK_NAME, STARLING_LOCK_KEY, STARLING_L
 STARLING_LOCK_KEYSPACE. The token increases with each holder: `put`, `del` and `txn` with
   --fence \"$STARLING_LOCK_NAME:$STARLING_LOCK_TOKEN\"
 are rejected (exit code 4) once the lock is no longer held with this token. COMMAND has a process
-group of its own: signals are passed on to it, and it cannot read from a terminal.
+group of its own: signals are passed on to it, and it cannot read from a terminal. It is killed with
+this process (kill -9), but its own children are not.
 
 Locks are laid out as etcd's: `etcdctl lock` and clients of etcd wait in the same queue. Names must
-not nest, as a and a/b do.
+not nest, as a and a/b do, and no other key may begin with a lock's name and a slash: clients wait for
+it as for an earlier client, or fail at once (exit code 4) if no lease ends it. `lock ls` shows it.
 
 Exit codes: COMMAND's own (128 + N if signal N ended it, 126 or 127 if it cannot be started), and
   0        without COMMAND: interrupted, and the lock released

@@ -1,12 +1,15 @@
-//! The child process that runs while a lock, a leadership or a session is held.
+//! The child process that runs while a lock, a leadership or a session is held. It is killed with this one: it begins as
+//! this program, which asks the system for that and then becomes the command.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::io::{Error, ErrorKind, IsTerminal};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{
+    Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal, test_kill_process_group,
+};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +20,29 @@ use starling_client::Lost;
 
 /// Time between two checks whether the processes of a group have ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The first argument of this program where it is to become a command; the holder's process number and the command follow.
+pub const BECOME: &str = "__become";
+
+/// Becomes a command that is killed when the process that holds a lock dies, by kill -9, too. Its children are not: a
+/// shell's last one goes on until it ends by itself.
+pub fn become_command(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let holder = args.next().and_then(|id| Pid::from_raw(id.to_str()?.parse().ok()?));
+    let Some(program) = args.next() else { return ExitCode::FAILURE };
+    let asked = set_parent_process_death_signal(Some(Signal::KILL));
+    if asked.is_err() || getppid() != holder {
+        // The holder died before it could be asked for.
+        return ExitCode::FAILURE;
+    }
+    let error = std::process::Command::new(&program).args(args).exec();
+    cannot_run(&program, &error).report(None)
+}
+
+fn cannot_run(program: &std::ffi::OsStr, error: &Error) -> Failure {
+    let what = format!("cannot run {}: {error}", program.display());
+    let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+    Failure::exits(code, what, "check the command after --")
+}
 
 /// The command, in a process group of its own.
 pub struct Running {
@@ -47,20 +73,15 @@ impl Ended {
 impl Running {
     /// Starts it. `environment`: variables that it has besides.
     pub fn start(command: &[OsString], environment: Vec<(String, OsString)>) -> Result<Self, Failure> {
-        let Some((program, arguments)) = command.split_first() else {
-            return Err(Failure::usage("there is no command", "write it after --"));
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).envs(environment).process_group(0);
+        // The file of this process, even if an upgrade has replaced it since.
+        let mut become_it = Command::new("/proc/self/exe");
+        become_it.arg(BECOME).arg(std::process::id().to_string()).args(command);
+        become_it.envs(environment).process_group(0);
         if std::io::stdin().is_terminal() {
             // A process group in the background that reads from its terminal is stopped, with the lock held.
-            command.stdin(Stdio::null());
+            become_it.stdin(Stdio::null());
         }
-        let child = command.spawn().map_err(|error| {
-            let what = format!("cannot run {}: {error}", program.display());
-            let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
-            Failure::exits(code, what, "check the command after --")
-        })?;
+        let child = become_it.spawn()?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self { child, group })
     }

@@ -30,6 +30,10 @@ pub fn lost(lost: Lost, what: &str) -> Failure {
 pub fn not_reached(failed: WaitFailed) -> Failure {
     match failed {
         WaitFailed::Failed(error) => error.into(),
+        WaitFailed::Blocked(key) => Failure::held(
+            format!("the key {} is before every client of the queue, and no lease ends it", key.escaped()),
+            "names of locks and elections must not be the beginning of other keys: delete the key, or use another name",
+        ),
         WaitFailed::Lost(why) => lost(why, "the place in the queue"),
     }
 }

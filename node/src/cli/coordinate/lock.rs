@@ -19,12 +19,14 @@ use crate::cli::print::{self, Result};
 use crate::cli::strong::{Listed, unexpected};
 use crate::cli::value::bytes;
 
-/// A client in the queue of a lock.
+/// A client in the queue of a lock, or a key that is none and keeps clients from their turn.
 struct Standing {
     lock: Blob,
     /// Its position in the queue; 0 holds the lock.
     place: usize,
     kv: KeyValue,
+    /// Whether it is no client of the lock.
+    blocks: bool,
     /// Time left of its lease, milliseconds; `None` if it has expired by now.
     left_ms: Option<u64>,
 }
@@ -33,6 +35,15 @@ impl Session {
     pub(in crate::cli) async fn lock(&self, args: &LockArgs) -> Result {
         let run = async |strong: &Self| match (&args.list, &args.name) {
             (Some(LockCommand::Ls { name }), _) => strong.list_locks(name.as_deref()).await,
+            // Behind an option, the parser takes the subcommand for a name.
+            (None, Some(name)) if name == "ls" => match &args.hold.command[..] {
+                [] => strong.list_locks(None).await,
+                [name] => strong.list_locks(Some(name)).await,
+                _ => Err(Failure::usage(
+                    "`lock ls` lists locks, and no lock has this name",
+                    "name another lock",
+                )),
+            },
             (None, Some(name)) => strong.hold_lock(args, name).await,
             (None, None) => Err(Failure::usage("which lock?", "starling lock NAME [-- COMMAND]")),
         };
@@ -57,12 +68,10 @@ impl Session {
         };
         let mut all = Vec::new();
         for name in names {
-            let mut kvs = self.everything(&layout::prefix(&name)).await?.1;
-            // The keys of elections have values, those of locks have none.
-            kvs.retain(|kv| kv.value.is_empty());
-            for (place, kv) in in_order(kvs).into_iter().enumerate() {
+            let kvs = self.everything(&layout::prefix(&name)).await?.1;
+            for (place, (kv, blocks)) in queue(&name, kvs).into_iter().enumerate() {
                 let left_ms = self.left_ms(kv.lease).await?;
-                all.push(Standing { lock: Blob(name.clone()), place, kv, left_ms });
+                all.push(Standing { lock: Blob(name.clone()), place, kv, blocks, left_ms });
             }
         }
         self.show_locks(&all)
@@ -97,15 +106,19 @@ impl Session {
         match self.output {
             Output::Raw => all.iter().try_for_each(|it| print::raw_line(&it.kv.key)),
             Output::Json => all.iter().try_for_each(|it| {
-                let Standing { lock, place, kv, left_ms } = it;
+                let Standing { lock, place, kv, blocks, left_ms } = it;
                 let (token, lease, key) = (kv.create_revision, layout::hex(kv.lease), Blob::from(&kv.key[..]));
                 print::json(
-                    &json!({ "lock": lock, "place": place, "token": token, "lease": lease, "left_ms": left_ms, "key": key }),
+                    &json!({ "lock": lock, "place": place, "token": token, "lease": lease, "left_ms": left_ms, "key": key, "blocks": blocks }),
                 )
             }),
             Output::Table => {
                 let row = |it: &Standing| {
-                    let place = if it.place == 0 { "holds it".into() } else { format!("waits, {}.", it.place) };
+                    let place = match it.place {
+                        _ if it.blocks => format!("blocked by {}", Blob::from(&it.kv.key[..]).escaped()),
+                        0 => "holds it".into(),
+                        place => format!("waits, {place}."),
+                    };
                     let left = it.left_ms.map_or_else(|| "-".into(), seconds);
                     let (token, lease) = (it.kv.create_revision.to_string(), layout::hex(it.kv.lease));
                     [it.lock.escaped(), place, token, lease, left]
@@ -113,5 +126,47 @@ impl Session {
                 print::table(["LOCK", "PLACE", "TOKEN", "LEASE", "LEFT"], all.iter().map(row))
             }
         }
+    }
+}
+
+/// The clients of a lock in their order, and among them, marked, the first key that is none, if it keeps one waiting or
+/// there is no client: clients wait until every older key under the lock's name is gone.
+fn queue(name: &[u8], kvs: Vec<KeyValue>) -> Vec<(KeyValue, bool)> {
+    let is_in_line = |kv: &KeyValue| line_name(kv) == Some(name);
+    let (clients, others): (Vec<_>, Vec<_>) = in_order(kvs).into_iter().partition(is_in_line);
+    let last = clients.last().map(|kv| kv.create_revision);
+    let blocks = |kv: &KeyValue| last.is_none_or(|last| kv.create_revision < last);
+    let blocker = others.into_iter().next().filter(blocks).map(|kv| (kv, true));
+    // The keys of elections have values, those of locks have none.
+    let clients = clients.into_iter().filter(|kv| kv.value.is_empty()).map(|kv| (kv, false));
+    let mut all: Vec<_> = clients.chain(blocker).collect();
+    all.sort_by_key(|(kv, _)| kv.create_revision);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kv(key: &str, create_revision: u64, lease: i64) -> KeyValue {
+        KeyValue { key: key.into(), create_revision, lease, ..KeyValue::default() }
+    }
+
+    #[test]
+    fn a_key_that_is_no_client_is_shown_where_it_keeps_one_waiting() {
+        let shown = |kvs: Vec<KeyValue>| -> Vec<(u64, bool)> {
+            queue(b"job", kvs).into_iter().map(|(kv, blocks)| (kv.create_revision, blocks)).collect()
+        };
+        let (first, second) = (kv("job/a", 5, 0xa), kv("job/b", 7, 0xb));
+        let other = |created| kv("job/config", created, 0);
+        assert_eq!(shown(vec![first.clone(), second.clone(), other(3)]), [(3, true), (5, false), (7, false)]);
+        assert_eq!(shown(vec![first.clone(), second.clone(), other(6)]), [(5, false), (6, true), (7, false)]);
+        assert_eq!(shown(vec![first.clone(), second, other(9)]), [(5, false), (7, false)]);
+        assert_eq!(shown(vec![other(3)]), [(3, true)], "the next client will wait for it");
+        assert_eq!(
+            shown(vec![first, kv("job/x/f", 2, 0xf)]),
+            [(2, true), (5, false)],
+            "a lock of a nested name"
+        );
     }
 }

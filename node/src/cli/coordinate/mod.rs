@@ -4,7 +4,7 @@
 //! is lost, the child process under it is stopped ([`child`]).
 
 pub mod args;
-mod child;
+pub mod child;
 mod elect;
 mod ephemeral;
 mod held;
