@@ -153,3 +153,47 @@ async fn leaving_is_told_to_the_neighbours() {
     .await;
     assert_eq!(a.counter("suspicions").await, 0, "a goodbye leaves nothing to suspect");
 }
+
+fn copied(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("a new directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("a file");
+        let copy = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            copied(&entry.path(), &copy);
+        } else {
+            std::fs::copy(entry.path(), copy).expect("it fits");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
+    let neighbour = Node::up("neighbour").started().await;
+    let ticket = neighbour.ticket().await.to_string();
+    let mut original = Node::up("original").join(&ticket).started().await;
+    joined(&[&neighbour, &original]).await;
+    original.stop().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    copied(original.data_dir(), &data);
+    original.start().await;
+    joined(&[&original]).await;
+    assert_eq!(original.status().await.identity_conflict, None, "a restart is no copy");
+    let copy = Node::up("copy").data_in(data).join(&ticket).started().await;
+    for node in [&original, &copy] {
+        wait_until(&format!("{} reports the other", node.name()), async || {
+            node.status().await.identity_conflict.map(drop).ok_or_else(|| "nothing yet".to_owned())
+        })
+        .await;
+        assert!(node.run(["status"]).ok().contains("uses this node's identity"));
+        let answer = node.run(["doctor"]);
+        assert!(String::from_utf8_lossy(&answer.stdout).contains("uses this node's identity"), "{answer:?}");
+        answer.exits(1);
+    }
+    wait_until("the neighbour reports both", async || {
+        let peers = neighbour.client().peers().await.map_err(|error| error.to_string())?;
+        if peers.peers.iter().any(|peer| peer.doubled) { Ok(()) } else { Err(format!("{peers:?}")) }
+    })
+    .await;
+}

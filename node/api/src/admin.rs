@@ -40,6 +40,9 @@ pub struct Status {
     pub durability: String,
     /// Why writes are rejected, if storage has failed.
     pub storage_error: Option<String>,
+    /// That another process uses this node's identity, if one lately did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_conflict: Option<String>,
     /// Traffic since the start, by class.
     pub traffic: Traffic,
     /// Full rumors received that changed the store.
@@ -110,6 +113,9 @@ pub struct Peer {
     pub view: String,
     /// Whether a connection is open.
     pub connected: bool,
+    /// Whether two processes lately used its identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubled: bool,
     /// Its multiaddresses.
     pub addresses: Vec<String>,
     /// Suspicion of the failure detector, for active peers.

@@ -19,12 +19,13 @@ use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::clock::Clock;
 use crate::crawl::Crawl;
+use crate::doubles::{Doubled, Doubles};
 use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
 use crate::status::Counters;
 use crate::strong::Strong;
 use crate::upgrade::{DATA_NEWEST, Finalized};
-use crate::{Input, Now, Output, Token};
+use crate::{Input, Notice, Now, Output, Token};
 
 /// Settings of the machines.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +101,7 @@ pub struct Core<E: Engine> {
     pub(crate) store: Option<Store<E>>,
     pub(crate) strong: Option<Strong<E>>,
     pub(crate) links: Links,
+    pub(crate) doubles: Doubles,
     pub(crate) gaps: Gaps,
     pub(crate) crawls: BTreeMap<u64, Crawl>,
     pub(crate) timers: Timers<Timer>,
@@ -141,6 +143,7 @@ impl<E: Engine> Core<E> {
             store,
             strong: None,
             links: Links::default(),
+            doubles: Doubles::default(),
             gaps: Gaps::default(),
             crawls: BTreeMap::new(),
             timers: Timers::default(),
@@ -280,6 +283,12 @@ impl<E: Engine> Core<E> {
             strong.handle_connected(record.clone());
         }
         for message in self.links.up(now.mono, record.clone()) {
+            self.send(now, peer, message);
+        }
+        if let Some(Doubled { message, is_new }) = self.doubles.connected(now.mono, &record) {
+            if is_new {
+                self.outputs.push_back(Output::Notice(Notice::PeerDoubled(peer)));
+            }
             self.send(now, peer, message);
         }
         self.views.handle(now.mono, ViewInput::LinkUp(record.clone()));

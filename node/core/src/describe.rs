@@ -20,6 +20,7 @@ impl<E: Engine> Core<E> {
             links: self.links.len(),
             remembered: self.healing.remembered().len(),
             clock_offset_ms: self.detector.clock_offset_ms().unwrap_or(0),
+            double: self.doubles.own(now.mono),
             counters: self.counters(),
         }
     }
@@ -40,6 +41,7 @@ impl<E: Engine> Core<E> {
         let status = |(id, record): (&NodeId, &NodeRecord)| PeerStatus {
             record: record.clone(),
             active: self.views.is_active(id),
+            doubled: self.doubles.is_doubled(now.mono, id),
             eager: eager.contains(id),
             phi: self.detector.phi(id, now.mono),
             rtt_ms: self.detector.rtt_ms(id),

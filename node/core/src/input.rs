@@ -192,6 +192,8 @@ pub enum Notice {
         /// When that process started, milliseconds since the Unix epoch.
         incarnation: u64,
     },
+    /// Two processes use this peer's identity.
+    PeerDoubled(NodeId),
     /// An event of a strong keyspace on this node.
     Strong {
         /// The keyspace's name.

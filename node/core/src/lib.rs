@@ -7,6 +7,7 @@ mod clock;
 mod core;
 mod crawl;
 mod describe;
+mod doubles;
 mod gaps;
 mod input;
 mod keyspaces;

@@ -72,11 +72,13 @@ impl<E: Engine> Core<E> {
     }
 
     fn on_view(&mut self, now: Now, record: NodeRecord, message: ViewMessage) {
-        let ours =
-            |other: &&NodeRecord| other.id == self.record.id && other.incarnation > self.record.incarnation;
-        if let Some(other) = mentioned(&message).into_iter().find(ours) {
-            let notice = Notice::IdentityConflict { incarnation: other.incarnation };
-            self.outputs.push_back(Output::Notice(notice));
+        if let Some(incarnation) = self.doubles.reported(now.mono, &self.record, &message) {
+            self.outputs.push_back(Output::Notice(Notice::IdentityConflict { incarnation }));
+        }
+        let links = &self.links;
+        let linked = |id: &NodeId| links.record(id).map(|record| record.incarnation);
+        for (peer, message) in self.doubles.mentioned(now.mono, &message, linked) {
+            self.send(now, peer, message);
         }
         self.healing.handle(now.mono, HealingInput::Message { from: &record, message: &message });
         self.views.handle(now.mono, ViewInput::Message { from: record, message });
@@ -287,15 +289,5 @@ impl<E: Engine> Core<E> {
             self.outputs.push_back(Output::Crawled { token, nodes, unreachable });
         }
         moved
-    }
-}
-
-/// The records of third nodes in a message. Each is signed, so its node lives or lived lately.
-fn mentioned(message: &ViewMessage) -> Vec<&NodeRecord> {
-    match message {
-        ViewMessage::ForwardJoin { joiner, .. } => vec![joiner],
-        ViewMessage::Shuffle { origin, sample, .. } => sample.iter().chain([origin]).collect(),
-        ViewMessage::ShuffleReply { sample } | ViewMessage::ProbeReply { sample } => sample.iter().collect(),
-        _ => Vec::new(),
     }
 }

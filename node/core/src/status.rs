@@ -22,6 +22,8 @@ pub struct Status {
     pub remembered: usize,
     /// Median of the neighbours' wall clocks minus this node's, milliseconds.
     pub clock_offset_ms: i64,
+    /// When another process that lately used this node's identity started, milliseconds since the Unix epoch.
+    pub double: Option<u64>,
     /// Counters since the start.
     pub counters: Counters,
 }
@@ -66,6 +68,8 @@ pub struct PeerStatus {
     pub record: NodeRecord,
     /// Whether it is in the active view.
     pub active: bool,
+    /// Whether two processes lately used its identity.
+    pub doubled: bool,
     /// Whether rumors are pushed to it eagerly.
     pub eager: bool,
     /// Suspicion level of the phi accrual detector; `None` outside the active view.

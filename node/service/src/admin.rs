@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use starling_api::admin::{Doctor, Nodes, Peers, Status};
+use starling_api::admin::{Doctor, Finding, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_strong::api::{Member, Status as GroupStatus};
@@ -68,7 +68,14 @@ impl Admin {
             Error::new(ErrorCode::Internal, format!("the check cannot start: {e}"), "try again")
         })?;
         let failed = |_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log");
-        report.await.map_err(failed)?.map_err(store_error)
+        let mut report = report.await.map_err(failed)?.map_err(store_error)?;
+        if let Some(what) = self.status().await?.identity_conflict {
+            let hint =
+                "stop one of them; a copy needs an empty data directory and joins with the ticket".into();
+            report.findings.push(Finding { what, hint });
+            report.healthy = false;
+        }
+        Ok(report)
     }
 
     /// The replicas of strong keyspaces on this node, for metrics.

@@ -363,6 +363,7 @@ impl GossipLoop {
             entries: self.core.entries(),
             durability: self.facts.durability.into(),
             storage_error: self.storage_error(),
+            identity_conflict: core.double.map(identity_conflict),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,
             payload_old: core.counters.rumors_old,
@@ -410,6 +411,11 @@ impl GossipLoop {
             tracing::debug!("some neighbours did not take the goodbye in time");
         }
     }
+}
+
+/// What another process with this node's identity, which started then, means.
+fn identity_conflict(started_ms: u64) -> String {
+    format!("another process, started at {started_ms} ms since 1970, uses this node's identity")
 }
 
 /// Whether handling a message may have written to the store.

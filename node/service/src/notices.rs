@@ -24,6 +24,12 @@ pub fn log(notice: &Notice) {
         Notice::IdentityConflict { incarnation } => {
             error!(incarnation, "another process uses this node's identity: was the data directory copied?");
         }
+        Notice::PeerDoubled(peer) => {
+            error!(
+                ?peer,
+                "two processes use the identity of this peer: was its data directory or machine copied?"
+            );
+        }
         Notice::Strong { keyspace, notice } => log_strong(keyspace, notice),
         Notice::DataVersionAhead { in_force, newest } => {
             warn!(

@@ -117,6 +117,7 @@ pub fn peers<E: Engine>(core: &Core<E>, now: starling_core::Now) -> Vec<(NodeId,
             let peer = Peer {
                 view: if status.active { "active" } else { "other" }.into(),
                 connected: true,
+                doubled: status.doubled,
                 phi: status.phi,
                 rtt_ms: status.rtt_ms.map(|ms| ms as f64),
                 eager: status.active.then_some(status.eager),

@@ -22,6 +22,15 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
+        for peer in found.peers.iter().filter(|peer| peer.doubled) {
+            let name = format!("{} ({})", peer.name, short(&peer.id));
+            print::note(format!(
+                "two processes use the identity of {name}: its data directory or machine was copied"
+            ));
+        }
+        if let Some(conflict) = self.client.status().await?.identity_conflict {
+            print::note(conflict);
+        }
         let optional = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
         let rows = found.peers.into_iter().map(|peer| {
             let link = match (peer.connected, peer.eager) {
@@ -195,6 +204,9 @@ fn show_status(status: &Status) -> Result {
     print::pairs(pairs)?;
     if let Some(error) = &status.storage_error {
         print::pairs([("storage", error.clone())])?;
+    }
+    if let Some(conflict) = &status.identity_conflict {
+        print::pairs([("identity", conflict.clone())])?;
     }
     let counted = status.counters.iter().filter(|(_, count)| **count > 0);
     print::pairs(counted.map(|(name, count)| (name.as_str(), count.to_string())))
