@@ -141,6 +141,35 @@ async fn the_command_dies_with_the_process_that_holds_the_lock() {
 }
 
 #[tokio::test]
+async fn clients_that_wait_for_items_do_not_all_pop_for_each() {
+    const TAKERS: u64 = 30;
+    const ITEMS: u64 = 8;
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
+    let written = async || led(&node).await.log_index;
+    let before = written().await;
+    let mut takers: Vec<_> =
+        (0..TAKERS).map(|_| node.begin(["-k", KEYSPACE, "queue", "pop", "jobs", "--wait", "60s"])).collect();
+    wait_until("all have found nothing once", async || match written().await - before {
+        entries if entries >= TAKERS => Ok(()),
+        entries => Err(format!("{entries} entries")),
+    })
+    .await;
+    let before = written().await;
+    for item in 1..=ITEMS {
+        node.run(["-k", KEYSPACE, "queue", "push", "jobs", "x"]).ok();
+        wait_until("it is popped", async || {
+            let running = takers.iter_mut().filter_map(|taker| taker.runs().then_some(())).count() as u64;
+            if running == TAKERS - item { Ok(()) } else { Err(format!("{running} wait")) }
+        })
+        .await;
+    }
+    // A push and a pop each, and what others sent in vain: all of them for each item would be 30.
+    let entries = written().await - before;
+    assert!(entries >= 2 * ITEMS && entries < ITEMS * TAKERS / 2, "{entries} entries for {ITEMS} items");
+}
+
+#[tokio::test]
 async fn a_key_that_no_client_owns_does_not_block_a_lock_for_ever() {
     let node = Node::up("node").started().await;
     node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();

@@ -47,6 +47,6 @@ pub use expiry::{Expiry, now};
 pub use keyspace::{Keyspace, Named, WriteFailed};
 pub use lease::{Lease, Lost};
 pub use line::{Place, Turn, WaitFailed, in_order, line_name};
-pub use queue::Queue;
+pub use queue::{Queue, Turns};
 pub use retry::Retries;
 pub use stream::Watch;

@@ -1,14 +1,21 @@
 //! Queues: keys `name/<priority>/<number>`, of which the first is taken. Priority and number have a fixed
 //! number of digits, so the order of the keys is that of priorities, then of writes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
 use starling_api::strong::{Body, KeyValue, Keys, Range, StrongEvent, Write};
 use starling_api::{Blob, Error, Retry, Strong};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::keyspace::{AGAIN, Keyspace, Named, WriteFailed, unexpected};
+
+/// Time over which the clients that wait for an item spread their pops at first, and at most. A pop that finds nothing costs
+/// the keyspace an entry in its log, and a client whose turn comes after the item is gone sends none. Estimates: some
+/// times as long as a pop takes on a local network.
+const SPREAD: Duration = Duration::from_millis(50);
+const SPREAD_MAX: Duration = Duration::from_millis(400);
 
 /// How long a pop is retried, under its name, before its outcome is reported as unknown. An estimate: several
 /// elections.
@@ -75,12 +82,13 @@ impl<N: Strong> Queue<N> {
     /// Takes the first item, or the next one that is pushed. If the future is dropped during a pop, an item may be
     /// lost.
     pub async fn take(&self) -> Result<KeyValue, Error> {
+        let mut turn = Turns::default();
         loop {
             let (revision, item) = self.pop(&Named::default()).await?;
             if let Some(item) = item {
                 return Ok(item);
             }
-            match self.until_pushed(revision + 1).await {
+            match self.until_pushed(revision + 1, &mut turn).await {
                 Err(error) if error.retry() == Retry::Never => return Err(error),
                 Err(_) => sleep(AGAIN).await,
                 Ok(()) => {}
@@ -88,15 +96,30 @@ impl<N: Strong> Queue<N> {
         }
     }
 
-    /// Completes once something was pushed at this revision or later, or the watch has ended.
-    pub async fn until_pushed(&self, from: u64) -> Result<(), Error> {
+    /// Completes once an item was pushed at this revision or later and no other client has popped it when this one's turn
+    /// has come, or the watch has ended.
+    pub async fn until_pushed(&self, from: u64, turns: &mut Turns) -> Result<(), Error> {
         let prefix = [&self.name[..], b"/"].concat();
         let mut events = self.keyspace.node().changes(self.keyspace.name(), &prefix, from).await?;
-        while let Some(event) = events.next().await {
-            match event? {
-                StrongEvent::Put { kv } if self.priority(&kv.key).is_some() => return Ok(()),
-                StrongEvent::Compacted { .. } | StrongEvent::Lost { .. } => break,
-                StrongEvent::Ready { .. } | StrongEvent::Put { .. } | StrongEvent::Delete { .. } => {}
+        let mut items = BTreeSet::new();
+        let turn = sleep(Duration::ZERO);
+        tokio::pin!(turn);
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events.next() => event,
+                () = &mut turn, if !items.is_empty() => return Ok(()),
+            };
+            match event.transpose()? {
+                Some(StrongEvent::Put { kv }) if self.priority(&kv.key).is_some() => {
+                    if items.is_empty() {
+                        turn.as_mut().reset(Instant::now() + turns.draw());
+                    }
+                    items.insert(kv.key);
+                }
+                Some(StrongEvent::Delete { key, .. }) => drop(items.remove(&key.0)),
+                Some(StrongEvent::Ready { .. } | StrongEvent::Put { .. }) => {}
+                None | Some(StrongEvent::Compacted { .. } | StrongEvent::Lost { .. }) => break,
             }
         }
         sleep(AGAIN).await;
@@ -115,6 +138,27 @@ impl<N: Strong> Queue<N> {
     /// Whether there is no item.
     pub async fn is_empty(&self) -> Result<bool, Error> {
         Ok(self.len().await? == 0)
+    }
+}
+
+/// When a client that waits for items tries to pop one: after a random time, which grows with each attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns {
+    spread: Duration,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { spread: SPREAD }
+    }
+}
+
+impl Turns {
+    /// How long to wait after a push.
+    fn draw(&mut self) -> Duration {
+        let pause = self.spread.mul_f64(rand::random());
+        self.spread = (self.spread * 2).min(SPREAD_MAX);
+        pause
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use starling_api::strong::KeyValue;
 use starling_api::{Blob, Retry, escaped};
-use starling_client::{Client, Named, Queue};
+use starling_client::{Client, Named, Queue, Turns};
 use tokio::time::sleep;
 
 use super::args::{PopArgs, PushArgs, QueueCommand, Wait};
@@ -50,6 +50,7 @@ impl Session {
         });
         tokio::pin!(give_up);
         let mut request_id = args.write.request_id;
+        let mut turns = Turns::default();
         let none = || {
             let what = format!("the queue {} holds nothing", escaped(&name));
             Failure::nothing(what, "--wait waits for an item; `starling queue push` makes one")
@@ -67,7 +68,7 @@ impl Session {
                 biased;
                 signal = signals.end() => return Err(Failure::signalled(signal)),
                 () = &mut give_up => return Err(none()),
-                pushed = queue.until_pushed(revision + 1) => match pushed {
+                pushed = queue.until_pushed(revision + 1, &mut turns) => match pushed {
                     Err(error) if error.retry() == Retry::Never => return Err(error.into()),
                     Err(_) => sleep(AGAIN).await,
                     Ok(()) => {}
