@@ -223,6 +223,13 @@ async fn exit_codes_and_errors_are_for_programs_too() {
         assert_eq!(answer.error(), error, "{}", answer.line);
         a.run(args).exits(code);
     }
+    let forgotten = a.run(["put", "forgotten"]);
+    forgotten.exits(2).says("no value");
+    a.run(["get", "forgotten"]).exits(3);
+    for given in [&["put", "empty", ""][..], &["put", "empty", "-"]] {
+        a.run(given).ok();
+        assert_eq!(a.run(["get", "empty"]).ok(), "");
+    }
     for args in [&["put"][..], &["put", "--ttl", "10", "k", "v"], &["nonsense"], &["incr", "k", "many"]] {
         assert_eq!(a.run(args).code, 2, "{args:?}");
     }

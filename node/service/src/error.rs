@@ -87,7 +87,7 @@ pub fn failure_error(failure: &Failure) -> Error {
             (ErrorCode::NoMajority, "start the nodes that are missing; nothing was changed")
         }
         Failure::Timeout(_) => (ErrorCode::Timeout, "try again; `starling keyspace info` shows its status"),
-        Failure::OutcomeUnknown(_) => (
+        Failure::OutcomeUnknown(_) | Failure::Unconfirmed { .. } => (
             ErrorCode::OutcomeUnknown,
             "read the key to see, or send the write again with the same request id: it is applied once",
         ),

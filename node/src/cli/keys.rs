@@ -213,7 +213,11 @@ fn show_event(event: &WatchEvent) -> Result {
             print::line(format!("put     {}  {}", entry.key.escaped(), print::summary(&entry.data)))
         }
         WatchEvent::Delete { key, .. } => print::line(format!("delete  {}", key.escaped())),
-        WatchEvent::Ready | WatchEvent::Lagged { .. } => Ok(()),
+        WatchEvent::Ready => {
+            print::waiting("waiting for changes; Ctrl-C ends the watch");
+            Ok(())
+        }
+        WatchEvent::Lagged { .. } => Ok(()),
     }
 }
 

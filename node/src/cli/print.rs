@@ -46,6 +46,13 @@ pub fn note(text: impl AsRef<str>) {
     stderr_line(format!("note: {}", text.as_ref()));
 }
 
+/// Prints a note for a person who waits at a terminal.
+pub fn waiting(text: impl AsRef<str>) {
+    if stderr().is_terminal() {
+        note(text);
+    }
+}
+
 /// Prints one JSON document on one line.
 pub fn json(value: &impl Serialize) -> Result {
     line(serde_json::to_string(value).expect("the API's types serialize"))

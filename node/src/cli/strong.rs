@@ -351,6 +351,10 @@ impl Session {
             (Output::Table, StrongEvent::Delete { key, revision }) => {
                 print::line(format!("delete  {revision}  {}", key.escaped()))
             }
+            (Output::Table, StrongEvent::Ready { .. }) => {
+                print::waiting("waiting for changes; Ctrl-C ends the watch");
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! Parsing of keys, values, times and versions on the command line.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
 
 use starling_api::Precondition;
@@ -14,15 +14,22 @@ pub fn bytes(argument: &OsStr) -> Vec<u8> {
 }
 
 /// A value: the argument itself, `@FILE`, or standard input for `-` and for nothing; `@@` begins a
-/// literal `@`.
+/// literal `@`. Standard input that was not asked for has to hold something: an argument was forgotten otherwise.
 pub fn read_value(argument: Option<&OsStr>) -> Result<Vec<u8>, Failure> {
     match argument.map(OsStrExt::as_bytes) {
         None | Some(b"-") => {
+            let forgotten = || {
+                let hint = "write it after the key, '' for an empty one, or pipe it in";
+                Err(Failure::usage("there is no value, and none on standard input", hint))
+            };
             let mut value = Vec::new();
+            if argument.is_none() && std::io::stdin().is_terminal() {
+                return forgotten();
+            }
             std::io::stdin().read_to_end(&mut value).map_err(|e| {
                 Failure::usage(format!("cannot read standard input: {e}"), "pipe the value in")
             })?;
-            Ok(value)
+            if argument.is_none() && value.is_empty() { forgotten() } else { Ok(value) }
         }
         Some([b'@', b'@', rest @ ..]) => Ok([b"@", rest].concat()),
         Some([b'@', path @ ..]) => {

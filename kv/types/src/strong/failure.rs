@@ -70,6 +70,13 @@ pub enum Failure {
     Diverged(String),
     #[error("storage failed: {0}")]
     Storage(String),
+    /// As [`Failure::OutcomeUnknown`], where it is known which voters do not answer. Made by the node that the client asked,
+    /// and never sent to another one.
+    #[error(
+        "keyspace {keyspace:?} has no majority ({}): the write may or may not have been applied",
+        silent(missing)
+    )]
+    Unconfirmed { keyspace: String, missing: Vec<String> },
 }
 
 impl From<Refusal> for Failure {

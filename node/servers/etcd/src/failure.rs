@@ -20,7 +20,7 @@ pub fn status(failure: &Failure) -> Status {
         Failure::Refused(refusal) => refused(refusal),
         Failure::NoSuchKeyspace(_) | Failure::Ambiguous(_) => (Code::FailedPrecondition, None),
         Failure::NoMajority { .. } => (Code::Unavailable, Some(NO_LEADER)),
-        Failure::Timeout(_) | Failure::OutcomeUnknown(_) => {
+        Failure::Timeout(_) | Failure::OutcomeUnknown(_) | Failure::Unconfirmed { .. } => {
             (Code::Unavailable, Some("etcdserver: request timed out"))
         }
         Failure::Overloaded => (Code::ResourceExhausted, Some("etcdserver: too many requests")),

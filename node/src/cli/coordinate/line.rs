@@ -59,13 +59,13 @@ impl Session {
         late: impl Future<Output = ()>,
     ) -> Result {
         let (id, keyspace) = (lease.id(), self.strong());
+        let what = format!("waiting for the {} of {}; Ctrl-C gives up", wanted.what, wanted.name.escaped());
+        let reached = Place::reach(&keyspace, &wanted.name.0, wanted.value.clone(), id);
         let place = tokio::select! {
             biased;
             why = lease.lost() => return Err(lost(why, "the place in the queue")),
             signal = signals.end() => return Err(Failure::signalled(signal)),
-            place = Place::reach(&keyspace, &wanted.name.0, wanted.value.clone(), id) => {
-                place.map_err(not_reached)?
-            }
+            place = announced(&what, reached) => place.map_err(not_reached)?,
             () = late => return Err(not_in_time(wanted)),
         };
         let ended = if wanted.hold.command.is_empty() {
@@ -124,6 +124,17 @@ async fn grant(keyspace: &Keyspace<Client>, ttl_ms: u64) -> std::result::Result<
         }
         sleep(AGAIN).await;
     }
+}
+
+/// Waits for something, and says so at a terminal after a second.
+async fn announced<T>(what: &str, waited: impl Future<Output = T>) -> T {
+    tokio::pin!(waited);
+    tokio::select! {
+        biased;
+        done = &mut waited => return done,
+        () = sleep(Duration::from_secs(1)) => print::waiting(what),
+    }
+    waited.await
 }
 
 /// Completes after `after_ms`; never without it.

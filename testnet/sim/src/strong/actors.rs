@@ -278,6 +278,7 @@ fn changed_nothing(failure: &Failure) -> bool {
         | Failure::Overloaded => true,
         Failure::Refused(_)
         | Failure::OutcomeUnknown(_)
+        | Failure::Unconfirmed { .. }
         | Failure::NoReplica(_)
         | Failure::Diverged(_)
         | Failure::Storage(_) => false,

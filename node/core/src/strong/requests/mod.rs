@@ -415,13 +415,23 @@ impl<E: Engine> Handler<'_, E> {
         if !is_known && (is_late || now_ms >= pending.began_ms + UNKNOWN_MS) {
             Some(Failure::NoSuchKeyspace(keyspace))
         } else if pending.was_sent && pending.is_write() && (is_late || has_no_leader) {
-            Some(Failure::OutcomeUnknown(keyspace))
+            let missing = self.missing(pending);
+            let is_known = has_no_leader && !missing.is_empty();
+            Some(if is_known {
+                Failure::Unconfirmed { keyspace, missing }
+            } else {
+                Failure::OutcomeUnknown(keyspace)
+            })
         } else if has_no_leader {
-            let missing = pending.missing.iter().map(|node| self.directory.name(node)).collect();
-            Some(Failure::NoMajority { keyspace, missing })
+            Some(Failure::NoMajority { keyspace, missing: self.missing(pending) })
         } else {
             is_late.then_some(Failure::Timeout(keyspace))
         }
+    }
+
+    /// The names of the voters that do not answer.
+    fn missing(&self, pending: &Pending) -> Vec<String> {
+        pending.missing.iter().map(|node| self.directory.name(node)).collect()
     }
 
     /// Handles a redirection: the node that was asked does not lead, and changed nothing. `missing` are voters

@@ -130,6 +130,23 @@ fn a_write_that_may_have_arrived_is_repeated_if_it_is_named_only() {
 }
 
 #[test]
+fn a_write_without_a_majority_names_the_voters_that_are_silent() {
+    let mut node = Fixture::new();
+    node.write(Some(named()));
+    let answer = loop {
+        node.pass();
+        node.node.sent();
+        if let Some(answer) = node.answer() {
+            break answer;
+        }
+    };
+    let failure = answer.expect_err("nobody answers");
+    assert!(matches!(failure, Failure::Unconfirmed { .. }), "{failure:?}");
+    let message = failure.to_string();
+    assert!(message.contains("n2, n3") && message.contains("may or may not"), "{message}");
+}
+
+#[test]
 fn news_of_a_leader_moves_what_may_be_repeated() {
     let mut node = Fixture::new();
     node.write(Some(named()));
