@@ -223,6 +223,18 @@ async fn exit_codes_and_errors_are_for_programs_too() {
         assert_eq!(answer.error(), error, "{}", answer.line);
         a.run(args).exits(code);
     }
+    a.run(["put", "-k", "misspelt", "k", "v"]).says("new eventual keyspace misspelt");
+    for known in
+        [&["put", "-k", "misspelt", "k", "w"][..], &["incr", "-k", "misspelt", "n"], &["put", "k", "v"]]
+    {
+        let answer = a.run(known);
+        assert_eq!((answer.code, answer.stderr.as_str()), (0, ""), "{known:?}");
+    }
+    let answer = a.run(["-k", "orders", "get", "k", "--revision", "9"]);
+    answer.exits(2).says("strong keyspace");
+    a.run(["put", "", "v"]).exits(2).says("at least one byte");
+    a.run(["keyspace", "create", "x", "--strong", "--voters", "a,b"]).says("--on a,b");
+    a.run(["put", "k", "v", "--ttl", "0s"]).says("1ms");
     let forgotten = a.run(["put", "forgotten"]);
     forgotten.exits(2).says("no value");
     a.run(["get", "forgotten"]).exits(3);

@@ -24,6 +24,9 @@ pub use write::{BatchResponse, Increment, MapUpdate, Members};
 
 /// Time after which a watch that has nothing to report sends a comment, so that its client notices when the node is gone.
 pub const WATCH_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Header of a write to an eventual keyspace by a client that wants to know whether it makes the keyspace; the answer has it,
+/// too, if it does.
+pub const NEW_KEYSPACE_HEADER: &str = "x-starling-new-keyspace";
 /// Header of a raw value: how many concurrent values the key holds, the shown one included.
 pub const SIBLINGS_HEADER: &str = "x-starling-siblings";
 /// Header of a raw value: when it expires, milliseconds since the Unix epoch.

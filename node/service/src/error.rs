@@ -107,9 +107,11 @@ pub fn failure_error(failure: &Failure) -> Error {
 fn refused(refusal: &Refusal) -> Error {
     let (code, hint) = match refusal {
         Refusal::Compacted { .. } => (ErrorCode::Compacted, "read or watch from the oldest revision on"),
-        Refusal::LeaseNotFound(_) | Refusal::KeyNotFound => {
-            (ErrorCode::NotFound, "it has expired or was removed: make it again")
-        }
+        Refusal::LeaseNotFound(_) => (
+            ErrorCode::NotFound,
+            "`starling lease ls` lists those that live, `lease grant TIME` grants another one",
+        ),
+        Refusal::KeyNotFound => (ErrorCode::NotFound, "it has expired or was removed: make it again"),
         Refusal::LeaseExists(_) => (ErrorCode::Conflict, "choose another number, or 0 for a random one"),
         Refusal::StaleFence { .. } => {
             (ErrorCode::Conflict, "it was released, or another client holds it: stop, and lock again")
@@ -119,11 +121,13 @@ fn refused(refusal: &Refusal) -> Error {
             (ErrorCode::TooLarge, "send less at a time")
         }
         Refusal::NoSpace { .. } => (ErrorCode::StorageFull, "delete keys and compact"),
-        Refusal::FutureRevision { .. }
-        | Refusal::LeaseTtl
-        | Refusal::EmptyKey
-        | Refusal::DuplicateKey
-        | Refusal::NotARead => (ErrorCode::Invalid, "see /openapi.json"),
+        Refusal::FutureRevision { .. } => {
+            (ErrorCode::Invalid, "leave the revision out for the latest state, or name an earlier one")
+        }
+        Refusal::LeaseTtl => (ErrorCode::Invalid, "choose another time, like 10s"),
+        Refusal::EmptyKey => (ErrorCode::Invalid, "name a key of at least one byte"),
+        Refusal::DuplicateKey => (ErrorCode::Invalid, "write each key once in a transaction"),
+        Refusal::NotARead => (ErrorCode::Invalid, "see /openapi.json"),
     };
     Error::new(code, refusal.to_string(), hint)
 }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
-use super::value::{parse_delimiter, parse_duration_ms, parse_precondition};
+use super::value::{parse_delimiter, parse_duration_ms, parse_precondition, parse_voters};
 use starling_api::Precondition;
 
 /// The text of `--help` after the commands.
@@ -368,7 +368,7 @@ pub enum KeyspaceCommand {
         #[arg(long)]
         strong: bool,
         /// Number of voters: 1, 3, 5 or 7, chosen for spread and uptime
-        #[arg(long, default_value_t = starling_api::strong::VOTERS_DEFAULT, conflicts_with = "on")]
+        #[arg(long, default_value_t = starling_api::strong::VOTERS_DEFAULT, conflicts_with = "on", value_parser = parse_voters)]
         voters: u8,
         /// The voters' nodes, by name or by the first digits of their id
         #[arg(long, value_name = "NODE,...", value_delimiter = ',')]

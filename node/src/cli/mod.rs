@@ -90,9 +90,21 @@ impl Session {
         );
         let waits = matches!(command, Command::Lock(_) | Command::Elect(ElectCommand::Campaign(_)));
         let silence = silence(global.timeout, waits)?;
+        let client = Client::new(&api, global.token.clone())?.with_timeout(silence);
+        let makes = matches!(
+            command,
+            Command::Put(_)
+                | Command::Incr { .. }
+                | Command::Max { .. }
+                | Command::Min { .. }
+                | Command::Sadd(_)
+                | Command::Hset { .. }
+                | Command::Flag(_)
+        );
+        let may_misspell = makes && global.keyspace.is_some();
         let default = if one_value && !std::io::stdout().is_terminal() { Output::Raw } else { Output::Table };
         Ok(Self {
-            client: Client::new(&api, global.token.clone())?.with_timeout(silence),
+            client: if may_misspell { client.noting_new_keyspaces() } else { client },
             keyspace: global.keyspace.clone().unwrap_or_else(|| DEFAULT_KEYSPACE.into()),
             keyspace_given: global.keyspace.is_some(),
             output: global.output.unwrap_or(default),
@@ -121,7 +133,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
         Failure::failed(format!("cannot start: {e}"), "check the limits of this shell (ulimit -a)")
     })?;
-    runtime.block_on(session.run(cli.command))
+    let done = runtime.block_on(session.run(cli.command));
+    if session.client.has_made_keyspace() {
+        print::note(format!("new eventual keyspace {}", session.keyspace));
+    }
+    done
 }
 
 impl Session {

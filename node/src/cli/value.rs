@@ -60,9 +60,15 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     match number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms)) {
-        Some(0) | None => Err(wrong()),
+        Some(0) => Err(format!("{text:?} is no time at all: the shortest is 1ms")),
+        None => Err(wrong()),
         Some(ms) => Ok(ms),
     }
+}
+
+/// A number of voters; the node judges which.
+pub fn parse_voters(text: &str) -> Result<u8, String> {
+    text.parse().map_err(|_| format!("{text:?} is not 1, 3, 5 or 7: --on {text} names the nodes"))
 }
 
 /// What separates columns.

@@ -5,8 +5,8 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::header::{ACCEPT, ETAG, HeaderMap, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder};
 use starling_api::{
-    Batch, BatchResponse, Blob, Count, Counter, Entry, Error, Events, Eventual, FlagState, Increment,
-    Keyspaces, Listing, MapPage, MapUpdate, Members, Op, Outcome, Precondition, Range, Register,
+    Batch, BatchResponse, Blob, Count, Counter, Entry, Error, ErrorCode, Events, Eventual, FlagState,
+    Increment, Keyspaces, Listing, MapPage, MapUpdate, Members, Op, Outcome, Precondition, Range, Register,
     SIBLINGS_HEADER, SetPage, WatchEvent,
 };
 
@@ -244,7 +244,10 @@ fn keyspace_path(keyspace: &str, what: &str) -> String {
 /// URLs drop the path segments `.` and `..`, however they are written (RFC 3986, 5.2.4).
 fn key_path(keyspace: &str, what: &str, key: &[u8]) -> Result<String, Error> {
     match key {
-        b"" => Err(Error::unsendable("the key is empty")),
+        b"" => {
+            let hint = "name a key of at least one byte";
+            Err(Error::new(ErrorCode::Unsendable, "the key is empty", hint))
+        }
         b"." | b".." => {
             let name = Blob::from(key).escaped();
             Err(Error::unsendable(format!(

@@ -5,13 +5,13 @@ mod eventual;
 mod strong;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::{Method, Request, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
-use starling_api::{Error, ErrorCode};
+use starling_api::{Error, ErrorCode, NEW_KEYSPACE_HEADER};
 
 use tokio::time::{sleep, timeout};
 
@@ -46,6 +46,8 @@ pub struct Client {
     if_strong: bool,
     /// How long the node may be silent; `None`: [`SILENCE`].
     timeout: Option<Duration>,
+    /// Whether a write has made an eventual keyspace; `None`: nodes are not asked.
+    made_keyspace: Option<Arc<AtomicBool>>,
 }
 
 /// Why a request has no answer.
@@ -95,6 +97,7 @@ impl Client {
             http,
             if_strong: false,
             timeout: None,
+            made_keyspace: None,
         })
     }
 
@@ -120,6 +123,18 @@ impl Client {
         Self { timeout: Some(timeout), ..self }
     }
 
+    /// This client with the question to nodes whether writes make their eventual keyspaces
+    /// ([`Client::has_made_keyspace`]).
+    #[must_use]
+    pub fn noting_new_keyspaces(self) -> Self {
+        Self { made_keyspace: Some(Arc::default()), ..self }
+    }
+
+    /// Whether a write has made an eventual keyspace, as far as the client was to note it.
+    pub fn has_made_keyspace(&self) -> bool {
+        self.made_keyspace.as_ref().is_some_and(|made| made.load(Ordering::Relaxed))
+    }
+
     /// The address of the node that gets the next request, `http://host:port`.
     pub fn url(&self) -> &str {
         &self.nodes[self.current.load(Ordering::Relaxed) % self.nodes.len()]
@@ -133,7 +148,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.authorized(self.http.request(method, format!("{}{path}", self.url())))
+        let request = self.authorized(self.http.request(method, format!("{}{path}", self.url())));
+        if self.made_keyspace.is_some() { request.header(NEW_KEYSPACE_HEADER, "?") } else { request }
     }
 
     /// A request on which the node may work for long.
@@ -161,7 +177,13 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let request = request.build().map_err(|e| self.broken(&e))?;
         let idempotent = request.method() == Method::GET;
-        self.send_built(request, idempotent).await.map_err(|unanswered| unanswered.error)
+        let response = self.send_built(request, idempotent).await.map_err(|unanswered| unanswered.error)?;
+        if let Some(made) = &self.made_keyspace
+            && response.headers().contains_key(NEW_KEYSPACE_HEADER)
+        {
+            made.store(true, Ordering::Relaxed);
+        }
+        Ok(response)
     }
 
     /// Sends a request, and again to the next node where that is safe.

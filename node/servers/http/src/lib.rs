@@ -54,7 +54,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/sets/{*key}", get(types::members).post(types::update_set))
         .route("/maps/{*key}", get(types::fields).post(types::update_map))
         .route("/flags/{*key}", get(types::flag).put(types::set_flag))
-        .route("/watch", get(watch::watch));
+        .route("/watch", get(watch::watch))
+        .route_layer(from_fn_with_state(Arc::clone(&app), write::note_new_keyspace));
     let strong = Router::new()
         .route("/", get(strong::info).delete(strong::remove))
         .route("/voters", put(strong::set_voters))

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
-use starling_api::{Batch, BatchResponse, Blob, Check, Error, Op, Outcome, Write};
-use starling_kv::Limits;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use starling_api::{Batch, BatchResponse, Blob, Check, Error, NEW_KEYSPACE_HEADER, Op, Outcome, Write};
+use starling_kv::{Limits, Range};
 
 use super::App;
 use super::problem::Problem;
@@ -38,6 +41,30 @@ impl App {
         let write = Write { keyspace: path.keyspace, key: path.key, op, ttl_ms, check };
         Ok(self.write(vec![write]).await?.pop().expect("one outcome per write"))
     }
+}
+
+/// Notes in the answer of a write whether it made its keyspace, for clients that want to know it: a person may have
+/// misspelt the name.
+pub async fn note_new_keyspace(
+    State(app): State<Arc<App>>,
+    path: Result<KeyPath, Problem>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let asked = request.method() != Method::GET && request.headers().contains_key(NEW_KEYSPACE_HEADER);
+    let keyspace = path.ok().filter(|_| asked).and_then(|path| app.node.eventual(path.keyspace).ok());
+    let is_new = match keyspace {
+        Some(keyspace) => keyspace
+            .list(&Range::default(), 1, 0)
+            .await
+            .is_ok_and(|page| page.items.is_empty() && page.next.is_none()),
+        None => false,
+    };
+    let mut response = next.run(request).await;
+    if is_new && response.status().is_success() {
+        response.headers_mut().insert(NEW_KEYSPACE_HEADER, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 /// Members or names as the store takes them.
