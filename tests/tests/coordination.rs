@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use starling_tests::{KEYSPACE, Node, Running, command, etcdctl, flock, heard_of, leader, led, wait_until};
+use starling_tests::{
+    KEYSPACE, Node, Running, command, etcdctl, flock, heard_of, leader, led, run, wait_until,
+};
 
 /// Arguments with the keyspace in front.
 fn of<'a>(args: &[&'a str]) -> Vec<&'a str> {
@@ -283,11 +285,11 @@ async fn observers_see_who_leads_and_a_leader_can_be_made_to_resign() {
     nodes[1].run(of(&["elect", "campaign", "boss", "dora", "--timeout", "300ms"])).exits(4).says("in time");
 }
 
-/// Takes items until there are none; each under a name, asked for again while it is not known what came of it.
-fn take_all(node: &Node, taker: usize) -> Vec<String> {
+/// Takes items until there are none; each with a request id, asked for again while its outcome is unknown.
+fn take_all(node: &Node) -> Vec<String> {
     let mut items = Vec::new();
-    for count in 1u32.. {
-        let id = format!("{taker:x}{count:08x}");
+    loop {
+        let id = run(["request-id"], b"").ok();
         let pop = || node.run(of(&["queue", "pop", "jobs", "--request-id", &id]));
         let mut answer = pop();
         for _ in 0..50 {
@@ -321,11 +323,7 @@ async fn takers_of_a_queue_lose_and_double_nothing() {
     let was = leader(&nodes, &led(&nodes[3]).await);
     let dying = nodes.remove(was);
     let taken: Vec<Vec<String>> = std::thread::scope(|scope| {
-        let takers: Vec<_> = nodes
-            .iter()
-            .enumerate()
-            .map(|(taker, node)| scope.spawn(move || take_all(node, taker + 1)))
-            .collect();
+        let takers: Vec<_> = nodes.iter().map(|node| scope.spawn(move || take_all(node))).collect();
         scope.spawn(move || {
             let mut dying = dying;
             let half_way = || -> bool {

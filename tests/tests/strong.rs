@@ -4,6 +4,7 @@
 use rustix::process::Signal;
 use starling_api::ErrorCode;
 use starling_api::strong::{Body, Keys, Put, Range, Read, RequestId, StrongCall, StrongEvent, Write};
+use starling_client::new_request_id;
 use starling_tests::{KEYSPACE, Node, Requests, etcdctl, flock, heard_of, leader, led, wait_until};
 
 async fn put(node: &Node, key: &str, value: &str) -> Result<u64, starling_api::Error> {
@@ -130,10 +131,18 @@ async fn a_command_on_a_strong_keyspace_takes_one_request() {
 }
 
 #[tokio::test]
-async fn a_named_write_is_applied_once() {
+async fn a_write_with_a_request_id_is_applied_once() {
     let nodes = flock().await;
-    let request_id = Some(RequestId { client: 0xab, seq: 0, answered_below: 0 });
-    let call = StrongCall { request_id, ..Write::Put(Put::new("once", "v")).into() };
+    let with = |client: u128| {
+        let request_id = Some(RequestId { client, seq: 0, answered_below: 0 });
+        StrongCall { request_id, ..Write::Put(Put::new("once", "v")).into() }
+    };
+    let undated = nodes[3].client().ask(KEYSPACE, &with(0xab)).await.expect_err("it contains no time");
+    assert!(undated.message.contains("RFC 9562"), "{undated:?}");
+    let in_an_hour = new_request_id() + (3_600_000 << 80);
+    let ahead = nodes[3].client().ask(KEYSPACE, &with(in_an_hour)).await.expect_err("it is in the future");
+    assert!(ahead.message.contains("in the future"), "{ahead:?}");
+    let call = with(new_request_id());
     let first = nodes[3].client().ask(KEYSPACE, &call).await.expect("written");
     let second = nodes[0].client().ask(KEYSPACE, &call).await.expect("answered again");
     assert_eq!(first.revision, second.revision);

@@ -15,7 +15,7 @@ use starling_kv::engine::{Family, RowOp};
 use starling_kv::{Engine, MemoryEngine};
 use starling_strong::api::*;
 use starling_strong::codec::{self, Malformed};
-use starling_strong::machine::{Command, Cursor, Next, RestoreError};
+use starling_strong::machine::{Command, Cursor, Next, RestoreError, VERSION_NEWEST};
 use text::{golden, hex, unhex};
 
 /// One of every command.
@@ -58,30 +58,46 @@ fn commands() -> Vec<Command> {
     commands
 }
 
+/// The commands of a group that adopts the newest data version, and then a write with a request id.
+fn adopted() -> Vec<Command> {
+    let id = RequestId { client: RequestId::draw(0x0102_0304_0506, 7), seq: 1, answered_below: 0 };
+    vec![
+        Command::Adopt { version: VERSION_NEWEST },
+        Command::Write { id: Some(id), fence: None, write: put_text() },
+    ]
+}
+
 fn put_text() -> Write {
     put("text", "words")
 }
 
 #[test]
 fn commands_in_the_log() {
-    let found: String = commands().iter().map(|command| hex(&command.encode()) + "\n").collect();
-    let written = golden("commands.hex", &found);
-    assert_eq!(found, written, "the encoding of commands changed");
-    let read: Vec<Command> =
-        written.lines().map(|line| Command::decode(&unhex(line)).expect("decodes")).collect();
-    assert_eq!(read, commands());
+    for (file, commands) in [("commands.hex", commands()), ("commands_adopted.hex", adopted())] {
+        let found: String = commands.iter().map(|command| hex(&command.encode()) + "\n").collect();
+        let written = golden(file, &found);
+        assert_eq!(found, written, "the encoding of commands changed");
+        let read: Vec<Command> =
+            written.lines().map(|line| Command::decode(&unhex(line)).expect("decodes")).collect();
+        assert_eq!(read, commands);
+    }
 }
 
 #[test]
 fn rows_and_chunks() {
+    rows_and_chunks_of(commands(), "rows.hex", "chunks.hex");
+    rows_and_chunks_of(adopted(), "rows_adopted.hex", "chunks_adopted.hex");
+}
+
+fn rows_and_chunks_of(commands: Vec<Command>, rows: &str, chunks: &str) {
     let engine = MemoryEngine::new();
     let mut machine = open(&engine);
-    apply_all(&mut machine, commands());
+    apply_all(&mut machine, commands);
     let mut found = String::new();
     for (family, key, row) in dump(&engine) {
         writeln!(found, "{family} {} {}", hex(&key), hex(&row)).expect("writes to memory");
     }
-    let written = golden("rows.hex", &found);
+    let written = golden(rows, &found);
     assert_eq!(found, written, "the encoding of rows changed");
     let old = MemoryEngine::new();
     for line in written.lines() {
@@ -105,7 +121,7 @@ fn rows_and_chunks() {
             Next::Nothing => break,
         }
     }
-    let written = golden("chunks.hex", &found);
+    let written = golden(chunks, &found);
     assert_eq!(found, written, "the encoding of snapshots changed");
     let mut restore = target.restore().expect("begins");
     for line in written.lines() {

@@ -6,7 +6,7 @@ use common::meter::Metered;
 use common::*;
 use starling_kv::{Error, MemoryEngine};
 use starling_strong::api::*;
-use starling_strong::machine::{CLIENTS_MAX, Command, Config, Machine, WINDOW, limits};
+use starling_strong::machine::{ANSWERS_MAX, CLIENTS_MAX, Command, Config, DATED, Machine, WINDOW, limits};
 
 fn named(client: u128, seq: u64, answered_below: u64, write: Write) -> Command {
     Command::Write { id: Some(RequestId { client, seq, answered_below }), fence: None, write }
@@ -82,6 +82,89 @@ fn the_longest_silent_client_gives_way() {
     assert_eq!((figures.clients, figures.answers), (CLIENTS_MAX, CLIENTS_MAX + 1));
     let rows = dump(&engine).iter().filter(|(family, ..)| *family == "strong_state").count();
     assert!(rows <= CLIENTS_MAX + 2, "{rows} rows");
+}
+
+/// A client's id that was drawn at this time.
+fn drawn(wall_ms: u64, number: u128) -> u128 {
+    RequestId::draw(wall_ms, number)
+}
+
+/// A replica of a group that has adopted ids with a time.
+fn dated(engine: &MemoryEngine) -> Machine<MemoryEngine> {
+    let mut machine = open(engine);
+    assert_eq!(apply_all(&mut machine, vec![Command::Adopt { version: DATED }]), [None]);
+    machine
+}
+
+/// However late a write is repeated, it is not applied again: neither after so many writes of others, nor after so many
+/// bytes of their answers.
+#[test]
+fn a_repeated_write_is_answered_or_refused_and_never_applied_twice() {
+    let (few, many) = (ANSWERS_MAX as u64 + 10, 150);
+    for (others, value_bytes) in [(few, 1), (many, 60_000)] {
+        let engine = MemoryEngine::new();
+        let mut machine = dated(&engine);
+        let value = "v".repeat(value_bytes);
+        let pop = || Write::PopFirst { keys: Keys::prefix(b"queue/".to_vec()) };
+        write(&mut machine, put("queue/a", "item")).expect("puts");
+        write(&mut machine, put("queue/b", "item")).expect("puts");
+        let first = named(drawn(1000, 7), 0, 0, pop());
+        let answer = apply(&mut machine, first.clone());
+        assert_eq!(apply(&mut machine, first.clone()), answer);
+        for number in 0..others {
+            write(&mut machine, put("other", &value)).expect("puts");
+            let Write::Put(put) = put("other", "new") else { panic!("a put") };
+            let put = Write::Put(Put { prev: true, ..put });
+            apply(&mut machine, named(drawn(1001 + number, 0), 0, 0, put)).expect("puts");
+        }
+        drop(machine);
+        let mut machine = open(&engine);
+        assert_eq!(apply(&mut machine, first.clone()), Err(Refusal::Forgotten));
+        assert!(read(&machine, range(all(), 0)).expect("reads").kvs.iter().any(|kv| kv.key == b"queue/b"));
+        // A new id is as good as ever, and so are those of the last clients.
+        let last = drawn(1001 + others - 1, 0);
+        assert!(apply(&mut machine, named(last, 0, 0, put("other", "new"))).is_ok());
+        assert!(apply(&mut machine, named(drawn(999_999_999, 3), 0, 0, put("other", "new"))).is_ok());
+    }
+}
+
+/// A client whose clock is ahead does not shorten the memory of the others.
+#[test]
+fn the_oldest_ids_are_forgotten_first() {
+    let engine = MemoryEngine::new();
+    let mut machine = dated(&engine);
+    apply(&mut machine, named(drawn(9_000_000, 1), 1, 0, put("k", "ahead"))).expect("puts");
+    let others = (0..ANSWERS_MAX as u64).map(|at| named(drawn(1000 + at, 2), 1, 0, put("k", "v"))).collect();
+    apply_all(&mut machine, others);
+    assert_eq!(machine.figures().clients, ANSWERS_MAX);
+    drop(machine);
+    let mut machine = open(&engine);
+    assert_eq!(apply(&mut machine, named(drawn(1000, 2), 1, 0, put("k", "v"))), Err(Refusal::Forgotten));
+    assert!(apply(&mut machine, named(drawn(1001, 2), 1, 0, put("k", "v"))).is_ok(), "it is remembered");
+    assert!(apply(&mut machine, named(drawn(1001, 5), 1, 0, put("k", "v"))).is_ok(), "it is new");
+}
+
+/// Replicas of two releases apply the same until the group adopts the new version, and the same after it.
+#[test]
+fn ids_without_a_time_end_with_the_adoption() {
+    let engine = MemoryEngine::new();
+    let mut machine = open(&engine);
+    let undated = || named(5, 1, 0, put("k", "v"));
+    let first = apply(&mut machine, undated());
+    let dated = || named(drawn(1000, 5), 1, 0, put("k", "v"));
+    let second = apply(&mut machine, dated());
+    assert_eq!((apply(&mut machine, undated()), machine.version()), (first, 0));
+    let before = machine.hash();
+    apply_all(&mut machine, vec![Command::Adopt { version: DATED }]);
+    assert_ne!(machine.hash(), before);
+    let adopted = machine.hash();
+    apply_all(&mut machine, vec![Command::Adopt { version: DATED }]);
+    assert_eq!(machine.hash(), adopted, "it adopts once");
+    for mut machine in [open(&engine), machine] {
+        assert_eq!(machine.version(), DATED);
+        assert_eq!(apply(&mut machine, undated()), Err(Refusal::Forgotten));
+        assert_eq!(apply(&mut machine, dated()), second);
+    }
 }
 
 #[test]

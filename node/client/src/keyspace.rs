@@ -1,6 +1,6 @@
 //! One strong keyspace, embedded or remote, as the recipes use it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use starling_api::strong::{
     Body, Fence, KeyValue, Keys, Put, Range, Request, RequestId, StrongAnswer, StrongCall, Write,
@@ -14,7 +14,7 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(200);
 /// How a write is sent.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
-    /// The write's name; `None`: drawn at random.
+    /// The write's request id ([`RequestId::client`]); `None`: a new one is drawn.
     pub request_id: Option<u128>,
     /// The lock that must be held for the write to be applied.
     pub fence: Option<Fence>,
@@ -28,8 +28,8 @@ pub struct Named {
 pub struct WriteFailed {
     /// The last error.
     pub error: Error,
-    /// The name of a write of which an attempt may have been applied: sent again under it, the write is applied
-    /// once.
+    /// The request id of a write of which an attempt may have been applied. Sent again with this id, the write is
+    /// applied at most once.
     pub maybe_applied: Option<u128>,
 }
 
@@ -74,9 +74,9 @@ impl<N: Strong> Keyspace<N> {
         self.node.call(&self.name, call.into()).await
     }
 
-    /// Carries out a write under a name, so that it is applied once however often it is sent.
+    /// Carries out a write with a request id, so that it is applied at most once however often it is sent.
     pub async fn write(&self, request: impl Into<Request>, how: &Named) -> Result<StrongAnswer, WriteFailed> {
-        let client = how.request_id.unwrap_or_else(rand::random);
+        let client = how.request_id.unwrap_or_else(new_request_id);
         let request_id = Some(RequestId { client, seq: 0, answered_below: 0 });
         let call = StrongCall { request_id, fence: how.fence.clone(), ..request.into().into() };
         let began = Instant::now();
@@ -111,6 +111,12 @@ impl<N: Strong> Keyspace<N> {
         let put = Put::new(key.into().0, value.into().0);
         Ok(self.write(Write::Put(put), &Named::default()).await?.revision)
     }
+}
+
+/// Draws a request id: a UUID of version 7, with this machine's time.
+pub fn new_request_id() -> u128 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    RequestId::draw(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX), rand::random())
 }
 
 /// An answer of another kind than the request: the two ends differ in their version.

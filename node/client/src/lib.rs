@@ -44,7 +44,7 @@ mod stream;
 pub use client::{Client, RawValue};
 pub use election::{Candidates, Leadership};
 pub use expiry::{Expiry, now};
-pub use keyspace::{Keyspace, Named, WriteFailed};
+pub use keyspace::{Keyspace, Named, WriteFailed, new_request_id};
 pub use lease::{Lease, Lost};
 pub use line::{Place, Turn, WaitFailed, in_order, line_name};
 pub use queue::{Queue, Turns};

@@ -25,7 +25,8 @@ pub const DATA_FIRST: u16 = 1;
 /// |---|---|
 /// | 1 | everything that the first release stores |
 /// | 2 | max and min registers |
-pub const DATA_NEWEST: u16 = 2;
+/// | 3 | request ids of strong keyspaces contain the time at which they were drawn |
+pub const DATA_NEWEST: u16 = 3;
 
 /// The write that switches a version of data on, permanently. `by` names the software, for display.
 pub fn finalize(version: u16, by: &str) -> Batch {
@@ -98,6 +99,9 @@ impl<E: Engine> Core<E> {
                     self.outputs.push_back(Output::Notice(Notice::DataVersionAhead { in_force, newest }));
                 }
                 self.finalized = found;
+                if let Some(strong) = &mut self.strong {
+                    strong.set_version(in_force);
+                }
             }
             Err(error) => self.storage_failed(error.to_string()),
         }

@@ -116,7 +116,17 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::StaleFence { .. } => {
             (ErrorCode::Conflict, "it was released, or another client holds it: stop, and lock again")
         }
-        Refusal::Forgotten => (ErrorCode::Conflict, "read the key to see whether it was applied"),
+        Refusal::Forgotten => (
+            ErrorCode::Conflict,
+            "read the key to see whether it was applied; with a new id, check the clock of the client",
+        ),
+        Refusal::UndatedRequestId => (
+            ErrorCode::Invalid,
+            "leave it out: `starling` draws one, and prints it if the outcome is unknown",
+        ),
+        Refusal::RequestIdAhead { .. } => {
+            (ErrorCode::Invalid, "set the clocks of the client and of this node")
+        }
         Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
             (ErrorCode::TooLarge, "send less at a time")
         }

@@ -230,6 +230,8 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Print a new request id, for a write that is to be applied once however often it is sent
+    RequestId,
     /// Print the version
     Version,
 }

@@ -118,7 +118,7 @@ impl Failure {
         self = self.maybe_applied();
         self.hint = format!(
             "the write may or may not have been applied; the same command with --request-id {request_id:032x} \
-             applies it once at most, and tells"
+             applies it if it was not, and never twice"
         );
         self
     }

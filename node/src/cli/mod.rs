@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use starling_api::{API_DEFAULT, DEFAULT_KEYSPACE, Op};
-use starling_client::Client;
+use starling_client::{Client, new_request_id};
 
 use args::{Cli, Command, Global, Output, UpgradeCommand};
 use coordinate::args::{ElectCommand, QueueCommand};
@@ -126,6 +126,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "starling", &mut script);
             return print::raw(&script);
         }
+        Command::RequestId => return print::line(format!("{:032x}", new_request_id())),
         Command::Version => return print::line(format!("starling {}", env!("CARGO_PKG_VERSION"))),
         _ => {}
     }
@@ -177,7 +178,11 @@ impl Session {
             Command::Config { .. } => self.config().await,
             Command::Ticket => self.ticket().await,
             Command::Leave => Ok(self.client.leave().await?),
-            Command::Up(_) | Command::Bootstrap(_) | Command::Completions { .. } | Command::Version => {
+            Command::Up(_)
+            | Command::Bootstrap(_)
+            | Command::Completions { .. }
+            | Command::RequestId
+            | Command::Version => {
                 unreachable!("these need no node and have been dealt with")
             }
         }

@@ -6,6 +6,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use starling_api::strong::{Fence, Request, RequestId, StrongAnswer, StrongCall};
 use starling_api::{Error as ApiError, ErrorCode};
+use starling_client::new_request_id;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::KEYSPACE;
@@ -78,7 +79,7 @@ pub struct Asker {
 impl Asker {
     /// A client that begins at any node.
     pub fn new(members: Members, tally: Tally, mut random: ChaCha8Rng) -> Self {
-        let name = random.random();
+        let name = new_request_id();
         let node = random.random_range(0..members.count());
         Self { members, tally, random, name, named: 0, answered: 0, node }
     }

@@ -35,7 +35,7 @@ use starling_kv::Engine;
 
 use crate::api::Write;
 use crate::log::{CREATED_AT, Log};
-use crate::machine::{Command, Machine};
+use crate::machine::{Command, DATED, Machine, VERSION_NEWEST};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
 use change::Target;
@@ -71,8 +71,9 @@ const APPLIED_BYTES: u64 = 4 << 20;
 
 /// Leases that the leader proposes to revoke at a time, at most.
 const REVOKED_MAX: usize = 4096;
-/// How long the leader waits between two such proposals, milliseconds: an expired lease may live this much longer.
-const REVOKE_AGAIN_MS: u64 = 500;
+/// How long the leader waits before it repeats a proposal of its own, milliseconds: an expired lease may live this
+/// much longer.
+const PROPOSE_AGAIN_MS: u64 = 500;
 
 /// One member of a group.
 pub struct Group<E: Engine> {
@@ -107,6 +108,10 @@ pub struct Group<E: Engine> {
     leads: bool,
     /// When the leader last proposed to revoke leases, milliseconds.
     revoked_ms: u64,
+    /// The data version in force in the network, as far as this node knows; the group is to adopt it.
+    version: u16,
+    /// When the leader last proposed to adopt it, milliseconds.
+    adopted_ms: u64,
     /// The check whether this node is still a member.
     membership: MembershipCheck,
     /// Portions of background work done; see `work`.
@@ -210,6 +215,8 @@ impl<E: Engine> Group<E> {
             opened_ms: now_ms,
             leads: false,
             revoked_ms: 0,
+            version: 0,
+            adopted_ms: 0,
             membership: MembershipCheck::new(now_ms),
             portions: 0,
             comparing: Comparing::since(applied),
@@ -278,6 +285,12 @@ impl<E: Engine> Group<E> {
     /// The state machine, for reads that need no leader, and for watches.
     pub fn machine(&mut self) -> &mut Machine<E> {
         &mut self.machine
+    }
+
+    /// Sets the data version in force in the network. The leader proposes that the group adopts it, if it changes
+    /// anything for groups.
+    pub fn set_version(&mut self, version: u16) {
+        self.version = if version < DATED { 0 } else { version.min(VERSION_NEWEST) };
     }
 
     /// The members of the group as of the last entry that this member has applied.
@@ -500,13 +513,22 @@ impl<E: Engine> Group<E> {
             return;
         }
         self.invite();
+        self.adopt(now_ms);
         // Revocations that were proposed before may not be committed yet, or may have been lost.
-        if now_ms < self.revoked_ms + REVOKE_AGAIN_MS {
+        if now_ms < self.revoked_ms + PROPOSE_AGAIN_MS {
             return;
         }
         for id in self.machine.expired(now_ms, REVOKED_MAX) {
             self.enqueue(Command::Write { id: None, fence: None, write: Write::LeaseRevoke { id } });
             self.revoked_ms = now_ms;
+        }
+    }
+
+    /// Proposes that the group adopts the data version in force.
+    fn adopt(&mut self, now_ms: u64) {
+        if self.machine.version() < self.version && now_ms >= self.adopted_ms + PROPOSE_AGAIN_MS {
+            self.enqueue(Command::Adopt { version: self.version });
+            self.adopted_ms = now_ms;
         }
     }
 

@@ -7,7 +7,7 @@ use super::command::Command;
 use super::fences::Queue;
 use super::limits::LEASES_MAX;
 use super::range::Budget;
-use super::sessions::{Known, Remembered};
+use super::sessions::{DATED, Known, Remembered};
 use super::stage::{Stage, Stop};
 use super::{Machine, txn};
 use crate::api::{Answer, Body, Fence, Keys, LeaseId, Refusal, RequestId, Revision, Write};
@@ -65,6 +65,10 @@ impl<E: Engine> Stage<'_, E> {
                 self.check_hash(at, hash);
                 None
             }
+            Some(Command::Adopt { version }) => {
+                self.adopt(version);
+                None
+            }
             Some(Command::Refuse { id, refusal }) => {
                 Some(self.named(index, Some(id), |_| Err(Stop::Refused(refusal)))?)
             }
@@ -80,6 +84,19 @@ impl<E: Engine> Stage<'_, E> {
         let is_other = self.machine.hashes.at(at).is_some_and(|own| own != hash);
         if is_other && self.machine.state.diverged == 0 {
             self.machine.state.diverged = at;
+        }
+    }
+
+    fn adopt(&mut self, version: u16) {
+        let before = self.machine.state.version;
+        if version <= before {
+            return;
+        }
+        self.machine.state.version = version;
+        self.fold(version.into());
+        if before < DATED && version >= DATED {
+            let evicted = self.machine.sessions.adopt_dates();
+            self.forget(evicted);
         }
     }
 
@@ -124,10 +141,17 @@ impl<E: Engine> Stage<'_, E> {
     fn remember(&mut self, id: &RequestId, index: u64, answer: &Result<Answer, Refusal>) {
         let rows = self.machine.rows;
         let kept = self.machine.sessions.remember(id, index, answer);
-        for (client, slot) in kept.evicted {
+        self.forget(kept.evicted);
+        self.put_state(rows.answer(id.client, kept.slot), kept.row);
+    }
+
+    /// Removes remembered answers, which belong to these clients and slots.
+    fn forget(&mut self, evicted: Vec<(u128, u16)>) {
+        let rows = self.machine.rows;
+        for (client, slot) in evicted {
             self.delete_state(rows.answer(client, slot));
         }
-        self.put_state(rows.answer(id.client, kept.slot), kept.row);
+        self.machine.state.forgotten_ms = self.machine.sessions.forgotten_ms();
     }
 
     fn fenced(&mut self, index: u64, fence: Option<&Fence>, write: Write) -> Result<Body, Stop> {

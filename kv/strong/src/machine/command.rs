@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 
+use super::VERSION_NEWEST;
 use crate::api::{Fence, Refusal, RequestId, Write};
 use crate::codec::{self, Malformed, Nesting};
 
@@ -38,6 +39,12 @@ pub enum Command {
     },
     /// Makes every member send the leader its state hash after the entry before this one.
     SendHash,
+    /// Adopts a data version: from here on commands are applied as that version has it. Proposed once the version is in
+    /// force in the network, because older programs do not read it.
+    Adopt {
+        /// The data version, at most [`VERSION_NEWEST`].
+        version: u16,
+    },
 }
 
 impl Command {
@@ -49,7 +56,12 @@ impl Command {
     /// Decodes what [`Command::encode`] has encoded.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         match bytes.split_first() {
-            Some((&FORMAT, rest)) => codec::decode(rest, "command"),
+            Some((&FORMAT, rest)) => match codec::decode(rest, "command")? {
+                Self::Adopt { version } if version > VERSION_NEWEST => {
+                    Err(Malformed { what: "command: unknown data version" })
+                }
+                command => Ok(command),
+            },
             _ => Err(Malformed { what: "command: unknown format" }),
         }
     }
@@ -67,5 +79,7 @@ mod tests {
         bytes[0] = FORMAT + 1;
         assert_eq!(Command::decode(&bytes), Err(Malformed { what: "command: unknown format" }));
         assert!(Command::decode(&[FORMAT, 250]).is_err(), "an unknown command of a known version");
+        assert!(Command::decode(&Command::Adopt { version: VERSION_NEWEST }.encode()).is_ok());
+        assert!(Command::decode(&Command::Adopt { version: VERSION_NEWEST + 1 }.encode()).is_err());
     }
 }

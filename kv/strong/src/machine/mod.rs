@@ -40,7 +40,7 @@ pub use compact::{Leftovers, destroy};
 pub use reading::Reading;
 pub use restore::{Next, Restore, RestoreError};
 pub use room::Room;
-pub use sessions::{ANSWERS_MAX, CLIENTS_MAX, WINDOW};
+pub use sessions::{ANSWERS_MAX, CLIENTS_MAX, DATED, WINDOW};
 pub use snapshot::{Cursor, Snapshot};
 pub use watch::{WATCHES_BYTES_MAX, WATCHES_MAX, WatchId};
 
@@ -57,6 +57,9 @@ use watch::Watches;
 
 /// The id of a strong keyspace's group; see [`crate::group::GroupId`].
 pub type GroupId = [u8; 16];
+
+/// The newest data version that this program can adopt; see [`Command::Adopt`].
+pub const VERSION_NEWEST: u16 = DATED;
 
 /// The configuration of a state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub struct Figures {
     pub bytes: u64,
     /// Leases, at most [`limits::LEASES_MAX`].
     pub leases: usize,
-    /// Clients whose answers are remembered, at most [`CLIENTS_MAX`].
+    /// Clients whose answers are remembered, at most [`ANSWERS_MAX`].
     pub clients: usize,
     /// Remembered answers of all clients, at most [`ANSWERS_MAX`].
     pub answers: usize,
@@ -127,7 +130,7 @@ impl<E: Engine> Machine<E> {
             None => State::new(1),
         };
         let rows = Prefix::new(&group, state.generation);
-        let (leases, sessions) = (load_leases(&engine, rows)?, load_sessions(&engine, rows)?);
+        let (leases, sessions) = (load_leases(&engine, rows)?, load_sessions(&engine, rows, &state)?);
         #[cfg(planted)]
         let state = state.planted();
         let mut hashes = Hashes::default();
@@ -165,6 +168,11 @@ impl<E: Engine> Machine<E> {
     /// The oldest revision that can be read.
     pub fn compacted(&self) -> Revision {
         self.state.compacted
+    }
+
+    /// The data version that the group has adopted; 0 if it has adopted none.
+    pub fn version(&self) -> u16 {
+        self.state.version
     }
 
     /// Bytes of rows; see [`Figures::bytes`].
@@ -259,8 +267,8 @@ fn load_leases<E: Engine>(engine: &E, rows: Prefix) -> Result<Leases, Error> {
     Ok(leases)
 }
 
-fn load_sessions<E: Engine>(engine: &E, rows: Prefix) -> Result<Sessions, Error> {
-    let mut sessions = Sessions::default();
+fn load_sessions<E: Engine>(engine: &E, rows: Prefix, state: &State) -> Result<Sessions, Error> {
+    let mut sessions = Sessions::new(state.version, state.forgotten_ms);
     let start = rows.answers().len();
     load_answers(engine, rows, &mut |row_key, row| {
         let mut input = Input::new(row_key.get(start..).unwrap_or_default());

@@ -1,10 +1,16 @@
 //! Writes with a request id are applied at most once: the answer to each is remembered, per client.
 //!
 //! A client's answers are in a ring of [`WINDOW`] rows: a new answer replaces an old one's row, so that no write
-//! removes it. When there are too many clients or answers, the client whose last write is the oldest is evicted.
-//! That depends on the log alone, so that all replicas evict the same client.
+//! removes it. When there are too many clients or answers, the client with the oldest id is evicted: an id contains
+//! the time at which it was drawn. Of the evicted ids only the latest time is kept ([`Sessions::forgotten_ms`]). An
+//! unknown id that is not younger may have been evicted, so its write is refused: no write is applied twice, however
+//! late it is repeated. Clocks matter for that only as far as a client whose clock is behind is refused too early.
+//! All of it depends on the log alone, so that all replicas evict the same clients.
+//!
+//! Until a group has adopted [`DATED`], ids may be any numbers, the client whose last write is the oldest is evicted,
+//! and a write that is repeated after that is applied again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use starling_kv::Error;
 use starling_kv::codec::{Input, put_varint};
@@ -16,7 +22,9 @@ use crate::codec;
 /// Sequence numbers of one client for which answers are remembered: the last ones. A client may have at most as many
 /// writes under way. A guess.
 pub const WINDOW: u64 = 1024;
-/// Clients remembered, at most. A guess.
+/// The data version from which on request ids contain the time.
+pub const DATED: u16 = 3;
+/// Clients remembered before [`DATED`], at most; from then on [`ANSWERS_MAX`] is the only bound. A guess.
 pub const CLIENTS_MAX: usize = 16_384;
 /// Answers remembered, at most, over all clients. A guess.
 pub const ANSWERS_MAX: usize = 65_536;
@@ -82,9 +90,13 @@ struct Client {
 /// The remembered answers of all clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sessions {
+    /// Whether the group has adopted [`DATED`].
+    is_dated: bool,
+    /// The latest time of an evicted id, milliseconds since 1970; 0 if none was evicted.
+    forgotten_ms: u64,
     clients: BTreeMap<u128, Client>,
-    /// Clients by the entry of their last write. An entry has at most one write, so it has one client.
-    by_age: BTreeMap<u64, u128>,
+    /// Clients in the order of their eviction; see [`Sessions::rank`].
+    order: BTreeSet<(u64, u128)>,
     rows: usize,
     bytes: usize,
 }
@@ -103,16 +115,18 @@ fn slot(seq: u64) -> u16 {
 }
 
 impl Sessions {
+    /// No remembered answers, in a group of this data version.
+    pub fn new(version: u16, forgotten_ms: u64) -> Self {
+        Self { is_dated: version >= DATED, forgotten_ms, ..Self::default() }
+    }
+
     /// Adds a row that was read when the machine was opened.
     pub fn load(&mut self, client: u128, slot: u16, row: &[u8]) -> Result<(), Error> {
         let Remembered { seq, index, floor, .. } = Remembered::decode(row)?;
-        let entry = self.clients.entry(client).or_default();
-        if index >= entry.last {
-            self.by_age.remove(&entry.last);
-            self.by_age.insert(index, client);
-            (entry.last, entry.floor) = (index, floor);
+        if self.clients.get(&client).is_none_or(|known| index >= known.last) {
+            self.touch(client, index).floor = floor;
         }
-        entry.rows.insert(slot, (seq, row.len()));
+        self.clients.entry(client).or_default().rows.insert(slot, (seq, row.len()));
         self.rows += 1;
         self.bytes += row.len();
         Ok(())
@@ -123,17 +137,23 @@ impl Sessions {
         (self.clients.len(), self.rows)
     }
 
+    /// The latest time of an evicted id, milliseconds since 1970.
+    pub fn forgotten_ms(&self) -> u64 {
+        self.forgotten_ms
+    }
+
     /// What is remembered of a write.
     ///
-    /// An unknown client that has received an answer was evicted. A client that was evicted before it received its
-    /// first answer looks like a new one; for that, [`CLIENTS_MAX`] other clients have to write during one request.
+    /// Before [`DATED`], an unknown client that has received an answer was evicted, and one that was evicted before
+    /// that looks like a new one.
     pub fn look(&self, id: &RequestId) -> Known {
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::SessionForgotten) {
             return Known::New;
         }
         let Some(client) = self.clients.get(&id.client) else {
-            return if id.answered_below > 1 { Known::Forgotten } else { Known::New };
+            let is_old = self.is_dated && drawn_ms(id.client) <= self.forgotten_ms;
+            return if is_old || id.answered_below > 1 { Known::Forgotten } else { Known::New };
         };
         match client.rows.get(&slot(id.seq)) {
             _ if id.seq < client.floor => Known::Forgotten,
@@ -144,10 +164,7 @@ impl Sessions {
 
     /// Remembers the answer to a new write, which entry `index` has applied.
     pub fn remember(&mut self, id: &RequestId, index: u64, answer: &Result<Answer, Refusal>) -> Kept {
-        let client = self.clients.entry(id.client).or_default();
-        self.by_age.remove(&client.last);
-        self.by_age.insert(index, id.client);
-        client.last = index;
+        let client = self.touch(id.client, index);
         let window_floor = id.seq.saturating_sub(WINDOW - 1);
         client.floor = client.floor.max(id.answered_below.min(id.seq)).max(window_floor);
         let mut remembered = Remembered { seq: id.seq, index, floor: client.floor, answer: answer.clone() };
@@ -157,29 +174,70 @@ impl Sessions {
             row = remembered.encode();
         }
         let slot = slot(id.seq);
+        let replaced = client.rows.insert(slot, (id.seq, row.len()));
         self.bytes += row.len();
-        match client.rows.insert(slot, (id.seq, row.len())) {
+        match replaced {
             Some((_, bytes)) => self.bytes -= bytes,
             None => self.rows += 1,
         }
         Kept { slot, row, evicted: self.evict(id.client) }
     }
 
-    /// Evicts the clients whose last write is the oldest, but not `keep`, until the rest is within bounds.
-    fn evict(&mut self, keep: u128) -> Vec<(u128, u16)> {
+    /// Adopts [`DATED`]: evicts the clients whose ids contain no time. Returns their rows.
+    pub fn adopt_dates(&mut self) -> Vec<(u128, u16)> {
+        self.is_dated = true;
+        self.order = self.clients.iter().map(|(id, client)| (self.rank(*id, client.last), *id)).collect();
+        let undated: Vec<u128> = self.clients.keys().copied().filter(|id| drawn_ms(*id) == 0).collect();
         let mut evicted = Vec::new();
-        while self.clients.len() > CLIENTS_MAX || self.rows > ANSWERS_MAX || self.bytes > ANSWERS_BYTES_MAX {
-            let Some((&index, &oldest)) = self.by_age.iter().find(|(_, client)| **client != keep) else {
-                break;
-            };
-            self.by_age.remove(&index);
-            let Some(client) = self.clients.remove(&oldest) else { continue };
-            self.rows -= client.rows.len();
-            for (slot, (_, bytes)) in client.rows {
-                self.bytes -= bytes;
-                evicted.push((oldest, slot));
-            }
+        for client in undated {
+            self.remove(client, &mut evicted);
         }
         evicted
     }
+
+    /// The client, whose last write is that of entry `index`.
+    fn touch(&mut self, id: u128, index: u64) -> &mut Client {
+        let before = self.clients.get(&id).map(|client| self.rank(id, client.last));
+        if let Some(before) = before {
+            self.order.remove(&(before, id));
+        }
+        self.order.insert((self.rank(id, index), id));
+        let client = self.clients.entry(id).or_default();
+        client.last = index;
+        client
+    }
+
+    /// Clients of a lower rank are evicted first.
+    fn rank(&self, id: u128, last: u64) -> u64 {
+        if self.is_dated { drawn_ms(id) } else { last }
+    }
+
+    /// Evicts the clients of the lowest ranks, but not `keep`, until the rest is within bounds.
+    fn evict(&mut self, keep: u128) -> Vec<(u128, u16)> {
+        let clients_max = if self.is_dated { ANSWERS_MAX } else { CLIENTS_MAX };
+        let mut evicted = Vec::new();
+        while self.clients.len() > clients_max || self.rows > ANSWERS_MAX || self.bytes > ANSWERS_BYTES_MAX {
+            let Some(oldest) = self.order.iter().map(|(_, id)| *id).find(|id| *id != keep) else { break };
+            if self.is_dated {
+                self.forgotten_ms = self.forgotten_ms.max(drawn_ms(oldest));
+            }
+            self.remove(oldest, &mut evicted);
+        }
+        evicted
+    }
+
+    fn remove(&mut self, id: u128, rows: &mut Vec<(u128, u16)>) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        self.order.remove(&(self.rank(id, client.last), id));
+        self.rows -= client.rows.len();
+        for (slot, (_, bytes)) in client.rows {
+            self.bytes -= bytes;
+            rows.push((id, slot));
+        }
+    }
+}
+
+/// When a client drew its id, milliseconds since 1970; 0 if the id contains no time.
+fn drawn_ms(id: u128) -> u64 {
+    RequestId::drawn_ms(id).unwrap_or(0)
 }

@@ -3,11 +3,14 @@
 use starling_kv::Error;
 use starling_kv::codec::{Input, put_varint};
 
+use super::VERSION_NEWEST;
 use super::rows::{corrupt, number};
 use crate::api::Revision;
 
 /// The newest format of a keyspace's rows.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The format of a group that has not adopted a data version: without the fields from [`State::version`] on.
+const FORMAT_FIRST: u64 = 1;
 
 /// The state of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub(super) struct State {
     pub hash: [u8; 32],
     /// The entry after which this replica's hash was found to differ from the majority's; 0 if there is none.
     pub diverged: u64,
+    /// The data version that the group has adopted: how commands are applied depends on it. 0 if it has adopted none.
+    pub version: u16,
+    /// The latest time of a request id that was evicted from the remembered answers, milliseconds since 1970.
+    pub forgotten_ms: u64,
 }
 
 impl State {
@@ -45,6 +52,8 @@ impl State {
             bytes: 0,
             hash: [0; 32],
             diverged: 0,
+            version: 0,
+            forgotten_ms: 0,
         }
     }
 
@@ -58,7 +67,7 @@ impl State {
     pub fn encode(&self) -> Vec<u8> {
         let mut row = Vec::with_capacity(96);
         let numbers = [
-            FORMAT,
+            if self.version == 0 { FORMAT_FIRST } else { FORMAT },
             u64::from(self.generation),
             u64::from(self.generation_last),
             self.applied,
@@ -72,20 +81,24 @@ impl State {
             put_varint(&mut row, number);
         }
         row.extend_from_slice(&self.hash);
+        if self.version != 0 {
+            put_varint(&mut row, self.version.into());
+            put_varint(&mut row, self.forgotten_ms);
+        }
         row
     }
 
     pub fn decode(row: &[u8]) -> Result<Self, Error> {
         let mut input = Input::new(row);
-        match input.varint() {
-            Some(FORMAT) => {}
+        let format = match input.varint() {
+            Some(format @ FORMAT_FIRST..=FORMAT) => format,
             Some(found) if found > FORMAT => {
                 return Err(Error::Format { found: found as u32, supported: FORMAT as u32 });
             }
             _ => return Err(corrupt("the state")),
-        }
+        };
         let mut decode = || {
-            let state = Self {
+            let mut state = Self {
                 generation: u32::try_from(input.varint()?).ok()?,
                 generation_last: u32::try_from(input.varint()?).ok()?,
                 applied: number(&mut input)?,
@@ -95,11 +108,21 @@ impl State {
                 bytes: number(&mut input)?,
                 diverged: number(&mut input)?,
                 hash: input.array()?,
+                version: 0,
+                forgotten_ms: 0,
             };
+            if format > FORMAT_FIRST {
+                state.version = u16::try_from(input.varint()?).ok().filter(|version| *version != 0)?;
+                state.forgotten_ms = number(&mut input)?;
+            }
             let is_sound = state.swept <= state.compacted && state.compacted <= state.revision;
             (input.is_empty() && is_sound).then_some(state)
         };
-        decode().ok_or_else(|| corrupt("the state"))
+        let state = decode().ok_or_else(|| corrupt("the state"))?;
+        if state.version > VERSION_NEWEST {
+            return Err(Error::Format { found: state.version.into(), supported: VERSION_NEWEST.into() });
+        }
+        Ok(state)
     }
 }
 
@@ -115,5 +138,16 @@ mod tests {
         let error = State::decode(&row).expect_err("is of a later version");
         let (found, supported) = (FORMAT as u32 + 1, FORMAT as u32);
         assert!(matches!(error, Error::Format { found: f, supported: s } if (f, s) == (found, supported)));
+        let newer = State { version: VERSION_NEWEST + 1, ..State::new(1) };
+        let error = State::decode(&newer.encode()).expect_err("is of a later data version");
+        assert!(matches!(error, Error::Format { found, .. } if found == u32::from(VERSION_NEWEST) + 1));
+    }
+
+    #[test]
+    fn a_state_that_has_adopted_nothing_is_written_as_by_the_first_release() {
+        let first = State::new(1);
+        assert_eq!(first.encode()[0], FORMAT_FIRST as u8);
+        let adopted = State { version: VERSION_NEWEST, forgotten_ms: 7, ..first };
+        assert_eq!(State::decode(&adopted.encode()).ok(), Some(adopted));
     }
 }

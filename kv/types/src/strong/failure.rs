@@ -32,12 +32,18 @@ pub enum Refusal {
     NoSpace { bytes: u64, max: u64 },
     #[error("the lock is not held with token {token} any more")]
     StaleFence { token: Revision },
-    #[error("a write with this name was answered long ago: its answer is forgotten")]
+    #[error(
+        "this request id is so old that it may have been used: whether its write was applied is forgotten"
+    )]
     Forgotten,
     #[error("a read may not write")]
     NotARead,
     #[error("too many {what}: at most {max}")]
     TooMany { what: String, max: u64 },
+    #[error("the request id contains no time: it has to be a UUID of version 7 (RFC 9562)")]
+    UndatedRequestId,
+    #[error("the request id was drawn {ahead_ms} ms in the future by this node's clock")]
+    RequestIdAhead { ahead_ms: u64 },
 }
 
 /// Why a request was not answered.

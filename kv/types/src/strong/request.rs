@@ -114,19 +114,40 @@ pub struct Options {
     pub fence: Option<Fence>,
 }
 
-/// Names a write of a client for ever.
+/// Identifies a write of a client, so that it is applied at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema))]
 pub struct RequestId {
-    /// Drawn at random by the client. In JSON up to 32 hexadecimal digits.
+    /// A UUID of version 7 (RFC 9562), which contains the time at which the client drew it; see
+    /// [`RequestId::draw`]. In JSON up to 32 hexadecimal digits.
     #[cfg_attr(feature = "json", serde(with = "form::client"), schema(value_type = String))]
     pub client: u128,
-    /// Counts the client's writes, from 1.
+    /// The number of the write, for a client that sends several under one id: they count from 1.
     #[cfg_attr(feature = "json", serde(default))]
     pub seq: u64,
-    /// Every write below this one has been answered; what is remembered of them is forgotten.
+    /// The client has received the answers to all writes below this number; they are forgotten.
     #[cfg_attr(feature = "json", serde(default))]
     pub answered_below: u64,
+}
+
+impl RequestId {
+    /// The version of UUIDs that begin with the time, and the variant of RFC 9562, with the bits around them.
+    const VERSION: (u128, u128) = (0xf << 76, 0x7 << 76);
+    const VARIANT: (u128, u128) = (0b11 << 62, 0b10 << 62);
+
+    /// A new value for [`RequestId::client`]: the time in milliseconds since 1970, and random bits.
+    pub fn draw(wall_ms: u64, random: u128) -> u128 {
+        let time = u128::from(wall_ms & ((1 << 48) - 1)) << 80;
+        let random = random & ((1 << 80) - 1) & !Self::VERSION.0 & !Self::VARIANT.0;
+        time | Self::VERSION.1 | Self::VARIANT.1 | random
+    }
+
+    /// When the client drew the id, milliseconds since 1970; `None` if the id is not a UUID of version 7.
+    pub fn drawn_ms(client: u128) -> Option<u64> {
+        let is_dated =
+            client & Self::VERSION.0 == Self::VERSION.1 && client & Self::VARIANT.0 == Self::VARIANT.1;
+        is_dated.then_some((client >> 80) as u64)
+    }
 }
 
 /// Proof that a lock is held: every holder before has a smaller token.

@@ -130,6 +130,11 @@ impl<E: Engine> Strong<E> {
         Ok(strong)
     }
 
+    /// Sets the data version in force in the network, which the groups are to adopt.
+    pub fn set_version(&mut self, version: u16) {
+        self.replicas.set_version(version);
+    }
+
     /// Handles a client's request. `known` are the replicas of the network that this node can name: the
     /// candidates for the members of a keyspace.
     pub fn handle_client(&mut self, now_ms: u64, input: StrongInput, known: Vec<NodeRecord>) {

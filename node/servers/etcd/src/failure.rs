@@ -62,7 +62,10 @@ fn refused(refusal: &Refusal) -> (Code, Option<&'static str>) {
             (Code::ResourceExhausted, Some("etcdserver: mvcc: database space exceeded"))
         }
         Refusal::TooMany { .. } => (Code::ResourceExhausted, None),
-        Refusal::StaleFence { .. } | Refusal::Forgotten => (Code::FailedPrecondition, None),
+        Refusal::StaleFence { .. }
+        | Refusal::Forgotten
+        | Refusal::UndatedRequestId
+        | Refusal::RequestIdAhead { .. } => (Code::FailedPrecondition, None),
         Refusal::NotARead => (Code::Internal, None),
     }
 }

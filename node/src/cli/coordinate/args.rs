@@ -224,8 +224,8 @@ pub enum LeaseCommand {
 /// Options of writes to a strong keyspace.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WriteArgs {
-    /// Strong keyspaces: request id, with which the write is applied once even if it is sent repeatedly (1 to 32
-    /// hexadecimal digits)
+    /// Strong keyspaces: request id, with which the write is applied once even if it is sent repeatedly (a UUID of
+    /// version 7, as `starling request-id` prints it)
     #[arg(long, value_name = "ID", value_parser = parse_request_id)]
     pub request_id: Option<u128>,
     /// Strong keyspaces: write only while this lock is held with this token (exit code 4: it is not)
@@ -252,10 +252,10 @@ pub fn parse_lease(text: &str) -> Result<i64, String> {
     }
 }
 
-/// The name of a write.
+/// A request id: a UUID, with or without hyphens.
 fn parse_request_id(text: &str) -> Result<u128, String> {
-    u128::from_str_radix(text, 16)
-        .map_err(|_| format!("{text:?} is not the name of a write: write 1 to 32 hexadecimal digits"))
+    u128::from_str_radix(&text.replace('-', ""), 16)
+        .map_err(|_| format!("{text:?} is not a request id: `starling request-id` prints one"))
 }
 
 /// A lock and the token of its holder. The name may have colons.
@@ -281,9 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_write_is_a_hexadecimal_number() {
-        assert_eq!(parse_request_id("1fF"), Ok(0x1ff));
-        assert_eq!(parse_request_id(&"f".repeat(32)), Ok(u128::MAX));
+    fn a_request_id_is_a_uuid() {
+        let id = Ok(0x0199_b0e5_5e00_7abc_8def_0123_4567_89ab);
+        assert_eq!(parse_request_id("0199b0e5-5e00-7abc-8def-0123456789AB"), id);
+        assert_eq!(parse_request_id("0199b0e55e007abc8def0123456789ab"), id);
         for wrong in ["", "xyz", &"f".repeat(33)] {
             assert!(parse_request_id(wrong).is_err(), "{wrong}");
         }

@@ -106,7 +106,9 @@ impl Actor {
         }
         self.seq += 1;
         let answered_below = if self.answered == 0 { 0 } else { self.answered + 1 };
-        Some(RequestId { client: self.number as u128 + 1, seq: self.seq, answered_below })
+        // Drawn before the simulated network began, so that it is not in the future by any node's clock.
+        let client = RequestId::draw(1, self.number as u128 + 1);
+        Some(RequestId { client, seq: self.seq, answered_below })
     }
 
     /// A write under this name was answered, and so was each before it.

@@ -81,7 +81,7 @@ pub async fn run(
     let before = led(network, KEYSPACE, OUTSIDER).await?;
     let victim = fault.victim(before.leader, random);
     let jitter = Duration::from_micros(random.random_range(0..JITTER_US));
-    let mut writer = Writer::new(network, patience, random)?;
+    let mut writer = Writer::new(network, patience)?;
     let (ready, is_ready) = oneshot::channel();
     let failed = OnceCell::new();
     let fail = async {

@@ -4,11 +4,9 @@
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use starling_api::strong::{Put, RequestId, StrongCall, Write};
 use starling_api::{Error as ApiError, ErrorCode, Retry};
-use starling_client::Client;
+use starling_client::{Client, new_request_id};
 use tokio::sync::oneshot;
 
 use super::{KEYSPACE, MEMBERS, OUTSIDER};
@@ -36,10 +34,10 @@ pub struct Writer {
 
 impl Writer {
     /// Through the outsider first, through the members if it fails.
-    pub fn new(network: &Network, patience: Duration, random: &mut ChaCha8Rng) -> Result<Self> {
+    pub fn new(network: &Network, patience: Duration) -> Result<Self> {
         let order = [OUTSIDER].into_iter().chain(MEMBERS);
         let clients = order.map(|index| network.node(index).client().cloned()).collect::<Result<_>>()?;
-        let id = RequestId { client: random.random(), seq: 0, answered_below: 0 };
+        let id = RequestId { client: new_request_id(), seq: 0, answered_below: 0 };
         Ok(Self { clients, at: 0, patience, id, revision: 0, sent_again: 0 })
     }
 

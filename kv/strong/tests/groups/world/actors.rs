@@ -84,7 +84,7 @@ fn next(world: &mut World, number: usize) {
         Step::Wait(ms) => schedule(world, number, ms),
         Step::Ask { request, fence } => {
             actor.seq += 1;
-            let client = (1 << 64) + number as u128;
+            let client = RequestId::draw(2, number as u128);
             let id = RequestId { client, seq: actor.seq, answered_below: 0 };
             let id = matches!(request, Request::Write(_)).then_some(id);
             let options = Options { timeout_ms: PATIENCE_MS, stale: false, id, fence };

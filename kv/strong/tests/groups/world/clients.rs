@@ -122,7 +122,7 @@ fn draw(world: &mut World, client: usize) -> Doing {
     };
     // The client's own name for the write: sent again, it is applied once. Some have none, and are sent
     // once.
-    let id = RequestId { client: client as u128 + 1, seq: value, answered_below: 0 };
+    let id = RequestId { client: RequestId::draw(1, client as u128 + 1), seq: value, answered_below: 0 };
     let is_named = matches!(request, Request::Write(_)) && !value.is_multiple_of(4);
     let id = is_named.then_some(id);
     let options = Options { timeout_ms: patience_ms(client), stale: false, id, fence: None };

@@ -20,7 +20,7 @@ use starling_history::Log;
 use starling_strong::api::{Options, Request};
 use starling_strong::group::wire::{Kind, RaftMessage};
 use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Notice, Output, Stop};
-use starling_strong::machine;
+use starling_strong::machine::{self, VERSION_NEWEST};
 use starling_strong::members::{MemberId, NodeKey};
 
 use crate::meter::Cost;
@@ -228,7 +228,9 @@ impl World {
                 let (config, seed) = (config(node, node as u64 + 1), world.seed());
                 let now = world.clock(node);
                 let group = Group::create(world.nodes[node].disk.clone(), config, &keys, seed, now);
-                world.nodes[node].group = Some(group.expect("a new group"));
+                let mut group = group.expect("a new group");
+                group.set_version(VERSION_NEWEST);
+                world.nodes[node].group = Some(group);
                 world.carry_out(node);
             }
         }
@@ -503,9 +505,10 @@ impl World {
         }
     }
 
-    fn adopt(&mut self, node: usize, group: Group<Disk>) {
+    fn adopt(&mut self, node: usize, mut group: Group<Disk>) {
         // To open a replica is no step.
         self.nodes[node].disk.meter().take();
+        group.set_version(VERSION_NEWEST);
         self.nodes[node].group = Some(group);
         self.nodes[node].scribed = 0;
         self.nodes[node].is_working = false;

@@ -51,6 +51,8 @@ pub struct Replica<E: Engine> {
 pub struct Replicas<E: Engine> {
     engine: E,
     me: NodeKey,
+    /// The data version in force in the network.
+    version: u16,
     open: BTreeMap<GroupId, Replica<E>>,
     /// Groups that did not open, and their keyspaces.
     unopened: BTreeMap<GroupId, String>,
@@ -82,6 +84,7 @@ impl<E: Engine> Replicas<E> {
         let mut replicas = Self {
             engine,
             me: cx.me,
+            version: 0,
             open: BTreeMap::new(),
             unopened: BTreeMap::new(),
             dropped,
@@ -137,7 +140,16 @@ impl<E: Engine> Replicas<E> {
         GroupConfig { group: *group, keyspace: keyspace.clone(), node: self.me, member: *member, machine }
     }
 
-    fn host(&mut self, cx: &mut Context, id: GroupId, keyspace: String, group: Group<E>, manual: bool) {
+    /// Sets the data version in force in the network.
+    pub fn set_version(&mut self, version: u16) {
+        self.version = version;
+        for replica in self.open.values_mut() {
+            replica.group.set_version(version);
+        }
+    }
+
+    fn host(&mut self, cx: &mut Context, id: GroupId, keyspace: String, mut group: Group<E>, manual: bool) {
+        group.set_version(self.version);
         self.open.insert(id, Replica { keyspace, group, manual, published: None });
         self.ready.insert(id);
         self.set_timer(cx, id);
