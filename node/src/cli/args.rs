@@ -444,6 +444,11 @@ pub enum VotersCommand {
         /// The node of the new voter
         by: String,
     },
+    /// End a change that is under way: the voters stay as they are
+    Cancel {
+        /// The keyspace
+        name: String,
+    },
 }
 
 /// Arguments of `del`.

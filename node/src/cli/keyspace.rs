@@ -86,7 +86,8 @@ impl Session {
     async fn voters(&self, command: VotersCommand) -> Result {
         let (VotersCommand::Add { name, .. }
         | VotersCommand::Remove { name, .. }
-        | VotersCommand::Replace { name, .. }) = &command;
+        | VotersCommand::Replace { name, .. }
+        | VotersCommand::Cancel { name }) = &command;
         let info = self.info(name).await?;
         let mut nodes: Vec<String> = Vec::new();
         let is_called = |member: &StrongMember, node: &str| {
@@ -98,6 +99,7 @@ impl Session {
                 None
             }
             VotersCommand::Remove { node, .. } => Some(node),
+            VotersCommand::Cancel { .. } => None,
             VotersCommand::Replace { node, by, .. } => {
                 nodes.push(by.clone());
                 Some(node)

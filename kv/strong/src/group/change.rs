@@ -22,6 +22,10 @@ const CAUGHT_UP_ENTRIES: u64 = 1000;
 /// elections, or a new member's first connection on a busy machine.
 const MAJORITY_MS: u64 = 3_000;
 
+/// How long a change waits for a new voter that sends nothing, milliseconds. A guess: longer than a node takes to
+/// restart.
+const NEW_VOTER_MS: u64 = 30_000;
+
 /// One change of the members: the context of an entry in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Change {
@@ -51,8 +55,8 @@ pub enum ChangeError {
     /// This member does not lead; the caller asks the leader.
     #[error("this node does not lead the keyspace")]
     NotLeader,
-    /// Another change is under way.
-    #[error("another change of voters is under way")]
+    /// A later request has replaced the change before it was done. The voters may be those of before.
+    #[error("another change of voters has replaced this one")]
     Busy,
     /// The list is empty, longer than [`VOTERS_MAX`], or has a node twice.
     #[error("a keyspace has from 1 to {VOTERS_MAX} voters, each on a node of its own")]
@@ -63,14 +67,19 @@ pub enum ChangeError {
     /// Leadership was to be transferred to a node that is not a voter.
     #[error("that node is not a voter of the keyspace")]
     NotAVoter,
+    /// A new voter has sent nothing for half a minute. The voters are those of before.
+    #[error("a new voter has not responded for {} s", NEW_VOTER_MS / 1000)]
+    SilentVoter,
 }
 
 /// The voters that a change under way is to reach.
 pub(super) struct Target {
     token: Token,
     nodes: BTreeSet<NodeKey>,
-    /// When the change is refused, milliseconds; `None` once most of these nodes have responded.
-    refused_at_ms: Option<u64>,
+    /// When it was requested, milliseconds.
+    began_ms: u64,
+    /// Whether most of these nodes have responded since.
+    has_majority: bool,
 }
 
 impl<E: Engine> Group<E> {
@@ -79,8 +88,6 @@ impl<E: Engine> Group<E> {
         let nodes: BTreeSet<_> = nodes.into_iter().collect();
         let refusal = if !self.is_leader() {
             Some(ChangeError::NotLeader)
-        } else if self.target.is_some() {
-            Some(ChangeError::Busy)
         } else if nodes.len() != listed || nodes.is_empty() || listed > VOTERS_MAX {
             Some(ChangeError::Number)
         } else {
@@ -89,7 +96,10 @@ impl<E: Engine> Group<E> {
         match refusal {
             Some(error) => self.outputs.push_back(Output::Changed { token, result: Err(error) }),
             None => {
-                self.target = Some(Target { token, nodes, refused_at_ms: Some(now_ms + MAJORITY_MS) });
+                let target = Target { token, nodes, began_ms: now_ms, has_majority: false };
+                if let Some(replaced) = self.target.replace(target) {
+                    self.finish(replaced.token, Err(ChangeError::Busy));
+                }
             }
         }
     }
@@ -118,34 +128,34 @@ impl<E: Engine> Group<E> {
         self.outputs.push_back(Output::Changed { token, result });
     }
 
-    /// Refuses the change under way if most of its nodes have not responded within [`MAJORITY_MS`]. Returns whether
-    /// they have.
-    fn check_majority(&mut self, now_ms: u64) -> bool {
-        let Some(mut target) = self.target.take() else { return false };
-        match target.refused_at_ms {
-            Some(at) if !self.would_decide(now_ms, &target.nodes) => {
-                if now_ms >= at {
-                    self.finish(target.token, Err(ChangeError::NoMajority));
-                } else {
-                    self.target = Some(target);
-                }
-                false
-            }
-            _ => {
-                target.refused_at_ms = None;
-                self.target = Some(target);
-                true
-            }
+    /// Why the change under way cannot be done; `None` if it is waited for, or goes on.
+    fn obstacle(&self, now_ms: u64, target: &Target) -> Option<ChangeError> {
+        let is_silent = |member: MemberId| {
+            let heard_ms = self.heard.get(&member).copied().unwrap_or(0).max(target.began_ms);
+            !self.members.voters.contains(&member) && now_ms.saturating_sub(heard_ms) >= NEW_VOTER_MS
+        };
+        if !target.has_majority && now_ms >= target.began_ms + MAJORITY_MS {
+            Some(ChangeError::NoMajority)
+        } else if target.nodes.iter().filter_map(|node| self.members.on(node)).any(is_silent) {
+            Some(ChangeError::SilentVoter)
+        } else {
+            None
         }
     }
 
     /// Takes the next step of the change under way, if one is possible now.
     pub(super) fn drive_target(&mut self, now_ms: u64) {
         let is_settled = self.leads && !self.raw.raft.has_pending_conf() && !self.members.is_joint();
-        if !is_settled || !self.check_majority(now_ms) {
+        let Some(mut target) = self.target.take_if(|_| is_settled) else { return };
+        target.has_majority |= self.would_decide(now_ms, &target.nodes);
+        if let Some(error) = self.obstacle(now_ms, &target) {
+            self.finish(target.token, Err(error));
             return;
         }
-        let Some(target) = self.target.take() else { return };
+        if !target.has_majority {
+            self.target = Some(target);
+            return;
+        }
         let on = |node: &NodeKey| self.members.on(node);
         if let Some(node) = target.nodes.iter().find(|node| on(node).is_none()).copied() {
             self.add_learner(node);

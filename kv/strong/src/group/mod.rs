@@ -102,6 +102,8 @@ pub struct Group<E: Engine> {
     led_at_ms: Option<u64>,
     /// Term and leader of the last [`Notice::Leader`].
     led: (u64, MemberId),
+    /// When that notice was queued, milliseconds.
+    led_since_ms: u64,
     /// When this process opened the group, milliseconds.
     opened_ms: u64,
     /// Whether this member leads and has applied an entry of its term; the state machine then times leases.
@@ -212,6 +214,7 @@ impl<E: Engine> Group<E> {
             received: None,
             led_at_ms: None,
             led: (0, 0),
+            led_since_ms: now_ms,
             opened_ms: now_ms,
             leads: false,
             revoked_ms: 0,
@@ -490,6 +493,7 @@ impl<E: Engine> Group<E> {
                 self.timing.leader_elected(now_ms);
             }
             self.led = led;
+            self.led_since_ms = now_ms;
             self.redirect_reads();
             let node = self.leader();
             self.outputs.push_back(Output::Notice(Notice::Leader { term: led.0, node }));

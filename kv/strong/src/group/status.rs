@@ -68,7 +68,7 @@ impl<E: Engine> Group<E> {
             base_index: log.base_index(),
             log_bytes: log.bytes(),
             heard_ms: self.heard_ms(now_ms),
-            is_changing: self.target.is_some() || self.members.is_joint(),
+            is_changing: self.is_changing(),
             members: self
                 .members
                 .nodes
@@ -78,6 +78,11 @@ impl<E: Engine> Group<E> {
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }
+    }
+
+    /// Whether voters are being changed.
+    pub fn is_changing(&self) -> bool {
+        self.target.is_some() || self.members.is_joint()
     }
 
     fn heard_ms(&self, now_ms: u64) -> Option<u64> {
@@ -112,12 +117,13 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// On the leader, the nodes of the voters that have sent no message for `after_ms`; empty on other members.
+    /// On the leader, the nodes of the voters that have sent it no message for `after_ms`; empty on other members.
+    /// Followers send each other hardly any messages, so only the time of this leadership counts.
     pub fn lost(&self, now_ms: u64, after_ms: u64) -> Vec<NodeKey> {
         if !self.is_leader() {
             return Vec::new();
         }
-        let heard = |member: &MemberId| self.heard.get(member).copied().unwrap_or(self.opened_ms);
+        let heard = |member: &MemberId| self.heard.get(member).copied().unwrap_or(0).max(self.led_since_ms);
         let is_lost = |member: &&MemberId| {
             **member != self.config.member && now_ms.saturating_sub(heard(member)) >= after_ms
         };

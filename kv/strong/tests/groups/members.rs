@@ -112,6 +112,68 @@ fn a_change_waits_for_voters_that_come_back() {
     assert_eq!(voters(&mut world).len(), 3);
 }
 
+/// A chosen voter that dies before it has the state does not block later changes.
+#[test]
+fn a_new_voter_that_dies_is_given_up_and_another_one_takes_its_place() {
+    let mut world = World::new(6, 5, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    let lost = (leader + 1) % 3;
+    world.kill(lost, true);
+    world.cut_off(&[3]);
+    let kept: Vec<usize> = (0..3).filter(|node| *node != lost).collect();
+    let with = |new: usize| kept.iter().copied().chain([new]).map(key).collect::<Vec<_>>();
+    let result = |world: &World, of| world.clients.changed.iter().find(|(it, _)| *it == of).cloned();
+    world.feed(leader, Input::SetVoters { token: 1, nodes: with(3) });
+    world.run_till("the change is given up", |world| result(world, 1).is_some());
+    assert_eq!(result(&world, 1), Some((1, Err(ChangeError::SilentVoter))));
+    world.feed(leader, Input::SetVoters { token: 2, nodes: with(4) });
+    world.run_till("the other one is a voter", |world| result(world, 2).is_some());
+    assert_eq!(result(&world, 2), Some((2, Ok(()))));
+    assert!(voters(&mut world).contains(&4));
+    let members = world.nodes[leader].group.as_ref().expect("up").members().nodes.len();
+    assert_eq!(members, 3, "the dead learner is no member");
+}
+
+/// An operator who changes their mind does not wait for a change that hangs.
+#[test]
+fn a_later_change_replaces_the_one_under_way() {
+    let mut world = World::new(7, 4, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    world.cut_off(&[3]);
+    world.feed(leader, Input::SetVoters { token: 1, nodes: (0..4).map(key).collect() });
+    world.run_for(1_000);
+    assert_eq!(world.clients.changed, []);
+    world.feed(leader, Input::SetVoters { token: 2, nodes: (0..3).map(key).collect() });
+    world.run_for(1_000);
+    assert_eq!(world.clients.changed, [(1, Err(ChangeError::Busy)), (2, Ok(()))]);
+    let members = world.nodes[leader].group.as_ref().expect("up").members().nodes.len();
+    assert_eq!(members, 3, "the learner that was added is gone again");
+}
+
+/// Followers send each other hardly any messages: a new leader must not take that for silence.
+#[test]
+fn a_new_leader_counts_the_silence_of_voters_from_its_election_on() {
+    let mut world = World::new(8, 3, 3);
+    let was = world.wait_for_leader();
+    let (leader, down) = ((was + 1) % 3, (was + 2) % 3);
+    world.run_for(60_000);
+    world.kill(down, false);
+    world.run_for(1_000);
+    world.feed(was, Input::Transfer { token: 1, to: key(leader) });
+    world.run_till_by(1, "the other one leads", |world| world.leader() == Some(leader));
+    let lost = |world: &World| {
+        let now = world.clock(leader);
+        world.nodes[leader].group.as_ref().expect("it leads").lost(now, 10_000)
+    };
+    assert!(lost(&world).is_empty());
+    world.run_for(9_000);
+    assert!(lost(&world).is_empty());
+    world.run_for(3_000);
+    assert_eq!(lost(&world), [key(down)]);
+}
+
 /// A leader that is to leave adds the new voters and hands leadership over. Its client repeats the change to the
 /// new leader, which has messages from hardly any member yet.
 #[test]

@@ -45,14 +45,16 @@ impl<E: Engine> Replicas<E> {
         mut spares: Vec<NodeRecord>,
         directory: &Directory,
     ) -> Option<Vec<NodeRecord>> {
-        let replica = self.get(&group)?;
+        let replica = self.get(&group).filter(|replica| !replica.group.is_changing())?;
         let lost = replica.group.lost(now_ms, after_ms).first().copied()?;
         let members = replica.group.members();
-        let present: BTreeSet<NodeKey> = members.nodes.values().copied().collect();
-        spares.retain(|record| !present.contains(&record.id.0));
+        let voters: BTreeSet<NodeKey> =
+            members.voters.iter().filter_map(|voter| members.nodes.get(voter)).copied().collect();
+        // A learner may be left of a change that failed, and be there again.
+        spares.retain(|record| !voters.contains(&record.id.0));
         let fresh = placement::choose(spares, 1)?;
-        let voters = members.voters.iter().filter_map(|voter| members.nodes.get(voter));
-        let kept = voters.filter(|node| **node != lost).filter_map(|node| directory.record(node).cloned());
+        let kept = voters.iter().filter(|node| **node != lost);
+        let kept = kept.filter_map(|node| directory.record(node).cloned());
         Some(kept.chain(fresh).collect())
     }
 
