@@ -3,7 +3,7 @@
 
 use starling_kv::MemoryEngine;
 use starling_strong::group::wire::{Kind, RaftMessage, WireEntry};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Output};
+use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, Output};
 use starling_strong::machine;
 
 const NODES: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
@@ -16,6 +16,7 @@ fn first() -> Group<MemoryEngine> {
         node: NODES[0],
         member: 1,
         machine: machine::Config::default(),
+        history: History::default(),
     };
     let mut group =
         Group::create(MemoryEngine::new(), config, &NODES, [7; 32], 0).expect("a memory engine opens");

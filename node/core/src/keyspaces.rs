@@ -10,7 +10,9 @@ use starling_strong::api::{Options, Refusal, RequestId};
 use starling_strong::group::GroupId;
 use starling_strong::machine::DATED;
 
-use crate::strong::{CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongInput, StrongOutput};
+use crate::strong::{
+    CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongConfig, StrongInput, StrongOutput,
+};
 use crate::{Core, Notice, Now, Output, Token};
 
 /// Groups with one name that are read, at most. A guess: more than one is an operator's error.
@@ -22,20 +24,19 @@ const AHEAD_MS_MAX: u64 = 60_000;
 const OWN_TOKEN: Token = Token::MAX;
 
 impl<E: Engine> Core<E> {
-    /// Opens the strong keyspaces that the engine has; without this call the node can use none. A voter that was
-    /// silent for `replace_ms` is replaced automatically ([`crate::strong::REPLACE_MS`]; never if `None`). `seed` must
-    /// be fresh for every start.
+    /// Opens the strong keyspaces that the engine has; without this call the node can use none. `seed` must be fresh
+    /// for every start.
     ///
     /// # Errors
     /// Fails with an error of the engine.
     pub fn open_strong(
         &mut self,
         engine: E,
-        replace_ms: Option<u64>,
+        config: StrongConfig,
         seed: [u8; 32],
         now: Now,
     ) -> Result<(), starling_kv::Error> {
-        let mut strong = Strong::open(engine, self.record.clone(), replace_ms, seed, now.mono.0)?;
+        let mut strong = Strong::open(engine, self.record.clone(), config, seed, now.mono.0)?;
         strong.set_version(self.data_in_force());
         let keyspaces: Vec<String> = strong.groups().map(|(_, keyspace)| keyspace.to_owned()).collect();
         self.strong = Some(strong);

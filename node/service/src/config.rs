@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use starling_core::Software;
+use starling_core::strong::StrongConfig;
 use starling_kv::Limits;
 use starling_proto::Role;
 use starling_proto::detector::DetectorConfig;
@@ -40,6 +41,12 @@ pub struct Config {
     pub mdns: bool,
     /// A voter of a strong keyspace that was silent for this long is replaced, ms. 0: never.
     pub strong_replace_ms: u64,
+    /// Last revisions of a strong keyspace that are kept for reads and watches, whatever their age.
+    pub strong_history_revisions: u64,
+    /// Age up to which other revisions are kept, ms. 0: nothing is compacted automatically.
+    pub strong_history_ms: u64,
+    /// Bytes of a strong keyspace, history included, beyond which writes that need space are refused.
+    pub strong_quota_bytes: u64,
     /// When a write is on the disk.
     pub durability: Durability,
     /// Longest key, bytes.
@@ -75,7 +82,7 @@ impl Config {
     /// interface.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let (limits, views) = (Limits::default(), ViewConfig::default());
-        let driver = starling_p2p::Limits::default();
+        let (driver, strong) = (starling_p2p::Limits::default(), StrongConfig::default());
         Self {
             data_dir: data_dir.into(),
             role: Role::Replica,
@@ -86,6 +93,9 @@ impl Config {
             join: Vec::new(),
             mdns: false,
             strong_replace_ms: starling_core::strong::REPLACE_MS,
+            strong_history_revisions: strong.history.revisions,
+            strong_history_ms: strong.history.ms,
+            strong_quota_bytes: strong.machine.quota_bytes,
             durability: Durability::EverySecond,
             key_bytes_max: limits.key_bytes_max as u64,
             value_bytes_max: limits.value_bytes_max as u64,

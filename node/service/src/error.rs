@@ -130,7 +130,6 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
             (ErrorCode::TooLarge, "send less at a time")
         }
-        Refusal::NoSpace { .. } => (ErrorCode::StorageFull, "delete keys and compact"),
         Refusal::FutureRevision { .. } => {
             (ErrorCode::Invalid, "leave the revision out for the latest state, or name an earlier one")
         }
@@ -138,6 +137,10 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::EmptyKey => (ErrorCode::Invalid, "name a key of at least one byte"),
         Refusal::DuplicateKey => (ErrorCode::Invalid, "write each key once in a transaction"),
         Refusal::NotARead => (ErrorCode::Invalid, "see /openapi.json"),
+        Refusal::NoSpace { .. } => (
+            ErrorCode::StorageFull,
+            "delete keys, then `starling keyspace compact`; `strong.quota_bytes` sets the quota",
+        ),
     };
     Error::new(code, refusal.to_string(), hint)
 }

@@ -1,12 +1,15 @@
 //! Translation of the configuration into the settings of each part.
 
 use starling_core::CoreConfig;
+use starling_core::strong::StrongConfig;
 use starling_kv::Limits;
 use starling_proto::Labels;
 use starling_proto::detector::DetectorConfig;
 use starling_proto::record::NAME_BYTES_MAX;
 use starling_proto::sync::SyncConfig;
 use starling_proto::view::ViewConfig;
+use starling_strong::group::History;
+use starling_strong::machine;
 
 use super::start_error::StartError;
 use crate::config::Config;
@@ -53,9 +56,16 @@ pub fn core(config: &Config) -> Result<CoreConfig, StartError> {
     })
 }
 
-/// After how many milliseconds silent voters of strong keyspaces are replaced; `None`: never.
-pub fn replace_ms(config: &Config) -> Option<u64> {
-    Some(config.strong_replace_ms).filter(|after_ms| *after_ms > 0)
+/// Settings of strong keyspaces.
+pub fn strong_config(config: &Config) -> Result<StrongConfig, StartError> {
+    let revisions =
+        bounded("strong.history_revisions", config.strong_history_revisions, 100, 1 << 40)? as u64;
+    let quota_bytes = bounded("strong.quota_bytes", config.strong_quota_bytes, 16 << 20, 1 << 40)? as u64;
+    Ok(StrongConfig {
+        replace_ms: Some(config.strong_replace_ms).filter(|after_ms| *after_ms > 0),
+        history: History { revisions, ms: config.strong_history_ms },
+        machine: machine::Config { quota_bytes },
+    })
 }
 
 /// Bounds on connections and on the queues of peers.

@@ -200,7 +200,7 @@ async fn prepare(
         core.start_network(clock.now());
     }
     if let Some(engine) = engine.clone() {
-        core.open_strong(engine, setup::replace_ms(config), rand::random(), clock.now())?;
+        core.open_strong(engine, setup::strong_config(config)?, rand::random(), clock.now())?;
     }
     let disk = Disk::start(config.durability, engine, dir.clone()).map_err(StartError::System)?;
     let info = NodeInfo {

@@ -396,6 +396,15 @@ pub enum KeyspaceCommand {
     /// Change the voters of a strong keyspace, which stays available
     #[command(subcommand)]
     Voters(VotersCommand),
+    /// Discard the history of a strong keyspace: superseded values and deleted keys. Leaders do so automatically
+    /// (settings strong.history_*)
+    Compact {
+        /// Its name
+        name: String,
+        /// Keep what is read at this revision or later; the latest revision if left out
+        #[arg(long)]
+        revision: Option<u64>,
+    },
     /// Remove a strong keyspace with all its data
     Drop {
         /// Its name

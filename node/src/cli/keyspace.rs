@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
 use starling_api::KeyspaceInfo;
-use starling_api::strong::{CreateKeyspace, Leader, StrongInfo, StrongMember, Voters};
+use starling_api::strong::{self, CreateKeyspace, Leader, StrongInfo, StrongMember, Voters};
 
 use super::Session;
 use super::args::{KeyspaceCommand, Output, VotersCommand};
@@ -36,6 +36,7 @@ impl Session {
                 self.show_info(&self.client.transfer_leader(&name, &Leader { node }).await?)
             }
             KeyspaceCommand::Voters(command) => self.voters(command).await,
+            KeyspaceCommand::Compact { name, revision } => self.compact(&name, revision).await,
             KeyspaceCommand::Drop { name, yes } => {
                 confirm(&format!("This removes {name} with all its data, on every node."), &name, yes)?;
                 Ok(self.client.drop_keyspace(&name).await?)
@@ -81,6 +82,15 @@ impl Session {
 
     async fn info(&self, name: &str) -> std::result::Result<StrongInfo, Failure> {
         self.client.strong_info(name).await?.ok_or_else(|| Failure::no_keyspace(name))
+    }
+
+    async fn compact(&self, name: &str, revision: Option<u64>) -> Result {
+        let revision = match revision {
+            Some(revision) => revision,
+            None => self.info(name).await?.revision,
+        };
+        self.client.ask(name, &strong::Write::Compact { revision }.into()).await?;
+        Ok(())
     }
 
     async fn voters(&self, command: VotersCommand) -> Result {

@@ -90,6 +90,12 @@ settings! {
         "Addresses where etcd clients are served, each with its strong keyspace. Loopback only."
     strong_replace_ms: u64 = "strong.replace_ms", "ms", node().strong_replace_ms;
         "Time after which a silent voter of a strong keyspace is replaced automatically. 0: never."
+    strong_history_revisions: u64 = "strong.history_revisions", "revisions", node().strong_history_revisions;
+        "Last revisions of a strong keyspace that its leader keeps for old reads and watches, whatever their age; fewer when more than half of the quota is used."
+    strong_history_ms: u64 = "strong.history_ms", "ms", node().strong_history_ms;
+        "Age up to which other revisions are kept, until half of the quota is used. 0: nothing is compacted automatically."
+    strong_quota_bytes: u64 = "strong.quota_bytes", "bytes", node().strong_quota_bytes;
+        "Bytes of a strong keyspace, history included, beyond which its leader refuses writes that need space."
     durability: Durability = "durability", "always, everysec or no", node().durability;
         "When a write is on the disk: before its acknowledgement, within a second, or when the system writes it."
     key_bytes_max: u64 = "limits.key_bytes", "bytes", node().key_bytes_max;

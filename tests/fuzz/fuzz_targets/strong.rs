@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use starling_core::strong::{Effect, GroupLocation, Strong, StrongMessage, decode_frame, encode_frames};
+use starling_core::strong::{
+    Effect, GroupLocation, Strong, StrongConfig, StrongMessage, decode_frame, encode_frames,
+};
 use starling_kv::MemoryEngine;
 use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord, Role};
@@ -37,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(again, decoded.messages);
 
     let engine = MemoryEngine::new();
-    let mut strong = Strong::open(engine, record(1), None, [7; 32], 0).expect("a memory engine opens");
+    let mut strong = Strong::open(engine, record(1), StrongConfig::default(), [7; 32], 0).expect("a memory engine opens");
     let members = vec![record(1)];
     let create = StrongMessage::Create { group: GROUP, keyspace: "orders".into(), members, manual: false };
     let from = NodeId([2; 32]);

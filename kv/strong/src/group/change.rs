@@ -93,14 +93,13 @@ impl<E: Engine> Group<E> {
         } else {
             None
         };
-        match refusal {
-            Some(error) => self.outputs.push_back(Output::Changed { token, result: Err(error) }),
-            None => {
-                let target = Target { token, nodes, began_ms: now_ms, has_majority: false };
-                if let Some(replaced) = self.target.replace(target) {
-                    self.finish(replaced.token, Err(ChangeError::Busy));
-                }
-            }
+        if let Some(error) = refusal {
+            self.finish(token, Err(error));
+            return;
+        }
+        let target = Target { token, nodes, began_ms: now_ms, has_majority: false };
+        if let Some(replaced) = self.target.replace(target) {
+            self.finish(replaced.token, Err(ChangeError::Busy));
         }
     }
 

@@ -5,7 +5,7 @@ use starling_kv::Error;
 
 use super::change::ChangeError;
 use super::wire::RaftMessage;
-use super::{GroupId, Token};
+use super::{GroupId, History, Token};
 use crate::api::{Answer, Failure, Options, Request};
 use crate::log::LogError;
 use crate::machine;
@@ -279,4 +279,6 @@ pub struct GroupConfig {
     pub member: MemberId,
     /// Configuration of the state machine.
     pub machine: machine::Config,
+    /// The history that the leader keeps.
+    pub history: History,
 }

@@ -14,6 +14,7 @@ mod apply;
 mod change;
 mod commits;
 mod compare;
+mod history;
 mod io;
 mod long_reads;
 mod membership;
@@ -42,6 +43,8 @@ use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 use commits::Commits;
 use compare::Comparing;
+pub use history::History;
+use history::Revisions;
 pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
 use membership::MembershipCheck;
@@ -114,6 +117,8 @@ pub struct Group<E: Engine> {
     version: u16,
     /// When the leader last proposed to adopt it, milliseconds.
     adopted_ms: u64,
+    /// When which revision was the last one, on the leader.
+    revisions: Revisions,
     /// The check whether this node is still a member.
     membership: MembershipCheck,
     /// Portions of background work done; see `work`.
@@ -220,6 +225,7 @@ impl<E: Engine> Group<E> {
             revoked_ms: 0,
             version: 0,
             adopted_ms: 0,
+            revisions: Revisions::default(),
             membership: MembershipCheck::new(now_ms),
             portions: 0,
             comparing: Comparing::since(applied),
@@ -501,7 +507,12 @@ impl<E: Engine> Group<E> {
         let leads = self.is_leader() && self.raw.raft.apply_to_current_term();
         if leads != self.leads {
             self.leads = leads;
-            if leads { self.machine.lead(now_ms) } else { self.machine.follow() }
+            self.revisions = Revisions::default();
+            if leads {
+                self.machine.lead(now_ms);
+            } else {
+                self.machine.follow();
+            }
         }
         if !self.is_leader() {
             self.abandon_target();
@@ -518,6 +529,7 @@ impl<E: Engine> Group<E> {
         }
         self.invite();
         self.adopt(now_ms);
+        self.compact_history(now_ms);
         // Revocations that were proposed before may not be committed yet, or may have been lost.
         if now_ms < self.revoked_ms + PROPOSE_AGAIN_MS {
             return;

@@ -1,6 +1,8 @@
 //! Compacted rows are removed from every disk while the group works.
 
-use starling_strong::api::{Request, Write};
+use starling_strong::api::{Failure, Put, Read, Refusal, Request, Write};
+use starling_strong::group::History;
+use starling_strong::machine::Config;
 
 use crate::world::{World, clients, request};
 
@@ -43,4 +45,81 @@ fn what_is_compacted_is_gone_from_every_disk_also_after_a_restart() {
     for (before, after) in before.iter().zip(sizes(&world)) {
         assert!(after < before / 50, "{before} bytes, in the end {after}");
     }
+}
+
+/// Overwrites ten keys, a hundred writes at a time with a pause after them; returns the writes that were refused.
+fn overwrite(world: &mut World, writes: u64, value_bytes: usize, pause_ms: u64) -> usize {
+    let leader = world.wait_for_leader();
+    for n in 0..writes {
+        let value = vec![b'v'; value_bytes];
+        let put = Put { value: Some(value), ..clients::put((n % 10) as u8, n) };
+        world.feed(leader, request(n, Request::Write(Write::Put(put)), 5_000));
+        if n % 100 == 99 {
+            world.run_for(pause_ms);
+        }
+    }
+    world.run_for(1_000);
+    let is_refused =
+        |n: &u64| matches!(world.clients.answers[n], Err(Failure::Refused(Refusal::NoSpace { .. })));
+    (0..writes).filter(is_refused).count()
+}
+
+/// The revision, and the oldest one that can be read, on the leader.
+fn revisions(world: &mut World) -> (u64, u64) {
+    let leader = world.wait_for_leader();
+    let machine = world.nodes[leader].group.as_mut().expect("it leads").machine();
+    (machine.revision(), machine.compacted())
+}
+
+#[test]
+fn history_that_is_old_enough_is_compacted_automatically() {
+    let history = History { revisions: 1_000, ms: 60_000 };
+    let mut world = World::with_bounds(2, 3, 3, history, Config::default());
+    assert_eq!(overwrite(&mut world, WRITES, 8, 10), 0);
+    let sizes = |world: &World| world.nodes.iter().map(|node| node.disk.strong_bytes()).collect::<Vec<_>>();
+    let before = sizes(&world);
+    world.run_for(50_000);
+    assert_eq!(revisions(&mut world).1, 0, "an hour, here a minute, is kept");
+    world.run_for(20_000);
+    let (last, oldest) = revisions(&mut world);
+    assert_eq!(oldest, last - 1_000, "the last revisions are kept");
+    for (before, after) in before.iter().zip(sizes(&world)) {
+        assert!(after < before / 4, "{before} bytes, in the end {after}");
+    }
+    let leader = world.wait_for_leader();
+    let mut read = |revision| {
+        let range = starling_strong::api::Range { revision, ..clients::get(1) };
+        let machine = world.nodes[leader].group.as_mut().expect("it leads").machine();
+        machine.read(&Read::Range(range)).expect("reads")
+    };
+    assert!(read(oldest).is_ok());
+    assert!(matches!(read(oldest - 1), Err(Refusal::Compacted { .. })));
+    // Nothing is written meanwhile, so that nothing is proposed.
+    let index = |world: &World| world.nodes[leader].group.as_ref().map(|group| group.status(0).last_index);
+    let before = index(&world);
+    world.run_for(3_600_000);
+    assert_eq!(index(&world), before);
+    world.assert_tidy();
+    world.assert_equal();
+}
+
+/// Twenty times the quota passes through ten keys.
+#[test]
+fn overwritten_keys_do_not_fill_the_quota() {
+    let (writes, value_bytes) = (20_000, 4_000);
+    let config = Config { quota_bytes: writes * value_bytes as u64 / 20 };
+    let mut world = World::with_bounds(3, 3, 3, History::default(), config);
+    assert_eq!(overwrite(&mut world, writes, value_bytes, 500), 0);
+    world.run_for(5_000);
+    let (last, oldest) = revisions(&mut world);
+    assert!(last - oldest >= 10, "some history is left: {oldest} to {last}");
+    world.assert_equal();
+}
+
+#[test]
+fn without_automatic_compaction_all_history_is_kept() {
+    let mut world = World::with_bounds(4, 3, 3, History { revisions: 100, ms: 0 }, Config::default());
+    assert_eq!(overwrite(&mut world, WRITES, 8, 10), 0);
+    world.run_for(7_200_000);
+    assert_eq!(revisions(&mut world).1, 0);
 }

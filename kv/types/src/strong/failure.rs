@@ -28,7 +28,7 @@ pub enum Refusal {
     TooManyOps { max: u64 },
     #[error("{what} of {bytes} bytes: at most {max} bytes fit")]
     TooLarge { what: String, bytes: u64, max: u64 },
-    #[error("the keyspace is full: {bytes} of {max} bytes; delete keys and compact")]
+    #[error("the keyspace is full: {bytes} of {max} bytes are used")]
     NoSpace { bytes: u64, max: u64 },
     #[error("the lock is not held with token {token} any more")]
     StaleFence { token: Revision },

@@ -119,7 +119,7 @@ impl<E: Engine> Strong<E> {
         }
         for group in self.replicas.led() {
             self.publish(group);
-            if let Some(after_ms) = self.replace_ms
+            if let Some(after_ms) = self.config.replace_ms
                 && self.replicas.has_lost_voter(self.cx.now_ms, group, after_ms)
             {
                 self.cx.call(CoreCall::FindSpares { group });

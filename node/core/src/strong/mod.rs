@@ -51,7 +51,8 @@ use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::{Millis, NodeId, NodeRecord};
 use starling_strong::api::Status;
-use starling_strong::group::{GroupId, GroupMessage, Input, Notice, Output, Stop};
+use starling_strong::group::{GroupId, GroupMessage, History, Input, Notice, Output, Stop};
+use starling_strong::machine;
 use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
@@ -80,10 +81,28 @@ pub const REPLACE_MS: u64 = 600_000;
 /// milliseconds. A guess.
 const PUBLISH_MS: u64 = 5_000;
 
+/// Configuration of the strong keyspaces of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrongConfig {
+    /// How long a voter is silent before it is replaced automatically, milliseconds; `None`: operators replace it.
+    pub replace_ms: Option<u64>,
+    /// The history that leaders here keep.
+    pub history: History,
+    /// Configuration of the state machines.
+    pub machine: machine::Config,
+}
+
+impl Default for StrongConfig {
+    /// [`REPLACE_MS`], and the defaults of groups.
+    fn default() -> Self {
+        let (history, machine) = (History::default(), machine::Config::default());
+        Self { replace_ms: Some(REPLACE_MS), history, machine }
+    }
+}
+
 /// The strong keyspaces of one node: its replicas, and the requests to all others.
 pub struct Strong<E: Engine> {
-    /// `None`: voters are replaced by operators only.
-    replace_ms: Option<u64>,
+    config: StrongConfig,
     cx: Context,
     directory: Directory,
     replicas: Replicas<E>,
@@ -98,23 +117,22 @@ pub struct Strong<E: Engine> {
 }
 
 impl<E: Engine> Strong<E> {
-    /// Opens the replicas that the engine has. Voters of groups that this node leads are replaced
-    /// when they were silent for `replace_ms`; see [`REPLACE_MS`].
+    /// Opens the replicas that the engine has.
     ///
     /// # Errors
     /// Fails with an error of the engine. A single replica that does not open is left out, and reported.
     pub fn open(
         engine: E,
         me: NodeRecord,
-        replace_ms: Option<u64>,
+        config: StrongConfig,
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Self, starling_kv::Error> {
         let mut cx = Context::new(me.id.0, seed, now_ms);
-        let replicas = Replicas::open(engine, &mut cx)?;
+        let replicas = Replicas::open(engine, config, &mut cx)?;
         cx.set_timer(Timer::Publish, PUBLISH_MS);
         let mut strong = Self {
-            replace_ms,
+            config,
             cx,
             directory: Directory::new(me),
             replicas,
@@ -243,7 +261,7 @@ impl<E: Engine> Strong<E> {
     /// voters would not be up, and makes one change at a time.
     pub fn handle_spares(&mut self, now_ms: u64, group: GroupId, spares: Vec<NodeRecord>) {
         self.cx.now_ms = now_ms;
-        let Some(after_ms) = self.replace_ms else { return };
+        let Some(after_ms) = self.config.replace_ms else { return };
         let voters = self.replicas.replacement(now_ms, group, after_ms, spares, &self.directory);
         let Some(voters) = voters else { return };
         // No request awaits the reply: the next check finds out the result.

@@ -6,6 +6,7 @@ use starling_strong::api::{Options, Request, Write};
 use starling_strong::group::{GroupId, Input, Output};
 use starling_strong::members::NodeKey;
 
+use super::StrongConfig;
 use super::context::Context;
 use super::directory::Directory;
 use super::input::Effect;
@@ -31,7 +32,8 @@ pub struct Outside {
 impl Outside {
     pub fn new() -> Self {
         let mut cx = Context::new(ME, [7; 32], 0);
-        let replicas = Replicas::open(MemoryEngine::new(), &mut cx).expect("a memory engine opens");
+        let replicas = Replicas::open(MemoryEngine::new(), StrongConfig::default(), &mut cx)
+            .expect("a memory engine opens");
         let mut directory = Directory::new(record(1));
         let location =
             GroupLocation { group: [9; 16], term: 1, members: [2, 3, 4].map(record).to_vec(), voters: 3 };
@@ -68,7 +70,8 @@ impl Member {
 
     pub fn new() -> Self {
         let mut cx = Context::new(ME, [7; 32], 0);
-        let mut replicas = Replicas::open(MemoryEngine::new(), &mut cx).expect("a memory engine opens");
+        let mut replicas = Replicas::open(MemoryEngine::new(), StrongConfig::default(), &mut cx)
+            .expect("a memory engine opens");
         replicas.create(&mut cx, Self::GROUP, "orders", &[ME], false).expect("a new group");
         let mut member = Self { cx, replicas };
         while member.replicas.led().is_empty() {

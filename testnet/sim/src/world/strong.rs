@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rand::RngExt;
 use starling_core::Input;
-use starling_core::strong::{CreateError, StrongOutput};
+use starling_core::strong::{CreateError, StrongConfig, StrongOutput};
 use starling_strong::api::{Answer, Failure, Member, WatchUpdate};
 use starling_strong::group::{GroupId, Notice};
 
@@ -61,7 +61,8 @@ impl World {
         let node = &mut self.nodes[index];
         let (engine, now) = (node.strong.clone(), node.now(self.now_us));
         if let Some(core) = &mut node.core {
-            core.open_strong(engine, Some(replace_ms), seed, now).expect("a memory engine opens");
+            let config = StrongConfig { replace_ms: Some(replace_ms), ..StrongConfig::default() };
+            core.open_strong(engine, config, seed, now).expect("a memory engine opens");
         }
     }
 

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha12Rng;
 use starling_history::Log;
 use starling_strong::api::{Options, Request};
 use starling_strong::group::wire::{Kind, RaftMessage};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, Input, Notice, Output, Stop};
+use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, Notice, Output, Stop};
 use starling_strong::machine::{self, VERSION_NEWEST};
 use starling_strong::members::{MemberId, NodeKey};
 
@@ -134,6 +134,8 @@ pub struct Node {
 
 pub struct World {
     pub now_ms: u64,
+    history: History,
+    machine: machine::Config,
     pub nodes: Vec<Node>,
     pub clients: Clients,
     pub actors: Actors,
@@ -178,8 +180,21 @@ fn index(key: &NodeKey) -> usize {
 impl World {
     /// Creates a group on the first `founders` of `nodes` machines.
     pub fn new(seed: u64, nodes: usize, founders: usize) -> Self {
+        Self::with_bounds(seed, nodes, founders, History::default(), machine::Config::default())
+    }
+
+    /// Creates a group whose history and size are bounded like this.
+    pub fn with_bounds(
+        seed: u64,
+        nodes: usize,
+        founders: usize,
+        history: History,
+        machine: machine::Config,
+    ) -> Self {
         let mut world = Self {
             now_ms: 0,
+            history,
+            machine,
             nodes: Vec::new(),
             clients: Clients::default(),
             actors: Actors::default(),
@@ -225,7 +240,7 @@ impl World {
                 scribed: 0,
             });
             if node < founders {
-                let (config, seed) = (config(node, node as u64 + 1), world.seed());
+                let (config, seed) = (world.config(node, node as u64 + 1), world.seed());
                 let now = world.clock(node);
                 let group = Group::create(world.nodes[node].disk.clone(), config, &keys, seed, now);
                 let mut group = group.expect("a new group");
@@ -497,7 +512,7 @@ impl World {
         }
         if self.nodes[node].group.is_none() && !self.nodes[node].is_down {
             self.nodes[node].disk = Disk::new();
-            let (config, seed, now) = (config(node, member), self.seed(), self.clock(node));
+            let (config, seed, now) = (self.config(node, member), self.seed(), self.clock(node));
             let group = Group::join(self.nodes[node].disk.clone(), config, seed, now);
             self.nodes[node].member = Some(member);
             (self.nodes[node].is_lost, self.nodes[node].was_torn) = (false, false);
@@ -555,15 +570,15 @@ impl World {
         }
     }
 
+    fn config(&self, node: usize, member: MemberId) -> GroupConfig {
+        let (machine, history) = (self.machine, self.history);
+        GroupConfig { group: GROUP, keyspace: "test".into(), node: key(node), member, machine, history }
+    }
+
     /// A hash of everything that has happened.
     pub fn trace(&self) -> blake3::Hash {
         self.trace.finalize()
     }
-}
-
-fn config(node: usize, member: MemberId) -> GroupConfig {
-    let machine = machine::Config::default();
-    GroupConfig { group: GROUP, keyspace: "test".into(), node: key(node), member, machine }
 }
 
 /// A request as a client sends it.

@@ -7,7 +7,7 @@ use starling_strong::group::{Group, GroupMessage, Input, OpenError, Output, Stop
 use starling_strong::log::LogError;
 use starling_strong::members::NodeKey;
 
-use super::{Event, Treachery, World, config, index, key};
+use super::{Event, Treachery, World, index, key};
 
 impl World {
     /// Sets the rate of a node's clock, in per mille. It does not jump: that of a process
@@ -89,7 +89,7 @@ impl World {
         let Some(member) = self.nodes[node].member else { return };
         let (seed, now) = (self.seed(), self.clock(node));
         let disk = self.nodes[node].disk.clone();
-        match Group::open(disk, config(node, member), seed, now) {
+        match Group::open(disk, self.config(node, member), seed, now) {
             Ok(Some(group)) => self.adopt(node, group),
             // It was invited and lost its power before it had said anything: it is invited again.
             Ok(None) => self.nodes[node].member = None,

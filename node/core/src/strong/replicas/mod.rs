@@ -14,13 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use starling_kv::Engine;
 use starling_proto::Millis;
 use starling_strong::group::{Group, GroupConfig, GroupId, Input, Notice, Output};
-use starling_strong::machine;
 use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
 
 use self::dropped::Dropped;
 use self::removals::Removals;
 use self::turns::Turns;
+use super::StrongConfig;
 use super::context::{Context, Timer};
 use super::directory::Directory;
 use super::input::ManageError;
@@ -51,6 +51,7 @@ pub struct Replica<E: Engine> {
 pub struct Replicas<E: Engine> {
     engine: E,
     me: NodeKey,
+    config: StrongConfig,
     /// The data version in force in the network.
     version: u16,
     open: BTreeMap<GroupId, Replica<E>>,
@@ -78,12 +79,13 @@ impl<E: Engine> Replicas<E> {
     ///
     /// # Errors
     /// Fails with an error of the engine.
-    pub fn open(engine: E, cx: &mut Context) -> Result<Self, starling_kv::Error> {
+    pub fn open(engine: E, config: StrongConfig, cx: &mut Context) -> Result<Self, starling_kv::Error> {
         let dropped = Dropped::load(&engine)?;
         let registered = registry::registered(&engine)?;
         let mut replicas = Self {
             engine,
             me: cx.me,
+            config,
             version: 0,
             open: BTreeMap::new(),
             unopened: BTreeMap::new(),
@@ -135,9 +137,9 @@ impl<E: Engine> Replicas<E> {
     }
 
     fn config(&self, replica: &Registered) -> GroupConfig {
-        let Registered { group, keyspace, member, .. } = replica;
-        let machine = machine::Config::default();
-        GroupConfig { group: *group, keyspace: keyspace.clone(), node: self.me, member: *member, machine }
+        let Registered { group, keyspace, member, .. } = replica.clone();
+        let StrongConfig { machine, history, .. } = self.config;
+        GroupConfig { group, keyspace, node: self.me, member, machine, history }
     }
 
     /// Sets the data version in force in the network.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use starling_core::strong::{CreateError, GroupLocation, ManageError, StrongOutput};
+use starling_core::strong::{CreateError, GroupLocation, ManageError, StrongConfig, StrongOutput};
 use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure};
 use starling_kv::engine::MemoryEngine;
 use starling_kv::{Batch, Change, Op, Options, Outcome, Store, Write};
@@ -179,7 +179,8 @@ impl World {
         let mut seed = [node as u8; 32];
         seed[..8].copy_from_slice(&now.wall_ms.to_le_bytes());
         let sim = &mut self.nodes[node];
-        sim.core.open_strong(sim.engine.clone(), Some(60_000), seed, now).expect("a memory engine opens");
+        let config = StrongConfig { replace_ms: Some(60_000), ..StrongConfig::default() };
+        sim.core.open_strong(sim.engine.clone(), config, seed, now).expect("a memory engine opens");
     }
 
     /// The next token of a client.
