@@ -7,9 +7,9 @@ use std::time::Duration;
 use starling_etcd_proto::etcdserverpb::ResponseHeader;
 use starling_service::{Answered, StrongError, StrongKeyspace, WatchId, WatchUpdates};
 use starling_strong::api::{
-    Answer, Failure, Options, Read, Request, Revision, Status as Group, Watch, Write,
+    Answer, Failure, Options, Read, Refusal, Request, Revision, Status as Group, Txn, TxnOp, Watch, Write,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -20,6 +20,9 @@ use crate::failure;
 pub const REQUEST_MS_MAX: u64 = 7000;
 /// Answers that wait for [`pass_on`], at most; further ones are sent to their tasks directly.
 const ANSWERS_MAX: usize = 4096;
+/// In a row, the looks at the status without a leader after which the group counts as without one: with
+/// [`IDENTITY_AGE`] three seconds, as in etcd.
+const LEADERLESS: u32 = 3;
 /// Longest age of the term in an answer's header.
 const IDENTITY_AGE: Duration = Duration::from_secs(1);
 
@@ -31,9 +34,14 @@ struct Inner {
     keyspace: StrongKeyspace,
     cluster: AtomicU64,
     member: AtomicU64,
+    /// The highest term that was received: headers never show a lower one than before.
     term: AtomicU64,
-    /// Notified with each answer, so that the facts in headers are refreshed.
-    answered: Notify,
+    /// The highest revision of a write that was acknowledged here.
+    written: AtomicU64,
+    /// The highest revision up to which a compaction was acknowledged here.
+    compacted: AtomicU64,
+    /// Whether the group has a leader, as far as this node knows.
+    is_led: watch::Sender<bool>,
 }
 
 impl Keyspace {
@@ -45,7 +53,9 @@ impl Keyspace {
             cluster: AtomicU64::new(0),
             member: AtomicU64::new(0),
             term: AtomicU64::new(0),
-            answered: Notify::new(),
+            written: AtomicU64::new(0),
+            compacted: AtomicU64::new(0),
+            is_led: watch::Sender::new(true),
         }));
         (keyspace, answering)
     }
@@ -53,11 +63,33 @@ impl Keyspace {
     /// Sends a request, and waits for its answer. An overloaded node rejects it.
     pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, Failure> {
         let options = Options { timeout_ms: timing.timeout_ms, stale: timing.stale, id: None, fence: None };
-        self.0.keyspace.request(request, options).await.map_err(|error| match error {
+        let (is_write, compacted) = match &request {
+            Request::Write(Write::Compact { revision }) => (true, *revision),
+            request => (matches!(request, Request::Write(_)), 0),
+        };
+        let answer = self.0.keyspace.request(request, options).await.map_err(|error| match error {
             StrongError::Failed(failure) => failure,
             // etcd's clients get a timeout when a server stops during their request.
             StrongError::Stopped => Failure::Timeout(self.0.keyspace.keyspace().to_owned()),
-        })
+        })?;
+        if is_write {
+            self.0.written.fetch_max(answer.revision, Ordering::Relaxed);
+            self.0.compacted.fetch_max(compacted, Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    /// Whether the answer to a stale read shows every write that was acknowledged here. In etcd it does, because a
+    /// member answers a write only after it has applied it; here the leader does, and this member may be behind.
+    pub fn shows_writes(&self, read: &Read, answer: &Result<Answer, Failure>) -> bool {
+        let written = self.0.written.load(Ordering::Relaxed);
+        let is_compacted =
+            oldest_revision(read).is_some_and(|at| at < self.0.compacted.load(Ordering::Relaxed));
+        match answer {
+            Ok(answer) => answer.revision >= written && !is_compacted,
+            Err(Failure::Refused(Refusal::FutureRevision { now, .. })) => *now >= written,
+            Err(_) => true,
+        }
     }
 
     /// Sends a write with the longest deadline.
@@ -111,14 +143,13 @@ impl Keyspace {
         let group = self.0.keyspace.status(false).await.map_err(status)?;
         self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
         self.0.member.store(group.member, Ordering::Relaxed);
-        self.0.term.store(group.term, Ordering::Relaxed);
+        self.0.term.fetch_max(group.term, Ordering::Relaxed);
         Ok(group)
     }
 
     /// The header of an answer at this revision.
     #[allow(clippy::unnecessary_wraps, reason = "the field of every message is optional")]
     pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
-        self.0.answered.notify_one();
         Some(ResponseHeader {
             cluster_id: self.0.cluster.load(Ordering::Relaxed),
             member_id: self.0.member.load(Ordering::Relaxed),
@@ -127,17 +158,45 @@ impl Keyspace {
         })
     }
 
-    /// Refreshes the facts in headers while there are answers. Ends with the node.
+    /// Completes when the group has had no leader for a few seconds.
+    pub async fn lost_leader(&self) {
+        let mut is_led = self.0.is_led.subscribe();
+        // The sender lives as long as this handle.
+        drop(is_led.wait_for(|is_led| !is_led).await);
+    }
+
+    /// Refreshes the facts in headers, and notices the loss of the leader. Ends with the node.
     pub async fn keep_identity(&self) {
+        let mut failures = 0;
         loop {
             // On failure the headers have an older term for a moment.
-            drop(self.status().await);
+            let is_led = self.status().await.is_ok_and(|group| group.leader.is_some());
+            failures = if is_led { 0 } else { failures + 1 };
+            let is_led = failures < LEADERLESS;
+            self.0.is_led.send_if_modified(|before| std::mem::replace(before, is_led) != is_led);
             if self.0.keyspace.is_stopped() {
                 return;
             }
             tokio::time::sleep(IDENTITY_AGE).await;
-            self.0.answered.notified().await;
         }
+    }
+}
+
+/// The oldest revision that a read asks for; `None` if it asks for the latest only.
+fn oldest_revision(read: &Read) -> Option<Revision> {
+    fn of_txn(txn: &Txn) -> Option<Revision> {
+        let ops = txn.then.iter().chain(&txn.otherwise);
+        ops.filter_map(|op| match op {
+            TxnOp::Range(range) => Some(range.revision).filter(|revision| *revision != 0),
+            TxnOp::Txn(txn) => of_txn(txn),
+            TxnOp::Put(_) | TxnOp::Delete(_) => None,
+        })
+        .min()
+    }
+    match read {
+        Read::Range(range) => Some(range.revision).filter(|revision| *revision != 0),
+        Read::Txn(txn) => of_txn(txn),
+        Read::Leases | Read::Hash => None,
     }
 }
 

@@ -21,12 +21,14 @@ impl KvService {
         self.0.ask(asked, timing).await.map_err(|error| status(&error))
     }
 
-    /// Reads; a stale read on a node without a replica becomes a linearizable read.
+    /// Reads. A stale read becomes a linearizable one on a node without a replica, and where the replica lacks writes
+    /// that were acknowledged here.
     async fn read(&self, read: Read, timing: Timing) -> Result<Answer, Failure> {
         if timing.stale {
             match self.0.ask(Asked::Read(read.clone()), timing).await {
                 Err(Failure::NoReplica(_)) => {}
-                answered => return answered,
+                answered if self.0.shows_writes(&read, &answered) => return answered,
+                _ => {}
             }
         }
         self.0.ask(Asked::Read(read), Timing { stale: false, ..timing }).await

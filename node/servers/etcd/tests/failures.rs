@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, Error, GetOptions, WatchStream};
+use etcd_client::{Client, ConnectOptions, Error, GetOptions, WatchStream};
 use starling_etcd::DETAIL;
 use starling_listener::{Reach, Socket, Stop};
 use starling_service::{Call, StrongKeyspace, WatchUpdates};
 use starling_strong::api::{
-    Answer, Body, Event, EventKind, Failure, Found, KeyValue, Options, Request, Status, Watch, WatchUpdate,
+    Answer, Body, Event, EventKind, Failure, Found, KeyValue, Options, Refusal, Request, Status, Watch,
+    WatchUpdate,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -18,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The node's side of the etcd server, and a client of it.
 struct Stage {
     calls: mpsc::Receiver<Call>,
+    address: String,
     client: Client,
     stop: watch::Sender<bool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -30,14 +33,14 @@ async fn stage() -> Stage {
 /// A stage whose node has room for some calls.
 async fn stage_with_room(calls: usize) -> Stage {
     let socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
-    let address = socket.address();
+    let address = socket.address().to_string();
     let (sender, calls) = mpsc::channel(calls);
     let (stop, stopped) = Stop::channel();
     let server = tokio::spawn(starling_etcd::serve(socket, StrongKeyspace::new("orders", sender), stopped));
-    let client = Client::connect([address.to_string()], None).await.expect("connects");
-    let mut stage = Stage { calls, client, stop, server };
+    let client = Client::connect([address.clone()], None).await.expect("connects");
+    let mut stage = Stage { calls, address, client, stop, server };
     // The server sends one call unprompted.
-    stage.status(1).await;
+    stage.status(1, 1).await;
     stage
 }
 
@@ -46,14 +49,14 @@ impl Stage {
         timeout(PATIENCE, self.calls.recv()).await.expect("the server sends a call").expect("it is there")
     }
 
-    async fn status(&mut self, revision: u64) {
+    async fn status(&mut self, revision: u64, term: u64) {
         let Call::Status { reply, keyspace, .. } = self.call().await else { panic!("another call") };
         assert_eq!(&*keyspace, "orders");
         let status = Status {
             group: [1; 16],
             member: 1,
             leader: None,
-            term: 1,
+            term,
             members: Vec::new(),
             revision,
             log_index: 1,
@@ -133,24 +136,24 @@ async fn failures_have_etcds_codes_and_words() {
 
 #[tokio::test]
 async fn a_full_queue_sheds_and_a_closed_one_says_so() {
-    let mut stage = stage().await;
-    let mut waits = stage.client.clone();
-    // The queue holds one call; it is full as soon as this one has come.
-    let first = tokio::spawn(async move { waits.put("a", "1", None).await });
-    let full = async {
-        while stage.calls.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, full).await.expect("a call comes");
-    let status = refused(stage.client.put("a", "2", None).await);
-    assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "etcdserver: too many requests"));
+    let stage = stage().await;
+    // The queue holds one call, which may be one of the server's own.
+    let mut puts = JoinSet::new();
+    for value in ["1", "2", "3"] {
+        let mut client = stage.client.clone();
+        puts.spawn(async move { refused(client.put("a", value, None).await) });
+    }
+    for _ in 0..2 {
+        let status = puts.join_next().await.expect("one of three").expect("ends");
+        let shed = (Code::ResourceExhausted, "etcdserver: too many requests");
+        assert_eq!((status.code(), status.message()), shed);
+    }
     let Stage { calls, mut client, .. } = stage;
     drop(calls);
-    for answer in [first.await.expect("ends"), client.put("a", "3", None).await] {
-        let status = refused(answer);
-        assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: request timed out"));
-    }
+    let waited = puts.join_next().await.expect("the third one").expect("ends");
+    assert!([Code::ResourceExhausted, Code::Unavailable].contains(&waited.code()), "{waited:?}");
+    let status = refused(client.put("a", "4", None).await);
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: request timed out"));
 }
 
 #[tokio::test]
@@ -159,6 +162,81 @@ async fn a_request_has_the_time_that_etcd_gives_it() {
     let mut client = stage.client.clone();
     let (_, (_, options)) = tokio::join!(client.get("a", None), stage.answer(Ok(empty())));
     assert_eq!((options.timeout_ms, options.stale), (7000, false));
+}
+
+/// A member answers a write when the leader has applied it, and may be behind itself.
+#[tokio::test]
+async fn a_stale_read_shows_what_was_acknowledged_through_the_same_server() {
+    let mut stage = stage().await;
+    let mut client = stage.client.clone();
+    let at = |revision| Answer { revision, body: Body::Range(Found::default()) };
+    let written = Answer { revision: 10, body: Body::Put { prev: None } };
+    let (put, _) = tokio::join!(client.put("a", "1", None), stage.answer(Ok(written)));
+    put.expect("is written");
+    let future = Failure::Refused(Refusal::FutureRevision { asked: 10, now: 9 });
+    for (revision, behind) in [(0, Ok(at(9))), (10, Err(future))] {
+        let options = GetOptions::new().with_serializable().with_revision(revision);
+        let node = async {
+            let (_, first) = stage.answer(behind).await;
+            let (_, second) = stage.answer(Ok(at(10))).await;
+            (first.stale, second.stale)
+        };
+        let (get, may_be_stale) = tokio::join!(client.get("a", Some(options)), node);
+        assert_eq!(get.expect("is read").header().map(etcd_client::ResponseHeader::revision), Some(10));
+        assert_eq!(may_be_stale, (true, false));
+    }
+    // What this member has, it shows itself.
+    let options = || Some(GetOptions::new().with_serializable());
+    let (get, (_, only)) = tokio::join!(client.get("a", options()), stage.answer(Ok(at(10))));
+    assert!(get.is_ok() && only.stale);
+    let compacted = Answer { revision: 10, body: Body::Compacted };
+    let (compact, _) = tokio::join!(client.compact(8, None), stage.answer(Ok(compacted)));
+    compact.expect("is compacted");
+    let options = GetOptions::new().with_serializable().with_revision(7);
+    let refusal = Failure::Refused(Refusal::Compacted { asked: 7, oldest: 8 });
+    let node = async {
+        stage.answer(Ok(at(10))).await;
+        stage.answer(Err(refusal)).await
+    };
+    let (get, (_, second)) = tokio::join!(client.get("a", Some(options)), node);
+    assert_eq!((refused(get).code(), second.stale), (Code::OutOfRange, false));
+}
+
+/// Patroni demotes the primary of a server whose term is lower than one it has received before.
+#[tokio::test]
+async fn the_term_in_headers_never_decreases() {
+    let mut stage = stage().await;
+    // The server asks for the status now and then, without a request.
+    stage.status(1, 7).await;
+    stage.status(1, 6).await;
+    let mut client = stage.client.clone();
+    let (get, _) = tokio::join!(client.get("a", None), stage.answer(Ok(empty())));
+    assert_eq!(get.expect("is read").header().map(etcd_client::ResponseHeader::raft_term), Some(7));
+}
+
+/// `WithRequireLeader` of etcd's Go client: whoever watches a part of the network without a leader learns of it.
+#[tokio::test]
+async fn a_watch_that_needs_a_leader_ends_without_one() {
+    let mut stage = stage().await;
+    let address = stage.address.clone();
+    let options = ConnectOptions::new().with_require_leader(true);
+    let client = Client::connect([address], Some(options)).await.expect("connects");
+    let (mut needs, mut patient) = (client.watch_client(), stage.client.watch_client());
+    let (opened, _) = tokio::join!(needs.watch("a", None), stage.watch());
+    let mut stream = opened.expect("opens");
+    let (opened, _) = tokio::join!(patient.watch("a", None), stage.watch());
+    let mut other = opened.expect("opens");
+    let node = async {
+        loop {
+            drop(stage.call().await);
+        }
+    };
+    let error = tokio::select! {
+        () = node => unreachable!("it has no end"),
+        message = timeout(PATIENCE, stream.message()) => refused(message.expect("it ends")),
+    };
+    assert_eq!((error.code(), error.message()), (Code::Unavailable, "etcdserver: no leader"));
+    assert!(timeout(Duration::from_millis(50), other.message()).await.is_err(), "the other one waits");
 }
 
 #[tokio::test]
@@ -249,9 +327,12 @@ async fn a_watch_ends_with_its_stream() {
     let (stream, (id, _, updates)) = tokio::join!(client.watch("a", None), stage.watch());
     updates.send((id, WatchUpdate::Created { revision: 4 })).await.expect("listens");
     drop(stream);
-    match stage.call().await {
-        Call::Unwatch { ids } => assert_eq!(ids, [id]),
-        other => panic!("another call: {other:?}"),
+    loop {
+        match stage.call().await {
+            Call::Unwatch { ids } => break assert_eq!(ids, [id]),
+            Call::Status { reply, .. } => drop(reply),
+            other => panic!("another call: {other:?}"),
+        }
     }
     timeout(PATIENCE, updates.closed()).await.expect("the stream ends");
 }

@@ -30,7 +30,9 @@ impl Watch for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (client, mut answers) = mpsc::channel(ANSWERS_MAX);
-        tokio::spawn(stream::serve(self.0.clone(), client, request.into_inner()));
+        // Set by `WithRequireLeader` of etcd's Go client.
+        let needs_leader = request.metadata().get("hasleader").is_some_and(|value| value == "true");
+        tokio::spawn(stream::serve(self.0.clone(), client, request.into_inner(), needs_leader));
         Ok(Response::new(Box::pin(futures::stream::poll_fn(move |context| answers.poll_recv(context)))))
     }
 }

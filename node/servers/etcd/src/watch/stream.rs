@@ -71,9 +71,19 @@ impl From<Status> for End {
 
 type Client = mpsc::Sender<Result<pb::WatchResponse, Status>>;
 
-/// Serves the stream to its end, and ends its watches.
-pub async fn serve(keyspace: Keyspace, client: Client, mut requests: Streaming<pb::WatchRequest>) {
+/// Serves the stream to its end, and ends its watches. If it `needs_leader`, it ends with an error when the group has
+/// lost its leader.
+pub async fn serve(
+    keyspace: Keyspace,
+    client: Client,
+    mut requests: Streaming<pb::WatchRequest>,
+    needs_leader: bool,
+) {
     let (sender, mut updates) = mpsc::channel(UPDATES_MAX);
+    let leader = keyspace.clone();
+    let mut lost_leader = std::pin::pin!(async {
+        if needs_leader { leader.lost_leader().await } else { std::future::pending().await }
+    });
     let mut watches = Watches::new(keyspace, client.clone(), sender);
     let mut notified = tokio::time::interval_at(Instant::now() + NOTIFIED, NOTIFIED);
     let ended = loop {
@@ -86,6 +96,7 @@ pub async fn serve(keyspace: Keyspace, client: Client, mut requests: Streaming<p
             () = at(watches.resume_at) => watches.resume().await,
             _ = notified.tick() => watches.notify().await,
             () = client.closed() => Err(End::Gone),
+            () = &mut lost_leader => Err(End::Failed(Status::unavailable(failure::NO_LEADER))),
         };
         if let Err(ended) = step {
             break ended;
