@@ -423,6 +423,62 @@ async fn kill_9_loses_no_acknowledged_write_at_always() {
     killed_under_load("always").await;
 }
 
+/// Flips one bit in the middle of the write-ahead log of a node that was killed.
+fn damage_log(node: &Node) {
+    let paths = fs::read_dir(node.data_dir().join("store")).expect("a store");
+    let paths = paths.map(|entry| entry.expect("a file").path());
+    let logs: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+    let longest = logs.into_iter().max_by_key(|path| written_bytes(path)).expect("a log");
+    let mut bytes = fs::read(&longest).expect("readable");
+    let middle = written_bytes(&longest) / 2;
+    bytes[middle] ^= 1;
+    fs::write(&longest, bytes).expect("writable");
+}
+
+/// The length of a log without the zeros at its end.
+fn written_bytes(path: &Path) -> usize {
+    let bytes = fs::read(path).expect("readable");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+#[tokio::test]
+async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_on_with_less() {
+    let mut node = Node::up("node").set("durability", "always").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    for n in 0..200 {
+        let n = n.to_string();
+        node.run(["put", "-k", "orders", &format!("k{n}"), &n]).ok();
+        node.run(["put", &format!("k{n}"), &n]).ok();
+    }
+    node.kill();
+    damage_log(&node);
+    node.start().await;
+    assert!(node.log().contains("the store is damaged"), "{}", node.log());
+    let doctor = node.run(["doctor"]);
+    doctor.exits(1);
+    let report = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(report.contains("writes that were durable were missing"), "{report}");
+    let ready = reqwest::get(format!("http://{}/readyz", node.api())).await.expect("an answer");
+    assert_eq!(ready.status(), 503);
+    let reason = ready.text().await.expect("text");
+    assert!(reason.contains("orders") && reason.contains("durable"), "{reason}");
+    let get = node.run(["get", "-k", "orders", "k0"]);
+    assert_ne!(get.code, 0, "{get:?}");
+    // The operator decides to go on with what is left.
+    node.run(["keyspace", "recover", "orders", "--force-new-group", "--yes"]).ok();
+    wait_until("the keyspace serves again", async || {
+        let get = node.run(["get", "-k", "orders", "k0"]);
+        if get.code == 0 { Ok(()) } else { Err(format!("{get:?}")) }
+    })
+    .await;
+    node.run(["put", "-k", "orders", "after", "v"]).ok();
+    node.stop().await;
+    node.start().await;
+    let doctor: Doctor = node.run(["--output", "json", "doctor"]).json();
+    assert!(doctor.healthy, "{doctor:?}");
+    assert_eq!(node.run(["get", "-k", "orders", "after"]).ok(), "v");
+}
+
 #[tokio::test]
 async fn the_doctor_needs_a_data_directory() {
     let missing: PathBuf = tempfile::tempdir().expect("a temporary directory").path().join("missing");

@@ -3,6 +3,8 @@
 //! A crate of its own, so that what runs without it (simulations, `testnet`) is built with the same features in
 //! every command and does not wait for RocksDB to compile.
 
+mod synced;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -13,6 +15,8 @@ use rocksdb::{
 
 use starling_kv::Error;
 use starling_kv::engine::{Engine, Family, RowOp, View, Visitor};
+pub use synced::LostWrites;
+use synced::Synced;
 
 /// Memory of one column family's rows before they are written to a file, at most; it grows with
 /// use. A burst of 10,000 small keys stays in memory. With four times as much increments were 13 % faster and all
@@ -62,6 +66,9 @@ pub struct RocksEngine {
     /// Why a sync failed that had space. What it covered may be lost even if a later sync succeeds, because the system
     /// may drop pages that it could not write (Rebello et al., USENIX ATC 2020): no later sync is believed.
     sync_failure: Arc<OnceLock<Error>>,
+    /// Where syncs are recorded; `None` if the database is opened for reading.
+    synced: Option<Arc<Synced>>,
+    lost: Option<LostWrites>,
 }
 
 impl RocksEngine {
@@ -75,7 +82,18 @@ impl RocksEngine {
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
         require_catalogue(path)?;
         let db = DB::open_cf_descriptors(&database_options(), path, families(*options));
-        Ok(Self::new(db.map_err(|error| open_error(&error, path))?, false))
+        let db = db.map_err(|error| open_error(&error, path))?;
+        let (synced, recorded) = Synced::open(path)
+            .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
+        let found = db.latest_sequence_number();
+        let lost = recorded.filter(|synced| found < *synced).map(|synced| LostWrites { synced, found });
+        Ok(Self { synced: Some(Arc::new(synced)), lost, ..Self::new(db, false) })
+    }
+
+    /// The writes that an earlier run had synced, and that this one did not find: the log is damaged. RocksDB drops
+    /// what follows the damage. Returned until a sync after a later start.
+    pub fn lost_writes(&self) -> Option<LostWrites> {
+        self.lost
     }
 
     /// Opens an existing database for reading. Every write fails. The caller makes sure that no other process has
@@ -95,7 +113,8 @@ impl RocksEngine {
     }
 
     fn new(db: DB, is_read_only: bool) -> Self {
-        Self { db: Arc::new(db), is_read_only, failure: Arc::default(), sync_failure: Arc::default() }
+        let (failure, sync_failure) = (Arc::default(), Arc::default());
+        Self { db: Arc::new(db), is_read_only, failure, sync_failure, synced: None, lost: None }
     }
 
     /// Makes everything written so far survive a crash of the machine. Called on a thread
@@ -117,11 +136,17 @@ impl RocksEngine {
             probe.put(PROBE_KEY, b"");
             self.write_batch(probe)?;
         }
+        let written = self.db.latest_sequence_number();
         let result = self.db.flush_wal(true).map_err(|error| run_error(&error));
-        if let Err(error) = &result
-            && *error != Error::Full
-        {
-            let _ = self.sync_failure.set(error.clone());
+        match &result {
+            Ok(()) => {
+                // Without the record, damage to what this sync covered would not be noticed; nothing else depends on it.
+                if let Some(synced) = &self.synced {
+                    let _ = synced.record(written);
+                }
+            }
+            Err(Error::Full) => {}
+            Err(error) => drop(self.sync_failure.set(error.clone())),
         }
         result
     }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use common::*;
 use proptest::prelude::*;
-use starling_kv::engine::Family;
+use starling_kv::engine::{Family, RowOp};
 use starling_kv::{Engine, Error, MemoryEngine, Options, Store};
 use starling_rocks::{RocksEngine, RocksOptions};
 use tempfile::TempDir;
@@ -207,4 +207,66 @@ fn what_was_synced_survives_also_in_a_log_that_had_another_content() {
         let survived = open(rocks(&copy), 2);
         assert_eq!(survived.root(), store.root(), "round {round}");
     }
+}
+
+/// The files of a database as a process that is killed now leaves them, in another directory.
+fn killed(dir: &TempDir) -> TempDir {
+    let copy = TempDir::new().expect("a directory");
+    for entry in std::fs::read_dir(dir.path()).expect("reads") {
+        let entry = entry.expect("reads");
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copies");
+    }
+    copy
+}
+
+/// The write-ahead log of a new database.
+fn log_file(dir: &TempDir) -> std::path::PathBuf {
+    let paths = std::fs::read_dir(dir.path()).expect("reads").map(|entry| entry.expect("reads").path());
+    let mut logs: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    logs.remove(0)
+}
+
+/// Rows that a sync has made durable, and then rows that none has; and the bytes of the log at the sync.
+fn written_and_half_synced(dir: &TempDir) -> (RocksEngine, u64) {
+    let engine = rocks(dir);
+    let row = |n: u32| vec![RowOp::Put(Family::Meta, n.to_be_bytes().to_vec(), vec![7; 100])];
+    (0..400).for_each(|n| engine.write(row(n)).expect("writes"));
+    engine.sync().expect("syncs");
+    let synced = std::fs::metadata(log_file(dir)).expect("is there").len();
+    (400..450).for_each(|n| engine.write(row(n)).expect("writes"));
+    (engine, synced)
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_synced_is_told_from_one_that_was_cut_after_it() {
+    let dir = TempDir::new().expect("a directory");
+    let (_engine, synced) = written_and_half_synced(&dir);
+    let rows = |engine: &RocksEngine| {
+        (0..450u32).filter(|n| engine.get(Family::Meta, &n.to_be_bytes()).expect("reads").is_some()).count()
+    };
+    let whole = rocks(&killed(&dir));
+    assert_eq!((rows(&whole), whole.lost_writes()), (450, None));
+    // Power fails: the end of the log is not there, or is not what was written.
+    let cut = killed(&dir);
+    let log = std::fs::OpenOptions::new().write(true).open(log_file(&cut)).expect("opens");
+    log.set_len(synced + 40).expect("cuts");
+    let cut = rocks(&cut);
+    assert_eq!((rows(&cut), cut.lost_writes()), (400, None));
+    // One bit before the sync.
+    let damaged = killed(&dir);
+    let mut bytes = std::fs::read(log_file(&damaged)).expect("reads");
+    bytes[synced as usize / 2] ^= 1;
+    std::fs::write(log_file(&damaged), bytes).expect("writes");
+    let engine = rocks(&damaged);
+    let lost = engine.lost_writes().expect("it is noticed");
+    assert_eq!(lost.found, rows(&engine) as u64);
+    assert!(lost.found < 400 && lost.synced == 400, "{lost:?}");
+    // Noticed until the next sync, so that it is acted on even if the process dies before that.
+    drop(engine);
+    let engine = rocks(&damaged);
+    assert_eq!(engine.lost_writes(), Some(lost));
+    engine.sync().expect("syncs");
+    drop(engine);
+    assert_eq!(rocks(&damaged).lost_writes(), None);
 }

@@ -33,6 +33,11 @@ impl<E: Engine> Reader<E> {
         Self { engine, table }
     }
 
+    /// The storage engine.
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
     /// The register of `key`. The fastest read: one row.
     pub fn register(&self, wall_ms: u64, keyspace: &str, key: &[u8]) -> Result<Option<Register>, Error> {
         self.versions(wall_ms, &place(keyspace, key, Kind::Register, &[]))

@@ -9,6 +9,7 @@ use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, Error};
 
 use crate::group::GroupId;
+use crate::log::Log;
 use crate::members::{MemberId, is_member_id};
 
 /// The reserved group id under which the rows of the node's groups are.
@@ -69,6 +70,12 @@ pub fn registered<E: Engine>(engine: &E) -> Result<Vec<Registered>, Error> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(all)
+}
+
+/// Marks the logs of all groups in the registry, because the engine has lost rows that were synced; see
+/// [`Log::mark_lost`].
+pub fn mark_lost<E: Engine>(engine: &E) -> Result<(), Error> {
+    registered(engine)?.iter().try_for_each(|registered| Log::mark_lost(engine, &registered.group))
 }
 
 /// Records that a group was dropped. `number` orders the records by age; `forgotten` names a record that is

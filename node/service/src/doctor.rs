@@ -9,14 +9,25 @@ use rustix::io::Errno;
 use starling_api::admin::{Doctor, Finding};
 use starling_kv::check::doctor as check;
 use starling_kv::{Error, Reader, Report};
-use starling_rocks::{RocksEngine, RocksOptions};
+use starling_rocks::{LostWrites, RocksEngine, RocksOptions};
 
 use super::data_dir::{self, STORE_DIR};
 use super::start_error::StartError;
 
 /// Checks a store on a snapshot of it; waits for the disk.
 pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
-    reader.doctor().map(describe)
+    let mut doctor = reader.doctor().map(describe)?;
+    if let Some(LostWrites { synced, found }) = reader.engine().lost_writes() {
+        doctor.healthy = false;
+        doctor.counts.insert("writes_lost".into(), synced - found);
+        doctor.findings.push(Finding {
+            what: format!("{} writes that were durable were missing when the node started", synced - found),
+            hint:
+                "check the disk; peers refill eventual keyspaces, replicas of strong ones have to be replaced"
+                    .into(),
+        });
+    }
+    Ok(doctor)
 }
 
 /// Checks the store of a node that is not running. Nothing is written, and no node can start on it meanwhile.

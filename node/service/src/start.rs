@@ -10,8 +10,10 @@ use starling_core::Core;
 use starling_kv::{Limits, Options, Store};
 use starling_p2p::{Driver, DriverConfig, Identity};
 use starling_proto::{NodeRecord, Role};
-use starling_rocks::{RocksEngine, RocksOptions};
+use starling_rocks::{LostWrites, RocksEngine, RocksOptions};
+use starling_strong::registry::mark_lost;
 use tokio::sync::{broadcast, watch};
+use tracing::error;
 
 use super::clock::{Clock, wall_ms};
 use super::command::channel;
@@ -242,6 +244,14 @@ fn open_store(
     membership: &Membership,
 ) -> Result<(RocksEngine, Store<RocksEngine>), StartError> {
     let engine = RocksEngine::open(&dir.store(), &RocksOptions { cache_bytes: config.cache_bytes as usize })?;
+    if let Some(LostWrites { synced, found }) = engine.lost_writes() {
+        error!(
+            "the store is damaged: of {synced} writes that were durable, the last {} are missing. Peers refill eventual \
+             keyspaces; this node's replicas of strong ones stay closed until they are replaced: check the disk",
+            synced - found,
+        );
+        mark_lost(&engine)?;
+    }
     let options = Options { limits, network: Some(membership.network_id()), ..Options::default() };
     let store = Store::open(engine.clone(), options, rand::random())?;
     Ok((engine, store))

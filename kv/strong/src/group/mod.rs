@@ -169,7 +169,7 @@ impl<E: Engine> Group<E> {
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Option<Self>, OpenError> {
-        let Some(mut log) = Log::open(engine.clone(), config.group)? else { return Ok(None) };
+        let Some(mut log) = Log::open_with_loss(engine.clone(), config.group)? else { return Ok(None) };
         log.force_alone(config.member, config.node)?;
         Self::with_log(engine, config, log, seed, now_ms).map(Some)
     }

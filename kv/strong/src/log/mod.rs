@@ -53,6 +53,9 @@ pub enum LogError {
         /// The last entry that this member may have acknowledged.
         last: u64,
     },
+    /// The engine has lost rows that were synced, perhaps of this log.
+    #[error("the store has lost writes that were durable, so the log may lack entries that were promised")]
+    Lost,
     /// A later version of the program wrote the log.
     #[error("the log has format {found}, this program reads up to {supported}: upgrade this node")]
     Format {
@@ -159,6 +162,14 @@ impl<E: Engine> Log<E> {
 
     /// Opens the log of an earlier run, and reads every entry; `None` if there is none.
     pub fn open(engine: E, group: [u8; 16]) -> Result<Option<Self>, LogError> {
+        if engine.get(Family::Raft, &record::lost_key(&group))?.is_some() {
+            return Err(LogError::Lost);
+        }
+        Self::open_with_loss(engine, group)
+    }
+
+    /// As [`Log::open`], even if entries may be missing that the member has promised: only for unsafe recovery.
+    pub fn open_with_loss(engine: E, group: [u8; 16]) -> Result<Option<Self>, LogError> {
         let row = |key: &[u8]| engine.get(Family::Raft, key);
         let (tail_key, base_key) = (record::tail_key(&group), record::base_key(&group));
         let (tail, base) = match (row(&tail_key)?, row(&base_key)?) {
@@ -294,7 +305,8 @@ impl<E: Engine> Log<E> {
             Members { voters: [member].into(), nodes: [(member, node)].into(), next, ..Members::default() };
         let base = Base { members, members_at: self.tail.last_index, ..self.base.clone() };
         let tail = Tail { term: self.tail.term + FORCED_TERMS, vote: 0, ..self.tail };
-        self.engine.write(vec![self.base_row(&base), self.tail_row(&tail)])?;
+        let unmarked = RowOp::Delete(Family::Raft, record::lost_key(&self.group).to_vec());
+        self.engine.write(vec![self.base_row(&base), self.tail_row(&tail), unmarked])?;
         (self.base, self.tail) = (base, tail);
         Ok(())
     }
@@ -344,6 +356,12 @@ impl<E: Engine> Log<E> {
         self.recent.clear();
         self.runs.clear();
         self.bytes = 0;
+    }
+
+    /// Marks a group's log: the engine has lost rows that were synced, and the log may lack some of them. It does not
+    /// open any more.
+    pub fn mark_lost(engine: &E, group: &[u8; 16]) -> Result<(), Error> {
+        engine.write(vec![RowOp::Put(Family::Raft, record::lost_key(group).to_vec(), Vec::new())])
     }
 
     /// Removes every row of a group's log.

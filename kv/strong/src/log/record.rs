@@ -28,6 +28,7 @@ const TAIL: u8 = 0;
 const BASE: u8 = 1;
 const RUN: u8 = 2;
 const COMMIT: u8 = 3;
+const LOST: u8 = 4;
 
 /// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
@@ -72,6 +73,11 @@ pub fn base_key(group: &[u8; 16]) -> Key {
 /// own, because release 0.1.0 reads the other rows and does not know this one.
 pub fn commit_key(group: &[u8; 16]) -> Key {
     key(group, COMMIT)
+}
+
+/// The key of the mark that the engine has lost synced rows, perhaps of this log; see [`super::LogError::Lost`].
+pub fn lost_key(group: &[u8; 16]) -> Key {
+    key(group, LOST)
 }
 
 fn key(group: &[u8; 16], kind: u8) -> Key {

@@ -54,6 +54,24 @@ fn what_was_written_is_there_again() {
     assert_eq!(read, (2..=5).map(|index| entry(index, 2)).collect::<Vec<_>>());
 }
 
+/// Only unsafe recovery opens a log that may lack what its member has promised.
+#[test]
+fn a_log_does_not_open_after_the_engine_has_lost_synced_rows() {
+    let engine = MemoryEngine::new();
+    log(&engine, 5);
+    Log::mark_lost(&engine, &GROUP).expect("memory");
+    assert_eq!(refusal(&engine), LogError::Lost);
+    let mut log = Log::open_with_loss(engine.clone(), GROUP).expect("memory").expect("there is a log");
+    assert_eq!(refusal(&engine), LogError::Lost, "to look changes nothing");
+    log.force_alone(1, [1; 32]).expect("memory");
+    assert_eq!(reopened(&engine).expect("memory").last_index(), 5);
+    // A member that joins anew has a log of its own.
+    Log::mark_lost(&engine, &GROUP).expect("memory");
+    Log::destroy(&engine, GROUP).expect("memory");
+    Log::join(engine.clone(), GROUP).expect("memory");
+    assert_eq!(reopened(&engine).expect("memory").last_index(), 0);
+}
+
 /// A member that acknowledges a change of members keeps the commit index of that moment; see [`Log::append`].
 #[test]
 fn the_commit_index_is_kept_with_changes_of_members() {

@@ -106,7 +106,7 @@ impl<E: Engine> Strong<E> {
     }
 
     pub(super) fn recover(&mut self, keyspace: &str) -> Result<(), ManageError> {
-        let group = self.replicas.of(keyspace);
+        let group = self.replicas.of(keyspace).or_else(|| self.replicas.unopened_of(keyspace));
         let group = group.ok_or_else(|| ManageError::NoReplica(keyspace.into()))?;
         self.syncs.forget(&group);
         self.served().on_replica_gone(&group);

@@ -337,12 +337,10 @@ impl<E: Engine> Strong<E> {
         self.replicas.status(now_ms, group, &self.directory)
     }
 
-    /// Why a replica on this node has stopped, with its keyspace; `None` if all of them work.
+    /// Why a replica on this node does not work, with its keyspace; `None` if all of them do.
     pub fn failure(&self) -> Option<String> {
-        self.replicas.iter().find_map(|(_, replica)| {
-            let reason = replica.group.stopped()?;
-            Some(format!("strong keyspace {:?}: {reason}", replica.keyspace))
-        })
+        let (keyspace, reason) = self.replicas.failure()?;
+        Some(format!("strong keyspace {keyspace:?}: {reason}"))
     }
 
     /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.

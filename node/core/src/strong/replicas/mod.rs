@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use starling_kv::Engine;
 use starling_proto::Millis;
 use starling_strong::group::{Group, GroupConfig, GroupId, Input, Notice, Output};
+use starling_strong::log::Log;
 use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
 
@@ -47,6 +48,12 @@ pub struct Replica<E: Engine> {
     published: Option<GroupLocation>,
 }
 
+/// A replica that did not open.
+struct Unopened {
+    keyspace: String,
+    reason: String,
+}
+
 /// The replicas on this node.
 pub struct Replicas<E: Engine> {
     engine: E,
@@ -55,8 +62,8 @@ pub struct Replicas<E: Engine> {
     /// The data version in force in the network.
     version: u16,
     open: BTreeMap<GroupId, Replica<E>>,
-    /// Groups that did not open, and their keyspaces.
-    unopened: BTreeMap<GroupId, String>,
+    /// Groups that did not open.
+    unopened: BTreeMap<GroupId, Unopened>,
     /// Groups that were dropped.
     dropped: Dropped,
     /// Removed replicas that still have rows.
@@ -109,11 +116,12 @@ impl<E: Engine> Replicas<E> {
             // The process died between the registration and the first row, or during the removal.
             Ok(None) => self.begin_removal(cx, group, keyspace),
             Err(error) => {
-                self.unopened.insert(group, keyspace.clone());
+                let reason = error.to_string();
+                self.unopened.insert(group, Unopened { keyspace: keyspace.clone(), reason: reason.clone() });
                 if error.is_storage() {
                     plan_reopening(cx, group);
                 }
-                cx.notice(keyspace, Notice::NotOpened(error.to_string()));
+                cx.notice(keyspace, Notice::NotOpened(reason));
             }
         }
     }
@@ -180,6 +188,21 @@ impl<E: Engine> Replicas<E> {
     /// The group of a keyspace, if this node has a replica of it.
     pub fn of(&self, keyspace: &str) -> Option<GroupId> {
         self.open.iter().find(|(_, replica)| replica.keyspace == keyspace).map(|(group, _)| *group)
+    }
+
+    /// The group of a keyspace whose replica on this node did not open.
+    pub fn unopened_of(&self, keyspace: &str) -> Option<GroupId> {
+        self.unopened.iter().find(|(_, unopened)| unopened.keyspace == keyspace).map(|(group, _)| *group)
+    }
+
+    /// Why a replica on this node does not work, with its keyspace; `None` if all of them do.
+    pub fn failure(&self) -> Option<(&str, String)> {
+        let stopped = self
+            .open
+            .values()
+            .find_map(|replica| Some((replica.keyspace.as_str(), replica.group.stopped()?.to_string())));
+        let unopened = || self.unopened.values().next().map(|it| (it.keyspace.as_str(), it.reason.clone()));
+        stopped.or_else(unopened)
     }
 
     /// The replica on this node that serves a keyspace. One that has stopped does not, unless it is the only member.
@@ -251,7 +274,7 @@ impl<E: Engine> Replicas<E> {
         }
         // Rows of an earlier membership, which did not open. The leader repeats the invitation until the new
         // member replies, so there is time to remove them.
-        if let Some(keyspace) = self.unopened.remove(&group) {
+        if let Some(Unopened { keyspace, .. }) = self.unopened.remove(&group) {
             self.begin_removal(cx, group, keyspace);
             return false;
         }
@@ -299,7 +322,8 @@ impl<E: Engine> Replicas<E> {
     /// Closes a replica and removes its rows in portions. Returns whether there was one.
     pub fn remove(&mut self, cx: &mut Context, group: GroupId) -> bool {
         let closed = self.open.remove(&group).map(|replica| replica.keyspace);
-        let Some(keyspace) = closed.or_else(|| self.unopened.remove(&group)) else { return false };
+        let unopened = || self.unopened.remove(&group).map(|unopened| unopened.keyspace);
+        let Some(keyspace) = closed.or_else(unopened) else { return false };
         cx.timers.cancel(&Timer::Group(group));
         self.begin_removal(cx, group, keyspace);
         true
@@ -319,20 +343,26 @@ impl<E: Engine> Replicas<E> {
         }) {
             return Err(ManageError::HasQuorum);
         }
-        let Some(Replica { keyspace, group: closed, manual, .. }) = self.open.remove(&group) else {
+        let failed = |error: &dyn std::fmt::Display| ManageError::NotOpened(error.to_string());
+        let registered = registry::registered(&self.engine).map_err(|error| failed(&error))?;
+        let Some(replica) = registered.into_iter().find(|replica| replica.group == group) else {
             return Ok(());
         };
-        let replica = Registered { group, keyspace: keyspace.clone(), member: closed.member(), manual };
-        // The engine's rows have one owner at a time.
-        drop(closed);
-        match Group::force_alone(self.engine.clone(), self.config(&replica), cx.seed(), cx.now_ms) {
-            Ok(Some(forced)) => {
-                self.host(cx, group, keyspace, forced, manual);
-                Ok(())
+        // Without its group, nothing tells whether the others have a quorum.
+        if self.unopened.contains_key(&group) {
+            let log = Log::open_with_loss(self.engine.clone(), group).map_err(|error| failed(&error))?;
+            if log.is_some_and(|log| log.members().0.nodes.len() > 1) {
+                return Err(ManageError::HasQuorum);
             }
-            Ok(None) => Err(ManageError::NoReplica(keyspace)),
-            Err(error) => Err(ManageError::NotOpened(error.to_string())),
         }
+        // The engine's rows have one owner at a time.
+        self.open.remove(&group);
+        let forced = Group::force_alone(self.engine.clone(), self.config(&replica), cx.seed(), cx.now_ms);
+        let forced = forced.map_err(|error| failed(&error))?;
+        let forced = forced.ok_or_else(|| ManageError::NoReplica(replica.keyspace.clone()))?;
+        self.unopened.remove(&group);
+        self.host(cx, group, replica.keyspace, forced, replica.manual);
+        Ok(())
     }
 
     /// Passes an input to a replica; its outputs come with [`Replicas::poll_output`].
