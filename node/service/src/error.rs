@@ -122,7 +122,7 @@ fn refused(refusal: &Refusal) -> Error {
         ),
         Refusal::UndatedRequestId => (
             ErrorCode::Invalid,
-            "leave it out: `starling` draws one, and prints it if the outcome is unknown",
+            "`starling request-id` prints one; without one, `starling` draws it and prints it if the outcome is unknown",
         ),
         Refusal::RequestIdAhead { .. } => {
             (ErrorCode::Invalid, "set the clocks of the client and of this node")

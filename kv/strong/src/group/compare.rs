@@ -1,5 +1,5 @@
-//! Detects replicas that have diverged. Every [`COMPARE_EVERY`] entries each member sends the leader its state
-//! hash after the same entry. If the hashes differ, the leader puts the hash of the majority of the voters into
+//! Detects replicas that have diverged. Every [`COMPARE_EVERY`] entries, and when a member returns or another one
+//! leads, each member sends the leader its state hash after the same entry. If the hashes differ, the leader puts the hash of the majority of the voters into
 //! the log, and each member that has another one stops serving; that may be the leader itself.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,18 @@ use crate::members::{MemberId, NodeKey};
 /// Entries between two comparisons. A guess: a fault is found within a second under load, at no noticeable cost.
 const COMPARE_EVERY: u64 = 4096;
 
+/// A member from which the leader has received nothing for so long has returned with its next message, milliseconds:
+/// its machine may have been restored from an older copy. A guess: longer than most stalls.
+const AWAY_MS: u64 = 2_000;
+/// Time between two comparisons because of members that returned, milliseconds. A guess.
+const RETURNS_EVERY_MS: u64 = 10_000;
+
 /// The comparison under way, on the leader.
 pub struct Comparing {
+    /// Whether a member has returned since the last comparison.
+    has_return: bool,
+    /// When the next comparison because of members that returned is due at the earliest, milliseconds.
+    next_ms: u64,
     /// The last entry at which a comparison was begun.
     begun_at: u64,
     /// The entry after which states are compared.
@@ -27,7 +37,8 @@ pub struct Comparing {
 
 impl Comparing {
     pub fn since(applied: u64) -> Self {
-        Self { begun_at: applied, index: 0, hashes: BTreeMap::new(), is_decided: true }
+        let hashes = BTreeMap::new();
+        Self { has_return: false, next_ms: 0, begun_at: applied, index: 0, hashes, is_decided: true }
     }
 }
 
@@ -36,6 +47,22 @@ impl<E: Engine> Group<E> {
     pub(super) fn compare_hashes(&mut self, applied: u64) {
         if self.leads && applied / COMPARE_EVERY != self.comparing.begun_at / COMPARE_EVERY {
             self.comparing.begun_at = applied;
+            self.enqueue(Command::SendHash);
+        }
+    }
+
+    /// Records that a message of a member has arrived.
+    pub(super) fn note_heard(&mut self, now_ms: u64, member: MemberId) {
+        let before = self.heard.insert(member, now_ms);
+        self.comparing.has_return |= before.is_none_or(|at| now_ms.saturating_sub(at) >= AWAY_MS);
+    }
+
+    /// Begins a comparison on the leader, if a member has returned. The one that returned sends its hash once it has
+    /// caught up.
+    pub(super) fn compare_returned(&mut self, now_ms: u64) {
+        if self.comparing.has_return && now_ms >= self.comparing.next_ms {
+            self.comparing.has_return = false;
+            self.comparing.next_ms = now_ms + RETURNS_EVERY_MS;
             self.enqueue(Command::SendHash);
         }
     }

@@ -415,7 +415,7 @@ impl<E: Engine> Group<E> {
                 return Ok(());
             }
         };
-        self.heard.insert(member, now_ms);
+        self.note_heard(now_ms, member);
         if let Some(named) = named
             && self.begin_receiving(now_ms, from, named)?
         {
@@ -530,6 +530,7 @@ impl<E: Engine> Group<E> {
         self.invite();
         self.adopt(now_ms);
         self.compact_history(now_ms);
+        self.compare_returned(now_ms);
         // Revocations that were proposed before may not be committed yet, or may have been lost.
         if now_ms < self.revoked_ms + PROPOSE_AGAIN_MS {
             return;

@@ -61,3 +61,30 @@ fn a_follower_that_differs_stops() {
 fn a_leader_that_differs_stops_and_another_one_leads() {
     run(2, true);
 }
+
+/// A machine that was restored from an older copy returns with another state, and nobody may write for long.
+#[test]
+fn a_member_that_returns_with_another_state_stops_at_once() {
+    let mut world = World::new(3, 3, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    world.feed(leader, request(1, Request::Write(Write::Put(clients::put(1, 7))), 1_000));
+    world.run_for(1_000);
+    write_others(&mut world, leader);
+    let victim = (leader + 1) % 3;
+    world.corrupt(victim, 1);
+    let kept = Put { value: None, ..clients::put(1, 0) };
+    world.feed(leader, request(100, Request::Write(Write::Put(kept)), 5_000));
+    world.run_for(20_000);
+    assert!(!world.has_diverged(victim), "nothing has made anybody look");
+    world.kill(victim, false);
+    world.run_for(3_000);
+    world.start(victim);
+    world.run_for(2_000);
+    assert!(world.has_diverged(victim));
+    // Links that come and go do not fill the log.
+    let index = |world: &World| world.nodes[leader].group.as_ref().map(|group| group.status(0).last_index);
+    let before = index(&world).expect("it leads");
+    world.run_for(60_000);
+    assert_eq!(index(&world), Some(before));
+}
