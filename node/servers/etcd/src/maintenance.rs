@@ -61,13 +61,12 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::AlarmResponse { header: self.0.header(group.revision), alarms: Vec::new() }))
     }
 
-    /// Does nothing: the store frees space automatically.
+    /// Does nothing: the store frees space automatically. As in etcd, the answer has no header.
     async fn defragment(
         &self,
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        let group = self.0.status().await?;
-        Ok(Response::new(pb::DefragmentResponse { header: self.0.header(group.revision) }))
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryFutureExt;
+use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,9 +22,9 @@ use starling_etcd_proto::v3lockpb::lock_server::LockServer;
 use starling_listener::{Connections, Socket, Stop};
 use starling_service::StrongKeyspace;
 use tokio::net::TcpStream;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
+use tonic::{Code, Status};
 
 use crate::auth::AuthService;
 use crate::cluster::ClusterService;
@@ -42,6 +44,8 @@ const CONNECTIONS_MAX: usize = 8192;
 const STREAMS_MAX: u32 = 8192;
 /// Largest request, bytes: etcd's (`--max-request-bytes`) and its overhead of half a megabyte.
 const MESSAGE_BYTES_MAX: usize = 2 << 20;
+/// A part of tonic's text for larger ones, as it is encoded in a header.
+const LARGE: &[u8] = b"message%20length%20too%20large";
 /// Bytes that a client may send before they are read, per call and per connection: a request or two.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -137,7 +141,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Services {
     fn call(&self, request: http::Request<Incoming>) -> Answering {
         let all = &self.0;
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-        match service {
+        let answering = match service {
             "etcdserverpb.KV" => all.kv.clone().call(request),
             "etcdserverpb.Watch" => all.watch.clone().call(request),
             "etcdserverpb.Lease" => all.lease.clone().call(request),
@@ -147,8 +151,22 @@ impl hyper::service::Service<http::Request<Incoming>> for Services {
             "etcdserverpb.Maintenance" => all.maintenance.clone().call(request),
             "etcdserverpb.Auth" => all.auth.clone().call(request),
             _ => Box::pin(std::future::ready(Ok(unknown(service)))),
-        }
+        };
+        Box::pin(answering.map_ok(with_code_of_large_messages))
     }
+}
+
+/// Answers a message beyond [`MESSAGE_BYTES_MAX`] with the code of grpc-go, etcd's library; tonic has another one.
+fn with_code_of_large_messages(mut answer: Answer) -> Answer {
+    let code = |code: Code| HeaderValue::from(code as i32);
+    let headers = answer.headers_mut();
+    let is_large = |text: &HeaderValue| text.as_bytes().windows(LARGE.len()).any(|part| part == LARGE);
+    if headers.get(Status::GRPC_STATUS) == Some(&code(Code::OutOfRange))
+        && headers.get(Status::GRPC_MESSAGE).is_some_and(is_large)
+    {
+        headers.insert(Status::GRPC_STATUS, code(Code::ResourceExhausted));
+    }
+    answer
 }
 
 /// The answer to a call of an unknown service.

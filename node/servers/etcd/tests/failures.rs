@@ -157,6 +157,13 @@ async fn a_full_queue_sheds_and_a_closed_one_says_so() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_has_the_code_of_etcds_library() {
+    let mut stage = stage().await;
+    let status = refused(stage.client.put("a", vec![0; 3 << 20], None).await);
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+}
+
+#[tokio::test]
 async fn a_request_has_the_time_that_etcd_gives_it() {
     let mut stage = stage().await;
     let mut client = stage.client.clone();
