@@ -506,3 +506,25 @@ fn a_write_looks_at_a_bounded_number_of_keys() {
     write(&mut machine, fits).expect("as many as are allowed");
     assert_eq!(read(&machine, range(all(), 0)).expect("reads").count, half as u64 + 1);
 }
+
+#[test]
+fn the_history_of_one_large_revision_is_removed_in_small_steps() {
+    let engine = Metered::<MemoryEngine>::default();
+    let mut machine = Machine::open(engine.clone(), GROUP, Config::default()).expect("opens");
+    let commands = (0..20_000).map(|number| command(put(&format!("k{number:05}"), "v"))).collect();
+    apply_all(&mut machine, commands);
+    let delete_all = Write::Delete(Delete { keys: all(), prev: false });
+    write(&mut machine, delete_all).expect("deletes");
+    write(&mut machine, put("last", "v")).expect("puts");
+    let revision = machine.revision();
+    write(&mut machine, Write::Compact { revision }).expect("compacts");
+    let (mut longest, mut more) = (0, true);
+    while more {
+        engine.meter.take();
+        more = machine.maintain().expect("maintains");
+        longest = longest.max(engine.meter.take().rows);
+    }
+    // One row lists up to 64 KiB of changes, and each of them has two rows of history.
+    assert!(longest < 20_000, "{longest} rows in one step");
+    assert_eq!(machine.bytes(), counted(&engine.engine));
+}

@@ -12,8 +12,7 @@ use super::state::State;
 use super::{GroupId, Machine};
 use crate::api::{EventKind, Revision};
 
-/// Changes whose superseded records are removed in one step, about; at least those of one revision. A guess: some
-/// milliseconds of work.
+/// Changes whose superseded records are removed in one step, about. A guess: some milliseconds of work.
 const SWEEP_CHANGES: usize = 512;
 /// Rows removed in one step of the removal of whole generations, at most. A guess.
 const REMOVE_ROWS: usize = 2048;
@@ -73,7 +72,8 @@ impl<E: Engine> Machine<E> {
         let (from, to) = (self.rows.changes(swept, 0), self.rows.changes(compacted + 1, 0));
         self.engine.view().scan(Family::StrongChanges, &from, Some(&to), &mut |row_key, row| {
             let (at, sub) = changes_parts(row_key)?;
-            if sub == 0 && step.changes >= SWEEP_CHANGES {
+            // Below the compacted revision lists are removed, so that the next step continues within a revision.
+            if step.changes >= SWEEP_CHANGES && (sub == 0 || at < compacted) {
                 step.reached = at - 1;
                 return Ok(ControlFlow::Break(()));
             }
