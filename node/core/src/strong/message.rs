@@ -14,8 +14,8 @@
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
-use starling_proto::{NodeRecord, message::Payload};
-use starling_strong::api::{Answer, Failure, Options, Read, Request, Status, Watch, WatchUpdate};
+use starling_proto::{NodeRecord, message::Payload, wire::STRONG_FRAME_BYTES_MAX};
+use starling_strong::api::{Answer, Failure, Options, Read, Refusal, Request, Status, Watch, WatchUpdate};
 use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
 use starling_strong::members::{MemberId, NodeKey, is_member_id};
@@ -31,6 +31,8 @@ const MESSAGES_MAX: usize = 4096;
 /// Bytes of messages in one frame, about; one message is sent whatever its size. A frame is decoded only after all of
 /// it has arrived, which takes long on a narrow link.
 const FRAME_BYTES: usize = 64 << 10;
+/// Bytes of one message, at most: so much less than a frame that it fits behind other messages.
+const MESSAGE_BYTES_MAX: usize = STRONG_FRAME_BYTES_MAX - 2 * FRAME_BYTES;
 /// Bytes of the longest length of a message, as LEB128.
 const LENGTH_BYTES_MAX: usize = 4;
 /// Messages of groups in one [`StrongMessage::Groups`], at most.
@@ -113,6 +115,15 @@ pub struct GroupLocation {
 }
 
 impl StrongMessage {
+    /// What is sent instead of a message that fits into no frame: a client has to get an answer. Nothing else is that
+    /// large, and nothing is sent instead of it.
+    fn refusal(&self, length: usize) -> Option<Self> {
+        let Self::Response { id, .. } = self else { return None };
+        let what = "answer from another node".into();
+        let refusal = Refusal::TooLarge { what, bytes: length as u64, max: MESSAGE_BYTES_MAX as u64 };
+        Some(Self::Response { id: *id, result: Err(refusal.into()) })
+    }
+
     fn is_bounded(&self) -> bool {
         match self {
             Self::Groups(bundle) => bundle.len() <= BUNDLE_MAX,
@@ -137,9 +148,15 @@ pub fn encode_frames(messages: &[StrongMessage]) -> Vec<Payload> {
             frames.push(Payload(std::mem::take(&mut frame).into()));
             count = 0;
         }
-        put_length(1 + codec::encoded_len(message), &mut frame);
+        let (mut length, mut instead) = (codec::encoded_len(message), None);
+        if length > MESSAGE_BYTES_MAX {
+            let Some(refusal) = message.refusal(length) else { continue };
+            length = codec::encoded_len(&refusal);
+            instead = Some(refusal);
+        }
+        put_length(1 + length, &mut frame);
         frame.push(VERSION);
-        codec::encode_into(message, &mut frame);
+        codec::encode_into(instead.as_ref().unwrap_or(message), &mut frame);
         count += 1;
     }
     if count > 0 {
@@ -260,6 +277,8 @@ impl GroupLocation {
 
 #[cfg(test)]
 mod tests {
+    use starling_strong::api::Body;
+
     use super::*;
 
     #[test]
@@ -275,6 +294,21 @@ mod tests {
             assert!(decoded(member).is_err(), "{member}");
         }
     }
+
+    #[test]
+    fn an_answer_that_fits_into_no_frame_becomes_a_refusal() {
+        let leases = (0..1_000_000).map(|n| i64::MAX - n).collect();
+        let answer = Answer { revision: 1, body: Body::Leases { leases } };
+        let frames = encode_frames(&[StrongMessage::Response { id: 7, result: Ok(answer) }]);
+        assert!(frames.iter().all(|frame| frame.0.len() <= STRONG_FRAME_BYTES_MAX));
+        let decoded = decode_frame(&frames[0]).expect("a frame").messages;
+        let [StrongMessage::Response { id: 7, result: Err(Failure::Refused(Refusal::TooLarge { .. })) }] =
+            &decoded[..]
+        else {
+            panic!("not a refusal: {decoded:?}")
+        };
+    }
+
     #[test]
     fn messages_of_a_later_version_are_skipped_and_their_neighbours_are_read() {
         let drop = StrongMessage::Drop { group: [7; 16] };
