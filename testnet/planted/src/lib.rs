@@ -83,11 +83,13 @@ pub enum Bug {
     SessionForgotten,
     /// A watch that falls behind goes on after what waited for it.
     WatchSkips,
+    /// A portion of a read counts rows and not their bytes.
+    PortionWithoutBytes,
 }
 
 impl Bug {
     /// Those of strong keyspaces, which their own simulated world has to catch.
-    pub const STRONG: [Self; 11] = [
+    pub const STRONG: [Self; 12] = [
         Self::AcknowledgedBeforeSync,
         Self::VoteForgotten,
         Self::ReadWithoutQuorum,
@@ -99,6 +101,7 @@ impl Bug {
         Self::LeaseEndsEarly,
         Self::SessionForgotten,
         Self::WatchSkips,
+        Self::PortionWithoutBytes,
     ];
 
     /// Those of everything else.

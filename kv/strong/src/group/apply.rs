@@ -8,35 +8,43 @@ use starling_kv::Engine;
 
 use super::change::Change;
 use super::{Group, Output, Stop};
-use crate::machine::Command;
+use crate::machine::{Command, Room};
 
 /// Applied entries that stay in the log for followers that are a little behind; a log with twice as many is
 /// compacted to this number. A guess.
 const KEPT_ENTRIES: u64 = 10_000;
+/// Rows that entries read and write in one step, about, but for one entry: heartbeats and other requests wait for it. A
+/// guess: some tens of milliseconds. Further entries are applied in the next step, at once.
+pub(super) const APPLIED: Room = Room { rows: 16_384, bytes: 4 << 20 };
+/// Entries applied in one write of the engine, at most. A guess: more do not make it cheaper.
+const BATCH_MAX: usize = 4096;
 /// Bytes of entries beyond which the log is compacted, however few entries it has. A guess.
 const KEPT_BYTES: u64 = 32 << 20;
 
 impl<E: Engine> Group<E> {
-    pub(super) fn apply(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
-        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
-        let mut batch = Vec::with_capacity(entries.len());
-        for entry in entries {
+    /// Applies committed entries, in order, as far as the step has room for them; see [`APPLIED`].
+    pub(super) fn apply(&mut self, now_ms: u64) -> Result<(), Stop> {
+        if self.unapplied.is_empty() || self.apply_room.is_used_up() {
+            return Ok(());
+        }
+        while let Some(entry) = self.unapplied.front()
+            && !self.apply_room.is_used_up()
+        {
             if entry.get_entry_type() == EntryType::EntryNormal {
-                batch.push(entry);
-            } else {
-                self.apply_commands(now_ms, std::mem::take(&mut batch))?;
+                self.apply_commands(now_ms)?;
+            } else if let Some(entry) = self.unapplied.pop_front() {
                 self.apply_change(now_ms, &entry)?;
             }
         }
-        self.apply_commands(now_ms, batch)?;
-        self.raw.advance_apply_to(last);
+        self.raw.advance_apply_to(self.machine.applied());
         self.cut_log()?;
         Ok(())
     }
 
-    fn apply_commands(&mut self, now_ms: u64, entries: Vec<Entry>) -> Result<(), Stop> {
-        let mut commands = Vec::with_capacity(entries.len());
-        let mut places = Vec::with_capacity(entries.len());
+    fn apply_commands(&mut self, now_ms: u64) -> Result<(), Stop> {
+        let is_command = |entry: &&Entry| entry.get_entry_type() == EntryType::EntryNormal;
+        let entries = self.unapplied.iter().take_while(is_command).take(BATCH_MAX);
+        let (mut commands, mut places) = (Vec::new(), Vec::new());
         for entry in entries {
             // An empty entry begins a leader's term, or replaces a change of members that Raft rejected.
             let command = if entry.data.is_empty() {
@@ -47,17 +55,18 @@ impl<E: Engine> Group<E> {
             places.push((entry.index, entry.term));
             commands.push((entry.index, command));
         }
-        let Some((last, _)) = places.last().copied() else { return Ok(()) };
         let compared = commands.iter().filter(|(_, command)| *command == Some(Command::SendHash));
         let compared: Vec<u64> = compared.map(|(index, _)| index - 1).collect();
-        let results = self.machine.apply(now_ms, commands)?;
+        let results = self.machine.apply_within(now_ms, commands, &mut self.apply_room)?;
+        self.unapplied.drain(..results.len());
         for ((index, term), result) in places.into_iter().zip(results) {
             self.complete_write(index, term, result);
         }
         if self.machine.diverged().is_some() {
             return Err(Stop::Diverged);
         }
-        for index in compared {
+        let last = self.machine.applied();
+        for index in compared.into_iter().filter(|index| *index < last) {
             self.send_hash(index);
         }
         self.compare_hashes(last);

@@ -1,6 +1,7 @@
 //! Reads in bounded steps. All reads that are served in one step share one portion of rows, so that heartbeats wait
 //! for one portion at most. Further reads of single keys wait for the next step. A read of many keys that is not done
-//! within the portion continues in portions of its own, which the group's other work interrupts; see `work`.
+//! within the portion continues in portions of its own, which the group's other work interrupts; see `work`. A write of
+//! many keys is measured in the same way before it is proposed.
 
 use std::collections::VecDeque;
 
@@ -9,25 +10,47 @@ use starling_kv::{Engine, Error};
 use super::requests::{Query, Waiter};
 use super::{Group, Token};
 use crate::api::{Answer, Failure, Keys, Read, Refusal};
-use crate::machine::{Reading, Room};
+use crate::machine::{Command, Measuring, Reading, Room};
 
 /// What one portion visits, about. A guess: a few milliseconds of work when the rows are cached.
 const PORTION: Room = Room { rows: 2048, bytes: 1 << 20 };
 /// Long reads that advance in turn; further ones wait until one is done. Each holds at most the bytes of one answer.
 const ACTIVE_MAX: usize = 8;
 
+/// A read that has not begun, or a command whose rows are to be measured before it is proposed.
+enum Job {
+    Read(Read),
+    Measure(Command),
+}
+
+/// A job that has begun.
+enum Begun {
+    Read(Reading),
+    Measure(Measuring, Command),
+}
+
+impl Begun {
+    /// The job, to be begun again.
+    fn into_job(self) -> Job {
+        match self {
+            Self::Read(reading) => Job::Read(reading.into_read()),
+            Self::Measure(_, command) => Job::Measure(command),
+        }
+    }
+}
+
 /// The reads that were not done in the shared portion.
 pub struct LongReads {
-    active: VecDeque<(Waiter, Reading)>,
-    /// Reads that have not begun.
-    waiting: VecDeque<(Waiter, Read)>,
+    active: VecDeque<(Waiter, Begun)>,
+    /// Those that have not begun.
+    waiting: VecDeque<(Waiter, Job)>,
     /// What is left of the shared portion.
     room: Room,
 }
 
 impl Default for LongReads {
     fn default() -> Self {
-        Self { active: VecDeque::new(), waiting: VecDeque::new(), room: PORTION }
+        Self { active: VecDeque::new(), waiting: VecDeque::new(), room: portion() }
     }
 }
 
@@ -48,7 +71,7 @@ impl LongReads {
 
     /// Ends the shared portion: the next reads have a new one.
     pub fn end_turn(&mut self) {
-        self.room = PORTION;
+        self.room = portion();
     }
 
     /// Removes the reads whose deadline has passed, and adds their tokens to `late`.
@@ -71,14 +94,23 @@ impl LongReads {
     }
 
     /// The read to continue, or the next one to begin.
-    fn next(&mut self) -> Option<(Waiter, Result<Reading, Read>)> {
+    fn next(&mut self) -> Option<(Waiter, Result<Begun, Job>)> {
         if self.active.len() < ACTIVE_MAX
-            && let Some((waiter, read)) = self.waiting.pop_front()
+            && let Some((waiter, job)) = self.waiting.pop_front()
         {
-            return Some((waiter, Err(read)));
+            return Some((waiter, Err(job)));
         }
-        self.active.pop_front().map(|(waiter, reading)| (waiter, Ok(reading)))
+        self.active.pop_front().map(|(waiter, begun)| (waiter, Ok(begun)))
     }
+}
+
+/// A portion that is not used yet.
+fn portion() -> Room {
+    #[cfg(planted)]
+    if starling_planted::on(starling_planted::Bug::PortionWithoutBytes) {
+        return Room { bytes: usize::MAX, ..PORTION };
+    }
+    PORTION
 }
 
 /// Whether a read may visit many rows.
@@ -93,19 +125,82 @@ pub fn is_long(read: &Read) -> bool {
 impl<E: Engine> Group<E> {
     /// Answers a read now, or queues it.
     pub(super) fn read(&mut self, waiter: Waiter, read: Read) {
-        if self.long_reads.is_used_up() {
-            if is_long(&read) {
-                self.long_reads.waiting.push_back((waiter, read));
-            } else {
-                self.requests.serve_later(vec![(waiter, Query::Read(read))]);
+        if self.long_reads.is_used_up() && !is_long(&read) {
+            self.requests.serve_later(vec![(waiter, Query::Read(read))]);
+        } else {
+            self.start(waiter, Job::Read(read));
+        }
+    }
+
+    /// Queues a command for the next proposal, once its rows are measured, if they may be many.
+    pub(super) fn measure(&mut self, now_ms: u64, waiter: Waiter, command: Command) {
+        let Some(command) = self.revoke_in_pieces(now_ms, waiter, command) else { return };
+        match &command {
+            Command::Write { write, .. } if self.machine.begin_measuring(write).is_some() => {
+                self.start(waiter, Job::Measure(command));
             }
+            _ => self.enqueue_for(waiter, command),
+        }
+    }
+
+    /// Does a job in the shared portion, or queues it.
+    fn start(&mut self, waiter: Waiter, job: Job) {
+        if self.long_reads.is_used_up() {
+            self.long_reads.waiting.push_back((waiter, job));
             return;
         }
-        let mut reading = self.machine.begin_read(&read);
-        match self.machine.go_on(&mut reading, &mut self.long_reads.room) {
-            // What it has found is dropped: many reads may wait, and their results could take much memory.
-            Ok(None) => self.long_reads.waiting.push_back((waiter, read)),
-            result => self.answer_read(waiter, result),
+        let Some(begun) = self.begin(waiter, job) else { return };
+        let mut room = self.long_reads.room;
+        // What it has found is dropped: many reads may wait, and their results could take much memory.
+        if let Some(begun) = self.go_on(waiter, begun, &mut room) {
+            self.long_reads.waiting.push_back((waiter, begun.into_job()));
+        }
+        self.long_reads.room = room;
+    }
+
+    fn begin(&mut self, waiter: Waiter, job: Job) -> Option<Begun> {
+        match job {
+            Job::Read(read) => Some(Begun::Read(self.machine.begin_read(&read))),
+            Job::Measure(command) => {
+                let measuring = match &command {
+                    Command::Write { write, .. } => self.machine.begin_measuring(write),
+                    _ => None,
+                };
+                let Some(measuring) = measuring else {
+                    self.enqueue_for(waiter, command);
+                    return None;
+                };
+                Some(Begun::Measure(measuring, command))
+            }
+        }
+    }
+
+    /// Continues a job, and returns it if there is more to do.
+    fn go_on(&mut self, waiter: Waiter, begun: Begun, room: &mut Room) -> Option<Begun> {
+        match begun {
+            Begun::Read(mut reading) => match self.machine.go_on(&mut reading, room) {
+                Ok(None) => return Some(Begun::Read(reading)),
+                Ok(Some(result)) => self.answer(waiter.token, result.map_err(Failure::from)),
+                Err(error) => self.fail_read(waiter, &error),
+            },
+            Begun::Measure(mut measuring, command) => match self.machine.measure(&mut measuring, room) {
+                Ok(None) => return Some(Begun::Measure(measuring, command)),
+                Ok(Some(Ok(()))) => self.enqueue_for(waiter, command),
+                Ok(Some(Err(refusal))) => self.reject(waiter, &command, refusal),
+                Err(error) => self.fail_read(waiter, &error),
+            },
+        }
+        None
+    }
+
+    /// Rejects a command that was not proposed. One with a request id may have been sent before: then the answer to
+    /// that one is returned, which is in the log.
+    fn reject(&mut self, waiter: Waiter, command: &Command, refusal: Refusal) {
+        match command {
+            Command::Write { id: Some(id), .. } => {
+                self.enqueue_for(waiter, Command::Refuse { id: *id, refusal });
+            }
+            _ => self.answer(waiter.token, Err(refusal.into())),
         }
     }
 
@@ -120,22 +215,20 @@ impl<E: Engine> Group<E> {
     /// Does one portion of one long read. Returns whether there was one.
     pub(super) fn read_on(&mut self) -> bool {
         let Some((waiter, next)) = self.long_reads.next() else { return false };
-        let mut reading = next.unwrap_or_else(|read| self.machine.begin_read(&read));
-        match self.machine.go_on(&mut reading, &mut { PORTION }) {
-            Ok(None) => self.long_reads.active.push_back((waiter, reading)),
-            result => self.answer_read(waiter, result),
+        let begun = match next {
+            Ok(begun) => Some(begun),
+            Err(job) => self.begin(waiter, job),
+        };
+        if let Some(begun) = begun
+            && let Some(begun) = self.go_on(waiter, begun, &mut portion())
+        {
+            self.long_reads.active.push_back((waiter, begun));
         }
         true
     }
 
-    /// Answers a read. An error of the engine does not stop the group: a read changes nothing, and the next one may
-    /// succeed.
-    fn answer_read(&mut self, waiter: Waiter, result: Result<Option<Result<Answer, Refusal>>, Error>) {
-        let result = match result {
-            Ok(Some(result)) => result.map_err(Failure::from),
-            Ok(None) => Err(Failure::Overloaded),
-            Err(error) => Err(Failure::Storage(error.to_string())),
-        };
-        self.answer(waiter.token, result);
+    /// Answers a read that failed. The group does not stop: a read changes nothing, and the next one may succeed.
+    fn fail_read(&mut self, waiter: Waiter, error: &Error) {
+        self.answer(waiter.token, Err(Failure::Storage(error.to_string())));
     }
 }

@@ -21,6 +21,7 @@ mod membership;
 mod quorum;
 mod ready;
 mod requests;
+mod revocations;
 mod snapshot;
 mod status;
 mod timing;
@@ -29,16 +30,17 @@ mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use raft::eraftpb::Entry;
 use raft::{Config, RawNode, StateRole};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use starling_kv::Engine;
 
-use crate::api::Write;
 use crate::log::{CREATED_AT, Log};
-use crate::machine::{Command, DATED, Machine, VERSION_NEWEST};
+use crate::machine::{Command, DATED, Machine, Room, VERSION_NEWEST};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
+use apply::APPLIED;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 use commits::Commits;
@@ -51,6 +53,7 @@ use membership::MembershipCheck;
 pub use quorum::{Found, LastIndexes, Probed, is_probe};
 use ready::Unsynced;
 use requests::Requests;
+use revocations::Revocations;
 use snapshot::{CURSOR_BYTES_MAX, Received, Receiving, Sending};
 pub use status::{MemberStatus, Status};
 pub use timing::{LEASE_MS, TICK_MS};
@@ -72,10 +75,7 @@ const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of entries applied in one write of the engine, about.
 const APPLIED_BYTES: u64 = 4 << 20;
 
-/// Leases that the leader proposes to revoke at a time, at most.
-const REVOKED_MAX: usize = 4096;
-/// How long the leader waits before it repeats a proposal of its own, milliseconds: an expired lease may live this
-/// much longer.
+/// How long the leader waits before it repeats a proposal of its own, milliseconds.
 const PROPOSE_AGAIN_MS: u64 = 500;
 
 /// One member of a group.
@@ -93,6 +93,10 @@ pub struct Group<E: Engine> {
     long_reads: LongReads,
     commits: Commits,
     unsynced: VecDeque<Unsynced>,
+    /// Committed entries that are not applied yet.
+    unapplied: VecDeque<Entry>,
+    /// What this step may still apply.
+    apply_room: Room,
     /// Number of the last write that has to be synced.
     written: u64,
     /// The term when all writes were last durable.
@@ -111,8 +115,7 @@ pub struct Group<E: Engine> {
     opened_ms: u64,
     /// Whether this member leads and has applied an entry of its term; the state machine then times leases.
     leads: bool,
-    /// When the leader last proposed to revoke leases, milliseconds.
-    revoked_ms: u64,
+    revocations: Revocations,
     /// The data version in force in the network, as far as this node knows; the group is to adopt it.
     version: u16,
     /// When the leader last proposed to adopt it, milliseconds.
@@ -211,6 +214,8 @@ impl<E: Engine> Group<E> {
             contacts: BTreeMap::new(),
             heard: BTreeMap::new(),
             unsynced: VecDeque::new(),
+            unapplied: VecDeque::new(),
+            apply_room: APPLIED,
             written: 0,
             synced_term: 0,
             target: None,
@@ -222,7 +227,7 @@ impl<E: Engine> Group<E> {
             led_since_ms: now_ms,
             opened_ms: now_ms,
             leads: false,
-            revoked_ms: 0,
+            revocations: Revocations::default(),
             version: 0,
             adopted_ms: 0,
             revisions: Revisions::default(),
@@ -467,11 +472,13 @@ impl<E: Engine> Group<E> {
             self.stop(stop);
         }
         self.long_reads.end_turn();
+        self.apply_room = APPLIED;
     }
 
     fn run(&mut self, now_ms: u64) -> Result<(), Stop> {
         self.offer_snapshot(now_ms)?;
         self.drive_target(now_ms);
+        self.apply(now_ms)?;
         loop {
             self.propose(now_ms);
             self.confirm_reads(now_ms);
@@ -531,13 +538,8 @@ impl<E: Engine> Group<E> {
         self.adopt(now_ms);
         self.compact_history(now_ms);
         self.compare_returned(now_ms);
-        // Revocations that were proposed before may not be committed yet, or may have been lost.
-        if now_ms < self.revoked_ms + PROPOSE_AGAIN_MS {
-            return;
-        }
-        for id in self.machine.expired(now_ms, REVOKED_MAX) {
-            self.enqueue(Command::Write { id: None, fence: None, write: Write::LeaseRevoke { id } });
-            self.revoked_ms = now_ms;
+        if let Err(stop) = self.revoke_expired(now_ms) {
+            self.stop(stop);
         }
     }
 
@@ -554,6 +556,7 @@ impl<E: Engine> Group<E> {
         self.machine.follow();
         self.stopped = Some(stop.clone());
         self.unsynced.clear();
+        self.unapplied.clear();
         self.fail_requests(&stop);
         self.abandon_target();
         self.outputs.push_back(Output::Notice(Notice::Stopped(stop)));

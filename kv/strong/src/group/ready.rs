@@ -58,7 +58,8 @@ impl<E: Engine> Group<E> {
         if self.unsynced.is_empty() {
             self.raw.on_persist_ready(number);
         }
-        self.apply(now_ms, committed)
+        self.unapplied.extend(committed);
+        self.apply(now_ms)
     }
 
     /// Sends the messages that promise nothing new, and holds back the others until the write is durable.

@@ -215,7 +215,7 @@ impl<E: Engine> Group<E> {
             return;
         }
         let query = match request {
-            Request::Write(write) => return self.admit(waiter, write, options),
+            Request::Write(write) => return self.admit(now_ms, waiter, write, options),
             Request::Read(read) => Query::Read(read),
             Request::KeepAlive { id } => Query::KeepAlive(id),
             Request::TimeToLive { id, keys } => Query::TimeToLive(id, keys),
@@ -223,7 +223,7 @@ impl<E: Engine> Group<E> {
         self.requests.reads.push((waiter, query));
     }
 
-    fn admit(&mut self, waiter: Waiter, write: Write, options: &Options) {
+    fn admit(&mut self, now_ms: u64, waiter: Waiter, write: Write, options: &Options) {
         let is_plain = options.id.is_none() && options.fence.is_none();
         let lost = match &write {
             Write::Txn(txn) if is_plain => self.machine.lost(txn),
@@ -237,7 +237,7 @@ impl<E: Engine> Group<E> {
         match self.machine.admit(command) {
             Ok(command) => match lost {
                 Some(read) => self.requests.reads.push((waiter, Query::Lost(read, command))),
-                None => self.requests.queue.push((Some(waiter), command)),
+                None => self.measure(now_ms, waiter, command),
             },
             Err(refusal) => self.answer(waiter.token, Err(refusal.into())),
         }
@@ -245,7 +245,7 @@ impl<E: Engine> Group<E> {
 
     /// How many requests wait.
     pub(super) fn waiting(&self) -> usize {
-        self.requests.len() + self.long_reads.len()
+        self.requests.len() + self.long_reads.len() + self.revocations.len()
     }
 
     pub(super) fn answer(&mut self, token: Token, result: Result<Answer, Failure>) {
@@ -255,6 +255,11 @@ impl<E: Engine> Group<E> {
     /// Queues a command of the leader that no client waits for.
     pub(super) fn enqueue(&mut self, command: Command) {
         self.requests.queue.push((None, command));
+    }
+
+    /// Queues a client's command.
+    pub(super) fn enqueue_for(&mut self, waiter: Waiter, command: Command) {
+        self.requests.queue.push((Some(waiter), command));
     }
 
     /// Whether the queued commands wait for more of them, because earlier entries are not committed yet.
@@ -460,7 +465,7 @@ impl<E: Engine> Group<E> {
                 // Its conditions hold now.
                 Ok(Ok(Answer { body: Body::Txn { succeeded: true, .. }, .. })) => {
                     if self.is_leader() {
-                        self.requests.queue.push((Some(waiter), command));
+                        self.enqueue_for(waiter, command);
                     } else {
                         self.send_elsewhere(waiter.token);
                     }
@@ -489,6 +494,9 @@ impl<E: Engine> Group<E> {
             self.requests.reads = reads;
         } else {
             self.redirect(reads);
+            for waiter in self.revocations.take_if(|_| true) {
+                self.send_elsewhere(waiter.token);
+            }
         }
     }
 
@@ -532,6 +540,7 @@ impl<E: Engine> Group<E> {
         for proposed in self.requests.proposed.values_mut() {
             unknown.extend(proposed.waiter.take_if(|waiter| waiter.deadline_ms <= now_ms));
         }
+        unknown.extend(self.revocations.take_if(|waiter| waiter.deadline_ms <= now_ms));
         // The entries stay here without a waiter until they are applied. The bound on uncommitted bytes also
         // bounds how many there are while there is no majority.
         for waiter in unknown {
@@ -551,7 +560,8 @@ impl<E: Engine> Group<E> {
         let asked = self.requests.take_reads(0);
         let waiting = ready.chain(asked).map(|(waiter, _)| waiter);
         let long = self.long_reads.take_all();
-        for waiter in queued.chain(waiting).chain(long).collect::<Vec<_>>() {
+        let revoking = self.revocations.take_if(|_| true);
+        for waiter in queued.chain(waiting).chain(long).chain(revoking).collect::<Vec<_>>() {
             self.refuse_request(waiter.token, stop);
         }
     }

@@ -275,6 +275,8 @@ impl<E: Engine> Group<E> {
         let install = self.raw.store().install(&point, hard);
         self.machine.install(restore, install.rows())?;
         self.raw.mut_store().installed(install);
+        // Raft installs only what is behind everything that is committed here.
+        self.unapplied.clear();
         self.forget_writes(point.index);
         self.members = point.members;
         self.contacts.clear();

@@ -17,6 +17,8 @@ impl<E: Engine> Group<E> {
     pub fn poll_work(&self) -> Option<u64> {
         if self.stopped.is_some() {
             None
+        } else if !self.unapplied.is_empty() {
+            Some(0)
         } else if self.long_reads.len() > 0 || self.requests.is_left_over() {
             Some(READ_PAUSE_MS)
         } else {
@@ -30,10 +32,13 @@ impl<E: Engine> Group<E> {
         !(self.portions.is_multiple_of(4) && self.machine.is_untidy())
     }
 
-    /// Does one portion of background work. [`Group::process_ready`] has to be called after it; it serves the reads
-    /// that were left over.
+    /// Does one portion of background work. [`Group::process_ready`] has to be called after it; it applies entries, and
+    /// serves reads, that the step before had no room for.
     pub fn work(&mut self) {
-        if self.stopped.is_some() || (self.reads_next() && (self.read_on() || self.requests.is_left_over())) {
+        if self.stopped.is_some()
+            || !self.unapplied.is_empty()
+            || (self.reads_next() && (self.read_on() || self.requests.is_left_over()))
+        {
             return;
         }
         if let Err(error) = self.machine.maintain() {

@@ -7,6 +7,7 @@ use super::command::Command;
 use super::fences::Queue;
 use super::limits::LEASES_MAX;
 use super::range::Budget;
+use super::room::Room;
 use super::sessions::{DATED, Known, Remembered};
 use super::stage::{Stage, Stop};
 use super::{Machine, txn};
@@ -31,13 +32,31 @@ impl<E: Engine> Machine<E> {
         now_ms: u64,
         entries: Vec<(u64, Option<Command>)>,
     ) -> Result<Vec<Applied>, Error> {
+        self.apply_within(now_ms, entries, &mut { Room::ALL })
+    }
+
+    /// Does the same with the first of the entries, as many as `room` allows rows to be read and written for, and at
+    /// least one. Reduces `room` by these rows. There are as many answers as entries were applied.
+    ///
+    /// # Errors
+    /// As [`Machine::apply`].
+    pub fn apply_within(
+        &mut self,
+        now_ms: u64,
+        entries: Vec<(u64, Option<Command>)>,
+        room: &mut Room,
+    ) -> Result<Vec<Applied>, Error> {
         self.check_sound()?;
         self.has_failed = true;
         let mut stage = Stage::new(self, now_ms);
         let mut answers = Vec::with_capacity(entries.len());
         for (index, command) in entries {
             answers.push(stage.entry(index, command)?);
+            if !room.has_room_for(stage.visited()) {
+                break;
+            }
         }
+        room.use_up(stage.visited());
         stage.write()?;
         self.has_failed = false;
         Ok(answers)

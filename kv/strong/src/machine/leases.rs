@@ -111,6 +111,16 @@ impl Leases {
         Some(lease.ttl_ms)
     }
 
+    /// Lets a lease expire now, on the leader.
+    pub fn expire(&mut self, now_ms: u64, id: LeaseId) {
+        let Some(lease) = self.table.get_mut(&id) else { return };
+        if let Some(before) = lease.deadline_ms.filter(|deadline| *deadline > now_ms) {
+            lease.deadline_ms = Some(now_ms);
+            self.deadlines.remove(&(before, id));
+            self.deadlines.insert((now_ms, id));
+        }
+    }
+
     /// Time that a lease has left, milliseconds; on a follower its whole time.
     pub fn left_ms(&self, now_ms: u64, id: LeaseId) -> Option<u64> {
         let lease = self.table.get(&id)?;

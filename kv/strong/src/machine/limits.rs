@@ -15,7 +15,10 @@ pub const DELETE_KEYS_MAX: usize = 100_000;
 /// Keys that the conditions, ranges and deletions of one write visit, at most: a write is applied at once, and delays
 /// the entries after it. A read outside a write has no such bound, because it is done in portions.
 pub const WRITE_KEYS_MAX: usize = DELETE_KEYS_MAX;
-/// Keys that one lease holds, at most: all of them are deleted at one revision.
+/// Bytes of the rows that one write visits, at most, in both branches of transactions. The leader measures them before
+/// it proposes the write. A guess: some tenths of a second of work.
+pub const WRITE_VISITED_BYTES_MAX: u64 = 64 << 20;
+/// Keys that one lease holds, at most.
 pub const LEASE_KEYS_MAX: usize = DELETE_KEYS_MAX;
 /// Leases of a keyspace, at most. A guess.
 pub const LEASES_MAX: usize = 1_000_000;

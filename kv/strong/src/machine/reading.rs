@@ -12,7 +12,7 @@ use super::limits::ANSWER_BYTES_MAX;
 use super::range::{Collected, answer_bytes};
 use super::room::Room;
 use super::rows::{Prefix, Record};
-use super::source::{Last, RowVisitor, Source, Staged};
+use super::source::{Last, RowVisitor, Source, Staged, Visited};
 use super::stage::Stop;
 use super::txn::Holding;
 use super::{Machine, check};
@@ -30,6 +30,13 @@ pub struct Reading {
     budget: usize,
     done: Vec<Done>,
     partial: Option<Partial>,
+}
+
+impl Reading {
+    /// The read, to be begun again.
+    pub fn into_read(self) -> Read {
+        self.read
+    }
 }
 
 /// The result of a scan.
@@ -283,9 +290,9 @@ impl<E: Engine> Walk<'_, E> {
         revision: Revision,
         visit: &mut RowVisitor<'_>,
     ) -> Result<Option<Keys>, Error> {
-        let (staged, last) = (Staged::new(), Last::default());
+        let (staged, last, visited) = (Staged::new(), Last::default(), Visited::default());
         let machine = self.machine;
-        let source = machine.source(&staged, &last);
+        let source = machine.source(&staged, &last, &visited);
         if revision == machine.state.revision {
             return scan_latest(&source, keys, self.room, visit);
         }
@@ -300,7 +307,8 @@ impl<E: Engine> Walk<'_, E> {
     }
 }
 
-fn scan_latest<E: Engine>(
+/// Visits the latest rows of a range until the range or the room ends. Returns the rest of the range.
+pub(super) fn scan_latest<E: Engine>(
     source: &Source<'_, E>,
     keys: Keys,
     room: &mut Room,

@@ -2,7 +2,7 @@
 
 /// The rows, and their bytes, that a step may still visit. A row counts with all its bytes even if only its key is
 /// used, because the engine reads it whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Rows, at most.
     pub rows: usize,
@@ -17,6 +17,11 @@ impl Room {
     /// Whether no further row may be visited.
     pub fn is_used_up(&self) -> bool {
         self.rows == 0 || self.bytes == 0
+    }
+
+    /// Whether there is room for more than these rows.
+    pub(super) fn has_room_for(self, visited: Self) -> bool {
+        visited.rows < self.rows && visited.bytes < self.bytes
     }
 
     /// Accounts for a row of some bytes. Returns whether there was room for it.

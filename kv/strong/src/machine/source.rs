@@ -1,6 +1,6 @@
 //! Reads of records: at the latest revision or at an older one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
@@ -35,6 +35,16 @@ pub(super) struct Source<'a, E> {
     /// Rows that are not in the engine yet.
     pub staged: &'a Staged,
     pub last: &'a Last,
+    pub visited: &'a Visited,
+}
+
+/// Rows of the engine that were visited, and their bytes.
+pub(super) type Visited = Cell<Room>;
+
+/// Adds a row to those that were visited.
+pub(super) fn count(visited: &Visited, bytes: usize) {
+    let Room { rows, bytes: before } = visited.get();
+    visited.set(Room { rows: rows + 1, bytes: before.saturating_add(bytes) });
 }
 
 /// The row that was last read from the engine, with its row key: a transaction often writes the key that its
@@ -43,8 +53,13 @@ pub(super) type Last = RefCell<Option<(Vec<u8>, Option<Vec<u8>>)>>;
 
 impl<E: Engine> Machine<E> {
     /// The keyspace's records in the engine and in `staged`.
-    pub(super) fn source<'a>(&'a self, staged: &'a Staged, last: &'a Last) -> Source<'a, E> {
-        Source { engine: &self.engine, rows: self.rows, hot: &self.hot, staged, last }
+    pub(super) fn source<'a>(
+        &'a self,
+        staged: &'a Staged,
+        last: &'a Last,
+        visited: &'a Visited,
+    ) -> Source<'a, E> {
+        Source { engine: &self.engine, rows: self.rows, hot: &self.hot, staged, last, visited }
     }
 }
 
@@ -55,13 +70,17 @@ impl<E: Engine> Source<'_, E> {
         if let Some(staged) = self.staged.get(&row_key) {
             return Ok(staged.clone());
         }
-        match self.last.take() {
-            Some((last, row)) if last == row_key => Ok(row),
-            _ => match self.hot.get(&row_key) {
-                Some(row) => Ok(row.clone()),
-                None => self.engine.get(Family::StrongNow, &row_key),
-            },
+        if let Some((last, row)) = self.last.take()
+            && last == row_key
+        {
+            return Ok(row);
         }
+        if let Some(row) = self.hot.get(&row_key) {
+            return Ok(row.clone());
+        }
+        let row = self.engine.get(Family::StrongNow, &row_key)?;
+        count(self.visited, row.as_ref().map_or(0, Vec::len));
+        Ok(row)
     }
 
     /// Visits the latest rows of a range in ascending order of their keys.
@@ -88,6 +107,7 @@ impl<E: Engine> Source<'_, E> {
             Ok(flow)
         };
         self.engine.view().scan(Family::StrongNow, &from, to.as_deref(), &mut |row_key, row| {
+            count(self.visited, row.len());
             while let Some((earlier, staged)) = ours.next_if(|(ours, _)| ours.as_slice() < row_key) {
                 if see(earlier, staged.as_deref())?.is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -118,6 +138,7 @@ impl<E: Engine> Source<'_, E> {
     ) -> Result<Option<Keys>, Error> {
         let piece = Piece::collect(&self.engine.view(), self.rows, keys, revision, room.within(PIECE))?;
         room.use_up(piece.seen);
+        count(self.visited, piece.seen.bytes);
         for (key, row) in &piece.rows {
             if !row.is_empty() && visit(key, row)?.is_break() {
                 return Ok(None);

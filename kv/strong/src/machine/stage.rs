@@ -7,8 +7,9 @@ use starling_kv::engine::{Family, RowOp};
 use starling_kv::{Engine, Error};
 
 use super::Machine;
+use super::room::Room;
 use super::rows::{Listed, Record};
-use super::source::{Last, Source, Staged};
+use super::source::{Last, Source, Staged, Visited, count};
 use super::watch::KeyChange;
 use crate::api::{EventKind, Keys, LeaseId, Refusal, Revision};
 
@@ -59,6 +60,8 @@ pub(super) struct Stage<'m, E: Engine> {
     staged: Staged,
     /// The last row read by the entry in progress.
     last: Last,
+    /// Rows that all entries have read and written.
+    visited: Visited,
     ops: Vec<RowOp>,
     /// The changes of the entry in progress.
     changes: Vec<Change>,
@@ -73,6 +76,7 @@ impl<'m, E: Engine> Stage<'m, E> {
             now_ms,
             staged: Staged::new(),
             last: Last::default(),
+            visited: Visited::default(),
             ops: Vec::new(),
             changes: Vec::new(),
             folded: Vec::new(),
@@ -81,7 +85,12 @@ impl<'m, E: Engine> Stage<'m, E> {
 
     /// The records as the entry in progress reads them.
     pub fn source(&self) -> Source<'_, E> {
-        self.machine.source(&self.staged, &self.last)
+        self.machine.source(&self.staged, &self.last, &self.visited)
+    }
+
+    /// Rows that the entries so far have read and written, and their bytes.
+    pub fn visited(&self) -> Room {
+        self.visited.get()
     }
 
     /// The revision of the changes of the entry in progress.
@@ -196,6 +205,8 @@ impl<'m, E: Engine> Stage<'m, E> {
         let size = |row: &[u8]| (row_key.len() + row.len()) as u64;
         *bytes = bytes.saturating_sub(change.old.as_deref().map_or(0, size));
         *bytes += new.map_or(0, size);
+        count(&self.visited, change.old.as_deref().map_or(0, <[u8]>::len));
+        count(&self.visited, new.map_or(0, <[u8]>::len));
         put_bytes(&mut self.folded, &change.key);
         put_bytes(&mut self.folded, new.unwrap_or_default());
         let mut past = |revision, row: Vec<u8>| {

@@ -10,7 +10,7 @@ use super::check::SEQUENTIAL_DIGITS;
 use super::limits::{ANSWER_BYTES_MAX, DELETE_KEYS_MAX, LEASE_KEYS_MAX};
 use super::range::{Budget, answer_bytes, range};
 use super::rows::Record;
-use super::source::{Last, Source, Staged};
+use super::source::{Last, Source, Staged, Visited};
 use super::stage::{Stage, Stop};
 use crate::api::{
     Body, Compare, Delete, Keys, LeaseId, Operand, Put, Range, Read, Refusal, Relation, Revision, Txn, TxnOp,
@@ -244,8 +244,8 @@ impl<E: Engine> Machine<E> {
         if !reads || !on_keys || txn.compare.len() + txn.otherwise.len() > LOST_OPS_MAX {
             return None;
         }
-        let (staged, last) = (Staged::new(), Last::default());
-        let source = self.source(&staged, &last);
+        let (staged, last, visited) = (Staged::new(), Last::default(), Visited::default());
+        let source = self.source(&staged, &last, &visited);
         let holds = holds(&source, &txn.compare, &mut Budget::new()).unwrap_or(true);
         (!holds).then(|| {
             let Txn { compare, otherwise, .. } = txn.clone();

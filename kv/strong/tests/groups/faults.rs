@@ -6,6 +6,7 @@
 
 use starling_strong::api::{EventKind, Keys};
 
+use crate::steps::STEP_UNITS;
 use crate::world::actors;
 use crate::world::roles::{janitor, locker, queuer};
 use crate::world::{Treachery, Weather, World, clients, operator, watchers};
@@ -227,6 +228,8 @@ fn heal(world: &mut World) {
 fn check(world: &mut World) {
     world.assert_equal();
     world.assert_tidy();
+    let longest = world.longest_step;
+    assert!(longest.units() <= STEP_UNITS, "a step of {longest:?}");
     world.assert_linearizable();
     actors::check(world);
     watchers::check(world);

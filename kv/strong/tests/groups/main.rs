@@ -11,4 +11,5 @@ mod members;
 mod meter;
 mod planted;
 mod reads;
+mod steps;
 mod world;

@@ -9,6 +9,7 @@ use starling_planted::{Bug, missed};
 
 use crate::faults::survive;
 use crate::members::lose_power_between_changes;
+use crate::reads::read_large_values;
 
 /// Seeds within which every bug has to be caught.
 const SEEDS: u64 = 60;
@@ -37,9 +38,11 @@ fn every_planted_bug_is_caught() {
     let missed = missed(&Bug::STRONG, &seeds, CATCHES, |seed| {
         let machines = MACHINES[seed as usize % MACHINES.len()];
         let run = panic::catch_unwind(AssertUnwindSafe(|| {
-            // Random faults hardly ever hit the moment that this one needs.
+            // Random faults hardly ever hit the moment that the first one needs, and have no large values.
             if starling_planted::on(Bug::CommitForgotten) {
                 lose_power_between_changes(seed);
+            } else if starling_planted::on(Bug::PortionWithoutBytes) {
+                read_large_values(seed);
             } else {
                 drop(survive(seed, machines, 3));
             }

@@ -152,7 +152,12 @@ const STEP_BYTES: u64 = 2 * ((1 << 20) + 2 * LARGE_BYTES as u64);
 
 #[test]
 fn large_values_are_read_in_steps_of_bounded_bytes() {
-    let (mut world, leader) = with_large_values(5);
+    read_large_values(5);
+}
+
+/// Reads large values in every way that may visit all of them.
+pub fn read_large_values(seed: u64) {
+    let (mut world, leader) = with_large_values(seed);
     let range = |range: Range| Read::Range(Range { keys: all(), ..range });
     let all_but = |range| Range { count_only: true, ..range };
     let txn = Txn { then: vec![TxnOp::Range(all_but(Range::of(all())))], ..Txn::default() };
