@@ -223,7 +223,8 @@ impl<E: Engine> Stage<'_, E> {
             return Err(Refusal::Compacted { asked: revision, oldest: state.compacted }.into());
         }
         state.compacted = revision;
-        self.machine.watches.request_progress();
+        let latest = state.revision;
+        self.machine.watches.compacted(revision, latest);
         self.fold(revision);
         Ok(Body::Compacted)
     }

@@ -80,8 +80,8 @@ pub enum WatchUpdate {
         /// The changes.
         events: Vec<Event>,
     },
-    /// All changes up to a revision have been reported; sent on request, at each compaction, and now and
-    /// then where nothing changes.
+    /// All changes up to a revision have been reported; sent on request, now and then where nothing
+    /// changes, and when the revision that was last reported is soon compacted.
     Progress {
         /// The revision.
         revision: Revision,

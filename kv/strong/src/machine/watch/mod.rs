@@ -104,12 +104,15 @@ impl Watches {
         Ok(())
     }
 
-    /// Requests a [`WatchUpdate::Progress`] of every watch. Called at each compaction: a watch without events for long
-    /// would otherwise be continued elsewhere at a revision that is compacted, although it has missed nothing.
-    pub fn request_progress(&mut self) {
+    /// Requests a [`WatchUpdate::Progress`] of every watch that was last told a revision in the older half of those that
+    /// are kept. Called at each compaction: a watch without events for long would otherwise be continued elsewhere at a
+    /// revision that is compacted, although it has missed nothing.
+    pub fn compacted(&mut self, compacted: Revision, latest: Revision) {
         for (id, watcher) in &mut self.table {
-            watcher.wants_progress = true;
-            self.ready.insert(*id);
+            if watcher.told < compacted.midpoint(latest) {
+                watcher.wants_progress = true;
+                self.ready.insert(*id);
+            }
         }
     }
 
@@ -193,6 +196,7 @@ impl<E: Engine> Machine<E> {
             watcher.next = step.reached + 1;
             watcher.is_live = step.reached == revision;
             if !step.events.is_empty() {
+                watcher.told = step.reached;
                 return Ok(Some(WatchUpdate::Events { revision: step.reached, events: step.events }));
             }
             if !watcher.is_live {
@@ -206,6 +210,7 @@ impl<E: Engine> Machine<E> {
             return Ok(Some(update));
         }
         if std::mem::take(&mut watcher.wants_progress) {
+            watcher.told = revision;
             return Ok(Some(WatchUpdate::Progress { revision }));
         }
         Ok(None)

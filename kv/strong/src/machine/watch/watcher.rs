@@ -26,6 +26,8 @@ pub(super) struct Watcher {
     /// The revision before which all events have been returned.
     pub next: Revision,
     pub wants_progress: bool,
+    /// The revision of the last update that was returned.
+    pub told: Revision,
     waiting: VecDeque<Waiting>,
     bytes: usize,
 }
@@ -36,7 +38,8 @@ impl Watcher {
         let next = if spec.from_revision == 0 { revision + 1 } else { spec.from_revision };
         let is_live = next > revision;
         let waiting = VecDeque::new();
-        Self { spec, created: Some(next - 1), is_live, next, wants_progress: false, waiting, bytes: 0 }
+        let (created, told) = (Some(next - 1), next - 1);
+        Self { spec, created, is_live, next, wants_progress: false, told, waiting, bytes: 0 }
     }
 
     pub fn bytes(&self) -> usize {
@@ -100,7 +103,7 @@ impl Watcher {
             events.push(Arc::unwrap_or_clone(event));
         }
         self.bytes -= bytes;
-        self.next = revision + 1;
+        (self.next, self.told) = (revision + 1, revision);
         Some(WatchUpdate::Events { revision, events })
     }
 }
