@@ -67,6 +67,7 @@ impl<E: Engine> Core<E> {
         }
         if self.links.touch(now.mono, &peer) {
             self.detector.handle(now.mono, now.wall_ms, DetectorInput::Progress(peer));
+            self.rumor(now, RumorInput::Progress);
             self.sync(now, SyncInput::Progress { peer });
         }
     }

@@ -26,6 +26,15 @@ const GRAFTED_MAX: usize = 64;
 /// Longest time by which an announcement is assumed to precede its rumor, milliseconds: a rumor that was lost and
 /// grafted further up trails it by more.
 const TRAIL_MS_MAX: u64 = 300;
+/// Bytes of payload from which on a rumor is large: a burst of such rumors fills links and receivers, and the announcements
+/// overtake it. A guess.
+const LARGE_BYTES: usize = 8 << 10;
+/// Longest time that grafts wait for the next large rumor, milliseconds: what a link of 1 Mbit/s takes for two batches of
+/// an import, 60 kB each. Otherwise it is three times the time between the last two.
+const LARGE_GAP_MS_MAX: u64 = 1000;
+/// Longest time that grafts of an announced rumor are postponed while large rumors arrive, milliseconds. A guess: a
+/// rumor that was lost in a burst is late by so much more.
+const POSTPONED_MS_MAX: u64 = 3000;
 /// Each new rumor reduces the estimate of how much rumors trail their announcements by this part.
 const TRAIL_FADES: u64 = 64;
 
@@ -81,6 +90,8 @@ pub(super) struct Grafts {
     /// The longest time between an announcement and its rumor, if that was not lost, as lately observed,
     /// milliseconds: announcements take the shortest path through the mesh, rumors the one through the tree.
     trail_ms: u64,
+    /// When the last large rumor, or a part of one, arrived, and until when the next one may take.
+    large: Option<(Millis, Millis)>,
     /// Grafted rumors, and when they were announced: those that arrive over the tree as well were not lost.
     grafted: VecDeque<(RumorId, Millis)>,
 }
@@ -95,6 +106,7 @@ impl Grafts {
             due: BTreeSet::new(),
             progress: BTreeMap::new(),
             trail_ms: 0,
+            large: None,
             grafted: VecDeque::new(),
         }
     }
@@ -151,6 +163,22 @@ impl Grafts {
         self.wait_for(now, id, wanted, of);
     }
 
+    /// Records the size of a full rumor that arrived. While large ones do, announced rumors are queued behind them, here or
+    /// further up, and not lost.
+    pub(super) fn received(&mut self, now: Millis, bytes: usize) {
+        if bytes < LARGE_BYTES {
+            return;
+        }
+        let gap_ms = self.large.map_or(0, |(at, _)| now - at);
+        let next_ms = if gap_ms > LARGE_GAP_MS_MAX { 0 } else { 3 * gap_ms };
+        self.large = Some((now, now + next_ms.min(LARGE_GAP_MS_MAX).max(self.graft_ms)));
+    }
+
+    /// Records the arrival of a frame's part.
+    pub(super) fn progress(&mut self, now: Millis) {
+        self.received(now, LARGE_BYTES);
+    }
+
     /// Records the arrival of a full rumor.
     pub(super) fn arrived(&mut self, now: Millis, id: &RumorId, from: NodeId) {
         let mut grafted = false;
@@ -163,7 +191,7 @@ impl Grafts {
                 }
                 self.grafted.push_back((*id, wanted.since));
             } else {
-                self.learn_trail(now - wanted.since);
+                self.learn_trail(now, now - wanted.since);
             }
         }
         if self.progress.len() >= PROGRESS_MAX {
@@ -179,11 +207,15 @@ impl Grafts {
         if let Some(index) = self.grafted.iter().position(|(grafted, _)| grafted == id)
             && let Some((_, since)) = self.grafted.remove(index)
         {
-            self.learn_trail(now - since);
+            self.learn_trail(now, now - since);
         }
     }
 
-    fn learn_trail(&mut self, trail_ms: u64) {
+    fn learn_trail(&mut self, now: Millis, trail_ms: u64) {
+        // In a burst rumors trail by what is queued before them, which says nothing about the next ones.
+        if self.large.is_some_and(|(_, until)| until > now) {
+            return;
+        }
         let faded_ms = self.trail_ms - self.trail_ms.div_ceil(TRAIL_FADES);
         self.trail_ms = faded_ms.max(trail_ms).min(TRAIL_MS_MAX);
     }
@@ -209,6 +241,11 @@ impl Grafts {
             }
             if self.is_on_its_way(now, &id) {
                 self.wait(id, wanted, now + self.graft_ms);
+                continue;
+            }
+            let postponed = self.large.map(|(_, until)| until.min(wanted.since + POSTPONED_MS_MAX));
+            if let Some(until) = postponed.filter(|until| *until > now) {
+                self.wait(id, wanted, until);
                 continue;
             }
             wanted.announcers.retain(&is_linked);
@@ -292,6 +329,25 @@ mod tests {
             Some(&(50 * (1 + 1 + 2) + 100 * (1 + 1 + 2) + 200 * (1 + 1 + 2) + 400 * (1 + 1 + 2), None))
         );
         assert!(dues[0].0 >= Millis(GRAFT_MS));
+    }
+
+    /// When the rumor is grafted while another actor's rumors of this size arrive every 80 ms.
+    fn grafted_at(bytes: usize) -> Millis {
+        let mut grafts = announced(&[20], &[1]);
+        let mut now = Millis(0);
+        loop {
+            now = now + 80;
+            grafts.received(now, bytes);
+            if grafts.pop_due(now, &|_| false, |_| true, |_| false).is_some() {
+                return now;
+            }
+        }
+    }
+
+    #[test]
+    fn grafts_wait_while_large_rumors_arrive_but_not_for_ever() {
+        assert!(grafted_at(LARGE_BYTES - 1) <= Millis(240));
+        assert!((Millis(POSTPONED_MS_MAX)..Millis(POSTPONED_MS_MAX + 80)).contains(&grafted_at(LARGE_BYTES)));
     }
 
     /// Announcements overtake a burst: rumors that are still under way must not be sent twice.

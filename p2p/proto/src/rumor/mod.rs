@@ -104,6 +104,8 @@ pub enum RumorInput {
         /// Whether the join changed anything.
         news: bool,
     },
+    /// Bytes of a frame arrived, and the frame is not complete.
+    Progress,
     /// Another message of rumor mongering arrived. (A full rumor is [`RumorInput::Received`].)
     Message {
         /// The link that it arrived over.
@@ -265,6 +267,7 @@ impl Rumors {
             RumorInput::Received { from, id, hops, payload, news } => {
                 self.on_full(now, from, id, hops, payload, news);
             }
+            RumorInput::Progress => self.grafts.progress(now),
             RumorInput::Message { from, message } => self.on_message(now, from, message, knows),
             RumorInput::Supplied { to, id, payload } => self.push(vec![to], id, 0, payload),
             RumorInput::Timeout => self.handle_timeout(now, knows),
@@ -331,6 +334,7 @@ impl Rumors {
 
     fn on_full(&mut self, now: Millis, from: NodeId, id: RumorId, hops: u16, payload: Bytes, news: bool) {
         self.grafts.arrived(now, &id, from);
+        self.grafts.received(now, payload.len());
         if let Some((other, at)) = self.latest.replace((id, now))
             && other != id
         {

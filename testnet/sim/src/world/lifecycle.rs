@@ -36,6 +36,9 @@ impl World {
                 core.start_network(now);
             }
         }
+        if let Some(receipts) = &mut self.receipts {
+            receipts.started(index);
+        }
         self.open_strong(index);
         let node = &self.nodes[index];
         self.recorder.started(index, node.is_replica(), self.now_us);

@@ -25,7 +25,7 @@ pub use node::{EPOCH_MS, Node, index_of};
 pub use strong::{HEARD, Heard};
 
 use crate::invariants::Witness;
-use crate::measure::Recorder;
+use crate::measure::{Receipts, Recorder};
 use crate::scenario::{Links, Release, Scenario};
 use connection::Connections;
 use network::{Cut, Dial};
@@ -69,6 +69,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// What is measured.
     pub recorder: Recorder,
+    /// What nodes have received, if it is counted.
+    pub receipts: Option<Box<Receipts>>,
     /// Judges what nodes do, if it is there.
     pub witness: Option<Box<Witness>>,
     /// How good the links are now.
@@ -101,6 +103,7 @@ impl World {
         Ok(Self {
             nodes: Vec::new(),
             recorder: Recorder::default(),
+            receipts: None,
             witness: None,
             links: scenario.links.clone(),
             now_us: 0,

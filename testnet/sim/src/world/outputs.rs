@@ -12,6 +12,12 @@ impl World {
     /// Gives a message to a node that handles things, and notes what its store has joined.
     pub(super) fn give_message(&mut self, index: usize, peer: NodeId, message: Message) {
         let arrival = arrival(&message);
+        if let Some(mut receipts) = self.receipts.take() {
+            let version = self.version_between(index_of(&peer), index);
+            let bytes = wire::encoded_len(&message, version).unwrap_or_default() as u64;
+            receipts.received(index, &message, bytes, self.nodes[index].store());
+            self.receipts = Some(receipts);
+        }
         let seen = self.witness.as_mut().map(|witness| {
             witness.delivered(index_of(&peer), index, &message, self.now_us);
             message.clone()
