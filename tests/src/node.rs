@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use starling_api::admin::{RUN_FILE, RunFile, Status};
 use starling_bootstrap::Ticket;
 use starling_client::Client;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::command::{Answer, binary, run, without_settings};
 use crate::release::pinned;
+use crate::running::signal_child;
 use crate::wait::wait_until;
 
 /// How much of a log a failed test shows.
@@ -244,8 +245,7 @@ impl Node {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process().child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process number"), signal).expect("our child");
+        signal_child(&self.process().child, signal);
     }
 
     /// Ends its standard input, as the end of this process would.

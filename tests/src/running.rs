@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::command::{Answer, command};
 use crate::node::Node;
@@ -36,8 +36,7 @@ impl Running {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process number"), signal).expect("our child");
+        signal_child(&self.child, signal);
     }
 
     /// Whether it has not ended.
@@ -74,5 +73,15 @@ impl Node {
         let mut command = command();
         command.args(["--api", self.api()]).args(args);
         Running::start(command)
+    }
+}
+
+/// Sends a child a signal. Returns from [`Signal::STOP`] when all its threads stand still, which takes a moment.
+pub(crate) fn signal_child(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process number");
+    kill_process(pid, signal).expect("our child");
+    if signal == Signal::STOP {
+        let stopped = waitpid(Some(pid), WaitOptions::UNTRACED).expect("our child");
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it has ended");
     }
 }

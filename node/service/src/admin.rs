@@ -14,6 +14,10 @@ use crate::handle::{Handle, reserved};
 use crate::report::hex;
 use crate::strong::{Held, Manage};
 
+/// What to do about a store or a replica that does not work.
+const STORAGE_HINT: &str = "make space: the node then continues within seconds; after damage, replace the disk and this \
+                            node's voters (`starling keyspace voters remove`, then `add`)";
+
 /// The node itself: [`Handle::admin`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin(pub(crate) Handle);
@@ -48,9 +52,7 @@ impl Admin {
     pub async fn ready(&self) -> Result<(), Error> {
         let status = self.status().await?;
         if let Some(reason) = status.storage_error {
-            let hint = "make space: the node then continues within seconds; after another fault of the disk, replace it \
-                        and restart";
-            return Err(Error::new(ErrorCode::NotReady, reason, hint));
+            return Err(Error::new(ErrorCode::NotReady, reason, STORAGE_HINT));
         }
         if status.joined {
             return Ok(());
