@@ -170,7 +170,7 @@ impl<E: Engine> Group<E> {
             // A leader that is to be removed transfers leadership first, and the new leader finishes the change.
             self.hand_over(&wanted);
             self.target = Some(target);
-        } else if new.iter().all(|member| self.has_caught_up(*member)) {
+        } else if new.iter().all(|member| self.has_caught_up(*member) && self.is_heard(now_ms, *member)) {
             self.propose_change(&Change { voters: new, removed, ..Change::default() });
             self.target = Some(target);
         } else {

@@ -12,8 +12,8 @@ use super::Group;
 use crate::api::{Revision, Write};
 use crate::machine::Command;
 
-/// How often the leader checks whether there is something to compact, milliseconds. A guess: a keyspace does not fill
-/// half of its quota in this time.
+/// How often the leader checks whether there is something to compact, milliseconds, until half of the quota is used;
+/// from then on at each tick. A guess.
 const CHECK_MS: u64 = 1_000;
 /// Records of time and revision, at most: the history is kept longer by up to one part in so many. A guess.
 const RECORDS_MAX: u64 = 360;
@@ -79,8 +79,12 @@ impl<E: Engine> Group<E> {
         let (kept, is_short) = match used {
             _ if used < quota / 2 => (revisions, false),
             _ if used < quota / 4 * 3 => (revisions / 10, true),
-            _ => (revisions / 100, true),
+            _ if used < quota / 8 * 7 => (revisions / 100, true),
+            _ => (0, true),
         };
+        if is_short {
+            self.revisions.due_ms = now_ms;
+        }
         let beyond = last.saturating_sub(kept);
         let revision = if is_short { beyond } else { beyond.min(old) };
         if revision >= self.machine.compacted() + (kept / STEPS).max(1) {

@@ -116,6 +116,22 @@ fn overwritten_keys_do_not_fill_the_quota() {
     world.assert_equal();
 }
 
+/// A hundredth of the revisions that are kept is more than the quota.
+#[test]
+fn large_values_do_not_fill_the_quota_either() {
+    let config = Config { quota_bytes: 16 << 20 };
+    let mut world = World::with_bounds(5, 3, 3, History::default(), config);
+    let leader = world.wait_for_leader();
+    for n in 0..300 {
+        let put = Put { value: Some(vec![b'v'; 200_000]), ..clients::put(1, n) };
+        world.feed(leader, request(n, Request::Write(Write::Put(put)), 5_000));
+        world.run_for(50);
+    }
+    world.run_for(1_000);
+    assert!(world.clients.answers.values().all(Result::is_ok), "{:?}", world.clients.answers);
+    world.assert_equal();
+}
+
 #[test]
 fn without_automatic_compaction_all_history_is_kept() {
     let mut world = World::with_bounds(4, 3, 3, History { revisions: 100, ms: 0 }, Config::default());
