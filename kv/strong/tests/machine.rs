@@ -123,7 +123,9 @@ fn a_repeated_write_is_answered_or_refused_and_never_applied_twice() {
         assert!(read(&machine, range(all(), 0)).expect("reads").kvs.iter().any(|kv| kv.key == b"queue/b"));
         // A new id is as good as ever, and so are those of the last clients.
         let last = drawn(1001 + others - 1, 0);
-        assert!(apply(&mut machine, named(last, 0, 0, put("other", "new"))).is_ok());
+        let Write::Put(put_again) = put("other", "new") else { panic!("a put") };
+        let put_again = Write::Put(Put { prev: true, ..put_again });
+        assert!(apply(&mut machine, named(last, 0, 0, put_again)).is_ok());
         assert!(apply(&mut machine, named(drawn(999_999_999, 3), 0, 0, put("other", "new"))).is_ok());
     }
 }
@@ -142,6 +144,47 @@ fn the_oldest_ids_are_forgotten_first() {
     assert_eq!(apply(&mut machine, named(drawn(1000, 2), 1, 0, put("k", "v"))), Err(Refusal::Forgotten));
     assert!(apply(&mut machine, named(drawn(1001, 2), 1, 0, put("k", "v"))).is_ok(), "it is remembered");
     assert!(apply(&mut machine, named(drawn(1001, 5), 1, 0, put("k", "v"))).is_ok(), "it is new");
+}
+
+/// A client whose clock is a little ahead is not evicted for one that is right: then all others would be refused.
+#[test]
+fn an_id_of_the_future_is_evicted_after_those_of_now() {
+    let engine = MemoryEngine::new();
+    let mut machine = dated(&engine);
+    write(&mut machine, put("k", &"v".repeat(60_000))).expect("puts");
+    let Write::Put(replace) = put("k", &"w".repeat(60_000)) else { panic!("a put") };
+    // Just within the bound on bytes.
+    for number in 0..139 {
+        let replace = Write::Put(Put { prev: true, ..replace.clone() });
+        apply(&mut machine, named(drawn(60_000 + number, 1), 0, 0, replace)).expect("puts");
+    }
+    for number in 0..20 {
+        let replace = Write::Put(Put { prev: true, ..replace.clone() });
+        let other = named(drawn(1_000 + number, 2), 0, 0, replace);
+        assert!(apply(&mut machine, other).is_ok(), "{number}");
+    }
+    drop(machine);
+    let mut machine = open(&engine);
+    let revision = machine.revision();
+    assert_eq!(apply(&mut machine, named(drawn(1_010, 2), 0, 0, put("k", "v"))), Err(Refusal::Forgotten));
+    assert_eq!(machine.revision(), revision);
+}
+
+#[test]
+fn a_request_id_that_was_used_for_another_write_is_refused() {
+    let engine = MemoryEngine::new();
+    let mut machine = dated(&engine);
+    let id = drawn(1_000, 1);
+    let first = apply(&mut machine, named(id, 0, 0, put("a", "1")));
+    assert_eq!(apply(&mut machine, named(id, 0, 0, put("b", "1"))), Err(Refusal::RequestIdReused));
+    let fence = Some(Fence { lock: b"lock".to_vec(), token: 2 });
+    let request_id = Some(RequestId { client: id, seq: 0, answered_below: 0 });
+    let fenced = Command::Write { id: request_id, fence, write: put("a", "1") };
+    assert_eq!(apply(&mut machine, fenced), Err(Refusal::RequestIdReused));
+    drop(machine);
+    let mut machine = open(&engine);
+    assert_eq!(apply(&mut machine, named(id, 0, 0, put("b", "1"))), Err(Refusal::RequestIdReused));
+    assert_eq!(apply(&mut machine, named(id, 0, 0, put("a", "1"))), first);
 }
 
 /// Replicas of two releases apply the same until the group adopts the new version, and the same after it.

@@ -186,6 +186,9 @@ impl<E: Engine> Core<E> {
     /// Handles one input and queues all outputs. It never fails: failures are counted and, where an operator can act on
     /// them, reported by an [`Output`].
     pub fn handle(&mut self, now: Now, input: Input) {
+        if let Some(strong) = &mut self.strong {
+            strong.set_wall_ms(now.wall_ms);
+        }
         self.step(now, input);
         self.process_ready(now);
     }

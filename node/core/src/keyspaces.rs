@@ -6,20 +6,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use starling_kv::{Batch, Change, Engine, Field, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
-use starling_strong::api::{Options, Refusal, RequestId};
 use starling_strong::group::GroupId;
-use starling_strong::machine::DATED;
 
-use crate::strong::{
-    CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongConfig, StrongInput, StrongOutput,
-};
+use crate::strong::{CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongConfig, StrongInput};
 use crate::{Core, Notice, Now, Output, Token};
 
 /// Groups with one name that are read, at most. A guess: more than one is an operator's error.
 const GROUPS_MAX: usize = 16;
-/// How far ahead of this node's clock a request id may have been drawn, milliseconds. A guess: clocks that are kept
-/// right differ far less.
-const AHEAD_MS_MAX: u64 = 60_000;
 /// The token of the node's own writes; those of clients count from 0.
 const OWN_TOKEN: Token = Token::MAX;
 
@@ -65,11 +58,6 @@ impl<E: Engine> Core<E> {
 
     /// Passes a client's request to the strong keyspaces, with the records of the nodes that it may name.
     pub(crate) fn handle_strong(&mut self, now: Now, input: StrongInput) {
-        if let Err((token, refusal)) = self.check_request_id(now, &input) {
-            let result = Err(refusal.into());
-            self.outputs.push_back(Output::Strong(StrongOutput::Answer { token, result }));
-            return;
-        }
         let known = match &input {
             StrongInput::Create { keyspace, .. } => {
                 // Another node may have created it, and no client here has asked for it yet.
@@ -81,22 +69,6 @@ impl<E: Engine> Core<E> {
         };
         if let Some(strong) = &mut self.strong {
             strong.handle_client(now.mono.0, input, known);
-        }
-    }
-
-    /// Rejects a write whose request id contains no time, or a time in the future: such an id would be remembered longer
-    /// than those of clients whose clocks are right.
-    fn check_request_id(&self, now: Now, input: &StrongInput) -> Result<(), (Token, Refusal)> {
-        let StrongInput::Request { token, options: Options { id: Some(id), .. }, .. } = input else {
-            return Ok(());
-        };
-        if self.data_in_force() < DATED {
-            return Ok(());
-        }
-        let drawn_ms = RequestId::drawn_ms(id.client).ok_or((*token, Refusal::UndatedRequestId))?;
-        match drawn_ms.saturating_sub(now.wall_ms) {
-            ahead_ms if ahead_ms > AHEAD_MS_MAX => Err((*token, Refusal::RequestIdAhead { ahead_ms })),
-            _ => Ok(()),
         }
     }
 

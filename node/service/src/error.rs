@@ -118,14 +118,15 @@ fn refused(refusal: &Refusal) -> Error {
         }
         Refusal::Forgotten => (
             ErrorCode::Conflict,
-            "read the key to see whether it was applied; with a new id, check the clock of the client",
+            "read the key to see whether it was applied; with a new id, compare the clocks of the clients",
         ),
+        Refusal::RequestIdReused => (ErrorCode::Conflict, "draw an id for each write: `starling request-id`"),
         Refusal::UndatedRequestId => (
             ErrorCode::Invalid,
             "`starling request-id` prints one; without one, `starling` draws it and prints it if the outcome is unknown",
         ),
         Refusal::RequestIdAhead { .. } => {
-            (ErrorCode::Invalid, "set the clocks of the client and of this node")
+            (ErrorCode::Invalid, "set the clocks of the client and of the leader's node")
         }
         Refusal::TooLarge { .. } | Refusal::TooManyOps { .. } | Refusal::TooMany { .. } => {
             (ErrorCode::TooLarge, "send less at a time")

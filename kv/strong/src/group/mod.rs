@@ -301,6 +301,11 @@ impl<E: Engine> Group<E> {
         &mut self.machine
     }
 
+    /// The data version that the group has adopted; 0 if it has adopted none.
+    pub fn version(&self) -> u16 {
+        self.machine.version()
+    }
+
     /// Sets the data version in force in the network. The leader proposes that the group adopts it, if it changes
     /// anything for groups.
     pub fn set_version(&mut self, version: u16) {

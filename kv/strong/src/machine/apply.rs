@@ -8,10 +8,11 @@ use super::fences::Queue;
 use super::limits::LEASES_MAX;
 use super::range::Budget;
 use super::room::Room;
-use super::sessions::{DATED, Known, Remembered};
+use super::sessions::{DATED, Fingerprint, Known, Remembered};
 use super::stage::{Stage, Stop};
 use super::{Machine, txn};
 use crate::api::{Answer, Body, Fence, Keys, LeaseId, Refusal, RequestId, Revision, Write};
+use crate::codec;
 
 /// The answer to an entry's write; `None` for an entry without one.
 pub type Applied = Option<Result<Answer, Refusal>>;
@@ -63,6 +64,12 @@ impl<E: Engine> Machine<E> {
     }
 }
 
+/// The fingerprint of a write and its fence.
+fn fingerprint(fence: Option<&Fence>, write: &Write) -> Fingerprint {
+    let hash = blake3::hash(&codec::encode(&(fence, write)));
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
 impl<E: Engine> Stage<'_, E> {
     fn entry(&mut self, index: u64, command: Option<Command>) -> Result<Applied, Error> {
         let applied = self.machine.state.applied;
@@ -89,10 +96,13 @@ impl<E: Engine> Stage<'_, E> {
                 None
             }
             Some(Command::Refuse { id, refusal }) => {
-                Some(self.named(index, Some(id), |_| Err(Stop::Refused(refusal)))?)
+                Some(self.named(index, Some(id), None, |_| Err(Stop::Refused(refusal)))?)
             }
             Some(Command::Write { id, fence, write }) => {
-                Some(self.named(index, id, |stage| stage.fenced(index, fence.as_ref(), write))?)
+                let is_checked = id.is_some() && self.machine.sessions.is_dated();
+                let fingerprint = is_checked.then(|| fingerprint(fence.as_ref(), &write));
+                let apply = |stage: &mut Self| stage.fenced(index, fence.as_ref(), write);
+                Some(self.named(index, id, fingerprint, apply)?)
             }
         };
         self.end(index);
@@ -119,18 +129,20 @@ impl<E: Engine> Stage<'_, E> {
         }
     }
 
-    /// Applies a write once: a repetition of it with the same request id gets the remembered answer.
+    /// Applies a write once: a repetition of it with the same request id gets the remembered answer. Another write with
+    /// that id is rejected.
     fn named(
         &mut self,
         index: u64,
         id: Option<RequestId>,
+        fingerprint: Option<Fingerprint>,
         write: impl FnOnce(&mut Self) -> Result<Body, Stop>,
     ) -> Result<Result<Answer, Refusal>, Error> {
         if let Some(id) = &id {
             match self.machine.sessions.look(id) {
                 Known::New => {}
                 Known::Forgotten => return Ok(Err(Refusal::Forgotten)),
-                Known::Answered { slot } => return self.remembered(id, slot),
+                Known::Answered { slot } => return self.remembered(id, slot, fingerprint),
             }
         }
         let answer = match write(self) {
@@ -145,23 +157,31 @@ impl<E: Engine> Stage<'_, E> {
             Err(Stop::Failed(error)) => return Err(error),
         };
         if let Some(id) = &id {
-            self.remember(id, index, &answer);
+            let kept = self.machine.sessions.remember(id, index, &answer, fingerprint);
+            let row_key = self.machine.rows.answer(id.client, kept.slot);
+            if self.machine.sessions.is_dated() {
+                // It may be among the evicted ones.
+                self.put_state(row_key, kept.row);
+                self.forget(kept.evicted);
+            } else {
+                self.forget(kept.evicted);
+                self.put_state(row_key, kept.row);
+            }
         }
         Ok(answer)
     }
 
-    fn remembered(&self, id: &RequestId, slot: u16) -> Result<Result<Answer, Refusal>, Error> {
-        match self.state_row(&self.machine.rows.answer(id.client, slot))? {
-            Some(row) => Ok(Remembered::decode(&row)?.answer),
-            None => Err(super::rows::corrupt("a remembered answer")),
-        }
-    }
-
-    fn remember(&mut self, id: &RequestId, index: u64, answer: &Result<Answer, Refusal>) {
-        let rows = self.machine.rows;
-        let kept = self.machine.sessions.remember(id, index, answer);
-        self.forget(kept.evicted);
-        self.put_state(rows.answer(id.client, kept.slot), kept.row);
+    fn remembered(
+        &self,
+        id: &RequestId,
+        slot: u16,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<Result<Answer, Refusal>, Error> {
+        let row = self.state_row(&self.machine.rows.answer(id.client, slot))?;
+        let row = row.ok_or_else(|| super::rows::corrupt("a remembered answer"))?;
+        let remembered = Remembered::decode(&row)?;
+        let is_other = fingerprint.zip(remembered.fingerprint).is_some_and(|(one, other)| one != other);
+        Ok(if is_other { Err(Refusal::RequestIdReused) } else { remembered.answer })
     }
 
     /// Removes remembered answers, which belong to these clients and slots.

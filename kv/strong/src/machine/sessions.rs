@@ -53,7 +53,12 @@ pub(super) struct Remembered {
     /// The client's floor after that entry; see [`Client::floor`].
     floor: u64,
     pub answer: Result<Answer, Refusal>,
+    /// The fingerprint of the write; `None` in a row of before [`DATED`].
+    pub fingerprint: Option<Fingerprint>,
 }
+
+/// The first bytes of a hash of a write and its fence, by which a request id that is used for another write is noticed.
+pub(super) type Fingerprint = [u8; 8];
 
 impl Remembered {
     fn encode(&self) -> Vec<u8> {
@@ -62,6 +67,7 @@ impl Remembered {
             put_varint(&mut row, number);
         }
         row.extend(codec::encode(&self.answer));
+        row.extend(self.fingerprint.into_iter().flatten());
         row
     }
 
@@ -70,8 +76,15 @@ impl Remembered {
         let mut input = Input::new(row);
         let mut number = || input.varint().ok_or_else(damaged);
         let (seq, index, floor) = (number()?, number()?, number()?);
-        let answer = codec::decode(input.rest(), "answer").map_err(|_| damaged())?;
-        Ok(Self { seq, index, floor, answer })
+        let rest = input.rest();
+        // The encoding of an answer has no valid continuation.
+        let (answer, fingerprint) = if let Ok(answer) = codec::decode(rest, "answer") {
+            (answer, None)
+        } else {
+            let (answer, fingerprint) = rest.split_last_chunk().ok_or_else(damaged)?;
+            (codec::decode(answer, "answer").map_err(|_| damaged())?, Some(*fingerprint))
+        };
+        Ok(Self { seq, index, floor, answer, fingerprint })
     }
 }
 
@@ -137,6 +150,11 @@ impl Sessions {
         (self.clients.len(), self.rows)
     }
 
+    /// Whether the group has adopted [`DATED`].
+    pub fn is_dated(&self) -> bool {
+        self.is_dated
+    }
+
     /// The latest time of an evicted id, milliseconds since 1970.
     pub fn forgotten_ms(&self) -> u64 {
         self.forgotten_ms
@@ -163,11 +181,18 @@ impl Sessions {
     }
 
     /// Remembers the answer to a new write, which entry `index` has applied.
-    pub fn remember(&mut self, id: &RequestId, index: u64, answer: &Result<Answer, Refusal>) -> Kept {
+    pub fn remember(
+        &mut self,
+        id: &RequestId,
+        index: u64,
+        answer: &Result<Answer, Refusal>,
+        fingerprint: Option<Fingerprint>,
+    ) -> Kept {
         let client = self.touch(id.client, index);
         let window_floor = id.seq.saturating_sub(WINDOW - 1);
         client.floor = client.floor.max(id.answered_below.min(id.seq)).max(window_floor);
-        let mut remembered = Remembered { seq: id.seq, index, floor: client.floor, answer: answer.clone() };
+        let (seq, floor, answer) = (id.seq, client.floor, answer.clone());
+        let mut remembered = Remembered { seq, index, floor, answer, fingerprint };
         let mut row = remembered.encode();
         if row.len() > ANSWER_BYTES_MAX {
             remembered.answer = Err(Refusal::Forgotten);
@@ -212,12 +237,15 @@ impl Sessions {
         if self.is_dated { drawn_ms(id) } else { last }
     }
 
-    /// Evicts the clients of the lowest ranks, but not `keep`, until the rest is within bounds.
-    fn evict(&mut self, keep: u128) -> Vec<(u128, u16)> {
+    /// Evicts the clients of the lowest ranks until the rest is within bounds. From [`DATED`] on, that may be the client
+    /// whose answer was just added: else one whose clock is ahead would be evicted for it, and all others be refused.
+    /// Before, `last` is not evicted.
+    fn evict(&mut self, last: u128) -> Vec<(u128, u16)> {
         let clients_max = if self.is_dated { ANSWERS_MAX } else { CLIENTS_MAX };
         let mut evicted = Vec::new();
         while self.clients.len() > clients_max || self.rows > ANSWERS_MAX || self.bytes > ANSWERS_BYTES_MAX {
-            let Some(oldest) = self.order.iter().map(|(_, id)| *id).find(|id| *id != keep) else { break };
+            let may_go = |id: &u128| self.is_dated || *id != last;
+            let Some(oldest) = self.order.iter().map(|(_, id)| *id).find(may_go) else { break };
             if self.is_dated {
                 self.forgotten_ms = self.forgotten_ms.max(drawn_ms(oldest));
             }

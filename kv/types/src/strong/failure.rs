@@ -42,7 +42,11 @@ pub enum Refusal {
     TooMany { what: String, max: u64 },
     #[error("the request id contains no time: it has to be a UUID of version 7 (RFC 9562)")]
     UndatedRequestId,
-    #[error("the request id was drawn {ahead_ms} ms in the future by this node's clock")]
+    #[error(
+        "this request id was used for another write, which was not repeated; this one was not carried out"
+    )]
+    RequestIdReused,
+    #[error("the request id was drawn {ahead_ms} ms in the future by the leader's clock")]
     RequestIdAhead { ahead_ms: u64 },
 }
 

@@ -42,6 +42,8 @@ pub struct Context {
     pub me: NodeKey,
     /// The instant of the input that is being handled, milliseconds.
     pub now_ms: u64,
+    /// The time of day, milliseconds since 1970, as of the last input of the node.
+    pub wall_ms: u64,
     /// The deadlines.
     pub timers: Timers<Timer>,
     /// Messages to nodes.
@@ -58,7 +60,16 @@ impl Context {
         // Ids must not be those of an earlier run: replies to its messages may still be under way.
         let next_id = rng.next_u64() >> 1;
         let outbox = Outbox::new(me);
-        Self { me, now_ms, timers: Timers::default(), outbox, effects: VecDeque::new(), rng, next_id }
+        Self {
+            me,
+            now_ms,
+            wall_ms: 0,
+            timers: Timers::default(),
+            outbox,
+            effects: VecDeque::new(),
+            rng,
+            next_id,
+        }
     }
 
     /// An id that no other message of this run has.

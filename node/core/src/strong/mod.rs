@@ -148,6 +148,11 @@ impl<E: Engine> Strong<E> {
         Ok(strong)
     }
 
+    /// Sets the time of day, milliseconds since 1970.
+    pub fn set_wall_ms(&mut self, wall_ms: u64) {
+        self.cx.wall_ms = wall_ms;
+    }
+
     /// Sets the data version in force in the network, which the groups are to adopt.
     pub fn set_version(&mut self, version: u16) {
         self.replicas.set_version(version);

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use starling_kv::Engine;
-use starling_strong::api::{Answer, Failure, Options, Read, Request};
+use starling_strong::api::{Answer, Failure, Options, Read, Refusal, Request, RequestId};
 use starling_strong::group::{ChangeError, GroupId, Input};
+use starling_strong::machine::DATED;
 use starling_strong::members::NodeKey;
 
 use super::context::Context;
@@ -16,6 +17,10 @@ use super::replicas::Replicas;
 /// Requests of peers that await their outcome, at most; further ones are rejected. Requests of clients here are
 /// bounded before ([`super::requests`]).
 const REQUESTS_MAX: usize = 16_384;
+
+/// How far ahead of the leader's clock a request id may have been drawn, milliseconds. A guess: clocks that are kept
+/// right differ far less.
+const AHEAD_MS_MAX: u64 = 5_000;
 
 /// Requests that replicas on this node have not answered yet, by token: the sender and its id.
 #[derive(Default)]
@@ -48,9 +53,23 @@ impl<E: Engine> Handler<'_, E> {
             self.cx.send(&from, StrongMessage::Redirect { id, leader: None, missing: Vec::new() });
         } else if self.is_full(&from) {
             self.cx.send(&from, StrongMessage::Response { id, result: Err(Failure::Overloaded) });
+        } else if let Err(refusal) = self.check_request_id(group, &options) {
+            self.cx.send(&from, StrongMessage::Response { id, result: Err(refusal.into()) });
         } else {
             let token = self.begin(from, id);
             self.replicas.step(self.cx.now_ms, group, Input::Request { token, request, options });
+        }
+    }
+
+    /// Rejects a request id that contains no time, or a time in the future: it would be remembered longer than those of
+    /// clients whose clocks are right, and once it is evicted, theirs would be refused.
+    fn check_request_id(&self, group: GroupId, options: &Options) -> Result<(), Refusal> {
+        let is_dated = self.replicas.get(&group).is_some_and(|replica| replica.group.version() >= DATED);
+        let Some(request_id) = options.id.filter(|_| is_dated) else { return Ok(()) };
+        let drawn_ms = RequestId::drawn_ms(request_id.client).ok_or(Refusal::UndatedRequestId)?;
+        match drawn_ms.saturating_sub(self.cx.wall_ms) {
+            ahead_ms if ahead_ms > AHEAD_MS_MAX => Err(Refusal::RequestIdAhead { ahead_ms }),
+            _ => Ok(()),
         }
     }
 

@@ -65,6 +65,7 @@ fn refused(refusal: &Refusal) -> (Code, Option<&'static str>) {
         Refusal::StaleFence { .. }
         | Refusal::Forgotten
         | Refusal::UndatedRequestId
+        | Refusal::RequestIdReused
         | Refusal::RequestIdAhead { .. } => (Code::FailedPrecondition, None),
         Refusal::NotARead => (Code::Internal, None),
     }
