@@ -1,6 +1,7 @@
 //! Detects replicas that have diverged. Every [`COMPARE_EVERY`] entries, and when a member returns or another one
-//! leads, each member sends the leader its state hash after the same entry. If the hashes differ, the leader puts the hash of the majority of the voters into
-//! the log, and each member that has another one stops serving; that may be the leader itself.
+//! leads, each member sends the leader its state hash after the same entry. If the hashes differ, the leader puts the
+//! hash of the majority of the voters into the log, and each member that has another one stops serving; that may be the
+//! leader itself.
 
 use std::collections::BTreeMap;
 

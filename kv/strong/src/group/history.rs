@@ -68,7 +68,6 @@ impl<E: Engine> Group<E> {
         if ms == 0 || now_ms < self.revisions.due_ms {
             return;
         }
-        self.revisions.due_ms = now_ms + CHECK_MS;
         let last = self.machine.revision();
         let old = self.revisions.note(now_ms, last, ms);
         // Compacted rows count as used until they are removed.
@@ -82,8 +81,8 @@ impl<E: Engine> Group<E> {
             _ if used < quota / 8 * 7 => (revisions / 100, true),
             _ => (0, true),
         };
-        if is_short {
-            self.revisions.due_ms = now_ms;
+        if !is_short {
+            self.revisions.due_ms = now_ms + CHECK_MS;
         }
         let beyond = last.saturating_sub(kept);
         let revision = if is_short { beyond } else { beyond.min(old) };

@@ -75,7 +75,8 @@ const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of entries applied in one write of the engine, about.
 const APPLIED_BYTES: u64 = 4 << 20;
 
-/// How long the leader waits before it repeats a proposal of its own, milliseconds.
+/// How long the leader waits before it repeats a proposal of its own, milliseconds: an expired lease may live this much
+/// longer.
 const PROPOSE_AGAIN_MS: u64 = 500;
 
 /// One member of a group.

@@ -5,7 +5,7 @@
 use starling_kv::Engine;
 
 use super::requests::Waiter;
-use super::{Group, Stop};
+use super::{Group, PROPOSE_AGAIN_MS, Stop};
 use crate::api::{LeaseId, Write};
 use crate::machine::{Command, Revocation, Room};
 
@@ -16,9 +16,6 @@ const REVOKED_MAX: usize = 4096;
 const ROUND: Room = Room { rows: 8192, bytes: 4 << 20 };
 /// Keys of a lease that a client revokes at one revision whatever their bytes. A guess.
 const SMALL_KEYS: usize = 16;
-/// How long the leader waits between two such proposals while others are under way, milliseconds: an expired lease may
-/// live this much longer.
-const REVOKE_AGAIN_MS: u64 = 500;
 
 /// The revocations under way.
 #[derive(Default)]
@@ -67,7 +64,7 @@ impl<E: Engine> Group<E> {
     pub(super) fn revoke_expired(&mut self, now_ms: u64) -> Result<(), Stop> {
         // Revocations that were proposed before may not be committed yet, or may have been lost.
         let is_quiet = self.raw.raft.raft_log.last_index() == self.machine.applied();
-        if now_ms < self.revocations.proposed_ms + REVOKE_AGAIN_MS && !is_quiet {
+        if now_ms < self.revocations.proposed_ms + PROPOSE_AGAIN_MS && !is_quiet {
             return Ok(());
         }
         let mut room = ROUND;

@@ -206,7 +206,7 @@ impl<E: Engine> Stage<'_, E> {
             Write::Delete(delete) => txn::delete(self, &delete, &mut Budget::new()),
             Write::PopFirst { keys } => txn::pop_first(self, &keys),
             Write::Txn(txn) => {
-                if check::reads_past(&txn) {
+                if txn.oldest_revision().is_some() {
                     self.write()?;
                 }
                 txn::txn(self, txn)

@@ -39,15 +39,6 @@ pub(super) fn txn(txn: &Txn) -> Result<(), Refusal> {
     written(&txn.otherwise).map(drop)
 }
 
-/// Whether a transaction contains no write.
-pub(super) fn only_reads(txn: &Txn) -> bool {
-    txn.then.iter().chain(&txn.otherwise).all(|op| match op {
-        TxnOp::Range(_) => true,
-        TxnOp::Put(_) | TxnOp::Delete(_) => false,
-        TxnOp::Txn(txn) => only_reads(txn),
-    })
-}
-
 /// Whether a write may need space, so that the quota applies to it. Deletions, compactions and revocations always
 /// work.
 pub(super) fn grows(write: &Write) -> bool {
@@ -65,15 +56,6 @@ fn puts(txn: &Txn) -> bool {
         TxnOp::Put(_) => true,
         TxnOp::Range(_) | TxnOp::Delete(_) => false,
         TxnOp::Txn(txn) => puts(txn),
-    })
-}
-
-/// Whether a transaction reads at a given revision.
-pub(super) fn reads_past(txn: &Txn) -> bool {
-    txn.then.iter().chain(&txn.otherwise).any(|op| match op {
-        TxnOp::Range(range) => range.revision != 0,
-        TxnOp::Put(_) | TxnOp::Delete(_) => false,
-        TxnOp::Txn(txn) => reads_past(txn),
     })
 }
 

@@ -79,11 +79,7 @@ impl<E: Engine> Machine<E> {
     /// Begins a read of the state as it is now.
     pub fn begin_read(&self, read: &Read) -> Reading {
         let revision = self.state.revision;
-        let oldest = match read {
-            Read::Range(range) => oldest_of_range(range, revision),
-            Read::Txn(txn) => oldest_of_txn(txn, revision),
-            Read::Leases | Read::Hash => revision,
-        };
+        let oldest = read.oldest_revision().map_or(revision, |oldest| oldest.min(revision));
         Reading {
             read: read.clone(),
             rows: self.rows,
@@ -155,27 +151,13 @@ impl<E: Engine> Machine<E> {
 
     fn txn_in_portions(&self, reading: &mut Reading, txn: &Txn, room: &mut Room) -> Result<Body, Halt> {
         check::txn(txn)?;
-        if !check::only_reads(txn) {
+        if txn.writes() {
             return Err(Refusal::NotARead.into());
         }
         let mut walk = Walk { machine: self, reading, at: 0, room };
         walk.txn(txn)?;
         Ok(body(txn, &mut reading.done.drain(..)))
     }
-}
-
-fn oldest_of_range(range: &Range, now: Revision) -> Revision {
-    if range.revision == 0 { now } else { range.revision }
-}
-
-fn oldest_of_txn(txn: &Txn, now: Revision) -> Revision {
-    let ops = txn.then.iter().chain(&txn.otherwise);
-    let each = ops.map(|op| match op {
-        TxnOp::Range(range) => oldest_of_range(range, now),
-        TxnOp::Txn(txn) => oldest_of_txn(txn, now),
-        TxnOp::Put(_) | TxnOp::Delete(_) => now,
-    });
-    each.min().unwrap_or(now)
 }
 
 impl Done {

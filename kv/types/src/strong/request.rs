@@ -175,6 +175,17 @@ pub enum Read {
     Hash,
 }
 
+impl Read {
+    /// The oldest revision that it names; `None` if it reads the latest only.
+    pub fn oldest_revision(&self) -> Option<Revision> {
+        match self {
+            Self::Range(range) => range.named_revision(),
+            Self::Txn(txn) => txn.oldest_revision(),
+            Self::Leases | Self::Hash => None,
+        }
+    }
+}
+
 /// Keys and values, at one revision.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cfg_attr(feature = "json", derive(Serialize, Deserialize, ToSchema), schema(as = Get))]
@@ -229,6 +240,10 @@ impl Range {
             min_create_revision: 0,
             max_create_revision: 0,
         }
+    }
+
+    fn named_revision(&self) -> Option<Revision> {
+        Some(self.revision).filter(|revision| *revision != 0)
     }
 }
 
@@ -364,6 +379,17 @@ impl Txn {
             TxnOp::Txn(txn) => txn.writes(),
         };
         self.then.iter().chain(&self.otherwise).any(writes)
+    }
+
+    /// The oldest revision that its ranges name; `None` if they read the latest only.
+    pub fn oldest_revision(&self) -> Option<Revision> {
+        let ops = self.then.iter().chain(&self.otherwise);
+        let named = ops.filter_map(|op| match op {
+            TxnOp::Range(range) => range.named_revision(),
+            TxnOp::Txn(txn) => txn.oldest_revision(),
+            TxnOp::Put(_) | TxnOp::Delete(_) => None,
+        });
+        named.min()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use starling_etcd_proto::etcdserverpb::ResponseHeader;
 use starling_service::{Answered, StrongError, StrongKeyspace, WatchId, WatchUpdates};
 use starling_strong::api::{
-    Answer, Failure, Options, Read, Refusal, Request, Revision, Status as Group, Txn, TxnOp, Watch, Write,
+    Answer, Failure, Options, Read, Refusal, Request, Revision, Status as Group, Watch, Write,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -84,7 +84,7 @@ impl Keyspace {
     pub fn shows_writes(&self, read: &Read, answer: &Result<Answer, Failure>) -> bool {
         let written = self.0.written.load(Ordering::Relaxed);
         let is_compacted =
-            oldest_revision(read).is_some_and(|at| at < self.0.compacted.load(Ordering::Relaxed));
+            read.oldest_revision().is_some_and(|at| at < self.0.compacted.load(Ordering::Relaxed));
         match answer {
             Ok(answer) => answer.revision >= written && !is_compacted,
             Err(Failure::Refused(Refusal::FutureRevision { now, .. })) => *now >= written,
@@ -179,24 +179,6 @@ impl Keyspace {
             }
             tokio::time::sleep(IDENTITY_AGE).await;
         }
-    }
-}
-
-/// The oldest revision that a read asks for; `None` if it asks for the latest only.
-fn oldest_revision(read: &Read) -> Option<Revision> {
-    fn of_txn(txn: &Txn) -> Option<Revision> {
-        let ops = txn.then.iter().chain(&txn.otherwise);
-        ops.filter_map(|op| match op {
-            TxnOp::Range(range) => Some(range.revision).filter(|revision| *revision != 0),
-            TxnOp::Txn(txn) => of_txn(txn),
-            TxnOp::Put(_) | TxnOp::Delete(_) => None,
-        })
-        .min()
-    }
-    match read {
-        Read::Range(range) => Some(range.revision).filter(|revision| *revision != 0),
-        Read::Txn(txn) => of_txn(txn),
-        Read::Leases | Read::Hash => None,
     }
 }
 

@@ -88,10 +88,10 @@ impl Kv for KvService {
         check_size(&asked)?;
         timing.stale = convert::is_serializable(&asked);
         let txn = convert::txn(asked)?;
-        let answer = if convert::is_read(&txn) {
-            self.read(Read::Txn(txn), timing).await.map_err(|error| status(&error))?
-        } else {
+        let answer = if txn.writes() {
             self.ask(Asked::Write(Write::Txn(txn)), timing).await?
+        } else {
+            self.read(Read::Txn(txn), timing).await.map_err(|error| status(&error))?
         };
         let header = self.0.header(answer.revision);
         convert::txn_answer(header, answer.body).map(Response::new)

@@ -145,15 +145,6 @@ fn compare(asked: pb::Compare) -> Result<Compare, Status> {
     Ok(Compare { keys, is, to })
 }
 
-/// Whether a transaction cannot write.
-pub fn is_read(txn: &Txn) -> bool {
-    txn.then.iter().chain(&txn.otherwise).all(|op| match op {
-        TxnOp::Range(_) => true,
-        TxnOp::Put(_) | TxnOp::Delete(_) => false,
-        TxnOp::Txn(txn) => is_read(txn),
-    })
-}
-
 /// Whether all operations of a transaction are reads that may be stale.
 pub fn is_serializable(asked: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;

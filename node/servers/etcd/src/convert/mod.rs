@@ -5,7 +5,7 @@ mod answer;
 mod ask;
 
 pub use answer::{events, found, key_value, prev, txn_answer, unexpected};
-pub use ask::{delete, is_read, is_serializable, put, range, txn, watch_keys};
+pub use ask::{delete, is_serializable, put, range, txn, watch_keys};
 
 /// A number of Starling as one of etcd's, which are signed; numbers of Starling are far below the bound.
 pub fn wire(number: u64) -> i64 {
