@@ -464,9 +464,14 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     assert!(reason.contains("orders") && reason.contains("durable"), "{reason}");
     let get = node.run(["get", "-k", "orders", "k0"]);
     assert_ne!(get.code, 0, "{get:?}");
+    // This write is synced, so that the next start finds what was durable; the replica is still closed.
+    node.run(["put", "again", "v"]).ok();
     node.stop().await;
     node.start().await;
-    node.run(["doctor"]).exits(1);
+    let doctor = node.run(["doctor"]);
+    doctor.exits(1);
+    let report = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(!report.contains("were missing") && report.contains("orders"), "{report}");
     // The operator decides to go on with what is left.
     node.run(["keyspace", "recover", "orders", "--force-new-group", "--yes"]).ok();
     wait_until("the keyspace serves again", async || {

@@ -71,7 +71,12 @@ impl Admin {
         })?;
         let failed = |_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log");
         let mut report = report.await.map_err(failed)?.map_err(store_error)?;
-        if let Some(what) = self.status().await?.identity_conflict {
+        let status = self.status().await?;
+        if let Some(what) = status.storage_error {
+            report.findings.push(Finding { what, hint: STORAGE_HINT.into() });
+            report.healthy = false;
+        }
+        if let Some(what) = status.identity_conflict {
             let hint =
                 "stop one of them; a copy needs an empty data directory and joins with the ticket".into();
             report.findings.push(Finding { what, hint });
