@@ -5,6 +5,7 @@
 //! translated, carried out there, and the answers translated back.
 
 mod auth;
+mod authority;
 mod claim;
 mod cluster;
 mod convert;

@@ -27,6 +27,7 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::auth::AuthService;
+use crate::authority::AnyAuthority;
 use crate::cluster::ClusterService;
 use crate::election::ElectionService;
 use crate::keyspace::{Keyspace, pass_on};
@@ -71,6 +72,8 @@ pub async fn serve(socket: Socket, keyspace: StrongKeyspace, stop: Stop) -> io::
 }
 
 async fn connection(stream: TcpStream, services: Services, mut stop: Stop) {
+    let (read, write) = stream.into_split();
+    let stream = tokio::io::join(AnyAuthority::new(read), write);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
