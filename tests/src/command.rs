@@ -139,7 +139,8 @@ impl Answer {
         assert!(self.stderr.contains(text), "`{}` does not say {text:?}: {:?}", self.line, self.stderr);
     }
 
-    fn text(&self) -> String {
+    /// Its output without the last line feed, whether it succeeded or not.
+    pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.stdout);
         text.strip_suffix('\n').unwrap_or(&text).to_owned()
     }

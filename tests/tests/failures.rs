@@ -306,7 +306,12 @@ async fn a_full_disk_refuses_writes_until_there_is_space_again() {
     assert!(node.status().await.storage_error.is_some());
     node.run(["put", "small", "v"]).exits(1);
     assert_noise(&node, &written).await;
-    assert!(node.run(["doctor"]).ok().contains("healthy"));
+    let doctor = node.run(["doctor"]);
+    doctor.exits(1);
+    let report = doctor.text();
+    let found: Vec<&str> = report.lines().filter(|line| line.starts_with("WRONG: ")).collect();
+    let reason = node.status().await.storage_error.expect("the disk is still full");
+    assert_eq!(found, [format!("WRONG: {reason}")], "no data is damaged");
 
     disk.make_room(&mut node).await;
     wait_until("nothing is wrong, before any write", async || {
@@ -456,7 +461,7 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     assert!(node.log().contains("the store is damaged"), "{}", node.log());
     let doctor = node.run(["doctor"]);
     doctor.exits(1);
-    let report = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let report = doctor.text();
     assert!(report.contains("writes that were durable were missing"), "{report}");
     let ready = reqwest::get(format!("http://{}/readyz", node.api())).await.expect("an answer");
     assert_eq!(ready.status(), 503);
@@ -470,7 +475,7 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     node.start().await;
     let doctor = node.run(["doctor"]);
     doctor.exits(1);
-    let report = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let report = doctor.text();
     assert!(!report.contains("were missing") && report.contains("orders"), "{report}");
     // The operator decides to go on with what is left.
     node.run(["keyspace", "recover", "orders", "--force-new-group", "--yes"]).ok();

@@ -224,9 +224,7 @@ fn show_doctor(report: &Doctor, output: Output) -> Result {
     if report.healthy {
         return if output == Output::Json { Ok(()) } else { print::line("healthy") };
     }
-    let hint =
-        "see what was found above; what is damaged here comes back from peers into an empty data directory";
-    Err(Failure::failed("the store is not healthy", hint))
+    Err(Failure::failed("the node is not healthy", "do what stands below each thing that is wrong"))
 }
 
 /// The topology for Graphviz: links known to one end only are dashed.
