@@ -307,5 +307,31 @@ async fn etcdctl_works_on_every_node() {
             assert_eq!(said(other, &["get", "--print-value-only", "e"]).trim(), node.name());
         }
     }
-    assert_eq!(said(&nodes[3], &["member", "list"]).lines().count(), 3);
+}
+
+#[tokio::test]
+async fn etcd_clients_find_every_node_that_serves_them_and_one_leader() {
+    let nodes = flock().await;
+    let said = |node: &Node, args: &[&str]| {
+        let output = etcdctl(node, args).output().expect("etcdctl is installed (./tests/run does it)");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let urls: Vec<String> = nodes.iter().map(|node| format!("http://{}", node.etcd(KEYSPACE))).collect();
+    for node in &nodes {
+        // The three voters, and the node outside of the group.
+        let list = wait_until("the list of members has every node's URL", async || {
+            let list = said(node, &["member", "list", "-w", "table"]);
+            if urls.iter().all(|url| list.contains(url)) { Ok(list) } else { Err(list) }
+        })
+        .await;
+        assert!(list.contains("tcp://127.0.0.1:") && !list.contains("/ip4/"), "{list}");
+        assert_eq!(list.matches("started").count(), nodes.len(), "{list}");
+        let health = said(node, &["endpoint", "health", "--cluster", "-w", "json"]);
+        assert_eq!(health.matches(r#""health":true"#).count(), nodes.len(), "{health}");
+        let status = said(node, &["endpoint", "status", "--cluster", "-w", "table"]);
+        assert_eq!(status.matches(" true |").count(), 1, "one leader: {status}");
+    }
+    let outside = said(&nodes[3], &["endpoint", "status", "-w", "table"]);
+    assert!(!outside.contains(" true |"), "{outside}");
 }

@@ -8,6 +8,7 @@ use starling_kv::{Batch, Change, Engine, Field, Op, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
+use crate::client_urls;
 use crate::strong::{CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongConfig, StrongInput};
 use crate::{Core, Notice, Now, Output, Token};
 
@@ -80,14 +81,24 @@ impl<E: Engine> Core<E> {
 
     /// Every replica that this node knows how to reach, itself included.
     pub fn replicas(&self) -> Vec<NodeRecord> {
+        newest_replicas(self.in_sight().chain(&self.healing.remembered()))
+    }
+
+    /// This node and those that it has lately been in touch with, as far as they serve a strong keyspace to etcd
+    /// clients, each with the URLs.
+    pub fn etcd_servers(&self, keyspace: &str) -> Vec<(NodeRecord, Vec<String>)> {
+        let with_urls = |record: NodeRecord| {
+            let urls = client_urls::decode(&record, keyspace);
+            (!urls.is_empty()).then_some((record, urls))
+        };
+        newest_replicas(self.in_sight()).into_iter().filter_map(with_urls).collect()
+    }
+
+    /// The records of this node, of connected ones, and of those in its views.
+    fn in_sight(&self) -> impl Iterator<Item = &NodeRecord> {
         let linked = self.links.peers().map(|(_, record)| record);
         let viewed = self.views.active().chain(self.views.passive());
-        let remembered = self.healing.remembered();
-        let all = [&self.record].into_iter().chain(linked).chain(viewed).chain(&remembered);
-        let mut all: Vec<NodeRecord> = all.filter(|record| record.role == Role::Replica).cloned().collect();
-        all.sort_by_key(|record| (record.id, std::cmp::Reverse((record.incarnation, record.revision))));
-        all.dedup_by_key(|record| record.id);
-        all
+        [&self.record].into_iter().chain(linked).chain(viewed)
     }
 
     pub(crate) fn on_strong_effect(&mut self, now: Now, effect: Effect) {
@@ -185,4 +196,12 @@ impl<E: Engine> Core<E> {
         self.handle_writes(now, vec![(OWN_TOKEN, batch)]);
         self.outputs.retain(|output| !matches!(output, Output::Written { token: OWN_TOKEN, .. }));
     }
+}
+
+/// The newest record of each replica, by id.
+fn newest_replicas<'a>(records: impl Iterator<Item = &'a NodeRecord>) -> Vec<NodeRecord> {
+    let mut all: Vec<NodeRecord> = records.filter(|record| record.role == Role::Replica).cloned().collect();
+    all.sort_by_key(|record| (record.id, std::cmp::Reverse((record.incarnation, record.revision))));
+    all.dedup_by_key(|record| record.id);
+    all
 }

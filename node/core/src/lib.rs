@@ -3,6 +3,7 @@
 //! in [`Input`]s with the time, carries out the [`Output`]s, and passes [`Input::Timeout`] at `poll_timeout`.
 //! `node/service` runs it over libp2p and `RocksDB`; a simulation runs the same code in virtual time.
 
+pub mod client_urls;
 mod clock;
 mod core;
 mod crawl;

@@ -120,4 +120,22 @@ pub enum Call {
         /// The sender of the answer.
         reply: oneshot::Sender<Result<Status, Failure>>,
     },
+    /// Asks for the etcd servers of a keyspace that this node knows, its own included.
+    Servers {
+        /// The strong keyspace.
+        keyspace: Arc<str>,
+        /// The sender of the answer.
+        reply: oneshot::Sender<Vec<EtcdServer>>,
+    },
+}
+
+/// A node that serves a strong keyspace to etcd clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdServer {
+    /// The node's public key.
+    pub node: [u8; 32],
+    /// Its name.
+    pub name: String,
+    /// Where its clients connect.
+    pub urls: Vec<String>,
 }

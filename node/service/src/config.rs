@@ -67,6 +67,8 @@ pub struct Config {
     pub detect_ms: u64,
     /// Time between two anti-entropy sessions, ms.
     pub sync_interval_ms: u64,
+    /// Keyspaces and URLs at which this node serves them to etcd clients, announced to other nodes.
+    pub client_urls: Vec<(String, String)>,
     /// Most connections with peers.
     pub connections_max: u64,
     /// Bound of the queue of full rumors to one peer, bytes.
@@ -106,6 +108,7 @@ impl Config {
             shuffle_interval_ms: views.shuffle_ms,
             detect_ms: DetectorConfig::default().detect_ms,
             sync_interval_ms: SyncConfig::default().interval_ms,
+            client_urls: Vec::new(),
             connections_max: driver.connections_max.into(),
             queue_bytes: driver.rumor_queue_bytes_max as u64,
             software: Software { version: env!("CARGO_PKG_VERSION").into(), ..Software::default() },

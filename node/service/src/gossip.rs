@@ -164,7 +164,8 @@ impl GossipLoop {
             calls.clear();
             return;
         }
-        let inputs = calls.drain(..).filter_map(|call| self.strong.begin(call)).map(Input::Strong).collect();
+        let begin = |call| self.strong.begin(&self.core, call).map(Input::Strong);
+        let inputs = calls.drain(..).filter_map(begin).collect();
         self.feed_together(inputs);
     }
 

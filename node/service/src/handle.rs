@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use starling_api::{Error, ErrorCode};
 use starling_kv::{Batch, Limits, Outcome, Reader};
+use starling_proto::NodeId;
 use starling_rocks::RocksEngine;
 use tokio::sync::broadcast;
 
@@ -23,6 +24,8 @@ pub struct Handle(pub(crate) Arc<Parts>);
 
 /// What a handle works with.
 pub(crate) struct Parts {
+    /// The node's id.
+    node: NodeId,
     /// The way to the gossip thread.
     pub gossip: Gossip,
     /// The store's snapshots, while the node runs: an open reader keeps the store's directory in use.
@@ -47,6 +50,7 @@ enum StoreState {
 impl Parts {
     /// The parts of a node that runs; a seed has no reader.
     pub fn new(
+        node: NodeId,
         gossip: Gossip,
         reader: Option<Reader<RocksEngine>>,
         names: Names,
@@ -54,7 +58,7 @@ impl Parts {
         limits: Limits,
     ) -> Self {
         let store = RwLock::new(reader.map_or(StoreState::None, StoreState::Open));
-        Self { gossip, store, names, changes, limits }
+        Self { node, gossip, store, names, changes, limits }
     }
 
     /// Commits writes, to Starling's own keyspaces as well.
@@ -85,7 +89,7 @@ impl Handle {
     /// This node is a seed.
     pub fn strong(&self, keyspace: impl Into<Arc<str>>) -> Result<StrongKeyspace, Error> {
         self.reader()?;
-        Ok(StrongKeyspace::new(keyspace, self.0.gossip.calls().clone()))
+        Ok(StrongKeyspace::new(keyspace, self.0.node.0, self.0.gossip.calls().clone()))
     }
 
     /// Whether this node knows a strong keyspace of this name. One that was created a moment ago may not be known

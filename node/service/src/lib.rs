@@ -34,7 +34,7 @@ pub mod view;
 mod watch;
 
 pub use admin::Admin;
-pub use call::{Answered, Answers, Call, Calls, Reply, WatchId, WatchUpdates};
+pub use call::{Answered, Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};
 pub use config::{Config, Durability};
 pub use data_dir::DataDir;
 pub use doctor::examine;

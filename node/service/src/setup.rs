@@ -1,11 +1,11 @@
 //! Translation of the configuration into the settings of each part.
 
-use starling_core::CoreConfig;
 use starling_core::strong::StrongConfig;
+use starling_core::{CoreConfig, client_urls};
 use starling_kv::Limits;
 use starling_proto::Labels;
 use starling_proto::detector::DetectorConfig;
-use starling_proto::record::NAME_BYTES_MAX;
+use starling_proto::record::{MORE_BYTES_MAX, NAME_BYTES_MAX};
 use starling_proto::sync::SyncConfig;
 use starling_proto::view::ViewConfig;
 use starling_strong::group::History;
@@ -99,6 +99,18 @@ pub fn labels(config: &Config) -> Result<Labels, StartError> {
         })?;
     }
     Ok(labels)
+}
+
+/// The URLs for etcd clients, as fields of the node's record.
+pub fn client_urls(config: &Config) -> Vec<u8> {
+    let (fields, omitted) = client_urls::encode(&config.client_urls);
+    for (keyspace, url) in omitted {
+        tracing::warn!(
+            "{url} of {keyspace} is not announced to other nodes: a node announces URLs for etcd clients of \
+             {MORE_BYTES_MAX} bytes in all"
+        );
+    }
+    fields
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ async fn prepare(
         is_first_run: membership.is_first_run,
         data_dir: dir,
     };
+    let node = record.id;
     let gossip_loop = GossipLoop {
         clock,
         core,
@@ -233,7 +234,7 @@ async fn prepare(
         facts,
         asked: Asked::default(),
     };
-    let handle = Handle(Arc::new(Parts::new(gossip, reader, names, changes.downgrade(), limits)));
+    let handle = Handle(Arc::new(Parts::new(node, gossip, reader, names, changes.downgrade(), limits)));
     Ok((Started { handle, info }, gossip_loop, search))
 }
 
@@ -268,6 +269,7 @@ async fn listen(
         name: setup::name(config)?,
         addresses: config.external.clone(),
         labels: setup::labels(config)?,
+        more: setup::client_urls(config),
         ..NodeRecord::new(identity.node_id(), wall_ms(), role)
     };
     let mut driver = Driver::start(DriverConfig {

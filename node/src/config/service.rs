@@ -5,8 +5,8 @@ use starling_service::{Role, Software};
 use super::table::Config;
 
 impl Config {
-    /// The settings of a node of this role.
-    pub fn service(&self, role: Role) -> starling_service::Config {
+    /// The settings of a node of this role, which serves keyspaces to etcd clients at these URLs.
+    pub fn service(&self, role: Role, client_urls: Vec<(String, String)>) -> starling_service::Config {
         starling_service::Config {
             data_dir: self.data_dir.clone(),
             role,
@@ -30,6 +30,7 @@ impl Config {
             shuffle_interval_ms: self.shuffle_interval_ms,
             detect_ms: self.detect_ms,
             sync_interval_ms: self.sync_interval_ms,
+            client_urls,
             connections_max: self.connections_max,
             queue_bytes: self.queue_bytes,
             cache_bytes: self.cache_bytes,

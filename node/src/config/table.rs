@@ -88,6 +88,8 @@ settings! {
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
         "Addresses where etcd clients are served, each with its strong keyspace. Loopback only."
+    etcd_advertise: Vec<String> = "etcd.advertise", "url=keyspace", Vec::new();
+        "URLs that the lists of members for etcd clients show for this node instead of its etcd.listen, for example of a proxy."
     strong_replace_ms: u64 = "strong.replace_ms", "ms", node().strong_replace_ms;
         "Time after which a silent voter of a strong keyspace is replaced automatically. 0: never."
     strong_history_revisions: u64 = "strong.history_revisions", "revisions", node().strong_history_revisions;

@@ -24,7 +24,8 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     let sockets = Sockets::bind(&config, role)?;
     let (api, etcd) = (sockets.api().to_string(), sockets.etcd());
 
-    let node = Node::start(config.service(role))?;
+    let client_urls = sockets.client_urls(&config.etcd_advertise)?;
+    let node = Node::start(config.service(role, client_urls))?;
     let handle = node.handle();
     let app = App { node: handle.clone(), settings, token: config.api_token.clone() };
     let servers = sockets.serve(handle, app)?;

@@ -12,6 +12,8 @@ use crate::config::Config;
 
 /// The setting of the etcd server.
 const ETCD_LISTEN: &str = "etcd.listen";
+/// The setting of the URLs for its clients.
+const ETCD_ADVERTISE: &str = "etcd.advertise";
 
 /// The bound sockets.
 pub struct Sockets {
@@ -39,6 +41,42 @@ impl Sockets {
     /// The addresses of the etcd server, with the keyspace of each.
     pub fn etcd(&self) -> Vec<(SocketAddr, String)> {
         self.etcd.iter().map(|(socket, keyspace)| (socket.address(), keyspace.clone())).collect()
+    }
+
+    /// The keyspaces of the etcd server, each with a URL for clients: those of `advertise`, or where it listens.
+    pub fn client_urls(&self, advertise: &[String]) -> Result<Vec<(String, String)>, RunError> {
+        let advertised: Vec<(String, String)> =
+            advertise.iter().map(|entry| self.advertised(entry)).collect::<Result<_, _>>()?;
+        let mut urls: Vec<(String, String)> = self
+            .etcd()
+            .into_iter()
+            .map(|(address, keyspace)| (keyspace, format!("http://{address}")))
+            .collect();
+        urls.retain(|(keyspace, _)| !advertised.iter().any(|(name, _)| name == keyspace));
+        urls.extend(advertised);
+        Ok(urls)
+    }
+
+    /// One "URL=KEYSPACE" of `etcd.advertise`.
+    fn advertised(&self, entry: &str) -> Result<(String, String), RunError> {
+        let wrong = |reason: &str| StartError::Setting {
+            key: ETCD_ADVERTISE,
+            value: entry.into(),
+            reason: reason.into(),
+        };
+        let (url, keyspace) = entry
+            .rsplit_once('=')
+            .filter(|(url, _)| url.bytes().all(|byte| byte.is_ascii_graphic()))
+            .filter(|(url, _)| {
+                ["http://", "https://"]
+                    .iter()
+                    .any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+            })
+            .ok_or_else(|| wrong("it is written URL=KEYSPACE, like https://db.example.org:2379=orders"))?;
+        if !self.etcd.iter().any(|(_, served)| served == keyspace) {
+            return Err(wrong("etcd.listen does not serve this keyspace").into());
+        }
+        Ok((keyspace.to_owned(), url.to_owned()))
     }
 
     /// Serves the node until the threads are stopped.
@@ -93,6 +131,33 @@ mod tests {
     fn bind(entry: &str, role: Role) -> Result<(SocketAddr, String), String> {
         let bound = bind_etcd(entry, role).map(|(socket, keyspace)| (socket.address(), keyspace));
         bound.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn clients_are_shown_the_configured_urls_or_the_listeners() {
+        let listener =
+            |keyspace: &str| bind_etcd(&format!("127.0.0.1:0={keyspace}"), Role::Replica).expect("binds");
+        let api = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("binds");
+        let sockets = Sockets { api, etcd: vec![listener("orders"), listener("jobs")] };
+        let listening = |at: usize| format!("http://{}", sockets.etcd()[at].0);
+        let urls = |advertise: &[&str]| {
+            let advertise: Vec<String> = advertise.iter().map(|&entry| entry.to_owned()).collect();
+            sockets.client_urls(&advertise).map_err(|error| error.to_string())
+        };
+        let both = [("orders".to_owned(), listening(0)), ("jobs".to_owned(), listening(1))];
+        assert_eq!(urls(&[]), Ok(both.to_vec()));
+        let advertised = ("orders".to_owned(), "https://db.example:2379/?a=b".to_owned());
+        assert_eq!(urls(&["https://db.example:2379/?a=b=orders"]), Ok(vec![both[1].clone(), advertised]));
+        for (wrong, said) in [
+            ("db.example:2379=orders", "URL=KEYSPACE"),
+            ("http://=orders", "URL=KEYSPACE"),
+            ("http://db example=orders", "URL=KEYSPACE"),
+            ("http://db.example:2379", "URL=KEYSPACE"),
+            ("http://db.example:2379=other", "etcd.listen"),
+        ] {
+            let error = urls(&[wrong]).expect_err("refused");
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

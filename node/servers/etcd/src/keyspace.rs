@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use starling_etcd_proto::etcdserverpb::ResponseHeader;
-use starling_service::{Answered, StrongError, StrongKeyspace, WatchId, WatchUpdates};
+use starling_service::{Answered, EtcdServer, StrongError, StrongKeyspace, WatchId, WatchUpdates};
 use starling_strong::api::{
     Answer, Failure, Options, Read, Refusal, Request, Revision, Status as Group, Watch, Write,
 };
@@ -142,9 +142,25 @@ impl Keyspace {
     pub async fn status(&self) -> Result<Group, Status> {
         let group = self.0.keyspace.status(false).await.map_err(status)?;
         self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
-        self.0.member.store(group.member, Ordering::Relaxed);
+        self.0.member.store(self.member_id(&group), Ordering::Relaxed);
         self.0.term.fetch_max(group.term, Ordering::Relaxed);
         Ok(group)
+    }
+
+    /// This node's id among the members: that of its own member, or an id of the node outside of the group, which
+    /// therefore never is the leader's.
+    pub fn member_id(&self, group: &Group) -> u64 {
+        let node = self.0.keyspace.node();
+        group
+            .members
+            .iter()
+            .find(|member| member.node == node)
+            .map_or_else(|| outside_id(node), |member| member.id)
+    }
+
+    /// The nodes that serve the keyspace to etcd clients, as far as this node knows.
+    pub async fn etcd_servers(&self) -> Result<Vec<EtcdServer>, Status> {
+        self.0.keyspace.etcd_servers().await.map_err(status)
     }
 
     /// The header of an answer at this revision.
@@ -204,7 +220,16 @@ pub async fn pass_on(answering: &mut Answering) {
 
 /// The cluster id of a group: the first eight bytes of the group's id.
 pub fn cluster_id(group: [u8; 16]) -> u64 {
-    group[..8].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+    first_bytes(&group)
+}
+
+/// The id of a node that is no member: the first eight bytes of its public key.
+pub fn outside_id(node: [u8; 32]) -> u64 {
+    first_bytes(&node)
+}
+
+fn first_bytes(id: &[u8]) -> u64 {
+    id.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The deadline of a request, and whether its answer may be stale.

@@ -33,7 +33,8 @@ impl MaintenanceService {
 impl Maintenance for MaintenanceService {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let group = self.0.status().await?;
-        let learner = group.members.iter().any(|member| member.id == group.member && member.learner);
+        let own = self.0.member_id(&group);
+        let learner = group.members.iter().any(|member| member.id == own && member.learner);
         let errors =
             if group.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
         Ok(Response::new(pb::StatusResponse {

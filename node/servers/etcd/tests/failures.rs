@@ -36,7 +36,8 @@ async fn stage_with_room(calls: usize) -> Stage {
     let address = socket.address().to_string();
     let (sender, calls) = mpsc::channel(calls);
     let (stop, stopped) = Stop::channel();
-    let server = tokio::spawn(starling_etcd::serve(socket, StrongKeyspace::new("orders", sender), stopped));
+    let keyspace = StrongKeyspace::new("orders", [1; 32], sender);
+    let server = tokio::spawn(starling_etcd::serve(socket, keyspace, stopped));
     let client = Client::connect([address.clone()], None).await.expect("connects");
     let mut stage = Stage { calls, address, client, stop, server };
     // The server sends one call unprompted.

@@ -9,7 +9,7 @@ use starling_strong::api::{Answer, Event, Failure, Options, Request, Status, Wat
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::call::{Answers, Call, Calls, Reply, WatchId, WatchUpdates};
+use crate::call::{Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};
 use crate::error::{failure_error, stopping};
 
 /// Updates that a watch may receive before it allows more. An estimate: the client reads one while the next are on
@@ -42,15 +42,21 @@ impl From<StrongError> for Error {
 #[derive(Clone)]
 pub struct StrongKeyspace {
     keyspace: Arc<str>,
+    node: [u8; 32],
     calls: Calls,
     answers: Option<Answers>,
 }
 
 impl StrongKeyspace {
-    /// The keyspace behind a queue of calls. Programs get one from [`Handle::strong`](crate::Handle::strong);
+    /// The keyspace behind a queue of calls of a node. Programs get one from [`Handle::strong`](crate::Handle::strong);
     /// tests of servers bring a queue of their own.
-    pub fn new(keyspace: impl Into<Arc<str>>, calls: Calls) -> Self {
-        Self { keyspace: keyspace.into(), calls, answers: None }
+    pub fn new(keyspace: impl Into<Arc<str>>, node: [u8; 32], calls: Calls) -> Self {
+        Self { keyspace: keyspace.into(), node, calls, answers: None }
+    }
+
+    /// The public key of the node through which it is reached.
+    pub fn node(&self) -> [u8; 32] {
+        self.node
     }
 
     /// The same keyspace with answers sent to this channel, to be handed on by the thread that waits for
@@ -113,6 +119,13 @@ impl StrongKeyspace {
         let keyspace = Arc::clone(&self.keyspace);
         self.send(Call::Status { keyspace, of_leader, reply }).await?;
         Ok(answer.await.map_err(|_| StrongError::Stopped)??)
+    }
+
+    /// The nodes that serve it to etcd clients, as far as this node knows; itself included if it does.
+    pub async fn etcd_servers(&self) -> Result<Vec<EtcdServer>, StrongError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Call::Servers { keyspace: Arc::clone(&self.keyspace), reply }).await?;
+        answer.await.map_err(|_| StrongError::Stopped)
     }
 
     /// Watches keys, from a revision on or from now on.

@@ -7,10 +7,10 @@ mod watches;
 
 use std::collections::BTreeMap;
 
-use crate::call::{Call, Reply};
+use crate::call::{Call, EtcdServer, Reply};
 use starling_core::strong::{CreateError, ManageError, StrongInput, StrongOutput};
 use starling_core::{Core, Notice, Now, Token};
-use starling_proto::NodeId;
+use starling_proto::{NodeId, NodeRecord};
 use starling_rocks::RocksEngine;
 use starling_strong::api::{Answer, Failure, Status};
 use starling_strong::group::Notice as GroupNotice;
@@ -106,8 +106,8 @@ impl Requests {
         self.next
     }
 
-    /// Notes the client of a call. Returns the input for the core; `None`: the watch has ended.
-    pub fn begin(&mut self, call: Call) -> Option<StrongInput> {
+    /// Notes the client of a call. Returns the input for the core; `None`: the watch has ended, or the call is answered.
+    pub fn begin(&mut self, core: &Core<RocksEngine>, call: Call) -> Option<StrongInput> {
         match call {
             Call::Request { keyspace, request, options, reply } => {
                 let token = self.token();
@@ -133,6 +133,15 @@ impl Requests {
             Call::Unwatch { ids } => {
                 let tokens = ids.into_iter().filter_map(|id| self.watches.end(id)).collect();
                 Some(StrongInput::Unwatch { tokens })
+            }
+            Call::Servers { keyspace, reply } => {
+                let server = |(record, urls): (NodeRecord, _)| EtcdServer {
+                    node: record.id.0,
+                    name: record.name,
+                    urls,
+                };
+                drop(reply.send(core.etcd_servers(&keyspace).into_iter().map(server).collect()));
+                None
             }
         }
     }

@@ -12,6 +12,7 @@ use super::super::directory::Directory;
 use super::super::message::GroupLocation;
 use super::super::placement;
 use super::Replicas;
+use crate::client_urls;
 
 impl<E: Engine> Replicas<E> {
     /// The records of a group's members, the leader's first.
@@ -63,7 +64,9 @@ impl<E: Engine> Replicas<E> {
         let replica = self.get_mut(&group)?;
         let (revision, bytes) = (replica.group.machine().revision(), replica.group.machine().bytes());
         let (member, status, manual) = (replica.group.member(), replica.group.status(now_ms), replica.manual);
+        let keyspace = replica.keyspace.clone();
         let leader = status.members.iter().find(|it| Some(it.node) == status.leader).map(|it| it.member);
+        let record = |node: &NodeKey| directory.record(node);
         let members = status.members.iter().map(|it| Member {
             id: it.member,
             node: it.node,
@@ -72,8 +75,9 @@ impl<E: Engine> Replicas<E> {
             behind: it.matched.map(|matched| status.last_index.saturating_sub(matched)),
             restoring: it.is_restoring,
             silent_ms: it.silent_ms,
-            peer_urls: directory.record(&it.node).map(|record| record.addresses.clone()).unwrap_or_default(),
-            client_urls: Vec::new(),
+            peer_urls: record(&it.node).map(|record| record.addresses.clone()).unwrap_or_default(),
+            client_urls: record(&it.node)
+                .map_or_else(Vec::new, |record| client_urls::decode(record, &keyspace)),
         });
         Some(Status {
             group,

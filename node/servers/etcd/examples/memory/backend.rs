@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use starling_kv::MemoryEngine;
-use starling_service::{Call, Reply, WatchId, WatchUpdates};
+use starling_service::{Call, EtcdServer, Reply, WatchId, WatchUpdates};
 use starling_strong::api::{Failure, Member, Request, Status, WatchUpdate, Write};
 use starling_strong::machine::{Command, Config, Machine};
 use tokio::sync::mpsc;
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// The one keyspace that there is.
 pub const KEYSPACE: &str = "orders";
+/// Its node.
+pub const NODE: [u8; 32] = [7; 32];
 /// The one member of its group.
 const MEMBER: u64 = 7;
 /// Calls taken at once.
@@ -120,6 +122,10 @@ impl Backend {
                     self.unwatch(id.get());
                 }
             }
+            Call::Servers { reply, .. } => {
+                let urls = vec!["http://127.0.0.1:2379".to_owned()];
+                drop(reply.send(vec![EtcdServer { node: NODE, name: "alone".into(), urls }]));
+            }
             Call::Status { reply, .. } => {
                 self.apply();
                 drop(reply.send(Ok(self.status())));
@@ -171,17 +177,16 @@ impl Backend {
     }
 
     fn status(&self) -> Status {
-        let client_urls = vec!["http://127.0.0.1:2379".to_owned()];
         let member = Member {
             id: MEMBER,
-            node: [7; 32],
+            node: NODE,
             name: "alone".into(),
             learner: false,
             behind: Some(0),
             restoring: false,
             silent_ms: Some(0),
             peer_urls: Vec::new(),
-            client_urls,
+            client_urls: Vec::new(),
         };
         Status {
             group: [5; 16],

@@ -47,7 +47,8 @@ pub fn starling() -> Server {
             let (calls, taken) = tokio::sync::mpsc::channel(1024);
             // Lives as long as the test's process.
             let (_stop, stop) = Stop::channel();
-            let server = starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, calls), stop);
+            let keyspace = StrongKeyspace::new(backend::KEYSPACE, backend::NODE, calls);
+            let server = starling_etcd::serve(socket, keyspace, stop);
             let (ended, ()) = tokio::join!(server, backend::Backend::run(taken));
             ended.expect("serves");
         });
