@@ -356,6 +356,29 @@ fn progress_is_told_when_everything_is() {
     assert!(rounds > 2, "catching up takes bounded steps");
 }
 
+/// A client may have read the revision from a member that is ahead of this one.
+#[test]
+fn progress_of_a_watch_from_a_later_revision_waits_for_that_revision() {
+    let mut machine = fresh();
+    let ahead = machine.revision() + 2;
+    watch_all(&mut machine, 1, ahead + 1);
+    machine.request_progress(1);
+    let mut updates = Vec::new();
+    let mut poll = |machine: &mut Machine<MemoryEngine>| {
+        for id in machine.take_ready() {
+            while let Some(update) = machine.poll_watch(id, 1000).expect("reads") {
+                updates.push(update);
+            }
+        }
+        std::mem::take(&mut updates)
+    };
+    assert_eq!(poll(&mut machine), [WatchUpdate::Created { revision: ahead }]);
+    write(&mut machine, put("k", "1")).expect("puts");
+    assert_eq!(poll(&mut machine), []);
+    write(&mut machine, put("k", "2")).expect("puts");
+    assert_eq!(poll(&mut machine), [WatchUpdate::Progress { revision: ahead }]);
+}
+
 #[test]
 fn a_revision_of_many_keys_comes_in_one_piece() {
     let mut machine = fresh();

@@ -12,20 +12,22 @@ use crate::convert::{unexpected, unsigned, wire};
 use crate::failure::{status, unsupported};
 use crate::keyspace::{Keyspace, Timing};
 
-/// The version of etcd's API, by which some clients choose their calls. From 3.5.8 on a progress request is answered
-/// after all watches of the stream have received everything.
-pub const API_VERSION: &str = "3.5.8";
+/// The version of etcd's API, by which some clients choose their calls. From 3.5.13 on the progress that a client requests
+/// follows all events up to its revision, on all watches of the stream, also on those that never get an event: a
+/// kube-apiserver needs that to serve lists from its cache.
+pub const API_VERSION: &str = "3.5.13";
 
 /// The service.
 pub struct MaintenanceService(pub Keyspace);
 
 impl MaintenanceService {
-    /// The first four bytes of this replica's hash, its revision, and the oldest revision that is kept.
+    /// Four bytes of this replica's hash, its revision, and the oldest revision that is kept. The bits are inverted:
+    /// clients take 0, which an empty keyspace would have, for no hash.
     async fn hash_here(&self) -> Result<(u32, Revision, Revision), Status> {
         let timing = Timing { stale: true, ..Timing::default() };
         let answer = self.0.ask(Asked::Read(Read::Hash), timing).await.map_err(|error| status(&error))?;
         let Body::Hash { hash, compacted } = answer.body else { return Err(unexpected()) };
-        Ok((u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]), answer.revision, compacted))
+        Ok((!u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]), answer.revision, compacted))
     }
 }
 

@@ -422,6 +422,7 @@ fn what_starling_says_of_itself() {
         let header = status.header().expect("a header");
         assert_eq!((header.cluster_id(), header.member_id()), (0x0505_0505_0505_0505, 7));
         let empty = client.hash().await.expect("says").hash();
+        assert_ne!(empty, 0, "an empty keyspace has a hash, too");
         client.put("a", "1", None).await.expect("puts");
         let hash = client.hash_kv(0).await.expect("says");
         assert_ne!(hash.hash(), empty);

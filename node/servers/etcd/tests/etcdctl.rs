@@ -175,7 +175,7 @@ fn what_starling_says_of_itself() {
         }
     };
     says("etcdctl member list", &["7, started, alone, , http://127.0.0.1:2379, false"]);
-    says("etcdctl endpoint status", &["7, 3.5.8", "true, false, 3, 0, 0"]);
+    says("etcdctl endpoint status", &["7, 3.5.13", "true, false, 3, 0, 0"]);
     says("etcdctl move-leader 8", &["transfer-leader"]);
     says("etcdctl member add other --peer-urls=http://127.0.0.1:1", &["starling keyspace voters"]);
     says("etcdctl snapshot save /dev/null", &["no file of etcd's"]);

@@ -86,6 +86,20 @@ impl Stage {
         }
     }
 
+    async fn progress(&mut self) -> starling_service::WatchId {
+        let progress = async {
+            loop {
+                match self.call().await {
+                    Call::Progress { id } => return id,
+                    Call::Status { reply, .. } => drop(reply),
+                    Call::More { .. } => {}
+                    other => panic!("another call: {other:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, progress).await.expect("the progress of a watch is requested")
+    }
+
     async fn watch(&mut self) -> (starling_service::WatchId, Watch, WatchUpdates) {
         loop {
             match self.call().await {
@@ -326,6 +340,35 @@ async fn a_watch_is_asked_for_more_only_as_its_client_reads() {
         updates.try_send((id, event(revision))).expect("room");
         assert_eq!(next(&mut stream).await.events().len(), 1);
     }
+}
+
+/// A client that takes the revision of a progress for that of its cache must never go back.
+#[tokio::test]
+async fn requested_progress_is_never_below_events_that_were_sent() {
+    let mut stage = stage_with_room(16).await;
+    let mut client = stage.client.clone();
+    let (stream, (first, _, updates)) = tokio::join!(client.watch("a", None), stage.watch());
+    let mut stream = stream.expect("watches");
+    updates.try_send((first, WatchUpdate::Created { revision: 9 })).expect("room");
+    assert!(next(&mut stream).await.created());
+    stream.watch("b", None).await.expect("asks");
+    let (second, _, updates) = stage.watch().await;
+    updates.try_send((second, WatchUpdate::Created { revision: 9 })).expect("room");
+    assert!(next(&mut stream).await.created());
+
+    stream.request_progress().await.expect("asks");
+    assert_eq!([stage.progress().await, stage.progress().await], [first, second]);
+    updates.try_send((first, WatchUpdate::Progress { revision: 9 })).expect("room");
+    updates.try_send((second, event(10))).expect("room");
+    updates.try_send((second, WatchUpdate::Progress { revision: 10 })).expect("room");
+    assert_eq!(next(&mut stream).await.events().len(), 1);
+    // The first watch has reached 9 only: both are asked again.
+    assert_eq!([stage.progress().await, stage.progress().await], [first, second]);
+    updates.try_send((first, WatchUpdate::Progress { revision: 11 })).expect("room");
+    updates.try_send((second, WatchUpdate::Progress { revision: 10 })).expect("room");
+    let answer = next(&mut stream).await;
+    let revision = answer.header().map(etcd_client::ResponseHeader::revision);
+    assert_eq!((answer.watch_id(), revision), (-1, Some(10)));
 }
 
 #[tokio::test]

@@ -66,6 +66,9 @@ pub(super) struct Watches {
     index: Index,
     /// The watches for which [`Machine::poll_watch`] may return something.
     ready: BTreeSet<WatchId>,
+    /// The watches whose progress is requested and that begin, or were continued here, after a revision that this replica
+    /// has not applied yet.
+    ahead: BTreeSet<(Revision, WatchId)>,
     /// Bytes of all pending events.
     bytes: usize,
 }
@@ -130,6 +133,7 @@ impl Watches {
             self.index.remove(id, &watcher.spec.keys);
             self.bytes -= watcher.bytes();
             self.ready.remove(&id);
+            self.ahead.remove(&(watcher.next - 1, id));
         }
     }
 }
@@ -161,7 +165,9 @@ impl<E: Engine> Machine<E> {
         self.watches.remove(id);
     }
 
-    /// Requests a [`WatchUpdate::Progress`] of a watch after all its pending events.
+    /// Requests a [`WatchUpdate::Progress`] of a watch after all its pending events. A watch from a revision on that this
+    /// replica has not reached sends it when the replica reaches the revision before: the progress of a watch never goes
+    /// backwards.
     pub fn request_progress(&mut self, id: WatchId) {
         if let Some(watcher) = self.watches.table.get_mut(&id) {
             watcher.wants_progress = true;
@@ -172,6 +178,13 @@ impl<E: Engine> Machine<E> {
     /// Removes and returns the watches for which [`Machine::poll_watch`] may return something. A caller that polls
     /// each of them until it returns `None` misses nothing: a watch is ready again when there is more.
     pub fn take_ready(&mut self) -> Vec<WatchId> {
+        let revision = self.state.revision;
+        while let Some(&(after, id)) = self.watches.ahead.first()
+            && after <= revision
+        {
+            self.watches.ahead.pop_first();
+            self.watches.ready.insert(id);
+        }
         std::mem::take(&mut self.watches.ready).into_iter().collect()
     }
 
@@ -209,10 +222,15 @@ impl<E: Engine> Machine<E> {
             self.watches.bytes = self.watches.bytes + watcher.bytes() - before;
             return Ok(Some(update));
         }
-        if std::mem::take(&mut watcher.wants_progress) {
-            watcher.told = revision;
-            return Ok(Some(WatchUpdate::Progress { revision }));
+        if !watcher.wants_progress {
+            return Ok(None);
         }
-        Ok(None)
+        if revision < watcher.next - 1 {
+            self.watches.ahead.insert((watcher.next - 1, id));
+            return Ok(None);
+        }
+        watcher.wants_progress = false;
+        watcher.told = revision;
+        Ok(Some(WatchUpdate::Progress { revision }))
     }
 }

@@ -48,6 +48,8 @@ struct ClientWatch {
     part_bytes: usize,
     /// Whether the reply to a check is awaited.
     checking: bool,
+    /// Whether the client awaits its progress: another member is asked, too.
+    wants_progress: bool,
     /// Whether the client knows that the watch is open.
     was_created: bool,
     attempts: u32,
@@ -113,6 +115,7 @@ impl<E: Engine> Handler<'_, E> {
             part: Vec::new(),
             part_bytes: 0,
             checking: false,
+            wants_progress: false,
             was_created: false,
             attempts: 0,
             unanswered: 0,
@@ -223,9 +226,11 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Requests the progress of a watch. A member that is yet to be found sends it unprompted.
+    /// Requests the progress of a watch; from a member that is yet to be found, once it serves the watch.
     pub fn progress(&mut self, token: Token) {
-        if let Some((id, node)) = self.state.watches.get(&token).and_then(|watch| watch.served) {
+        let Some(watch) = self.state.watches.get_mut(&token) else { return };
+        watch.wants_progress = true;
+        if let Some((id, node)) = watch.served {
             self.cx.send(&node, StrongMessage::Progress { id });
         }
     }
@@ -283,10 +288,14 @@ impl<E: Engine> Handler<'_, E> {
                     watch.go_on_after(*revision);
                 }
                 if std::mem::replace(&mut watch.was_created, true) {
+                    if watch.wants_progress {
+                        self.cx.send(&from, StrongMessage::Progress { id });
+                    }
                     return;
                 }
             }
             WatchUpdate::Events { revision, .. } | WatchUpdate::Progress { revision } => {
+                watch.wants_progress &= matches!(update, WatchUpdate::Events { .. });
                 watch.credit = watch.credit.saturating_sub(1);
                 watch.go_on_after(*revision);
             }

@@ -116,6 +116,27 @@ fn a_silent_watch_is_checked_and_one_that_lost_its_last_update_is_opened_again()
 }
 
 #[test]
+fn progress_is_requested_from_the_next_member_if_the_first_one_is_lost() {
+    let mut node = Fixture::new();
+    node.open(100);
+    let (at, id, _) = node.asked();
+    node.handler().on_update(at, id, 0, created(10));
+    node.handler().progress(TOKEN);
+    assert_eq!(node.node.sent(), [(at[0], StrongMessage::Progress { id })]);
+    node.handler().on_peer_down(at);
+    node.pass();
+    let (next, id, _) = node.asked();
+    node.handler().on_update(next, id, 0, created(10));
+    assert_eq!(node.node.sent(), [(next[0], StrongMessage::Progress { id })]);
+    node.handler().on_update(next, id, 1, WatchUpdate::Progress { revision: 10 });
+    node.handler().on_peer_down(next);
+    node.pass();
+    let (third, id, _) = node.asked();
+    node.handler().on_update(third, id, 0, created(10));
+    assert_eq!(node.node.sent(), [], "nothing is requested any more");
+}
+
+#[test]
 fn a_watch_without_credit_asks_no_node() {
     let mut node = Fixture::new();
     node.open(0);

@@ -51,6 +51,8 @@ struct Watches {
     /// requests.
     creating: Option<i64>,
     progress: Progress,
+    /// The highest revision of an answer with events or progress. No progress is below it.
+    sent: Revision,
     /// Watches to begin again.
     lost: Vec<i64>,
     resume_at: Option<Instant>,
@@ -127,6 +129,7 @@ impl Watches {
             next_number: 0,
             creating: None,
             progress: Progress::default(),
+            sent: 0,
             lost: Vec::new(),
             resume_at: None,
         }
@@ -211,8 +214,8 @@ impl Watches {
 
     async fn ask_progress(&mut self) -> Result<(), End> {
         if self.watchers.is_empty() {
-            let revision = self.keyspace.status().await?.revision;
-            let answer = self.answer(-1, revision);
+            self.sent = self.sent.max(self.keyspace.status().await?.revision);
+            let answer = self.answer(-1, self.sent);
             return self.send(answer).await;
         }
         if self.progress.ask(self.watchers.keys().copied()) {
@@ -235,13 +238,13 @@ impl Watches {
 
     async fn on_progress(&mut self, step: Step) -> Result<(), End> {
         let Step::Answer { revision, again } = step else { return Ok(()) };
-        if revision != Revision::MAX {
-            let answer = self.answer(-1, revision);
-            self.send(answer).await?;
-        } else if !again {
-            // All watches that were asked have ended by now.
+        if revision == Revision::MAX || revision < self.sent {
+            // All watches that were asked have ended by now, or one of them has got events since another one was asked.
             return Box::pin(self.ask_progress()).await;
         }
+        self.sent = revision;
+        let answer = self.answer(-1, revision);
+        self.send(answer).await?;
         if again { Box::pin(self.ask_progress()).await } else { Ok(()) }
     }
 
@@ -301,6 +304,7 @@ impl Watches {
         if watcher.is_mute() {
             return Ok(());
         }
+        self.sent = self.sent.max(revision);
         let fragment = watcher.fragment;
         let mut answer = self.answer(number, revision);
         answer.events = events(changes);
@@ -321,6 +325,7 @@ impl Watches {
             return self.on_progress(step).await;
         }
         if watcher.notify {
+            self.sent = self.sent.max(revision);
             let answer = self.answer(number, revision);
             self.send(answer).await?;
         }
