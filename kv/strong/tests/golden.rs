@@ -162,10 +162,10 @@ fn nesting_is_bounded_before_it_is_followed() {
         })
     };
     let decode = |txn: Txn| Command::decode(&command(Write::Txn(txn)).encode());
-    assert!(decode(nested(8)).is_ok());
-    assert!(decode(nested(9)).is_err());
+    assert!(decode(nested(20)).is_ok());
+    assert!(decode(nested(21)).is_err());
     // A level takes four bytes: followed all the way, these would exhaust the stack.
-    let mut deep = command(Write::Txn(nested(8))).encode();
+    let mut deep = command(Write::Txn(nested(20))).encode();
     let level = [0, 1, 3];
     let at = deep.windows(3).position(|window| window == level).expect("a level");
     deep.splice(at..at, level.repeat(500_000));

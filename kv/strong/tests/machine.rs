@@ -299,6 +299,21 @@ fn a_lease_lasts_its_whole_time() {
 }
 
 #[test]
+fn leases_are_listed_in_the_order_in_which_they_expire() {
+    let mut machine = open(&MemoryEngine::new());
+    let grant = |id, ttl_ms| command(Write::LeaseGrant { id, ttl_ms });
+    machine.lead(0);
+    machine.apply(0, vec![(1, Some(grant(1, 9000))), (2, Some(grant(2, 5000)))]).expect("applies");
+    let listed = |machine: &Machine<MemoryEngine>| match machine.read(&Read::Leases).expect("memory") {
+        Ok(Answer { body: Body::Leases { leases }, .. }) => leases,
+        other => panic!("no leases: {other:?}"),
+    };
+    assert_eq!(listed(&machine), [2, 1]);
+    machine.keep_alive(4900, 2).expect("is renewed");
+    assert_eq!(listed(&machine), [1, 2]);
+}
+
+#[test]
 fn a_revoked_lease_takes_its_keys_at_one_revision() {
     let mut machine = fresh();
     for id in [1, 2] {
@@ -391,6 +406,12 @@ fn what_is_too_large_is_refused() {
     };
     assert!(write(&mut machine, Write::Txn(nested(8))).is_ok());
     assert!(matches!(refusal(&mut machine, Write::Txn(nested(9))), Refusal::TooManyOps { .. }));
+    let read = machine.read(&Read::Txn(nested(9))).expect("memory");
+    assert!(matches!(read, Err(Refusal::TooManyOps { .. })), "{read:?}");
+    apply_all(&mut machine, vec![Command::Adopt { version: DATED }]);
+    assert!(write(&mut machine, Write::Txn(nested(20))).is_ok());
+    assert!(machine.read(&Read::Txn(nested(20))).expect("memory").is_ok());
+    assert!(matches!(refusal(&mut machine, Write::Txn(nested(21))), Refusal::TooManyOps { .. }));
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub const DATA_FIRST: u16 = 1;
 /// |---|---|
 /// | 1 | everything that the first release stores |
 /// | 2 | max and min registers |
-/// | 3 | request ids of strong keyspaces contain the time at which they were drawn |
+/// | 3 | strong keyspaces: request ids contain the time at which they were drawn, transactions are nested up to 20 deep |
 pub const DATA_NEWEST: u16 = 3;
 
 /// The write that switches a version of data on, permanently. `by` names the software, for display.

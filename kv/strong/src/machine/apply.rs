@@ -194,7 +194,7 @@ impl<E: Engine> Stage<'_, E> {
     }
 
     fn fenced(&mut self, index: u64, fence: Option<&Fence>, write: Write) -> Result<Body, Stop> {
-        check::write(&write)?;
+        check::write(self.machine.state.version, &write)?;
         if let Some(Fence { lock, token }) = fence
             && self.lock_token(lock)? != Some(*token)
         {

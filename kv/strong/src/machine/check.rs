@@ -6,14 +6,20 @@ use super::limits::{
     KEY_BYTES_MAX, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN, TXN_OPS_ALL_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX,
     WRITE_BYTES_MAX,
 };
+use super::sessions::DATED;
 use crate::api::{Delete, Keys, Operand, Put, Refusal, Txn, TxnOp, Write};
-use crate::codec::TXN_DEPTH_MAX;
+use crate::codec::{TXN_DEPTH_MAX, TXN_DEPTH_MAX_BEFORE_DATED};
 
 /// Digits of the number at the end of a sequential key: as many as the largest `u64` has.
 pub(super) const SEQUENTIAL_DIGITS: usize = 20;
 
-/// Validates a write.
-pub(super) fn write(write: &Write) -> Result<(), Refusal> {
+/// Transactions within transactions, at most, in a group that has adopted this data version.
+pub fn txn_depth_max(version: u16) -> u8 {
+    if version < DATED { TXN_DEPTH_MAX_BEFORE_DATED } else { TXN_DEPTH_MAX }
+}
+
+/// Validates a write to a group that has adopted this data version.
+pub(super) fn write(version: u16, write: &Write) -> Result<(), Refusal> {
     match write {
         Write::Put(put) => self::put(put).map(drop),
         Write::PutSequential { prefix, value, .. } => {
@@ -22,7 +28,7 @@ pub(super) fn write(write: &Write) -> Result<(), Refusal> {
         }
         Write::Delete(delete) => keys(&delete.keys),
         Write::PopFirst { keys } => self::keys(keys),
-        Write::Txn(txn) => self::txn(txn),
+        Write::Txn(txn) => self::txn(version, txn),
         Write::LeaseGrant { ttl_ms, .. } if !(LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX).contains(ttl_ms) => {
             Err(Refusal::LeaseTtl)
         }
@@ -31,8 +37,8 @@ pub(super) fn write(write: &Write) -> Result<(), Refusal> {
 }
 
 /// Validates a transaction and all nested ones.
-pub(super) fn txn(txn: &Txn) -> Result<(), Refusal> {
-    let mut sizes = Sizes::default();
+pub(super) fn txn(version: u16, txn: &Txn) -> Result<(), Refusal> {
+    let mut sizes = Sizes { ops: 0, bytes: 0, depth_max: txn_depth_max(version) };
     sizes.txn(txn, 1)?;
     limit("transaction", sizes.bytes, WRITE_BYTES_MAX)?;
     written(&txn.then)?;
@@ -99,16 +105,16 @@ fn limit(what: &str, bytes: usize, max: usize) -> Result<(), Refusal> {
 }
 
 /// The operations and bytes of a transaction and all nested ones.
-#[derive(Default)]
 struct Sizes {
     ops: usize,
     bytes: usize,
+    depth_max: u8,
 }
 
 impl Sizes {
     fn txn(&mut self, txn: &Txn, depth: u8) -> Result<(), Refusal> {
         let too_many = |max: usize| Refusal::TooManyOps { max: max as u64 };
-        if depth > TXN_DEPTH_MAX {
+        if depth > self.depth_max {
             return Err(too_many(TXN_OPS_ALL_MAX));
         }
         let longest = txn.compare.len().max(txn.then.len()).max(txn.otherwise.len());

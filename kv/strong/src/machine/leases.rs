@@ -28,8 +28,13 @@ impl Leases {
         self.table.get(&id)
     }
 
-    pub fn ids(&self) -> impl Iterator<Item = LeaseId> {
-        self.table.keys().copied()
+    /// All leases: on the leader in the order in which they expire, elsewhere in the order of their ids.
+    pub fn ids(&self) -> Vec<LeaseId> {
+        if self.leading {
+            self.deadlines.iter().map(|(_, id)| *id).collect()
+        } else {
+            self.table.keys().copied().collect()
+        }
     }
 
     /// All leases with their whole times, milliseconds.

@@ -36,6 +36,7 @@ use starling_kv::engine::{Family, RowOp, View, prefix_end};
 use starling_kv::{Engine, Error};
 
 pub use apply::Applied;
+pub use check::txn_depth_max;
 pub use command::Command;
 pub use compact::{Leftovers, destroy};
 pub use measure::{Measuring, Revocation};
@@ -215,7 +216,7 @@ impl<E: Engine> Machine<E> {
     /// then the answer to that one is returned.
     pub fn admit(&self, command: Command) -> Result<Command, Refusal> {
         let Command::Write { id, write, .. } = &command else { return Ok(command) };
-        check::write(write)?;
+        check::write(self.state.version, write)?;
         let (bytes, max) = (self.state.bytes, self.config.quota_bytes);
         if bytes < max || !check::grows(write) {
             return Ok(command);

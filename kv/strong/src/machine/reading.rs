@@ -112,7 +112,7 @@ impl<E: Engine> Machine<E> {
             Read::Txn(txn) => self.txn_in_portions(reading, txn, room),
             Read::Leases => {
                 room.use_up(Room { rows: 1, bytes: self.leases.len() * size_of::<LeaseId>() });
-                Ok(Body::Leases { leases: self.leases.ids().collect() })
+                Ok(Body::Leases { leases: self.leases.ids() })
             }
             Read::Hash => Ok(Body::Hash { hash: self.state.hash, compacted: self.state.compacted }),
         };
@@ -150,7 +150,7 @@ impl<E: Engine> Machine<E> {
     }
 
     fn txn_in_portions(&self, reading: &mut Reading, txn: &Txn, room: &mut Room) -> Result<Body, Halt> {
-        check::txn(txn)?;
+        check::txn(self.state.version, txn)?;
         if txn.writes() {
             return Err(Refusal::NotARead.into());
         }

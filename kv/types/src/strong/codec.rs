@@ -8,9 +8,11 @@ use bincode::{Decode, Encode, impl_borrow_decode_with_context};
 
 use super::{Body, Compare, Txn, TxnOp};
 
-/// Transactions within transactions, the outermost counted. etcd has no such bound and recurses; people
-/// nest two deep at most.
-pub const TXN_DEPTH_MAX: u8 = 8;
+/// Transactions within transactions, the outermost counted, at most. etcd has no such bound and recurses; its clients are
+/// known to nest 20 deep.
+pub const TXN_DEPTH_MAX: u8 = 20;
+/// The bound of nodes of 0.1.0. They cannot decode deeper ones, in a request or in the log.
+pub const TXN_DEPTH_MAX_BEFORE_DATED: u8 = 8;
 
 /// Bytes that one decoding may claim: above every bound on a request or an answer.
 const DECODE_BYTES_MAX: usize = 64 << 20;

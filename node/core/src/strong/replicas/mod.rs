@@ -150,6 +150,11 @@ impl<E: Engine> Replicas<E> {
         GroupConfig { group, keyspace, node: self.me, member, machine, history }
     }
 
+    /// The data version in force in the network.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
     /// Sets the data version in force in the network.
     pub fn set_version(&mut self, version: u16) {
         self.version = version;

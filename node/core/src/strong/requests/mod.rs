@@ -24,9 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use starling_kv::Engine;
 use starling_proto::Millis;
 use starling_strong::api::{Answer, Failure, Member, Options, Read, Refusal, Request, Status, Write};
-use starling_strong::codec::TXN_DEPTH_MAX;
 use starling_strong::group::{ChangeError, Probed};
 use starling_strong::machine::limits::TXN_OPS_ALL_MAX;
+use starling_strong::machine::txn_depth_max;
 use starling_strong::members::NodeKey;
 
 use self::breaker::Breaker;
@@ -178,7 +178,7 @@ pub struct Handler<'a, E: Engine> {
 impl<E: Engine> Handler<'_, E> {
     /// Begins a client's read or write.
     pub fn request(&mut self, token: Token, keyspace: String, request: Request, options: Options) {
-        if is_too_deep(&request) {
+        if is_too_deep(&request, self.replicas.version()) {
             let refusal = Refusal::TooManyOps { max: TXN_OPS_ALL_MAX as u64 };
             self.cx.reply(StrongOutput::Answer { token, result: Err(refusal.into()) });
             return;
@@ -506,12 +506,12 @@ impl<E: Engine> Handler<'_, E> {
     }
 }
 
-/// Whether transactions are nested deeper than the node that receives the request decodes: to it, the message would
-/// be malformed.
-fn is_too_deep(request: &Request) -> bool {
+/// Whether transactions are nested deeper than any node decodes while this data version is in force: to the node that
+/// receives the request, the message would be malformed.
+fn is_too_deep(request: &Request, version: u16) -> bool {
     match request {
         Request::Read(Read::Txn(txn)) | Request::Write(Write::Txn(txn)) => {
-            txn.depth() > usize::from(TXN_DEPTH_MAX)
+            txn.depth() > usize::from(txn_depth_max(version))
         }
         _ => false,
     }

@@ -1,6 +1,7 @@
 use starling_kv::MemoryEngine;
 use starling_strong::api::{Body, Keys, Put, Range, Read, RequestId, Txn, TxnOp};
 use starling_strong::group::Found;
+use starling_strong::machine::DATED;
 
 use super::super::input::Effect;
 use super::super::testing::Outside;
@@ -73,18 +74,21 @@ fn key(n: u8) -> NodeKey {
 #[test]
 fn a_transaction_that_no_node_decodes_is_not_sent() {
     let mut node = Fixture::new();
-    let mut ask = |depth: usize| {
+    let ask = |node: &mut Fixture, depth: usize| {
         let nest = |inner, _| Txn { then: vec![TxnOp::Txn(inner)], ..Txn::default() };
         let txn = (1..depth).fold(Txn::default(), nest);
         let options = Options { timeout_ms: 5_000, stale: false, id: None, fence: None };
         node.handler().request(TOKEN, "orders".into(), Request::txn(txn), options);
         (node.node.sent().len(), node.answer())
     };
-    let deepest = usize::from(TXN_DEPTH_MAX);
-    let (sent, answer) = ask(deepest + 1);
-    assert!(matches!(answer, Some(Err(Failure::Refused(Refusal::TooManyOps { .. })))), "{answer:?}");
-    assert_eq!(sent, 0);
-    assert_eq!(ask(deepest), (1, None));
+    for version in [2, DATED] {
+        node.node.replicas.set_version(version);
+        let deepest = usize::from(txn_depth_max(version));
+        let (sent, answer) = ask(&mut node, deepest + 1);
+        assert!(matches!(answer, Some(Err(Failure::Refused(Refusal::TooManyOps { .. })))), "{answer:?}");
+        assert_eq!(sent, 0);
+        assert_eq!(ask(&mut node, deepest), (1, None));
+    }
 }
 
 #[test]
