@@ -108,6 +108,13 @@ impl Stored {
     }
 }
 
+/// Whether the cell holds a version that was written after that of `dot`.
+pub(crate) fn is_followed(cell: &[Stored], dot: LocalDot) -> bool {
+    let written = |version: &Stored| version.head().map(|head| head.written);
+    let own = cell.iter().find(|version| version.dot == dot).and_then(written);
+    own.is_some_and(|own| cell.iter().filter_map(written).any(|other| other > own))
+}
+
 /// Writes the row of a cell.
 pub(crate) fn encode(versions: &[Stored]) -> Vec<u8> {
     let mut row = Vec::with_capacity(16 + versions.len() * 128);

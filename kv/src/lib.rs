@@ -43,5 +43,5 @@ pub use starling_types::eventual::{
 };
 pub use starling_types::{ActorId, Dot, DotRange, Hlc, Root, SPAN_FANOUT, SPAN_LEAF};
 pub use stats::Stats;
-pub use store::{Committed, Joined, Options, Store};
+pub use store::{Committed, Joined, Options, Part, Store, deaths};
 pub use types::{Register, Sibling};

@@ -1,4 +1,4 @@
-//! Two optimizations that would be wrong, each shown beside the rule that it breaks.
+//! Optimizations that would be wrong, each shown beside the rule that it breaks.
 
 mod common;
 
@@ -96,4 +96,43 @@ fn a_restriction_claims_exactly_what_it_carries() {
     assert!(rest.is_empty());
     assert_eq!(delta.actors[0].claimed.spans(), [(3, 6), (11, 11)]);
     assert_eq!(delta.actors[0].entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [3, 4, 6]);
+}
+
+/// A fourth: joining a part of a state that has the death of a version and not yet what replaced it. If the rest never
+/// comes, the value is gone everywhere.
+#[test]
+fn a_death_waits_for_what_replaced_the_version() {
+    let (mut a, mut b, mut c) = (fresh(1), fresh(2), fresh(3));
+    let old = commit(&mut a, NOW, vec![put("k", "old"), put("other", "v")]).rumors;
+    for store in [&mut b, &mut c] {
+        store.join(NOW, &old[0].1).expect("joins");
+    }
+    let new = commit(&mut b, NOW + 1, vec![put("k", "new")]).rumors[0].0;
+    let value = |store: &Store<MemoryEngine>, key: &str| {
+        let found = store.reader().register(NOW, "default", key.as_bytes()).expect("reads");
+        found.map(|register| register.value.to_vec())
+    };
+
+    let (part, _) = b.restrict(&[old[0].0], usize::MAX).expect("reads");
+    let joined = a.join_part(NOW, &part, 10).expect("joins");
+    let dead = DotRange { last: old[0].0.first, ..old[0].0 };
+    assert_eq!((joined.withheld, value(&a, "k")), (vec![dead], Some(b"old".to_vec())));
+
+    let part = b.restrict_to_live(&[new], usize::MAX).expect("reads");
+    let joined = a.join_part(NOW, &part.delta, 10).expect("joins");
+    assert_eq!((joined.suspects, value(&a, "k")), (vec![dead], Some(b"new".to_vec())));
+    let suspects = b.dead_among(&[dead]).expect("reads");
+    assert_eq!(a.join_part(NOW, &suspects, 10).expect("joins").withheld, []);
+    assert_eq!(everything(&a), everything(&b));
+
+    // A dot that was never seen and is dead is withheld as well, while there is room.
+    let mut late = fresh(4);
+    let (part, _) = b.restrict(&[old[0].0], usize::MAX).expect("reads");
+    assert_eq!(late.join_part(NOW, &part, 10).expect("joins").withheld, [dead]);
+    assert!(!late.contains(&dead) && value(&late, "other").is_some());
+    assert_eq!(late.join_part(NOW, &part, 0).expect("joins").withheld, []);
+    assert!(late.contains(&dead));
+    // Without room a version that is live here stays all the same.
+    assert_eq!(c.join_part(NOW, &part, 0).expect("joins").withheld, []);
+    assert_eq!(value(&c, "k"), Some(b"old".to_vec()));
 }

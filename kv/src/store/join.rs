@@ -12,12 +12,12 @@ use super::recover::EQUIVOCATIONS_KEY;
 use super::restrict::live_rows;
 use super::transaction::{Changeset, Transaction};
 use crate::body::{Head, content_hash};
-use crate::cell::{Body, DotRow, Stored};
+use crate::cell::{Body, DotRow, Stored, is_followed};
 use crate::delta::{self, ActorDelta, Delta, Entry};
 use crate::dot::LocalDot;
 use crate::engine::{Family, RowOp};
 use crate::hlc::Clock;
-use crate::{Change, DotRange, Engine, Error};
+use crate::{ActorId, Change, DotRange, Engine, Error};
 
 /// A span of claimed dots up to this long is looked up dot by dot, a longer one is scanned. A guess:
 /// a seek costs about as much as four lookups.
@@ -32,6 +32,8 @@ pub struct Joined {
     pub entries: u64,
     /// Older live dots at the places of those entries: the sender may know them to be dead.
     pub suspects: Vec<DotRange>,
+    /// Dots that are dead in the delta and stay as they were here. See [`Store::join_part`].
+    pub withheld: Vec<DotRange>,
     /// Keys whose visible state may have changed, in order, each once.
     pub changes: Vec<Change>,
 }
@@ -43,8 +45,33 @@ impl<E: Engine> Store<E> {
     /// Fails with [`Error::Malformed`] if the bytes are not a delta, otherwise with an error of the engine. Then
     /// nothing has changed.
     pub fn join(&mut self, wall_ms: u64, bytes: &[u8]) -> Result<Joined, Error> {
+        self.join_delta(wall_ms, bytes, None)
+    }
+
+    /// Joins a part of another replica's state of which more is to come: its entries, and of its deaths those that cannot
+    /// lose anything, because the place holds a version that was written later. A version here that the other replica has
+    /// replaced by one that is still to come would otherwise be lost if that replica is never heard of again. So would a
+    /// version at a third replica, which would learn from this one that it is dead; therefore dead dots that were never
+    /// seen here are withheld too.
+    ///
+    /// At most `withheld_max` ranges are withheld. Beyond that dots that were seen stay as they are, and the others are
+    /// seen and dead from now on.
+    ///
+    /// # Errors
+    /// Like [`Store::join`].
+    pub fn join_part(&mut self, wall_ms: u64, bytes: &[u8], withheld_max: usize) -> Result<Joined, Error> {
+        self.join_delta(wall_ms, bytes, Some(withheld_max))
+    }
+
+    fn join_delta(
+        &mut self,
+        wall_ms: u64,
+        bytes: &[u8],
+        withheld_max: Option<usize>,
+    ) -> Result<Joined, Error> {
         let delta = delta::decode(bytes)?;
         let mut session = Session::new(self, &delta, wall_ms);
+        session.withheld_max = withheld_max;
         for section in &delta.actors {
             session.claim(section);
         }
@@ -54,8 +81,17 @@ impl<E: Engine> Store<E> {
         for section in &delta.actors {
             session.apply_removals(section)?;
         }
-        let Finished { mut set, suspects, entries, clock, future, equivocations, siblings, is_own_taken } =
-            session.finish()?;
+        let Finished {
+            mut set,
+            suspects,
+            withheld,
+            entries,
+            clock,
+            future,
+            equivocations,
+            siblings,
+            is_own_taken,
+        } = session.finish()?;
         if equivocations > 0 {
             let total = self.stats.equivocations + equivocations;
             set.ops.push(RowOp::Put(Family::Meta, EQUIVOCATIONS_KEY.to_vec(), total.to_be_bytes().to_vec()));
@@ -70,7 +106,7 @@ impl<E: Engine> Store<E> {
         self.stats.siblings += siblings;
         self.stats.future_timestamps += future;
         self.stats.equivocations += equivocations;
-        Ok(Joined { changed: is_news, entries, suspects, changes })
+        Ok(Joined { changed: is_news, entries, suspects, withheld, changes })
     }
 
     /// Drops this store's actor if a peer has dots of it that this store never created, or with another content
@@ -96,6 +132,9 @@ struct Session<'s, 'd, E: Engine> {
     clock: Clock,
     /// Claimed dots that were removed at places already visited.
     removed: BTreeSet<LocalDot>,
+    /// `None` withholds nothing.
+    withheld_max: Option<usize>,
+    withheld: Vec<DotRange>,
     entries: u64,
     future: u64,
     equivocations: u64,
@@ -107,6 +146,7 @@ struct Session<'s, 'd, E: Engine> {
 struct Finished {
     set: Changeset,
     suspects: Vec<DotRange>,
+    withheld: Vec<DotRange>,
     entries: u64,
     clock: Clock,
     future: u64,
@@ -117,10 +157,20 @@ struct Finished {
 
 impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
     fn finish(self) -> Result<Finished, Error> {
-        let Self { txn, clock, entries, future, equivocations, is_own_taken, .. } = self;
+        let Self { txn, withheld, clock, entries, future, equivocations, is_own_taken, .. } = self;
         let (siblings, suspects) = txn.siblings()?;
         let set = txn.finish()?;
-        Ok(Finished { set, suspects, entries, clock, future, equivocations, siblings, is_own_taken })
+        Ok(Finished {
+            set,
+            suspects,
+            withheld,
+            entries,
+            clock,
+            future,
+            equivocations,
+            siblings,
+            is_own_taken,
+        })
     }
 
     fn new(store: &'s Store<E>, delta: &'d Delta<'d>, wall_ms: u64) -> Self {
@@ -135,6 +185,8 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             wall_ms,
             clock: store.clock,
             removed: BTreeSet::new(),
+            withheld_max: None,
+            withheld: Vec::new(),
             entries: 0,
             future: 0,
             equivocations: 0,
@@ -153,10 +205,43 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
             return section.entries.iter().for_each(|entry| self.txn.see(number, entry.seq, entry.seq));
         }
         for &(first, last) in section.claimed.spans() {
-            if !self.store.index.is_seen(number, first, last) {
+            if self.withheld_max.is_some() {
+                self.claim_entries(section, number, first, last);
+            } else if !self.store.index.is_seen(number, first, last) {
                 self.txn.see(number, first, last);
             }
         }
+    }
+
+    /// Adds the dots of the entries to the context, and withholds the dead ones that were not seen yet.
+    fn claim_entries(&mut self, section: &ActorDelta<'_>, number: u32, first: u64, last: u64) {
+        let known = self.store.number(section.actor).map(|number| &self.store.index.actor(number).seen);
+        for (first, last) in known.map_or_else(|| vec![(first, last)], |seen| seen.gaps(first, last)) {
+            let from = section.entries.partition_point(|entry| entry.seq < first);
+            let entries = section.entries[from..].iter().map(|entry| entry.seq);
+            let mut next = first;
+            for seq in entries.take_while(|seq| *seq <= last) {
+                self.claim_dead(section.actor, number, next, seq - 1);
+                self.txn.see(number, seq, seq);
+                next = seq + 1;
+            }
+            self.claim_dead(section.actor, number, next, last);
+        }
+    }
+
+    fn claim_dead(&mut self, actor: ActorId, number: u32, first: u64, last: u64) {
+        if first <= last && !self.withhold(actor, first, last) {
+            self.txn.see(number, first, last);
+        }
+    }
+
+    /// Whether there was room to withhold dots.
+    fn withhold(&mut self, actor: ActorId, first: u64, last: u64) -> bool {
+        let has_room = self.withheld_max.is_some_and(|max| self.withheld.len() < max);
+        if has_room {
+            self.withheld.push(DotRange { actor, first, last });
+        }
+        has_room
     }
 
     fn take_entries(&mut self, section: &'d ActorDelta<'d>) -> Result<(), Error> {
@@ -185,14 +270,20 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
     /// Adds a new entry, or the winning content of an equivocation. The dots at its place that the delta claims to be
     /// dead are removed at the same time, which saves looking them up.
     fn add(&mut self, entry: &'d Entry<'d>, dot: LocalDot, hash: Option<u128>) -> Result<(), Error> {
-        if let Some(head) = Head::parse(entry.body) {
+        let head = Head::parse(entry.body);
+        if let Some(head) = head {
             let ahead = self.store.options.clock_ahead_ms_max;
             self.future += u64::from(!self.clock.observe(head.written, self.wall_ms, ahead));
         }
         let (sections, removed) = (&self.sections, &mut self.removed);
+        let withholds = self.withheld_max.is_some();
+        let follows = |version: &Stored| {
+            let written = version.head().map(|head| head.written);
+            written.is_some() && head.map(|head| head.written) > written
+        };
         let cell = self.txn.cell(&entry.place)?;
         cell.retain(|version| {
-            let dies = is_claimed_dead(sections, version.dot);
+            let dies = is_claimed_dead(sections, version.dot) && (!withholds || follows(version));
             if dies {
                 removed.insert(version.dot);
             }
@@ -241,6 +332,10 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         let parts: Vec<_> = parts.flat_map(|(first, last)| index.live_parts(number, first, last)).collect();
         for (first, last) in parts {
             for (dot, place) in self.live_dots(section, number, first, last)? {
+                if self.withheld_max.is_some() && !is_followed(self.txn.cell(&place)?, dot) {
+                    self.withhold(section.actor, dot.seq, dot.seq);
+                    continue;
+                }
                 self.txn.cell(&place)?.retain(|version| version.dot != dot);
             }
         }

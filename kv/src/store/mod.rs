@@ -4,6 +4,7 @@ mod commit;
 mod expire;
 mod index;
 mod join;
+mod recent;
 mod recover;
 mod restrict;
 mod transaction;
@@ -24,6 +25,7 @@ pub(crate) use recover::{
     ACTOR_PREFIX, BUCKETS_PREFIX, CHECKPOINT_KEY, CONTEXT_PREFIX, EQUIVOCATIONS_KEY, FORMAT, FORMAT_KEY,
     numbered_rows,
 };
+pub use restrict::{Part, deaths};
 
 use crate::actor::ActorTable;
 use crate::hlc::Clock;
@@ -31,6 +33,7 @@ use crate::{
     ActorId, Batch, Change, Dot, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError,
 };
 use index::Index;
+use recent::Recent;
 
 /// The options of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,7 @@ pub struct Store<E> {
     expired_from: Option<Vec<u8>>,
     /// No entry that [`Store::expired`] has still to report expires before this, wall-clock milliseconds.
     next_expiry_ms: Option<u64>,
+    recent: Recent,
 }
 
 impl<E: Engine> Store<E> {

@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
 use super::index::Index;
+use super::recent::Recent;
 use super::{Options, Store};
 use crate::actor::ActorTable;
 use crate::cell::DotRow;
@@ -97,6 +98,7 @@ impl<E: Engine> Store<E> {
             writes_seen: 0,
             expired_from: None,
             next_expiry_ms: None,
+            recent: Recent::default(),
         })
     }
 

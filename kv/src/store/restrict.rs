@@ -5,11 +5,26 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Store;
+use super::index::ActorState;
 use crate::cell::{self, DotRow};
 use crate::delta::Builder;
 use crate::dot::LocalDot;
 use crate::engine::{Family, View};
 use crate::{ActorId, Dot, DotRange, Engine, Error};
+
+/// The live entries of a part of the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The entries, as a delta that claims no other dots; empty if there are none.
+    pub delta: Bytes,
+    /// The dead dots.
+    pub dead: Vec<DotRange>,
+    /// The ranges that did not fit.
+    pub rest: Vec<DotRange>,
+}
+
+/// The function that is called with each range of dead dots.
+type OnDead<'f> = dyn FnMut(&mut Builder, DotRange) + 'f;
 
 impl<E: Engine> Store<E> {
     /// Whether every dot of `range` has been seen.
@@ -34,42 +49,75 @@ impl<E: Engine> Store<E> {
         missing
     }
 
+    /// The first `count_max` ranges of dots that have not been seen, below one of the same actor that has.
+    pub fn gaps(&self, count_max: usize) -> Vec<DotRange> {
+        let of_actor = |state: &ActorState| {
+            let pairs = state.seen.spans().windows(2).map(|pair| (pair[0].1 + 1, pair[1].0 - 1));
+            let first =
+                state.seen.spans().first().filter(|(first, _)| *first > 1).map(|(first, _)| (1, first - 1));
+            let range = |(first, last)| DotRange { actor: state.id, first, last };
+            first.into_iter().chain(pairs).map(range).collect::<Vec<_>>()
+        };
+        self.index.actors().iter().flat_map(of_actor).take(count_max).collect()
+    }
+
     /// The state restricted to those dots of `ranges` that have been seen, as a delta of about
     /// `bytes_max` (one entry more, at most), and what of `ranges` did not fit. No bytes if none of
     /// the dots has been seen.
     pub fn restrict(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), Error> {
-        let view = self.engine.view();
         let mut builder = Builder::default();
+        let rest = self.add_live(&mut builder, ranges, bytes_max, &mut |builder, dead| {
+            builder.claim(dead.actor, dead.first, dead.last);
+        })?;
+        Ok((builder.encode(), rest))
+    }
+
+    /// Like [`Store::restrict`], but the delta claims the live dots only; the dead ones come beside it.
+    pub fn restrict_to_live(&self, ranges: &[DotRange], bytes_max: usize) -> Result<Part, Error> {
+        let mut builder = Builder::default();
+        let mut dead = Vec::new();
+        let rest = self.add_live(&mut builder, ranges, bytes_max, &mut |_, range| dead.push(range))?;
+        Ok(Part { delta: builder.encode(), dead, rest })
+    }
+
+    /// Adds the live entries among `ranges`, and calls `on_dead` with the dead dots; returns the ranges that did not fit.
+    fn add_live(
+        &self,
+        builder: &mut Builder,
+        ranges: &[DotRange],
+        bytes_max: usize,
+        on_dead: &mut OnDead<'_>,
+    ) -> Result<Vec<DotRange>, Error> {
+        let view = self.engine.view();
         for (position, range) in ranges.iter().enumerate() {
             let Some(number) = self.number(range.actor).filter(|_| is_sound(range)) else { continue };
             let seen = &self.index.actor(number).seen;
-            for (first, last) in seen.within(range.first, range.last) {
-                if let Some(stop) =
-                    self.restrict_span(&view, &mut builder, number, (first, last), bytes_max)?
-                {
+            for span in seen.within(range.first, range.last) {
+                if let Some(stop) = self.add_span(&view, builder, number, span, bytes_max, on_dead)? {
                     let rest = DotRange { first: stop, ..*range };
-                    let rest = std::iter::once(rest).chain(ranges[position + 1..].iter().copied());
-                    return Ok((builder.encode(), rest.collect()));
+                    return Ok(std::iter::once(rest).chain(ranges[position + 1..].iter().copied()).collect());
                 }
             }
         }
-        Ok((builder.encode(), Vec::new()))
+        Ok(Vec::new())
     }
 
     /// Adds a seen span; returns the first dot that did not fit, if any.
-    fn restrict_span(
+    fn add_span(
         &self,
         view: &E::View<'_>,
         builder: &mut Builder,
         number: u32,
         (first, last): (u64, u64),
         bytes_max: usize,
+        on_dead: &mut OnDead<'_>,
     ) -> Result<Option<u64>, Error> {
         if builder.bytes() >= bytes_max {
             return Ok(Some(first));
         }
         let actor = self.index.actor(number).id;
         let mut stop = None;
+        let mut next = first;
         for (low, high) in self.index.live_parts(number, first, last) {
             live_rows(view, number, low, high, &mut |dot, row| {
                 let place = row.place;
@@ -82,6 +130,11 @@ impl<E: Engine> Store<E> {
                     stop = Some(dot.seq);
                     return Ok(ControlFlow::Break(()));
                 }
+                if next < dot.seq {
+                    on_dead(builder, DotRange { actor, first: next, last: dot.seq - 1 });
+                }
+                next = dot.seq + 1;
+                builder.claim(actor, dot.seq, dot.seq);
                 builder.entry(Dot { actor, seq: dot.seq }, place, body);
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -92,8 +145,8 @@ impl<E: Engine> Store<E> {
         let end = stop.map_or(last, |stop| stop - 1);
         #[cfg(planted)]
         let end = if starling_planted::on(starling_planted::Bug::RestrictionClaimsRest) { last } else { end };
-        if first <= end {
-            builder.claim(actor, first, end);
+        if next <= end {
+            on_dead(builder, DotRange { actor, first: next, last: end });
         }
         Ok(stop)
     }
@@ -136,6 +189,15 @@ impl<E: Engine> Store<E> {
         claim(next, last);
         Ok(())
     }
+}
+
+/// A delta that claims these dots to be dead.
+pub fn deaths(ranges: &[DotRange]) -> Bytes {
+    let mut builder = Builder::default();
+    for range in ranges.iter().filter(|range| is_sound(range)) {
+        builder.claim(range.actor, range.first, range.last);
+    }
+    builder.encode()
 }
 
 /// Visits the live dots of `first..=last` in order.

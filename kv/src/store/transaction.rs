@@ -31,6 +31,8 @@ pub(super) struct Transaction<'s, E> {
     touched: BTreeMap<Vec<u8>, Touched>,
     /// The whole contexts that have grown.
     seen: BTreeMap<u32, Intervals>,
+    /// The dots by which they have grown, in order.
+    news: Vec<(u32, u64, u64)>,
     /// New actors, whose numbers follow those of the table.
     fresh: Vec<ActorId>,
     known: u32,
@@ -43,6 +45,7 @@ pub(super) struct Changeset {
     removed: Vec<(LocalDot, u128)>,
     added: Vec<(LocalDot, u128)>,
     seen: BTreeMap<u32, Intervals>,
+    news: Vec<(u32, u64, u64)>,
     fresh: Vec<ActorId>,
     changes: Vec<Change>,
     /// When the first of the added versions expires, wall-clock milliseconds.
@@ -59,7 +62,14 @@ impl Changeset {
 impl<'s, E: Engine> Transaction<'s, E> {
     pub fn new(store: &'s Store<E>) -> Self {
         let known = store.index.actors().len() as u32;
-        Self { store, touched: BTreeMap::new(), seen: BTreeMap::new(), fresh: Vec::new(), known }
+        Self {
+            store,
+            touched: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            news: Vec::new(),
+            fresh: Vec::new(),
+            known,
+        }
     }
 
     /// Places that it has read or changed.
@@ -95,6 +105,10 @@ impl<'s, E: Engine> Transaction<'s, E> {
                 index.actors().get(number as usize).map_or_else(Intervals::new, |a| a.seen.clone())
             })
             .insert(first, last);
+        match self.news.last_mut() {
+            Some((actor, _, end)) if *actor == number && *end + 1 == first => *end = last,
+            _ => self.news.push((number, first, last)),
+        }
     }
 
     /// The versions at a place as this transaction leaves them, to be changed.
@@ -148,8 +162,8 @@ impl<'s, E: Engine> Transaction<'s, E> {
         Ok(())
     }
 
-    /// How many places hold new versions beside others, and those of the others that are older than
-    /// this transaction.
+    /// How many places hold new versions beside others, and those of the others that are older than this
+    /// transaction and were written before another version there: nothing is lost if they are dead.
     pub fn siblings(&self) -> Result<(u64, Vec<DotRange>), Error> {
         let mut places = 0;
         let mut older = Vec::new();
@@ -159,7 +173,8 @@ impl<'s, E: Engine> Transaction<'s, E> {
                 continue;
             }
             places += 1;
-            for LocalDot { actor, seq } in now.iter().filter(is_old).map(|version| version.dot) {
+            let suspect = |version: &&Stored| is_old(version) && cell::is_followed(now, version.dot);
+            for LocalDot { actor, seq } in now.iter().filter(suspect).map(|version| version.dot) {
                 older.push(DotRange { actor: self.id(actor)?, first: seq, last: seq });
             }
         }
@@ -221,6 +236,7 @@ impl<'s, E: Engine> Transaction<'s, E> {
             set.ops.push(RowOp::Put(Family::Meta, actor_key(number), id.0.to_vec()));
         }
         set.seen = std::mem::take(&mut self.seen);
+        set.news = std::mem::take(&mut self.news);
         set.fresh = std::mem::take(&mut self.fresh);
         Ok(set)
     }
@@ -287,6 +303,7 @@ impl<E: Engine> Store<E> {
         for (number, seen) in set.seen {
             self.index.set_seen(number, seen);
         }
+        self.recent.extend(set.news);
         for (dot, hash) in set.removed {
             self.index.remove(dot, hash);
         }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use starling_kv as kv;
-use starling_kv::{Change, Engine, Store};
+use starling_kv::{Change, Engine, Joined, Store};
 use starling_proto::message::{ActorSummary, Leaf, Root, Span};
-use starling_proto::sync::{JoinReport, Replica, ReplicaError};
+use starling_proto::sync::{JoinReport, Part, Replica, ReplicaError};
 use starling_proto::{ActorId, DotRange, DotRanges};
 
 /// A store during one call, with the changes that its joins made.
@@ -20,6 +20,16 @@ pub struct StoreReplica<'a, E: Engine> {
 impl<'a, E: Engine> StoreReplica<'a, E> {
     pub fn new(store: &'a mut Store<E>, wall_ms: u64) -> Self {
         Self { store, wall_ms, changes: Vec::new(), failure: None }
+    }
+
+    fn report(&mut self, joined: Joined) -> JoinReport {
+        self.changes.extend(joined.changes);
+        JoinReport {
+            changed: joined.changed,
+            entries: joined.entries,
+            suspects: joined.suspects,
+            withheld: joined.withheld,
+        }
     }
 
     fn failed(&mut self, error: &kv::Error) -> ReplicaError {
@@ -72,8 +82,21 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
         missing
     }
 
+    fn gaps(&self, count_max: usize) -> Vec<DotRange> {
+        self.store.gaps(count_max)
+    }
+
     fn delta(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), ReplicaError> {
         self.store.restrict(ranges, bytes_max).map_err(|_| ReplicaError::Storage)
+    }
+
+    fn live(&self, ranges: &[DotRange], bytes_max: usize) -> Result<Part, ReplicaError> {
+        let part = self.store.restrict_to_live(ranges, bytes_max).map_err(|_| ReplicaError::Storage)?;
+        Ok(Part { delta: part.delta, dead: part.dead, rest: part.rest })
+    }
+
+    fn deaths(&self, ranges: &[DotRange]) -> Bytes {
+        kv::deaths(ranges)
     }
 
     fn dead_among(&self, ranges: &DotRanges) -> Result<Bytes, ReplicaError> {
@@ -82,7 +105,20 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
 
     fn join(&mut self, delta: &[u8]) -> Result<JoinReport, ReplicaError> {
         let joined = self.store.join(self.wall_ms, delta).map_err(|error| self.failed(&error))?;
-        self.changes.extend(joined.changes);
-        Ok(JoinReport { changed: joined.changed, entries: joined.entries, suspects: joined.suspects })
+        Ok(self.report(joined))
+    }
+
+    fn join_part(&mut self, delta: &[u8], withheld_max: usize) -> Result<JoinReport, ReplicaError> {
+        let joined = self.store.join_part(self.wall_ms, delta, withheld_max);
+        let joined = joined.map_err(|error| self.failed(&error))?;
+        Ok(self.report(joined))
+    }
+
+    fn mark(&self) -> u64 {
+        self.store.mark()
+    }
+
+    fn seen_since(&self, mark: u64) -> Option<Vec<DotRange>> {
+        self.store.seen_since(mark)
     }
 }

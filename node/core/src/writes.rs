@@ -74,11 +74,12 @@ impl<E: Engine> Core<E> {
         self.outputs.extend(tokens.into_iter().map(written));
     }
 
-    /// Reads the payload of a rumor that a peer has grafted and that is no longer in the cache.
+    /// Reads the payload of a rumor that a peer has grafted and that is no longer in the cache; `None` if some of its dots
+    /// have died: the peer must not hear of that before it has what replaced them, and a session knows the order.
     pub(crate) fn supply(&self, id: &RumorId) -> Option<Bytes> {
-        let (payload, rest) =
-            self.store.as_ref()?.restrict(&[*id], starling_proto::rumor::PAYLOAD_BYTES_MAX).ok()?;
-        (rest.is_empty() && !payload.is_empty()).then_some(payload)
+        let store = self.store.as_ref()?;
+        let part = store.restrict_to_live(&[*id], starling_proto::rumor::PAYLOAD_BYTES_MAX).ok()?;
+        (part.rest.is_empty() && part.dead.is_empty() && !part.delta.is_empty()).then_some(part.delta)
     }
 
     /// Notifies watches of keys that have expired.

@@ -210,7 +210,10 @@ pub enum SyncMessage {
     /// Initiator: leaves that differ, in full. The answer's delta should have no more than about
     /// `bytes_max`, since the link may be slow; at least one entry.
     Leaves { session: u32, salt: u64, leaves: Vec<Leaf>, bytes_max: u32 },
-    /// Initiator: send me what you have of these dots; `bytes_max` as in `Leaves`.
+    /// Initiator: send me what you have of these dots; `bytes_max` as in `Leaves`. No ranges: which dots have you seen
+    /// since the session began, or since I last asked this? They come as the answer's `rest`, with those that the responder
+    /// has not seen below others of the same actor as `want` (as many as one message holds) if `bytes_max` is 0; otherwise
+    /// as entries, and `rest` did not fit.
     Fetch { session: u32, ranges: DotRanges, bytes_max: u32 },
     /// Initiator: which of these dots do you know to be dead? They are live here, at places where
     /// you had newer ones.

@@ -43,6 +43,8 @@ pub enum Bug {
     ExpiryOnSkewedClock,
     /// Sessions bring what lives and not what died.
     DeletionsNotRepaired,
+    /// Sessions bring what died before what replaced it.
+    DeathsBeforeEntries,
     /// At the end of a session the peer's context is claimed as a whole.
     WholeContextClaimed,
     /// Lost neighbours and silent peers are not asked after.
@@ -103,6 +105,9 @@ impl Bug {
         Self::WatchSkips,
         Self::PortionWithoutBytes,
     ];
+
+    /// Those that take a lost node in the middle of a large session.
+    pub const SESSIONS: [Self; 1] = [Self::DeathsBeforeEntries];
 
     /// Those of everything else.
     pub const EVENTUAL: [Self; 24] = [

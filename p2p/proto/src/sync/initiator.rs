@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::pace::Pace;
-use super::{Ending, Replica, ReplicaError, SessionReport};
+use super::{Ending, Part, Replica, ReplicaError, SessionReport};
 use crate::message::{ActorSummary, Payload, Root, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage};
 use crate::wire::bounds::RANGES_MAX;
 use crate::{ActorId, DotRange, DotRanges, Millis, NodeId};
@@ -22,6 +22,13 @@ const FETCH_DOTS_MIN: u64 = 64;
 /// any further ones.
 const FRONTIER_MAX: usize = 65_536;
 
+/// Turns of one round, at most: with more, both sides write faster than the link carries, or the peer does not mean it. The
+/// next session tries again.
+const TURNS_MAX: usize = 64;
+
+/// Ranges of dead dots that are joined in one step, at most: each may remove an entry, which takes some 20 microseconds.
+const BURIED_MAX: usize = 512;
+
 /// A request without an answer yet. Answers arrive in the order of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
@@ -30,6 +37,8 @@ enum Asked {
     Compare,
     Leaves,
     Fetch,
+    /// What the peer has seen since the session began.
+    News,
     Suspect,
     Push,
 }
@@ -50,7 +59,50 @@ impl From<ReplicaError> for Stop {
 }
 
 /// The messages to send after a step, or why the session stops.
-type Step = Result<Vec<SyncMessage>, Stop>;
+pub(super) type Step = Result<Vec<SyncMessage>, Stop>;
+
+/// What died, which is exchanged in rounds, each after all that lives. The lists have at most [`FRONTIER_MAX`] ranges; the
+/// next session finds any further ones.
+#[derive(Debug, Default)]
+struct Deaths {
+    /// Dead at the peer, to be joined here.
+    theirs: Vec<DotRange>,
+    /// Dead here, to be pushed.
+    ours: Vec<DotRange>,
+    /// What was seen here after this mark is still to be pushed before a round.
+    mark: u64,
+    /// Whether a round is due: something was found that died.
+    is_due: bool,
+    /// Whether `ours` wait for the end of the comparison.
+    ours_wait: bool,
+    round: Option<Round>,
+}
+
+/// A round: the deaths that were found before it. Those found during it belong to the next one, if there is any.
+#[derive(Debug, Default)]
+struct Round {
+    theirs: Vec<DotRange>,
+    ours: Vec<DotRange>,
+    stage: Stage,
+    /// How often the two sides have told each other what they had seen since.
+    turns: usize,
+}
+
+/// The stages of a round. A dot that dies between two of them is followed by one that was seen since the first of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// The peer lists what it has seen since the session began, and what it lacks; both are exchanged.
+    #[default]
+    Lists,
+    /// The peer sends the entries that it has seen since its list.
+    Entries,
+    /// The peer is sent the entries that were seen here since the session began.
+    Told,
+    /// The peer is sent what died here.
+    Pushed,
+    /// What died at the peer is joined here.
+    Buried,
+}
 
 /// One own session.
 #[derive(Debug)]
@@ -80,13 +132,20 @@ pub(super) struct Session {
     spans: Vec<Span>,
     /// Groups of actors to list.
     groups: Vec<u8>,
+    deaths: Deaths,
     #[cfg(planted)]
     whole: Vec<DotRange>,
 }
 
 impl Session {
     /// A new session and its first message.
-    pub(super) fn open(now: Millis, id: u32, peer: NodeId, salt: u64, root: Root) -> (Self, SyncMessage) {
+    pub(super) fn open(
+        now: Millis,
+        id: u32,
+        peer: NodeId,
+        salt: u64,
+        (root, mark): (Root, u64),
+    ) -> (Self, SyncMessage) {
         let report = SessionReport {
             ending: Ending::Broken,
             duration_ms: 0,
@@ -111,6 +170,7 @@ impl Session {
             accused: Vec::new(),
             spans: Vec::new(),
             groups: Vec::new(),
+            deaths: Deaths { mark, ..Deaths::default() },
             #[cfg(planted)]
             whole: Vec::new(),
         };
@@ -135,10 +195,12 @@ impl Session {
             (Asked::Leaves | Asked::Fetch | Asked::Suspect, SyncMessage::Delta { delta, rest, want, .. }) => {
                 self.on_delta(asked, &delta.0, rest.0, want.0, replica)?;
             }
+            (Asked::News, SyncMessage::Delta { delta, rest, want, .. }) => {
+                self.on_news(&delta.0, &rest.0, want.0, replica)?;
+            }
             (Asked::Push, SyncMessage::Pushed { suspects, .. }) => extend(&mut self.accused, suspects.0),
             _ => return Err(Stop::End(Ending::Broken)),
         }
-        let requests = self.pump(now, replica)?;
         #[cfg(planted)]
         if self.asked.is_empty() && starling_planted::on(starling_planted::Bug::WholeContextClaimed) {
             for range in
@@ -147,7 +209,7 @@ impl Session {
                 replica.join(&starling_planted::dead(range.actor.0, range.first, range.last))?;
             }
         }
-        if self.asked.is_empty() { Err(Stop::End(Ending::Reconciled)) } else { Ok(requests) }
+        self.proceed(now, replica)
     }
 
     fn on_groups(&mut self, theirs: &[(u8, u64)], replica: &impl Replica) {
@@ -220,17 +282,52 @@ impl Session {
         }
         if !delta.is_empty() {
             self.report.delta_bytes_in += delta.len() as u64;
-            let joined = replica.join(delta)?;
+            let room = FRONTIER_MAX.saturating_sub(self.deaths.theirs.len());
+            #[cfg(planted)]
+            if starling_planted::on(starling_planted::Bug::DeathsBeforeEntries) {
+                replica.join(delta)?;
+            }
+            let joined = replica.join_part(delta, room)?;
             self.report.entries_in += joined.entries;
             self.report.changed |= joined.changed;
             extend(&mut self.suspects, joined.suspects);
-        } else if !rest.is_empty() {
+            self.deaths.is_due |= self.deaths.round.is_none() && !joined.withheld.is_empty();
+            self.deaths.theirs.extend(joined.withheld);
+        } else if !rest.is_empty() && asked != Asked::News {
             return Err(Stop::End(Ending::Broken));
         }
         let room = FRONTIER_MAX.saturating_sub(self.fetch.len());
         rest.into_iter().take(room).rev().for_each(|range| self.fetch.push_front(range));
         let room = FRONTIER_MAX.saturating_sub(self.push.len());
         self.push.extend(want.into_iter().take(room));
+        Ok(())
+    }
+
+    /// Handles what the peer has seen since the session began, or since it was last asked, and what it lacks.
+    fn on_news(
+        &mut self,
+        delta: &[u8],
+        news: &[DotRange],
+        lacks: Vec<DotRange>,
+        replica: &mut impl Replica,
+    ) -> Result<(), Stop> {
+        let has_all = news.is_empty();
+        let news: Vec<DotRange> = news.iter().flat_map(|range| replica.missing(range, RANGES_MAX)).collect();
+        self.on_delta(Asked::News, delta, news, Vec::new(), replica)?;
+        let Some(round) = &mut self.deaths.round else { return Ok(()) };
+        if round.stage == Stage::Entries {
+            round.stage = if has_all { Stage::Told } else { Stage::Entries };
+            return Ok(());
+        }
+        round.stage = if round.theirs.is_empty() { Stage::Told } else { Stage::Entries };
+        if lacks.len() == RANGES_MAX && !self.spans.is_empty() {
+            // The peer may lack more; the comparison finds it.
+            extend(&mut self.deaths.ours, std::mem::take(&mut round.ours));
+            self.deaths.ours_wait = true;
+        }
+        if !round.ours.is_empty() {
+            self.push.extend(lacks);
+        }
         Ok(())
     }
 
@@ -245,7 +342,7 @@ impl Session {
     }
 
     /// Returns the requests that may be sent now: first for dots that are known to be missing (joining them makes the
-    /// comparison smaller), then comparisons, then the next groups of actors.
+    /// comparison smaller), then the next groups of actors, a round of deaths that is due, and comparisons.
     fn pump(&mut self, now: Millis, replica: &impl Replica) -> Step {
         let mut requests = Vec::new();
         while let Some((asked, request)) = self.next_request(replica)? {
@@ -274,17 +371,94 @@ impl Session {
             self.report.delta_bytes_out += delta.0.len() as u64;
             return Ok(Some((Asked::Push, SyncMessage::Push { session, delta })));
         }
+        let is_idle = self.asked.is_empty();
         if self.in_flight(&[Asked::Fetch, Asked::Suspect, Asked::Push]) > 0 || self.asked.len() >= WINDOW {
             return Ok(None);
         }
-        if !self.spans.is_empty() {
-            return Ok(Some(self.next_comparison(replica)));
-        }
-        if self.asked.is_empty() && !self.groups.is_empty() {
+        if !self.groups.is_empty() {
             let groups = self.groups.clone();
-            return Ok(Some((Asked::List, SyncMessage::ListActors { session, salt: self.salt, groups })));
+            let list = (Asked::List, SyncMessage::ListActors { session, salt: self.salt, groups });
+            return Ok(is_idle.then_some(list));
+        }
+        self.deaths.is_due |= self.spans.is_empty() && std::mem::take(&mut self.deaths.ours_wait);
+        if self.deaths.is_due || self.deaths.round.is_some() {
+            let next = if is_idle { self.next_of_round(replica)? } else { None };
+            if next.is_some() || self.deaths.round.is_some() || !is_idle {
+                return Ok(next);
+            }
+        }
+        Ok((!self.spans.is_empty()).then(|| self.next_comparison(replica)))
+    }
+
+    /// The next request of a round; `None` when there is none, or none before what died at the peer is joined here.
+    fn next_of_round(&mut self, replica: &impl Replica) -> Result<Option<(Asked, SyncMessage)>, Stop> {
+        let (session, bytes) = (self.id, self.pace.bytes());
+        let deaths = &mut self.deaths;
+        if deaths.round.is_none() && std::mem::take(&mut deaths.is_due) {
+            let (theirs, ours) = (std::mem::take(&mut deaths.theirs), std::mem::take(&mut deaths.ours));
+            deaths.round = Some(Round { theirs, ours, ..Round::default() });
+        }
+        let Some(round) = &mut deaths.round else { return Ok(None) };
+        round.turns += 1;
+        if round.turns > TURNS_MAX && round.stage < Stage::Pushed {
+            return Err(Stop::End(Ending::Broken));
+        }
+        if let Stage::Lists | Stage::Entries = round.stage {
+            let bytes_max = if round.stage == Stage::Lists { 0 } else { bytes as u32 };
+            let request = SyncMessage::Fetch { session, ranges: DotRanges::default(), bytes_max };
+            return Ok(Some((Asked::News, request)));
+        }
+        if round.stage == Stage::Told && !round.ours.is_empty() {
+            let news = replica.seen_since(deaths.mark);
+            deaths.mark = replica.mark();
+            let part = if let Some(news) = news {
+                replica.live(&DotRanges::normalized(news).0, bytes)?
+            } else {
+                round.ours.clear();
+                Part::default()
+            };
+            if part.rest.is_empty() {
+                round.stage = Stage::Pushed;
+            }
+            self.push.extend(part.rest);
+            if !part.delta.is_empty() {
+                return Ok(Some((Asked::Push, SyncMessage::Push { session, delta: Payload(part.delta) })));
+            }
+        }
+        if !round.ours.is_empty() {
+            let count = round.ours.len().min(RANGES_ASKED_MAX);
+            let ranges: Vec<DotRange> = round.ours.drain(..count).collect();
+            let delta = Payload(replica.deaths(&ranges));
+            return Ok(Some((Asked::Push, SyncMessage::Push { session, delta })));
+        }
+        round.stage = Stage::Buried;
+        if round.theirs.is_empty() {
+            deaths.round = None;
         }
         Ok(None)
+    }
+
+    /// Whether it waits for nothing but the joining of what died at the peer.
+    pub(super) fn is_burying(&self) -> bool {
+        self.asked.is_empty() && self.deaths.round.as_ref().is_some_and(|round| round.stage == Stage::Buried)
+    }
+
+    /// Joins some of what died at the peer, and returns the requests that follow.
+    pub(super) fn bury(&mut self, now: Millis, replica: &mut impl Replica) -> Step {
+        self.heard = now;
+        if let Some(round) = &mut self.deaths.round {
+            let count = round.theirs.len().min(BURIED_MAX);
+            let ranges: Vec<DotRange> = round.theirs.drain(..count).collect();
+            self.report.changed |= replica.join(&replica.deaths(&ranges))?.changed;
+        }
+        self.proceed(now, replica)
+    }
+
+    /// Returns the requests that may be sent now, or the end.
+    fn proceed(&mut self, now: Millis, replica: &impl Replica) -> Step {
+        let requests = self.pump(now, replica)?;
+        let ends = self.asked.is_empty() && !self.is_burying();
+        if ends { Err(Stop::End(Ending::Reconciled)) } else { Ok(requests) }
     }
 
     /// Bytes of the pushed deltas that are not answered yet.
@@ -307,12 +481,13 @@ impl Session {
         while !self.push.is_empty() {
             let count = self.push.len().min(RANGES_ASKED_MAX);
             let ranges: Vec<DotRange> = self.push.drain(..count).collect();
-            let (delta, rest) = replica.delta(&ranges, self.pace.bytes())?;
-            if delta.is_empty() {
-                continue;
+            let part = replica.live(&ranges, self.pace.bytes())?;
+            self.deaths.is_due |= self.deaths.round.is_none() && !part.dead.is_empty();
+            extend(&mut self.deaths.ours, part.dead);
+            part.rest.into_iter().rev().for_each(|range| self.push.push_front(range));
+            if !part.delta.is_empty() {
+                return Ok(Some(Payload(part.delta)));
             }
-            rest.into_iter().rev().for_each(|range| self.push.push_front(range));
-            return Ok(Some(Payload(delta)));
         }
         Ok(None)
     }

@@ -1,11 +1,18 @@
 //! Anti-entropy: push-pull sessions that make two replicas equal.
 //!
 //! A replica is a map from dots to {unseen < live < dead}; any restriction of it to some dots is a
-//! delta that may be joined at once. So a session has no state worth keeping: it compares hashes,
-//! descends only into ranges that differ, exchanges those ranges both ways, and one that breaks has
-//! joined what it sent. The initiator drives and holds a bounded frontier; the responder answers
-//! each message from its replica alone. The exchange is documented in
-//! [`crate::message::SyncMessage`].
+//! delta. So a session has no state worth keeping: it compares hashes, descends only into ranges that
+//! differ, exchanges those ranges both ways, and one that breaks has joined what it sent. The
+//! initiator drives and holds a bounded frontier; the responder answers each message from its replica
+//! alone. The exchange is documented in [`crate::message::SyncMessage`].
+//!
+//! What died is joined after everything that lives, because a dot mostly dies when another one takes its place: if the
+//! replica that knows the other one is lost before it has sent it, the older one must still be there. Three rules:
+//!
+//! 1. A death is joined at once only where the place keeps a version that was written later.
+//! 2. All others wait, in both directions, until both replicas have all entries that live at the other's: the unseen ones
+//!    of the session's beginning, and what was seen since.
+//! 3. If the session breaks before, the next one finds them again.
 //!
 //! [`Sessions`] decides when and with which peer: on a new link, periodically, after a loss of messages, and with
 //! further peers after a session that changed something, so that the data of a healed partition spreads.
@@ -24,11 +31,11 @@ use rand_chacha::ChaCha8Rng;
 use crate::message::SyncMessage;
 use crate::{Millis, NodeId};
 
-use initiator::{Session, Stop};
+use initiator::{Session, Step, Stop};
 use responder::Seats;
 use schedule::Schedule;
 
-pub use replica::{JoinReport, Replica, ReplicaError};
+pub use replica::{JoinReport, Part, Replica, ReplicaError};
 
 /// Bytes of deltas in one message, about, at most: large enough to fill a pipe with two in flight, small
 /// enough that joining one does not hold up gossip. Over slow links they are smaller.
@@ -47,6 +54,10 @@ const PUSHING_MS: u64 = 1000;
 const PUSHED_PER_MS_MIN: u64 = 8;
 /// Dropped sessions whose late deltas are joined, at most. A guess: a link that is slow has one session after the other.
 const SILENT_MAX: usize = 8;
+
+/// Sessions of others whose beginnings are remembered, at most. One that is forgotten is told `Busy` when it asks what was
+/// seen meanwhile.
+const OTHERS_MAX: usize = 4 * SEATS_MAX;
 
 /// Settings, in milliseconds.
 #[derive(Clone, Debug)]
@@ -219,6 +230,9 @@ pub struct Sessions {
     schedule: Schedule,
     /// At most [`SESSIONS_MAX`].
     own: BTreeMap<NodeId, Session>,
+    /// The last sessions of others, each with the mark since which its initiator has not heard what was seen here; at most
+    /// [`OTHERS_MAX`].
+    others: VecDeque<(NodeId, u32, u64)>,
     /// The last own sessions that were dropped because their peer was silent, at most [`SILENT_MAX`].
     silent: VecDeque<(NodeId, u32)>,
     seats: Seats,
@@ -239,6 +253,7 @@ impl Sessions {
             next_id: rng.random(),
             rng,
             own: BTreeMap::new(),
+            others: VecDeque::new(),
             silent: VecDeque::new(),
             seats: Seats::default(),
             pushing: None,
@@ -269,7 +284,10 @@ impl Sessions {
             .then(|| self.schedule.next_due(|peer| self.own.contains_key(peer)))
             .flatten()
             .map(|due| due.max(pushed.unwrap_or(due)));
-        let silent = self.own.values().map(|session| self.silent_at(session)).min();
+        let due = |session: &Session| {
+            if session.is_burying() { session.heard } else { self.silent_at(session) }
+        };
+        let silent = self.own.values().map(due).min();
         [open, silent, Some(self.schedule.next_tick())].into_iter().flatten().min()
     }
 
@@ -289,6 +307,7 @@ impl Sessions {
             SyncInput::Message { from, message } => self.on_message(now, from, message, replica),
             SyncInput::Timeout => {
                 self.drop_silent(now);
+                self.bury(now, replica);
                 self.schedule.tick(now, &mut self.rng);
             }
         }
@@ -328,25 +347,18 @@ impl Sessions {
         let Some(session) = self.own.get_mut(&from).filter(|session| session.id == id) else {
             return self.join_late(now, from, &message, replica);
         };
-        match session.on_answer(now, message, replica) {
-            Ok(requests) => requests.into_iter().for_each(|message| self.send(from, message)),
-            Err(Stop::End(ending)) => self.finish(now, from, ending),
-            Err(Stop::Replica(error)) => {
-                self.blame(from, error);
-                self.finish(now, from, Ending::Broken);
-            }
-        }
+        let step = session.on_answer(now, message, replica);
+        self.on_step(now, from, step);
     }
 
-    /// Joins the delta of a session that was dropped meanwhile: any delta may be joined at any time, and the next
-    /// session then need not transfer it again.
+    /// Joins the entries of a session that was dropped meanwhile, so that the next one need not transfer them again.
     fn join_late(&mut self, now: Millis, from: NodeId, message: &SyncMessage, replica: &mut impl Replica) {
         let SyncMessage::Delta { session, delta, .. } = message else { return };
         if delta.0.is_empty() || !self.silent.contains(&(from, *session)) {
             return;
         }
         self.stats.delta_bytes_in += delta.0.len() as u64;
-        match replica.join(&delta.0) {
+        match replica.join_part(&delta.0, usize::MAX) {
             Ok(joined) => {
                 self.stats.entries_in += joined.entries;
                 if joined.changed {
@@ -373,12 +385,23 @@ impl Sessions {
         if opens {
             self.stats.answered += 1;
             self.schedule.covered(&from);
+            if self.others.len() == OTHERS_MAX {
+                self.others.pop_front();
+            }
+            self.others.push_back((from, session, replica.mark()));
         }
         if let SyncMessage::Push { delta, .. } = &message {
             self.pushing = Some((from, now));
             self.stats.delta_bytes_in += delta.0.len() as u64;
         }
-        match responder::answer(message, replica) {
+        let mut other = self.others.iter_mut().rev().find(|(peer, id, _)| (*peer, *id) == (from, session));
+        let since = other.as_ref().map(|(.., mark)| *mark);
+        if let (SyncMessage::Fetch { ranges, .. }, Some((.., mark))) = (&message, &mut other)
+            && ranges.0.is_empty()
+        {
+            *mark = replica.mark();
+        }
+        match responder::answer(message, since, replica) {
             Ok(Some(answer)) => {
                 match &answer.message {
                     SyncMessage::Equal { .. } => {
@@ -426,7 +449,8 @@ impl Sessions {
                 continue;
             };
             self.next_id = self.next_id.wrapping_add(1);
-            let (session, open) = Session::open(now, self.next_id, peer, self.rng.random(), root);
+            let state = (root, replica.mark());
+            let (session, open) = Session::open(now, self.next_id, peer, self.rng.random(), state);
             self.own.insert(peer, session);
             self.stats.opened += 1;
             self.send(peer, open);
@@ -447,6 +471,26 @@ impl Sessions {
             }
             self.silent.extend(self.own.get(&peer).map(|session| (peer, session.id)));
             self.finish(now, peer, Ending::TimedOut);
+        }
+    }
+
+    /// Continues own sessions that have exchanged everything.
+    fn bury(&mut self, now: Millis, replica: &mut impl Replica) {
+        let burying = self.own.values_mut().filter(|session| session.is_burying());
+        let steps: Vec<_> = burying.map(|session| (session.peer, session.bury(now, replica))).collect();
+        for (peer, step) in steps {
+            self.on_step(now, peer, step);
+        }
+    }
+
+    fn on_step(&mut self, now: Millis, peer: NodeId, step: Step) {
+        match step {
+            Ok(requests) => requests.into_iter().for_each(|message| self.send(peer, message)),
+            Err(Stop::End(ending)) => self.finish(now, peer, ending),
+            Err(Stop::Replica(error)) => {
+                self.blame(peer, error);
+                self.finish(now, peer, Ending::Broken);
+            }
         }
     }
 

@@ -26,6 +26,19 @@ pub struct JoinReport {
     pub entries: u64,
     /// Older live dots at the same places as the new entries: the sender may know them dead.
     pub suspects: Vec<DotRange>,
+    /// Dots that are dead in the delta and stay as they were here.
+    pub withheld: Vec<DotRange>,
+}
+
+/// The live entries of a part of a replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The entries, as a delta that claims no other dots; empty if there are none.
+    pub delta: Bytes,
+    /// The dead dots.
+    pub dead: Vec<DotRange>,
+    /// The ranges that did not fit.
+    pub rest: Vec<DotRange>,
 }
 
 /// One replica of the map from dots to {unseen < live < dead}, which sessions make equal. All
@@ -48,13 +61,27 @@ pub trait Replica {
     fn leaf(&self, span: &Span, salt: u64) -> Leaf;
     /// The first `count_max` sub-ranges of `range` that it has not seen, ascending.
     fn missing(&self, range: &DotRange, count_max: usize) -> Vec<DotRange>;
+    /// The first `count_max` ranges that it has not seen below a dot of the same actor that it has seen.
+    fn gaps(&self, count_max: usize) -> Vec<DotRange>;
     /// The restriction of its state to the dots of `ranges` that it has seen, as a delta of about
     /// `bytes_max` (at least one entry), and the ranges that did not fit. Empty bytes if it has
     /// seen none of the dots.
     fn delta(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), ReplicaError>;
+    /// The live entries of the dots of `ranges`, about `bytes_max` (at least one entry).
+    fn live(&self, ranges: &[DotRange], bytes_max: usize) -> Result<Part, ReplicaError>;
     /// A delta claiming exactly those dots of `ranges` that are seen and dead here; empty bytes if
     /// there are none.
     fn dead_among(&self, ranges: &DotRanges) -> Result<Bytes, ReplicaError>;
+    /// A delta claiming that all dots of `ranges` are dead.
+    fn deaths(&self, ranges: &[DotRange]) -> Bytes;
     /// Joins a delta, whole or not at all.
     fn join(&mut self, delta: &[u8]) -> Result<JoinReport, ReplicaError>;
+    /// Joins the entries of a delta, and only those of its dead dots whose places keep a later version here. It
+    /// withholds the others, in at most `withheld_max` ranges; dots beyond that which it has seen stay as they are, the
+    /// others are dead from now on.
+    fn join_part(&mut self, delta: &[u8], withheld_max: usize) -> Result<JoinReport, ReplicaError>;
+    /// Marks this instant for [`Replica::seen_since`].
+    fn mark(&self) -> u64;
+    /// The dots that were seen since a mark; `None` if they are no longer remembered.
+    fn seen_since(&self, mark: u64) -> Option<Vec<DotRange>>;
 }

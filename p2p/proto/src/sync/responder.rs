@@ -53,9 +53,11 @@ pub(super) struct Answer {
     pub(super) joined: Option<JoinReport>,
 }
 
-/// Answers a request; `None` for a message that is not one.
+/// Answers a request; `None` for a message that is not one. `since` marks when the session began, or when it was
+/// last asked what was seen since.
 pub(super) fn answer(
     request: SyncMessage,
+    since: Option<u64>,
     replica: &mut impl Replica,
 ) -> Result<Option<Answer>, ReplicaError> {
     let message = match request {
@@ -71,6 +73,9 @@ pub(super) fn answer(
         SyncMessage::Leaves { session, salt, leaves, bytes_max } => {
             let (send, want) = exchange(salt, &leaves, replica);
             delta(session, &send, want, bytes_max, replica)?
+        }
+        SyncMessage::Fetch { session, ranges, bytes_max } if ranges.0.is_empty() => {
+            news(session, since, bytes_max, replica)?
         }
         SyncMessage::Fetch { session, ranges, bytes_max } => {
             delta(session, &ranges.0, Vec::new(), bytes_max, replica)?
@@ -92,6 +97,30 @@ pub(super) fn answer(
         _ => return Ok(None),
     };
     Ok(Some(Answer { message, joined: None }))
+}
+
+/// The dots that were seen here since a mark, as entries if `bytes_max` is not 0, otherwise with the gaps among the dots
+/// that were ever seen.
+fn news(
+    session: u32,
+    since: Option<u64>,
+    bytes_max: u32,
+    replica: &impl Replica,
+) -> Result<SyncMessage, ReplicaError> {
+    let Some(news) = since.and_then(|mark| replica.seen_since(mark)).map(DotRanges::normalized) else {
+        return Ok(SyncMessage::Busy { session });
+    };
+    let (delta, rest, want) = if bytes_max == 0 {
+        (Bytes::new(), news.0, replica.gaps(RANGES_MAX))
+    } else {
+        let part = replica.live(&news.0, DELTA_BYTES_MAX.min(bytes_max as usize))?;
+        (part.delta, part.rest, Vec::new())
+    };
+    if rest.len() > RANGES_MAX {
+        return Ok(SyncMessage::Busy { session });
+    }
+    let (rest, want) = (DotRanges::normalized(rest), DotRanges::normalized(want));
+    Ok(SyncMessage::Delta { session, delta: Payload(delta), rest, want })
 }
 
 fn open(session: u32, salt: u64, root: Root, replica: &impl Replica) -> SyncMessage {

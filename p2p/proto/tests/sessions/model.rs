@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use starling_proto::message::{ActorSummary, Leaf, Root, SPAN_FANOUT, SPAN_LEAF, Span};
-use starling_proto::sync::{JoinReport, Replica, ReplicaError};
+use starling_proto::sync::{JoinReport, Part, Replica, ReplicaError};
 use starling_proto::{ActorId, DotRange, DotRanges};
 
 pub type Dot = (ActorId, u64);
@@ -23,7 +23,9 @@ pub type States = BTreeMap<Dot, Option<Entry>>;
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub states: States,
-    places: BTreeMap<u32, BTreeSet<Dot>>,
+    pub places: BTreeMap<u32, BTreeSet<Dot>>,
+    /// The dots in the order in which they were seen, since the beginning.
+    seen: Vec<Dot>,
     /// Fingerprints are being rebuilt.
     pub rootless: bool,
 }
@@ -36,18 +38,23 @@ impl Model {
                 places.entry(entry.place).or_default().insert(*dot);
             }
         }
-        Self { states, places, rootless: false }
+        Self { states, places, seen: Vec::new(), rootless: false }
     }
 
     /// A write of this replica: a new dot that supersedes every live one at its place.
     pub fn write(&mut self, actor: ActorId, place: u32, content: Vec<u8>) -> Dot {
+        self.write_and_tell(actor, place, content).0
+    }
+
+    /// A write, and the rumor of it.
+    pub fn write_and_tell(&mut self, actor: ActorId, place: u32, content: Vec<u8>) -> (Dot, Bytes) {
         let dot = (actor, self.max(actor) + 1);
-        for old in self.places.remove(&place).unwrap_or_default() {
-            self.states.insert(old, None);
-        }
+        let mut items = vec![(dot, Some(Entry { place, content }))];
+        items.extend(self.places.remove(&place).unwrap_or_default().into_iter().map(|old| (old, None)));
         self.places.insert(place, [dot].into());
-        self.states.insert(dot, Some(Entry { place, content }));
-        dot
+        self.seen.push(dot);
+        self.states.extend(items.iter().cloned());
+        (dot, encode(&items))
     }
 
     fn max(&self, actor: ActorId) -> u64 {
@@ -79,9 +86,13 @@ impl Model {
             let dots = self.places.entry(entry.place).or_default();
             if !was_live {
                 report.entries += 1;
-                report.suspects.extend(dots.iter().map(|d| DotRange { actor: d.0, first: d.1, last: d.1 }));
+                let older = dots.iter().filter(|dot| self.states[dot].as_ref() < Some(entry));
+                report.suspects.extend(older.map(|d| DotRange { actor: d.0, first: d.1, last: d.1 }));
             }
             dots.insert(dot);
+        }
+        if ours.is_none() {
+            self.seen.push(dot);
         }
         report.changed = true;
         self.states.insert(dot, joined);
@@ -209,6 +220,14 @@ impl Replica for Model {
         missing
     }
 
+    fn gaps(&self, count_max: usize) -> Vec<DotRange> {
+        let actors = self.actors(0, &[]);
+        let gaps = actors.iter().flat_map(|summary| {
+            self.missing(&DotRange { actor: summary.actor, first: 1, last: summary.max }, count_max)
+        });
+        gaps.take(count_max).collect()
+    }
+
     fn delta(&self, ranges: &[DotRange], bytes_max: usize) -> Result<(Bytes, Vec<DotRange>), ReplicaError> {
         let mut items = Vec::new();
         let mut bytes = 0;
@@ -226,21 +245,87 @@ impl Replica for Model {
         Ok((encode(&items), Vec::new()))
     }
 
+    fn live(&self, ranges: &[DotRange], bytes_max: usize) -> Result<Part, ReplicaError> {
+        let mut part = Part::default();
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        for (i, range) in ranges.iter().enumerate() {
+            for (dot, entry) in self.dots(range) {
+                if bytes >= bytes_max {
+                    part.rest = vec![DotRange { first: dot.1, ..*range }];
+                    part.rest.extend_from_slice(&ranges[i + 1..]);
+                    part.delta = encode(&items);
+                    return Ok(part);
+                }
+                match entry {
+                    Some(entry) => bytes += 24 + entry.content.len(),
+                    None => part.dead.push(DotRange { first: dot.1, last: dot.1, ..*range }),
+                }
+                items.extend(entry.iter().map(|entry| (*dot, Some(entry.clone()))));
+            }
+        }
+        part.delta = encode(&items);
+        Ok(part)
+    }
+
+    fn deaths(&self, ranges: &[DotRange]) -> Bytes {
+        let dots = ranges.iter().flat_map(|r| (r.first..=r.last).map(|seq| ((r.actor, seq), None)));
+        encode(&dots.collect())
+    }
+
     fn dead_among(&self, ranges: &DotRanges) -> Result<Bytes, ReplicaError> {
         let dots = ranges.0.iter().flat_map(|range| self.dots(range));
         Ok(encode(&dots.filter(|(_, e)| e.is_none()).map(|(dot, _)| (*dot, None)).collect()))
     }
 
     fn join(&mut self, delta: &[u8]) -> Result<JoinReport, ReplicaError> {
-        let config = bincode::config::standard();
-        let (items, _): (Vec<(Dot, Option<Entry>)>, usize) =
-            bincode::decode_from_slice(delta, config).map_err(|_| ReplicaError::Malformed)?;
         let mut report = JoinReport::default();
-        for item in &items {
+        for item in &decode(delta)? {
             self.join_dot(item, &mut report);
         }
         Ok(report)
     }
+
+    /// A model's entries have no time of writing: the larger content counts as the later one.
+    fn join_part(&mut self, delta: &[u8], withheld_max: usize) -> Result<JoinReport, ReplicaError> {
+        let mut report = JoinReport::default();
+        let (entries, dead): (Vec<_>, Vec<_>) =
+            decode(delta)?.into_iter().partition(|(_, entry)| entry.is_some());
+        for item in &entries {
+            self.join_dot(item, &mut report);
+        }
+        for item in &dead {
+            let (dot, range) = (item.0, DotRange { actor: item.0.0, first: item.0.1, last: item.0.1 });
+            let is_last = match self.states.get(&dot) {
+                Some(None) => continue,
+                Some(Some(entry)) => {
+                    let others = self.places[&entry.place].iter().filter_map(|dot| self.states[dot].as_ref());
+                    others.max() == Some(entry)
+                }
+                None => true,
+            };
+            if is_last && report.withheld.len() < withheld_max {
+                report.withheld.push(range);
+            } else if !is_last || !self.states.contains_key(&dot) {
+                self.join_dot(item, &mut report);
+            }
+        }
+        Ok(report)
+    }
+
+    fn mark(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
+    fn seen_since(&self, mark: u64) -> Option<Vec<DotRange>> {
+        let dots = self.seen[mark as usize..].iter();
+        Some(dots.map(|dot| DotRange { actor: dot.0, first: dot.1, last: dot.1 }).collect())
+    }
+}
+
+fn decode(delta: &[u8]) -> Result<Vec<(Dot, Option<Entry>)>, ReplicaError> {
+    let items = bincode::decode_from_slice(delta, bincode::config::standard());
+    Ok(items.map_err(|_| ReplicaError::Malformed)?.0)
 }
 
 fn encode(items: &Vec<(Dot, Option<Entry>)>) -> Bytes {

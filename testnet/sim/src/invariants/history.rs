@@ -35,6 +35,10 @@ pub struct History {
     /// Dots that are dead for a reason: born so, superseded or deleted by an operation whose node had
     /// seen them, or expired in due time.
     pub killed: Dots,
+    /// The dots that replaced a dot at its place, at the nodes that did so.
+    pub followers: BTreeMap<Dot, Vec<Dot>>,
+    /// Dots that were removed and not replaced.
+    pub deleted: Dots,
     /// Increments, in the order of their acknowledgement.
     pub increments: Vec<Increment>,
 }
@@ -54,8 +58,17 @@ impl History {
             }
             self.operations.insert(dot, Minted { node, entry });
         }
+        let new: Vec<Dot> = after.alive.minus(&before.alive).collect();
         for dot in before.alive.minus(&after.alive) {
             self.killed.add(dot);
+            let place = &before.live[&dot].place;
+            let followers = new.iter().copied().filter(|new| after.live[new].place == *place);
+            let known = self.followers.entry(dot).or_default();
+            let count = known.len();
+            known.extend(followers);
+            if known.len() == count {
+                self.deleted.add(dot);
+            }
         }
     }
 }

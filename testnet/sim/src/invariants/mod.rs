@@ -11,6 +11,7 @@ mod counters;
 mod dissemination;
 mod dots;
 mod exclusion;
+mod followed;
 mod history;
 mod killed;
 mod linearizable;
@@ -71,6 +72,8 @@ pub struct Memory {
     offered: Dots,
     /// Of these, the ones that were told to be dead, or that it killed.
     told_dead: Dots,
+    /// Dead dots whose followers it has seen.
+    followed: Dots,
     /// Dots that its disk held since it was lost last.
     held: Dots,
     /// At the last look, unless the disk was lost since.
@@ -140,7 +143,8 @@ impl Witness {
     /// A node's disk has fallen back to an earlier state.
     pub fn disk_lost(&mut self, node: usize) {
         let memory = self.memory(node);
-        (memory.state, memory.root, memory.held) = (None, None, Dots::default());
+        (memory.state, memory.root) = (None, None);
+        (memory.held, memory.followed) = (Dots::default(), Dots::default());
     }
 
     /// A node suspects a running, reachable peer.
@@ -318,6 +322,7 @@ impl Witness {
             verdicts.push(("resurrection", resurrection::check(before, &state)));
         }
         verdicts.push(("killed", killed::check(&mut self.history, &state, memory, EPOCH_MS + at_us / 1000)));
+        verdicts.push(("followed", followed::check(&self.history, &state, memory, EPOCH_MS + at_us / 1000)));
         verdicts.push(("counters", counters::check(&state, store)));
         for dot in state.seen.minus(&memory.held).collect::<Vec<_>>() {
             memory.held.add(dot);
