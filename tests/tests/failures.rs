@@ -72,10 +72,53 @@ async fn a_node_that_is_silent_is_left_in_time() {
     for (args, hint) in writes {
         node.run(["--timeout", "300ms", "-k", "orders"].iter().chain(args)).exits(6).says(hint);
     }
-    let answer = node.run(["--timeout", "300ms", "-k", "orders", "lock", "job"]);
-    answer.exits_noted(4);
+    for args in [&["lock", "job"][..], &["elect", "campaign", "boss", "anna"]] {
+        node.run(["--timeout", "300ms", "-k", "orders"].iter().chain(args)).exits(5).says("no answer");
+    }
+    for args in [&["lock", "ls"][..], &["lock", "ls", "job"], &["queue", "ls", "q"], &["queue", "len", "q"]] {
+        node.run(["--timeout", "300ms", "-k", "orders"].iter().chain(args)).exits(5).says("for 300ms");
+    }
+    node.run(["--timeout", "300ms", "-k", "orders", "queue", "pop", "q"]).exits(6).says(named);
     node.signal(Signal::CONT);
     assert_eq!(node.run(["get", "k"]).ok(), "v");
+}
+
+/// The node falls silent while a client waits for others: that they are before it is not known any more.
+#[tokio::test]
+async fn a_node_that_falls_silent_is_no_answer_to_those_that_wait() {
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    let holder = node.begin(["-k", "orders", "lock", "job"]);
+    let listed = async || {
+        let listed = node.run(["-k", "orders", "--output", "raw", "lock", "ls", "job"]).ok();
+        Ok::<_, String>(listed.lines().count())
+    };
+    let places = async |count: usize| {
+        wait_until("clients stand in line", async || match listed().await {
+            Ok(found) if found == count => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    };
+    places(1).await;
+    let mut lock = node.begin(["-k", "orders", "--timeout", "3s", "lock", "job"]);
+    places(2).await;
+    let entries = async || match node.client().strong_info("orders").await {
+        Ok(Some(info)) => info.applied_index,
+        other => panic!("no status: {other:?}"),
+    };
+    let before = entries().await;
+    let mut pop = node.begin(["-k", "orders", "queue", "pop", "q", "--wait", "3s"]);
+    wait_until("the queue is found empty", async || match entries().await {
+        after if after > before => Ok(()),
+        after => Err(format!("{after} entries")),
+    })
+    .await;
+    node.signal(Signal::STOP);
+    lock.ended().await.exits_noted(5);
+    pop.ended().await.exits_noted(5);
+    node.signal(Signal::CONT);
+    drop(holder);
 }
 
 /// A stopped node with data in sorted files, not in the log alone.

@@ -6,7 +6,7 @@ use starling_api::strong::{
     Body, Fence, KeyValue, Keys, Put, Range, Request, RequestId, StrongAnswer, StrongCall, Write,
 };
 use starling_api::{Blob, Error, ErrorCode, Retry, Strong};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Pause before a failed request is retried. An estimate: a fifth of an election.
 pub(crate) const AGAIN: Duration = Duration::from_millis(200);
@@ -18,7 +18,7 @@ pub struct Named {
     pub request_id: Option<u128>,
     /// The lock that must be held for the write to be applied.
     pub fence: Option<Fence>,
-    /// How long the write is retried while its outcome is not known.
+    /// Time, from the first attempt on, within which the write is retried while its outcome is not known.
     pub patience: Duration,
 }
 
@@ -81,8 +81,9 @@ impl<N: Strong> Keyspace<N> {
         let call = StrongCall { request_id, fence: how.fence.clone(), ..request.into().into() };
         let began = Instant::now();
         let mut maybe_applied = None;
+        let mut attempt = self.node.call(&self.name, call.clone()).await;
         loop {
-            let error = match self.node.call(&self.name, call.clone()).await {
+            let error = match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -94,6 +95,12 @@ impl<N: Strong> Keyspace<N> {
                 return Err(WriteFailed { error, maybe_applied });
             }
             sleep(AGAIN).await;
+            let left = how.patience.saturating_sub(began.elapsed());
+            attempt = match timeout(left, self.node.call(&self.name, call.clone())).await {
+                Ok(attempt) => attempt,
+                // The attempt was given up, and may still be applied.
+                Err(_) => return Err(WriteFailed { error, maybe_applied: Some(client) }),
+            };
         }
     }
 

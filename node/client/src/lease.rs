@@ -89,9 +89,13 @@ impl<N: Strong + Clone + Send + Sync + 'static> Lease<N> {
             return Ok(());
         }
         let how = Named { patience: REVOKE, ..Named::default() };
-        match self.keyspace.write(Write::LeaseRevoke { id: self.id }, &how).await {
-            Err(failed) if failed.error.code != ErrorCode::NotFound => Err(failed.error),
-            _ => Ok(()),
+        match timeout(REVOKE, self.keyspace.write(Write::LeaseRevoke { id: self.id }, &how)).await {
+            Ok(Err(failed)) if failed.error.code != ErrorCode::NotFound => Err(failed.error),
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let message = format!("no answer for {REVOKE:?}");
+                Err(Error::new(ErrorCode::Timeout, message, "the lease expires automatically"))
+            }
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::keyspace::{AGAIN, Keyspace, Named, WriteFailed, unexpected};
 const SPREAD: Duration = Duration::from_millis(50);
 const SPREAD_MAX: Duration = Duration::from_millis(400);
 
-/// How long a pop is retried, under its name, before its outcome is reported as unknown. An estimate: several
-/// elections.
+/// How long [`Queue::take`] retries a pop, under its name, before it reports that the outcome is unknown. An estimate:
+/// several elections.
 const POP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A queue in a strong keyspace: each item is taken once.
@@ -71,8 +71,7 @@ impl<N: Strong> Queue<N> {
 
     /// Takes the first item; `None` if there is none. The revision is that of the pop.
     pub async fn pop(&self, how: &Named) -> Result<(u64, Option<KeyValue>), WriteFailed> {
-        let how = Named { patience: how.patience.max(POP_PATIENCE), ..how.clone() };
-        let answer = self.keyspace.write(Write::PopFirst { keys: self.items() }, &how).await?;
+        let answer = self.keyspace.write(Write::PopFirst { keys: self.items() }, how).await?;
         match answer.body {
             Body::Popped { first } => Ok((answer.revision, first)),
             other => Err(unexpected(&other).into()),
@@ -84,7 +83,8 @@ impl<N: Strong> Queue<N> {
     pub async fn take(&self) -> Result<KeyValue, Error> {
         let mut turn = Turns::default();
         loop {
-            let (revision, item) = self.pop(&Named::default()).await?;
+            let how = Named { patience: POP_PATIENCE, ..Named::default() };
+            let (revision, item) = self.pop(&how).await?;
             if let Some(item) = item {
                 return Ok(item);
             }

@@ -84,6 +84,16 @@ impl Failure {
         Self { error: "held".into(), message: message.into(), hint: hint.into(), exit: CONFLICT }
     }
 
+    /// The node, or the keyspace behind it, did not answer in time.
+    pub fn unreachable(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: "unreachable".into(), message: message.into(), hint: hint.into(), exit: UNREACHABLE }
+    }
+
+    /// Whether the node, or the keyspace behind it, did not answer in time.
+    pub fn is_unreachable(&self) -> bool {
+        self.exit == UNREACHABLE
+    }
+
     /// What was held was lost.
     pub fn lost(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { error: "lost".into(), message: message.into(), hint: hint.into(), exit: LOST }

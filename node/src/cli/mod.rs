@@ -53,6 +53,8 @@ struct Session {
     /// Whether the keyspace was named.
     keyspace_given: bool,
     output: Output,
+    /// How long the node may be silent.
+    silence: Duration,
     /// How long to wait for a lock or a leadership, milliseconds; `None`: for ever.
     wait_ms: Option<u64>,
 }
@@ -88,7 +90,11 @@ impl Session {
                 | Command::Queue(QueueCommand::Pop(_))
                 | Command::Elect(ElectCommand::Leader { .. })
         );
-        let waits = matches!(command, Command::Lock(_) | Command::Elect(ElectCommand::Campaign(_)));
+        let waits = match command {
+            Command::Lock(args) => !args.is_listing(),
+            Command::Elect(command) => matches!(command, ElectCommand::Campaign(_)),
+            _ => false,
+        };
         let silence = silence(global.timeout, waits)?;
         let client = Client::new(&api, global.token.clone())?.with_timeout(silence);
         let makes = matches!(
@@ -108,6 +114,7 @@ impl Session {
             keyspace: global.keyspace.clone().unwrap_or_else(|| DEFAULT_KEYSPACE.into()),
             keyspace_given: global.keyspace.is_some(),
             output: global.output.unwrap_or(default),
+            silence,
             wait_ms: global.timeout.filter(|_| waits),
         })
     }

@@ -22,7 +22,8 @@ it as for an earlier client, or fail at once (exit code 4) if no lease ends it. 
 
 Exit codes: COMMAND's own (128 + N if signal N ended it, 126 or 127 if it cannot be started), and
   0        without COMMAND: interrupted, and the lock released
-  4        the lock was not acquired within --timeout
+  4        other clients held the lock, or were before this one, for all of --timeout
+  5        the node, or a leader of the keyspace, did not answer within --timeout
   7        the lock was lost: COMMAND got SIGTERM, and was killed with its process group after
            --grace if it had not ended
   128 + N  signal N arrived while waiting

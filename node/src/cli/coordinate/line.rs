@@ -5,10 +5,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use serde_json::json;
+use starling_api::strong::{Keys, Range};
 use starling_api::{Blob, ErrorCode, Retry};
 use starling_client::{Client, Keyspace, Lease, Place, WriteFailed};
 use starling_strong::line;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::args::HoldArgs;
 use super::child::{Ended, Running};
@@ -18,6 +19,9 @@ use crate::cli::Session;
 use crate::cli::args::Output;
 use crate::cli::failure::Failure;
 use crate::cli::print::{self, Result};
+
+/// How long the last question to the keyspace may take, after the time to wait. A guess: more than a round trip.
+pub const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// The lock or leadership to acquire, and what to do while it is held.
 pub struct Wanted<'a> {
@@ -39,16 +43,31 @@ impl Session {
         let keyspace = self.strong();
         let late = late(self.wait_ms);
         tokio::pin!(late);
+        let mut silence = unanswered("no answer");
         let granted = async {
             tokio::select! {
-                lease = grant(&keyspace, wanted.hold.ttl) => lease,
-                () = &mut late => Err(not_in_time(wanted)),
+                lease = grant(&keyspace, wanted.hold.ttl, &mut silence) => lease,
+                () = &mut late => Err(silence),
             }
         };
         let mut lease = signals.or_end(granted).await?;
         let result = self.hold_with(wanted, &mut lease, &mut signals, late).await;
-        give_back(lease).await;
+        // Of a node that does not answer, the revocation would be one more thing to wait for: the lease expires.
+        if !result.as_ref().is_err_and(Failure::is_unreachable) {
+            give_back(lease).await;
+        }
         result
+    }
+
+    /// The failure at the end of the time: other clients are before this one, if the keyspace still answers.
+    async fn not_in_time(&self, wanted: &Wanted<'_>) -> Failure {
+        let any =
+            Range { limit: 1, keys_only: true, ..Range::of(Keys::prefix(line::prefix(&wanted.name.0))) };
+        match timeout(LAST_LOOK, self.strong().ask(any)).await {
+            Ok(Ok(_)) => not_in_time(wanted),
+            Ok(Err(error)) => unanswered(&error.message),
+            Err(_) => unanswered("no answer"),
+        }
     }
 
     async fn hold_with(
@@ -66,7 +85,7 @@ impl Session {
             why = lease.lost() => return Err(lost(why, "the place in the queue")),
             signal = signals.end() => return Err(Failure::signalled(signal)),
             place = announced(&what, reached) => place.map_err(not_reached)?,
-            () = late => return Err(not_in_time(wanted)),
+            () = late => return Err(self.not_in_time(wanted).await),
         };
         let ended = if wanted.hold.command.is_empty() {
             self.show_held(wanted, &place, id)?;
@@ -108,7 +127,12 @@ impl Session {
 
 /// Grants a lease once the keyspace can: it waits, as for the lock itself, while there is no leader. A grant whose answer
 /// was lost expires.
-async fn grant(keyspace: &Keyspace<Client>, ttl_ms: u64) -> std::result::Result<Lease<Client>, Failure> {
+/// `last` is the failure if the time is over meanwhile.
+async fn grant(
+    keyspace: &Keyspace<Client>,
+    ttl_ms: u64,
+    last: &mut Failure,
+) -> std::result::Result<Lease<Client>, Failure> {
     let mut is_noted = false;
     loop {
         let failed = match Lease::grant(keyspace, ttl_ms).await {
@@ -118,6 +142,7 @@ async fn grant(keyspace: &Keyspace<Client>, ttl_ms: u64) -> std::result::Result<
         if failed.retry() == Retry::Never || failed.code == ErrorCode::Unreachable {
             return Err(failed.into());
         }
+        *last = unanswered(&failed.message);
         if !is_noted {
             print::note(format!("waiting: {}", failed.message));
             is_noted = true;
@@ -143,6 +168,14 @@ pub async fn late(after_ms: Option<u64>) {
         Some(ms) => sleep(Duration::from_millis(ms)).await,
         None => std::future::pending().await,
     }
+}
+
+/// The failure when the time is over, and the keyspace did not answer.
+pub fn unanswered(why: &str) -> Failure {
+    Failure::unreachable(
+        format!("the keyspace did not answer in time: {why}"),
+        "check that the node runs (`starling status`) and that the keyspace has a leader (`starling keyspace info`)",
+    )
 }
 
 fn not_in_time(wanted: &Wanted<'_>) -> Failure {

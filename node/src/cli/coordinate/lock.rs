@@ -31,12 +31,18 @@ struct Standing {
     left_ms: Option<u64>,
 }
 
+impl LockArgs {
+    /// Whether locks are listed. Behind an option, the parser takes the subcommand for a name.
+    pub fn is_listing(&self) -> bool {
+        self.list.is_some() || self.name.as_deref().is_some_and(|name| name == "ls")
+    }
+}
+
 impl Session {
     pub(in crate::cli) async fn lock(&self, args: &LockArgs) -> Result {
         let run = async |strong: &Self| match (&args.list, &args.name) {
             (Some(LockCommand::Ls { name }), _) => strong.list_locks(name.as_deref()).await,
-            // Behind an option, the parser takes the subcommand for a name.
-            (None, Some(name)) if name == "ls" => match &args.hold.command[..] {
+            (None, Some(_)) if args.is_listing() => match &args.hold.command[..] {
                 [] => strong.list_locks(None).await,
                 [name] => strong.list_locks(Some(name)).await,
                 _ => Err(Failure::usage(

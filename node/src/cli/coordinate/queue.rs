@@ -4,11 +4,11 @@ use serde_json::json;
 use starling_api::strong::KeyValue;
 use starling_api::{Blob, Retry, escaped};
 use starling_client::{Client, Named, Queue, Turns};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::args::{PopArgs, PushArgs, QueueCommand, Wait};
 use super::held::AGAIN;
-use super::line::late;
+use super::line::{LAST_LOOK, late, unanswered};
 use super::signals::Signals;
 use crate::cli::Session;
 use crate::cli::args::Output;
@@ -57,7 +57,7 @@ impl Session {
         };
         loop {
             let id = request_id.take();
-            let how = Named { request_id: id, fence: args.write.fence.clone(), ..Named::default() };
+            let how = Named { request_id: id, fence: args.write.fence.clone(), patience: self.silence };
             let (revision, item) = queue.pop(&how).await?;
             match item {
                 Some(item) => return self.show_item(&item),
@@ -67,7 +67,14 @@ impl Session {
             tokio::select! {
                 biased;
                 signal = signals.end() => return Err(Failure::signalled(signal)),
-                () = &mut give_up => return Err(none()),
+                () = &mut give_up => {
+                    // A queue that nobody can read is not known to be empty.
+                    return Err(match timeout(LAST_LOOK, queue.len()).await {
+                        Ok(Ok(_)) => none(),
+                        Ok(Err(error)) => unanswered(&error.message),
+                        Err(_) => unanswered("no answer"),
+                    });
+                }
                 pushed = queue.until_pushed(revision + 1, &mut turns) => match pushed {
                     Err(error) if error.retry() == Retry::Never => return Err(error.into()),
                     Err(_) => sleep(AGAIN).await,
