@@ -281,6 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn a_span_that_grows_costs_nothing_more() {
+        let mut builder = Builder::default();
+        builder.claim(ActorId([7; 16]), 1, 1);
+        let bytes = builder.bytes();
+        builder.claim(ActorId([7; 16]), 2, 9);
+        assert_eq!(builder.bytes(), bytes);
+        builder.claim(ActorId([7; 16]), 11, 11);
+        assert_eq!(builder.bytes(), bytes + SPAN_BYTES);
+    }
+
+    #[test]
     fn killed_entries_stay_claimed() {
         let mut builder = sample(2, b"v");
         builder.kill(Dot { actor: ActorId([7; 16]), seq: 1 });

@@ -149,6 +149,30 @@ fn after_a_write_that_failed_another_actor_writes() {
     assert_eq!((reopened.root(), reopened.stats().actors), (store.root(), 2));
 }
 
+#[test]
+fn what_was_seen_since_a_mark_is_remembered_for_a_while() {
+    /// Ranges that a store remembers.
+    const REMEMBERED: usize = 65_536;
+    let (mut store, mut peer) = (fresh(1), fresh(2));
+    assert_eq!(store.seen_since(store.mark()), Some(Vec::new()));
+    let first = store.mark();
+    let own = commit(&mut store, NOW, vec![put("a", "1"), put("b", "2")]).rumors.remove(0).0;
+    let second = store.mark();
+    let (theirs, rumor) = commit(&mut peer, NOW, vec![put("a", "3")]).rumors.remove(0);
+    store.join(NOW, &rumor).expect("joins");
+    store.join(NOW, &rumor).expect("joins");
+    assert_eq!(store.seen_since(first), Some(vec![own, theirs]));
+    assert_eq!(store.seen_since(second), Some(vec![theirs]));
+    for n in 0..REMEMBERED - 1 {
+        commit(&mut store, NOW, vec![put("a", &n.to_string())]);
+    }
+    assert_eq!(store.seen_since(first), None);
+    assert_eq!(store.seen_since(second).map(|seen| seen.len()), Some(REMEMBERED));
+    commit(&mut store, NOW, vec![put("a", "last")]);
+    assert_eq!(store.seen_since(second), None);
+    assert_eq!(store.seen_since(store.mark()), Some(Vec::new()));
+}
+
 /// A memory engine in which something happens right after a row of a cell was read.
 #[derive(Clone, Default)]
 struct Interrupted {

@@ -30,6 +30,26 @@ impl Replica {
         assert_eq!(joined.changed, self.model != before, "news is what changes entries or context");
     }
 
+    /// Joins a delta as a session does, what died last.
+    fn join_in_parts(&mut self, delta: &[u8]) {
+        let before = self.model.clone();
+        join_model(&mut self.model, delta);
+        let joined = self.store.join_part(NOW, delta, usize::MAX).expect("joins");
+        let between = state(&self.store);
+        for (dot, entry) in &between {
+            let died = entry.is_none() && before.get(dot) != Some(&None);
+            if !died {
+                continue;
+            }
+            let (place, body) = before[dot].as_ref().expect("a dot that was not seen is withheld");
+            let written = |body: &[u8]| body[2..10].to_vec();
+            let mut live = between.values().flatten().filter(|(other, _)| other == place);
+            assert!(live.any(|(_, other)| written(other) > written(body)), "{dot:?} is not followed");
+        }
+        let rest = self.store.join(NOW, &starling_kv::deaths(&joined.withheld)).expect("joins");
+        assert_eq!(joined.changed || rest.changed, self.model != before);
+    }
+
     fn restart(&mut self, tail: bool, seed: u8) {
         if !tail {
             let (engine, model) = &self.saved;
@@ -64,7 +84,11 @@ fn play(steps: Vec<Step>) -> (Vec<Replica>, Vec<Bytes>) {
                 let ranges = choose(&replicas[from].store, actor, first, length);
                 // A small bound breaks the session off midway; what was sent has been joined.
                 let (delta, _) = replicas[from].store.restrict(&ranges, 200).expect("reads");
-                replicas[to].join(&delta);
+                if length % 2 == 0 {
+                    replicas[to].join(&delta)
+                } else {
+                    replicas[to].join_in_parts(&delta)
+                }
                 to
             }
             Step::Bury { from, to, actor, first, length } => {
