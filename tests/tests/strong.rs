@@ -271,6 +271,16 @@ async fn a_watch_misses_nothing() {
 async fn members_are_moved_while_it_serves() {
     let nodes = flock().await;
     put(&nodes[0], "k", "v").await.expect("written");
+    let voters = |what: &str, node: Option<&str>| {
+        nodes[3].run(["keyspace", "voters", what, KEYSPACE].into_iter().chain(node))
+    };
+    voters("cancel", None).exits(3).says("no node is being made a voter");
+    voters("add", Some("b")).exits(4).says("b is a voter of orders already");
+    let unknown = voters("add", Some("nope"));
+    unknown.exits(1).says("nope: 0 nodes");
+    for node in &nodes {
+        unknown.says(&format!("{} (", node.name()));
+    }
     nodes[3].run(["keyspace", "voters", "replace", KEYSPACE, "c", "d"]).ok();
     assert_eq!(get(&nodes[2], "k").await.expect("read"), Some("v".into()));
     wait_until("the new voter has a replica", async || match get_stale(&nodes[3], "k").await {

@@ -149,10 +149,13 @@ fn refused(refusal: &Refusal) -> Error {
 /// The error for a strong keyspace that was not created or changed.
 pub fn manage_error(failure: &ManageFailure) -> Error {
     let (code, hint) = match failure {
-        ManageFailure::Node { .. } => (
-            ErrorCode::Invalid,
-            "`starling nodes` lists them; the first digits of an id distinguish equal names",
-        ),
+        ManageFailure::Node { known, .. } => {
+            let hint = format!(
+                "known here: {}; `starling nodes` lists all, and the first digits of an id distinguish equal names",
+                known.join(", ")
+            );
+            return Error::new(ErrorCode::Invalid, failure.to_string(), hint);
+        }
         ManageFailure::Create(error) => match error {
             CreateError::Name => (ErrorCode::Invalid, "choose another name"),
             CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),

@@ -430,7 +430,7 @@ pub enum KeyspaceCommand {
 /// Commands of `keyspace voters`.
 #[derive(Debug, Subcommand)]
 pub enum VotersCommand {
-    /// Add a voter
+    /// Add a voter (exit code 4: it is one already)
     Add {
         /// The keyspace
         name: String,
@@ -453,7 +453,7 @@ pub enum VotersCommand {
         /// The node of the new voter
         by: String,
     },
-    /// End a change that is under way: the voters stay as they are
+    /// End a change that is under way: the voters stay as they are (exit code 3: no node is being made a voter)
     Cancel {
         /// The keyspace
         name: String,

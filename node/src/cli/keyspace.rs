@@ -116,6 +116,12 @@ impl Session {
             }
         };
         let voters = || info.members.iter().filter(|member| member.role == "voter");
+        if let Some(node) = nodes.first()
+            && let Some(voter) = voters().find(|member| is_called(member, node))
+        {
+            let hint = format!("nothing was changed: `starling keyspace info {name}` shows its voters");
+            return Err(Failure::held(format!("{} is a voter of {name} already", voter.name), hint));
+        }
         if let Some(gone) = gone
             && voters().filter(|member| is_called(member, gone)).count() != 1
         {
@@ -125,7 +131,12 @@ impl Session {
         }
         let stays = |member: &&StrongMember| gone.is_none_or(|gone| !is_called(member, gone));
         nodes.extend(voters().filter(stays).map(|member| member.id.clone()));
-        self.show_info(&self.client.set_voters(name, &Voters { nodes }).await?)
+        let after = self.client.set_voters(name, &Voters { nodes }).await?;
+        if matches!(command, VotersCommand::Cancel { .. }) && voters().count() == info.members.len() {
+            let hint = format!("`starling keyspace info {name}` shows its members");
+            return Err(Failure::nothing(format!("no node is being made a voter of {name}"), hint));
+        }
+        self.show_info(&after)
     }
 
     fn show_info(&self, info: &StrongInfo) -> Result {

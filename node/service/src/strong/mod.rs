@@ -8,6 +8,7 @@ mod watches;
 use std::collections::BTreeMap;
 
 use crate::call::{Call, EtcdServer, Reply};
+use starling_api::escaped;
 use starling_core::strong::{CreateError, ManageError, StrongInput, StrongOutput};
 use starling_core::{Core, Notice, Now, Token};
 use starling_proto::{NodeId, NodeRecord};
@@ -19,6 +20,9 @@ use tokio::sync::oneshot;
 pub use handle::{StrongError, StrongKeyspace, StrongWatch, StrongWatchEvent};
 pub use names::Names;
 pub use watches::Watches;
+
+/// Nodes that an error names, at most.
+const NAMED_MAX: usize = 16;
 
 /// An operator's change of a keyspace itself.
 pub enum Manage {
@@ -47,6 +51,8 @@ pub enum ManageFailure {
     /// No known node has this name or id, or several have.
     #[error("{name}: {found} nodes known here are called that, or have an id that begins so")]
     Node {
+        /// Names of known nodes, and the first digits of their ids: [`NAMED_MAX`] at most.
+        known: Vec<String>,
         /// The name or the first digits of the id, as the operator wrote it.
         name: String,
         /// Number of nodes that match.
@@ -242,16 +248,20 @@ fn find(core: &Core<RocksEngine>, name: &str) -> Result<NodeId, ManageFailure> {
     let is_meant = |id: &NodeId, called: &str| {
         called == name || (name.len() >= 4 && crate::report::hex(&id.0).starts_with(name))
     };
-    let mut found: Vec<NodeId> = core
-        .replicas()
-        .into_iter()
-        .filter(|record| is_meant(&record.id, &record.name))
-        .map(|record| record.id)
-        .collect();
+    let replicas = core.replicas();
+    let mut found: Vec<NodeId> =
+        replicas.iter().filter(|record| is_meant(&record.id, &record.name)).map(|record| record.id).collect();
     match (found.pop(), found.len()) {
         (Some(id), 0) => Ok(id),
         (last, rest) => {
-            Err(ManageFailure::Node { name: name.to_owned(), found: rest + usize::from(last.is_some()) })
+            let called =
+                |record: &NodeRecord| format!("{} ({})", escaped(record.name.as_bytes()), record.id.short());
+            let known = replicas.iter().take(NAMED_MAX).map(called).collect();
+            Err(ManageFailure::Node {
+                name: name.to_owned(),
+                found: rest + usize::from(last.is_some()),
+                known,
+            })
         }
     }
 }

@@ -116,7 +116,7 @@ pub struct CampaignArgs {
 pub struct ResignArgs {
     /// The election
     pub name: OsString,
-    /// The candidate's key, as `campaign` printed it
+    /// The candidate's key, as `campaign` and `elect leader` print it; this or --lease is needed
     #[arg(long, required_unless_present = "lease", conflicts_with = "lease")]
     pub key: Option<OsString>,
     /// The candidate's lease
@@ -255,8 +255,11 @@ pub fn parse_lease(text: &str) -> Result<i64, String> {
 
 /// A request id: a UUID, with or without hyphens.
 fn parse_request_id(text: &str) -> Result<u128, String> {
-    u128::from_str_radix(&text.replace('-', ""), 16)
-        .map_err(|_| format!("{text:?} is not a request id: `starling request-id` prints one"))
+    u128::from_str_radix(&text.replace('-', ""), 16).map_err(|_| {
+        format!(
+            "{text:?} is not a request id, a UUID of 32 hexadecimal digits: `starling request-id` prints one"
+        )
+    })
 }
 
 /// A lock and the token of its holder. The name may have colons.
@@ -287,7 +290,8 @@ mod tests {
         assert_eq!(parse_request_id("0199b0e5-5e00-7abc-8def-0123456789AB"), id);
         assert_eq!(parse_request_id("0199b0e55e007abc8def0123456789ab"), id);
         for wrong in ["", "xyz", &"f".repeat(33)] {
-            assert!(parse_request_id(wrong).is_err(), "{wrong}");
+            let error = parse_request_id(wrong).expect_err("refused");
+            assert!(error.contains("32 hexadecimal digits"), "{error}");
         }
     }
 
