@@ -177,8 +177,10 @@ fn what_was_seen_since_a_mark_is_remembered_for_a_while() {
 #[derive(Clone, Default)]
 struct Interrupted {
     engine: MemoryEngine,
-    next: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    next: Arc<Mutex<Option<Interruption>>>,
 }
+
+type Interruption = Box<dyn FnOnce() + Send>;
 
 impl Engine for Interrupted {
     type View<'a> = <MemoryEngine as Engine>::View<'a>;

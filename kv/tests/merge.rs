@@ -85,9 +85,9 @@ fn play(steps: Vec<Step>) -> (Vec<Replica>, Vec<Bytes>) {
                 // A small bound breaks the session off midway; what was sent has been joined.
                 let (delta, _) = replicas[from].store.restrict(&ranges, 200).expect("reads");
                 if length % 2 == 0 {
-                    replicas[to].join(&delta)
+                    replicas[to].join(&delta);
                 } else {
-                    replicas[to].join_in_parts(&delta)
+                    replicas[to].join_in_parts(&delta);
                 }
                 to
             }
