@@ -18,6 +18,7 @@ mod history;
 mod io;
 mod long_reads;
 mod membership;
+mod opening;
 mod quorum;
 mod ready;
 mod requests;
@@ -31,12 +32,10 @@ mod work;
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::eraftpb::Entry;
-use raft::{Config, RawNode, StateRole};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha12Rng;
+use raft::{RawNode, StateRole};
 use starling_kv::Engine;
 
-use crate::log::{CREATED_AT, Log};
+use crate::log::Log;
 use crate::machine::{Command, DATED, Machine, Room, VERSION_NEWEST};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
@@ -134,119 +133,6 @@ pub struct Group<E: Engine> {
 }
 
 impl<E: Engine> Group<E> {
-    /// Creates this node's replica of a new group: every initial member does the same with the same `members`.
-    /// Only for a group of which this node has no rows.
-    pub fn create(
-        engine: E,
-        config: GroupConfig,
-        members: &[NodeKey],
-        seed: [u8; 32],
-        now_ms: u64,
-    ) -> Result<Self, OpenError> {
-        let log = Log::create(engine.clone(), config.group, Members::initial(members))?;
-        Self::with_log(engine, config, log, seed, now_ms)
-    }
-
-    /// Creates an empty replica for a member that was added to the group and waits for a snapshot.
-    pub fn join(engine: E, config: GroupConfig, seed: [u8; 32], now_ms: u64) -> Result<Self, OpenError> {
-        let log = Log::join(engine.clone(), config.group)?;
-        Self::with_log(engine, config, log, seed, now_ms)
-    }
-
-    /// Opens the replica that an earlier run left; `None` if there is none.
-    pub fn open(
-        engine: E,
-        config: GroupConfig,
-        seed: [u8; 32],
-        now_ms: u64,
-    ) -> Result<Option<Self>, OpenError> {
-        let Some(log) = Log::open(engine.clone(), config.group)? else { return Ok(None) };
-        Self::with_log(engine, config, log, seed, now_ms).map(Some)
-    }
-
-    /// Unsafe recovery after a loss of quorum: opens this replica as the only member of its group. Entries that
-    /// the other members had acknowledged and this one does not have are lost. Former members that come back are
-    /// notified that they were removed.
-    pub fn force_alone(
-        engine: E,
-        config: GroupConfig,
-        seed: [u8; 32],
-        now_ms: u64,
-    ) -> Result<Option<Self>, OpenError> {
-        let Some(mut log) = Log::open_with_loss(engine.clone(), config.group)? else { return Ok(None) };
-        log.force_alone(config.member, config.node)?;
-        Self::with_log(engine, config, log, seed, now_ms).map(Some)
-    }
-
-    fn with_log(
-        engine: E,
-        config: GroupConfig,
-        mut log: Log<E>,
-        seed: [u8; 32],
-        now_ms: u64,
-    ) -> Result<Self, OpenError> {
-        let mut machine = Machine::open(engine, config.group, config.machine)?;
-        if machine.applied() == 0 && log.base_index() == CREATED_AT {
-            // The first entry of a new group has no command.
-            machine.apply(now_ms, vec![(CREATED_AT, None)])?;
-        }
-        let applied = machine.applied();
-        let kept = log.base_index()..=log.last_index();
-        if !kept.contains(&applied) {
-            let reason = format!("entry {applied} is applied, and the log has {kept:?}");
-            return Err(OpenError::Unfit(reason));
-        }
-        log.begin_at(applied);
-        let members = log.members().0.clone();
-        let mut rng = ChaCha12Rng::from_seed(seed);
-        let mut fork = [0; 32];
-        rng.fill_bytes(&mut fork);
-        let raw = RawNode::new(&raft_config(config.member, applied), log, &silent())
-            .map_err(|error| OpenError::Unfit(error.to_string()))?;
-        let mut group = Self {
-            timing: Timing::new(fork, now_ms),
-            requests: Requests::new(rng.next_u64()),
-            long_reads: LongReads::default(),
-            commits: Commits::default(),
-            config,
-            raw,
-            machine,
-            members,
-            contacts: BTreeMap::new(),
-            heard: BTreeMap::new(),
-            unsynced: VecDeque::new(),
-            unapplied: VecDeque::new(),
-            apply_room: APPLIED,
-            written: 0,
-            synced_term: 0,
-            target: None,
-            sending: None,
-            receiving: None,
-            received: None,
-            led_at_ms: None,
-            led: (0, 0),
-            led_since_ms: now_ms,
-            opened_ms: now_ms,
-            leads: false,
-            revocations: Revocations::default(),
-            version: 0,
-            adopted_ms: 0,
-            revisions: Revisions::default(),
-            membership: MembershipCheck::new(now_ms),
-            portions: 0,
-            comparing: Comparing::since(applied),
-            stopped: None,
-            outputs: VecDeque::new(),
-        };
-        if group.machine.diverged().is_some() {
-            group.stop(Stop::Diverged);
-            return Ok(group);
-        }
-        group.sync_at_start();
-        group.drain(now_ms);
-        Ok(group)
-    }
-
     /// Handles one input and queues the outputs. On an error the group stops and reports
     /// [`Notice::Stopped`].
     pub fn handle(&mut self, now_ms: u64, input: Input) {
@@ -567,30 +453,4 @@ impl<E: Engine> Group<E> {
         self.abandon_target();
         self.outputs.push_back(Output::Notice(Notice::Stopped(stop)));
     }
-}
-
-fn raft_config(member: MemberId, applied: u64) -> Config {
-    Config {
-        id: member,
-        applied,
-        election_tick: QUORUM_TICKS,
-        // A range of one value: Raft draws from it with a global generator, and it has no effect (see `timing`).
-        min_election_tick: QUORUM_TICKS,
-        max_election_tick: QUORUM_TICKS + 1,
-        heartbeat_tick: 1,
-        max_size_per_msg: MESSAGE_BYTES,
-        max_inflight_msgs: INFLIGHT_MAX,
-        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
-        max_committed_size_per_ready: APPLIED_BYTES,
-        check_quorum: true,
-        pre_vote: true,
-        // See `commits`.
-        skip_bcast_commit: true,
-        ..Config::default()
-    }
-}
-
-/// A logger that discards raft-rs's log, which is for its developers. An operator reads [`Notice`]s.
-fn silent() -> slog::Logger {
-    slog::Logger::root(slog::Discard, slog::o!())
 }
