@@ -16,6 +16,7 @@ pub mod check;
 pub mod codec;
 pub mod delta;
 pub mod engine;
+pub mod journal;
 pub mod reader;
 pub mod store;
 
