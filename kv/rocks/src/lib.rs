@@ -1,23 +1,41 @@
-//! The storage engine of a real node: RocksDB, one database, a column family per family of rows.
+//! The storage engine of a real node: RocksDB, one database, a column family per family of rows, and a journal in files of
+//! its own.
+//!
+//! Rows of strong keyspaces whose log is in the journal are not written to RocksDB's write-ahead log: it would be a second
+//! log of the same. RocksDB flushes all families at once, so after a crash these rows are as of one write, and what follows
+//! is applied again from the journal. Large values are written to files of their own, which are not merged.
 //!
 //! A crate of its own, so that what runs without it (simulations, `testnet`) is built with the same features in
 //! every command and does not wait for RocksDB to compile.
 
+mod files;
 mod synced;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, LogLevel, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, LogLevel,
+    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
+use files::DirFiles;
 use starling_kv::Error;
-use starling_kv::engine::{Engine, Family, RowOp, View, Visitor};
+use starling_kv::engine::{Engine, Family, RowOp, View, Visitor, journal_ops, no_journal};
+use starling_kv::journal::Journal;
+pub use starling_kv::journal::LostRecords;
 pub use synced::LostWrites;
 use synced::Synced;
 
+/// The file with the number of the last write that a sync of the write-ahead log has covered.
+const SYNCED: &str = "SYNCED";
+/// Values from this size on are written to files of their own. Smaller ones would make these files' index as large as
+/// they are themselves (RocksDB's documentation of `BlobDB` advises against values of less than a kibibyte or so).
+const LARGE_BYTES: u64 = 16 << 10;
+/// Families whose rows may be unlogged.
+const UNLOGGED: [Family; 4] =
+    [Family::StrongNow, Family::StrongPast, Family::StrongChanges, Family::StrongState];
 /// Memory of one column family's rows before they are written to a file, at most; it grows with
 /// use. A burst of 10,000 small keys stays in memory. With four times as much increments were 13 % faster and all
 /// else the same, and a store of a million keys took 58 instead of 34 MB (`cargo bench --workspace
@@ -29,7 +47,7 @@ const WRITE_BUFFERS_BYTES: usize = 48 << 20;
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
 /// The write-ahead log is cut when it has this many bytes: bounds how long a recovery takes.
 const WAL_BYTES_MAX: u64 = 64 << 20;
-/// Logs that are written over instead of removed: to sync a file that does not grow costs the file system half as
+/// Logs that are written over instead of removed, where logs are: to sync a file that does not grow costs the file system half as
 /// much. Two: what is written while the one before is flushed has one too.
 const RECYCLED_WALS: usize = 2;
 /// Files kept open. A guess; a million small keys are a handful of files.
@@ -47,12 +65,15 @@ const PROBE_KEY: &[u8] = b"probe";
 pub struct RocksOptions {
     /// Blocks of files kept in memory, bytes, over all families.
     pub cache_bytes: usize,
+    /// Whether write-ahead logs are written over instead of removed: for stores where each write is synced. RocksDB then
+    /// logs every write, unlogged ones too.
+    pub recycle_logs: bool,
 }
 
 impl Default for RocksOptions {
-    /// 8 MiB, which an idle node can afford.
+    /// 8 MiB, which an idle node can afford; logs are removed.
     fn default() -> Self {
-        Self { cache_bytes: 8 << 20 }
+        Self { cache_bytes: 8 << 20, recycle_logs: false }
     }
 }
 
@@ -69,6 +90,25 @@ pub struct RocksEngine {
     /// Where syncs are recorded; `None` if the database is opened for reading.
     synced: Option<Arc<Synced>>,
     lost: Option<LostWrites>,
+    /// `None` if the database is opened for reading.
+    journal: Option<Journal<DirFiles>>,
+    /// See [`RocksOptions::recycle_logs`].
+    logs_all: bool,
+    numbers: Arc<Numbers>,
+}
+
+/// The numbers of writes.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// RocksDB's number of the last write that has to be in its log.
+    logged: AtomicU64,
+    /// The last one that a sync of this process has covered.
+    synced: AtomicU64,
+    /// How many unlogged writes there were.
+    written: AtomicU64,
+    /// How many of them a flush has covered.
+    flushed: AtomicU64,
+    is_flushing: AtomicBool,
 }
 
 impl RocksEngine {
@@ -81,19 +121,28 @@ impl RocksEngine {
         std::fs::create_dir_all(path)
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
         require_catalogue(path)?;
-        let db = DB::open_cf_descriptors(&database_options(), path, families(*options));
+        let db = DB::open_cf_descriptors(&database_options(*options), path, families(*options));
         let db = db.map_err(|error| open_error(&error, path))?;
-        let (synced, recorded) = Synced::open(path)
+        let (synced, recorded) = Synced::open(&path.join(SYNCED))
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
         let found = db.latest_sequence_number();
         let lost = recorded.filter(|synced| found < *synced).map(|synced| LostWrites { synced, found });
-        Ok(Self { synced: Some(Arc::new(synced)), lost, ..Self::new(db, false) })
+        let journal = Some(Journal::open(DirFiles::new(path))?);
+        let logs_all = options.recycle_logs;
+        let engine = Self { synced: Some(Arc::new(synced)), lost, journal, logs_all, ..Self::new(db, false) };
+        engine.numbers.logged.store(found, Ordering::Relaxed);
+        Ok(engine)
     }
 
-    /// The writes that an earlier run had synced, and that this one did not find: the log is damaged. RocksDB drops
-    /// what follows the damage. Returned until a sync after a later start.
+    /// The writes that an earlier run had synced, and that this one did not find: a log is damaged. RocksDB drops what
+    /// follows the damage in its own. Returned until a sync after a later start.
     pub fn lost_writes(&self) -> Option<LostWrites> {
         self.lost
+    }
+
+    /// What was durable in the journal, and is damaged or missing. Returned until a sync after a later start.
+    pub fn lost_records(&self) -> Option<LostRecords> {
+        self.journal.as_ref().and_then(Journal::lost)
     }
 
     /// Opens an existing database for reading. Every write fails. The caller makes sure that no other process has
@@ -114,7 +163,10 @@ impl RocksEngine {
 
     fn new(db: DB, is_read_only: bool) -> Self {
         let (failure, sync_failure) = (Arc::default(), Arc::default());
-        Self { db: Arc::new(db), is_read_only, failure, sync_failure, synced: None, lost: None }
+        let (journal, numbers) = (None, Arc::default());
+        let (synced, lost, logs_all) = (None, None, false);
+        let db = Arc::new(db);
+        Self { db, is_read_only, failure, sync_failure, synced, lost, journal, logs_all, numbers }
     }
 
     /// Makes everything written so far survive a crash of the machine. Called on a thread
@@ -134,27 +186,60 @@ impl RocksEngine {
         if has_failed {
             let mut probe = WriteBatch::default();
             probe.put(PROBE_KEY, b"");
-            self.write_batch(probe)?;
+            self.write_with(probe, &WriteOptions::default())?;
         }
-        let written = self.db.latest_sequence_number();
-        let result = self.db.flush_wal(true).map_err(|error| run_error(&error));
-        match &result {
-            Ok(()) => {
-                // Without the record, damage to what this sync covered would not be noticed; nothing else depends on it.
-                if let Some(synced) = &self.synced {
-                    let _ = synced.record(written);
-                }
-            }
-            Err(Error::Full) => {}
-            Err(error) => drop(self.sync_failure.set(error.clone())),
+        // What is registered in the database is durable before the journal has rows of it.
+        let result = self.sync_wal().and_then(|()| self.journal.as_ref().map_or(Ok(()), Journal::sync));
+        if let Err(error) = &result
+            && *error != Error::Full
+        {
+            drop(self.sync_failure.set(error.clone()));
         }
         result
     }
 
+    fn sync_wal(&self) -> Result<(), Error> {
+        let Numbers { logged, synced, .. } = &*self.numbers;
+        let logged = logged.load(Ordering::Acquire);
+        if self.synced.is_some() && synced.load(Ordering::Relaxed) == logged && logged != 0 {
+            return Ok(());
+        }
+        self.db.flush_wal(true).map_err(|error| run_error(&error))?;
+        synced.store(logged, Ordering::Relaxed);
+        // Without the record, damage to what this sync covered would not be noticed; nothing else depends on it.
+        if let Some(synced) = &self.synced {
+            let _ = synced.record(logged);
+        }
+        Ok(())
+    }
+
     fn write_batch(&self, batch: WriteBatch) -> Result<(), Error> {
-        let result = self.db.write_opt(batch, &WriteOptions::default()).map_err(|error| run_error(&error));
+        self.write_with(batch, &WriteOptions::default())?;
+        // One thread writes. The probe of a sync may come between, and is logged too.
+        self.numbers.logged.fetch_max(self.db.latest_sequence_number(), Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn write_with(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), Error> {
+        self.noted(self.db.write_opt(batch, options).map_err(|error| run_error(&error)))
+    }
+
+    /// Notes whether the last write has failed.
+    fn noted(&self, result: Result<(), Error>) -> Result<(), Error> {
         *self.failure() = result.as_ref().err().cloned();
         result
+    }
+
+    fn batch(&self, ops: Vec<RowOp>) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        for op in ops {
+            match op {
+                RowOp::Put(family, key, value) => batch.put_cf(self.family(family), key, value),
+                RowOp::Delete(family, key) => batch.delete_cf(self.family(family), key),
+                RowOp::DeleteOnce(family, key) => batch.single_delete_cf(self.family(family), key),
+            }
+        }
+        batch
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {
@@ -183,14 +268,16 @@ fn require_catalogue(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn database_options() -> rocksdb::Options {
+fn database_options(store: RocksOptions) -> rocksdb::Options {
     let mut options = rocksdb::Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
-    options.set_recycle_log_file_num(RECYCLED_WALS);
+    options.set_recycle_log_file_num(if store.recycle_logs { RECYCLED_WALS } else { 0 });
+    // Unlogged rows of several families survive a crash together, or not at all.
+    options.set_atomic_flush(true);
     options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
@@ -225,6 +312,11 @@ fn family_options(family: Family, cache: &Cache) -> rocksdb::Options {
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     }
+    if matches!(family, Family::StrongNow | Family::StrongPast) {
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(LARGE_BYTES);
+        options.set_enable_blob_gc(true);
+    }
     options.set_block_based_table_factory(&blocks);
     options
 }
@@ -233,6 +325,9 @@ impl Engine for RocksEngine {
     type View<'a> = RocksView<'a>;
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if family == Family::Journal {
+            return self.journal.as_ref().map_or(Ok(None), |journal| journal.get(key));
+        }
         self.db.get_cf(self.family(family), key).map_err(|error| run_error(&error))
     }
 
@@ -244,15 +339,65 @@ impl Engine for RocksEngine {
         if self.is_read_only {
             return Err(Error::ReadOnly);
         }
-        let mut batch = WriteBatch::default();
-        for op in ops {
-            match op {
-                RowOp::Put(family, key, value) => batch.put_cf(self.family(family), key, value),
-                RowOp::Delete(family, key) => batch.delete_cf(self.family(family), key),
-                RowOp::DeleteOnce(family, key) => batch.single_delete_cf(self.family(family), key),
-            }
+        if let Some(ops) = journal_ops(&ops)? {
+            return self
+                .noted(self.journal.as_ref().map_or(Err(no_journal()), |journal| journal.write(&ops)));
         }
-        self.write_batch(batch)
+        self.write_batch(self.batch(ops))
+    }
+
+    fn has_journal(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    fn sync_journal(&self) -> Result<(), Error> {
+        self.journal.as_ref().map_or(Ok(()), Journal::sync)
+    }
+
+    fn write_unlogged(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        if self.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(!self.logs_all);
+        self.write_with(self.batch(ops), &options)?;
+        self.numbers.written.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn written(&self) -> u64 {
+        self.numbers.written.load(Ordering::Acquire)
+    }
+
+    fn flushed(&self) -> u64 {
+        self.numbers.flushed.load(Ordering::Acquire)
+    }
+
+    /// On a thread of its own: it takes as long as writing a few write buffers.
+    fn begin_flush(&self) {
+        if self.numbers.is_flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let engine = self.clone();
+        let flush = move || {
+            // The caller sees from `flushed` that it failed, and begins another one.
+            let _ = engine.flush();
+            engine.numbers.is_flushing.store(false, Ordering::Release);
+        };
+        if std::thread::Builder::new().name("flush".into()).spawn(flush).is_err() {
+            self.numbers.is_flushing.store(false, Ordering::Release);
+        }
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let written = self.written();
+        if self.flushed() < written {
+            let families: Vec<_> = UNLOGGED.iter().map(|family| self.family(*family)).collect();
+            let flushed = self.db.flush_cfs_opt(&families, &FlushOptions::default());
+            flushed.map_err(|error| run_error(&error))?;
+            self.numbers.flushed.fetch_max(written, Ordering::AcqRel);
+        }
+        Ok(())
     }
 }
 
@@ -264,6 +409,9 @@ pub struct RocksView<'a> {
 
 impl View for RocksView<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if family == Family::Journal {
+            return self.engine.get(family, key);
+        }
         self.snapshot.get_cf(self.engine.family(family), key).map_err(|error| run_error(&error))
     }
 
@@ -274,6 +422,9 @@ impl View for RocksView<'_> {
         to: Option<&[u8]>,
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error> {
+        if family == Family::Journal {
+            return self.engine.journal.as_ref().map_or(Ok(()), |journal| journal.scan(from, to, visit));
+        }
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! The number of the last write that a sync has covered, in a file of its own.
+//! The number of the last write that a sync has covered, in a file of its own: one for the write-ahead log, one for the
+//! journal.
 //!
 //! RocksDB recovers a write-ahead log up to its first damaged record, whatever follows, because it cannot tell damage
 //! from the end of a log whose last writes a power failure has cut. With this number it can be told: writes up to it
@@ -9,8 +10,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The file in the database's directory.
-const FILE: &str = "SYNCED";
 const CHECKSUM_BYTES: usize = 8;
 const BYTES: usize = 8 + CHECKSUM_BYTES;
 
@@ -30,8 +29,7 @@ pub struct Synced(File);
 impl Synced {
     /// Opens the file, or creates it. Returns the number in it; `None` if there is no valid one: the record is not
     /// synced itself, so a power failure may leave an earlier number, or none.
-    pub fn open(dir: &Path) -> io::Result<(Self, Option<u64>)> {
-        let path = dir.join(FILE);
+    pub fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut row = [0; BYTES];
         let number = match file.read_exact_at(&mut row, 0) {
@@ -40,6 +38,11 @@ impl Synced {
             Err(error) => return Err(error),
         };
         Ok((Self(file), number))
+    }
+
+    /// Makes the record durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 
     /// Records that all writes up to this one are durable.
@@ -68,12 +71,13 @@ mod tests {
     #[test]
     fn a_number_that_was_written_in_part_is_none() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (synced, number) = Synced::open(dir.path()).expect("opens");
+        let path = dir.path().join("SYNCED");
+        let (synced, number) = Synced::open(&path).expect("opens");
         assert_eq!(number, None);
         synced.record(300).expect("writes");
-        let (synced, number) = Synced::open(dir.path()).expect("opens");
+        let (synced, number) = Synced::open(&path).expect("opens");
         assert_eq!(number, Some(300));
         synced.0.write_all_at(&[1], 2).expect("writes");
-        assert_eq!(Synced::open(dir.path()).expect("opens").1, None);
+        assert_eq!(Synced::open(&path).expect("opens").1, None);
     }
 }

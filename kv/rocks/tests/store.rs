@@ -193,7 +193,8 @@ fn what_was_synced_survives_a_copy_of_the_files_as_they_are() {
 #[test]
 fn what_was_synced_survives_also_in_a_log_that_had_another_content() {
     let dir = TempDir::new().expect("a directory");
-    let engine = rocks(&dir);
+    let options = RocksOptions { recycle_logs: true, ..RocksOptions::default() };
+    let engine = RocksEngine::open(dir.path(), &options).expect("opens");
     let mut store = open(engine.clone(), 1);
     let value = "v".repeat(100 << 10);
     // Several times what fits into the buffers, so that logs come to their end and are used again.

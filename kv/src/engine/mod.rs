@@ -5,9 +5,10 @@ mod memory;
 
 use std::ops::ControlFlow;
 
-pub use memory::MemoryEngine;
+pub use memory::{Draw, MemoryEngine, Pending};
 
 use crate::Error;
+use crate::journal::Op;
 
 /// A family of rows; each has its own order of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,8 @@ pub enum Family {
     Ttl,
     /// Format, actors, context, fingerprint checkpoint, identity of the network.
     Meta,
-    /// Logs of Raft groups: group -> term and vote, base, entries.
+    /// Raft groups: the registry of groups, and logs of groups that are not in [`Family::Journal`]: group -> term and
+    /// vote, base, entries.
     Raft,
     /// Strong keyspaces: group, key -> its latest record.
     StrongNow,
@@ -33,10 +35,13 @@ pub enum Family {
     StrongChanges,
     /// Strong keyspaces: group -> its state (the applied index and more), leases, and remembered answers.
     StrongState,
+    /// Logs of Raft groups, in a [`crate::journal::Journal`] beside the other families. One write has rows of this family
+    /// alone, or none of it. A view shows its latest state.
+    Journal,
 }
 
 impl Family {
-    /// Every family, in the order of their discriminants.
+    /// Every family but the journal, in the order of their discriminants.
     pub const ALL: [Self; 10] = [
         Self::Cells,
         Self::Bodies,
@@ -63,6 +68,7 @@ impl Family {
             Self::StrongPast => "strong_past",
             Self::StrongChanges => "strong_changes",
             Self::StrongState => "strong_state",
+            Self::Journal => "journal",
         }
     }
 }
@@ -112,6 +118,67 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// Applies all of `ops` in order and atomically. They survive a crash of the process; for a crash of the machine
     /// the engine has its own means. On an error nothing is applied.
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error>;
+
+    /// Whether there is a [`Family::Journal`].
+    fn has_journal(&self) -> bool {
+        false
+    }
+
+    /// Makes the rows of the journal survive a crash of the machine. Waits for the disk.
+    fn sync_journal(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// As [`Engine::write`], but a crash of the process may undo it until it is flushed: for rows that the caller can
+    /// make again, from what it has in the journal. What survives are all unlogged writes up to one.
+    fn write_unlogged(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        self.write(ops)
+    }
+
+    /// The number of the last unlogged write.
+    fn written(&self) -> u64 {
+        0
+    }
+
+    /// The number of the last unlogged write that survives a crash of the machine, as far as is known.
+    fn flushed(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Begins to flush all unlogged writes, if no flush is under way. [`Engine::flushed`] shows when it has ended.
+    fn begin_flush(&self) {}
+
+    /// Flushes all unlogged writes, and waits for the disk.
+    fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// The error for a write to [`Family::Journal`] of an engine that has none.
+pub fn no_journal() -> Error {
+    Error::Storage { reason: "this engine has no journal".into() }
+}
+
+/// The operations on rows of [`Family::Journal`]; `None` if the write has none.
+///
+/// # Errors
+/// Fails if the write has rows of other families too.
+pub fn journal_ops(ops: &[RowOp]) -> Result<Option<Vec<Op<'_>>>, Error> {
+    let own: Vec<Op<'_>> = ops
+        .iter()
+        .filter_map(|op| match op {
+            RowOp::Put(Family::Journal, key, row) => Some(Op::Put(key, row)),
+            RowOp::Delete(Family::Journal, key) | RowOp::DeleteOnce(Family::Journal, key) => {
+                Some(Op::Delete(key))
+            }
+            _ => None,
+        })
+        .collect();
+    match own.len() {
+        0 => Ok(None),
+        count if count == ops.len() => Ok(Some(own)),
+        _ => Err(Error::Storage { reason: "one write has rows of the journal and others".into() }),
+    }
 }
 
 /// The least key above every key that begins with `prefix`; `None` if there is no such key.

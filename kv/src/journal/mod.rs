@@ -172,8 +172,10 @@ impl<F: Files + Clone> Journal<F> {
     pub fn end_sync(&self, point: &Syncing) -> Result<(), Error> {
         let Syncing(point, dead) = point;
         let synced = self.lock().segments.end_sync(point);
-        // Without the note, damage to what this sync covered may not be noticed; nothing else depends on it.
-        let _ = self.files.note(synced.0);
+        if !point.segments.is_empty() {
+            // Without the note, damage to what this sync covered may not be noticed; nothing else depends on it.
+            let _ = self.files.note(synced.0);
+        }
         for number in dead {
             let mut inner = self.lock();
             if inner.segments.first() != Some(*number) {

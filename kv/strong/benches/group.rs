@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use starling_kv::MemoryEngine;
 use starling_strong::api::{Keys, Options, Put, Range, Read, Request, Write};
-use starling_strong::group::{Group, GroupConfig, History, Input, Output, TIDY_PAUSE_MS};
+use starling_strong::group::{Group, GroupConfig, History, Input, KEPT_ENTRIES, Output, TIDY_PAUSE_MS};
 use starling_strong::machine::Config;
 use starling_strong::members::NodeKey;
 
@@ -68,7 +68,9 @@ impl Net {
             let member = at as u64 + 1;
             let keyspace = String::from("bench");
             let (machine, history) = (Config::default(), History::default());
-            let config = GroupConfig { group: id, keyspace, node: node(at), member, machine, history };
+            let (node, kept_entries, in_journal) = (node(at), KEPT_ENTRIES, true);
+            let config =
+                GroupConfig { group: id, keyspace, node, member, machine, history, kept_entries, in_journal };
             let mut seed = [at as u8; 32];
             seed[1] = group as u8;
             Group::create(MemoryEngine::new(), config, &keys, seed, 0).expect("memory")

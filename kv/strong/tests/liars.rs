@@ -3,7 +3,7 @@
 
 use starling_kv::MemoryEngine;
 use starling_strong::group::wire::{Kind, RaftMessage, WireEntry};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, Output};
+use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Output};
 use starling_strong::machine;
 
 const NODES: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
@@ -17,6 +17,8 @@ fn first() -> Group<MemoryEngine> {
         member: 1,
         machine: machine::Config::default(),
         history: History::default(),
+        kept_entries: KEPT_ENTRIES,
+        in_journal: true,
     };
     let mut group =
         Group::create(MemoryEngine::new(), config, &NODES, [7; 32], 0).expect("a memory engine opens");

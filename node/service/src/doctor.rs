@@ -27,6 +27,13 @@ pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
                     .into(),
         });
     }
+    if reader.engine().lost_records().is_some() {
+        doctor.healthy = false;
+        doctor.findings.push(Finding {
+            what: "records of the journal that were durable were missing when the node started".into(),
+            hint: "check the disk; this node's replicas of strong keyspaces have to be replaced".into(),
+        });
+    }
     Ok(doctor)
 }
 

@@ -17,7 +17,7 @@ use tracing::error;
 
 use super::clock::{Clock, wall_ms};
 use super::command::channel;
-use super::config::{Config, LISTEN_DEFAULT};
+use super::config::{Config, Durability, LISTEN_DEFAULT};
 use super::contacts::Contacts;
 use super::data_dir::DataDir;
 use super::disk::Disk;
@@ -244,7 +244,8 @@ fn open_store(
     limits: Limits,
     membership: &Membership,
 ) -> Result<(RocksEngine, Store<RocksEngine>), StartError> {
-    let engine = RocksEngine::open(&dir.store(), &RocksOptions { cache_bytes: config.cache_bytes as usize })?;
+    let (cache_bytes, recycle_logs) = (config.cache_bytes as usize, config.durability == Durability::Always);
+    let engine = RocksEngine::open(&dir.store(), &RocksOptions { cache_bytes, recycle_logs })?;
     if let Some(LostWrites { synced, found }) = engine.lost_writes() {
         error!(
             "the store is damaged: of {synced} writes that were durable, the last {} are missing. Peers refill eventual \
@@ -252,6 +253,15 @@ fn open_store(
             synced - found,
         );
         mark_lost(&engine)?;
+    }
+    if engine.lost_records().is_some() {
+        error!(
+            "the journal of the store is damaged: records that were durable are missing. This node's replicas of strong \
+             keyspaces stay closed until they are replaced: check the disk"
+        );
+        mark_lost(&engine)?;
+        // Before the journal is written again, and is whole again.
+        engine.sync()?;
     }
     let options = Options { limits, network: Some(membership.network_id()), ..Options::default() };
     let store = Store::open(engine.clone(), options, rand::random())?;

@@ -79,6 +79,10 @@ pub enum Bug {
     JointPhaseSkipped,
     /// A voter forgets after a restart that a change of voters before the last one in its log is committed.
     CommitForgotten,
+    /// Entries are removed from the log before what they have changed is durable.
+    LogCutBeforeFlush,
+    /// The end of a journal that was never durable is taken for damage.
+    TornEndTakenForDamage,
     /// Keeping a lease alive does not prolong it.
     LeaseEndsEarly,
     /// What a named write was answered is not remembered.
@@ -91,7 +95,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those of strong keyspaces, which their own simulated world has to catch.
-    pub const STRONG: [Self; 12] = [
+    pub const STRONG: [Self; 14] = [
         Self::AcknowledgedBeforeSync,
         Self::VoteForgotten,
         Self::ReadWithoutQuorum,
@@ -100,6 +104,8 @@ impl Bug {
         Self::AppliedTwice,
         Self::JointPhaseSkipped,
         Self::CommitForgotten,
+        Self::LogCutBeforeFlush,
+        Self::TornEndTakenForDamage,
         Self::LeaseEndsEarly,
         Self::SessionForgotten,
         Self::WatchSkips,

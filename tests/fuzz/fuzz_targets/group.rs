@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use starling_kv::MemoryEngine;
 use starling_strong::api::{Options, Put, Request, Write};
 use starling_strong::group::wire::{Kind, Offer, RaftMessage, WireEntry};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, Output};
+use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Output};
 use starling_strong::machine;
 use starling_strong::members::Members;
 
@@ -130,6 +130,8 @@ fuzz_target!(|bytes: &[u8]| {
         member: 1,
         machine: machine::Config::default(),
         history: History::default(),
+        kept_entries: KEPT_ENTRIES,
+        in_journal: true,
     };
     let is_founder = choices.byte() % 4 != 0;
     let opened = if is_founder {

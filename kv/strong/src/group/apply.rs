@@ -5,22 +5,18 @@ use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType,
 };
 use starling_kv::Engine;
+use starling_kv::engine::RowOp;
 
 use super::change::Change;
 use super::{Group, Output, Stop};
+use crate::log::witness::{members_row, term_row};
 use crate::machine::{Command, Room};
 
-/// Applied entries that stay in the log for followers that are a little behind; a log with twice as many is
-/// compacted to this number. A guess.
-const KEPT_ENTRIES: u64 = 10_000;
 /// Rows that entries read and write in one step, about, but for one entry: heartbeats and other requests wait for it. A
 /// guess: some tens of milliseconds. Further entries are applied in the next step, at once.
 pub(super) const APPLIED: Room = Room { rows: 16_384, bytes: 4 << 20 };
 /// Entries applied in one write of the engine, at most. A guess: more do not make it cheaper.
 const BATCH_MAX: usize = 4096;
-/// Bytes of entries beyond which the log is compacted, however few entries it has. A guess.
-const KEPT_BYTES: u64 = 32 << 20;
-
 impl<E: Engine> Group<E> {
     /// Applies committed entries, in order, as far as the step has room for them; see [`APPLIED`].
     pub(super) fn apply(&mut self, now_ms: u64) -> Result<(), Stop> {
@@ -36,13 +32,17 @@ impl<E: Engine> Group<E> {
                 self.apply_change(now_ms, &entry)?;
             }
         }
-        self.raw.advance_apply_to(self.machine.applied());
-        self.cut_log()?;
-        Ok(())
+        let applied = self.machine.applied();
+        self.raw.advance_apply_to(applied);
+        self.raw.mut_store().record_commit(applied)?;
+        self.cut_log()
     }
 
     fn apply_commands(&mut self, now_ms: u64) -> Result<(), Stop> {
-        let is_command = |entry: &&Entry| entry.get_entry_type() == EntryType::EntryNormal;
+        // Of one term: the machine records the term of the last one.
+        let term = self.unapplied.front().map_or(0, |entry| entry.term);
+        let is_command =
+            |entry: &&Entry| entry.get_entry_type() == EntryType::EntryNormal && entry.term == term;
         let entries = self.unapplied.iter().take_while(is_command).take(BATCH_MAX);
         let (mut commands, mut places) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -57,12 +57,14 @@ impl<E: Engine> Group<E> {
         }
         let compared = commands.iter().filter(|(_, command)| *command == Some(Command::SendHash));
         let compared: Vec<u64> = compared.map(|(index, _)| index - 1).collect();
+        self.write_beside(term, None);
         let results = self.machine.apply_within(now_ms, commands, &mut self.apply_room)?;
         self.unapplied.drain(..results.len());
         for ((index, term), result) in places.into_iter().zip(results) {
             self.complete_write(index, term, result);
         }
         if self.machine.diverged().is_some() {
+            self.raw.store().engine().flush()?;
             return Err(Stop::Diverged);
         }
         let last = self.machine.applied();
@@ -93,9 +95,20 @@ impl<E: Engine> Group<E> {
             }
             self.sync_change();
         }
+        let (members, at) = self.raw.store().members();
+        let row = members_row(&self.config.group, members, at);
+        self.write_beside(entry.term, Some(row));
         self.machine.apply(now_ms, vec![(index, None)])?;
         self.complete_write(index, entry.term, None);
         Ok(())
+    }
+
+    /// Lets the machine write what it has to record about the log together with the next applied entries.
+    fn write_beside(&mut self, term: u64, members: Option<RowOp>) {
+        if self.raw.store().is_in_journal() {
+            let rows = [term_row(&self.config.group, term)].into_iter().chain(members);
+            self.machine.write_beside(rows.collect());
+        }
     }
 
     fn apply_raft_change(&mut self, change: &ConfChangeV2) -> raft::Result<ConfState> {
@@ -114,25 +127,6 @@ impl<E: Engine> Group<E> {
                 .unwrap_or_else(|| self.raw.apply_conf_change(change));
         }
         self.raw.apply_conf_change(change)
-    }
-
-    /// Removes applied entries from the log, but none after the snapshot that is being sent. A follower that
-    /// lacks removed entries gets a snapshot.
-    fn cut_log(&mut self) -> Result<(), Stop> {
-        let log = self.raw.store();
-        let (base, applied) = (log.base_index(), self.machine.applied());
-        let mut cut = base;
-        if log.last_index() - base > 2 * KEPT_ENTRIES {
-            cut = applied.saturating_sub(KEPT_ENTRIES);
-        }
-        if log.bytes() > KEPT_BYTES {
-            cut = cut.max(base + (applied - base) / 2);
-        }
-        let cut = cut.min(self.snapshot_index().unwrap_or(u64::MAX));
-        if cut > base {
-            self.raw.mut_store().compact(cut)?;
-        }
-        Ok(())
     }
 }
 

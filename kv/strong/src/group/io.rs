@@ -1,7 +1,8 @@
 //! The inputs, outputs, messages, notices and errors of a group.
 
 use bincode::{Decode, Encode};
-use starling_kv::Error;
+use starling_kv::engine::Family;
+use starling_kv::{Engine, Error};
 
 use super::change::ChangeError;
 use super::wire::RaftMessage;
@@ -281,4 +282,18 @@ pub struct GroupConfig {
     pub machine: machine::Config,
     /// The history that the leader keeps.
     pub history: History,
+    /// Applied entries that stay in the log for followers that are a little behind; a log with twice as many is cut.
+    pub kept_entries: u64,
+    /// Whether the log of a new replica is in the engine's journal, if it has one. Release 0.1.0 does not open it.
+    pub in_journal: bool,
+}
+
+/// The usual [`GroupConfig::kept_entries`]. A guess.
+pub const KEPT_ENTRIES: u64 = 10_000;
+
+impl GroupConfig {
+    /// Where the log of a new replica is.
+    pub(super) fn family<E: Engine>(&self, engine: &E) -> Family {
+        if self.in_journal && engine.has_journal() { Family::Journal } else { Family::Raft }
+    }
 }

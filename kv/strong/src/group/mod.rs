@@ -14,6 +14,7 @@ mod apply;
 mod change;
 mod commits;
 mod compare;
+mod cut;
 mod history;
 mod io;
 mod long_reads;
@@ -44,9 +45,10 @@ use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
 use commits::Commits;
 use compare::Comparing;
+use cut::Durable;
 pub use history::History;
 use history::Revisions;
-pub use io::{GroupConfig, GroupMessage, Input, Notice, OpenError, Output, Stop};
+pub use io::{GroupConfig, GroupMessage, Input, KEPT_ENTRIES, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
 use membership::MembershipCheck;
 pub use quorum::{Found, LastIndexes, Probed, is_probe};
@@ -128,6 +130,7 @@ pub struct Group<E: Engine> {
     portions: u64,
     /// The comparison of the replicas' hashes.
     comparing: Comparing,
+    durable: Durable,
     stopped: Option<Stop>,
     outputs: VecDeque<Output>,
 }

@@ -10,6 +10,7 @@ use starling_kv::Engine;
 use super::apply::APPLIED;
 use super::commits::Commits;
 use super::compare::Comparing;
+use super::cut::Durable;
 use super::history::Revisions;
 use super::long_reads::LongReads;
 use super::membership::MembershipCheck;
@@ -20,7 +21,7 @@ use super::{
     APPLIED_BYTES, Group, GroupConfig, INFLIGHT_MAX, MESSAGE_BYTES, OpenError, Stop, UNCOMMITTED_BYTES_MAX,
 };
 use crate::log::{CREATED_AT, Log};
-use crate::machine::Machine;
+use crate::machine::{DATED, Machine};
 use crate::members::{MemberId, Members, NodeKey};
 
 impl<E: Engine> Group<E> {
@@ -33,13 +34,14 @@ impl<E: Engine> Group<E> {
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Self, OpenError> {
-        let log = Log::create(engine.clone(), config.group, Members::initial(members))?;
+        let log =
+            Log::create(engine.clone(), config.group, Members::initial(members), config.family(&engine))?;
         Self::with_log(engine, config, log, seed, now_ms)
     }
 
     /// Creates an empty replica for a member that was added to the group and waits for a snapshot.
     pub fn join(engine: E, config: GroupConfig, seed: [u8; 32], now_ms: u64) -> Result<Self, OpenError> {
-        let log = Log::join(engine.clone(), config.group)?;
+        let log = Log::join(engine.clone(), config.group, config.family(&engine))?;
         Self::with_log(engine, config, log, seed, now_ms)
     }
 
@@ -76,6 +78,13 @@ impl<E: Engine> Group<E> {
         now_ms: u64,
     ) -> Result<Self, OpenError> {
         let mut machine = Machine::open(engine, config.group, config.machine)?;
+        if machine.version() >= DATED {
+            log.move_to_journal()?;
+        }
+        if log.is_in_journal() {
+            machine.set_unlogged();
+            log.reconcile(machine.applied())?;
+        }
         if machine.applied() == 0 && log.base_index() == CREATED_AT {
             // The first entry of a new group has no command.
             machine.apply(now_ms, vec![(CREATED_AT, None)])?;
@@ -125,6 +134,7 @@ impl<E: Engine> Group<E> {
             membership: MembershipCheck::new(now_ms),
             portions: 0,
             comparing: Comparing::since(applied),
+            durable: Durable::default(),
             stopped: None,
             outputs: VecDeque::new(),
         };

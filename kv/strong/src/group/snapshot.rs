@@ -1,6 +1,6 @@
 //! Snapshots for followers that lack entries which the leader's log no longer has. Raft's message only names
 //! the snapshot. The follower pulls it in chunks and builds the new state beside the current one. When it is
-//! complete, the follower passes the message to Raft, and replaces state and log in one write.
+//! complete, the follower passes the message to Raft, and replaces state and log.
 //!
 //! ```text
 //! leader                          follower
@@ -19,6 +19,7 @@ use starling_kv::Engine;
 use super::wire::{Offer, RaftMessage};
 use super::{Group, GroupMessage, Output, Stop};
 use crate::log::SnapshotPoint;
+use crate::log::witness::{members_row, term_row};
 use crate::machine::{Cursor, Next, Restore, RestoreError, Snapshot};
 use crate::members::{MemberId, NodeKey};
 
@@ -267,13 +268,22 @@ impl<E: Engine> Group<E> {
         self.received.take_if(|_| pending != Some(index));
     }
 
-    /// Replaces state and log by the received snapshot, in one write. Returns its last entry.
+    /// Replaces state and log by the received snapshot. Returns its last entry.
     pub(super) fn install_snapshot(&mut self, hard: Option<&raft::eraftpb::HardState>) -> Result<u64, Stop> {
         let Some(Received { point, restore }) = self.received.take() else {
             return Err(Stop::NoSnapshot);
         };
-        let install = self.raw.store().install(&point, hard);
-        self.machine.install(restore, install.rows())?;
+        let (log, group) = (self.raw.store(), &self.config.group);
+        let install = log.install(&point, hard);
+        if log.is_in_journal() {
+            // In this order: a state without its log is found at the next start, a log without its state is not.
+            let beside = vec![term_row(group, point.term), members_row(group, &point.members, point.index)];
+            self.machine.install(restore, beside)?;
+            log.engine().flush()?;
+            log.engine().write(install.rows())?;
+        } else {
+            self.machine.install(restore, install.rows())?;
+        }
         self.raw.mut_store().installed(install);
         // Raft installs only what is behind everything that is committed here.
         self.unapplied.clear();

@@ -1,28 +1,32 @@
 //! A group's log in rows of an engine: the entries, this member's term and vote, and the group's members.
 //!
-//! Each change is one write of the engine, so that after a crash all or none of it is there. Nothing here is
+//! The rows are in the engine's journal, or in its other rows where release 0.1.0 has to be able to read them; a log is
+//! moved once. Each change is one write of the engine, so that after a crash all or none of it is there. Nothing here is
 //! durable before the engine was synced: until then the caller sends nothing that promises durability.
 //!
 //! A log that has lost what its member has promised (rows missing, damaged or out of order) does not open. The
 //! member may have acknowledged the lost entries, and if it voted without them, an acknowledged write could be
 //! lost. Such a member has to leave the group, and its node joins again as a new member.
 
+mod place;
 mod recent;
 mod record;
 mod storage;
+pub(crate) mod witness;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use raft::eraftpb::{Entry, EntryType, HardState, Snapshot};
-use starling_kv::engine::{Family, RowOp, View, prefix_end};
+use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, Error};
 
 pub(crate) use recent::entry_bytes;
 use recent::{Recent, Terms};
 pub(crate) use record::entry_type;
 use record::{Base, Tail};
+use witness::Witness;
 
 use crate::limits::INDEX_MAX;
 use crate::members::{MemberId, Members, NodeKey};
@@ -98,6 +102,8 @@ impl Install {
 pub struct Log<E> {
     engine: E,
     group: [u8; 16],
+    /// Where the rows are.
+    family: Family,
     tail: Tail,
     base: Base,
     /// The last commit index that was written; 0: none.
@@ -126,27 +132,35 @@ impl<E: Engine> Log<E> {
     /// Creates the log of a new group with these members and an empty state machine, as of entry 1. Every initial
     /// member creates the same log. It replaces an existing log of the group, so it must only be called for a group
     /// of which this node has no rows.
-    pub fn create(engine: E, group: [u8; 16], members: Members) -> Result<Self, Error> {
+    pub fn create(engine: E, group: [u8; 16], members: Members, family: Family) -> Result<Self, Error> {
         let base = Base { index: CREATED_AT, term: 1, members, members_at: CREATED_AT };
         let tail = Tail { term: 1, vote: 0, last_index: CREATED_AT, last_term: 1 };
-        Self::begin(engine, group, base, tail)
+        Self::begin(engine, group, base, tail, family)
     }
 
     /// Creates an empty log for a member that was added and waits for a snapshot.
-    pub fn join(engine: E, group: [u8; 16]) -> Result<Self, Error> {
-        Self::begin(engine, group, Base::default(), Tail::default())
+    pub fn join(engine: E, group: [u8; 16], family: Family) -> Result<Self, Error> {
+        Self::begin(engine, group, Base::default(), Tail::default(), family)
     }
 
-    fn begin(engine: E, group: [u8; 16], base: Base, tail: Tail) -> Result<Self, Error> {
-        let log = Self::assemble(engine, group, base, tail);
-        log.engine.write(vec![log.tail_row(&log.tail), log.base_row(&log.base)])?;
+    fn begin(engine: E, group: [u8; 16], base: Base, tail: Tail, family: Family) -> Result<Self, Error> {
+        let log = Self::assemble(engine, group, base, tail, family);
+        let rows = vec![log.tail_row(&log.tail), log.base_row(&log.base)];
+        if family == Family::Journal {
+            place::remove_rows(&log.engine, family, &group)?;
+            log.engine.write(rows)?;
+            log.engine.write(place::marks(&group).to_vec())?;
+        } else {
+            log.engine.write(rows)?;
+        }
         Ok(log)
     }
 
-    fn assemble(engine: E, group: [u8; 16], base: Base, tail: Tail) -> Self {
+    fn assemble(engine: E, group: [u8; 16], base: Base, tail: Tail, family: Family) -> Self {
         Self {
             engine,
             group,
+            family,
             terms: Terms::since(base.index, base.term),
             tail,
             base,
@@ -170,7 +184,8 @@ impl<E: Engine> Log<E> {
 
     /// As [`Log::open`], even if entries may be missing that the member has promised: only for unsafe recovery.
     pub fn open_with_loss(engine: E, group: [u8; 16]) -> Result<Option<Self>, LogError> {
-        let row = |key: &[u8]| engine.get(Family::Raft, key);
+        let family = place::family(&engine, &group)?;
+        let row = |key: &[u8]| engine.get(family, key);
         let (tail_key, base_key) = (record::tail_key(&group), record::base_key(&group));
         let (tail, base) = match (row(&tail_key)?, row(&base_key)?) {
             (None, None) => return Ok(None),
@@ -185,9 +200,9 @@ impl<E: Engine> Log<E> {
         let tail: Tail = record::open(&tail_key, &tail).ok_or_else(|| damaged.clone())?;
         let base: Base = record::open(&base_key, &base).ok_or_else(|| damaged.clone())?;
         let commit_key = record::commit_key(&group);
-        let commit = engine.get(Family::Raft, &commit_key)?;
+        let commit = row(&commit_key)?;
         let commit = commit.map(|row| record::open(&commit_key, &row).ok_or(damaged)).transpose()?;
-        let mut log = Self::assemble(engine, group, base, tail);
+        let mut log = Self::assemble(engine, group, base, tail, family);
         log.commit = commit.unwrap_or_default();
         log.read_entries()?;
         Ok(Some(log))
@@ -201,7 +216,7 @@ impl<E: Engine> Log<E> {
         let (from, to) = (record::run_key(&self.group, next), record::run_key(&self.group, INDEX_MAX));
         let (terms, recent, bytes) = (&mut self.terms, &mut self.recent, &mut self.bytes);
         let runs = &mut self.runs;
-        self.engine.view().scan(Family::Raft, &from, Some(&to), &mut |key, row| {
+        self.engine.view().scan(self.family, &from, Some(&to), &mut |key, row| {
             let Some(run) = record::open_run(key, row).filter(|run| run[0].index == next) else {
                 bad = true;
                 return Ok(ControlFlow::Break(()));
@@ -237,7 +252,7 @@ impl<E: Engine> Log<E> {
 
     /// Writes entries, which replace all from the first one's index on, and term and vote, in one write.
     ///
-    /// With entries that change the members it writes `commit`, the commit index, too. A leader proposes a change
+    /// With entries that change the members, and in the journal with all, it writes `commit`, the commit index, too. A leader proposes a change
     /// only after it has applied the change before, so `commit` covers that one. Hence a member that has acknowledged
     /// a change never forgets that the changes before it are committed, and does not campaign before it has applied
     /// them (Raft, extended version, section 6: it would campaign with former voters, who may elect it beside a
@@ -259,7 +274,8 @@ impl<E: Engine> Log<E> {
         }
         ops.push(self.tail_row(&tail));
         let mut written = self.commit;
-        if entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
+        let is_change = |entry: &Entry| entry.get_entry_type() != EntryType::EntryNormal;
+        if (self.is_in_journal() && commit > written) || entries.iter().any(is_change) {
             written = commit;
             ops.push(self.commit_row(written));
         }
@@ -274,6 +290,15 @@ impl<E: Engine> Log<E> {
             self.bytes += entry_bytes(entry) as u64;
         }
         self.recent.append(entries);
+        Ok(())
+    }
+
+    /// Writes the commit index to the journal: after a crash, the entries up to it are applied again at once.
+    pub fn record_commit(&mut self, commit: u64) -> Result<(), Error> {
+        if self.is_in_journal() && commit > self.commit {
+            self.engine.write(vec![self.commit_row(commit)])?;
+            self.commit = commit;
+        }
         Ok(())
     }
 
@@ -305,8 +330,8 @@ impl<E: Engine> Log<E> {
             Members { voters: [member].into(), nodes: [(member, node)].into(), next, ..Members::default() };
         let base = Base { members, members_at: self.tail.last_index, ..self.base.clone() };
         let tail = Tail { term: self.tail.term + FORCED_TERMS, vote: 0, ..self.tail };
-        let unmarked = RowOp::Delete(Family::Raft, record::lost_key(&self.group).to_vec());
-        self.engine.write(vec![self.base_row(&base), self.tail_row(&tail), unmarked])?;
+        self.engine.write(vec![self.base_row(&base), self.tail_row(&tail)])?;
+        self.engine.write(vec![RowOp::Delete(Family::Raft, record::lost_key(&self.group).to_vec())])?;
         (self.base, self.tail) = (base, tail);
         Ok(())
     }
@@ -358,6 +383,34 @@ impl<E: Engine> Log<E> {
         self.bytes = 0;
     }
 
+    /// Makes the log fit the state machine, whose rows may have become durable before the log's: see [`witness`]. What
+    /// is removed from the log was not acknowledged by this member, or conflicts with an entry that is committed.
+    pub fn reconcile(&mut self, applied: u64) -> Result<(), Error> {
+        let Some(Witness { term, members }) = Witness::load(&self.engine, &self.group)? else {
+            return Ok(());
+        };
+        if applied < self.base.index {
+            return Ok(());
+        }
+        let own = (self.base.members.clone(), self.base.members_at);
+        let (members, members_at) = members.filter(|(_, at)| *at > own.1).unwrap_or(own);
+        if self.term_of(applied) != Some(term) {
+            let (mut install, ahead) =
+                (self.install(&SnapshotPoint { index: applied, term, members }, None), self.tail.term < term);
+            if ahead {
+                (install.tail.term, install.tail.vote) = (term, 0);
+                install.ops.push(self.tail_row(&install.tail));
+            }
+            install.base.members_at = members_at;
+            install.ops.push(self.base_row(&install.base));
+            self.engine.write(install.rows())?;
+            self.installed(install);
+        } else if members_at > self.base.members_at {
+            self.set_members(members, members_at)?;
+        }
+        Ok(())
+    }
+
     /// Marks a group's log: the engine has lost rows that were synced, and the log may lack some of them. It does not
     /// open any more.
     pub fn mark_lost(engine: &E, group: &[u8; 16]) -> Result<(), Error> {
@@ -366,37 +419,43 @@ impl<E: Engine> Log<E> {
 
     /// Removes every row of a group's log.
     pub fn destroy(engine: &E, group: [u8; 16]) -> Result<(), Error> {
-        let mut keys = Vec::new();
-        engine.view().scan(Family::Raft, &group, prefix_end(&group).as_deref(), &mut |key, _| {
-            keys.push(key.to_vec());
-            Ok(ControlFlow::Continue(()))
-        })?;
-        engine.write(keys.into_iter().map(|key| RowOp::Delete(Family::Raft, key)).collect())
+        place::remove_rows(engine, Family::Journal, &group)?;
+        place::remove_rows(engine, Family::Raft, &group)
+    }
+
+    /// Whether the rows are in the engine's journal.
+    pub fn is_in_journal(&self) -> bool {
+        self.family == Family::Journal
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
 
     fn removal(&self, run: u64) -> RowOp {
-        RowOp::Delete(Family::Raft, record::run_key(&self.group, run))
+        RowOp::Delete(self.family, record::run_key(&self.group, run))
     }
 
     fn run_row(&self, run: &[Entry]) -> RowOp {
         let key = record::run_key(&self.group, run[0].index);
         let row = record::seal_run(&key, run);
-        RowOp::Put(Family::Raft, key, row)
+        RowOp::Put(self.family, key, row)
     }
 
     fn tail_row(&self, tail: &Tail) -> RowOp {
         let key = record::tail_key(&self.group);
-        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, tail))
+        RowOp::Put(self.family, key.to_vec(), record::seal(&key, tail))
     }
 
     fn base_row(&self, base: &Base) -> RowOp {
         let key = record::base_key(&self.group);
-        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, base))
+        RowOp::Put(self.family, key.to_vec(), record::seal(&key, base))
     }
 
     fn commit_row(&self, commit: u64) -> RowOp {
         let key = record::commit_key(&self.group);
-        RowOp::Put(Family::Raft, key.to_vec(), record::seal(&key, &commit))
+        RowOp::Put(self.family, key.to_vec(), record::seal(&key, &commit))
     }
 
     /// The entry before the first one in the log.

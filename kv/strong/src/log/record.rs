@@ -20,6 +20,12 @@ use crate::members::Members;
 
 /// Version of every row of the log.
 pub const VERSION: u8 = 1;
+/// The rows of term and vote and of the members, in [`Family::Raft`], of a log that is in [`Family::Journal`]. Release 0.1.0
+/// takes them for a later version, and does not open the log.
+///
+/// [`Family::Raft`]: starling_kv::engine::Family::Raft
+/// [`Family::Journal`]: starling_kv::engine::Family::Journal
+pub const IN_JOURNAL: [u8; 1] = [2];
 const CHECKSUM_BYTES: usize = 8;
 /// Bytes of memory that decoding a row may allocate, at most.
 const ROW_MEMORY_MAX: usize = 1 << 20;
@@ -69,8 +75,8 @@ pub fn base_key(group: &[u8; 16]) -> Key {
     key(group, BASE)
 }
 
-/// The key of the commit index as of the last append that changes the members; see [`super::Log::append`]. A row of its
-/// own, because release 0.1.0 reads the other rows and does not know this one.
+/// The key of the commit index as of the last append that changes the members, and in the journal as of the last append
+/// and the last applied entry; see [`super::Log::append`]. A row of its own, because release 0.1.0 reads the other rows and does not know this one.
 pub fn commit_key(group: &[u8; 16]) -> Key {
     key(group, COMMIT)
 }

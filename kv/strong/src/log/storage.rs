@@ -6,7 +6,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use starling_kv::Engine;
 use starling_kv::Error;
-use starling_kv::engine::{Family, View};
+use starling_kv::engine::View;
 
 use super::{Log, entry_bytes, record};
 
@@ -18,7 +18,7 @@ impl<E: Engine> Log<E> {
         let first = self.runs.range(..=low).next_back().copied().unwrap_or(low);
         let mut next = first;
         let (from, to) = (record::run_key(&self.group, first), record::run_key(&self.group, high));
-        self.engine.view().scan(Family::Raft, &from, Some(&to), &mut |key, row| {
+        self.engine.view().scan(self.family, &from, Some(&to), &mut |key, row| {
             let run = record::open_run(key, row).filter(|run| run[0].index == next);
             let run = run.ok_or_else(|| Error::Corrupt { reason: format!("entry {next} of a log") })?;
             next += run.len() as u64;

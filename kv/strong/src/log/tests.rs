@@ -20,7 +20,7 @@ fn hard(term: u64, vote: u64) -> HardState {
 }
 
 fn log(engine: &MemoryEngine, last: u64) -> Log<MemoryEngine> {
-    let mut log = Log::create(engine.clone(), GROUP, members()).expect("memory");
+    let mut log = Log::create(engine.clone(), GROUP, members(), Family::Raft).expect("memory");
     for index in 2..=last {
         log.append(&[entry(index, 2)], Some(&hard(2, 3)), 0).expect("memory");
     }
@@ -68,7 +68,7 @@ fn a_log_does_not_open_after_the_engine_has_lost_synced_rows() {
     // A member that joins anew has a log of its own.
     Log::mark_lost(&engine, &GROUP).expect("memory");
     Log::destroy(&engine, GROUP).expect("memory");
-    Log::join(engine.clone(), GROUP).expect("memory");
+    Log::join(engine.clone(), GROUP, Family::Raft).expect("memory");
     assert_eq!(reopened(&engine).expect("memory").last_index(), 0);
 }
 
@@ -85,7 +85,7 @@ fn the_commit_index_is_kept_with_changes_of_members() {
     written.append(&[entry(6, 2)], None, 5).expect("memory");
     assert_eq!(commit(&reopened(&engine).expect("memory")), 3);
     // The same node as another member: its log does not reach so far.
-    let joined = Log::join(engine.clone(), GROUP).expect("memory");
+    let joined = Log::join(engine.clone(), GROUP, Family::Raft).expect("memory");
     assert_eq!(commit(&joined), 0);
     Log::destroy(&engine, GROUP).expect("memory");
     assert!(Log::open(engine, GROUP).expect("memory").is_none());
@@ -190,11 +190,121 @@ fn a_failed_read_is_reported_and_does_not_panic() {
 fn a_destroyed_log_is_gone_and_another_stays() {
     let engine = MemoryEngine::new();
     log(&engine, 5);
-    let mut other = Log::create(engine.clone(), [8; 16], members()).expect("memory");
+    let mut other = Log::create(engine.clone(), [8; 16], members(), Family::Raft).expect("memory");
     other.append(&[entry(2, 2)], Some(&hard(2, 0)), 0).expect("memory");
     Log::destroy(&engine, GROUP).expect("memory");
     assert!(Log::open(engine.clone(), GROUP).expect("memory").is_none());
     assert!(Log::open(engine, [8; 16]).is_ok_and(|log| log.is_some()));
+}
+
+/// Logs in the engine's journal.
+mod in_journal {
+    use super::*;
+    use crate::log::witness::{members_row, term_row};
+
+    fn log(engine: &MemoryEngine, last: u64) -> Log<MemoryEngine> {
+        let mut log = Log::create(engine.clone(), GROUP, members(), Family::Journal).expect("memory");
+        for index in 2..=last {
+            log.append(&[entry(index, 2)], Some(&hard(2, 3)), index - 1).expect("memory");
+        }
+        log
+    }
+
+    fn rows(engine: &MemoryEngine, family: Family) -> usize {
+        let mut rows = 0;
+        let mut count = |_: &[u8], _: &[u8]| {
+            rows += 1;
+            Ok(ControlFlow::Continue(()))
+        };
+        engine.view().scan(family, &[], None, &mut count).expect("memory");
+        rows
+    }
+
+    fn commit(log: &Log<MemoryEngine>) -> u64 {
+        log.initial_state().expect("memory").hard_state.commit
+    }
+
+    #[test]
+    fn a_log_is_there_again_with_its_commit_index() {
+        let engine = MemoryEngine::with_disk();
+        let mut written = log(&engine, 5);
+        assert_eq!(commit(&reopened(&engine).expect("whole")), 4);
+        written.record_commit(5).expect("memory");
+        written.record_commit(3).expect("memory");
+        let mut log = reopened(&engine).expect("whole");
+        assert!(log.is_in_journal());
+        assert_eq!((terms(&log), commit(&log)), (vec![1, 2, 2, 2, 2], 5));
+        log.compact(4).expect("memory");
+        assert_eq!(reopened(&engine).expect("whole").base_index(), 4);
+        Log::destroy(&engine, GROUP).expect("memory");
+        assert_eq!((rows(&engine, Family::Journal), rows(&engine, Family::Raft)), (0, 0));
+        assert!(Log::open(engine, GROUP).expect("memory").is_none());
+    }
+
+    /// What release 0.1.0 reads names a later version, so that it keeps the replica as it is.
+    #[test]
+    fn the_first_release_takes_the_log_for_one_of_a_later_version() {
+        let engine = MemoryEngine::with_disk();
+        log(&engine, 5);
+        for key in [record::tail_key(&GROUP), record::base_key(&GROUP)] {
+            let row = engine.get(Family::Raft, &key).expect("memory").expect("there is a mark");
+            assert_eq!(record::later_version(&row), Some(2));
+        }
+        assert_eq!(rows(&engine, Family::Raft), 2);
+    }
+
+    #[test]
+    fn a_log_is_moved_once_also_after_a_crash_in_between() {
+        let engine = MemoryEngine::with_disk();
+        let mut log = super::log(&engine, 9);
+        let (before, vote) = (terms(&log), 3);
+        // A first attempt has copied some rows, of when the log was another one.
+        let key = record::run_key(&GROUP, 9);
+        for key in [key, record::run_key(&GROUP, 10)] {
+            engine.write(vec![RowOp::Put(Family::Journal, key, vec![7])]).expect("memory");
+        }
+        assert_eq!(terms(&reopened(&engine).expect("the rows here count")), before);
+        log.move_to_journal().expect("memory");
+        log.append(&[entry(10, 2)], None, 9).expect("memory");
+        engine.synced(&engine.pending());
+        let cut = engine.after_power_cut(&mut |_| 0);
+        for engine in [engine, cut] {
+            let log = reopened(&engine).expect("whole");
+            assert!(log.is_in_journal());
+            assert_eq!(terms(&log), [&before[..], &[2]].concat());
+            assert_eq!(log.initial_state().expect("memory").hard_state.vote, vote);
+            assert_eq!(rows(&engine, Family::Raft), 2, "the marks");
+        }
+    }
+
+    /// A power failure while a replica was created: nothing was promised.
+    #[test]
+    fn a_log_of_which_only_the_marks_are_durable_is_none() {
+        let engine = MemoryEngine::with_disk();
+        log(&engine, 5);
+        let cut = engine.after_power_cut(&mut |most| if most == 2 { 0 } else { most });
+        assert_eq!((rows(&cut, Family::Raft), rows(&cut, Family::Journal)), (2, 0));
+        assert!(Log::open(cut, GROUP).expect("memory").is_none());
+    }
+
+    /// The machine's rows became durable, and the entries that they contain did not, or others are in their place.
+    #[test]
+    fn a_log_begins_anew_at_what_the_machine_contains() {
+        for (applied, term, last) in [(7, 2, 7), (4, 3, 4), (4, 2, 5)] {
+            let engine = MemoryEngine::with_disk();
+            let mut log = log(&engine, 5);
+            let joined = Members { next: 9, ..members() };
+            let beside = vec![term_row(&GROUP, term), members_row(&GROUP, &joined, 4)];
+            engine.write_unlogged(beside).expect("memory");
+            log.reconcile(applied).expect("memory");
+            for log in [log, reopened(&engine).expect("whole")] {
+                assert_eq!((log.last_index(), log.term_of(applied)), (last, Some(term)), "{applied} {term}");
+                assert_eq!(log.members(), (&joined, 4));
+                let hard = log.initial_state().expect("memory").hard_state;
+                assert_eq!((hard.term, hard.vote), (term.max(2), if term == 3 { 0 } else { 3 }));
+            }
+        }
+    }
 }
 
 /// Entries that are appended together are one row, so that replaced ends and removed beginnings fall within rows.
@@ -218,9 +328,12 @@ mod runs {
     proptest! {
         /// The log's entries are those of a plain list, both before and after it is opened again.
         #[test]
-        fn a_log_of_runs_is_a_list(steps in steps()) {
-            let engine = MemoryEngine::new();
-            let mut log = Log::create(engine.clone(), GROUP, members()).expect("memory");
+        fn a_log_of_runs_is_a_list(
+            steps in steps(),
+            family in prop_oneof![Just(Family::Raft), Just(Family::Journal)],
+        ) {
+            let engine = MemoryEngine::with_disk();
+            let mut log = Log::create(engine.clone(), GROUP, members(), family).expect("memory");
             let mut list: Vec<(u64, u64)> = Vec::new();
             let mut term = 1;
             for (back, count, cut) in steps {

@@ -11,6 +11,7 @@ use super::rows::{Listed, Prefix, changes_parts};
 use super::state::State;
 use super::{GroupId, Machine};
 use crate::api::{EventKind, Revision};
+use crate::log::witness;
 
 /// Changes whose superseded records are removed in one step, about. A guess: some milliseconds of work.
 const SWEEP_CHANGES: usize = 512;
@@ -91,7 +92,7 @@ impl<E: Engine> Machine<E> {
         self.state.swept = step.reached;
         self.state.bytes = self.state.bytes.saturating_sub(step.bytes);
         step.ops.push(self.state_op());
-        self.engine.write(step.ops).inspect_err(|_| (self.state.swept, self.state.bytes) = before)
+        self.write_rows(step.ops).inspect_err(|_| (self.state.swept, self.state.bytes) = before)
     }
 }
 
@@ -147,7 +148,9 @@ pub fn destroy<E: Engine>(engine: &E, group: &GroupId, at: &mut Leftovers) -> Re
     if remove_generations(engine, group, &[], at)? {
         return Ok(true);
     }
-    engine.write(vec![RowOp::Delete(Family::StrongState, group.to_vec())])?;
+    let mut last = vec![RowOp::Delete(Family::StrongState, group.to_vec())];
+    last.extend(witness::removals(group));
+    engine.write(last)?;
     Ok(false)
 }
 

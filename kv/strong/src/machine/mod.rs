@@ -119,6 +119,10 @@ pub struct Machine<E: Engine> {
     leftovers: Option<Leftovers>,
     /// Whether a write has failed, so that memory and rows may differ.
     has_failed: bool,
+    /// Whether rows are written without the engine's own log; see [`Machine::set_unlogged`].
+    is_unlogged: bool,
+    /// Rows that are written together with the next applied entries.
+    beside: Vec<RowOp>,
 }
 
 impl<E: Engine> Machine<E> {
@@ -155,7 +159,23 @@ impl<E: Engine> Machine<E> {
             restoring: None,
             leftovers: Some(Leftovers::default()),
             has_failed: false,
+            is_unlogged: false,
+            beside: Vec::new(),
         })
+    }
+
+    /// Writes rows without the engine's own log from now on: the caller applies entries again that a crash has undone.
+    pub fn set_unlogged(&mut self) {
+        self.is_unlogged = true;
+    }
+
+    /// Writes these rows, too, together with the next applied entries.
+    pub fn write_beside(&mut self, rows: Vec<RowOp>) {
+        self.beside = rows;
+    }
+
+    fn write_rows(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        write_rows(&self.engine, self.is_unlogged, ops)
     }
 
     /// Index of the last entry applied; 0 if there is none.
@@ -240,6 +260,10 @@ impl<E: Engine> Machine<E> {
         }
         Ok(())
     }
+}
+
+fn write_rows<E: Engine>(engine: &E, is_unlogged: bool, ops: Vec<RowOp>) -> Result<(), Error> {
+    if is_unlogged { engine.write_unlogged(ops) } else { engine.write(ops) }
 }
 
 /// The row of a lease: its whole time, milliseconds.

@@ -8,7 +8,7 @@ use starling_kv::{Engine, Error};
 use super::rows::{Listed, Prefix, Record, changes_parts, past_parts};
 use super::snapshot::{CHECKSUM_BYTES, Chunk, Cursor, PARTS};
 use super::state::State;
-use super::{GroupId, Leftovers, Machine};
+use super::{GroupId, Leftovers, Machine, write_rows};
 use crate::codec::Malformed;
 
 /// Why a chunk was rejected.
@@ -47,6 +47,8 @@ pub struct Restore<E> {
     past_key: Option<Vec<u8>>,
     bytes: u64,
     is_complete: bool,
+    /// As [`Machine::set_unlogged`].
+    is_unlogged: bool,
     alive: Arc<()>,
 }
 
@@ -60,12 +62,15 @@ impl<E: Engine> Machine<E> {
             return Err(Error::Storage { reason: "this replica was restored too often".into() });
         };
         self.state.generation_last = generation;
-        let recorded = self.engine.write(vec![self.state_op()]);
+        let recorded = self.write_rows(vec![self.state_op()]);
         recorded.inspect_err(|_| self.state.generation_last = before)?;
         let alive = Arc::new(());
         self.restoring = Some(Arc::downgrade(&alive));
         self.leftovers = Some(Leftovers::default());
-        Ok(Restore::new(self.engine.clone(), &self.group, generation, alive))
+        Ok(Restore {
+            is_unlogged: self.is_unlogged,
+            ..Restore::new(self.engine.clone(), &self.group, generation, alive)
+        })
     }
 
     /// Makes a complete restored state the live one, in one write together with `with`. Watches continue, and read
@@ -87,10 +92,11 @@ impl<E: Engine> Machine<E> {
         }
         let mut ops = with;
         ops.push(RowOp::Put(Family::StrongState, self.group.to_vec(), state.encode()));
-        self.engine.write(ops)?;
+        self.write_rows(ops)?;
         let before = self.state.revision;
         self.has_failed = true;
-        let fresh = Self::open(self.engine.clone(), self.group, self.config)?;
+        let mut fresh = Self::open(self.engine.clone(), self.group, self.config)?;
+        fresh.is_unlogged = self.is_unlogged;
         let before_it = std::mem::replace(self, fresh);
         // Snapshots of the old rows may still be read.
         (self.watches, self.pin) = (before_it.watches, before_it.pin);
@@ -111,6 +117,7 @@ impl<E: Engine> Restore<E> {
             past_key: None,
             bytes: 0,
             is_complete: false,
+            is_unlogged: false,
             alive,
         }
     }
@@ -196,7 +203,8 @@ impl<E: Engine> Writing<'_, E> {
         if self.ops.is_empty() {
             return Ok(());
         }
-        self.restore.engine.write(std::mem::take(&mut self.ops))
+        let Restore { engine, is_unlogged, .. } = &*self.restore;
+        write_rows(engine, *is_unlogged, std::mem::take(&mut self.ops))
     }
 
     fn row(&mut self, family: Family, suffix: &[u8], row: &[u8]) -> Result<(), Error> {

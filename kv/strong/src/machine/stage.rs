@@ -314,7 +314,8 @@ impl<'m, E: Engine> Stage<'m, E> {
             });
         }
         ops.push(self.machine.state_op());
-        self.machine.engine.write(ops)
+        ops.append(&mut self.machine.beside);
+        self.machine.write_rows(ops)
     }
 
     /// The latest rows of a range; `None` if there are more than `max`.

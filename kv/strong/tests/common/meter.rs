@@ -93,4 +93,35 @@ impl<E: Engine> Engine for Metered<E> {
         }
         self.engine.write(ops)
     }
+
+    fn has_journal(&self) -> bool {
+        self.engine.has_journal()
+    }
+
+    fn sync_journal(&self) -> Result<(), Error> {
+        self.engine.sync_journal()
+    }
+
+    fn write_unlogged(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        for op in &ops {
+            self.meter.count(if let RowOp::Put(_, _, row) = op { row.len() } else { 0 });
+        }
+        self.engine.write_unlogged(ops)
+    }
+
+    fn written(&self) -> u64 {
+        self.engine.written()
+    }
+
+    fn flushed(&self) -> u64 {
+        self.engine.flushed()
+    }
+
+    fn begin_flush(&self) {
+        self.engine.begin_flush();
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        self.engine.flush()
+    }
 }

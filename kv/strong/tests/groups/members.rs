@@ -243,8 +243,8 @@ pub fn lose_power_between_changes(seed: u64) {
     world.blocked.clear();
     world.cut_off(&[removed]);
     world.run_till_by(1, "the late voter applies the change", |world| is_joint(world, late));
-    world.nodes[late].disk = world.nodes[late].disk.after_power_cut(0);
-    world.kill(late, false);
+    world.lose(late, true, true);
+    world.put_down(late);
     world.run_till_by(1, "the change ends", |world| !is_joint(world, leader));
     world.blocked.clear();
     world.cut_off(&[late, removed]);

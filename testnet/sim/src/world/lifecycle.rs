@@ -61,6 +61,7 @@ impl World {
     /// kill -9: the kernel closes what the process had open. What was under way to others arrives.
     pub fn kill(&mut self, index: usize) {
         self.end(index, false);
+        self.kill_strong(index);
     }
 
     /// Power loss: nobody is told, and the disk falls back to what was synced.

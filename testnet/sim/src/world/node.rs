@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use starling_core::{Core, CoreConfig, Input, Now};
+use starling_kv::engine::Pending;
 use starling_kv::{Batch, MemoryEngine, Options, Store};
 use starling_proto::detector::DetectorConfig;
 use starling_proto::rumor::RumorConfig;
@@ -29,7 +30,7 @@ pub struct Node {
     /// The part of it that strong keyspaces are on, which knows what was synced.
     pub(super) strong: MemoryEngine,
     /// The sync under way: its number, and the writes that it covers.
-    pub(super) syncing: Option<(u64, usize)>,
+    pub(super) syncing: Option<(u64, Pending)>,
     /// Which run of the process it is.
     pub(super) life: u32,
     /// Peers on its disk.
@@ -81,7 +82,7 @@ impl Node {
             record,
             region,
             engine: MemoryEngine::new(),
-            strong: MemoryEngine::with_journal(),
+            strong: MemoryEngine::with_disk(),
             syncing: None,
             life: 0,
             remembered: Vec::new(),

@@ -68,12 +68,24 @@ impl World {
 
     /// Of what was not synced a part is left, or nothing.
     pub(super) fn cut_strong_power(&mut self, index: usize) {
+        self.lose_strong(index, true);
+    }
+
+    /// Of what was neither logged nor flushed a part is left, or nothing.
+    pub(super) fn kill_strong(&mut self, index: usize) {
+        self.lose_strong(index, false);
+    }
+
+    fn lose_strong(&mut self, index: usize, power: bool) {
         if self.strong.is_none() {
             return;
         }
-        let pending = self.nodes[index].strong.pending();
-        let kept = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(0..=pending) };
-        self.nodes[index].strong = self.nodes[index].strong.after_power_cut(kept);
+        let loses_all = self.rng.random_bool(0.5);
+        let disk = self.nodes[index].strong.clone();
+        let mut draw = |most: u64| if loses_all { 0 } else { self.rng.random_range(0..=most) };
+        let left = if power { disk.after_power_cut(&mut draw) } else { disk.after_kill(&mut draw) };
+        assert_eq!(left.lost_records(), None, "the end of a journal was taken for damage");
+        self.nodes[index].strong = left;
     }
 
     /// The disk begins to sync what was written by now.
@@ -91,8 +103,8 @@ impl World {
         if node.life != life || node.core.is_none() {
             return;
         }
-        if let Some((number, writes)) = node.syncing.take() {
-            node.strong.synced(writes);
+        if let Some((number, pending)) = node.syncing.take() {
+            node.strong.synced(&pending);
             self.trace.add(11, self.now_us, index as u64);
             self.give(index, Input::Synced(number));
         }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use starling_kv::engine::{Family, RowOp, View, Visitor};
+use starling_kv::engine::{Draw, Family, Pending, RowOp, View, Visitor};
+use starling_kv::journal::Files;
 use starling_kv::{Engine, Error, MemoryEngine};
 
 use crate::meter::{Meter, Metered, MeteredView};
@@ -22,7 +23,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Disk {
     pub fn new() -> Self {
-        Self::of(MemoryEngine::with_journal())
+        Self::of(MemoryEngine::with_disk())
     }
 
     fn of(rows: MemoryEngine) -> Self {
@@ -34,45 +35,39 @@ impl Disk {
         &self.rows.meter
     }
 
-    /// How many writes a sync that begins now covers.
-    pub fn pending(&self) -> usize {
+    /// What a sync that begins now covers.
+    pub fn pending(&self) -> Pending {
         self.rows.engine.pending()
     }
 
-    /// A sync of the first `count` writes ends.
-    pub fn synced(&self, count: usize) {
-        self.rows.engine.synced(count);
+    /// A sync ends.
+    pub fn synced(&self, pending: &Pending) {
+        self.rows.engine.synced(pending);
     }
 
-    /// The disk after a power cut: of what was not synced, the first `kept` writes are there.
-    pub fn after_power_cut(&self, kept: usize) -> Self {
-        Self::of(self.rows.engine.after_power_cut(kept))
+    /// The disk after a crash of the process.
+    pub fn after_kill(&self, draw: &mut Draw<'_>) -> Self {
+        Self::of(self.rows.engine.after_kill(draw))
     }
 
-    /// The same, and of the write after them, if it is one of the log, a part: its first `ops` rows, and
-    /// half of the next one. `None`: it is none of the log. An engine writes batches whole; the log does
-    /// not have to rely on it.
-    pub fn torn(&self, kept: usize, ops: usize) -> Option<Self> {
-        let batch = self.rows.engine.unsynced(kept)?;
-        let is_log = |op: &RowOp| {
-            matches!(
-                op,
-                RowOp::Put(Family::Raft, ..)
-                    | RowOp::Delete(Family::Raft, _)
-                    | RowOp::DeleteOnce(Family::Raft, _)
-            )
-        };
-        if !batch.iter().all(is_log) {
-            return None;
-        }
-        let after = self.after_power_cut(kept);
-        let ops = ops % batch.len();
-        let mut written = batch[..ops].to_vec();
-        if let RowOp::Put(family, key, row) = &batch[ops] {
-            written.push(RowOp::Put(*family, key.clone(), row[..row.len() / 2].to_vec()));
-        }
-        after.rows.write(written).expect("memory");
-        Some(Self::of(after.rows.engine.after_power_cut(1)))
+    /// The disk after a power cut: of what was not synced, a part is left.
+    pub fn after_power_cut(&self, draw: &mut Draw<'_>) -> Self {
+        Self::of(self.rows.engine.after_power_cut(draw))
+    }
+
+    /// Flips a bit of a row of the log. Returns whether there is one.
+    pub fn damage(&self, number: u64) -> bool {
+        let files = self.rows.engine.files().expect("there is a journal");
+        let numbers = files.list().expect("memory");
+        let Some(last) = numbers.last() else { return false };
+        let size = files.size(*last).expect("memory");
+        files.flip(*last, number % size.max(1));
+        size > 0
+    }
+
+    /// Whether records of the log were durable and are not there.
+    pub fn has_lost_records(&self) -> bool {
+        self.rows.engine.lost_records().is_some()
     }
 
     /// Fails all reads and writes after this many more, until [`Disk::repair`].
@@ -166,5 +161,36 @@ impl Engine for Disk {
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
         self.operate()?;
         self.rows.write(ops)
+    }
+
+    fn has_journal(&self) -> bool {
+        self.rows.has_journal()
+    }
+
+    fn sync_journal(&self) -> Result<(), Error> {
+        self.operate()?;
+        self.rows.sync_journal()
+    }
+
+    fn write_unlogged(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        self.operate()?;
+        self.rows.write_unlogged(ops)
+    }
+
+    fn written(&self) -> u64 {
+        self.rows.written()
+    }
+
+    fn flushed(&self) -> u64 {
+        self.rows.flushed()
+    }
+
+    fn begin_flush(&self) {
+        self.rows.begin_flush();
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        self.operate()?;
+        self.rows.flush()
     }
 }

@@ -17,9 +17,12 @@ use bincode::config;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use starling_history::Log;
+use starling_kv::engine::Pending;
 use starling_strong::api::{Options, Request};
 use starling_strong::group::wire::{Kind, RaftMessage};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, Notice, Output, Stop};
+use starling_strong::group::{
+    Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Notice, Output, Stop,
+};
 use starling_strong::machine::{self, VERSION_NEWEST};
 use starling_strong::members::{MemberId, NodeKey};
 
@@ -70,7 +73,7 @@ enum Event {
         node: usize,
         life: u64,
         number: u64,
-        writes: usize,
+        pending: Pending,
     },
     Wake {
         node: usize,
@@ -164,6 +167,10 @@ pub struct World {
     lost: u64,
     /// Writes are acknowledged without waiting for the disk: a bug, planted.
     pub syncs_lie: bool,
+    /// Whether logs begin in the journal. Otherwise they are moved there when they are opened again.
+    in_journal: bool,
+    /// Entries that stay in the logs.
+    kept_entries: u64,
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     trace: blake3::Hasher,
@@ -214,6 +221,8 @@ impl World {
             longest_step: Cost::default(),
             lost: 0,
             syncs_lie: false,
+            in_journal: !seed.is_multiple_of(4),
+            kept_entries: if seed.is_multiple_of(3) { 32 } else { KEPT_ENTRIES },
             events: BTreeMap::new(),
             count: 0,
             trace: blake3::Hasher::new(),
@@ -364,9 +373,9 @@ impl World {
                     self.feed(to, Input::Message { from: key(from), message });
                 }
             }
-            Event::Synced { node, life, number, writes } => {
+            Event::Synced { node, life, number, pending } => {
                 if self.nodes[node].life == life {
-                    self.nodes[node].disk.synced(writes);
+                    self.nodes[node].disk.synced(&pending);
                     if !self.syncs_lie {
                         self.feed(node, Input::Synced(number));
                     }
@@ -435,10 +444,10 @@ impl World {
                 Output::Send { to, message } => self.send(node, index(&to), &message),
                 Output::Sync(number) => {
                     let Node { disk, life, .. } = &self.nodes[node];
-                    let (writes, life) = (disk.pending(), *life);
+                    let (pending, life) = (disk.pending(), *life);
                     let slow = if self.syncs_lie { 50 } else { 1 };
                     let after = 1 + slow * self.below(self.weather.sync_ms);
-                    self.schedule(self.now_ms + after, Event::Synced { node, life, number, writes });
+                    self.schedule(self.now_ms + after, Event::Synced { node, life, number, pending });
                     if self.syncs_lie {
                         self.nodes[node].group.as_mut().expect("it wrote").handle(now, Input::Synced(number));
                     }
@@ -572,7 +581,9 @@ impl World {
 
     fn config(&self, node: usize, member: MemberId) -> GroupConfig {
         let (machine, history) = (self.machine, self.history);
-        GroupConfig { group: GROUP, keyspace: "test".into(), node: key(node), member, machine, history }
+        let (node, kept_entries, in_journal) = (key(node), self.kept_entries, self.in_journal);
+        let keyspace = "test".into();
+        GroupConfig { group: GROUP, keyspace, node, member, machine, history, kept_entries, in_journal }
     }
 
     /// A hash of everything that has happened.

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use starling_strong::group::wire::{Kind, RaftMessage};
 use starling_strong::group::{Group, GroupMessage, Input, OpenError, Output, Stop};
-use starling_strong::log::LogError;
+use starling_strong::log::{Log, LogError};
 use starling_strong::members::NodeKey;
 
-use super::{Event, Treachery, World, index, key};
+use super::{Event, GROUP, Treachery, World, index, key};
 
 impl World {
     /// Sets the rate of a node's clock, in per mille. It does not jump: that of a process
@@ -31,29 +31,30 @@ impl World {
 
     /// Kills the process on a node; with `power_cut`, of what was not synced only a part is left.
     pub fn kill(&mut self, node: usize, power_cut: bool) {
-        let pending = self.nodes[node].disk.pending() as u64;
-        if power_cut {
-            let loses_all = self.syncs_lie || self.below(2) == 0;
-            let kept = if loses_all { 0 } else { self.below(pending + 1) as usize };
-            let disk = &self.nodes[node].disk;
-            self.nodes[node].disk = disk.after_power_cut(kept);
-        }
+        let loses_all = self.syncs_lie || self.below(2) == 0;
+        self.lose(node, power_cut, loses_all);
         self.put_down(node);
     }
 
-    /// Cuts the power of a node while its log is written: what comes after the last whole write is torn.
+    /// Replaces the disk of a node by what a crash leaves of it.
+    pub fn lose(&mut self, node: usize, power_cut: bool, loses_all: bool) {
+        let disk = self.nodes[node].disk.clone();
+        let mut draw = |most: u64| if loses_all { 0 } else { self.below(most + 1) };
+        let left = if power_cut { disk.after_power_cut(&mut draw) } else { disk.after_kill(&mut draw) };
+        self.nodes[node].disk = left;
+    }
+
+    /// Kills the process on a node whose disk then damages a record of the log. (After a power failure too, damage to the
+    /// records of the last sync would look like a torn end.)
     pub fn tear(&mut self, node: usize) {
-        let pending = self.nodes[node].disk.pending() as u64;
-        let (kept, ops) = (self.below(pending.max(1)) as usize, self.below(1 << 16) as usize);
-        let torn = self.nodes[node].disk.torn(kept, ops);
-        match torn {
-            Some(disk) => (self.nodes[node].disk, self.nodes[node].was_torn) = (disk, true),
-            None => self.nodes[node].disk = self.nodes[node].disk.after_power_cut(kept),
-        }
+        self.lose(node, false, false);
+        let at = self.below(u64::MAX);
+        self.nodes[node].was_torn = self.nodes[node].disk.damage(at);
         self.put_down(node);
     }
 
-    pub(super) fn put_down(&mut self, node: usize) {
+    /// Ends the process on a node.
+    pub fn put_down(&mut self, node: usize) {
         self.nodes[node].group = None;
         self.nodes[node].is_down = true;
         self.nodes[node].life += 1;
@@ -89,11 +90,17 @@ impl World {
         let Some(member) = self.nodes[node].member else { return };
         let (seed, now) = (self.seed(), self.clock(node));
         let disk = self.nodes[node].disk.clone();
+        // Opened again after the damage.
+        let disk = if self.nodes[node].was_torn { disk.after_kill(&mut |_| 0) } else { disk };
+        self.nodes[node].disk = disk.clone();
+        if disk.has_lost_records() {
+            Log::mark_lost(&disk, &GROUP).expect("memory");
+        }
         match Group::open(disk, self.config(node, member), seed, now) {
             Ok(Some(group)) => self.adopt(node, group),
             // It was invited and lost its power before it had said anything: it is invited again.
             Ok(None) => self.nodes[node].member = None,
-            Err(OpenError::Log(LogError::Damaged { .. } | LogError::Truncated { .. }))
+            Err(OpenError::Log(LogError::Lost | LogError::Damaged { .. } | LogError::Truncated { .. }))
                 if self.nodes[node].was_torn =>
             {
                 self.lost += 1;

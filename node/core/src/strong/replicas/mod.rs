@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use starling_kv::Engine;
 use starling_proto::Millis;
-use starling_strong::group::{Group, GroupConfig, GroupId, Input, Notice, Output};
+use starling_strong::group::{Group, GroupConfig, GroupId, Input, KEPT_ENTRIES, Notice, Output};
 use starling_strong::log::Log;
+use starling_strong::machine::DATED;
 use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
 
@@ -147,7 +148,9 @@ impl<E: Engine> Replicas<E> {
     fn config(&self, replica: &Registered) -> GroupConfig {
         let Registered { group, keyspace, member, .. } = replica.clone();
         let StrongConfig { machine, history, .. } = self.config;
-        GroupConfig { group, keyspace, node: self.me, member, machine, history }
+        let in_journal = self.version >= DATED;
+        let (node, kept_entries) = (self.me, KEPT_ENTRIES);
+        GroupConfig { group, keyspace, node, member, machine, history, kept_entries, in_journal }
     }
 
     /// The data version in force in the network.
