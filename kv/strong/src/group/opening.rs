@@ -169,7 +169,7 @@ fn raft_config(member: MemberId, applied: u64) -> Config {
     }
 }
 
-/// A logger that discards raft-rs's log, which is for its developers. An operator reads [`Notice`]s.
+/// A logger that discards raft-rs's log, which is for its developers. An operator reads [`super::Notice`]s.
 fn silent() -> slog::Logger {
     slog::Logger::root(slog::Discard, slog::o!())
 }

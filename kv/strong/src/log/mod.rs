@@ -383,7 +383,7 @@ impl<E: Engine> Log<E> {
         self.bytes = 0;
     }
 
-    /// Makes the log fit the state machine, whose rows may have become durable before the log's: see [`witness`]. What
+    /// Makes the log fit the state machine, whose rows may have become durable before the log's: see `witness`. What
     /// is removed from the log was not acknowledged by this member, or conflicts with an entry that is committed.
     pub fn reconcile(&mut self, applied: u64) -> Result<(), Error> {
         let Some(Witness { term, members }) = Witness::load(&self.engine, &self.group)? else {
