@@ -457,13 +457,6 @@ fn open_error(error: &rocksdb::Error, path: &Path) -> Error {
     if text.contains("lock file") || text.contains("lock hold by") || text.contains("No locks available") {
         return Error::Locked { path };
     }
-    if text.contains("beyond the point of corruption") {
-        let reason = format!(
-            "a write-ahead log in {} is damaged, and data files have writes that came after the damaged ones",
-            path.display()
-        );
-        return Error::Corrupt { reason };
-    }
     run_error(error)
 }
 

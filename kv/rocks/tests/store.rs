@@ -222,44 +222,10 @@ fn killed(dir: &TempDir) -> TempDir {
 
 /// The write-ahead log of a new database.
 fn log_file(dir: &TempDir) -> std::path::PathBuf {
-    let mut logs = files(dir, "log");
+    let paths = std::fs::read_dir(dir.path()).expect("reads").map(|entry| entry.expect("reads").path());
+    let mut logs: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
     assert_eq!(logs.len(), 1, "{logs:?}");
     logs.remove(0)
-}
-
-/// The files of a database with this ending, by name.
-fn files(dir: &TempDir, ending: &str) -> Vec<std::path::PathBuf> {
-    let paths = std::fs::read_dir(dir.path()).expect("reads").map(|entry| entry.expect("reads").path());
-    let mut files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == ending)).collect();
-    files.sort();
-    files
-}
-
-/// One family's rows are in data files, and an older row of another one is only in a log before the last.
-#[test]
-fn damage_to_an_older_log_is_named_in_words_of_our_own() {
-    let dir = TempDir::new().expect("a directory");
-    let engine = rocks(&dir);
-    engine.write(vec![RowOp::Put(Family::Cells, b"k".to_vec(), b"v".to_vec())]).expect("writes");
-    let mut count = 0u32;
-    // Data files are written one after the other: the first is complete when there is a second.
-    while files(&dir, "sst").len() < 2 {
-        let row = RowOp::Put(Family::Meta, count.to_be_bytes().to_vec(), vec![7; 100 << 10]);
-        engine.write(vec![row]).expect("writes");
-        count += 1;
-        assert!(count < 2_000, "no data files after 200 MB");
-    }
-    drop(engine);
-    let log = files(&dir, "log").remove(0);
-    let mut bytes = std::fs::read(&log).expect("reads");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(log, bytes).expect("writes");
-    for open in [RocksEngine::open_read_only, RocksEngine::open] {
-        let error = open(dir.path(), &RocksOptions::default()).err().expect("refused");
-        let Error::Corrupt { reason } = &error else { panic!("{error}") };
-        assert!(reason.starts_with("a write-ahead log in "), "{reason}");
-    }
 }
 
 /// Rows that a sync has made durable, and then rows that none has; and the bytes of the log at the sync.
