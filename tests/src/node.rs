@@ -29,7 +29,8 @@ pub struct Node {
     listen: String,
     api: String,
     args: Vec<String>,
-    file_blocks_max: Option<u64>,
+    /// Commands of a shell that limit the process.
+    limits: Option<String>,
     release: Release,
     process: Option<Process>,
 }
@@ -88,7 +89,7 @@ impl Node {
             listen: "/ip4/127.0.0.1/tcp/0".into(),
             api: "127.0.0.1:0".into(),
             args: Vec::new(),
-            file_blocks_max: None,
+            limits: None,
             release: Release::Current,
             process: None,
         }
@@ -146,7 +147,15 @@ impl Node {
     /// until [`Node::lift_file_limit`] and another start.
     #[must_use]
     pub fn file_blocks_max(mut self, blocks: u64) -> Self {
-        self.file_blocks_max = Some(blocks);
+        // Beyond the limit a write fails, and no signal ends the process.
+        self.limits = Some(format!("trap '' XFSZ; ulimit -S -f {blocks}"));
+        self
+    }
+
+    /// Can have this many files open at a time.
+    #[must_use]
+    pub fn open_files_max(mut self, count: u64) -> Self {
+        self.limits = Some(format!("ulimit -n {count}"));
         self
     }
 
@@ -179,11 +188,10 @@ impl Node {
     pub async fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(self.log_file()).expect("our directory");
-        let mut command = match self.file_blocks_max {
-            // Beyond the limit a write fails, and no signal ends the process.
-            Some(blocks) => {
+        let mut command = match &self.limits {
+            Some(limits) => {
                 let mut shell = without_settings("sh");
-                shell.args(["-c", "trap '' XFSZ; ulimit -S -f $0; exec \"$@\"", &blocks.to_string()]);
+                shell.args(["-c", &format!("{limits}; exec \"$@\""), "sh"]);
                 shell.arg(self.release.binary());
                 shell
             }
@@ -260,7 +268,7 @@ impl Node {
 
     /// Lets it write files of any size from the next start on.
     pub fn lift_file_limit(&mut self) {
-        self.file_blocks_max = None;
+        self.limits = None;
     }
 
     // ---- what it is

@@ -18,6 +18,9 @@ use crate::config::Durability;
 /// How long a write may be in memory only at `everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between two reports of failed writes in the log, at least. A guess.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The receiver of a write's outcome, and the outcome.
 pub type Acknowledgement = (oneshot::Sender<Written>, Written);
 
@@ -35,6 +38,8 @@ struct Work {
     stop: bool,
     /// Why the last write or sync failed, until a sync succeeds.
     failure: Option<String>,
+    /// When a failure was last reported. A nearly full disk has space for a small write now and then.
+    reported: Option<Instant>,
 }
 
 struct Shared {
@@ -118,13 +123,21 @@ impl Disk {
         self.shared.lock().failure.clone()
     }
 
-    /// Records that a write failed. Syncs are tried every second until one succeeds. Returns whether the reason is new.
+    /// Records that a write failed. Syncs are tried every second until one succeeds. Returns whether to report it: not for
+    /// the same reason again, and not more than once in [`REPORT_INTERVAL`].
     pub fn failed(&self, reason: &str) -> bool {
-        let is_new = self.shared.lock().failure.as_deref() != Some(reason);
-        if is_new {
-            self.shared.add(|work| work.failure = Some(reason.to_owned()));
+        let mut work = self.shared.lock();
+        if work.failure.as_deref() == Some(reason) {
+            return false;
         }
-        is_new
+        work.failure = Some(reason.to_owned());
+        let is_due = work.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+        if is_due {
+            work.reported = Some(Instant::now());
+        }
+        drop(work);
+        self.shared.changed.notify_one();
+        is_due
     }
 
     /// Does what is left, syncs, and ends the thread.
@@ -195,8 +208,8 @@ impl Worker {
             }
             work = self.shared.changed.wait_timeout(work, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let (stop, failure) = (work.stop, work.failure.clone());
-        std::mem::replace(&mut *work, Work { stop, failure, ..Work::default() })
+        let (stop, failure, reported) = (work.stop, work.failure.clone(), work.reported);
+        std::mem::replace(&mut *work, Work { stop, failure, reported, ..Work::default() })
     }
 
     /// All of `group` was written before this sync begins. Returns whether it is durable.

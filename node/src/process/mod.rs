@@ -1,6 +1,7 @@
 //! A node as a process: logging, signals, servers, and what is printed.
 
 mod banner;
+mod descriptors;
 mod error;
 mod logging;
 mod manager;

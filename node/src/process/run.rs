@@ -12,7 +12,7 @@ use super::error::{RunError, system};
 use super::manager::Manager;
 use super::servers::Sockets;
 use super::signals::{stdin_end, stop_signal};
-use super::{logging, run_file};
+use super::{descriptors, logging, run_file};
 use crate::config::Loaded;
 
 /// Runs a node until a signal, its API or (`exit_with_parent`) the end of standard input stops it.
@@ -21,7 +21,8 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     logging::start(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     // The sockets first: a second node on this data directory or port stops here, unnoticed.
-    let sockets = Sockets::bind(&config, role)?;
+    let mut sockets = Sockets::bind(&config, role)?;
+    sockets.limit(descriptors::divide(config.connections_max, sockets.count()));
     let (api, etcd) = (sockets.api().to_string(), sockets.etcd());
 
     let client_urls = sockets.client_urls(&config.etcd_advertise)?;

@@ -33,6 +33,17 @@ impl Sockets {
         Ok(Self { api, etcd })
     }
 
+    /// How many sockets there are.
+    pub fn count(&self) -> usize {
+        1 + self.etcd.len()
+    }
+
+    /// Bounds the connections of each socket.
+    pub fn limit(&mut self, connections_max: usize) {
+        self.api.limit(connections_max);
+        self.etcd.iter_mut().for_each(|(socket, _)| socket.limit(connections_max));
+    }
+
     /// The API's address.
     pub fn api(&self) -> SocketAddr {
         self.api.address()

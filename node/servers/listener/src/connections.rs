@@ -35,7 +35,7 @@ impl Stop {
 pub struct Connections {
     /// The socket.
     pub socket: Socket,
-    /// Most connections at a time; further ones wait in the system's queue.
+    /// Most connections at a time, if the socket has no lower bound; further ones wait in the system's queue.
     pub max: usize,
     /// How long connections may take to finish once the server stops, before they are cut.
     pub closing: Duration,
@@ -55,6 +55,7 @@ impl Connections {
         F: Fn(TcpStream, Stop) -> S,
         S: Future<Output = ()> + Send + 'static,
     {
+        let max = self.max.min(self.socket.connections_max());
         let listener = self.socket.into_tokio()?;
         let signal = stop.clone();
         let mut connections = JoinSet::new();
@@ -62,7 +63,7 @@ impl Connections {
         let mut beside_ended = false;
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept(), if connections.len() < self.max => accepted,
+                accepted = listener.accept(), if connections.len() < max => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = &mut beside, if !beside_ended => {
                     beside_ended = true;

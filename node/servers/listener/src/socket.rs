@@ -38,6 +38,7 @@ pub enum BindError {
 pub struct Socket {
     listener: TcpListener,
     address: SocketAddr,
+    connections_max: usize,
 }
 
 impl Socket {
@@ -51,12 +52,22 @@ impl Socket {
         let listener = TcpListener::bind(&resolved[..]).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, connections_max: usize::MAX })
     }
 
     /// The address that the system gave.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bounds its connections, beside the bound of its server.
+    pub fn limit(&mut self, connections_max: usize) {
+        self.connections_max = connections_max;
+    }
+
+    /// Most connections at a time.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
     }
 
     /// The listener for the runtime of the calling task.
