@@ -14,6 +14,7 @@ mod synced;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, LogLevel,
@@ -41,6 +42,9 @@ const UNLOGGED: [Family; 4] =
 /// else the same, and a store of a million keys took 58 instead of 34 MB (`cargo bench --workspace
 /// --all-features --bench store`).
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
+/// How long a write waits for flushes and compactions, at most, and the time between two attempts. Guesses.
+const STALL_MAX: Duration = Duration::from_secs(5);
+const STALL_STEP: Duration = Duration::from_millis(1);
 /// The same over all families.
 const WRITE_BUFFERS_BYTES: usize = 48 << 20;
 /// Memory is taken in pieces of this, so that an empty store is small.
@@ -186,7 +190,7 @@ impl RocksEngine {
         if has_failed {
             let mut probe = WriteBatch::default();
             probe.put(PROBE_KEY, b"");
-            self.write_with(probe, &WriteOptions::default())?;
+            self.write_with(probe, WriteOptions::default())?;
         }
         // What is registered in the database is durable before the journal has rows of it.
         let result = self.sync_wal().and_then(|()| self.journal.as_ref().map_or(Ok(()), Journal::sync));
@@ -214,14 +218,39 @@ impl RocksEngine {
     }
 
     fn write_batch(&self, batch: WriteBatch) -> Result<(), Error> {
-        self.write_with(batch, &WriteOptions::default())?;
+        self.write_with(batch, WriteOptions::default())?;
         // One thread writes. The probe of a sync may come between, and is logged too.
         self.numbers.logged.fetch_max(self.db.latest_sequence_number(), Ordering::AcqRel);
         Ok(())
     }
 
-    fn write_with(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), Error> {
-        self.noted(self.db.write_opt(batch, options).map_err(|error| run_error(&error)))
+    /// Writes a batch. RocksDB lets a write wait while its buffers are flushed; on a full disk that has no end, so that it
+    /// is told not to, and this waits instead.
+    fn write_with(&self, batch: WriteBatch, mut options: WriteOptions) -> Result<(), Error> {
+        options.set_no_slowdown(true);
+        let data = batch.data().to_vec();
+        let began = Instant::now();
+        let mut result = self.db.write_opt(batch, &options);
+        while let Err(error) = &result
+            && error.kind() == rocksdb::ErrorKind::Incomplete
+        {
+            if self.has_no_space() {
+                return self.noted(Err(Error::Full));
+            }
+            if began.elapsed() > STALL_MAX {
+                let reason = "the disk does not keep up with the writes".into();
+                return self.noted(Err(Error::Storage { reason }));
+            }
+            std::thread::sleep(STALL_STEP);
+            result = self.db.write_opt(WriteBatch::from_data(&data), &options);
+        }
+        self.noted(result.map_err(|error| run_error(&error)))
+    }
+
+    /// Whether the disk has no space for one flush.
+    fn has_no_space(&self) -> bool {
+        let space = rustix::fs::statvfs(self.db.path());
+        space.is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) < WRITE_BUFFER_BYTES as u64)
     }
 
     /// Notes whether the last write has failed.
@@ -360,7 +389,7 @@ impl Engine for RocksEngine {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(!self.logs_all);
-        self.write_with(self.batch(ops), &options)?;
+        self.write_with(self.batch(ops), options)?;
         self.numbers.written.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }

@@ -117,7 +117,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
     use proptest::prelude::*;
@@ -125,13 +125,15 @@ mod tests {
 
     use super::*;
 
-    /// A node that answers the first request with this and then stops.
+    /// A node that reads the head of the first request, answers with this, and then stops.
     fn node_that_stops(answer: &'static str) -> (String, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let accepting = listener.try_clone().expect("a descriptor is free");
         std::thread::spawn(move || {
             let (mut client, _) = accepting.accept().expect("a client");
+            let lines = BufReader::new(client.try_clone().expect("a descriptor is free")).lines();
+            lines.map(|line| line.expect("it speaks")).find(String::is_empty).expect("the end of the head");
             client.write_all(answer.as_bytes()).expect("it listens");
             // Until the client closes the connection.
             let _ = std::io::copy(&mut client, &mut std::io::sink());
