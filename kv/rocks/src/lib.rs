@@ -226,6 +226,7 @@ impl RocksEngine {
 
     /// Writes a batch. RocksDB lets a write wait while its buffers are flushed; on a full disk that has no end, so that it
     /// is told not to, and this waits instead.
+    #[expect(clippy::disallowed_methods, reason = "it waits for the disk, which no simulation has")]
     fn write_with(&self, batch: WriteBatch, mut options: WriteOptions) -> Result<(), Error> {
         options.set_no_slowdown(true);
         let data = batch.data().to_vec();
