@@ -81,32 +81,23 @@ impl<E: Engine> Store<E> {
         for section in &delta.actors {
             session.apply_removals(section)?;
         }
-        let Finished {
-            mut set,
-            suspects,
-            withheld,
-            entries,
-            clock,
-            future,
-            equivocations,
-            siblings,
-            is_own_taken,
-        } = session.finish()?;
+        let Finished { mut set, mut joined, clock, future, equivocations, siblings, is_own_taken } =
+            session.finish()?;
         if equivocations > 0 {
             let total = self.stats.equivocations + equivocations;
             set.ops.push(RowOp::Put(Family::Meta, EQUIVOCATIONS_KEY.to_vec(), total.to_be_bytes().to_vec()));
         }
-        let is_news = !set.is_old_news();
-        let changes = self.apply(set)?;
+        joined.changed = !set.is_old_news();
+        joined.changes = self.apply(set)?;
         self.clock = clock;
         self.drop_actor_if_taken(&delta, is_own_taken);
         self.stats.joins += 1;
-        self.stats.joins_old_news += u64::from(!is_news);
-        self.stats.entries_joined += entries;
+        self.stats.joins_old_news += u64::from(!joined.changed);
+        self.stats.entries_joined += joined.entries;
         self.stats.siblings += siblings;
         self.stats.future_timestamps += future;
         self.stats.equivocations += equivocations;
-        Ok(Joined { changed: is_news, entries, suspects, withheld, changes })
+        Ok(joined)
     }
 
     /// Drops this store's actor if a peer has dots of it that this store never created, or with another content
@@ -145,9 +136,8 @@ struct Session<'s, 'd, E: Engine> {
 /// The result of a session.
 struct Finished {
     set: Changeset,
-    suspects: Vec<DotRange>,
-    withheld: Vec<DotRange>,
-    entries: u64,
+    /// Without what the writing of `set` changes.
+    joined: Joined,
     clock: Clock,
     future: u64,
     equivocations: u64,
@@ -160,17 +150,8 @@ impl<'s, 'd, E: Engine> Session<'s, 'd, E> {
         let Self { txn, withheld, clock, entries, future, equivocations, is_own_taken, .. } = self;
         let (siblings, suspects) = txn.siblings()?;
         let set = txn.finish()?;
-        Ok(Finished {
-            set,
-            suspects,
-            withheld,
-            entries,
-            clock,
-            future,
-            equivocations,
-            siblings,
-            is_own_taken,
-        })
+        let joined = Joined { entries, suspects, withheld, ..Joined::default() };
+        Ok(Finished { set, joined, clock, future, equivocations, siblings, is_own_taken })
     }
 
     fn new(store: &'s Store<E>, delta: &'d Delta<'d>, wall_ms: u64) -> Self {
