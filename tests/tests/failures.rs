@@ -384,11 +384,11 @@ async fn a_full_disk_refuses_writes_until_there_is_space_again() {
 /// Connections on which nobody speaks take no descriptors from peers and the store.
 #[tokio::test]
 async fn silent_clients_leave_descriptors_to_peers_and_the_store() {
-    let node = Node::up("node").open_files_max(600).started().await;
+    let node = Node::up("node").open_files_max(500).started().await;
     let ticket = node.ticket().await.to_string();
     let api = node.api().parse().expect("an address");
-    // The last one finds no place in the system's queue.
-    let connect = |_| TcpStream::connect_timeout(&api, Duration::from_millis(300)).ok();
+    // The last one finds no place in the system's queue, not even when it asks again a second later.
+    let connect = |_| TcpStream::connect_timeout(&api, Duration::from_millis(1500)).ok();
     let silent: Vec<TcpStream> = (0..600).map_while(connect).collect();
     assert!(silent.len() > 100, "{} connections", silent.len());
     let friend = Node::up("friend").join(&ticket).started().await;
