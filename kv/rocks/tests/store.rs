@@ -220,12 +220,25 @@ fn killed(dir: &TempDir) -> TempDir {
     copy
 }
 
-/// The write-ahead log of a new database.
-fn log_file(dir: &TempDir) -> std::path::PathBuf {
+/// The write-ahead logs of a database, oldest first.
+fn logs(dir: &TempDir) -> Vec<std::path::PathBuf> {
     let paths = std::fs::read_dir(dir.path()).expect("reads").map(|entry| entry.expect("reads").path());
     let mut logs: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+    logs.sort();
+    logs
+}
+
+/// The write-ahead log of a new database.
+fn log_file(dir: &TempDir) -> std::path::PathBuf {
+    let mut logs = logs(dir);
     assert_eq!(logs.len(), 1, "{logs:?}");
     logs.remove(0)
+}
+
+fn flip_a_bit(path: &std::path::Path, at: usize) {
+    let mut bytes = std::fs::read(path).expect("reads");
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).expect("writes");
 }
 
 /// Rows that a sync has made durable, and then rows that none has; and the bytes of the log at the sync.
@@ -256,9 +269,7 @@ fn a_log_that_ends_before_what_was_synced_is_told_from_one_that_was_cut_after_it
     assert_eq!((rows(&cut), cut.lost_writes()), (400, None));
     // One bit before the sync.
     let damaged = killed(&dir);
-    let mut bytes = std::fs::read(log_file(&damaged)).expect("reads");
-    bytes[synced as usize / 2] ^= 1;
-    std::fs::write(log_file(&damaged), bytes).expect("writes");
+    flip_a_bit(&log_file(&damaged), synced as usize / 2);
     let engine = rocks(&damaged);
     let lost = engine.lost_writes().expect("it is noticed");
     assert_eq!(lost.found, rows(&engine) as u64);
@@ -270,4 +281,56 @@ fn a_log_that_ends_before_what_was_synced_is_told_from_one_that_was_cut_after_it
     engine.sync().expect("syncs");
     drop(engine);
     assert_eq!(rocks(&damaged).lost_writes(), None);
+}
+
+/// Killed while rows are flushed, or after it: the log of these rows is still there, and the one that was begun after it.
+#[test]
+fn damage_to_any_of_several_logs_is_noticed_or_does_not_matter() {
+    let dir = TempDir::new().expect("a directory");
+    let (engine, _) = written_and_half_synced(&dir);
+    let before = killed(&dir);
+    engine.write_unlogged(vec![RowOp::Put(Family::StrongNow, vec![1], vec![7])]).expect("writes");
+    engine.flush().expect("flushes");
+    let row = |n: u32| vec![RowOp::Put(Family::Meta, n.to_be_bytes().to_vec(), vec![7; 100])];
+    (450..500).for_each(|n| engine.write(row(n)).expect("writes"));
+    engine.sync().expect("syncs");
+    // The catalogue of the time before the flush, and the logs of now.
+    for file in logs(&dir).into_iter().chain([dir.path().join("SYNCED")]) {
+        std::fs::copy(&file, before.path().join(file.file_name().expect("has a name"))).expect("copies");
+    }
+    assert_eq!(logs(&before).len(), 2);
+    let rows = |engine: &RocksEngine| {
+        (0..500u32).filter(|n| engine.get(Family::Meta, &n.to_be_bytes()).expect("reads").is_some()).count()
+    };
+    for state in [before, dir] {
+        for log in logs(&state) {
+            let damaged = killed(&state);
+            let name = log.file_name().expect("has a name");
+            let middle = std::fs::metadata(&log).expect("is there").len() as usize / 2;
+            flip_a_bit(&damaged.path().join(name), middle);
+            let engine = rocks(&damaged);
+            assert_eq!(engine.lost_writes().is_none(), rows(&engine) == 500, "{log:?}");
+        }
+    }
+}
+
+/// A store of 0.1.0: one family's rows are in data files, and an older row of another one is only in a log.
+#[test]
+fn a_damaged_log_before_rows_in_files_is_refused_in_words_of_our_own() {
+    let dir = TempDir::new().expect("a directory");
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let db = rocksdb::DB::open_cf(&options, dir.path(), Family::ALL.map(Family::name)).expect("opens");
+    let family = |family: Family| db.cf_handle(family.name()).expect("is there");
+    (0..400u32).for_each(|n| db.put_cf(family(Family::Meta), n.to_be_bytes(), [7; 100]).expect("writes"));
+    db.put_cf(family(Family::Cells), b"k", b"v").expect("writes");
+    db.flush_cf(family(Family::Cells)).expect("flushes");
+    drop(db);
+    flip_a_bit(&logs(&dir)[0], 20_000);
+    for open in [RocksEngine::open_read_only, RocksEngine::open] {
+        let error = open(dir.path(), &RocksOptions::default()).err().expect("refused");
+        let Error::Corrupt { reason } = &error else { panic!("{error}") };
+        assert!(reason.starts_with("a write-ahead log in "), "{reason}");
+    }
 }
