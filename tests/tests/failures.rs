@@ -529,6 +529,9 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     }
     node.kill();
     damage_log(&node);
+    let doctor = doctor_offline(&node);
+    doctor.exits(1);
+    assert!(doctor.text().contains("writes that were durable were missing"), "{}", doctor.text());
     node.start().await;
     assert!(node.log().contains("the store is damaged"), "{}", node.log());
     let doctor = node.run(["doctor"]);
@@ -544,6 +547,10 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     // This write is synced, so that the next start finds what was durable; the replica is still closed.
     node.run(["put", "again", "v"]).ok();
     node.stop().await;
+    let doctor = doctor_offline(&node);
+    doctor.exits(1);
+    let report = doctor.text();
+    assert!(!report.contains("were missing") && report.contains("strong keyspace \"orders\""), "{report}");
     node.start().await;
     let doctor = node.run(["doctor"]);
     doctor.exits(1);
@@ -562,6 +569,8 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     let doctor: Doctor = node.run(["--output", "json", "doctor"]).json();
     assert!(doctor.healthy, "{doctor:?}");
     assert_eq!(node.run(["get", "-k", "orders", "after"]).ok(), "v");
+    node.stop().await;
+    assert!(doctor_offline(&node).ok().contains("healthy"));
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ const OPEN_MAX: usize = 16;
 
 struct Dir {
     path: PathBuf,
+    is_read_only: bool,
     open: Mutex<BTreeMap<u64, Arc<File>>>,
     note: Mutex<Option<Synced>>,
 }
@@ -37,7 +38,17 @@ pub struct DirFiles(Arc<Dir>);
 impl DirFiles {
     /// The files in a directory that exists.
     pub fn new(path: &Path) -> Self {
-        Self(Arc::new(Dir { path: path.to_owned(), open: Mutex::default(), note: Mutex::default() }))
+        Self::with(path, false)
+    }
+
+    /// The files in a directory that exists, for a journal that is opened and read, and never written.
+    pub fn read_only(path: &Path) -> Self {
+        Self::with(path, true)
+    }
+
+    fn with(path: &Path, is_read_only: bool) -> Self {
+        let (path, open, note) = (path.to_owned(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Dir { path, is_read_only, open, note }))
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -53,7 +64,8 @@ impl DirFiles {
             return Ok(Arc::clone(file));
         }
         let path = self.path(number);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed(&path))?;
+        let file =
+            OpenOptions::new().read(true).write(!self.0.is_read_only).open(&path).map_err(failed(&path))?;
         Ok(self.keep_open(number, file))
     }
 
@@ -155,6 +167,9 @@ impl Files for DirFiles {
     }
 
     fn remove(&self, number: u64) -> Result<(), Error> {
+        if self.0.is_read_only {
+            return Ok(());
+        }
         let (path, spare) = (self.path(number), self.0.path.join(SPARE));
         let is_spare = !spare.exists() && self.size(number)? == SEGMENT_BYTES;
         if let Some(note) = &*self.note_lock() {
@@ -180,6 +195,9 @@ impl Files for DirFiles {
         let path = self.0.path.join(NOTE);
         if !path.exists() {
             return Ok(None);
+        }
+        if self.0.is_read_only {
+            return Ok(Synced::read(&path));
         }
         self.note_file().map(|(_, noted)| noted).map_err(failed(&path))
     }

@@ -91,7 +91,7 @@ pub struct RocksEngine {
     /// Where syncs are recorded; `None` if the database is opened for reading.
     synced: Option<Arc<Synced>>,
     lost: Option<LostWrites>,
-    /// `None` if the database is opened for reading.
+    /// Its files are opened for reading if the database is.
     journal: Option<Journal<DirFiles>>,
     /// See [`RocksOptions::recycle_logs`].
     logs_all: bool,
@@ -127,7 +127,7 @@ impl RocksEngine {
         let (synced, recorded) = Synced::open(&path.join(SYNCED))
             .map_err(|error| Error::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
         let found = db.latest_sequence_number();
-        let lost = recorded.filter(|synced| found < *synced).map(|synced| LostWrites { synced, found });
+        let lost = LostWrites::of(recorded, found);
         let journal = Some(Journal::open(DirFiles::new(path))?);
         let logs_all = options.recycle_logs;
         let engine = Self { synced: Some(Arc::new(synced)), lost, journal, logs_all, ..Self::new(db, false) };
@@ -159,7 +159,10 @@ impl RocksEngine {
             return Err(Error::Older);
         }
         let db = DB::open_cf_descriptors_read_only(&plain, path, families(*options), false);
-        Ok(Self::new(db.map_err(|error| open_error(&error, path))?, true))
+        let db = db.map_err(|error| open_error(&error, path))?;
+        let lost = LostWrites::of(Synced::read(&path.join(SYNCED)), db.latest_sequence_number());
+        let journal = Some(Journal::open(DirFiles::read_only(path))?);
+        Ok(Self { lost, journal, ..Self::new(db, true) })
     }
 
     fn new(db: DB, is_read_only: bool) -> Self {

@@ -22,6 +22,13 @@ pub struct LostWrites {
     pub found: u64,
 }
 
+impl LostWrites {
+    /// What the database lacks of the writes up to `recorded`, the last one that a sync had covered.
+    pub(crate) fn of(recorded: Option<u64>, found: u64) -> Option<Self> {
+        recorded.filter(|synced| found < *synced).map(|synced| Self { synced, found })
+    }
+}
+
 /// The open file.
 #[derive(Debug)]
 pub struct Synced(File);
@@ -43,6 +50,13 @@ impl Synced {
     /// Makes the record durable.
     pub fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    /// The number in the file, as [`Synced::open`] returns it; writes nothing.
+    pub fn read(path: &Path) -> Option<u64> {
+        let mut row = [0; BYTES];
+        File::open(path).ok()?.read_exact_at(&mut row, 0).ok()?;
+        decode(&row)
     }
 
     /// Records that all writes up to this one are durable.

@@ -150,10 +150,19 @@ fn damage_to_what_was_durable_is_told_from_a_torn_end() {
         std::fs::write(&path, bytes).expect("writes");
         copy
     };
+    // The doctor of a stopped node sees the same, and changes nothing.
+    let looked = |dir: &TempDir| {
+        let before = listed(dir);
+        let engine = RocksEngine::open_read_only(dir.path(), &RocksOptions::default()).expect("opens");
+        assert_eq!(listed(dir), before);
+        (keys(&engine, Family::Journal).len(), engine.lost_records().is_some())
+    };
     let torn = flipped(8);
+    assert_eq!(looked(&torn), (9, false));
     let engine = rocks(&torn);
     assert_eq!((keys(&engine, Family::Journal).len(), engine.lost_records()), (9, None));
     let damaged = flipped(7);
+    assert_eq!(looked(&damaged), (8, true));
     let engine = rocks(&damaged);
     assert_eq!(keys(&engine, Family::Journal).len(), 8);
     assert!(engine.lost_records().is_some());

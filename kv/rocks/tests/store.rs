@@ -270,8 +270,10 @@ fn a_log_that_ends_before_what_was_synced_is_told_from_one_that_was_cut_after_it
     // One bit before the sync.
     let damaged = killed(&dir);
     flip_a_bit(&log_file(&damaged), synced as usize / 2);
+    let looked = RocksEngine::open_read_only(damaged.path(), &RocksOptions::default()).expect("opens");
     let engine = rocks(&damaged);
     let lost = engine.lost_writes().expect("it is noticed");
+    assert_eq!(looked.lost_writes(), Some(lost));
     assert_eq!(lost.found, rows(&engine) as u64);
     assert!(lost.found < 400 && lost.synced == 400, "{lost:?}");
     // Noticed until the next sync, so that it is acted on even if the process dies before that.

@@ -10,34 +10,24 @@ use starling_api::admin::{Doctor, Finding};
 use starling_kv::check::doctor as check;
 use starling_kv::{Error, Reader, Report};
 use starling_rocks::{LostWrites, RocksEngine, RocksOptions};
+use starling_strong::group::failure;
+use starling_strong::registry::{Registered, registered};
 
 use super::data_dir::{self, STORE_DIR};
 use super::start_error::StartError;
 
+/// What to do about a replica that would not open.
+const REPLICA_HINT: &str = "after damage, replace the disk and this node's voter (`starling keyspace voters remove`, then \
+                            `add`); `starling keyspace recover` continues a keyspace of one voter";
+
 /// Checks a store on a snapshot of it; waits for the disk.
 pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
     let mut doctor = reader.doctor().map(describe)?;
-    if let Some(LostWrites { synced, found }) = reader.engine().lost_writes() {
-        doctor.healthy = false;
-        doctor.counts.insert("writes_lost".into(), synced - found);
-        doctor.findings.push(Finding {
-            what: format!("{} writes that were durable were missing when the node started", synced - found),
-            hint:
-                "check the disk; peers refill eventual keyspaces, replicas of strong ones have to be replaced"
-                    .into(),
-        });
-    }
-    if reader.engine().lost_records().is_some() {
-        doctor.healthy = false;
-        doctor.findings.push(Finding {
-            what: "records of the journal that were durable were missing when the node started".into(),
-            hint: "check the disk; this node's replicas of strong keyspaces have to be replaced".into(),
-        });
-    }
+    add_losses(&mut doctor, reader.engine());
     Ok(doctor)
 }
 
-/// Checks the store of a node that is not running. Nothing is written, and no node can start on it meanwhile.
+/// Checks the store and the strong replicas of a node that is not running. Nothing is written, and no node can start on it meanwhile.
 pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     let store = data_dir.join(STORE_DIR);
     if !store.is_dir() {
@@ -47,7 +37,36 @@ pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     let _directory = data_dir::lock(data_dir, FlockOperation::NonBlockingLockShared)?;
     let _store = lock(&store)?;
     let engine = RocksEngine::open_read_only(&store, &RocksOptions::default())?;
-    Ok(describe(check(&engine, None)?))
+    let mut doctor = describe(check(&engine, None)?);
+    add_losses(&mut doctor, &engine);
+    for Registered { group, keyspace, .. } in registered(&engine)? {
+        if let Some(reason) = failure(&engine, group) {
+            let what = format!("strong keyspace {keyspace:?}: {reason}");
+            add(&mut doctor, what, REPLICA_HINT);
+        }
+    }
+    Ok(doctor)
+}
+
+/// Adds what was durable and was not there when the store was opened.
+fn add_losses(doctor: &mut Doctor, engine: &RocksEngine) {
+    if let Some(LostWrites { synced, found }) = engine.lost_writes() {
+        doctor.counts.insert("writes_lost".into(), synced - found);
+        let what =
+            format!("{} writes that were durable were missing when the store was opened", synced - found);
+        let hint =
+            "check the disk; peers refill eventual keyspaces, replicas of strong ones have to be replaced";
+        add(doctor, what, hint);
+    }
+    if engine.lost_records().is_some() {
+        let what = "records of the journal that were durable were missing when the store was opened".into();
+        add(doctor, what, "check the disk; this node's replicas of strong keyspaces have to be replaced");
+    }
+}
+
+fn add(doctor: &mut Doctor, what: String, hint: &str) {
+    doctor.findings.push(Finding { what, hint: hint.into() });
+    doctor.healthy = false;
 }
 
 /// Takes the storage engine's lock of a store, because a store that a process writes would look damaged, and older

@@ -12,6 +12,7 @@
 
 mod apply;
 mod change;
+mod check;
 mod commits;
 mod compare;
 mod cut;
@@ -43,6 +44,7 @@ use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 use apply::APPLIED;
 use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
+pub use check::failure;
 use commits::Commits;
 use compare::Comparing;
 use cut::Durable;

@@ -19,6 +19,7 @@ use super::revocations::Revocations;
 use super::timing::{QUORUM_TICKS, Timing};
 use super::{
     APPLIED_BYTES, Group, GroupConfig, INFLIGHT_MAX, MESSAGE_BYTES, OpenError, Stop, UNCOMMITTED_BYTES_MAX,
+    check,
 };
 use crate::log::{CREATED_AT, Log};
 use crate::machine::{DATED, Machine};
@@ -85,16 +86,11 @@ impl<E: Engine> Group<E> {
             machine.set_unlogged();
             log.reconcile(machine.applied())?;
         }
-        if machine.applied() == 0 && log.base_index() == CREATED_AT {
-            // The first entry of a new group has no command.
+        if check::is_new(&log, &machine) {
             machine.apply(now_ms, vec![(CREATED_AT, None)])?;
         }
         let applied = machine.applied();
-        let kept = log.base_index()..=log.last_index();
-        if !kept.contains(&applied) {
-            let reason = format!("entry {applied} is applied, and the log has {kept:?}");
-            return Err(OpenError::Unfit(reason));
-        }
+        check::fits(&log, applied)?;
         log.begin_at(applied);
         let members = log.members().0.clone();
         let mut rng = ChaCha12Rng::from_seed(seed);

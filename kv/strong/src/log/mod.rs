@@ -383,6 +383,12 @@ impl<E: Engine> Log<E> {
         self.bytes = 0;
     }
 
+    /// Whether [`Log::reconcile`] would make the log fit.
+    pub fn can_reconcile(&self, applied: u64) -> Result<bool, Error> {
+        let is_known = self.is_in_journal() && applied >= self.base.index;
+        Ok(is_known && Witness::load(&self.engine, &self.group)?.is_some())
+    }
+
     /// Makes the log fit the state machine, whose rows may have become durable before the log's: see `witness`. What
     /// is removed from the log was not acknowledged by this member, or conflicts with an entry that is committed.
     pub fn reconcile(&mut self, applied: u64) -> Result<(), Error> {
