@@ -2,73 +2,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
+use common::counting::Counting;
 use common::*;
-use starling_kv::engine::{Family, RowOp, View, Visitor};
+use starling_kv::engine::Family;
 use starling_kv::store::Expired;
-use starling_kv::{Batch, Change, Engine, Error, MemoryEngine, Op, Outcome, Range, Store, Write};
-
-/// A memory engine that counts the rows that are read, by family.
-#[derive(Clone, Default)]
-struct Counting {
-    engine: MemoryEngine,
-    read: Arc<Mutex<BTreeMap<Family, usize>>>,
-}
-
-struct CountingView<'a> {
-    view: <MemoryEngine as Engine>::View<'a>,
-    counting: &'a Counting,
-}
-
-impl Counting {
-    fn count(&self, family: Family) {
-        *self.read.lock().expect("no test panics with it").entry(family).or_default() += 1;
-    }
-
-    /// Rows read of a family since the last call.
-    fn take(&self, family: Family) -> usize {
-        self.read.lock().expect("no test panics with it").remove(&family).unwrap_or_default()
-    }
-}
-
-impl View for CountingView<'_> {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.counting.count(family);
-        self.view.get(family, key)
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut Visitor<'_>,
-    ) -> Result<(), Error> {
-        self.view.scan(family, from, to, &mut |key, row| {
-            self.counting.count(family);
-            visit(key, row)
-        })
-    }
-}
-
-impl Engine for Counting {
-    type View<'a> = CountingView<'a>;
-
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.count(family);
-        self.engine.get(family, key)
-    }
-
-    fn view(&self) -> CountingView<'_> {
-        CountingView { view: self.engine.view(), counting: self }
-    }
-
-    fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
-        self.engine.write(ops)
-    }
-}
+use starling_kv::{Batch, Change, Op, Outcome, Range, Store, Write};
 
 fn key(number: usize) -> String {
     format!("k{number:05}")
