@@ -1,20 +1,18 @@
 //! Interning of actors.
 
-use std::collections::BTreeMap;
-
 use crate::ActorId;
 
-/// Actors by small numbers, assigned in the order in which this replica first saw them. Numbers are not reused.
+/// Actors by small numbers, assigned in the order in which this replica first saw them. Numbers are not reused. Shared
+/// with readers, which find numbers in cells; the writer's index has the numbers by actor.
 #[derive(Debug, Default)]
 pub(crate) struct ActorTable {
     ids: Vec<ActorId>,
-    numbers: BTreeMap<ActorId, u32>,
 }
 
 impl ActorTable {
-    /// The number of `id`, if it has one.
-    pub fn number(&self, id: ActorId) -> Option<u32> {
-        self.numbers.get(&id).copied()
+    /// A table of actors in the order of their numbers.
+    pub fn new(ids: Vec<ActorId>) -> Self {
+        Self { ids }
     }
 
     /// The actor under `number`.
@@ -22,22 +20,26 @@ impl ActorTable {
         self.ids.get(number as usize).copied()
     }
 
-    /// The number of actors, which is the number of the next one.
-    pub fn len(&self) -> u32 {
-        self.ids.len() as u32
+    /// All actors, by number.
+    pub fn ids(&self) -> &[ActorId] {
+        &self.ids
     }
 
     /// Assigns the next number to `id`, which must not have one.
     pub fn push(&mut self, id: ActorId) {
-        let former = self.numbers.insert(id, self.len());
-        assert!(former.is_none(), "an actor is interned once");
-        self.ids.push(id);
+        push_tightly(&mut self.ids, id);
     }
 
     /// Removes the last actors, down to `len` of them, after the write that would have recorded them failed.
     pub fn truncate(&mut self, len: u32) {
-        for id in self.ids.drain(len as usize..) {
-            self.numbers.remove(&id);
-        }
+        self.ids.truncate(len as usize);
     }
+}
+
+/// Adds an item to a list that never shrinks and has one item for each actor: an eighth of it is free at most, not half.
+pub(crate) fn push_tightly<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 4);
+    }
+    list.push(item);
 }

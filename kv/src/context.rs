@@ -4,14 +4,27 @@
 /// are equal values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intervals {
-    /// Both ends inclusive.
-    spans: Vec<(u64, u64)>,
+    spans: Spans,
+}
+
+/// Spans, both ends inclusive. Most actors have one, which needs no memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Spans {
+    One((u64, u64)),
+    /// None, or two and more.
+    Many(Vec<(u64, u64)>),
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
 }
 
 impl Intervals {
     /// The empty set.
     pub const fn new() -> Self {
-        Self { spans: Vec::new() }
+        Self { spans: Spans::Many(Vec::new()) }
     }
 
     /// Builds from spans that must be in order, disjoint, not touching, and start at 1 or later;
@@ -28,27 +41,35 @@ impl Intervals {
                 return None;
             }
         }
-        Some(Self { spans })
+        Some(Self { spans: if let [one] = spans[..] { Spans::One(one) } else { Spans::Many(spans) } })
     }
 
     /// The spans, in order, both ends inclusive.
     pub fn spans(&self) -> &[(u64, u64)] {
-        &self.spans
+        match &self.spans {
+            Spans::One(span) => std::slice::from_ref(span),
+            Spans::Many(spans) => spans,
+        }
     }
 
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.spans().is_empty()
+    }
+
+    /// Whether a number is missing below its largest one.
+    pub fn has_gaps(&self) -> bool {
+        !matches!(self.spans(), [] | [(1, _)])
     }
 
     /// The largest number in it; 0 if empty.
     pub fn max(&self) -> u64 {
-        self.spans.last().map_or(0, |&(_, last)| last)
+        self.spans().last().map_or(0, |&(_, last)| last)
     }
 
     /// The number of elements.
     pub fn count(&self) -> u64 {
-        self.spans
+        self.spans()
             .iter()
             .fold(0u64, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
@@ -56,15 +77,16 @@ impl Intervals {
     /// Index of the first span that ends at `seq` or later.
     fn at(&self, seq: u64) -> usize {
         // Sequence numbers mostly arrive in order, so the end is checked first.
-        match self.spans.last() {
-            Some(&(_, last)) if last < seq => self.spans.len(),
-            _ => self.spans.partition_point(|&(_, last)| last < seq),
+        let spans = self.spans();
+        match spans.last() {
+            Some(&(_, last)) if last < seq => spans.len(),
+            _ => spans.partition_point(|&(_, last)| last < seq),
         }
     }
 
     /// Whether every number of `first..=last` is in it.
     pub fn contains(&self, first: u64, last: u64) -> bool {
-        self.spans.get(self.at(first)).is_some_and(|span| span.0 <= first && last <= span.1)
+        self.spans().get(self.at(first)).is_some_and(|span| span.0 <= first && last <= span.1)
     }
 
     /// Adds `first..=last`.
@@ -73,7 +95,7 @@ impl Intervals {
         let from = self.at(first.saturating_sub(1));
         let mut to = from;
         let (mut low, mut high) = (first, last);
-        while let Some(&(start, end)) = self.spans.get(to) {
+        while let Some(&(start, end)) = self.spans().get(to) {
             #[cfg(planted)]
             let last = last + u64::from(starling_planted::on(starling_planted::Bug::IntervalOffByOne));
             if start > last.saturating_add(1) {
@@ -83,12 +105,26 @@ impl Intervals {
             high = high.max(end);
             to += 1;
         }
-        self.spans.splice(from..to, [(low, high)]);
+        self.replace(from..to, (low, high));
+    }
+
+    /// Replaces some spans by one.
+    fn replace(&mut self, range: std::ops::Range<usize>, span: (u64, u64)) {
+        let count = self.spans().len();
+        self.spans = match std::mem::take(&mut self.spans) {
+            _ if range.len() == count => Spans::One(span),
+            Spans::One(other) if range.start == 0 => Spans::Many(vec![span, other]),
+            Spans::One(other) => Spans::Many(vec![other, span]),
+            Spans::Many(mut spans) => {
+                spans.splice(range, [span]);
+                Spans::Many(spans)
+            }
+        };
     }
 
     /// The parts of `first..=last` that are in it, in order.
     pub fn within(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.spans[self.at(first)..]
+        self.spans()[self.at(first)..]
             .iter()
             .take_while(move |span| span.0 <= last)
             .map(move |span| (span.0.max(first), span.1.min(last)))
@@ -137,8 +173,19 @@ mod tests {
             prop_assert_eq!(flatten(intervals.within(low, high).collect()), model.range(low..=high).copied().collect::<Vec<_>>());
             prop_assert_eq!(flatten(intervals.gaps(low, high)), (low..=high).filter(|n| !model.contains(n)).collect::<Vec<_>>());
             prop_assert_eq!(intervals.count(), model.len() as u64);
+            prop_assert_eq!(intervals.has_gaps(), model.last().is_some_and(|last| *last > model.len() as u64));
             prop_assert_eq!(Intervals::from_spans(intervals.spans().to_vec()), Some(intervals));
         }
+    }
+
+    #[test]
+    fn a_set_without_gaps_has_no_memory_of_its_own() {
+        assert_eq!(size_of::<Intervals>(), size_of::<Vec<(u64, u64)>>());
+        let mut intervals = Intervals::new();
+        for seq in [3, 1, 2] {
+            intervals.insert(seq, seq);
+        }
+        assert_eq!(intervals.spans, Spans::One((1, 3)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! to ranges, to the actor and to one root, and commute with the order of writes.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::codec::{Input, put_varint};
 use crate::{Intervals, SPAN_LEAF};
@@ -17,8 +18,9 @@ pub struct Leaf {
     pub hashes: Vec<u32>,
 }
 
-/// Sum and count of the live entries of some dots.
+/// Sum and count of the live entries of some dots. Packed, because a store has one or more for each actor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(8))]
 pub(crate) struct Sum {
     pub hash: u128,
     pub live: u64,
@@ -41,52 +43,110 @@ impl Sum {
     }
 }
 
-/// The buckets of one actor; those with nothing live are left out.
+/// The buckets of one actor; those with nothing live are left out. Most actors of the past have none, and many of
+/// the others have one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Buckets {
+pub(crate) enum Buckets {
+    #[default]
+    Empty,
+    One(Box<(u64, Sum)>),
+    /// Two and more.
+    Many(Box<Many>),
+}
+
+/// See [`Buckets::Many`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Many {
     sums: BTreeMap<u64, Sum>,
     total: Sum,
 }
 
 impl Buckets {
     pub fn add(&mut self, seq: u64, hash: u128) {
-        self.sums.entry(seq / SPAN_LEAF).or_default().add(hash);
-        self.total.add(hash);
+        let mut sum = Sum::default();
+        sum.add(hash);
+        self.merge(seq / SPAN_LEAF, sum);
+    }
+
+    /// Adds a sum to that of a bucket.
+    fn merge(&mut self, bucket: u64, sum: Sum) {
+        match self {
+            Self::Empty => *self = Self::One(Box::new((bucket, sum))),
+            Self::One(one) if one.0 == bucket => one.1.merge(sum),
+            Self::One(one) => {
+                let mut total = one.1;
+                total.merge(sum);
+                *self = Self::Many(Box::new(Many { sums: [**one, (bucket, sum)].into(), total }));
+            }
+            Self::Many(many) => {
+                many.sums.entry(bucket).or_default().merge(sum);
+                many.total.merge(sum);
+            }
+        }
     }
 
     pub fn remove(&mut self, seq: u64, hash: u128) {
+        const ADDED: &str = "only what was added is removed";
         let bucket = seq / SPAN_LEAF;
-        let sum = self.sums.get_mut(&bucket).expect("only what was added is removed");
-        sum.remove(hash);
-        if sum.live == 0 {
-            self.sums.remove(&bucket);
+        match self {
+            Self::Empty => panic!("{ADDED}"),
+            Self::One(one) => {
+                assert_eq!(one.0, bucket, "{ADDED}");
+                one.1.remove(hash);
+                if one.1.live == 0 {
+                    *self = Self::Empty;
+                }
+            }
+            Self::Many(many) => {
+                let sum = many.sums.get_mut(&bucket).expect(ADDED);
+                sum.remove(hash);
+                if sum.live == 0 {
+                    many.sums.remove(&bucket);
+                }
+                many.total.remove(hash);
+                if let (1, Some((&bucket, &sum))) = (many.sums.len(), many.sums.first_key_value()) {
+                    *self = Self::One(Box::new((bucket, sum)));
+                }
+            }
         }
-        self.total.remove(hash);
     }
 
     pub fn total(&self) -> Sum {
-        self.total
+        match self {
+            Self::Empty => Sum::default(),
+            Self::One(one) => one.1,
+            Self::Many(many) => many.total,
+        }
+    }
+
+    /// The buckets of a range with anything live, in order.
+    fn range(&self, buckets: RangeInclusive<u64>) -> impl Iterator<Item = (u64, Sum)> + '_ {
+        let (one, many) = match self {
+            Self::Empty => (None, None),
+            Self::One(one) => (Some(**one).filter(|(bucket, _)| buckets.contains(bucket)), None),
+            Self::Many(_) if buckets.is_empty() => (None, None),
+            Self::Many(many) => (None, Some(many.sums.range(buckets).map(|(&bucket, &sum)| (bucket, sum)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 
     /// Sum over whole buckets.
-    pub fn sum(&self, buckets: std::ops::RangeInclusive<u64>) -> Sum {
-        if buckets.is_empty() {
-            return Sum::default();
-        }
-        self.sums.range(buckets).fold(Sum::default(), |mut sum, (_, other)| {
-            sum.merge(*other);
+    pub fn sum(&self, buckets: RangeInclusive<u64>) -> Sum {
+        self.range(buckets).fold(Sum::default(), |mut sum, (_, other)| {
+            sum.merge(other);
             sum
         })
     }
 
     /// Whether anything is live in the bucket of `seq`.
     pub fn any(&self, seq: u64) -> bool {
-        self.sums.contains_key(&(seq / SPAN_LEAF))
+        let bucket = seq / SPAN_LEAF;
+        self.range(bucket..=bucket).next().is_some()
     }
 
     /// The parts of `first..=last` that lie in buckets with anything live.
     pub fn live_parts(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.sums.range(first / SPAN_LEAF..=last / SPAN_LEAF).map(move |(bucket, _)| {
+        self.range(first / SPAN_LEAF..=last / SPAN_LEAF).map(move |(bucket, _)| {
             let low = bucket * SPAN_LEAF;
             (first.max(low), last.min(low + (SPAN_LEAF - 1)))
         })
@@ -94,14 +154,15 @@ impl Buckets {
 
     /// Encodes the buckets for a checkpoint.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(8 + self.sums.len() * 20);
-        put_varint(&mut out, self.sums.len() as u64);
+        let count = self.range(0..=u64::MAX).count();
+        let mut out = Vec::with_capacity(8 + count * 20);
+        put_varint(&mut out, count as u64);
         let mut before = 0;
-        for (&bucket, sum) in &self.sums {
+        for (bucket, sum) in self.range(0..=u64::MAX) {
             put_varint(&mut out, bucket - before);
             before = bucket;
             put_varint(&mut out, sum.live);
-            out.extend_from_slice(&sum.hash.to_le_bytes());
+            out.extend_from_slice(&{ sum.hash }.to_le_bytes());
         }
         out
     }
@@ -114,9 +175,7 @@ impl Buckets {
         for _ in 0..input.varint()? {
             bucket = bucket.checked_add(input.varint()?)?;
             let live = input.varint()?;
-            let sum = Sum { live, hash: u128::from_le_bytes(input.array()?) };
-            buckets.sums.insert(bucket, sum);
-            buckets.total.merge(sum);
+            buckets.merge(bucket, Sum { live, hash: u128::from_le_bytes(input.array()?) });
         }
         input.is_empty().then_some(buckets)
     }
@@ -136,7 +195,7 @@ pub(crate) fn span_hash(salt: u64, seen: impl Iterator<Item = (u64, u64)>, live:
     if !any {
         return [0; 8];
     }
-    hasher.update(&live.hash.to_le_bytes());
+    hasher.update(&{ live.hash }.to_le_bytes());
     let mut short = [0; 8];
     short.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     short
@@ -151,8 +210,11 @@ pub(crate) fn entry_hash(salt: u64, content: u128) -> u32 {
     u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]])
 }
 
-/// Hash of what has been seen of one actor; they add up to [`starling_types::Root::context`].
+/// Hash of what has been seen of one actor, 0 if nothing; they add up to [`starling_types::Root::context`].
 pub(crate) fn context_hash(actor: crate::ActorId, seen: &Intervals) -> u128 {
+    if seen.is_empty() {
+        return 0;
+    }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&actor.0);
     for &(first, last) in seen.spans() {
@@ -185,5 +247,17 @@ mod tests {
         assert_eq!(a.live_parts(10, 5_001).collect::<Vec<_>>(), [(10, 63), (64, 127), (4_992, 5_001)]);
         a.remove(64, u128::MAX / 64);
         assert_eq!(a.live_parts(64, 4_000).count(), 0);
+        a.remove(5_000, u128::MAX / 5_000);
+        assert!(matches!(a, Buckets::One(_)), "{a:?}");
+        assert_eq!(Buckets::decode(&a.encode()), Some(a.clone()));
+        a.remove(1, u128::MAX);
+        a.remove(63, u128::MAX / 63);
+        assert_eq!(a, Buckets::Empty);
+        assert_eq!(Buckets::decode(&a.encode()), Some(a));
+    }
+
+    #[test]
+    fn an_actor_of_the_past_costs_few_bytes() {
+        assert_eq!((size_of::<Buckets>(), size_of::<(u64, Sum)>()), (16, 32));
     }
 }

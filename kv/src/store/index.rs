@@ -1,39 +1,113 @@
 //! The writer's state in memory: contexts and fingerprints of every actor.
+//!
+//! Actors are as many as processes have ever been started in the network, so each has few bytes here, and nothing that
+//! one read or write does may visit all of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::actor::{ActorTable, push_tightly};
 use crate::dot::LocalDot;
 use crate::fingerprint::{Buckets, Sum, context_hash};
 use crate::{ActorId, Intervals};
 
 /// The context and fingerprints of one actor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ActorState {
-    pub id: ActorId,
     /// Its part of the causal context.
     pub seen: Intervals,
     /// Sums over its live entries.
     pub buckets: Buckets,
-    context_hash: u128,
 }
 
 /// Contexts and fingerprints, by actor number.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// Actors by number, shared with readers.
+    table: Arc<RwLock<ActorTable>>,
+    numbers: BTreeMap<ActorId, u32>,
     actors: Vec<ActorState>,
+    /// The actors with gaps in their contexts, with their context hashes: of many spans a hash takes long.
+    gapped: BTreeMap<u32, u128>,
+    /// Spans of all contexts.
+    intervals: u64,
     /// Wrapping sum of the actors' context hashes.
     context: u128,
     /// Sum over the actors' buckets.
     live: Sum,
+    /// Actors whose buckets may differ from those of their row on disk.
+    unsaved: BTreeSet<u32>,
     /// While fingerprints are rebuilt: dots below this one are counted, the others not yet.
     rebuilt_to: Option<LocalDot>,
 }
 
 impl Index {
-    pub fn actors(&self) -> &[ActorState] {
-        &self.actors
+    /// The index of actors in the order of their numbers, of which nothing has been seen; `None` if one has two numbers.
+    pub fn new(ids: Vec<ActorId>) -> Option<Self> {
+        let count = ids.len();
+        // Sorted first, which fills the nodes of the map.
+        let numbers: BTreeMap<ActorId, u32> = ids.iter().copied().zip(0..).collect();
+        (numbers.len() == count).then(|| Self {
+            numbers,
+            actors: vec![ActorState::default(); count],
+            table: Arc::new(RwLock::new(ActorTable::new(ids))),
+            ..Self::default()
+        })
+    }
+
+    /// The table of actors.
+    pub fn table(&self) -> &Arc<RwLock<ActorTable>> {
+        &self.table
+    }
+
+    /// The number of actors, which is the number of the next one.
+    pub fn len(&self) -> u32 {
+        self.actors.len() as u32
+    }
+
+    /// Spans of all contexts.
+    pub fn intervals(&self) -> u64 {
+        self.intervals
+    }
+
+    /// The number of an actor, if it has one.
+    pub fn number(&self, id: ActorId) -> Option<u32> {
+        self.numbers.get(&id).copied()
+    }
+
+    /// The actor under a number that is below [`Index::len`].
+    pub fn id(&self, number: u32) -> ActorId {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.id(number).expect("every actor of the index is in the table")
     }
 
     pub fn actor(&self, number: u32) -> &ActorState {
         &self.actors[number as usize]
+    }
+
+    /// Those actors of a range of ids of which something has been seen, in order of ids.
+    pub fn seen_actors(
+        &self,
+        ids: impl RangeBounds<ActorId>,
+    ) -> impl Iterator<Item = (ActorId, &ActorState)> {
+        let actors = self.numbers.range(ids).map(|(&id, &number)| (id, self.actor(number)));
+        actors.filter(|(_, actor)| !actor.seen.is_empty())
+    }
+
+    /// Visits the actors of which something has been seen, by number.
+    pub fn for_each_seen(&self, mut visit: impl FnMut(ActorId, &ActorState)) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        for (id, actor) in table.ids().iter().zip(&self.actors) {
+            if !actor.seen.is_empty() {
+                visit(*id, actor);
+            }
+        }
+    }
+
+    /// The actors with gaps in their contexts, by number.
+    pub fn gapped(&self) -> impl Iterator<Item = (u32, &ActorState)> {
+        self.gapped.keys().map(|&number| (number, self.actor(number)))
     }
 
     pub fn context(&self) -> u128 {
@@ -52,14 +126,11 @@ impl Index {
         self.rebuilt_to
     }
 
-    /// Adds the actor with the next number.
+    /// Adds the actor with the next number, which is in the table already.
     pub fn push(&mut self, id: ActorId) {
-        self.actors.push(ActorState {
-            id,
-            seen: Intervals::new(),
-            buckets: Buckets::default(),
-            context_hash: 0,
-        });
+        let former = self.numbers.insert(id, self.len());
+        assert!(former.is_none(), "an actor is interned once");
+        push_tightly(&mut self.actors, ActorState::default());
     }
 
     /// Whether all of `first..=last` has been seen. An unknown number has seen nothing.
@@ -69,11 +140,16 @@ impl Index {
 
     /// Replaces the context of an actor by one that includes it.
     pub fn set_seen(&mut self, number: u32, seen: Intervals) {
-        let actor = &mut self.actors[number as usize];
-        let hash = context_hash(actor.id, &seen);
-        self.context = self.context.wrapping_sub(actor.context_hash).wrapping_add(hash);
-        actor.context_hash = hash;
-        actor.seen = seen;
+        let id = self.id(number);
+        let former = std::mem::replace(&mut self.actors[number as usize].seen, seen);
+        let former_hash = self.gapped.remove(&number).unwrap_or_else(|| context_hash(id, &former));
+        let seen = &self.actors[number as usize].seen;
+        let hash = context_hash(id, seen);
+        if seen.has_gaps() {
+            self.gapped.insert(number, hash);
+        }
+        self.intervals = self.intervals + seen.spans().len() as u64 - former.spans().len() as u64;
+        self.context = self.context.wrapping_sub(former_hash).wrapping_add(hash);
     }
 
     /// Sets the fingerprints of a checkpoint.
@@ -82,12 +158,25 @@ impl Index {
         self.actors[number as usize].buckets = buckets;
     }
 
-    /// Begins to rebuild all fingerprints.
-    pub fn begin_rebuild(&mut self) {
-        for actor in &mut self.actors {
-            actor.buckets = Buckets::default();
+    /// Records that an actor has a row of buckets that may be out of date.
+    pub fn set_unsaved(&mut self, number: u32) {
+        self.unsaved.insert(number);
+    }
+
+    /// The first actors with buckets to be saved, at most `count_max`.
+    pub fn unsaved(&self, count_max: usize) -> Vec<u32> {
+        self.unsaved.iter().copied().take(count_max).collect()
+    }
+
+    /// Records that the buckets of actors were saved.
+    pub fn set_saved(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            self.unsaved.remove(number);
         }
-        self.live = Sum::default();
+    }
+
+    /// Begins to build the fingerprints, of which there are none yet.
+    pub fn begin_rebuild(&mut self) {
         self.rebuilt_to = Some(LocalDot { actor: 0, seq: 0 });
     }
 
@@ -99,6 +188,7 @@ impl Index {
     /// Counts a live dot of the rebuild.
     pub fn count(&mut self, dot: LocalDot, hash: u128) {
         self.actors[dot.actor as usize].buckets.add(dot.seq, hash);
+        self.unsaved.insert(dot.actor);
         self.live.add(hash);
     }
 
@@ -117,6 +207,7 @@ impl Index {
         }
         if self.is_counted(dot) {
             self.actors[dot.actor as usize].buckets.remove(dot.seq, hash);
+            self.unsaved.insert(dot.actor);
             self.live.remove(hash);
         }
     }

@@ -11,7 +11,7 @@ mod transaction;
 mod tree;
 mod validate;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::Rng;
@@ -27,7 +27,6 @@ pub(crate) use recover::{
 };
 pub use restrict::{Part, deaths};
 
-use crate::actor::ActorTable;
 use crate::hlc::Clock;
 use crate::{
     ActorId, Batch, Change, Dot, DotRange, Engine, Error, Limits, Outcome, Reader, Stats, WriteError,
@@ -79,8 +78,6 @@ struct Own {
 pub struct Store<E> {
     engine: E,
     options: Options,
-    /// Shared with readers, which find numbers in cells.
-    table: Arc<RwLock<ActorTable>>,
     index: Index,
     clock: Clock,
     rng: ChaCha12Rng,
@@ -104,7 +101,7 @@ pub struct Store<E> {
 impl<E: Engine> Store<E> {
     /// A reader; cloning it is cheap.
     pub fn reader(&self) -> Reader<E> {
-        Reader::new(self.engine.clone(), Arc::clone(&self.table))
+        Reader::new(self.engine.clone(), Arc::clone(self.index.table()))
     }
 
     /// The actor under which this store writes; `None` before its first write.
@@ -121,8 +118,8 @@ impl<E: Engine> Store<E> {
     pub fn stats(&self) -> Stats {
         Stats {
             entries: self.index.live().live,
-            actors: self.index.actors().len() as u64,
-            intervals: self.index.actors().iter().map(|actor| actor.seen.spans().len() as u64).sum(),
+            actors: u64::from(self.index.len()),
+            intervals: self.index.intervals(),
             rebuilding: self.index.is_rebuilding(),
             ..self.stats
         }
@@ -135,7 +132,7 @@ impl<E: Engine> Store<E> {
     }
 
     fn number(&self, id: ActorId) -> Option<u32> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).number(id)
+        self.index.number(id)
     }
 
     /// Draws the actor of a new run, which is fresh, so that no dot is ever created twice. Two copies of one

@@ -34,7 +34,7 @@ impl<E: Engine> Store<E> {
     pub fn seen_since(&self, mark: u64) -> Option<Vec<DotRange>> {
         let from = usize::try_from(mark.checked_sub(self.recent.forgotten)?).ok()?;
         let ranges = self.recent.ranges.range(from.min(self.recent.ranges.len())..);
-        let actor = |number| self.index.actor(number).id;
+        let actor = |number| self.index.id(number);
         Some(ranges.map(|&(number, first, last)| DotRange { actor: actor(number), first, last }).collect())
     }
 }

@@ -51,14 +51,12 @@ impl<E: Engine> Store<E> {
 
     /// The first `count_max` ranges of dots that have not been seen, below one of the same actor that has.
     pub fn gaps(&self, count_max: usize) -> Vec<DotRange> {
-        let of_actor = |state: &ActorState| {
-            let pairs = state.seen.spans().windows(2).map(|pair| (pair[0].1 + 1, pair[1].0 - 1));
-            let first =
-                state.seen.spans().first().filter(|(first, _)| *first > 1).map(|(first, _)| (1, first - 1));
-            let range = |(first, last)| DotRange { actor: state.id, first, last };
-            first.into_iter().chain(pairs).map(range).collect::<Vec<_>>()
+        let of_actor = |(number, state): (u32, &ActorState)| {
+            let actor = self.index.id(number);
+            let gaps = state.seen.gaps(1, state.seen.max());
+            gaps.into_iter().map(move |(first, last)| DotRange { actor, first, last })
         };
-        self.index.actors().iter().flat_map(of_actor).take(count_max).collect()
+        self.index.gapped().flat_map(of_actor).take(count_max).collect()
     }
 
     /// The state restricted to those dots of `ranges` that have been seen, as a delta of about
@@ -115,7 +113,7 @@ impl<E: Engine> Store<E> {
         if builder.bytes() >= bytes_max {
             return Ok(Some(first));
         }
-        let actor = self.index.actor(number).id;
+        let actor = self.index.id(number);
         let mut stop = None;
         let mut next = first;
         for (low, high) in self.index.live_parts(number, first, last) {

@@ -35,6 +35,7 @@ pub(super) struct Transaction<'s, E> {
     news: Vec<(u32, u64, u64)>,
     /// New actors, whose numbers follow those of the table.
     fresh: Vec<ActorId>,
+    fresh_numbers: BTreeMap<ActorId, u32>,
     known: u32,
 }
 
@@ -61,13 +62,14 @@ impl Changeset {
 
 impl<'s, E: Engine> Transaction<'s, E> {
     pub fn new(store: &'s Store<E>) -> Self {
-        let known = store.index.actors().len() as u32;
+        let known = store.index.len();
         Self {
             store,
             touched: BTreeMap::new(),
             seen: BTreeMap::new(),
             news: Vec::new(),
             fresh: Vec::new(),
+            fresh_numbers: BTreeMap::new(),
             known,
         }
     }
@@ -82,17 +84,18 @@ impl<'s, E: Engine> Transaction<'s, E> {
         if let Some(number) = self.store.number(id) {
             return number;
         }
-        let position = self.fresh.iter().position(|&fresh| fresh == id).unwrap_or_else(|| {
+        *self.fresh_numbers.entry(id).or_insert_with(|| {
             self.fresh.push(id);
-            self.fresh.len() - 1
-        });
-        self.known + position as u32
+            self.known + (self.fresh.len() - 1) as u32
+        })
     }
 
     /// The actor under a number that a cell or this transaction gave.
     pub fn id(&self, number: u32) -> Result<ActorId, Error> {
-        let known = self.store.index.actors().get(number as usize).map(|actor| actor.id);
-        let id = known.or_else(|| self.fresh.get(number.checked_sub(self.known)? as usize).copied());
+        let id = match number.checked_sub(self.known) {
+            None => Some(self.store.index.id(number)),
+            Some(position) => self.fresh.get(position as usize).copied(),
+        };
         id.ok_or_else(|| Error::corrupt(format!("actor {number} has no row")))
     }
 
@@ -102,7 +105,7 @@ impl<'s, E: Engine> Transaction<'s, E> {
         self.seen
             .entry(number)
             .or_insert_with(|| {
-                index.actors().get(number as usize).map_or_else(Intervals::new, |a| a.seen.clone())
+                if number < index.len() { index.actor(number).seen.clone() } else { Intervals::new() }
             })
             .insert(first, last);
         match self.news.last_mut() {
@@ -284,14 +287,14 @@ impl<E: Engine> Store<E> {
         if self.checkpointed {
             set.ops.push(RowOp::Delete(Family::Meta, CHECKPOINT_KEY.to_vec()));
         }
-        let known = self.index.actors().len() as u32;
+        let known = self.index.len();
         if !set.fresh.is_empty() {
             // Before the write, because a reader that finds a number must find its actor.
-            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let mut table = self.index.table().write().unwrap_or_else(PoisonError::into_inner);
             set.fresh.iter().for_each(|&id| table.push(id));
         }
         if let Err(error) = self.engine.write(set.ops) {
-            self.table.write().unwrap_or_else(PoisonError::into_inner).truncate(known);
+            self.index.table().write().unwrap_or_else(PoisonError::into_inner).truncate(known);
             self.own = None;
             return Err(error);
         }

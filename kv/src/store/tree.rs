@@ -4,12 +4,18 @@
 //! hashes does not persist.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeBounds};
 
 use super::Store;
+use super::index::ActorState;
 use super::restrict::live_rows;
 use crate::fingerprint::{Sum, entry_hash, span_hash};
 use crate::{ActorId, Engine, Error, Leaf, Root, SPAN_FANOUT, SPAN_LEAF};
+
+/// Salted hash over everything seen and live of an actor.
+fn actor_hash(salt: u64, actor: &ActorState) -> u64 {
+    u64::from_le_bytes(span_hash(salt, actor.seen.spans().iter().copied(), actor.buckets.total()))
+}
 
 impl<E: Engine> Store<E> {
     /// The root; `None` while fingerprints are being rebuilt.
@@ -23,30 +29,37 @@ impl<E: Engine> Store<E> {
     /// Every actor seen, in order of ids: the largest sequence number seen of it, and a hash over
     /// everything seen and live of it.
     pub fn actors(&self, salt: u64) -> Vec<(ActorId, u64, u64)> {
-        let seen = self.index.actors().iter().filter(|actor| !actor.seen.is_empty());
-        let mut actors: Vec<_> = seen
-            .map(|actor| {
-                let spans = actor.seen.spans().iter().copied();
-                let hash = u64::from_le_bytes(span_hash(salt, spans, actor.buckets.total()));
-                (actor.id, actor.seen.max(), hash)
-            })
-            .collect();
-        actors.sort_unstable();
-        actors
+        self.summaries(salt, ..).collect()
+    }
+
+    /// Those of [`Store::actors`] whose ids begin with a byte.
+    pub fn actors_of_group(&self, salt: u64, group: u8) -> Vec<(ActorId, u64, u64)> {
+        let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
+        (first[0], last[0]) = (group, group);
+        self.summaries(salt, ActorId(first)..=ActorId(last)).collect()
+    }
+
+    fn summaries(
+        &self,
+        salt: u64,
+        ids: impl RangeBounds<ActorId>,
+    ) -> impl Iterator<Item = (ActorId, u64, u64)> {
+        self.index.seen_actors(ids).map(move |(id, actor)| (id, actor.seen.max(), actor_hash(salt, actor)))
     }
 
     /// The hashes of [`Store::actors`], bound to their actors and added up by the first byte of the
     /// ids, in order; groups without actors are left out.
     pub fn group_hashes(&self, salt: u64) -> Vec<(u8, u64)> {
         let mut groups = BTreeMap::new();
-        for (actor, _, hash) in self.actors(salt) {
+        // In the order of numbers, in which neighbours are neighbours in memory.
+        self.index.for_each_seen(|id, actor| {
             let mut bound = blake3::Hasher::new();
-            bound.update(&actor.0).update(&hash.to_le_bytes());
+            bound.update(&id.0).update(&actor_hash(salt, actor).to_le_bytes());
             let mut short = [0; 8];
             short.copy_from_slice(&bound.finalize().as_bytes()[..8]);
-            let group: &mut u64 = groups.entry(actor.0[0]).or_default();
+            let group: &mut u64 = groups.entry(id.0[0]).or_default();
             *group = group.wrapping_add(u64::from_le_bytes(short));
-        }
+        });
         groups.into_iter().collect()
     }
 

@@ -1,16 +1,18 @@
-//! An engine that counts what a store reads.
+//! An engine that counts what a store reads and writes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use starling_kv::engine::{Family, RowOp, View, Visitor};
 use starling_kv::{Engine, Error, MemoryEngine};
 
-/// A memory engine that counts the rows that are read, by family.
+/// A memory engine that counts the rows that are read, by family, and those that are written.
 #[derive(Clone, Default)]
 pub struct Counting {
     engine: MemoryEngine,
     read: Arc<Mutex<BTreeMap<Family, usize>>>,
+    written: Arc<AtomicUsize>,
 }
 
 pub struct CountingView<'a> {
@@ -21,6 +23,11 @@ pub struct CountingView<'a> {
 impl Counting {
     fn count(&self, family: Family) {
         *self.read.lock().expect("no test panics with it").entry(family).or_default() += 1;
+    }
+
+    /// Rows written since the last call.
+    pub fn take_written(&self) -> usize {
+        self.written.swap(0, Ordering::Relaxed)
     }
 
     /// Rows read of a family since the last call.
@@ -62,6 +69,7 @@ impl Engine for Counting {
     }
 
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
+        self.written.fetch_add(ops.len(), Ordering::Relaxed);
         self.engine.write(ops)
     }
 }

@@ -5,7 +5,7 @@ use starling_kv as kv;
 use starling_kv::{Change, Engine, Joined, Store};
 use starling_proto::message::{ActorSummary, Leaf, Root, Span};
 use starling_proto::sync::{JoinReport, Part, Replica, ReplicaError};
-use starling_proto::{ActorId, DotRange, DotRanges};
+use starling_proto::{DotRange, DotRanges};
 
 /// A store during one call, with the changes that its joins made.
 pub struct StoreReplica<'a, E: Engine> {
@@ -54,8 +54,11 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
 
     fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary> {
         let summary = |(actor, max, hash)| ActorSummary { actor, max, hash };
-        let wanted = |(actor, ..): &(ActorId, u64, u64)| groups.is_empty() || groups.contains(&actor.0[0]);
-        self.store.actors(salt).into_iter().filter(wanted).map(summary).collect()
+        let actors = match groups {
+            [] => self.store.actors(salt),
+            groups => groups.iter().flat_map(|&group| self.store.actors_of_group(salt, group)).collect(),
+        };
+        actors.into_iter().map(summary).collect()
     }
 
     fn groups(&self, salt: u64) -> Vec<(u8, u64)> {

@@ -48,7 +48,7 @@ pub trait Replica {
     fn root(&self) -> Option<Root>;
     /// How many actors it has seen.
     fn actor_count(&self) -> usize;
-    /// Every actor seen, or those whose id begins with a byte of `groups` if that is not empty;
+    /// Every actor seen, or those whose id begins with a byte of `groups` (ascending) if that is not empty;
     /// ascending.
     fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary>;
     /// Per first byte of an actor's id: a hash over the summaries of those actors; ascending,

@@ -138,13 +138,11 @@ fn open(session: u32, salt: u64, root: Root, replica: &impl Replica) -> SyncMess
 /// with more than [`ACTORS_MAX`] actors the first ones only: the rest look to the initiator as if
 /// this replica lacked them, and are pushed in vain.
 fn list(session: u32, salt: u64, asked: &[u8], replica: &impl Replica) -> SyncMessage {
-    let all = replica.actors(salt, asked);
     let mut groups = Vec::new();
     let mut actors: Vec<ActorSummary> = Vec::new();
     for group in asked {
-        let members = all.iter().filter(|summary| summary.actor.0[0] == *group);
         let before = actors.len();
-        actors.extend(members.copied());
+        actors.extend(replica.actors(salt, &[*group]));
         if before > 0 && actors.len() > ACTORS_LISTED_MAX {
             actors.truncate(before);
             break;
