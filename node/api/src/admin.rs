@@ -40,6 +40,9 @@ pub struct Status {
     pub durability: String,
     /// Why writes are rejected, if storage has failed.
     pub storage_error: Option<String>,
+    /// The replicas of strong keyspaces on this node that do not work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed_replicas: Vec<ClosedReplica>,
     /// That another process uses this node's identity, if one lately did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_conflict: Option<String>,
@@ -51,6 +54,21 @@ pub struct Status {
     pub payload_old: u64,
     /// Every other counter, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A replica of a strong keyspace that does not work. The other members continue without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClosedReplica {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// Why the replica does not work.
+    pub reason: String,
+}
+
+impl std::fmt::Display for ClosedReplica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "strong keyspace {:?}: {}", self.keyspace, self.reason)
+    }
 }
 
 /// Traffic with peers by class.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use starling_api::admin::{Doctor, Finding, Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, Doctor, Finding, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_strong::api::{Member, Status as GroupStatus};
@@ -51,8 +51,9 @@ impl Admin {
     /// Succeeds if the store works, and the node knows a live peer or was configured without peers to join.
     pub async fn ready(&self) -> Result<(), Error> {
         let status = self.status().await?;
-        if let Some(reason) = status.storage_error {
-            return Err(Error::new(ErrorCode::NotReady, reason, STORAGE_HINT));
+        let failures: Vec<String> = failures(&status).collect();
+        if !failures.is_empty() {
+            return Err(Error::new(ErrorCode::NotReady, failures.join("; "), STORAGE_HINT));
         }
         if status.joined {
             return Ok(());
@@ -72,7 +73,7 @@ impl Admin {
         let failed = |_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log");
         let mut report = report.await.map_err(failed)?.map_err(store_error)?;
         let status = self.status().await?;
-        if let Some(what) = status.storage_error {
+        for what in failures(&status) {
             report.findings.push(Finding { what, hint: STORAGE_HINT.into() });
             report.healthy = false;
         }
@@ -158,6 +159,11 @@ impl Admin {
         let managed = self.0.0.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(stopping)?;
         managed.map_err(|failure| manage_error(&failure))
     }
+}
+
+/// What does not work on a node.
+fn failures(status: &Status) -> impl Iterator<Item = String> {
+    status.storage_error.iter().cloned().chain(status.closed_replicas.iter().map(ClosedReplica::to_string))
 }
 
 fn describe(name: String, status: &GroupStatus) -> StrongInfo {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
-use starling_api::admin::{Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, Nodes, Peers, Status};
 use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::Reader;
 use starling_p2p::{Driver, Event};
@@ -337,10 +337,9 @@ impl GossipLoop {
         log(notice);
     }
 
-    /// Why the store or a replica of a strong keyspace fails at present.
-    fn storage_error(&self) -> Option<String> {
-        let strong = || self.core.strong().and_then(starling_core::strong::Strong::failure);
-        self.disk.failure().or_else(strong)
+    fn closed_replicas(&self) -> Vec<ClosedReplica> {
+        let closed = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::closed);
+        closed.map(|(keyspace, reason)| ClosedReplica { keyspace: keyspace.into(), reason }).collect()
     }
 
     fn status(&self) -> Status {
@@ -363,7 +362,8 @@ impl GossipLoop {
             passive: core.passive as u64,
             entries: self.core.entries(),
             durability: self.facts.durability.into(),
-            storage_error: self.storage_error(),
+            storage_error: self.disk.failure(),
+            closed_replicas: self.closed_replicas(),
             identity_conflict: core.double.map(identity_conflict),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,

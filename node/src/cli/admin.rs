@@ -205,6 +205,7 @@ fn show_status(status: &Status) -> Result {
     if let Some(error) = &status.storage_error {
         print::pairs([("storage", error.clone())])?;
     }
+    print::pairs(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())))?;
     if let Some(conflict) = &status.identity_conflict {
         print::pairs([("identity", conflict.clone())])?;
     }

@@ -342,10 +342,9 @@ impl<E: Engine> Strong<E> {
         self.replicas.status(now_ms, group, &self.directory)
     }
 
-    /// Why a replica on this node does not work, with its keyspace; `None` if all of them do.
-    pub fn failure(&self) -> Option<String> {
-        let (keyspace, reason) = self.replicas.failure()?;
-        Some(format!("strong keyspace {keyspace:?}: {reason}"))
+    /// The keyspaces of the replicas on this node that do not work, each with the reason.
+    pub fn closed(&self) -> impl Iterator<Item = (&str, String)> {
+        self.replicas.closed()
     }
 
     /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.

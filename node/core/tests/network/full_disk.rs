@@ -5,9 +5,10 @@ use starling_strong::api::Failure;
 use crate::strong::{answer, create, events, get, put, value, watch};
 use crate::world::{World, settled};
 
-/// The failure of a node's strong keyspaces, as `readyz` shows it.
+/// Why the replica on a node does not work, as `readyz` shows it.
 fn failure(world: &World, node: usize) -> Option<String> {
-    world.nodes[node].core.strong().and_then(starling_core::strong::Strong::failure)
+    let strong = world.nodes[node].core.strong().expect("a replica of the network");
+    strong.closed().map(|(_, reason)| reason).next()
 }
 
 fn set_full(world: &World, node: usize, is_full: bool) {
@@ -85,4 +86,29 @@ fn a_keyspace_of_one_member_opens_again() {
     world.run(2_000);
     let (read, _) = answer(&mut world, members[0], "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("before"));
+}
+
+#[test]
+fn every_closed_replica_is_named() {
+    let mut world = settled(12, 3);
+    for keyspace in ["orders", "stock", "users"] {
+        create(&mut world, keyspace, 3, &[]);
+    }
+    set_full(&world, 2, true);
+    for keyspace in ["orders", "stock", "users"] {
+        answer(&mut world, 1, keyspace, put("k", "v")).0.expect("two members are left");
+    }
+    let closed = |world: &World| -> Vec<String> {
+        let strong = world.nodes[2].core.strong().expect("a replica of the network");
+        let mut closed: Vec<_> = strong.closed().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        closed.sort();
+        closed
+    };
+    world.run_until(5_000, "all three replicas stop", |w| closed(w).len() == 3);
+    let full = "the disk is full";
+    assert_eq!(closed(&world), ["orders", "stock", "users"].map(|name| format!("{name}: {full}")));
+    world.kill(2);
+    set_full(&world, 2, false);
+    world.restart(2);
+    assert!(closed(&world).is_empty());
 }

@@ -203,14 +203,11 @@ impl<E: Engine> Replicas<E> {
         self.unopened.iter().find(|(_, unopened)| unopened.keyspace == keyspace).map(|(group, _)| *group)
     }
 
-    /// Why a replica on this node does not work, with its keyspace; `None` if all of them do.
-    pub fn failure(&self) -> Option<(&str, String)> {
-        let stopped = self
-            .open
-            .values()
-            .find_map(|replica| Some((replica.keyspace.as_str(), replica.group.stopped()?.to_string())));
-        let unopened = || self.unopened.values().next().map(|it| (it.keyspace.as_str(), it.reason.clone()));
-        stopped.or_else(unopened)
+    /// The keyspaces of the replicas on this node that do not work, each with the reason.
+    pub fn closed(&self) -> impl Iterator<Item = (&str, String)> {
+        let stopped = |replica: &'_ Replica<E>| Some(replica.group.stopped()?.to_string());
+        let stopped = self.open.values().filter_map(move |it| Some((it.keyspace.as_str(), stopped(it)?)));
+        stopped.chain(self.unopened.values().map(|it| (it.keyspace.as_str(), it.reason.clone())))
     }
 
     /// The replica on this node that serves a keyspace. One that has stopped does not, unless it is the only member.
