@@ -345,3 +345,49 @@ async fn etcd_clients_find_every_node_that_serves_them_and_one_leader() {
     let outside = said(&nodes[3], &["endpoint", "status", "-w", "table"]);
     assert!(!outside.contains(" true |"), "{outside}");
 }
+
+/// A node of the same network that does not reach the others, with a keyspace of the same name.
+async fn apart(nodes: &[Node]) -> Node {
+    let mut ticket = nodes[0].ticket().await;
+    ticket.addresses.clear();
+    let node = Node::up("e").join(&ticket.to_string()).started().await;
+    node.run(["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
+    put(&node, "whose", "theirs").await.expect("written");
+    node
+}
+
+#[tokio::test]
+async fn a_keyspace_made_apart_under_the_same_name_gives_way_and_keeps_what_it_holds() {
+    let nodes = flock().await;
+    put(&nodes[0], "whose", "ours").await.expect("written");
+    let mut lone = apart(&nodes).await;
+    lone.stop().await;
+    lone.also_join(nodes[0].address());
+    lone.start().await;
+    let name = wait_until("the lone node has another name for its keyspace", async || {
+        for node in &nodes {
+            assert_eq!(get(node, "whose").await.expect("it is served").as_deref(), Some("ours"));
+        }
+        let keyspaces = lone.client().keyspaces().await.map_err(|error| error.to_string())?.keyspaces;
+        let aside = keyspaces.iter().find(|it| it.name.starts_with("orders.aside-"));
+        aside.map(|it| it.name.clone()).ok_or(format!("{keyspaces:?}"))
+    })
+    .await;
+    wait_until("the lone node serves the other one", async || match get(&lone, "whose").await {
+        Ok(Some(value)) if value == "ours" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    heard_of(&nodes[3], &name).await;
+    for node in [&lone, &nodes[3]] {
+        assert_eq!(node.run(["get", "-k", &name, "whose"]).ok(), "theirs");
+        assert!(node.run(["keyspace", "ls"]).ok().contains("was created as orders"));
+    }
+    assert!(lone.run(["export", "-k", &name]).ok().contains("theirs"));
+    let doctor = lone.run(["doctor"]);
+    doctor.exits(1);
+    assert!(doctor.text().contains(&format!("starling keyspace drop {name}")), "{}", doctor.text());
+    nodes[3].run(["doctor"]).exits(0);
+    lone.run(["keyspace", "drop", &name, "--yes"]).ok();
+    lone.run(["doctor"]).exits(0);
+}

@@ -57,6 +57,9 @@ pub struct KeyspaceInfo {
     /// "eventual", "strong", or "both": it was created on two sides of a partition, and only the
     /// strong one can be used by this name.
     pub kind: String,
+    /// What an operator has to know about it, such as why its replica on this node does not work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use starling_api::admin::{ClosedReplica, Doctor, Finding, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
+use starling_core::strong::former_name;
 use starling_strong::api::{Member, Status as GroupStatus};
+use starling_strong::group::GroupId;
 use tokio::sync::oneshot;
 
 use crate::doctor::check_running;
@@ -77,6 +79,15 @@ impl Admin {
             report.findings.push(Finding { what, hint: STORAGE_HINT.into() });
             report.healthy = false;
         }
+        for (name, former) in self.groups().await?.iter().filter_map(gave_way) {
+            let what = format!("{name} was created as {former}, apart from the keyspace that has this name");
+            let hint = format!(
+                "`starling export -k {name}` shows what it holds: write to {former} what is missing there, then \
+                 `starling keyspace drop {name}`"
+            );
+            report.findings.push(Finding { what, hint });
+            report.healthy = false;
+        }
         if let Some(what) = status.identity_conflict {
             let hint =
                 "stop one of them; a copy needs an empty data directory and joins with the ticket".into();
@@ -92,20 +103,27 @@ impl Admin {
     }
 
     /// The strong keyspaces that this node knows, and the eventual ones that hold a key.
-    #[expect(clippy::unused_async, reason = "like its neighbours")]
     pub async fn keyspaces(&self) -> Result<Keyspaces, Error> {
         let eventual = self.0.reader()?.keyspaces().map_err(store_error)?;
         let eventual: BTreeSet<String> = eventual.into_iter().filter(|name| !name.starts_with('.')).collect();
-        let strong: BTreeSet<String> = self.0.0.names.all().into_iter().collect();
-        let info = |name: &String| {
-            let kind = match (eventual.contains(name), strong.contains(name)) {
+        let strong = self.0.0.names.all();
+        let closed = self.status().await?.closed_replicas;
+        let with_replica = closed.iter().map(|replica| replica.keyspace.clone());
+        let all: BTreeSet<String> =
+            eventual.iter().chain(strong.keys()).cloned().chain(with_replica).collect();
+        let info = |name: String| {
+            let kind = match (eventual.contains(&name), strong.contains_key(&name)) {
                 (true, true) => "both",
-                (false, true) => "strong",
-                _ => "eventual",
+                (true, false) => "eventual",
+                (false, _) => "strong",
             };
-            KeyspaceInfo { name: name.clone(), kind: kind.into() }
+            let closed = closed.iter().filter(|replica| replica.keyspace == name);
+            let closed = closed.map(|replica| format!("its replica here is closed: {}", replica.reason));
+            let notes =
+                strong.get(&name).and_then(|groups| name_note(&name, groups)).into_iter().chain(closed);
+            KeyspaceInfo { kind: kind.into(), notes: notes.collect(), name }
         };
-        Ok(Keyspaces { keyspaces: eventual.union(&strong).map(info).collect() })
+        Ok(Keyspaces { keyspaces: all.into_iter().map(info).collect() })
     }
 
     /// Creates a strong keyspace. Its first leader may not have been elected when this returns; requests
@@ -164,6 +182,21 @@ impl Admin {
 /// What does not work on a node.
 fn failures(status: &Status) -> impl Iterator<Item = String> {
     status.storage_error.iter().cloned().chain(status.closed_replicas.iter().map(ClosedReplica::to_string))
+}
+
+/// The name of a keyspace that gave way to another one, and the one that it had before.
+fn gave_way(replica: &Held) -> Option<(&str, &str)> {
+    former_name(&replica.keyspace, &replica.status.group).map(|former| (replica.keyspace.as_str(), former))
+}
+
+/// What an operator has to know about a name under which these groups are published.
+fn name_note(name: &str, groups: &[GroupId]) -> Option<String> {
+    match groups {
+        [] => None,
+        [group] => former_name(name, group)
+            .map(|former| format!("was created as {former}, apart from the keyspace that has this name")),
+        _ => Some("was created more than once, by nodes that did not reach each other".into()),
+    }
 }
 
 fn describe(name: String, status: &GroupStatus) -> StrongInfo {

@@ -82,7 +82,10 @@ pub fn failure_error(failure: &Failure) -> Error {
             ErrorCode::NoSuchKeyspace,
             "`starling keyspace ls` lists them; `keyspace create --strong` makes one",
         ),
-        Failure::Ambiguous(_) => (ErrorCode::Ambiguous, "`starling keyspace drop` removes one of them"),
+        Failure::Ambiguous(_) => (
+            ErrorCode::Ambiguous,
+            "start the nodes of both: one then gets another name; or `starling keyspace drop` on a member of the other",
+        ),
         Failure::NoMajority { .. } => {
             (ErrorCode::NoMajority, "start the nodes that are missing; nothing was changed")
         }

@@ -64,6 +64,20 @@ fn log_strong(keyspace: &str, notice: &StrongNotice) {
         StrongNotice::NotOpened(reason) => {
             error!(keyspace, %reason, "the replica on this node does not open; the other members continue without it");
         }
+        StrongNotice::Rival => {
+            warn!(
+                keyspace,
+                "a younger keyspace of this name was created apart from it: that one gets another name"
+            );
+        }
+        StrongNotice::GaveWay { name } => {
+            warn!(
+                keyspace,
+                name,
+                "an older keyspace of this name was created apart from it: this one keeps its data under another name; \
+                 export what the older one lacks, then drop it"
+            );
+        }
         StrongNotice::Stopped(reason) => {
             error!(keyspace, %reason, "the replica on this node has stopped; the other members continue without it");
         }

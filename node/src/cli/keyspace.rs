@@ -62,8 +62,8 @@ impl Session {
             Output::Json => print::json(&found),
             Output::Raw => found.keyspaces.iter().try_for_each(|keyspace| print::line(&keyspace.name)),
             Output::Table => {
-                let row = |it: &KeyspaceInfo| [it.name.clone(), it.kind.clone()];
-                print::table(["NAME", "KIND"], found.keyspaces.iter().map(row))
+                let row = |it: &KeyspaceInfo| [it.name.clone(), it.kind.clone(), it.notes.join("; ")];
+                print::table(["NAME", "KIND", "NOTES"], found.keyspaces.iter().map(row))
             }
         }
     }

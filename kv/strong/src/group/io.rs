@@ -221,6 +221,13 @@ pub enum Notice {
     NotOpened(String),
     /// The members' states differ after this entry, and no majority of the voters agrees.
     Disagreement(u64),
+    /// Another group was created under the keyspace's name, apart from it, and gives way.
+    Rival,
+    /// Another group has the keyspace's name, which was created apart from it. The keyspace has this one now.
+    GaveWay {
+        /// Its name from now on.
+        name: String,
+    },
     /// The group has stopped on this node and serves nothing until it is opened again.
     Stopped(Stop),
 }

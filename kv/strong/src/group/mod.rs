@@ -214,6 +214,11 @@ impl<E: Engine> Group<E> {
         !self.members.voters.is_empty()
     }
 
+    /// Gives the keyspace another name. It appears in errors only.
+    pub fn rename(&mut self, keyspace: String) {
+        self.config.keyspace = keyspace;
+    }
+
     /// The number of this node's member.
     pub fn member(&self) -> MemberId {
         self.config.member

@@ -58,7 +58,9 @@ pub enum Failure {
     #[error("there is no strong keyspace {0:?}")]
     NoSuchKeyspace(String),
     /// Nothing was changed.
-    #[error("keyspace {0:?} was made twice, apart from each other: drop one of them")]
+    #[error(
+        "several keyspaces were created as {0:?}, by nodes that did not reach each other, and it is not known which one keeps the name"
+    )]
     Ambiguous(String),
     /// Nothing was changed.
     #[error("keyspace {keyspace:?} has no majority: {}", silent(missing))]

@@ -13,6 +13,7 @@ use starling_strong::members::NodeKey;
 use super::input::{CoreCall, Effect, StrongOutput};
 use super::message::StrongMessage;
 use super::outbox::Outbox;
+use super::precedence;
 use crate::Token;
 
 /// The deadlines of all parts.
@@ -78,11 +79,11 @@ impl Context {
         self.next_id
     }
 
-    /// The id of a new group.
-    pub fn fresh_group(&mut self) -> GroupId {
+    /// The id of a new group of this many initial members.
+    pub fn fresh_group(&mut self, members: usize) -> GroupId {
         let mut group = GroupId::default();
         self.rng.fill_bytes(&mut group);
-        group
+        precedence::mark(group, members, self.wall_ms)
     }
 
     /// A seed for a replica.

@@ -107,7 +107,7 @@ impl Creations {
         members: Vec<NodeRecord>,
         manual: bool,
     ) {
-        let group = cx.fresh_group();
+        let group = cx.fresh_group(members.len());
         cx.set_timer(Timer::Creation(group), REPLY_MS);
         for member in &members {
             let message =

@@ -10,6 +10,7 @@ use starling_strong::group::GroupId;
 use starling_strong::members::NodeKey;
 
 use super::message::GroupLocation;
+use super::precedence;
 
 /// Keyspaces whose location is cached, at most; the first in order is evicted. A guess.
 const LOCATIONS_MAX: usize = 4096;
@@ -20,15 +21,37 @@ const RECORDS_MAX: usize = 1024;
 pub struct Directory {
     me: NodeRecord,
     locations: BTreeMap<String, GroupLocation>,
-    /// Names under which several groups were created, on two sides of a partition.
-    ambiguous: BTreeSet<String>,
+    /// Names under which several groups are published, while this node does not know which of them has the name.
+    contests: BTreeMap<String, Contest>,
+    /// Names under which several groups are published, and this node knows which of them has the name.
+    decided: BTreeSet<String>,
     records: BTreeMap<NodeKey, NodeRecord>,
+}
+
+/// A name under which several groups are published, with the one that is to have it.
+struct Contest {
+    /// The group with precedence; `None`: there is none.
+    preferred: Option<GroupLocation>,
+    /// Its members that have confirmed that the name is theirs: what is published may be wrong, or outdated.
+    confirmed_by: BTreeSet<NodeKey>,
+}
+
+/// What is published about a keyspace.
+pub enum Published {
+    /// Nothing.
+    Nothing,
+    /// The location of the group that has the name. `is_first_rival`: other groups are published under it too, for the
+    /// first time.
+    At { location: GroupLocation, is_first_rival: bool },
+    /// Several groups, and it is not known which one has the name.
+    Contested,
 }
 
 impl Directory {
     /// An empty one, of this node.
     pub fn new(me: NodeRecord) -> Self {
-        Self { me, locations: BTreeMap::new(), ambiguous: BTreeSet::new(), records: BTreeMap::new() }
+        let (contests, decided) = (BTreeMap::new(), BTreeSet::new());
+        Self { me, locations: BTreeMap::new(), contests, decided, records: BTreeMap::new() }
     }
 
     /// The location of a keyspace's group.
@@ -36,25 +59,84 @@ impl Directory {
         self.locations.get(keyspace)
     }
 
-    /// Whether several groups were created under this name.
+    /// Whether several groups are published under this name, and this node does not know which of them has it.
     pub fn is_ambiguous(&self, keyspace: &str) -> bool {
-        self.ambiguous.contains(keyspace)
+        self.contests.contains_key(keyspace)
     }
 
-    /// Notes which groups are published under a name, and returns the newest location. Without any the
-    /// keyspace was dropped; if this node has a replica, the other members notify it.
-    pub fn published(&mut self, keyspace: &str, locations: Vec<GroupLocation>) -> Option<GroupLocation> {
-        let groups: BTreeSet<GroupId> = locations.iter().map(|location| location.group).collect();
-        if groups.len() > 1 {
-            self.ambiguous.insert(keyspace.into());
-        } else {
-            self.ambiguous.remove(keyspace);
+    /// Notes which groups are published under a name. Without any the keyspace was dropped; if this node has a replica,
+    /// the other members notify it. `own` is the group of a replica on this node with this name. `decides`: whether all
+    /// nodes of the network decide by precedence which of several groups has the name.
+    ///
+    /// A node keeps to the group that it uses if that one has precedence. Before it changes to another one, a majority
+    /// of that group's voters has to confirm that the name is theirs; see [`Directory::confirm`].
+    pub fn published(
+        &mut self,
+        keyspace: &str,
+        locations: Vec<GroupLocation>,
+        own: Option<GroupId>,
+        decides: bool,
+    ) -> Published {
+        let published: BTreeSet<GroupId> = locations.iter().map(|location| location.group).collect();
+        let all: BTreeSet<GroupId> = published.iter().copied().chain(own).collect();
+        let in_use = own.or_else(|| self.location(keyspace).map(|location| location.group));
+        // A replica whose group is not published may be of a keyspace that was dropped, and created anew.
+        let first = if decides { precedence::first(&all) } else { None };
+        let preferred = first.filter(|group| published.contains(group));
+        let is_only = published.len() == 1 && (all.len() == 1 || preferred.is_none());
+        let has_name = |location: &GroupLocation| is_only || Some(location.group) == preferred;
+        let newest = locations.into_iter().filter(has_name).max_by_key(|location| location.term);
+        if !published.is_empty() && !is_only && (preferred.is_none() || preferred != in_use) {
+            self.contest(keyspace, newest);
+            return Published::Contested;
         }
-        let newest = locations.into_iter().max_by_key(|location| location.term);
+        self.contests.remove(keyspace);
+        let is_first_rival = published.len() > 1 && self.decided.insert(keyspace.into());
+        if published.len() <= 1 {
+            self.decided.remove(keyspace);
+        }
         if newest.is_none() {
             self.forget(keyspace);
         }
-        newest
+        newest.map_or(Published::Nothing, |location| Published::At { location, is_first_rival })
+    }
+
+    fn contest(&mut self, keyspace: &str, preferred: Option<GroupLocation>) {
+        let known = self.contests.remove(keyspace).filter(|contest| {
+            contest.preferred.as_ref().map(|it| it.group) == preferred.as_ref().map(|it| it.group)
+        });
+        let confirmed_by = known.map(|contest| contest.confirmed_by).unwrap_or_default();
+        if self.contests.len() >= LOCATIONS_MAX {
+            self.contests.pop_first();
+        }
+        self.contests.insert(keyspace.into(), Contest { preferred, confirmed_by });
+    }
+
+    /// All such names.
+    pub fn ambiguous(&self) -> impl Iterator<Item = &str> {
+        self.contests.keys().map(String::as_str)
+    }
+
+    /// The group that has to confirm that this name is its own.
+    pub fn unconfirmed(&self, keyspace: &str) -> Option<&GroupLocation> {
+        self.contests.get(keyspace)?.preferred.as_ref()
+    }
+
+    /// Notes that a node has confirmed that a name is its group's. Returns the group's location once most of its
+    /// voters have.
+    pub fn confirm(&mut self, keyspace: &str, group: GroupId, from: NodeKey) -> Option<GroupLocation> {
+        let Contest { preferred, confirmed_by } = self.contests.get_mut(keyspace)?;
+        let location = preferred.as_ref().filter(|location| location.group == group)?;
+        if location.members.iter().any(|record| record.id.0 == from) {
+            confirmed_by.insert(from);
+        }
+        (confirmed_by.len() > usize::from(location.voters) / 2).then(|| location.clone())
+    }
+
+    /// Ends a contest: the group at this location has the name.
+    pub fn decide(&mut self, keyspace: &str) {
+        self.contests.remove(keyspace);
+        self.decided.insert(keyspace.into());
     }
 
     /// Whether a location is of another group, or of a later term, than the one that is cached.
@@ -163,14 +245,83 @@ mod tests {
         assert_eq!(directory.location("k"), None);
     }
 
+    /// A location on nodes 1 to 3 of a group that three members created at this time.
+    fn dated(wall_ms: u64, term: u64) -> GroupLocation {
+        let group = precedence::mark([wall_ms as u8; 16], 3, wall_ms);
+        GroupLocation { group, term, members: [1, 2, 3].map(record).to_vec(), voters: 3 }
+    }
+
+    /// The group that has the name, after these locations were published.
+    fn publish(
+        directory: &mut Directory,
+        locations: &[GroupLocation],
+        own: Option<GroupId>,
+        decides: bool,
+    ) -> Option<GroupId> {
+        match directory.published("k", locations.to_vec(), own, decides) {
+            Published::At { location, .. } => {
+                directory.remember("k", location.clone(), BTreeSet::new);
+                Some(location.group)
+            }
+            Published::Nothing | Published::Contested => None,
+        }
+    }
+
     #[test]
-    fn a_name_is_ambiguous_while_two_groups_are_published() {
+    fn a_name_is_ambiguous_while_two_groups_without_precedence_are_published() {
         let mut directory = Directory::new(record(0));
-        let newest = directory.published("k", vec![location(1, 5), location(2, 7)]);
-        assert_eq!(newest.map(|location| location.group), Some([2; 16]));
-        assert!(directory.is_ambiguous("k"));
-        assert!(directory.published("k", vec![location(1, 5)]).is_some());
+        let both = [location(1, 5), location(2, 7)];
+        assert_eq!(publish(&mut directory, &both, None, true), None);
+        assert!(directory.is_ambiguous("k") && directory.unconfirmed("k").is_none());
+        assert_eq!(publish(&mut directory, &both[..1], None, true), Some(both[0].group));
         assert!(!directory.is_ambiguous("k"));
+        assert_eq!(publish(&mut directory, &both, None, true), None, "although one of them is in use");
+        assert_eq!(publish(&mut directory, &[], None, true), None);
+        assert!(!directory.is_ambiguous("k") && directory.location("k").is_none());
+    }
+
+    #[test]
+    fn the_group_with_precedence_is_used_once_most_of_its_voters_have_confirmed_the_name() {
+        let (older, younger) = (dated(1, 5), dated(2, 9));
+        for first in [&older, &younger] {
+            let mut directory = Directory::new(record(0));
+            assert_eq!(publish(&mut directory, std::slice::from_ref(first), None, true), Some(first.group));
+            let both = [older.clone(), younger.clone()];
+            let located = publish(&mut directory, &both, None, true);
+            if *first == older {
+                assert_eq!(located, Some(older.group), "it was in use before, and stays so");
+                continue;
+            }
+            assert!(located.is_none() && directory.is_ambiguous("k"));
+            let mut confirm = |group, node: u16| directory.confirm("k", group, record(node).id.0);
+            assert_eq!(confirm(younger.group, 1), None, "it gives way");
+            assert_eq!(confirm(older.group, 1), None);
+            assert_eq!(confirm(older.group, 1), None, "the same member again");
+            assert_eq!(confirm(older.group, 4), None, "not a member");
+            assert_eq!(confirm(older.group, 2), Some(older.clone()));
+            directory.decide("k");
+            directory.remember("k", older.clone(), BTreeSet::new);
+            assert_eq!(publish(&mut directory, &both, None, true), Some(older.group));
+        }
+    }
+
+    #[test]
+    fn a_replica_of_a_group_that_is_not_published_gives_way_to_an_older_one_only() {
+        let (older, younger) = (dated(1, 5), dated(2, 9));
+        let mut directory = Directory::new(record(0));
+        let published = std::slice::from_ref(&older);
+        assert_eq!(publish(&mut directory, published, Some(younger.group), true), None);
+        assert_eq!(directory.unconfirmed("k").map(|it| it.group), Some(older.group));
+        // The keyspace was dropped, and created anew, while this node was away.
+        let published = std::slice::from_ref(&younger);
+        assert_eq!(publish(&mut directory, published, Some(older.group), true), Some(younger.group));
+    }
+
+    #[test]
+    fn nothing_is_decided_while_there_may_be_nodes_that_decide_otherwise() {
+        let mut directory = Directory::new(record(0));
+        assert_eq!(publish(&mut directory, &[dated(1, 5), dated(2, 9)], None, false), None);
+        assert!(directory.unconfirmed("k").is_none());
     }
 
     #[test]

@@ -24,7 +24,8 @@ impl<E: Engine> Strong<E> {
         if !creations::is_valid_name(keyspace) {
             return Err(CreateError::Name);
         }
-        if self.replicas.of(keyspace).is_some() || self.directory.location(keyspace).is_some() {
+        let is_known = self.replicas.of(keyspace).is_some() || self.directory.location(keyspace).is_some();
+        if is_known || self.directory.is_ambiguous(keyspace) {
             return Err(CreateError::Exists(keyspace.into()));
         }
         self.creations.plan(keyspace, voters, on, known)
@@ -70,13 +71,13 @@ impl<E: Engine> Strong<E> {
     /// a keyspace that was created twice, the group of which this node is a member is dropped.
     pub(super) fn drop_keyspace(&mut self, keyspace: &str) -> Result<(), ManageError> {
         let local = self.replicas.of(keyspace);
+        if local.is_none() && self.directory.is_ambiguous(keyspace) {
+            return Err(ManageError::NoReplica(keyspace.into()));
+        }
         let here = local.and_then(|group| self.replicas.location(group, &self.directory));
         let Some(location) = here.or_else(|| self.directory.location(keyspace).cloned()) else {
             return Err(ManageError::NoSuchKeyspace(keyspace.into()));
         };
-        if local.is_none() && self.directory.is_ambiguous(keyspace) {
-            return Err(ManageError::NoReplica(keyspace.into()));
-        }
         let group = location.group;
         for member in &location.members {
             self.cx.send(&member.id.0, StrongMessage::Drop { group });
@@ -114,7 +115,8 @@ impl<E: Engine> Strong<E> {
     }
 
     pub(super) fn publish_changes(&mut self) {
-        for keyspace in self.replicas.lonely(self.cx.now_ms) {
+        let contested = self.directory.ambiguous().map(str::to_owned).collect::<Vec<_>>();
+        for keyspace in self.replicas.lonely(self.cx.now_ms).into_iter().chain(contested) {
             self.cx.call(CoreCall::Lookup { keyspace });
         }
         for group in self.replicas.led() {

@@ -25,7 +25,7 @@ const LOCATION_FORMAT: u8 = 1;
 /// Version of the fields of every kind.
 const VERSION: u8 = 1;
 /// Kinds of messages that this node knows.
-const KINDS: u8 = 21;
+const KINDS: u8 = 23;
 /// Messages in one frame, at most.
 const MESSAGES_MAX: usize = 4096;
 /// Bytes of messages in one frame, about; one message is sent whatever its size. A frame is decoded only after all of
@@ -90,6 +90,11 @@ pub enum StrongMessage {
     Probe { id: u64, group: GroupId, read: Option<Read> },
     /// The reply to [`StrongMessage::Probe`]; `None`: the read has to go to the leader.
     ProbeReply { id: u64, probed: Option<Probed> },
+    /// Asks a member whether its replica of this group has this name: another group is published under it too. Sent
+    /// while data version 3 is in force.
+    CheckName { group: GroupId, keyspace: String },
+    /// The reply to [`StrongMessage::CheckName`] of a member whose replica has the name.
+    NameConfirmed { group: GroupId, keyspace: String },
 }
 
 /// A change of a group's voters or leader.
@@ -132,6 +137,9 @@ impl StrongMessage {
                 are_bounded_in(records, keyspace) && is_member_id(*member)
             }
             Self::Manage { change: Manage::Voters(records), .. } => are_bounded(records),
+            Self::CheckName { keyspace, .. } | Self::NameConfirmed { keyspace, .. } => {
+                keyspace.len() <= super::KEYSPACE_BYTES_MAX
+            }
             Self::Redirect { missing, .. } => missing.len() <= RECORDS_MAX,
             Self::ProbeReply { probed: Some(Probed { found: Some(found), .. }), .. } => found.is_bounded(),
             _ => true,
@@ -313,7 +321,7 @@ mod tests {
     fn messages_of_a_later_version_are_skipped_and_their_neighbours_are_read() {
         let drop = StrongMessage::Drop { group: [7; 16] };
         let known = &encode_frames(std::slice::from_ref(&drop))[0].0[..];
-        let last = StrongMessage::ProbeReply { id: 1, probed: None };
+        let last = StrongMessage::NameConfirmed { group: [7; 16], keyspace: String::new() };
         assert_eq!(encode_frames(&[last])[0].0[2], KINDS - 1, "the kind of the last variant");
         let unknown_kind = &[3, VERSION, KINDS, 9][..];
         let unknown_version = &[4, VERSION + 1, 4, 9, 9][..];

@@ -35,8 +35,10 @@ mod directory;
 mod input;
 mod keyspaces;
 mod message;
+mod names;
 mod outbox;
 mod placement;
+mod precedence;
 mod replicas;
 mod requests;
 mod serving;
@@ -62,6 +64,7 @@ use creations::Creations;
 use directory::Directory;
 pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput};
 pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
+pub use precedence::former_name;
 use replicas::Replicas;
 use requests::Requests;
 use serving::Serving;
@@ -249,16 +252,10 @@ impl<E: Engine> Strong<E> {
     }
 
     /// Handles the locations of a keyspace in [`LOCATIONS`]. If there are several groups, it was created more than
-    /// once.
+    /// once; see `precedence`.
     pub fn handle_locations(&mut self, now_ms: u64, keyspace: &str, locations: Vec<GroupLocation>) {
         self.cx.now_ms = now_ms;
-        let Some(location) = self.directory.published(keyspace, locations) else { return };
-        self.replicas.check_membership(&location);
-        let leader = location.leader().filter(|_| self.directory.is_news(keyspace, &location));
-        self.directory.remember(keyspace, location, || self.replicas.nodes());
-        if let Some(leader) = leader {
-            self.requests().on_leader(keyspace, leader);
-        }
+        self.on_locations(keyspace, locations);
         self.deliver_local();
     }
 
@@ -438,6 +435,10 @@ impl<E: Engine> Strong<E> {
                 self.watches().on_update(from, id, number, update);
             }
             StrongMessage::CheckReply { id, sent } => self.watches().on_checked(from, id, sent),
+            StrongMessage::CheckName { group, keyspace } => self.on_check_name(from, group, keyspace),
+            StrongMessage::NameConfirmed { group, keyspace } => {
+                self.on_name_confirmed(from, group, &keyspace);
+            }
         }
     }
 

@@ -20,7 +20,13 @@ pub fn create(world: &mut World, keyspace: &str, voters: u8, on: &[usize]) -> Ve
     create_through(world, 1, keyspace, voters, on)
 }
 
-fn create_through(world: &mut World, node: usize, keyspace: &str, voters: u8, on: &[usize]) -> Vec<usize> {
+pub fn create_through(
+    world: &mut World,
+    node: usize,
+    keyspace: &str,
+    voters: u8,
+    on: &[usize],
+) -> Vec<usize> {
     create_with(world, node, keyspace, voters, on, false)
 }
 
@@ -429,7 +435,7 @@ fn a_dropped_keyspace_is_removed_bit_by_bit_also_after_a_restart() {
     }
 }
 
-fn drop_keyspace(world: &mut World, node: usize, keyspace: &str) -> Result<(), ManageError> {
+pub fn drop_keyspace(world: &mut World, node: usize, keyspace: &str) -> Result<(), ManageError> {
     let token = world.token();
     world.input(node, Input::Strong(StrongInput::Drop { token, keyspace: keyspace.into() }));
     world.run_until(5_000, "an answer", |w| w.nodes[node].managed.contains_key(&token));

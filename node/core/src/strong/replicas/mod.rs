@@ -316,6 +316,27 @@ impl<E: Engine> Replicas<E> {
         Ok(())
     }
 
+    /// Gives a replica another name. Returns whether that is durable; if not, nothing has changed.
+    pub fn rename(&mut self, cx: &mut Context, group: GroupId, name: &str) -> bool {
+        let renamed = registry::registered(&self.engine).and_then(|all| {
+            let Some(replica) = all.into_iter().find(|replica| replica.group == group) else { return Ok(()) };
+            registry::register(&self.engine, &Registered { keyspace: name.into(), ..replica })
+        });
+        if let Err(error) = renamed {
+            cx.notice(name.into(), Notice::NotOpened(format!("it cannot be renamed: {error}")));
+            return false;
+        }
+        if let Some(replica) = self.open.get_mut(&group) {
+            replica.keyspace = name.into();
+            replica.published = None;
+            replica.group.rename(name.into());
+        }
+        if let Some(unopened) = self.unopened.get_mut(&group) {
+            unopened.keyspace = name.into();
+        }
+        true
+    }
+
     /// Records that a group was dropped, so that this node has no replica of it again.
     pub fn note_dropped(&mut self, cx: &mut Context, group: GroupId) {
         if let Err(error) = self.dropped.add(&self.engine, group) {

@@ -41,6 +41,8 @@ struct ClientWatch {
     credit: u32,
     /// The id under which it is served, and the node that serves it.
     served: Option<(u64, NodeKey)>,
+    /// The group that serves it, or was the last one to.
+    group: GroupId,
     /// Updates received from that node.
     received: u64,
     /// Events of a revision that that node has not sent whole, and their bytes.
@@ -111,6 +113,7 @@ impl<E: Engine> Handler<'_, E> {
             spec,
             credit,
             served: None,
+            group: GroupId::default(),
             received: 0,
             part: Vec::new(),
             part_bytes: 0,
@@ -140,6 +143,11 @@ impl<E: Engine> Handler<'_, E> {
             self.pause(token);
             return;
         };
+        if watch.was_created && watch.group != group {
+            self.lose(token, "another keyspace has its name now");
+            return;
+        }
+        watch.group = group;
         let id = self.cx.fresh_id();
         // Without a reply, another member is asked.
         if node != self.cx.me {
@@ -200,11 +208,28 @@ impl<E: Engine> Handler<'_, E> {
         watch.attempts += 1;
         let since = *watch.lonely_since.get_or_insert(self.cx.now_ms);
         if self.cx.now_ms >= since + LOST_MS {
-            self.remove(token);
-            let update = WatchUpdate::Lost { reason: "no member of the keyspace answers".into() };
-            self.cx.reply(StrongOutput::Update { token, update });
+            self.lose(token, "no member of the keyspace answers");
         } else {
             self.cx.set_timer(Timer::Watch(token), pause_ms);
+        }
+    }
+
+    fn lose(&mut self, token: Token, reason: &str) {
+        self.remove(token);
+        let update = WatchUpdate::Lost { reason: reason.into() };
+        self.cx.reply(StrongOutput::Update { token, update });
+    }
+
+    /// Ends the watches of a keyspace that another group than this one serves: revisions of two groups have nothing in
+    /// common.
+    pub fn on_moved(&mut self, keyspace: &str, group: GroupId) {
+        let is_elsewhere = |watch: &ClientWatch| watch.keyspace == keyspace && watch.group != group;
+        let all = self.state.watches.iter().filter(|(_, watch)| watch.was_created && is_elsewhere(watch));
+        for token in all.map(|(token, _)| *token).collect::<Vec<_>>() {
+            if let Some((id, node)) = self.state.watches.get(&token).and_then(|watch| watch.served) {
+                self.cx.send(&node, StrongMessage::Unwatch { id });
+            }
+            self.lose(token, "another keyspace has its name now");
         }
     }
 
@@ -323,6 +348,9 @@ fn choose<E: Engine>(
     replicas: &Replicas<E>,
     watch: &ClientWatch,
 ) -> Option<(GroupId, NodeKey)> {
+    if directory.is_ambiguous(&watch.keyspace) {
+        return None;
+    }
     if let Some((group, _)) = replicas.serving(&watch.keyspace).filter(|(_, it)| it.group.is_informed()) {
         return Some((group, me));
     }
