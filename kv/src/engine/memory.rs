@@ -5,6 +5,7 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use super::meter::Meter;
 use super::{Engine, Family, RowOp, View, Visitor, journal_ops, no_journal};
 use crate::Error;
 use crate::journal::{Journal, LostRecords, MemoryFiles, Syncing};
@@ -24,6 +25,7 @@ pub struct MemoryEngine {
     journal: Option<(MemoryFiles, Journal<MemoryFiles>)>,
     /// Whether writes fail with [`Error::Full`].
     is_full: Arc<AtomicBool>,
+    meter: Meter,
 }
 
 /// The durable rows, and the writes that a crash may lose.
@@ -109,6 +111,11 @@ impl MemoryEngine {
     #[must_use]
     pub fn copy(&self) -> Self {
         Self { families: Arc::new(RwLock::new(self.read().clone())), ..Self::default() }
+    }
+
+    /// Counts the rows that are read and written.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Makes all writes fail as on a full disk, or succeed again.
@@ -206,6 +213,9 @@ impl MemoryEngine {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(Error::Full);
         }
+        for op in &ops {
+            self.meter.count(if let RowOp::Put(_, _, row) = op { row.len() } else { 0 });
+        }
         if let Some(ops) = journal_ops(&ops)? {
             return self.journal.as_ref().map_or(Err(no_journal()), |(_, journal)| journal.write(&ops));
         }
@@ -231,7 +241,8 @@ impl Engine for MemoryEngine {
     }
 
     fn view(&self) -> MemoryView<'_> {
-        MemoryView { rows: self.read(), journal: self.journal.as_ref().map(|(_, journal)| journal) }
+        let journal = self.journal.as_ref().map(|(_, journal)| journal);
+        MemoryView { rows: self.read(), journal, meter: &self.meter }
     }
 
     fn write(&self, ops: Vec<RowOp>) -> Result<(), Error> {
@@ -282,6 +293,7 @@ impl Engine for MemoryEngine {
 pub struct MemoryView<'a> {
     rows: RwLockReadGuard<'a, Families>,
     journal: Option<&'a Journal<MemoryFiles>>,
+    meter: &'a Meter,
 }
 
 fn apply(families: &mut Families, ops: Vec<RowOp>) {
@@ -299,11 +311,13 @@ fn apply(families: &mut Families, ops: Vec<RowOp>) {
 
 impl View for MemoryView<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        match (family, self.journal) {
-            (Family::Journal, Some(journal)) => journal.get(key),
-            (Family::Journal, None) => Ok(None),
-            _ => Ok(self.rows[family as usize].get(key).cloned()),
-        }
+        let row = match (family, self.journal) {
+            (Family::Journal, Some(journal)) => journal.get(key)?,
+            (Family::Journal, None) => None,
+            _ => self.rows[family as usize].get(key).cloned(),
+        };
+        self.meter.count(row.as_ref().map_or(0, Vec::len));
+        Ok(row)
     }
 
     fn scan(
@@ -313,6 +327,10 @@ impl View for MemoryView<'_> {
         to: Option<&[u8]>,
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error> {
+        let visit = &mut |key: &[u8], row: &[u8]| {
+            self.meter.count(row.len());
+            visit(key, row)
+        };
         if family == Family::Journal {
             return self.journal.map_or(Ok(()), |journal| journal.scan(from, to, visit));
         }

@@ -2,10 +2,12 @@
 //! the one on RocksDB.
 
 mod memory;
+mod meter;
 
 use std::ops::ControlFlow;
 
 pub use memory::{Draw, MemoryEngine, Pending};
+pub use meter::{Cost, Meter};
 
 use crate::Error;
 use crate::journal::Op;

@@ -2,7 +2,6 @@
 
 mod common;
 
-use common::meter::Metered;
 use common::*;
 use starling_kv::{Error, MemoryEngine};
 use starling_strong::api::*;
@@ -238,7 +237,7 @@ fn a_stale_fence_is_refused() {
 /// The holder of a lock is found without a visit to its whole queue.
 #[test]
 fn a_guarded_write_visits_few_rows_however_many_wait_for_the_lock() {
-    let engine = Metered::<MemoryEngine>::default();
+    let engine = MemoryEngine::new();
     let mut machine = Machine::open(engine.clone(), GROUP, Config::default()).expect("opens");
     let waits = |number: u64| put(&format!("lock/{:04}", 9_999 - number), "");
     let answers = apply_all(&mut machine, (0..5_000).map(|number| command(waits(number))).collect());
@@ -249,13 +248,13 @@ fn a_guarded_write_visits_few_rows_however_many_wait_for_the_lock() {
         apply(machine, Command::Write { id: None, fence, write: put("k", "written") })
     };
     assert!(guarded(&mut machine, tokens[0]).is_ok());
-    engine.meter.take();
+    engine.meter().take();
     let mut visited = 0;
     for (number, token) in tokens.iter().enumerate().take(1_000) {
         assert!(guarded(&mut machine, *token).is_ok());
         assert_eq!(guarded(&mut machine, token + 1), Err(Refusal::StaleFence { token: token + 1 }));
         write(&mut machine, delete(&format!("lock/{:04}", 9_999 - number))).expect("deletes");
-        visited += engine.meter.take().rows;
+        visited += engine.meter().take().rows;
     }
     // The queue is visited once in 256 changes of the holder, and each of the three writes has its own rows.
     assert!(visited < 1_000 * (20 + 5_000 / 256), "{visited} rows");
@@ -573,7 +572,7 @@ fn a_write_looks_at_a_bounded_number_of_keys() {
 
 #[test]
 fn the_history_of_one_large_revision_is_removed_in_small_steps() {
-    let engine = Metered::<MemoryEngine>::default();
+    let engine = MemoryEngine::new();
     let mut machine = Machine::open(engine.clone(), GROUP, Config::default()).expect("opens");
     let commands = (0..20_000).map(|number| command(put(&format!("k{number:05}"), "v"))).collect();
     apply_all(&mut machine, commands);
@@ -584,11 +583,11 @@ fn the_history_of_one_large_revision_is_removed_in_small_steps() {
     write(&mut machine, Write::Compact { revision }).expect("compacts");
     let (mut longest, mut more) = (0, true);
     while more {
-        engine.meter.take();
+        engine.meter().take();
         more = machine.maintain().expect("maintains");
-        longest = longest.max(engine.meter.take().rows);
+        longest = longest.max(engine.meter().take().rows);
     }
     // One row lists up to 64 KiB of changes, and each of them has two rows of history.
     assert!(longest < 20_000, "{longest} rows in one step");
-    assert_eq!(machine.bytes(), counted(&engine.engine));
+    assert_eq!(machine.bytes(), counted(&engine));
 }

@@ -1,7 +1,6 @@
 //! Helpers that several tests use.
 #![allow(dead_code, reason = "each test uses a part")]
 
-pub mod meter;
 pub mod model;
 pub mod plans;
 

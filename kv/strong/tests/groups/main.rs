@@ -7,8 +7,6 @@ mod elections;
 mod faults;
 mod leases;
 mod members;
-#[path = "../common/meter.rs"]
-mod meter;
 mod planted;
 mod reads;
 mod steps;

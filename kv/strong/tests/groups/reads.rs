@@ -5,8 +5,8 @@ use starling_strong::api::{
 };
 use starling_strong::group::Input;
 
-use crate::meter::Cost;
 use crate::world::{World, clients, request};
+use starling_kv::engine::Cost;
 
 const KEYS: u64 = 60_000;
 const LONG: u64 = 1_000_000;

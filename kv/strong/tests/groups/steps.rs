@@ -4,8 +4,8 @@ use starling_strong::api::{
     Body, Delete, Failure, Keys, Put, Range, Read, Refusal, Request, Txn, TxnOp, Write,
 };
 
-use crate::meter::Cost;
 use crate::world::{World, clients, request};
+use starling_kv::engine::Cost;
 
 /// The most that one step may cost; see [`Cost::units`]. Most of it is for entries that are applied: 16,384 rows are
 /// counted, of those that are read and of the changed ones before and after, and each change also writes rows of history.

@@ -3,16 +3,14 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use starling_kv::engine::{Draw, Family, Pending, RowOp, View, Visitor};
+use starling_kv::engine::{Draw, Family, Meter, Pending, RowOp, View, Visitor};
 use starling_kv::journal::Files;
 use starling_kv::{Engine, Error, MemoryEngine};
-
-use crate::meter::{Meter, Metered, MeteredView};
 
 /// Rows in memory, and the writes since the last sync. Clones share both.
 #[derive(Clone)]
 pub struct Disk {
-    rows: Metered<MemoryEngine>,
+    rows: MemoryEngine,
     /// Reads and writes that still succeed before all further ones fail.
     works_for: Arc<Mutex<Option<u64>>>,
 }
@@ -27,37 +25,37 @@ impl Disk {
     }
 
     fn of(rows: MemoryEngine) -> Self {
-        Self { rows: Metered { engine: rows, meter: Meter::default() }, works_for: Arc::default() }
+        Self { rows, works_for: Arc::default() }
     }
 
     /// Counts the rows that are read and written.
     pub fn meter(&self) -> &Meter {
-        &self.rows.meter
+        self.rows.meter()
     }
 
     /// What a sync that begins now covers.
     pub fn pending(&self) -> Pending {
-        self.rows.engine.pending()
+        self.rows.pending()
     }
 
     /// A sync ends.
     pub fn synced(&self, pending: &Pending) {
-        self.rows.engine.synced(pending);
+        self.rows.synced(pending);
     }
 
     /// The disk after a crash of the process.
     pub fn after_kill(&self, draw: &mut Draw<'_>) -> Self {
-        Self::of(self.rows.engine.after_kill(draw))
+        Self::of(self.rows.after_kill(draw))
     }
 
     /// The disk after a power cut: of what was not synced, a part is left.
     pub fn after_power_cut(&self, draw: &mut Draw<'_>) -> Self {
-        Self::of(self.rows.engine.after_power_cut(draw))
+        Self::of(self.rows.after_power_cut(draw))
     }
 
     /// Flips a bit of a row of the log. Returns whether there is one.
     pub fn damage(&self, number: u64) -> bool {
-        let files = self.rows.engine.files().expect("there is a journal");
+        let files = self.rows.files().expect("there is a journal");
         let numbers = files.list().expect("memory");
         let Some(last) = numbers.last() else { return false };
         let size = files.size(*last).expect("memory");
@@ -67,7 +65,7 @@ impl Disk {
 
     /// Whether records of the log were durable and are not there.
     pub fn has_lost_records(&self) -> bool {
-        self.rows.engine.lost_records().is_some()
+        self.rows.lost_records().is_some()
     }
 
     /// Fails all reads and writes after this many more, until [`Disk::repair`].
@@ -87,7 +85,7 @@ impl Disk {
                 bytes += (key.len() + row.len()) as u64;
                 Ok(ControlFlow::Continue(()))
             };
-            self.rows.engine.view().scan(family, &[], None, &mut count).expect("memory");
+            self.rows.view().scan(family, &[], None, &mut count).expect("memory");
         }
         bytes
     }
@@ -101,7 +99,7 @@ impl Disk {
             }
             Ok(ControlFlow::Continue(()))
         };
-        self.rows.engine.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
+        self.rows.view().scan(Family::StrongNow, &[], None, &mut find).expect("memory");
         let (row_key, mut row) = rows.pop().expect("the key is there");
         // The value's last byte.
         if let Some(last) = row.last_mut() {
@@ -124,7 +122,7 @@ impl Disk {
 
 /// Rows at one instant, on a disk that may fail.
 pub struct DiskView<'a> {
-    rows: MeteredView<'a, <MemoryEngine as Engine>::View<'a>>,
+    rows: <MemoryEngine as Engine>::View<'a>,
     disk: &'a Disk,
 }
 

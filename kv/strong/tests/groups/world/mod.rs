@@ -26,11 +26,11 @@ use starling_strong::group::{
 use starling_strong::machine::{self, VERSION_NEWEST};
 use starling_strong::members::{MemberId, NodeKey};
 
-use crate::meter::Cost;
 use actors::Actors;
 use clients::Clients;
 use disk::Disk;
 use operator::Operator;
+use starling_kv::engine::Cost;
 use watchers::Watchers;
 
 pub const GROUP: [u8; 16] = [9; 16];
