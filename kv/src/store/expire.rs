@@ -77,10 +77,18 @@ impl<E: Engine> Store<E> {
             let (_, dot) =
                 parse_ttl_key(key).ok_or_else(|| Error::corrupt("an expiry's row has a wrong key"))?;
             due.push((dot, place.to_vec()));
+            #[cfg(planted)]
+            if starling_planted::on(starling_planted::Bug::ExpiryInOneStep) {
+                return Ok(ControlFlow::Continue(()));
+            }
             Ok(if due.len() <= ENTRIES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         let more = due.len() > ENTRIES_MAX;
-        due.truncate(ENTRIES_MAX);
+        #[cfg(planted)]
+        let more = more && !starling_planted::on(starling_planted::Bug::ExpiryInOneStep);
+        if more {
+            due.truncate(ENTRIES_MAX);
+        }
         if due.is_empty() {
             return Ok(Expired::default());
         }

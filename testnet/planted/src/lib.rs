@@ -91,6 +91,10 @@ pub enum Bug {
     WatchSkips,
     /// A portion of a read counts rows and not their bytes.
     PortionWithoutBytes,
+    /// A delete reads all of what it deletes.
+    DeadBodiesRead,
+    /// All entries that have expired are removed in one step.
+    ExpiryInOneStep,
 }
 
 impl Bug {
@@ -111,6 +115,9 @@ impl Bug {
         Self::WatchSkips,
         Self::PortionWithoutBytes,
     ];
+
+    /// Those that make a step of a node too long.
+    pub const STEPS: [Self; 2] = [Self::DeadBodiesRead, Self::ExpiryInOneStep];
 
     /// Those that take a lost node in the middle of a large session.
     pub const SESSIONS: [Self; 1] = [Self::DeathsBeforeEntries];

@@ -259,6 +259,7 @@ fn cost(run: &Run) -> Vec<Row> {
             ("events", Value::Count(cost.events)),
             ("ns per event", Value::Number(cost.event_ns)),
             ("memory per node", Value::Bytes(cost.node_bytes)),
+            ("longest step, ms", Value::Number(cost.longest_step_ms)),
         ];
         Row::new("", cells)
     };

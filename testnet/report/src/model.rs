@@ -320,6 +320,10 @@ pub struct Cost {
     pub speed: f64,
     /// Resident bytes per node at the peak.
     pub node_bytes: f64,
+    /// The longest step of a node, milliseconds, if each row that it reads or writes takes a microsecond, and each
+    /// kibibyte another. Counted, not measured; 0 where nodes have no store.
+    #[serde(default)]
+    pub longest_step_ms: f64,
 }
 
 #[cfg(test)]
@@ -440,6 +444,7 @@ pub(crate) mod example {
                 event_ns: 490.0,
                 speed: 750.0,
                 node_bytes: 61_000.0,
+                longest_step_ms: 1.5,
             }),
             bars: vec![
                 Bar::new("redundancy (RMR)", 0.04 * factor, "", Limit::AtMost(0.05)),

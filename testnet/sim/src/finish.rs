@@ -50,7 +50,10 @@ pub(crate) fn run(simulation: Simulation, outcome: Outcome, took: Duration) -> R
             strong
                 .report(broken.into_iter().map(|(invariant, what)| format!("{invariant}: {what}")).collect())
         }),
-        cost: Some(cost(world.events(), world.now_us(), world.nodes.len(), took)),
+        cost: Some(Cost {
+            longest_step_ms: world.longest_step.units() as f64 / 1e3,
+            ..cost(world.events(), world.now_us(), world.nodes.len(), took)
+        }),
         ..Run::default()
     };
     let all_ms = tracker.all_ms();
@@ -67,6 +70,7 @@ pub fn cost(events: u64, now_us: u64, nodes: usize, took: Duration) -> Cost {
         event_ns: wall_s * 1e9 / events.max(1) as f64,
         speed: now_us as f64 / 1e6 / wall_s,
         node_bytes: peak_bytes() / nodes as f64,
+        longest_step_ms: 0.0,
     }
 }
 

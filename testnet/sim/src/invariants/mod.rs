@@ -20,6 +20,7 @@ mod narrow;
 mod once;
 mod resurrection;
 mod state;
+mod steps;
 mod strong;
 mod timestamps;
 mod views;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use starling_core::strong::LOCATIONS;
+use starling_kv::engine::Cost;
 use starling_kv::{Batch, Dot, MemoryEngine, Root, Store, delta};
 use starling_proto::Message;
 use starling_proto::message::{RumorMessage, SyncMessage};
@@ -37,6 +39,7 @@ pub use dissemination::CALM_S;
 pub use dots::Dots;
 pub use history::History;
 pub use state::{Entry, State};
+pub use steps::UNITS_MAX as STEP_UNITS_MAX;
 pub use strong::judge as judge_strong;
 
 use crate::strong::Strong;
@@ -121,6 +124,11 @@ impl Witness {
         if let Err(what) = verdict {
             self.violation.get_or_insert(Violation { invariant, node, at_us, what });
         }
+    }
+
+    /// A node has handled one input.
+    pub fn after_step(&mut self, node: usize, cost: Cost, at_us: u64) {
+        self.judge("steps", Some(node), at_us, steps::check(cost));
     }
 
     fn memory(&mut self, node: usize) -> &mut Memory {

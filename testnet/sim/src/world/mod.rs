@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use starling_core::{CoreConfig, Input};
 use starling_kv::Batch;
+use starling_kv::engine::Cost;
 use starling_proto::Role;
 
 pub use latency::Delays;
@@ -73,6 +74,8 @@ pub struct World {
     pub receipts: Option<Box<Receipts>>,
     /// Judges what nodes do, if it is there.
     pub witness: Option<Box<Witness>>,
+    /// What the longest step of a node has cost.
+    pub longest_step: Cost,
     /// How good the links are now.
     pub links: Links,
     now_us: u64,
@@ -105,6 +108,7 @@ impl World {
             recorder: Recorder::default(),
             receipts: None,
             witness: None,
+            longest_step: Cost::default(),
             links: scenario.links.clone(),
             now_us: 0,
             queue: Queue::default(),
@@ -233,8 +237,17 @@ impl World {
             return;
         }
         let now = node.now(self.now_us);
+        // What was read to judge it is no step.
+        node.take_cost();
         if let Some(core) = &mut node.core {
             core.handle(now, input);
+            let cost = node.take_cost();
+            if cost.units() > self.longest_step.units() {
+                self.longest_step = cost;
+            }
+            if let Some(witness) = &mut self.witness {
+                witness.after_step(index, cost, self.now_us);
+            }
             self.note_own_writes(index);
             self.carry_out(index);
         }

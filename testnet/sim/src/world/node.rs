@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use starling_core::{Core, CoreConfig, Input, Now};
-use starling_kv::engine::Pending;
+use starling_kv::engine::{Cost, Pending};
 use starling_kv::{Batch, MemoryEngine, Options, Store};
 use starling_proto::detector::DetectorConfig;
 use starling_proto::rumor::RumorConfig;
@@ -111,6 +111,11 @@ impl Node {
     /// Its store, if it is a replica that is up.
     pub fn store(&self) -> Option<&Store<MemoryEngine>> {
         self.core.as_ref()?.store()
+    }
+
+    /// What it has read and written since this was asked last.
+    pub(super) fn take_cost(&self) -> Cost {
+        self.engine.meter().take().plus(self.strong.meter().take())
     }
 
     /// Its clocks.
