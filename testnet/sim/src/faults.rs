@@ -10,10 +10,6 @@ use crate::simulation::{Simulation, Task, us};
 use crate::strong::Strong;
 use crate::world::World;
 
-/// A disk without power keeps what was written up to so long before, seconds: `everysec`, the default
-/// durability.
-const UNSYNCED_S: f64 = 1.0;
-
 impl Simulation {
     /// The nodes of a selection, in order; those that are drawn, from the candidates.
     fn select(&mut self, selection: &Selection, is_candidate: impl Fn(&Self, usize) -> bool) -> Vec<usize> {
@@ -125,7 +121,7 @@ impl Simulation {
             }
             Action::Kill { nodes, for_s } => self.take_down(nodes, "killed", *for_s, World::kill),
             Action::Leave { nodes, for_s } => self.take_down(nodes, "left", *for_s, World::leave),
-            Action::PowerOff { nodes, for_s } => self.power_off(nodes, *for_s),
+            Action::PowerOff { nodes, for_s, loses_s } => self.power_off(nodes, *for_s, *loses_s),
             Action::Wipe { nodes, for_s } => {
                 let nodes = self.live(nodes);
                 for &node in &nodes {
@@ -220,16 +216,16 @@ impl Simulation {
     }
 
     /// Disks are synced some time before, each at a moment of its own.
-    fn power_off(&mut self, nodes: &Selection, for_s: Option<f64>) {
+    fn power_off(&mut self, nodes: &Selection, for_s: Option<f64>, loses_s: f64) {
         let nodes = self.live(nodes);
         for &node in &nodes {
-            let synced_s = self.rng.random_range(0.0..UNSYNCED_S);
+            let synced_s = self.rng.random_range(0.0..loses_s);
             self.plan_in(synced_s, Task::Sync(node));
-            self.plan_in(UNSYNCED_S, Task::PowerOff(node, for_s));
+            self.plan_in(loses_s, Task::PowerOff(node, for_s));
         }
         let back = for_s.map_or("", |_| ", and back");
         let what = format!("{} nodes without power{back}", nodes.len());
-        self.plan_in(UNSYNCED_S + for_s.unwrap_or(0.0), Task::Heals(what));
+        self.plan_in(loses_s + for_s.unwrap_or(0.0), Task::Heals(what));
     }
 
     fn roll(&mut self, mut left: Vec<usize>, gap_s: f64, for_s: f64, release: Option<Release>) {

@@ -15,7 +15,7 @@ pub use file::{Error, load, parse};
 pub use links::{Clog, Geography, Latency, Links};
 pub use release::Release;
 pub use select::Selection;
-pub use step::{Action, Repeat, Step};
+pub use step::{Action, Repeat, Step, UNSYNCED_S};
 pub use strong::{GAIN_PERMILLE_MAX, KEYSPACE as STRONG_KEYSPACE, StrongLoad};
 pub use workload::{Burst, Keys, Mix, Workload};
 

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{GAIN_PERMILLE_MAX, Release, Selection};
 
+/// A disk without power keeps what was written up to so long before, seconds: `everysec`, the default durability.
+pub const UNSYNCED_S: f64 = 1.0;
+
 /// One thing done to the network, once or again and again.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "Table", into = "Table")]
@@ -49,12 +52,15 @@ pub enum Action {
         /// Seconds until the restart.
         for_s: Option<f64>,
     },
-    /// Power loss: nobody is told, and the disk loses up to a second of unsynced writes.
+    /// Power loss: nobody is told, and the disk loses the writes of up to `loses_s`. With much more than a second it is an
+    /// older copy that is restored; that of strong keyspaces loses only what was not synced.
     PowerOff {
         /// Which nodes.
         nodes: Selection,
         /// Seconds until the restart.
         for_s: Option<f64>,
+        /// Seconds of writes, at most.
+        loses_s: f64,
     },
     /// Killed, and after `for_s` a new node without data takes its place.
     Wipe {
@@ -169,6 +175,8 @@ struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     for_s: Option<Seconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    loses_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skew_ms: Option<f64>,
@@ -232,9 +240,12 @@ impl From<Step> for Table {
                 Self { nodes: Some(nodes), to, one_way: Some(one_way), for_s: one(for_s), ..table }
             }
             Action::Heal | Action::ReplaceVoter | Action::TransferLeader => table,
-            Action::Kill { nodes, for_s }
-            | Action::PowerOff { nodes, for_s }
-            | Action::Leave { nodes, for_s } => Self { nodes: Some(nodes), for_s: one(for_s), ..table },
+            Action::Kill { nodes, for_s } | Action::Leave { nodes, for_s } => {
+                Self { nodes: Some(nodes), for_s: one(for_s), ..table }
+            }
+            Action::PowerOff { nodes, for_s, loses_s } => {
+                Self { nodes: Some(nodes), for_s: one(for_s), loses_s: Some(loses_s), ..table }
+            }
             Action::Wipe { nodes, for_s } => Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table },
             Action::Restart { nodes } => Self { nodes: Some(nodes), ..table },
             Action::Stall { nodes, for_s } => {
@@ -269,7 +280,11 @@ impl Table {
             },
             "heal" => Action::Heal,
             "kill" => Action::Kill { nodes: self.nodes()?, for_s: self.one_time()? },
-            "power_off" => Action::PowerOff { nodes: self.nodes()?, for_s: self.one_time()? },
+            "power_off" => Action::PowerOff {
+                nodes: self.nodes()?,
+                for_s: self.one_time()?,
+                loses_s: self.loses_s.take().unwrap_or(UNSYNCED_S),
+            },
             "wipe" => {
                 let for_s = self.one_time()?.ok_or(missing("for_s"))?;
                 Action::Wipe { nodes: self.nodes()?, for_s }
@@ -334,6 +349,7 @@ impl Table {
             ("to", self.to.is_some()),
             ("one_way", self.one_way.is_some()),
             ("for_s", self.for_s.is_some()),
+            ("loses_s", self.loses_s.is_some()),
             ("count", self.count.is_some()),
             ("skew_ms", self.skew_ms.is_some()),
             ("drift_ppm", self.drift_ppm.is_some()),
@@ -354,10 +370,13 @@ impl Step {
         let mut numbers = vec![self.at_s];
         numbers.extend(self.repeat.map(|repeat| repeat.until_s));
         match &self.action {
-            Action::Partition { for_s, .. }
-            | Action::Kill { for_s, .. }
-            | Action::PowerOff { for_s, .. }
-            | Action::Leave { for_s, .. } => numbers.extend(for_s),
+            Action::Partition { for_s, .. } | Action::Kill { for_s, .. } | Action::Leave { for_s, .. } => {
+                numbers.extend(for_s);
+            }
+            Action::PowerOff { for_s, loses_s, .. } => {
+                numbers.extend(for_s);
+                numbers.push(if *loses_s > 0.0 { *loses_s } else { f64::NAN });
+            }
             Action::Wipe { for_s, .. } => numbers.push(*for_s),
             Action::Stall { for_s: [low, high], .. } => numbers.extend([*low, *high, high - low]),
             Action::Skew { skew_ms, drift_ppm, .. } => numbers.extend([*skew_ms, *drift_ppm]),

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::scenario::{
     Action, Away, Burst, Churn, ChurnModel, Clog, Keys, Latency, Links, Mix, NodeSettings, Repeat, Return,
-    Scenario, Selection, Step, StrongLoad, Workload,
+    Scenario, Selection, Step, StrongLoad, UNSYNCED_S, Workload,
 };
 
 /// Tells this generator apart from the one that the world draws from the same seed.
@@ -14,6 +14,10 @@ const STREAM: u64 = 0x5741_524D;
 const STRONG_STREAM: u64 = 0x5354_524F;
 /// And this one, likewise for narrow links.
 const NARROW_STREAM: u64 = 0x4E41_5252;
+/// And this one, likewise for older copies of disks.
+const COPY_STREAM: u64 = 0x434F_5059;
+/// How many power failures become the return of an older copy.
+const COPY_SHARE: f64 = 0.4;
 /// How many scenarios have narrow links with large values.
 const NARROW_SHARE: f64 = 0.2;
 /// Time for a few such values, seconds.
@@ -64,7 +68,21 @@ pub fn draw(seed: u64) -> Scenario {
         step: draw.steps(),
         ..Scenario::default()
     };
-    with_narrow(with_strong(with_contacts(with_newcomers(scenario))))
+    with_narrow(with_strong(with_old_copies(with_contacts(with_newcomers(scenario)))))
+}
+
+/// Disks that lose more than what a crash takes: an older copy was restored.
+fn with_old_copies(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(COPY_STREAM);
+    for step in &mut scenario.step {
+        if let Action::PowerOff { loses_s, .. } = &mut step.action
+            && rng.random_bool(COPY_SHARE)
+        {
+            *loses_s = f64::from(rng.random_range(2..=20));
+        }
+    }
+    scenario
 }
 
 /// Links of 64 to 512 kbit/s, on which one value takes longer than a neighbour may be silent. Not with a strong keyspace,
@@ -259,7 +277,7 @@ impl Draw {
         };
         let action = match self.rng.random_range(0..10) {
             0 => Action::Kill { nodes: some, for_s: Some(for_s) },
-            1 => Action::PowerOff { nodes: some, for_s: Some(for_s) },
+            1 => Action::PowerOff { nodes: some, for_s: Some(for_s), loses_s: UNSYNCED_S },
             2 => Action::Stall { nodes: some, for_s: [0.1, for_s] },
             3..5 => Action::Partition {
                 nodes: some,
@@ -313,7 +331,7 @@ impl Draw {
             },
             3 => Action::Kill { nodes: self.some(), for_s: Some(for_s) },
             4 => Action::Kill { nodes: self.share(0.5), for_s: None },
-            5 => Action::PowerOff { nodes: self.some(), for_s: Some(for_s) },
+            5 => Action::PowerOff { nodes: self.some(), for_s: Some(for_s), loses_s: UNSYNCED_S },
             6 => Action::Wipe { nodes: self.share(0.4), for_s },
             7 => Action::Leave { nodes: self.some(), for_s: Some(for_s) },
             8 => Action::Stall { nodes: self.some(), for_s: [0.1, self.between(0.2, 15.0)] },
