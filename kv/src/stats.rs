@@ -31,6 +31,8 @@ pub struct Stats {
     pub equivocations: u64,
     /// Times that this store drew a new actor because a peer had dots of its own actor that it never created.
     pub actor_rotations: u64,
+    /// Summaries of single actors that sessions with peers have taken.
+    pub summaries: u64,
     /// Entries removed because they had expired.
     pub expired: u64,
 }

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::groups::{GroupSum, Groups};
 use crate::actor::{ActorTable, push_tightly};
 use crate::dot::LocalDot;
-use crate::fingerprint::{Buckets, Sum, context_hash};
+use crate::fingerprint::{Buckets, context_hash};
 use crate::{ActorId, Intervals};
+use starling_types::ActorGroup;
 
 /// The context and fingerprints of one actor.
 #[derive(Clone, Debug, Default)]
@@ -32,10 +34,10 @@ pub(super) struct Index {
     gapped: BTreeMap<u32, u128>,
     /// Spans of all contexts.
     intervals: u64,
-    /// Wrapping sum of the actors' context hashes.
-    context: u128,
-    /// Sum over the actors' buckets.
-    live: Sum,
+    /// Sums over the actors' context hashes and live entries.
+    groups: Groups,
+    /// Live entries.
+    entries: u64,
     /// Actors whose buckets may differ from those of their row on disk.
     unsaved: BTreeSet<u32>,
     /// While fingerprints are rebuilt: dots below this one are counted, the others not yet.
@@ -110,12 +112,59 @@ impl Index {
         self.gapped.keys().map(|&number| (number, self.actor(number)))
     }
 
-    pub fn context(&self) -> u128 {
-        self.context
+    /// The sum over a group of actors.
+    pub fn sum(&self, group: ActorGroup) -> GroupSum {
+        self.groups.sum(group).unwrap_or_else(|| {
+            self.numbers.range(group.ids()).fold(GroupSum::default(), |mut sum, (&id, &number)| {
+                sum.merge(self.sum_of(id, number));
+                sum
+            })
+        })
     }
 
-    pub fn live(&self) -> Sum {
-        self.live
+    /// The sums over the parts of a group that have actors, in order of ids.
+    pub fn parts(&self, group: ActorGroup) -> Vec<(ActorGroup, GroupSum)> {
+        let parts = (0..=u8::MAX).filter_map(|byte| group.part(byte));
+        let mut sums: Vec<_> = parts.filter_map(|part| Some((part, self.groups.sum(part)?))).collect();
+        if sums.is_empty() {
+            for (&id, &number) in self.numbers.range(group.ids()) {
+                match (group.part_of(id), sums.last_mut()) {
+                    (None, _) => break,
+                    (Some(part), Some((last, sum))) if part == *last => sum.merge(self.sum_of(id, number)),
+                    (Some(part), _) => sums.push((part, self.sum_of(id, number))),
+                }
+            }
+        }
+        sums.retain(|(_, sum)| sum.actors > 0);
+        sums
+    }
+
+    fn sum_of(&self, id: ActorId, number: u32) -> GroupSum {
+        let actor = self.actor(number);
+        GroupSum {
+            actors: u64::from(!actor.seen.is_empty()),
+            context: self.gapped.get(&number).copied().unwrap_or_else(|| context_hash(id, &actor.seen)),
+            live: actor.buckets.total().hash,
+        }
+    }
+
+    /// Adds to the sums of an actor's groups what its own sum was less before.
+    fn change(&mut self, id: ActorId, number: u32, before: GroupSum) {
+        let mut change = self.sum_of(id, number);
+        change.subtract(before);
+        self.groups.add(id, change);
+        if self.groups.need_rebuild() {
+            self.groups.rebuild();
+            for number in 0..self.len() {
+                let id = self.id(number);
+                self.groups.add(id, self.sum_of(id, number));
+            }
+        }
+    }
+
+    /// Live entries.
+    pub fn entries(&self) -> u64 {
+        self.entries
     }
 
     pub fn is_rebuilding(&self) -> bool {
@@ -141,20 +190,22 @@ impl Index {
     /// Replaces the context of an actor by one that includes it.
     pub fn set_seen(&mut self, number: u32, seen: Intervals) {
         let id = self.id(number);
+        let before = self.sum_of(id, number);
         let former = std::mem::replace(&mut self.actors[number as usize].seen, seen);
-        let former_hash = self.gapped.remove(&number).unwrap_or_else(|| context_hash(id, &former));
+        self.gapped.remove(&number);
         let seen = &self.actors[number as usize].seen;
-        let hash = context_hash(id, seen);
         if seen.has_gaps() {
-            self.gapped.insert(number, hash);
+            self.gapped.insert(number, context_hash(id, seen));
         }
         self.intervals = self.intervals + seen.spans().len() as u64 - former.spans().len() as u64;
-        self.context = self.context.wrapping_sub(former_hash).wrapping_add(hash);
+        self.change(id, number, before);
     }
 
-    /// Sets the fingerprints of a checkpoint.
+    /// Sets the fingerprints of a checkpoint; there are none yet.
     pub fn set_buckets(&mut self, number: u32, buckets: Buckets) {
-        self.live.merge(buckets.total());
+        let total = buckets.total();
+        self.entries += total.live;
+        self.groups.add(self.id(number), GroupSum { live: total.hash, ..GroupSum::default() });
         self.actors[number as usize].buckets = buckets;
     }
 
@@ -189,7 +240,8 @@ impl Index {
     pub fn count(&mut self, dot: LocalDot, hash: u128) {
         self.actors[dot.actor as usize].buckets.add(dot.seq, hash);
         self.unsaved.insert(dot.actor);
-        self.live.add(hash);
+        self.entries += 1;
+        self.groups.add(self.id(dot.actor), GroupSum { live: hash, ..GroupSum::default() });
     }
 
     /// Adds a dot that became live. During a rebuild, it counts the dots after its position later.
@@ -208,7 +260,9 @@ impl Index {
         if self.is_counted(dot) {
             self.actors[dot.actor as usize].buckets.remove(dot.seq, hash);
             self.unsaved.insert(dot.actor);
-            self.live.remove(hash);
+            self.entries -= 1;
+            let live = 0u128.wrapping_sub(hash);
+            self.groups.add(self.id(dot.actor), GroupSum { live, ..GroupSum::default() });
         }
     }
 

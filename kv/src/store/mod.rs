@@ -2,6 +2,7 @@
 
 mod commit;
 mod expire;
+mod groups;
 mod index;
 mod join;
 mod recent;
@@ -12,6 +13,7 @@ mod tree;
 mod validate;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rand::Rng;
@@ -96,6 +98,8 @@ pub struct Store<E> {
     /// No entry that [`Store::expired`] has still to report expires before this, wall-clock milliseconds.
     next_expiry_ms: Option<u64>,
     recent: Recent,
+    /// See [`Stats::summaries`].
+    summaries: AtomicU64,
 }
 
 impl<E: Engine> Store<E> {
@@ -117,10 +121,11 @@ impl<E: Engine> Store<E> {
     /// All statistics.
     pub fn stats(&self) -> Stats {
         Stats {
-            entries: self.index.live().live,
+            entries: self.index.entries(),
             actors: u64::from(self.index.len()),
             intervals: self.index.intervals(),
             rebuilding: self.index.is_rebuilding(),
+            summaries: self.summaries.load(Ordering::Relaxed),
             ..self.stats
         }
     }

@@ -1,6 +1,7 @@
 //! Opening of a store, and the fingerprint checkpoint that makes it quick.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU64;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -98,11 +99,12 @@ impl<E: Engine> Store<E> {
             expired_from: None,
             next_expiry_ms: None,
             recent: Recent::default(),
+            summaries: AtomicU64::new(0),
         })
     }
 
     /// Background work: one step of a fingerprint rebuild, or, when nothing was written since the
-    /// last call, a checkpoint. Returns whether there is more to do at once; otherwise a call once a
+    /// last call, a step of a checkpoint. Returns whether there is more to do at once; otherwise a call once a
     /// second is enough.
     pub fn maintain(&mut self, wall_ms: u64) -> Result<bool, Error> {
         if let Some(from) = self.index.rebuilt_to() {

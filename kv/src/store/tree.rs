@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeBounds};
+use std::sync::atomic::Ordering;
+
+use starling_types::ActorGroup;
 
 use super::Store;
 use super::index::ActorState;
@@ -12,18 +15,12 @@ use super::restrict::live_rows;
 use crate::fingerprint::{Sum, entry_hash, span_hash};
 use crate::{ActorId, Engine, Error, Leaf, Root, SPAN_FANOUT, SPAN_LEAF};
 
-/// Salted hash over everything seen and live of an actor.
-fn actor_hash(salt: u64, actor: &ActorState) -> u64 {
-    u64::from_le_bytes(span_hash(salt, actor.seen.spans().iter().copied(), actor.buckets.total()))
-}
-
 impl<E: Engine> Store<E> {
     /// The root; `None` while fingerprints are being rebuilt.
     pub fn root(&self) -> Option<Root> {
-        (!self.index.is_rebuilding()).then(|| Root {
-            context: self.index.context().to_le_bytes(),
-            live: self.index.live().hash.to_le_bytes(),
-        })
+        let sum = self.index.sum(ActorGroup::All);
+        (!self.index.is_rebuilding())
+            .then(|| Root { context: { sum.context }.to_le_bytes(), live: { sum.live }.to_le_bytes() })
     }
 
     /// Every actor seen, in order of ids: the largest sequence number seen of it, and a hash over
@@ -32,11 +29,9 @@ impl<E: Engine> Store<E> {
         self.summaries(salt, ..).collect()
     }
 
-    /// Those of [`Store::actors`] whose ids begin with a byte.
-    pub fn actors_of_group(&self, salt: u64, group: u8) -> Vec<(ActorId, u64, u64)> {
-        let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
-        (first[0], last[0]) = (group, group);
-        self.summaries(salt, ActorId(first)..=ActorId(last)).collect()
+    /// Those of [`Store::actors`] that belong to a group.
+    pub fn actors_of(&self, group: ActorGroup, salt: u64) -> Vec<(ActorId, u64, u64)> {
+        self.summaries(salt, group.ids()).collect()
     }
 
     fn summaries(
@@ -44,17 +39,34 @@ impl<E: Engine> Store<E> {
         salt: u64,
         ids: impl RangeBounds<ActorId>,
     ) -> impl Iterator<Item = (ActorId, u64, u64)> {
-        self.index.seen_actors(ids).map(move |(id, actor)| (id, actor.seen.max(), actor_hash(salt, actor)))
+        self.index.seen_actors(ids).map(move |(id, actor)| (id, actor.seen.max(), self.summary(salt, actor)))
     }
 
-    /// The hashes of [`Store::actors`], bound to their actors and added up by the first byte of the
-    /// ids, in order; groups without actors are left out.
+    /// Salted hash over everything seen and live of an actor.
+    fn summary(&self, salt: u64, actor: &ActorState) -> u64 {
+        self.summaries.fetch_add(1, Ordering::Relaxed);
+        u64::from_le_bytes(span_hash(salt, actor.seen.spans().iter().copied(), actor.buckets.total()))
+    }
+
+    /// The number of actors in a group of which something has been seen.
+    pub fn actors_in(&self, group: ActorGroup) -> u64 {
+        self.index.sum(group).actors
+    }
+
+    /// A salted hash over everything seen and live of each part of a group that has actors, in order of ids. Takes as long
+    /// however many actors there are.
+    pub fn digests(&self, group: ActorGroup, salt: u64) -> Vec<(ActorGroup, u64)> {
+        self.index.parts(group).into_iter().map(|(part, sum)| (part, sum.digest(salt))).collect()
+    }
+
+    /// The hashes that version 3 of the protocol compares: those of [`Store::actors`], bound to their actors and added up
+    /// by the first byte of the ids, in order; groups without actors are left out. Visits every actor.
     pub fn group_hashes(&self, salt: u64) -> Vec<(u8, u64)> {
         let mut groups = BTreeMap::new();
         // In the order of numbers, in which neighbours are neighbours in memory.
         self.index.for_each_seen(|id, actor| {
             let mut bound = blake3::Hasher::new();
-            bound.update(&id.0).update(&actor_hash(salt, actor).to_le_bytes());
+            bound.update(&id.0).update(&self.summary(salt, actor).to_le_bytes());
             let mut short = [0; 8];
             short.copy_from_slice(&bound.finalize().as_bytes()[..8]);
             let group: &mut u64 = groups.entry(id.0[0]).or_default();

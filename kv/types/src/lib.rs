@@ -17,7 +17,7 @@ mod hlc;
 mod json;
 pub mod strong;
 
-pub use actor::ActorId;
+pub use actor::{ActorGroup, ActorId};
 pub use blob::{Blob, Count, escaped};
 pub use dot::{Dot, DotRange};
 pub use dots::DotRanges;

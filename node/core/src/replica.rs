@@ -5,7 +5,7 @@ use starling_kv as kv;
 use starling_kv::{Change, Engine, Joined, Store};
 use starling_proto::message::{ActorSummary, Leaf, Root, Span};
 use starling_proto::sync::{JoinReport, Part, Replica, ReplicaError};
-use starling_proto::{DotRange, DotRanges};
+use starling_proto::{ActorGroup, DotRange, DotRanges};
 
 /// A store during one call, with the changes that its joins made.
 pub struct StoreReplica<'a, E: Engine> {
@@ -48,17 +48,17 @@ impl<E: Engine> Replica for StoreReplica<'_, E> {
         self.store.root()
     }
 
-    fn actor_count(&self) -> usize {
-        self.store.stats().actors as usize
+    fn actor_count(&self, group: ActorGroup) -> u64 {
+        self.store.actors_in(group)
     }
 
-    fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary> {
+    fn actors(&self, group: ActorGroup, salt: u64) -> Vec<ActorSummary> {
         let summary = |(actor, max, hash)| ActorSummary { actor, max, hash };
-        let actors = match groups {
-            [] => self.store.actors(salt),
-            groups => groups.iter().flat_map(|&group| self.store.actors_of_group(salt, group)).collect(),
-        };
-        actors.into_iter().map(summary).collect()
+        self.store.actors_of(group, salt).into_iter().map(summary).collect()
+    }
+
+    fn digests(&self, group: ActorGroup, salt: u64) -> Vec<(ActorGroup, u64)> {
+        self.store.digests(group, salt)
     }
 
     fn groups(&self, salt: u64) -> Vec<(u8, u64)> {

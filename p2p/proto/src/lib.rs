@@ -23,5 +23,5 @@ pub use id::NodeId;
 pub use labels::Labels;
 pub use message::{Class, Message};
 pub use record::{NodeRecord, Role};
-pub use starling_types::{ActorId, DotRange, DotRanges};
+pub use starling_types::{ActorGroup, ActorId, DotRange, DotRanges};
 pub use time::Millis;

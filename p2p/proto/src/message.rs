@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 use crate::wire::Protocol;
-use crate::{ActorId, DotRange, DotRanges, NodeId, NodeRecord};
+use crate::{ActorGroup, ActorId, DotRange, DotRanges, NodeId, NodeRecord};
 pub use starling_types::{Root, SPAN_FANOUT, SPAN_LEAF};
 
 /// A class of traffic: one long-lived substream, one bounded queue.
@@ -191,8 +191,9 @@ pub struct Leaf {
 /// carries the session's salt, so that a collision of short hashes does not persist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncMessage {
-    /// Initiator: here is my root; is yours the same?
-    Open { session: u32, salt: u64, root: Root },
+    /// Initiator: here is my root; is yours the same? If it is not, the answer is `Digests` with `by_digest` (since version 4
+    /// of the protocol), and `Groups` or `Actors` without.
+    Open { session: u32, salt: u64, root: Root, by_digest: bool },
     /// Responder: it is.
     Equal { session: u32 },
     /// Responder: not now (too many sessions, or fingerprints are being rebuilt).
@@ -203,6 +204,17 @@ pub enum SyncMessage {
     ListActors { session: u32, salt: u64, groups: Vec<u8> },
     /// Responder: its actors, either all (`groups` empty) or those of the groups asked for.
     Actors { session: u32, groups: Vec<u8>, actors: Vec<ActorSummary> },
+    /// Initiator: what do you have of these groups of actors?
+    ListGroups { session: u32, salt: u64, groups: Vec<ActorGroup> },
+    /// Responder, to `ListGroups` and (with the group of all actors) to `Open`: what it has of the first `groups` asked for,
+    /// as many as one message holds. Of a group with many actors, the digests of its parts; of the others the actors.
+    /// Parts without actors are left out.
+    Digests {
+        session: u32,
+        groups: Vec<ActorGroup>,
+        digests: Vec<(ActorGroup, u64)>,
+        actors: Vec<ActorSummary>,
+    },
     /// Initiator: my hashes of the children of these spans; which differ from yours?
     Compare { session: u32, salt: u64, spans: Vec<(Span, Vec<u32>)> },
     /// Responder: for each span asked, bit i is set if child i differs.

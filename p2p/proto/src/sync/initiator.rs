@@ -6,7 +6,7 @@ use super::pace::Pace;
 use super::{Ending, Part, Replica, ReplicaError, SessionReport};
 use crate::message::{ActorSummary, Payload, Root, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage};
 use crate::wire::bounds::RANGES_MAX;
-use crate::{ActorId, DotRange, DotRanges, Millis, NodeId};
+use crate::{ActorGroup, ActorId, DotRange, DotRanges, Millis, NodeId};
 
 /// Requests of one kind in flight, at most: the link stays busy while the peer works on one.
 const WINDOW: usize = 2;
@@ -14,6 +14,10 @@ const WINDOW: usize = 2;
 const SPANS_ASKED_MAX: usize = 64;
 /// Ranges in one request.
 const RANGES_ASKED_MAX: usize = 2048;
+/// Groups of actors in one request: their digests fit one answer.
+const GROUPS_ASKED_MAX: usize = 256;
+/// Actors of this node after which one step compares no further group: some 2 ms of work.
+const COMPARED_MAX: u64 = 4096;
 /// Dots in the first fetch. Later ones follow the size of the answers.
 const FETCH_DOTS: u64 = 1024;
 /// Dots in the smallest fetch.
@@ -130,8 +134,10 @@ pub(super) struct Session {
     accused: Vec<DotRange>,
     /// Spans to compare, depth first.
     spans: Vec<Span>,
-    /// Groups of actors to list.
-    groups: Vec<u8>,
+    /// Groups of actors to compare, in order.
+    groups: VecDeque<ActorGroup>,
+    /// Whether the peer compares them as version 3 of the protocol does.
+    by_hash: bool,
     deaths: Deaths,
     #[cfg(planted)]
     whole: Vec<DotRange>,
@@ -169,12 +175,13 @@ impl Session {
             push: VecDeque::new(),
             accused: Vec::new(),
             spans: Vec::new(),
-            groups: Vec::new(),
+            groups: [ActorGroup::All].into(),
+            by_hash: false,
             deaths: Deaths { mark, ..Deaths::default() },
             #[cfg(planted)]
             whole: Vec::new(),
         };
-        (session, SyncMessage::Open { session: id, salt, root })
+        (session, SyncMessage::Open { session: id, salt, root, by_digest: true })
     }
 
     /// Handles an answer, and returns the requests that follow from it.
@@ -190,6 +197,9 @@ impl Session {
             (Asked::Open, SyncMessage::Groups { groups, .. }) => self.on_groups(&groups, replica),
             (Asked::Open | Asked::List, SyncMessage::Actors { groups, actors, .. }) => {
                 self.on_actors(&groups, &actors, replica);
+            }
+            (Asked::Open | Asked::List, SyncMessage::Digests { groups, digests, actors, .. }) => {
+                self.on_digests(&groups, &digests, &actors, replica)?;
             }
             (Asked::Compare, SyncMessage::Differ { spans, .. }) => self.on_differ(&spans),
             (Asked::Leaves | Asked::Fetch | Asked::Suspect, SyncMessage::Delta { delta, rest, want, .. }) => {
@@ -215,13 +225,79 @@ impl Session {
     fn on_groups(&mut self, theirs: &[(u8, u64)], replica: &impl Replica) {
         let ours: BTreeMap<u8, u64> = replica.groups(self.salt).into_iter().collect();
         let theirs: BTreeMap<u8, u64> = theirs.iter().copied().collect();
-        self.groups = (0..=u8::MAX).filter(|group| ours.get(group) != theirs.get(group)).collect();
+        let differing = (0..=u8::MAX).filter(|group| ours.get(group) != theirs.get(group));
+        self.groups = differing.map(ActorGroup::First).collect();
+        self.by_hash = true;
     }
 
     fn on_actors(&mut self, groups: &[u8], theirs: &[ActorSummary], replica: &impl Replica) {
-        self.groups.retain(|group| !groups.is_empty() && !groups.contains(group));
+        if groups.is_empty() {
+            self.groups.clear();
+            return self.compare_actors(ActorGroup::All, theirs, replica);
+        }
+        let is_listed = |group: &ActorGroup| groups.iter().any(|byte| ActorGroup::First(*byte) == *group);
+        self.groups.retain(|group| !is_listed(group));
+        for group in groups.iter().map(|byte| ActorGroup::First(*byte)) {
+            self.compare_actors(group, within(theirs, group, |summary| summary.actor), replica);
+        }
+    }
+
+    /// Handles what the peer has of the first groups that it was asked for. Those that would be too much for one step
+    /// are asked for again.
+    fn on_digests(
+        &mut self,
+        groups: &[ActorGroup],
+        digests: &[(ActorGroup, u64)],
+        actors: &[ActorSummary],
+        replica: &impl Replica,
+    ) -> Result<(), Stop> {
+        let (mut parts, mut compared) = (Vec::new(), 0);
+        for group in groups {
+            if compared > COMPARED_MAX {
+                break;
+            }
+            if self.groups.pop_front() != Some(*group) {
+                return Err(Stop::End(Ending::Broken));
+            }
+            let actors = within(actors, *group, |summary| summary.actor);
+            let digests = within(digests, *group, |(part, _)| *part.ids().start());
+            let count = replica.actor_count(*group);
+            let is_divided = !digests.is_empty() || count > COMPARED_MAX;
+            if is_divided && group.part(0).is_some() {
+                parts.extend(self.differing(*group, digests, actors, replica));
+            } else {
+                compared += count;
+                self.compare_actors(*group, actors, replica);
+            }
+        }
+        parts.into_iter().rev().for_each(|part| self.groups.push_front(part));
+        Ok(())
+    }
+
+    /// The parts of a group that are not the same on both sides. If the peer listed its few actors, and this node has too
+    /// many for one step, all parts that have any.
+    fn differing(
+        &self,
+        group: ActorGroup,
+        digests: &[(ActorGroup, u64)],
+        actors: &[ActorSummary],
+        replica: &impl Replica,
+    ) -> Vec<ActorGroup> {
+        let ours: Vec<(ActorGroup, u64)> = replica.digests(group, self.salt);
+        let digest = |digests: &[(ActorGroup, u64)], part: ActorGroup| {
+            within(digests, part, |(part, _)| *part.ids().start()).first().map(|(_, digest)| *digest)
+        };
+        let has_actors = |part| !within(actors, part, |summary| summary.actor).is_empty();
+        (0..=u8::MAX)
+            .filter_map(|byte| group.part(byte))
+            .filter(|part| has_actors(*part) || digest(&ours, *part) != digest(digests, *part))
+            .collect()
+    }
+
+    /// Compares the actors of a group.
+    fn compare_actors(&mut self, group: ActorGroup, theirs: &[ActorSummary], replica: &impl Replica) {
         let theirs: BTreeMap<ActorId, &ActorSummary> = theirs.iter().map(|s| (s.actor, s)).collect();
-        let ours = replica.actors(self.salt, groups);
+        let ours = replica.actors(group, self.salt);
         let ours: BTreeMap<ActorId, &ActorSummary> = ours.iter().map(|s| (s.actor, s)).collect();
         for (actor, summary) in &theirs {
             let own = ours.get(actor);
@@ -376,9 +452,7 @@ impl Session {
             return Ok(None);
         }
         if !self.groups.is_empty() {
-            let groups = self.groups.clone();
-            let list = (Asked::List, SyncMessage::ListActors { session, salt: self.salt, groups });
-            return Ok(is_idle.then_some(list));
+            return Ok(is_idle.then(|| (Asked::List, self.next_list())));
         }
         self.deaths.is_due |= self.spans.is_empty() && std::mem::take(&mut self.deaths.ours_wait);
         if self.deaths.is_due || self.deaths.round.is_some() {
@@ -388,6 +462,17 @@ impl Session {
             }
         }
         Ok((!self.spans.is_empty()).then(|| self.next_comparison(replica)))
+    }
+
+    /// Asks for the first groups to compare.
+    fn next_list(&self) -> SyncMessage {
+        let (session, salt) = (self.id, self.salt);
+        if self.by_hash {
+            let groups = self.groups.iter().map(|group| group.ids().start().0[0]).collect();
+            return SyncMessage::ListActors { session, salt, groups };
+        }
+        let groups = self.groups.iter().copied().take(GROUPS_ASKED_MAX).collect();
+        SyncMessage::ListGroups { session, salt, groups }
     }
 
     /// The next request of a round; `None` when there is none, or none before what died at the peer is joined here.
@@ -509,6 +594,14 @@ impl Session {
         let spans = spans.into_iter().map(|span| (span, replica.child_hashes(&span, salt))).collect();
         (Asked::Compare, SyncMessage::Compare { session, salt, spans })
     }
+}
+
+/// The items of a group, out of a list in the order of their ids.
+fn within<T>(items: &[T], group: ActorGroup, id: impl Fn(&T) -> ActorId) -> &[T] {
+    let (first, last) = group.ids().into_inner();
+    let from = items.partition_point(|item| id(item) < first);
+    let to = items.partition_point(|item| id(item) <= last);
+    &items[from..to]
 }
 
 /// The smallest span over sequence numbers up to `limit`.

@@ -204,6 +204,7 @@ fn kind(message: &SyncMessage) -> (u32, Kind) {
     match message {
         SyncMessage::Open { session, .. }
         | SyncMessage::ListActors { session, .. }
+        | SyncMessage::ListGroups { session, .. }
         | SyncMessage::Compare { session, .. }
         | SyncMessage::Leaves { session, .. }
         | SyncMessage::Fetch { session, .. }
@@ -213,6 +214,7 @@ fn kind(message: &SyncMessage) -> (u32, Kind) {
         | SyncMessage::Busy { session }
         | SyncMessage::Groups { session, .. }
         | SyncMessage::Actors { session, .. }
+        | SyncMessage::Digests { session, .. }
         | SyncMessage::Differ { session, .. }
         | SyncMessage::Delta { session, .. }
         | SyncMessage::Pushed { session, .. } => (*session, Kind::Answer),

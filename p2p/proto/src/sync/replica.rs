@@ -4,7 +4,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::message::{ActorSummary, Leaf, Root, Span};
-use crate::{DotRange, DotRanges};
+use crate::{ActorGroup, DotRange, DotRanges};
 
 /// Why a replica could not read or join. The details are for the replica's own log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -46,13 +46,14 @@ pub struct Part {
 pub trait Replica {
     /// Hash of everything; `None` while fingerprints are being rebuilt, which puts sessions off.
     fn root(&self) -> Option<Root>;
-    /// How many actors it has seen.
-    fn actor_count(&self) -> usize;
-    /// Every actor seen, or those whose id begins with a byte of `groups` (ascending) if that is not empty;
-    /// ascending.
-    fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary>;
+    /// How many actors of a group it has seen.
+    fn actor_count(&self, group: ActorGroup) -> u64;
+    /// The actors of a group that it has seen; ascending.
+    fn actors(&self, group: ActorGroup, salt: u64) -> Vec<ActorSummary>;
+    /// Hashes over what it has of each part of a group; ascending, parts without actors left out.
+    fn digests(&self, group: ActorGroup, salt: u64) -> Vec<(ActorGroup, u64)>;
     /// Per first byte of an actor's id: a hash over the summaries of those actors; ascending,
-    /// groups without actors left out.
+    /// groups without actors left out. As peers compare them that speak version 3 of the protocol.
     fn groups(&self, salt: u64) -> Vec<(u8, u64)>;
     /// Hashes of an inner span's 16 children, trailing ones beyond its limit left out; 0 where
     /// nothing is seen.

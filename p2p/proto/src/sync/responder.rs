@@ -7,11 +7,15 @@ use bytes::Bytes;
 use super::{DELTA_BYTES_MAX, JoinReport, Replica, ReplicaError, SEATS_MAX};
 use crate::message::{ActorSummary, Leaf, Payload, Root, SPAN_LEAF, Span, SyncMessage};
 use crate::wire::bounds::{ACTORS_MAX, RANGES_MAX};
-use crate::{DotRange, DotRanges, Millis, NodeId};
+use crate::{ActorGroup, DotRange, DotRanges, Millis, NodeId};
 
 /// Actors up to which they are compared one by one, not by groups first. At 33 bytes an actor they take about as much
 /// as 256 groups.
-const ACTORS_UNGROUPED_MAX: usize = 64;
+const ACTORS_UNGROUPED_MAX: u64 = 64;
+/// Actors of a group below that of all up to which they are listed, and not the digests of its parts: 8 KiB.
+const GROUP_LISTED_MAX: u64 = 256;
+/// Digests in one answer after which it has no further group: 40 KiB.
+const DIGESTS_LISTED_MAX: usize = 4096;
 /// Actors in one answer, at most, except that the first group is always whole.
 const ACTORS_LISTED_MAX: usize = 1024;
 /// Time without a message after which an initiator loses its seat, milliseconds. A guess, above the time to join one
@@ -61,7 +65,8 @@ pub(super) fn answer(
     replica: &mut impl Replica,
 ) -> Result<Option<Answer>, ReplicaError> {
     let message = match request {
-        SyncMessage::Open { session, salt, root } => open(session, salt, root, replica),
+        SyncMessage::Open { session, salt, root, by_digest } => open(session, salt, root, by_digest, replica),
+        SyncMessage::ListGroups { session, salt, groups } => digests(session, salt, &groups, replica),
         SyncMessage::ListActors { session, salt, groups } => list(session, salt, &groups, replica),
         SyncMessage::Compare { session, salt, spans } => {
             let differ = |(span, theirs): (Span, Vec<u32>)| {
@@ -123,15 +128,41 @@ fn news(
     Ok(SyncMessage::Delta { session, delta: Payload(delta), rest, want })
 }
 
-fn open(session: u32, salt: u64, root: Root, replica: &impl Replica) -> SyncMessage {
+fn open(session: u32, salt: u64, root: Root, by_digest: bool, replica: &impl Replica) -> SyncMessage {
+    let all = ActorGroup::All;
     match replica.root() {
         None => SyncMessage::Busy { session },
         Some(own) if own == root => SyncMessage::Equal { session },
-        Some(_) if replica.actor_count() > ACTORS_UNGROUPED_MAX => {
+        Some(_) if by_digest => digests(session, salt, &[all], replica),
+        Some(_) if replica.actor_count(all) > ACTORS_UNGROUPED_MAX => {
             SyncMessage::Groups { session, groups: replica.groups(salt) }
         }
-        Some(_) => SyncMessage::Actors { session, groups: Vec::new(), actors: replica.actors(salt, &[]) },
+        Some(_) => SyncMessage::Actors { session, groups: Vec::new(), actors: replica.actors(all, salt) },
     }
+}
+
+/// The digests of the parts of the first groups asked for, or their actors if there are few, of as many groups as one
+/// message holds. Of a group that has no parts and more than [`ACTORS_MAX`] actors the first ones only, as [`list`] does.
+fn digests(session: u32, salt: u64, asked: &[ActorGroup], replica: &impl Replica) -> SyncMessage {
+    let (mut groups, mut digests, mut actors) = (Vec::new(), Vec::new(), Vec::new());
+    for group in asked {
+        let listed_max = if *group == ActorGroup::All { ACTORS_UNGROUPED_MAX } else { GROUP_LISTED_MAX };
+        let parts = match group {
+            ActorGroup::FirstTwo(..) => Vec::new(),
+            group if replica.actor_count(*group) <= listed_max => Vec::new(),
+            group => replica.digests(*group, salt),
+        };
+        if parts.is_empty() {
+            actors.extend(replica.actors(*group, salt));
+        }
+        digests.extend(parts);
+        groups.push(*group);
+        if actors.len() >= ACTORS_LISTED_MAX || digests.len() >= DIGESTS_LISTED_MAX {
+            break;
+        }
+    }
+    actors.truncate(ACTORS_MAX);
+    SyncMessage::Digests { session, groups, digests, actors }
 }
 
 /// The actors of the first groups asked for, of as many groups as one message holds. Of a group
@@ -142,7 +173,7 @@ fn list(session: u32, salt: u64, asked: &[u8], replica: &impl Replica) -> SyncMe
     let mut actors: Vec<ActorSummary> = Vec::new();
     for group in asked {
         let before = actors.len();
-        actors.extend(replica.actors(salt, &[*group]));
+        actors.extend(replica.actors(ActorGroup::First(*group), salt));
         if before > 0 && actors.len() > ACTORS_LISTED_MAX {
             actors.truncate(before);
             break;

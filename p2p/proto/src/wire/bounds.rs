@@ -5,7 +5,7 @@ use crate::message::{
     Abilities, CrawlMessage, Leaf, Message, RumorId, RumorMessage, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage,
     ViewMessage,
 };
-use crate::{DotRanges, NodeRecord};
+use crate::{ActorGroup, ActorId, DotRanges, NodeRecord};
 
 /// Records in one message (a sample, a crawl's answer), at most: an active and a passive view of the default sizes, and
 /// few enough that the largest records fit a control frame.
@@ -20,6 +20,8 @@ pub const WALK_TTL_MAX: u8 = 16;
 pub const RUMOR_IDS_MAX: usize = 512;
 /// Actors in one message, at most: 1.1 MiB.
 pub const ACTORS_MAX: usize = 32_768;
+/// Groups of actors in one request, and answers to them in one message, at most: a guess, far above what sessions need.
+pub const GROUPS_MAX: usize = 8192;
 /// Spans in one comparison, and leaves in one message, at most.
 pub const SPANS_MAX: usize = 256;
 /// Ranges of dots in each list of one message, at most: every second dot of [`SPANS_MAX`] leaves.
@@ -118,6 +120,13 @@ fn ascending<T: Ord>(mut items: impl Iterator<Item = T>) -> bool {
     items.all(|item| std::mem::replace(&mut last, item) < last)
 }
 
+/// Groups ascend and share no actor.
+fn actor_groups(groups: impl ExactSizeIterator<Item = ActorGroup>) -> Result<(), WireError> {
+    require(groups.len() <= GROUPS_MAX, "number of groups")?;
+    let ends = groups.flat_map(|group| <[ActorId; 2]>::from(group.ids().into_inner()));
+    require(ascending(ends), "order of groups")
+}
+
 fn sync(message: &SyncMessage) -> Result<(), WireError> {
     match message {
         SyncMessage::Groups { groups, .. } => {
@@ -126,6 +135,13 @@ fn sync(message: &SyncMessage) -> Result<(), WireError> {
         SyncMessage::ListActors { groups, .. } => require(ascending(groups.iter()), "order of groups"),
         SyncMessage::Actors { groups, actors, .. } => {
             require(ascending(groups.iter()), "order of groups")?;
+            require(actors.len() <= ACTORS_MAX, "number of actors")?;
+            require(ascending(actors.iter().map(|a| a.actor)), "order of actors")
+        }
+        SyncMessage::ListGroups { groups, .. } => actor_groups(groups.iter().copied()),
+        SyncMessage::Digests { groups, digests, actors, .. } => {
+            actor_groups(groups.iter().copied())?;
+            actor_groups(digests.iter().map(|(group, _)| *group))?;
             require(actors.len() <= ACTORS_MAX, "number of actors")?;
             require(ascending(actors.iter().map(|a| a.actor)), "order of actors")
         }

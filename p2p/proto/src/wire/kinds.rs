@@ -23,6 +23,14 @@ const FIRST_PROTOCOL: u8 = 2;
 
 /// The first version of the protocol with version 2 of a description.
 const DESCRIBES_ABILITIES: u8 = 3;
+/// [`SyncMessage::Open`]'s number.
+const OPEN: u8 = 0x30;
+/// [`SyncMessage::ListGroups`]'s number.
+const LIST_GROUPS: u8 = 0x3f;
+/// [`SyncMessage::Digests`]'s number.
+const DIGESTS: u8 = 0x40;
+/// The first version of the protocol with version 2 of [`SyncMessage::Open`], and with the messages that it leads to.
+const COMPARES_DIGESTS: u8 = 4;
 
 /// Kind and version of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +62,7 @@ macro_rules! kinds {
         pub(super) fn number(message: &Message) -> u8 {
             match message {
                 $(Message::$outer($inner::$variant { .. }) => $number,)*
+                Message::Sync(SyncMessage::Open { .. }) => OPEN,
                 Message::Crawl(CrawlMessage::Description(_)) => DESCRIPTION,
                 Message::Strong(_) => STRONG,
             }
@@ -64,7 +73,9 @@ macro_rules! kinds {
         pub(super) fn body_version(kind: u8, protocol: u8) -> Option<u8> {
             match kind {
                 _ if protocol < FIRST_PROTOCOL => None,
+                LIST_GROUPS | DIGESTS if protocol < COMPARES_DIGESTS => None,
                 $($number)|* | STRONG => Some(1),
+                OPEN => Some(if protocol < COMPARES_DIGESTS { 1 } else { 2 }),
                 DESCRIPTION => Some(if protocol < DESCRIBES_ABILITIES { 1 } else { 2 }),
                 _ => None,
             }
@@ -78,6 +89,10 @@ macro_rules! kinds {
                         $($only.encode(encoder)?;)?
                         Ok(())
                     })*
+                    Message::Sync(SyncMessage::Open { session, salt, root, by_digest }) => {
+                        (session, salt, root).encode(encoder)?;
+                        if self.version >= 2 { by_digest.encode(encoder) } else { Ok(()) }
+                    }
                     Message::Crawl(CrawlMessage::Description(description)) => {
                         encode_description(description, self.version, encoder)
                     }
@@ -94,6 +109,11 @@ macro_rules! kinds {
                     $($number => Message::$outer($inner::$variant
                         $({ $($field: Decode::decode(decoder)?),+ })?
                         $(({ let $only = Decode::decode(decoder)?; $only }))?),)*
+                    OPEN => {
+                        let (session, salt, root) = Decode::decode(decoder)?;
+                        let by_digest = version >= 2 && Decode::decode(decoder)?;
+                        Message::Sync(SyncMessage::Open { session, salt, root, by_digest })
+                    }
                     DESCRIPTION => {
                         let description = decode_description(version, decoder)?;
                         Message::Crawl(CrawlMessage::Description(Box::new(description)))
@@ -123,7 +143,6 @@ kinds! {
     0x23 Rumor RumorMessage::Prune;
     0x24 Rumor RumorMessage::Beacon(beacon);
     0x25 Rumor RumorMessage::Rejoin { as_child, ids };
-    0x30 Sync SyncMessage::Open { session, salt, root };
     0x31 Sync SyncMessage::Equal { session };
     0x32 Sync SyncMessage::Busy { session };
     0x33 Sync SyncMessage::Groups { session, groups };
@@ -138,6 +157,8 @@ kinds! {
     0x3c Sync SyncMessage::Push { session, delta };
     0x3d Sync SyncMessage::Pushed { session, suspects };
     0x3e Sync SyncMessage::Close { session };
+    0x3f Sync SyncMessage::ListGroups { session, salt, groups };
+    0x40 Sync SyncMessage::Digests { session, groups, digests, actors };
     0x50 Crawl CrawlMessage::Describe;
 }
 

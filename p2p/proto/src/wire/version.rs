@@ -41,7 +41,8 @@ impl Protocol {
     /// | 1 | never released: frames carry no kind |
     /// | 2 | kinds and their versions; labels |
     /// | 3 | a crawl's description contains the capabilities of the node's software |
-    pub const CURRENT: Self = Self { min: 2, max: 3, features: Features(0) };
+    /// | 4 | sessions compare digests of groups of actors |
+    pub const CURRENT: Self = Self { min: 2, max: 4, features: Features(0) };
 
     /// [`Protocol::CURRENT`] without its newest version: that of a node of the previous release.
     /// For tests of rolling upgrades.

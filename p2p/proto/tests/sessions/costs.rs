@@ -2,9 +2,10 @@
 
 use starling_proto::ActorId;
 use starling_proto::sync::{DELTA_BYTES_MAX, Ending};
+use starling_proto::wire::Protocol;
 
 use crate::model::{Entry, Model, States};
-use crate::network::one_session;
+use crate::network::{one_session, one_session_in};
 
 fn actor(n: usize) -> ActorId {
     // Spread over the groups as random ids are.
@@ -88,25 +89,63 @@ fn overwrites_while_away_are_settled_by_suspicion_and_not_by_descent() {
     }
 }
 
+/// The versions of the protocol that compare groups of actors in different ways.
+const VERSIONS: [u8; 2] = [3, Protocol::CURRENT.max];
+
 #[test]
 fn one_actor_of_2000_is_found_by_groups() {
     let base = Model::new(filled(2000, 5, b"value"));
     let mut ahead = base.clone();
     ahead.write(actor(1234), 3, b"new".to_vec());
     let expected = ahead.states.clone();
+    for version in VERSIONS {
+        for (a, b) in [(&base, &ahead), (&ahead, &base)] {
+            let network = one_session_in(version, a.clone(), b.clone());
+            assert!(network.peers.iter().all(|peer| peer.replica.states == expected));
+            assert!(network.bytes < 6000, "{} bytes in version {version}", network.bytes);
+        }
+    }
+}
+
+#[test]
+fn one_actor_of_100_000_costs_no_list_of_a_large_group() {
+    let base = Model::new(filled(100_000, 1, b"value"));
+    let mut ahead = base.clone();
+    ahead.write(actor(77_777), 3, b"new".to_vec());
+    let expected = ahead.states.clone();
     for (a, b) in [(&base, &ahead), (&ahead, &base)] {
         let network = one_session(a.clone(), b.clone());
         assert!(network.peers.iter().all(|peer| peer.replica.states == expected));
-        assert!(network.bytes < 6000, "{} bytes", network.bytes);
+        assert!(network.bytes < 10_000, "{} bytes", network.bytes);
     }
 }
 
 #[test]
 fn an_empty_replica_gets_2000_actors_from_either_side() {
     let full = filled(2000, 5, b"value");
-    for (a, b) in [(full.clone(), States::new()), (States::new(), full.clone())] {
-        let network = one_session(Model::new(a), Model::new(b));
-        assert!(network.peers.iter().all(|peer| peer.replica.states == full));
+    for version in VERSIONS {
+        for (a, b) in [(full.clone(), States::new()), (States::new(), full.clone())] {
+            let network = one_session_in(version, Model::new(a), Model::new(b));
+            assert!(network.peers.iter().all(|peer| peer.replica.states == full));
+        }
+    }
+}
+
+/// More actors than one step compares, on one side or on both.
+#[test]
+fn replicas_with_different_thousands_of_actors_become_equal() {
+    let full = filled(12_000, 1, b"value");
+    let without = |n: usize| -> States {
+        full.iter().enumerate().filter(|(i, _)| i % n > 0).map(|(_, (dot, e))| (*dot, e.clone())).collect()
+    };
+    for version in VERSIONS {
+        for (a, b) in [(without(2), without(3)), (filled(3, 1, b"value"), full.clone())] {
+            let all: States = a.iter().chain(&b).map(|(dot, entry)| (*dot, entry.clone())).collect();
+            for (a, b) in [(&a, &b), (&b, &a)] {
+                let network = one_session_in(version, Model::new(a.clone()), Model::new(b.clone()));
+                assert!(network.peers.iter().all(|peer| peer.replica.states == all), "in version {version}");
+            }
+        }
     }
 }
 

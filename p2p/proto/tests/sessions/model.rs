@@ -6,7 +6,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use starling_proto::message::{ActorSummary, Leaf, Root, SPAN_FANOUT, SPAN_LEAF, Span};
 use starling_proto::sync::{JoinReport, Part, Replica, ReplicaError};
-use starling_proto::{ActorId, DotRange, DotRanges};
+use starling_proto::{ActorGroup, ActorId, DotRange, DotRanges};
 
 pub type Dot = (ActorId, u64);
 
@@ -150,27 +150,38 @@ impl Replica for Model {
         (!self.rootless).then(|| Root { context: sum(false), live: sum(true) })
     }
 
-    fn actor_count(&self) -> usize {
-        self.actors(0, &[]).len()
+    fn actor_count(&self, group: ActorGroup) -> u64 {
+        self.actors(group, 0).len() as u64
     }
 
-    fn actors(&self, salt: u64, groups: &[u8]) -> Vec<ActorSummary> {
+    fn actors(&self, group: ActorGroup, salt: u64) -> Vec<ActorSummary> {
         let mut actors = Vec::new();
-        let mut next = self.states.first_key_value().map(|(dot, _)| dot.0);
-        while let Some(actor) = next {
+        let (first, last) = group.ids().into_inner();
+        let mut next = self.states.range((first, 0)..).next().map(|(dot, _)| dot.0);
+        while let Some(actor) = next.filter(|actor| *actor <= last) {
             let all = DotRange { actor, first: 0, last: u64::MAX };
-            if groups.is_empty() || groups.contains(&actor.0[0]) {
-                actors.push(ActorSummary { actor, max: self.max(actor), hash: self.hash(salt, &all) });
-            }
+            actors.push(ActorSummary { actor, max: self.max(actor), hash: self.hash(salt, &all) });
             let after = (std::ops::Bound::Excluded((actor, u64::MAX)), std::ops::Bound::Unbounded);
             next = self.states.range(after).next().map(|(dot, _)| dot.0);
         }
         actors
     }
 
+    fn digests(&self, group: ActorGroup, salt: u64) -> Vec<(ActorGroup, u64)> {
+        let mut digests: Vec<(ActorGroup, u64)> = Vec::new();
+        for summary in self.actors(group, salt) {
+            let part = group.part_of(summary.actor).expect("is divided");
+            match digests.last_mut() {
+                Some((last, digest)) if *last == part => *digest = digest.wrapping_add(mix(!summary.hash)),
+                _ => digests.push((part, mix(!summary.hash))),
+            }
+        }
+        digests
+    }
+
     fn groups(&self, salt: u64) -> Vec<(u8, u64)> {
         let mut groups: BTreeMap<u8, u64> = BTreeMap::new();
-        for summary in self.actors(salt, &[]) {
+        for summary in self.actors(ActorGroup::All, salt) {
             let hash = groups.entry(summary.actor.0[0]).or_default();
             *hash = hash.wrapping_add(mix(summary.hash));
         }
@@ -221,7 +232,7 @@ impl Replica for Model {
     }
 
     fn gaps(&self, count_max: usize) -> Vec<DotRange> {
-        let actors = self.actors(0, &[]);
+        let actors = self.actors(ActorGroup::All, 0);
         let gaps = actors.iter().flat_map(|summary| {
             self.missing(&DotRange { actor: summary.actor, first: 1, last: summary.max }, count_max)
         });

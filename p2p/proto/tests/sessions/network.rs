@@ -36,6 +36,8 @@ pub struct Network {
     pub loss: u32,
     /// Bytes per millisecond of one direction; unlimited if none.
     pub rate: Option<u64>,
+    /// The version of the protocol that all speak.
+    pub version: u8,
     /// Whether bytes of an incomplete frame are reported.
     pub reports_progress: bool,
     pub messages: u64,
@@ -72,6 +74,7 @@ impl Network {
             rng: ChaCha8Rng::seed_from_u64(seed),
             loss: 0,
             rate: None,
+            version: wire::Protocol::CURRENT.max,
             reports_progress: true,
             messages: 0,
             bytes: 0,
@@ -119,8 +122,8 @@ impl Network {
     }
 
     fn send(&mut self, from: usize, to: usize, message: SyncMessage) {
-        let frame =
-            wire::encode(&Message::Sync(message), wire::Protocol::CURRENT.max).expect("has every kind");
+        let frame = wire::encode(&Message::Sync(message), self.version);
+        let frame = frame.expect("no message is of a kind that the version does not have");
         self.messages += 1;
         self.bytes += frame.len() as u64;
         self.largest = self.largest.max(frame.len());
@@ -184,7 +187,13 @@ impl Network {
 
 /// One session of the first with the second, until it ends; then whatever is still on its way.
 pub fn one_session(a: Model, b: Model) -> Network {
+    one_session_in(wire::Protocol::CURRENT.max, a, b)
+}
+
+/// As [`one_session`], in a version of the protocol.
+pub fn one_session_in(version: u8, a: Model, b: Model) -> Network {
     let mut network = Network::new(1, vec![a, b]);
+    network.version = version;
     network.link(0, 1);
     network.run_until(60_000, "the end of a session", |network| !network.peers[0].reports.is_empty());
     network
