@@ -391,3 +391,36 @@ async fn a_keyspace_made_apart_under_the_same_name_gives_way_and_keeps_what_it_h
     lone.run(["keyspace", "drop", &name, "--yes"]).ok();
     lone.run(["doctor"]).exits(0);
 }
+
+#[tokio::test]
+async fn after_a_recovery_the_replicas_of_those_that_come_back_are_kept_until_they_are_discarded() {
+    let mut nodes = flock().await;
+    put(&nodes[0], "k", "v").await.expect("written");
+    nodes[1].kill();
+    nodes[2].kill();
+    let recover = ["keyspace", "recover", KEYSPACE, "--force-new-group", "--yes"];
+    let shown = wait_until("it is not refused any more", async || {
+        let answer = nodes[0].run(recover);
+        if answer.code == 0 { Ok(answer.ok()) } else { Err(answer.stderr) }
+    })
+    .await;
+    assert!(shown.contains("no answer from b, c") && shown.contains("longest log: a"), "{shown}");
+    let known = nodes[0].address().to_owned();
+    nodes[1].also_join(&known);
+    nodes[1].start().await;
+    wait_until("the replica on b is kept", async || {
+        let listed = nodes[1].run(["keyspace", "ls"]).ok();
+        if listed.contains("a removed replica is kept here") { Ok(()) } else { Err(listed) }
+    })
+    .await;
+    let replicas = nodes[0].run(["keyspace", "replicas", KEYSPACE]).ok();
+    assert!(replicas.contains("removed, and kept aside"), "{replicas}");
+    let doctor = nodes[1].run(["doctor"]);
+    doctor.exits(1);
+    assert!(doctor.text().contains("starling keyspace discard orders"), "{}", doctor.text());
+    nodes[1].run(["keyspace", "discard", KEYSPACE, "--yes"]).ok();
+    nodes[1].run(["keyspace", "discard", KEYSPACE, "--yes"]).exits(3);
+    nodes[1].run(["doctor"]).exits(0);
+    nodes[0].run(["keyspace", "voters", "add", KEYSPACE, "b"]).ok();
+    assert_eq!(get(&nodes[1], "k").await.expect("read").as_deref(), Some("v"));
+}

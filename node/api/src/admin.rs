@@ -43,6 +43,9 @@ pub struct Status {
     /// The replicas of strong keyspaces on this node that do not work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed_replicas: Vec<ClosedReplica>,
+    /// Replicas of strong keyspaces that were removed from their keyspace and are kept on this node for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_replicas: Vec<KeptReplica>,
     /// That another process uses this node's identity, if one lately did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_conflict: Option<String>,
@@ -63,6 +66,19 @@ pub struct ClosedReplica {
     pub keyspace: String,
     /// Why the replica does not work.
     pub reason: String,
+}
+
+/// A replica that was removed from its strong keyspace. It serves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptReplica {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// Milliseconds since it was removed.
+    pub age_ms: u64,
+    /// Bytes of its keys and values, history included.
+    pub bytes: u64,
+    /// Whether it may have writes that the keyspace lacks since its unsafe recovery.
+    pub may_have_more: bool,
 }
 
 impl std::fmt::Display for ClosedReplica {

@@ -115,6 +115,52 @@ pub struct StrongMember {
     pub silent_ms: Option<u64>,
 }
 
+/// The replicas of a strong keyspace on all nodes that were reached, those that do not work included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Replicas {
+    /// The replicas.
+    pub replicas: Vec<ReplicaInfo>,
+    /// Names of members that did not answer.
+    pub silent: Vec<String>,
+}
+
+/// One replica of a strong keyspace, and the end of its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaInfo {
+    /// Its node's public key in hexadecimal.
+    pub id: String,
+    /// Its node's name.
+    pub name: String,
+    /// Whether it is on the node that was asked.
+    pub here: bool,
+    /// The number of its member.
+    pub member: u64,
+    /// The term of the last entry in its log. Of two logs the one with the later term is the longer, then the one with
+    /// the higher index. Absent, as the next three: the log cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_term: Option<u64>,
+    /// Index of the last entry in its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_index: Option<u64>,
+    /// Index of the last entry that it knows to be committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_index: Option<u64>,
+    /// Index of the last entry that it has applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_index: Option<u64>,
+    /// Milliseconds since it received a message of the leader, or, if it leads, of a majority; absent: none since its
+    /// node started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
+    /// Entries of the longest log that it lacks, at most.
+    pub missing: u64,
+    /// Whether no other log is longer.
+    pub longest: bool,
+    /// Why it does not work; absent if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+}
+
 /// One request to a strong keyspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StrongCall {

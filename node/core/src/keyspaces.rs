@@ -32,7 +32,9 @@ impl<E: Engine> Core<E> {
     ) -> Result<(), starling_kv::Error> {
         let mut strong = Strong::open(engine, self.record.clone(), config, seed, now.mono.0)?;
         strong.set_version(self.data_in_force());
-        let keyspaces: Vec<String> = strong.groups().map(|(_, keyspace)| keyspace.to_owned()).collect();
+        let kept = strong.asides().map(|(aside, _)| aside.keyspace.clone());
+        let keyspaces: Vec<String> =
+            strong.groups().map(|(_, keyspace)| keyspace.to_owned()).chain(kept).collect();
         self.strong = Some(strong);
         // The last known locations of the other members.
         for keyspace in keyspaces {
@@ -65,7 +67,11 @@ impl<E: Engine> Core<E> {
                 self.lookup(now, keyspace);
                 self.replicas()
             }
-            StrongInput::SetVoters { .. } => self.replicas(),
+            StrongInput::Survey { keyspace, .. } => {
+                self.lookup(now, keyspace);
+                self.replicas()
+            }
+            StrongInput::SetVoters { .. } | StrongInput::Recover { .. } => self.replicas(),
             _ => Vec::new(),
         };
         if let Some(strong) = &mut self.strong {

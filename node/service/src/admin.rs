@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use starling_api::admin::{ClosedReplica, Doctor, Finding, Nodes, Peers, Status};
-use starling_api::strong::{CreateKeyspace, StrongInfo, StrongMember};
+use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
-use starling_core::strong::former_name;
+use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
 use starling_strong::api::{Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 use tokio::sync::oneshot;
@@ -79,6 +79,19 @@ impl Admin {
             report.findings.push(Finding { what, hint: STORAGE_HINT.into() });
             report.healthy = false;
         }
+        for kept in status.kept_replicas.iter().filter(|kept| kept.may_have_more) {
+            let what = format!(
+                "a removed replica of {} may have writes that it lacks since its recovery",
+                kept.keyspace
+            );
+            let hint = format!(
+                "`starling keyspace replicas {name}` compares the logs; `starling keyspace discard {name}` here deletes \
+                 the removed replica",
+                name = kept.keyspace
+            );
+            report.findings.push(Finding { what, hint });
+            report.healthy = false;
+        }
         for (name, former) in self.groups().await?.iter().filter_map(gave_way) {
             let what = format!("{name} was created as {former}, apart from the keyspace that has this name");
             let hint = format!(
@@ -107,8 +120,9 @@ impl Admin {
         let eventual = self.0.reader()?.keyspaces().map_err(store_error)?;
         let eventual: BTreeSet<String> = eventual.into_iter().filter(|name| !name.starts_with('.')).collect();
         let strong = self.0.0.names.all();
-        let closed = self.status().await?.closed_replicas;
-        let with_replica = closed.iter().map(|replica| replica.keyspace.clone());
+        let Status { closed_replicas: closed, kept_replicas: kept, .. } = self.status().await?;
+        let with_replica = closed.iter().map(|replica| &replica.keyspace);
+        let with_replica = with_replica.chain(kept.iter().map(|replica| &replica.keyspace)).cloned();
         let all: BTreeSet<String> =
             eventual.iter().chain(strong.keys()).cloned().chain(with_replica).collect();
         let info = |name: String| {
@@ -119,8 +133,11 @@ impl Admin {
             };
             let closed = closed.iter().filter(|replica| replica.keyspace == name);
             let closed = closed.map(|replica| format!("its replica here is closed: {}", replica.reason));
-            let notes =
-                strong.get(&name).and_then(|groups| name_note(&name, groups)).into_iter().chain(closed);
+            let kept = kept.iter().filter(|replica| replica.keyspace == name).map(|_| {
+                format!("a removed replica is kept here: `starling keyspace discard {name}` deletes it")
+            });
+            let notes = strong.get(&name).and_then(|groups| name_note(&name, groups));
+            let notes = notes.into_iter().chain(closed).chain(kept);
             KeyspaceInfo { kind: kind.into(), notes: notes.collect(), name }
         };
         Ok(Keyspaces { keyspaces: all.into_iter().map(info).collect() })
@@ -167,9 +184,23 @@ impl Admin {
     }
 
     /// Unsafe recovery after a loss of quorum: this node's replica becomes the only member. What the other
-    /// members had acknowledged and this one does not have is lost.
-    pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
-        self.manage(keyspace, Manage::Recover).await
+    /// members had acknowledged and this one does not have is lost. Fails if a replica within reach has more than
+    /// `accept_loss` entries that this one lacks.
+    pub async fn recover_keyspace(&self, keyspace: &str, accept_loss: u64) -> Result<(), Error> {
+        self.manage(keyspace, Manage::Recover { accept_loss }).await
+    }
+
+    /// The replicas of a strong keyspace on all nodes that can be reached. Takes seconds where nodes do not answer.
+    pub async fn replicas(&self, keyspace: &str) -> Result<Replicas, Error> {
+        self.0.reader()?;
+        let surveyed = self.0.0.gossip.survey(keyspace.to_owned()).await.ok_or_else(stopping)?;
+        let surveyed = surveyed.map_err(|error| manage_error(&error.into()))?;
+        Ok(describe_replicas(&surveyed, &self.0.0.node.0))
+    }
+
+    /// Removes the replicas of a strong keyspace that this node keeps although they were removed from it.
+    pub async fn discard_replicas(&self, keyspace: &str) -> Result<(), Error> {
+        self.manage(keyspace, Manage::Discard).await
     }
 
     async fn manage(&self, keyspace: &str, what: Manage) -> Result<(), Error> {
@@ -197,6 +228,25 @@ fn name_note(name: &str, groups: &[GroupId]) -> Option<String> {
             .map(|former| format!("was created as {former}, apart from the keyspace that has this name")),
         _ => Some("was created more than once, by nodes that did not reach each other".into()),
     }
+}
+
+fn describe_replicas(surveyed: &Surveyed, here: &[u8; 32]) -> Replicas {
+    let longest = surveyed.longest().unwrap_or_default();
+    let info = |SurveyedReplica { node, name, state }: &SurveyedReplica| ReplicaInfo {
+        id: hex(node),
+        name: name.clone(),
+        here: node == here,
+        member: state.member,
+        log_term: state.end.map(|end| end.term),
+        log_index: state.end.map(|end| end.index),
+        commit_index: state.end.map(|end| end.committed),
+        applied_index: state.end.map(|end| end.applied),
+        heard_ms: state.heard_ms,
+        missing: state.end.unwrap_or_default().missing_of(&longest),
+        longest: state.end.is_some_and(|end| !longest.is_longer_than(&end)),
+        closed: state.closed.clone(),
+    };
+    Replicas { replicas: surveyed.replicas.iter().map(info).collect(), silent: surveyed.silent.clone() }
 }
 
 fn describe(name: String, status: &GroupStatus) -> StrongInfo {

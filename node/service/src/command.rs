@@ -8,7 +8,7 @@ use starling_api::admin::{Nodes, Peers, Status};
 use starling_kv::{Batch, Change, Outcome};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::strong::{Held, Manage, Managed};
+use super::strong::{Held, Manage, Managed, SurveyReply};
 
 /// Commands that wait for the gossip thread, at most; the sender of a further one waits.
 const COMMANDS_MAX: usize = 1024;
@@ -39,6 +39,8 @@ pub enum Command {
     Contact(Vec<String>),
     /// Create, drop or change a strong keyspace.
     Manage(String, Manage, oneshot::Sender<Managed>),
+    /// Send the replicas of a strong keyspace.
+    Survey(String, oneshot::Sender<SurveyReply>),
     /// Send the groups on this node.
     Groups(oneshot::Sender<Vec<Held>>),
     /// Leave the network and stop.
@@ -82,6 +84,11 @@ impl Gossip {
     /// Creates, drops or changes a strong keyspace.
     pub async fn manage(&self, keyspace: String, what: Manage) -> Option<Managed> {
         self.ask(|reply| Command::Manage(keyspace, what, reply)).await
+    }
+
+    /// The replicas of a strong keyspace on all nodes that can be reached.
+    pub async fn survey(&self, keyspace: String) -> Option<SurveyReply> {
+        self.ask(|reply| Command::Survey(keyspace, reply)).await
     }
 
     /// The groups of strong keyspaces on this node.

@@ -45,6 +45,10 @@ pub struct Config {
     pub strong_history_revisions: u64,
     /// Age up to which other revisions are kept, ms. 0: nothing is compacted automatically.
     pub strong_history_ms: u64,
+    /// How long a replica is kept that was removed from its strong keyspace, ms. 0: not at all.
+    pub strong_aside_ms: u64,
+    /// Bytes of all such replicas, at most.
+    pub strong_aside_bytes: u64,
     /// Bytes of a strong keyspace, history included, beyond which writes that need space are refused.
     pub strong_quota_bytes: u64,
     /// When a write is on the disk.
@@ -97,6 +101,8 @@ impl Config {
             strong_replace_ms: starling_core::strong::REPLACE_MS,
             strong_history_revisions: strong.history.revisions,
             strong_history_ms: strong.history.ms,
+            strong_aside_ms: strong.aside.keep_ms,
+            strong_aside_bytes: strong.aside.bytes_max,
             strong_quota_bytes: strong.machine.quota_bytes,
             durability: Durability::EverySecond,
             key_bytes_max: limits.key_bytes_max as u64,

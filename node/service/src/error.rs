@@ -182,6 +182,16 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 "nothing was changed: `starling keyspace voters replace` replaces lost voters; if a majority is lost \
                  for good, try again a little later",
             ),
+            ManageError::QuorumAt { .. } => (
+                ErrorCode::Conflict,
+                "nothing was changed: the keyspace works there; or, if it has just been started, try again in a moment",
+            ),
+            ManageError::Shorter { node, entries } => {
+                let hint = format!(
+                    "nothing was changed: run it on {node}, or give up these entries with --accept-loss {entries}"
+                );
+                return Error::new(ErrorCode::Conflict, failure.to_string(), hint);
+            }
             ManageError::Refused(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
             ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
             ManageError::Failed(Failure::NoMajority { .. }) => {

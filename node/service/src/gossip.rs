@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
-use starling_api::admin::{ClosedReplica, Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, KeptReplica, Nodes, Peers, Status};
+use starling_core::strong::Aside;
 use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::Reader;
 use starling_p2p::{Driver, Event};
@@ -253,6 +254,10 @@ impl GossipLoop {
                 self.feed(Input::Crawl(token));
             }
             Command::Contact(addresses) => self.feed(Input::Contact(addresses)),
+            Command::Survey(keyspace, reply) => {
+                let input = self.strong.survey(keyspace, reply);
+                self.core.handle(self.clock.now(), Input::Strong(input));
+            }
             Command::Manage(keyspace, what, reply) => {
                 if let Some(input) = self.strong.manage(&self.core, keyspace, what, reply) {
                     self.feed(Input::Strong(input));
@@ -337,6 +342,18 @@ impl GossipLoop {
         log(notice);
     }
 
+    fn kept_replicas(&self) -> Vec<KeptReplica> {
+        let wall_ms = self.clock.now().wall_ms;
+        let asides = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::asides);
+        let kept = |(aside, may_have_more): (&Aside, bool)| KeptReplica {
+            keyspace: aside.keyspace.clone(),
+            age_ms: wall_ms.saturating_sub(aside.since_ms),
+            bytes: aside.bytes,
+            may_have_more,
+        };
+        asides.map(kept).collect()
+    }
+
     fn closed_replicas(&self) -> Vec<ClosedReplica> {
         let closed = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::closed);
         closed.map(|(keyspace, reason)| ClosedReplica { keyspace: keyspace.into(), reason }).collect()
@@ -364,6 +381,7 @@ impl GossipLoop {
             durability: self.facts.durability.into(),
             storage_error: self.disk.failure(),
             closed_replicas: self.closed_replicas(),
+            kept_replicas: self.kept_replicas(),
             identity_conflict: core.double.map(identity_conflict),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,

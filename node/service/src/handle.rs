@@ -25,7 +25,7 @@ pub struct Handle(pub(crate) Arc<Parts>);
 /// What a handle works with.
 pub(crate) struct Parts {
     /// The node's id.
-    node: NodeId,
+    pub(crate) node: NodeId,
     /// The way to the gossip thread.
     pub gossip: Gossip,
     /// The store's snapshots, while the node runs: an open reader keeps the store's directory in use.

@@ -78,6 +78,23 @@ fn log_strong(keyspace: &str, notice: &StrongNotice) {
                  export what the older one lacks, then drop it"
             );
         }
+        StrongNotice::KeptAside { keep_ms } => {
+            warn!(
+                keyspace,
+                keep_ms,
+                "this node is not a member of the strong keyspace any more: its replica is kept for a while"
+            );
+        }
+        StrongNotice::AsideRemoved { reason } => {
+            warn!(keyspace, reason, "the replica that was kept after its removal is deleted");
+        }
+        StrongNotice::AsideInTheWay => {
+            error!(
+                keyspace,
+                "this node cannot join the strong keyspace again while it keeps a removed replica that may have writes \
+                 which the keyspace lacks: `starling keyspace discard` deletes it"
+            );
+        }
         StrongNotice::Stopped(reason) => {
             error!(keyspace, %reason, "the replica on this node has stopped; the other members continue without it");
         }

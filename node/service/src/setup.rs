@@ -1,6 +1,6 @@
 //! Translation of the configuration into the settings of each part.
 
-use starling_core::strong::StrongConfig;
+use starling_core::strong::{AsideConfig, StrongConfig};
 use starling_core::{CoreConfig, client_urls};
 use starling_kv::Limits;
 use starling_proto::Labels;
@@ -64,6 +64,7 @@ pub fn strong_config(config: &Config) -> Result<StrongConfig, StartError> {
     Ok(StrongConfig {
         replace_ms: Some(config.strong_replace_ms).filter(|after_ms| *after_ms > 0),
         history: History { revisions, ms: config.strong_history_ms },
+        aside: AsideConfig { keep_ms: config.strong_aside_ms, bytes_max: config.strong_aside_bytes },
         machine: machine::Config { quota_bytes },
     })
 }

@@ -413,14 +413,35 @@ pub enum KeyspaceCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Unsafe recovery after a loss of quorum: continue with one replica of a strong keyspace. Refused while the
-    /// node hears a leader or a majority of the voters, and for 10 s after
+    /// List the replicas of a strong keyspace on all nodes that can be reached, with the ends of their logs; closed and
+    /// removed ones, too
+    Replicas {
+        /// Its name
+        name: String,
+    },
+    /// Delete the replicas of a strong keyspace that were removed from it and that this node keeps (settings
+    /// strong.aside_*; exit code 3: it keeps none). One that may have writes which the keyspace lacks has to be deleted
+    /// before this node can be a voter of it again
+    Discard {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Unsafe recovery after a loss of quorum: continue with one replica of a strong keyspace. Refused while this node, or
+    /// another one with a replica, hears a leader or a majority of the voters, and for 10 s after; and where another
+    /// replica within reach has a longer log. Replicas that come back later are kept on their nodes for a while
     Recover {
         /// Its name
         name: String,
         /// Make this node's replica the only member. What the lost voters had acknowledged and it does not have is lost
         #[arg(long)]
         force_new_group: bool,
+        /// Go on although another replica within reach has up to this many log entries that this node's one lacks: they
+        /// are lost
+        #[arg(long, value_name = "ENTRIES", default_value_t = 0)]
+        accept_loss: u64,
         /// Do not ask
         #[arg(long)]
         yes: bool,

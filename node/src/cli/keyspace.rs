@@ -4,7 +4,9 @@ use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
 use starling_api::KeyspaceInfo;
-use starling_api::strong::{self, CreateKeyspace, Leader, StrongInfo, StrongMember, Voters};
+use starling_api::strong::{
+    self, CreateKeyspace, Leader, ReplicaInfo, Replicas, StrongInfo, StrongMember, Voters,
+};
 
 use super::Session;
 use super::args::{KeyspaceCommand, Output, VotersCommand};
@@ -45,13 +47,29 @@ impl Session {
                 let hint = "see --force-new-group in `starling keyspace recover --help`";
                 Err(Failure::usage(format!("{name} recovers when its voters come back"), hint))
             }
-            KeyspaceCommand::Recover { name, yes, .. } => {
+            KeyspaceCommand::Recover { name, accept_loss, yes, .. } => {
+                self.show_replicas(&self.client.replicas(&name).await?)?;
                 let warning = format!(
                     "The node asked goes on alone with its replica of {name}. What the lost voters had \
                      acknowledged and it has not is lost for ever."
                 );
                 confirm(&warning, &name, yes)?;
-                Ok(self.client.recover_keyspace(&name).await?)
+                Ok(self.client.recover_keyspace(&name, accept_loss).await?)
+            }
+            KeyspaceCommand::Replicas { name } => self.show_replicas(&self.client.replicas(&name).await?),
+            KeyspaceCommand::Discard { name, yes } => {
+                let kept = self.client.status().await?.kept_replicas;
+                if !kept.iter().any(|replica| replica.keyspace == name) {
+                    let message = format!("the node asked keeps no removed replica of {name}");
+                    return Err(Failure::nothing(
+                        message,
+                        "`starling keyspace ls` names those that it keeps",
+                    ));
+                }
+                let warning =
+                    format!("This deletes the removed replicas of {name} that the node asked keeps.");
+                confirm(&warning, &name, yes)?;
+                Ok(self.client.discard_replicas(&name).await?)
             }
         }
     }
@@ -137,6 +155,32 @@ impl Session {
             return Err(Failure::nothing(format!("no node is being made a voter of {name}"), hint));
         }
         self.show_info(&after)
+    }
+
+    fn show_replicas(&self, found: &Replicas) -> Result {
+        if self.output == Output::Json {
+            return print::json(found);
+        }
+        let number = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
+        let row = |it: &ReplicaInfo| {
+            let state = match &it.closed {
+                Some(reason) => reason.clone(),
+                None => "works".into(),
+            };
+            let missing = if it.longest { "nothing".into() } else { format!("up to {}", it.missing) };
+            let name = if it.here { format!("{} (asked)", it.name) } else { it.name.clone() };
+            let heard = it.heard_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms ago"));
+            let (term, written) = (number(it.log_term), number(it.log_index));
+            let (committed, applied) = (number(it.commit_index), number(it.applied_index));
+            [name, term, written, committed, applied, missing, heard, state]
+        };
+        let header = ["NODE", "TERM", "WRITTEN", "COMMITTED", "APPLIED", "LACKS", "HEARD", "STATE"];
+        print::table(header, found.replicas.iter().map(row))?;
+        if !found.silent.is_empty() {
+            print::line(format!("no answer from {}", found.silent.join(", ")))?;
+        }
+        let longest: Vec<_> = found.replicas.iter().filter(|it| it.longest).map(|it| &*it.name).collect();
+        print::line(format!("longest log: {}", longest.join(", ")))
     }
 
     fn show_info(&self, info: &StrongInfo) -> Result {

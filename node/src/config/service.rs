@@ -19,6 +19,8 @@ impl Config {
             strong_replace_ms: self.strong_replace_ms,
             strong_history_revisions: self.strong_history_revisions,
             strong_history_ms: self.strong_history_ms,
+            strong_aside_ms: self.strong_aside_ms,
+            strong_aside_bytes: self.strong_aside_bytes,
             strong_quota_bytes: self.strong_quota_bytes,
             durability: self.durability,
             key_bytes_max: self.key_bytes_max,

@@ -96,6 +96,10 @@ settings! {
         "Last revisions of a strong keyspace that its leader keeps for old reads and watches, whatever their age; fewer when more than half of the quota is used."
     strong_history_ms: u64 = "strong.history_ms", "ms", node().strong_history_ms;
         "Age up to which other revisions are kept, until half of the quota is used. 0: nothing is compacted automatically."
+    strong_aside_ms: u64 = "strong.aside_ms", "ms", node().strong_aside_ms;
+        "How long a replica is kept that was removed from its strong keyspace, for the case that it has writes which the keyspace lacks. 0: not at all."
+    strong_aside_bytes: u64 = "strong.aside_bytes", "bytes", node().strong_aside_bytes;
+        "Bytes of all such replicas beyond which the oldest is deleted; on a full disk it is deleted, too."
     strong_quota_bytes: u64 = "strong.quota_bytes", "bytes", node().strong_quota_bytes;
         "Bytes of a strong keyspace, history included, beyond which its leader refuses writes that need space."
     durability: Durability = "durability", "always, everysec or no", node().durability;

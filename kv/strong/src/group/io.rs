@@ -228,6 +228,19 @@ pub enum Notice {
         /// Its name from now on.
         name: String,
     },
+    /// This node is not a member of the group any more, and keeps its replica aside.
+    KeptAside {
+        /// For how long, milliseconds.
+        keep_ms: u64,
+    },
+    /// The replica that was kept aside is removed.
+    AsideRemoved {
+        /// Why.
+        reason: &'static str,
+    },
+    /// This node is to join the group again, and does not as long as a replica is kept aside that may have writes which
+    /// the group lacks.
+    AsideInTheWay,
     /// The group has stopped on this node and serves nothing until it is opened again.
     Stopped(Stop),
 }

@@ -59,15 +59,16 @@ impl<E: Engine> Group<E> {
 
     /// Unsafe recovery after a loss of quorum: opens this replica as the only member of its group. Entries that
     /// the other members had acknowledged and this one does not have are lost. Former members that come back are
-    /// notified that they were removed.
+    /// notified that they were removed. `known_term`: the latest term of the group that the node knows.
     pub fn force_alone(
         engine: E,
         config: GroupConfig,
+        known_term: u64,
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Option<Self>, OpenError> {
         let Some(mut log) = Log::open_with_loss(engine.clone(), config.group)? else { return Ok(None) };
-        log.force_alone(config.member, config.node)?;
+        log.force_alone(config.member, config.node, known_term)?;
         Self::with_log(engine, config, log, seed, now_ms).map(Some)
     }
 

@@ -4,6 +4,7 @@ use raft::ProgressState;
 use starling_kv::Engine;
 
 use super::{Group, Stop};
+use crate::log::LogEnd;
 use crate::members::{MemberId, NodeKey};
 
 /// The status of a group, as one of its members sees it.
@@ -78,6 +79,13 @@ impl<E: Engine> Group<E> {
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }
+    }
+
+    /// The end of this member's log.
+    pub fn log_end(&self) -> LogEnd {
+        let log = &self.raw.raft.raft_log;
+        let (term, index) = (log.last_term(), log.last_index());
+        LogEnd { term, index, committed: log.committed, applied: self.machine.applied() }
     }
 
     /// Whether voters are being changed.

@@ -8,6 +8,8 @@
 //! member may have acknowledged the lost entries, and if it voted without them, an acknowledged write could be
 //! lost. Such a member has to leave the group, and its node joins again as a new member.
 
+mod aside;
+mod end;
 mod place;
 mod recent;
 mod record;
@@ -22,6 +24,8 @@ use raft::eraftpb::{Entry, EntryType, HardState, Snapshot};
 use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, Error};
 
+pub use aside::was_forced;
+pub use end::LogEnd;
 pub(crate) use recent::entry_bytes;
 use recent::{Recent, Terms};
 pub(crate) use record::entry_type;
@@ -323,15 +327,17 @@ impl<E: Engine> Log<E> {
     }
 
     /// Removes all members but one, as of the end of the log; see [`crate::group::Group::force_alone`]. The term
-    /// advances so far that this member ignores the former members.
-    pub fn force_alone(&mut self, member: MemberId, node: NodeKey) -> Result<(), Error> {
+    /// advances so far beyond this one and `known_term` that this member ignores the former members. A log that was kept
+    /// aside no longer is.
+    pub fn force_alone(&mut self, member: MemberId, node: NodeKey, known_term: u64) -> Result<(), Error> {
         let next = self.base.members.next.max(member + 1);
         let members =
             Members { voters: [member].into(), nodes: [(member, node)].into(), next, ..Members::default() };
         let base = Base { members, members_at: self.tail.last_index, ..self.base.clone() };
-        let tail = Tail { term: self.tail.term + FORCED_TERMS, vote: 0, ..self.tail };
+        let tail = Tail { term: self.tail.term.max(known_term) + FORCED_TERMS, vote: 0, ..self.tail };
         self.engine.write(vec![self.base_row(&base), self.tail_row(&tail)])?;
-        self.engine.write(vec![RowOp::Delete(Family::Raft, record::lost_key(&self.group).to_vec())])?;
+        let marks = [record::lost_key(&self.group), record::aside_key(&self.group)];
+        self.engine.write(marks.map(|key| RowOp::Delete(Family::Raft, key.to_vec())).into())?;
         (self.base, self.tail) = (base, tail);
         Ok(())
     }

@@ -47,7 +47,7 @@ impl<E: Engine> Log<E> {
         let (mut copies, mut bytes, mut removals) = (Vec::new(), 0, Vec::new());
         let to = prefix_end(&self.group);
         self.engine.view().scan(Family::Raft, &self.group, to.as_deref(), &mut |key, row| {
-            if key == record::lost_key(&self.group) {
+            if key == record::lost_key(&self.group) || key == record::aside_key(&self.group) {
                 return Ok(ControlFlow::Continue(()));
             }
             copies.push(RowOp::Put(Family::Journal, key.to_vec(), row.to_vec()));

@@ -35,6 +35,7 @@ const BASE: u8 = 1;
 const RUN: u8 = 2;
 const COMMIT: u8 = 3;
 const LOST: u8 = 4;
+const ASIDE: u8 = 5;
 
 /// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
@@ -84,6 +85,12 @@ pub fn commit_key(group: &[u8; 16]) -> Key {
 /// The key of the mark that the engine has lost synced rows, perhaps of this log; see [`super::LogError::Lost`].
 pub fn lost_key(group: &[u8; 16]) -> Key {
     key(group, LOST)
+}
+
+/// The key of the mark that the replica is kept aside; see `aside`. Release 0.1.0 does not know it, and opens the log: the
+/// other members then notify it again that it was removed.
+pub fn aside_key(group: &[u8; 16]) -> Key {
+    key(group, ASIDE)
 }
 
 fn key(group: &[u8; 16], kind: u8) -> Key {

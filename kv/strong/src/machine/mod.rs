@@ -125,6 +125,13 @@ pub struct Machine<E: Engine> {
     beside: Vec<RowOp>,
 }
 
+/// The last applied entry, and the bytes of a state that is not open; zeros if there is none.
+pub fn stored<E: Engine>(engine: &E, group: &GroupId) -> Result<(u64, u64), Error> {
+    let Some(row) = engine.get(Family::StrongState, group)? else { return Ok((0, 0)) };
+    let state = State::decode(&row)?;
+    Ok((state.applied, state.bytes))
+}
+
 impl<E: Engine> Machine<E> {
     /// Opens the state of a group, or begins with an empty one if the engine has none.
     ///

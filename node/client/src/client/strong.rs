@@ -8,8 +8,8 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::Method;
 use reqwest::header::ACCEPT;
 use starling_api::strong::{
-    CreateKeyspace, Leader, Request, StrongAnswer, StrongCall, StrongEvent, StrongInfo, TIMEOUT_MS_DEFAULT,
-    Voters,
+    CreateKeyspace, Leader, Replicas, Request, StrongAnswer, StrongCall, StrongEvent, StrongInfo,
+    TIMEOUT_MS_DEFAULT, Voters,
 };
 use starling_api::{Error, ErrorCode, Events, Strong};
 
@@ -48,9 +48,21 @@ impl Client {
         self.fetch(self.long_request(Method::PUT, &strong_path(keyspace, "/leader")).json(to)).await
     }
 
-    /// Unsafe recovery after a loss of quorum: the node's replica of a strong keyspace becomes the only member.
-    pub async fn recover_keyspace(&self, keyspace: &str) -> Result<(), Error> {
-        self.send(self.long_request(Method::POST, &strong_path(keyspace, "/recover"))).await.map(drop)
+    /// Unsafe recovery after a loss of quorum: the node's replica of a strong keyspace becomes the only member. It may
+    /// lack `accept_loss` entries of the longest log within reach.
+    pub async fn recover_keyspace(&self, keyspace: &str, accept_loss: u64) -> Result<(), Error> {
+        let path = strong_path(keyspace, &format!("/recover?accept_loss={accept_loss}"));
+        self.send(self.long_request(Method::POST, &path)).await.map(drop)
+    }
+
+    /// The replicas of a strong keyspace on all nodes that can be reached.
+    pub async fn replicas(&self, keyspace: &str) -> Result<Replicas, Error> {
+        self.fetch(self.long_request(Method::GET, &strong_path(keyspace, "/replicas"))).await
+    }
+
+    /// Deletes the replicas of a strong keyspace that the node keeps although they were removed from it.
+    pub async fn discard_replicas(&self, keyspace: &str) -> Result<(), Error> {
+        self.send(self.request(Method::DELETE, &strong_path(keyspace, "/kept"))).await.map(drop)
     }
 
     /// Sends a read or a write to a strong keyspace.

@@ -29,6 +29,8 @@ pub enum Timer {
     Watch(Token),
     /// A keyspace's initial members had time to reply.
     Creation(GroupId),
+    /// Nodes had time to reply to a survey.
+    Survey(u64),
     /// Leaders compare the location that they published with the present one.
     Publish,
     /// A replica's next portion of background work.

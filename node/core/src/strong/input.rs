@@ -5,7 +5,10 @@ use starling_proto::message::Payload;
 use starling_proto::{NodeId, NodeRecord};
 use starling_strong::api::{Answer, Failure, Options, Request, Status, Watch, WatchUpdate};
 use starling_strong::group::{ChangeError, GroupId, Notice};
+use starling_strong::log::LogEnd;
+use starling_strong::members::NodeKey;
 
+use super::surveys::ReplicaState;
 use super::{CreateError, GroupLocation};
 use crate::Token;
 
@@ -98,9 +101,25 @@ pub enum StrongInput {
         /// Whether the leader's status is preferred: it knows more than the other members.
         of_leader: bool,
     },
+    /// Asks for the replicas of a keyspace on all nodes that can be reached.
+    Survey {
+        /// Echoed with [`StrongOutput::Surveyed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+    },
     /// Unsafe recovery after a loss of quorum: the replica on this node becomes the only member. What the
     /// others acknowledged and this replica does not have is lost.
     Recover {
+        /// Echoed with [`StrongOutput::Managed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+        /// Entries of the longest log within reach that this replica may lack.
+        accept_loss: u64,
+    },
+    /// Removes the replicas of a keyspace that this node keeps aside, if there are any.
+    Discard {
         /// Echoed with [`StrongOutput::Managed`].
         token: Token,
         /// Its name.
@@ -139,14 +158,49 @@ pub enum StrongOutput {
         /// The status, or why it is not known.
         result: Result<Status, Failure>,
     },
-    /// The outcome of [`StrongInput::Drop`], [`StrongInput::SetVoters`], [`StrongInput::Transfer`] and
-    /// [`StrongInput::Recover`].
+    /// The outcome of a [`StrongInput::Survey`].
+    Surveyed {
+        /// Of the request.
+        token: Token,
+        /// The replicas, or why they are not known.
+        result: Result<Surveyed, ManageError>,
+    },
+    /// The outcome of [`StrongInput::Drop`], [`StrongInput::SetVoters`], [`StrongInput::Transfer`],
+    /// [`StrongInput::Recover`] and [`StrongInput::Discard`].
     Managed {
         /// Of the request.
         token: Token,
         /// Why the change was not made, if it was not.
         result: Result<(), ManageError>,
     },
+}
+
+/// The replicas of a keyspace on the nodes that were reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surveyed {
+    /// The replicas, in the order of their nodes' keys.
+    pub replicas: Vec<SurveyedReplica>,
+    /// Names of members that did not reply, in order.
+    pub silent: Vec<String>,
+}
+
+/// One of these replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SurveyedReplica {
+    /// Its node.
+    pub node: NodeKey,
+    /// The node's name.
+    pub name: String,
+    /// The replica.
+    pub state: ReplicaState,
+}
+
+impl Surveyed {
+    /// The longest of the logs, if any can be read.
+    pub fn longest(&self) -> Option<LogEnd> {
+        let ends = self.replicas.iter().filter_map(|replica| replica.state.end);
+        ends.max_by_key(|end| (end.term, end.index))
+    }
 }
 
 /// Why the members of a keyspace were not changed.
@@ -167,6 +221,23 @@ pub enum ManageError {
         super::replicas::SILENT_MS / 1_000
     )]
     HasQuorum,
+    /// The group needs no unsafe recovery, as far as this other node knows.
+    #[error(
+        "{node} has heard from the leader or from a majority of the voters in the last {} s",
+        super::replicas::SILENT_MS / 1_000
+    )]
+    QuorumAt {
+        /// Its name.
+        node: String,
+    },
+    /// Another log within reach has entries that the one here lacks.
+    #[error("the log on {node} has up to {entries} entries that the one here lacks: they would be lost")]
+    Shorter {
+        /// The name of its node.
+        node: String,
+        /// How many entries.
+        entries: u64,
+    },
     /// The replica does not open.
     #[error("the replica here does not open: {0}")]
     NotOpened(String),

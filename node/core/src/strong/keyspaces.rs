@@ -62,7 +62,7 @@ impl<E: Engine> Strong<E> {
 
     pub(super) fn on_invite(&mut self, invited: Registered, members: &[NodeRecord]) {
         let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
-        if self.replicas.join(&mut self.cx, invited, &keys) {
+        if self.replicas.join(&mut self.cx, invited, &keys, &self.directory) {
             self.directory.learn_all(members, || self.replicas.nodes());
         }
     }
@@ -106,12 +106,14 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    pub(super) fn recover(&mut self, keyspace: &str) -> Result<(), ManageError> {
-        let group = self.replicas.of(keyspace).or_else(|| self.replicas.unopened_of(keyspace));
-        let group = group.ok_or_else(|| ManageError::NoReplica(keyspace.into()))?;
-        self.syncs.forget(&group);
-        self.served().on_replica_gone(&group);
-        self.replicas.recover(&mut self.cx, group)
+    /// Keeps a replica aside whose member was removed from its group.
+    pub(super) fn set_aside(&mut self, group: GroupId) {
+        if let Some(keyspace) = self.replicas.set_aside(&mut self.cx, group) {
+            // Its location shows whether the group may lack something.
+            self.cx.call(CoreCall::Lookup { keyspace });
+            self.syncs.forget(&group);
+            self.served().on_replica_gone(&group);
+        }
     }
 
     pub(super) fn publish_changes(&mut self) {
@@ -119,6 +121,7 @@ impl<E: Engine> Strong<E> {
         for keyspace in self.replicas.lonely(self.cx.now_ms).into_iter().chain(contested) {
             self.cx.call(CoreCall::Lookup { keyspace });
         }
+        self.replicas.remove_surplus(&mut self.cx);
         for group in self.replicas.led() {
             self.publish(group);
             if let Some(after_ms) = self.config.replace_ms

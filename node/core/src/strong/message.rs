@@ -20,12 +20,14 @@ use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
 use starling_strong::members::{MemberId, NodeKey, is_member_id};
 
+use super::surveys::ReplicaState;
+
 /// First byte of every location.
 const LOCATION_FORMAT: u8 = 1;
 /// Version of the fields of every kind.
 const VERSION: u8 = 1;
 /// Kinds of messages that this node knows.
-const KINDS: u8 = 23;
+const KINDS: u8 = 25;
 /// Messages in one frame, at most.
 const MESSAGES_MAX: usize = 4096;
 /// Bytes of messages in one frame, about; one message is sent whatever its size. A frame is decoded only after all of
@@ -95,6 +97,11 @@ pub enum StrongMessage {
     CheckName { group: GroupId, keyspace: String },
     /// The reply to [`StrongMessage::CheckName`] of a member whose replica has the name.
     NameConfirmed { group: GroupId, keyspace: String },
+    /// Asks a node for the state of its replica of a group, whether it works or not. Sent while data version 3 is in
+    /// force.
+    AskReplica { id: u64, group: GroupId },
+    /// The reply to [`StrongMessage::AskReplica`]; `None`: the node has no replica.
+    Replica { id: u64, found: Option<ReplicaState> },
 }
 
 /// A change of a group's voters or leader.
@@ -321,7 +328,7 @@ mod tests {
     fn messages_of_a_later_version_are_skipped_and_their_neighbours_are_read() {
         let drop = StrongMessage::Drop { group: [7; 16] };
         let known = &encode_frames(std::slice::from_ref(&drop))[0].0[..];
-        let last = StrongMessage::NameConfirmed { group: [7; 16], keyspace: String::new() };
+        let last = StrongMessage::Replica { id: 1, found: None };
         assert_eq!(encode_frames(&[last])[0].0[2], KINDS - 1, "the kind of the last variant");
         let unknown_kind = &[3, VERSION, KINDS, 9][..];
         let unknown_version = &[4, VERSION + 1, 4, 9, 9][..];

@@ -39,9 +39,11 @@ mod names;
 mod outbox;
 mod placement;
 mod precedence;
+mod recovery;
 mod replicas;
 mod requests;
 mod serving;
+mod surveys;
 mod syncs;
 #[cfg(test)]
 mod testing;
@@ -62,12 +64,15 @@ use context::{Context, Timer};
 pub use creations::CreateError;
 use creations::Creations;
 use directory::Directory;
-pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput};
+pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput, Surveyed, SurveyedReplica};
 pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 pub use precedence::former_name;
 use replicas::Replicas;
+pub use replicas::{Aside, AsideConfig};
 use requests::Requests;
 use serving::Serving;
+pub use surveys::ReplicaState;
+use surveys::Surveys;
 use syncs::Syncs;
 use watches::client::ClientWatches;
 use watches::served::ServedWatches;
@@ -91,6 +96,8 @@ pub struct StrongConfig {
     pub replace_ms: Option<u64>,
     /// The history that leaders here keep.
     pub history: History,
+    /// For how long, and up to which size, replicas are kept that were removed from their groups.
+    pub aside: AsideConfig,
     /// Configuration of the state machines.
     pub machine: machine::Config,
 }
@@ -99,7 +106,7 @@ impl Default for StrongConfig {
     /// [`REPLACE_MS`], and the defaults of groups.
     fn default() -> Self {
         let (history, machine) = (History::default(), machine::Config::default());
-        Self { replace_ms: Some(REPLACE_MS), history, machine }
+        Self { replace_ms: Some(REPLACE_MS), history, aside: AsideConfig::default(), machine }
     }
 }
 
@@ -112,6 +119,7 @@ pub struct Strong<E: Engine> {
     syncs: Syncs,
     requests: Requests,
     creations: Creations,
+    surveys: Surveys,
     serving: Serving,
     client_watches: ClientWatches,
     served_watches: ServedWatches,
@@ -142,6 +150,7 @@ impl<E: Engine> Strong<E> {
             syncs: Syncs::default(),
             requests: Requests::default(),
             creations: Creations::default(),
+            surveys: Surveys::default(),
             serving: Serving::default(),
             client_watches: ClientWatches::default(),
             served_watches: ServedWatches::default(),
@@ -199,9 +208,13 @@ impl<E: Engine> Strong<E> {
             StrongInput::Status { token, keyspace, of_leader } => {
                 self.requests().status(token, keyspace, of_leader);
             }
-            StrongInput::Recover { token, keyspace } => {
-                let result = self.recover(&keyspace);
-                self.cx.reply(StrongOutput::Managed { token, result });
+            StrongInput::Survey { token, keyspace } => self.survey(token, keyspace, &known),
+            StrongInput::Recover { token, keyspace, accept_loss } => {
+                self.recover(token, keyspace, accept_loss, &known);
+            }
+            StrongInput::Discard { token, keyspace } => {
+                self.replicas.discard_all(&mut self.cx, &keyspace);
+                self.cx.reply(StrongOutput::Managed { token, result: Ok(()) });
             }
         }
         self.deliver_local();
@@ -284,6 +297,11 @@ impl<E: Engine> Strong<E> {
                 Timer::Request(id) => self.requests().on_timeout(id),
                 Timer::Watch(token) => self.watches().on_timeout(token),
                 Timer::Creation(group) => self.creations.on_timeout(&mut self.cx, &self.directory, group),
+                Timer::Survey(id) => {
+                    if let Some(survey) = self.surveys.end(&mut self.cx, id) {
+                        self.on_surveyed(&survey);
+                    }
+                }
                 Timer::Publish => self.publish_changes(),
                 Timer::Work => self.replicas.work(&mut self.cx),
                 // They are served with the next pass; see `process_ready`.
@@ -339,6 +357,12 @@ impl<E: Engine> Strong<E> {
         self.replicas.status(now_ms, group, &self.directory)
     }
 
+    /// The replicas that this node keeps aside, each with whether it may have writes that its group lacks.
+    pub fn asides(&self) -> impl Iterator<Item = (&Aside, bool)> {
+        let all = self.replicas.asides().iter();
+        all.map(|(group, aside)| (aside, self.replicas.may_have_more(group, &self.directory)))
+    }
+
     /// The keyspaces of the replicas on this node that do not work, each with the reason.
     pub fn closed(&self) -> impl Iterator<Item = (&str, String)> {
         self.replicas.closed()
@@ -348,6 +372,7 @@ impl<E: Engine> Strong<E> {
     pub(crate) fn knows(&self, keyspace: &str) -> bool {
         self.directory.location(keyspace).is_some()
             || self.replicas.of(keyspace).is_some()
+            || self.replicas.aside_of(keyspace).is_some()
             || self.is_ambiguous(keyspace)
             || self.requests.concern(keyspace)
     }
@@ -435,6 +460,12 @@ impl<E: Engine> Strong<E> {
                 self.watches().on_update(from, id, number, update);
             }
             StrongMessage::CheckReply { id, sent } => self.watches().on_checked(from, id, sent),
+            StrongMessage::AskReplica { id, group } => self.on_ask_replica(from, id, group),
+            StrongMessage::Replica { id, found } => {
+                if let Some(survey) = self.surveys.on_reply(&mut self.cx, from, id, found) {
+                    self.on_surveyed(&survey);
+                }
+            }
             StrongMessage::CheckName { group, keyspace } => self.on_check_name(from, group, keyspace),
             StrongMessage::NameConfirmed { group, keyspace } => {
                 self.on_name_confirmed(from, group, &keyspace);
@@ -455,7 +486,7 @@ impl<E: Engine> Strong<E> {
                 let members = self.replicas.member_records(group, &self.directory);
                 self.cx.send(&node, StrongMessage::Invite { group, keyspace, member, members, manual });
             }
-            Output::Removed => self.remove_replica(group),
+            Output::Removed => self.set_aside(group),
             Output::Notice(notice) => self.on_group_notice(group, notice),
         }
     }

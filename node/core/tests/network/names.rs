@@ -2,23 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use starling_core::Input;
 use starling_core::strong::{StrongInput, former_name};
-use starling_core::{Input, upgrade};
 use starling_proto::Role;
 use starling_strong::api::{Failure, WatchUpdate};
 
 use crate::strong::{answer, create_through, drop_keyspace, get, leader, put, value, watch};
-use crate::world::{World, settled};
-
-/// A network in which all nodes decide by precedence.
-fn current(seed: u64, replicas: usize) -> World {
-    let mut world = settled(seed, replicas);
-    world.write(1, upgrade::finalize(upgrade::DATA_NEWEST, "test").writes);
-    world.run_until(30_000, "the data version is known", |w| {
-        (1..=replicas).all(|node| w.nodes[node].core.data_in_force() == upgrade::DATA_NEWEST)
-    });
-    world
-}
+use crate::world::{World, current};
 
 /// Starts a node that has never reached the others, and creates a keyspace on it alone.
 fn start_alone(world: &mut World, members: usize) -> Vec<usize> {

@@ -1,15 +1,72 @@
 //! Unsafe recovery of a strong keyspace by one of its members.
 
 use starling_core::Input;
-use starling_core::strong::{ManageError, StrongInput};
+use starling_core::strong::{AsideConfig, ManageError, StrongInput, Surveyed};
+use starling_strong::group::ChangeError;
 
-use crate::strong::{answer, create, get, put, value, voters};
-use crate::world::{World, settled};
+use crate::strong::{answer, create, get, leader, put, strong_rows, value, voters};
+use crate::world::{World, current, settled};
 
 fn recover(world: &mut World, node: usize) -> Result<(), ManageError> {
+    recover_with_loss(world, node, 0)
+}
+
+fn recover_with_loss(world: &mut World, node: usize, accept_loss: u64) -> Result<(), ManageError> {
     let token = world.token();
-    world.input(node, Input::Strong(StrongInput::Recover { token, keyspace: "orders".into() }));
+    manage(world, node, token, StrongInput::Recover { token, keyspace: "orders".into(), accept_loss })
+}
+
+fn discard(world: &mut World, node: usize) -> Result<(), ManageError> {
+    let token = world.token();
+    manage(world, node, token, StrongInput::Discard { token, keyspace: "orders".into() })
+}
+
+fn set_voters(world: &mut World, node: usize, voters: &[usize]) -> Result<(), ManageError> {
+    let token = world.token();
+    let nodes = voters.iter().map(|voter| world.nodes[*voter].record.id).collect();
+    manage(world, node, token, StrongInput::SetVoters { token, keyspace: "orders".into(), nodes })
+}
+
+fn manage(world: &mut World, node: usize, token: u64, input: StrongInput) -> Result<(), ManageError> {
+    world.input(node, Input::Strong(input));
+    world.run_until(60_000, "an outcome", |w| w.nodes[node].managed.contains_key(&token));
     world.nodes[node].managed[&token].clone()
+}
+
+fn survey(world: &mut World, node: usize) -> Surveyed {
+    let token = world.token();
+    world.input(node, Input::Strong(StrongInput::Survey { token, keyspace: "orders".into() }));
+    world.run_until(5_000, "a survey", |w| w.nodes[node].surveys.contains_key(&token));
+    world.nodes[node].surveys[&token].clone().expect("the keyspace is known")
+}
+
+/// The replicas that a node keeps aside: their keyspaces, and whether they may have more than their group.
+fn asides(world: &World, node: usize) -> Vec<(String, bool)> {
+    let strong = world.nodes[node].core.strong().expect("a replica of the network");
+    strong.asides().map(|(aside, may_have_more)| (aside.keyspace.clone(), may_have_more)).collect()
+}
+
+/// Five voters without a quorum, two of which are up: one that has the last ten writes, and one that lacks them.
+fn without_quorum(seed: u64) -> (World, Vec<usize>, usize, usize) {
+    let mut world = current(seed, 7);
+    let members = create(&mut world, "orders", 5, &[]);
+    let leads = leader(&mut world, "orders", &members);
+    let behind = *members.iter().find(|node| **node != leads).expect("five members");
+    answer(&mut world, leads, "orders", put("k", "early")).0.expect("written");
+    world.run(1_000);
+    world.kill(behind);
+    world.run(2_000);
+    for n in 0..10 {
+        answer(&mut world, leads, "orders", put("k", &n.to_string())).0.expect("four are left");
+    }
+    for node in members.iter().filter(|node| **node != leads && **node != behind) {
+        world.kill(*node);
+    }
+    // The leader gives up first, and sends nothing any more.
+    world.run(5_000);
+    world.restart(behind);
+    world.run(15_000);
+    (world, members, leads, behind)
 }
 
 #[test]
@@ -55,4 +112,134 @@ fn the_last_replica_goes_on_alone_when_told() {
     let (read, _) = answer(&mut world, outside, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("v"));
     assert_eq!(voters(&mut world, outside, "orders"), [left]);
+}
+
+#[test]
+fn a_survey_names_all_replicas_and_the_longest_log() {
+    let (mut world, members, ahead, behind) = without_quorum(31);
+    let outside = (1..=7).find(|node| !members.contains(node)).expect("there are more nodes");
+    for asked in [ahead, behind, outside] {
+        let Surveyed { replicas, silent } = survey(&mut world, asked);
+        let ends: Vec<_> = [ahead, behind]
+            .iter()
+            .map(|node| {
+                let name = &world.nodes[*node].record.name;
+                let replica = replicas.iter().find(|it| it.name == *name).expect("it is up");
+                assert!(replica.state.closed.is_none() && !replica.state.may_have_quorum, "{replica:?}");
+                replica.state.end.expect("its log can be read")
+            })
+            .collect();
+        assert_eq!((replicas.len(), silent.len()), (2, 3), "{silent:?}");
+        assert!(ends[1].missing_of(&ends[0]) >= 10 && ends[0].missing_of(&ends[1]) == 0, "{ends:?}");
+        assert!(ends[0].applied + 1 >= ends[0].index, "{ends:?}");
+    }
+}
+
+#[test]
+fn the_shorter_of_two_replicas_goes_on_only_if_the_loss_is_accepted() {
+    let (mut world, _, ahead, behind) = without_quorum(32);
+    let refused = recover(&mut world, behind);
+    let Err(ManageError::Shorter { node, entries }) = refused else { panic!("{refused:?}") };
+    assert_eq!(node, world.nodes[ahead].record.name);
+    assert!((10..=20).contains(&entries), "{entries}");
+    assert!(matches!(recover_with_loss(&mut world, behind, entries - 1), Err(ManageError::Shorter { .. })));
+    assert_eq!(recover(&mut world, ahead), Ok(()), "it lacks nothing");
+    world.run(3_000);
+    let (read, _) = answer(&mut world, behind, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("9"));
+}
+
+#[test]
+fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
+    let (mut world, members, ahead, behind) = without_quorum(33);
+    assert_eq!(recover_with_loss(&mut world, behind, 100), Ok(()));
+    world.run_until(30_000, "the longer one is kept", |w| asides(w, ahead) == [("orders".into(), true)]);
+    for node in members.iter().filter(|node| ![ahead, behind].contains(node)) {
+        world.restart(*node);
+    }
+    world.run_until(60_000, "all others are", |w| {
+        members.iter().all(|node| *node == behind || asides(w, *node) == [("orders".into(), true)])
+    });
+    world.kill(ahead);
+    world.restart(ahead);
+    assert_eq!(asides(&world, ahead), [("orders".into(), true)], "after a restart, too");
+    world.run(15_000);
+    // It is seen, is longer than the other one until that has entries of a later term, and may not go on beside it.
+    let replicas = survey(&mut world, behind).replicas;
+    assert_eq!(replicas.len(), 5, "{replicas:?}");
+    assert_eq!(replicas.iter().filter(|it| it.state.closed.is_some()).count(), 4);
+    let quorum_at = ManageError::QuorumAt { node: world.nodes[behind].record.name.clone() };
+    assert_eq!(recover_with_loss(&mut world, ahead, 1_000), Err(quorum_at));
+    // It is not overwritten when its node is to be a voter again.
+    let refused = set_voters(&mut world, behind, &[behind, ahead]);
+    assert_eq!(refused, Err(ManageError::Refused(ChangeError::SilentVoter)));
+    assert_eq!(asides(&world, ahead), [("orders".into(), true)]);
+    assert_eq!(discard(&mut world, ahead), Ok(()));
+    assert_eq!(discard(&mut world, ahead), Ok(()), "once more");
+    assert_eq!(set_voters(&mut world, behind, &[behind, ahead]), Ok(()));
+    assert!(asides(&world, ahead).is_empty());
+    let (read, _) = answer(&mut world, ahead, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("early"));
+}
+
+#[test]
+fn a_kept_replica_goes_on_once_the_one_that_was_recovered_is_lost() {
+    let (mut world, _, ahead, behind) = without_quorum(34);
+    assert_eq!(recover_with_loss(&mut world, behind, 100), Ok(()));
+    world.run_until(30_000, "the longer one is kept", |w| !asides(w, ahead).is_empty());
+    world.kill(behind);
+    world.run(5_000);
+    assert_eq!(recover(&mut world, ahead), Ok(()));
+    assert!(asides(&world, ahead).is_empty());
+    world.run(5_000);
+    let (read, _) = answer(&mut world, ahead, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("9"), "the writes that the other one lacked");
+    world.restart(behind);
+    world.run_until(60_000, "the other one gives way", |w| !asides(w, behind).is_empty());
+    let (read, _) = answer(&mut world, behind, "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("9"));
+}
+
+#[test]
+fn a_voter_that_was_replaced_is_kept_for_a_while_and_may_come_back_before() {
+    let mut world = current(35, 5);
+    world.aside = AsideConfig { keep_ms: 120_000, ..AsideConfig::default() };
+    for node in 1..=5 {
+        world.kill(node);
+        world.restart(node);
+    }
+    world.run(10_000);
+    let members = create(&mut world, "orders", 3, &[]);
+    answer(&mut world, 1, "orders", put("k", "v")).0.expect("written");
+    let others: Vec<usize> = (1..=5).filter(|node| !members.contains(node)).collect();
+    let (gone, kept) = (members[2], [members[0], members[1]]);
+    assert_eq!(set_voters(&mut world, 1, &[kept[0], kept[1], others[0]]), Ok(()));
+    world.run_until(10_000, "it is kept", |w| asides(w, gone) == [("orders".into(), false)]);
+    assert_eq!(set_voters(&mut world, 1, &[kept[0], kept[1], gone]), Ok(()), "nothing is lost with it");
+    world.run_until(30_000, "the other one is kept", |w| asides(w, others[0]) == [("orders".into(), false)]);
+    assert!(asides(&world, gone).is_empty());
+    world.run(100_000);
+    assert_eq!(asides(&world, others[0]).len(), 1);
+    world.run(30_000);
+    assert!(asides(&world, others[0]).is_empty(), "its time is over");
+    let strong = world.nodes[others[0]].core.strong().expect("a replica of the network");
+    assert_eq!(strong.groups().count(), 0);
+    assert_eq!(strong_rows(&world, others[0]), 0);
+}
+
+#[test]
+fn a_full_disk_removes_the_oldest_kept_replica() {
+    let mut world = current(36, 5);
+    let kept = create(&mut world, "orders", 3, &[1, 2, 3]);
+    assert_eq!(set_voters(&mut world, 1, &[2, 3, 4]), Ok(()));
+    assert!(kept.contains(&1));
+    world.run_until(10_000, "it is kept", |w| !asides(w, 1).is_empty());
+    create(&mut world, "stock", 3, &[1, 2, 3]);
+    world.nodes[1].engine.set_full(true);
+    answer(&mut world, 2, "stock", put("k", "v")).0.expect("two members are left");
+    let closed = |w: &World| w.nodes[1].core.strong().is_some_and(|strong| strong.closed().next().is_some());
+    world.run_until(5_000, "the replica stops", closed);
+    world.run_until(6_000, "the kept one is removed", |w| asides(w, 1).is_empty());
+    world.nodes[1].engine.set_full(false);
+    world.run_until(10_000, "the replica is open again", |w| !closed(w));
 }

@@ -387,7 +387,7 @@ fn a_voter_that_is_gone_for_long_is_replaced_by_itself() {
 }
 
 /// Rows that an engine holds of strong keyspaces and their logs.
-fn strong_rows(world: &World, node: usize) -> usize {
+pub fn strong_rows(world: &World, node: usize) -> usize {
     let mut rows = 0;
     for family in
         [Family::Raft, Family::StrongNow, Family::StrongPast, Family::StrongChanges, Family::StrongState]

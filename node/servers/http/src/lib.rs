@@ -21,7 +21,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use starling_api::admin::Setting;
 use starling_api::{Error, ErrorCode};
 
@@ -61,6 +61,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/voters", put(strong::set_voters))
         .route("/leader", put(strong::set_leader))
         .route("/recover", post(strong::recover))
+        .route("/replicas", get(strong::replicas))
+        .route("/kept", delete(strong::discard))
         .route("/call", post(strong::call))
         .route("/watch", get(strong::watch));
     Router::new()

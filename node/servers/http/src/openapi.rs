@@ -14,6 +14,7 @@ use super::{admin, keys, metrics, strong, types, watch, write};
         types::counter, types::increment, types::members, types::update_set, types::fields, types::update_map,
         types::flag, types::set_flag, watch::watch, write::batch,
         strong::create, strong::info, strong::remove, strong::set_voters, strong::set_leader, strong::recover,
+        strong::replicas, strong::discard,
         strong::call, strong::watch,
         admin::status, admin::peers, admin::nodes, admin::upgrade, admin::finalize_upgrade, admin::doctor, admin::config, admin::ticket, admin::leave,
         admin::healthz, admin::readyz, metrics::metrics,

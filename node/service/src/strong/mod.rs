@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::call::{Call, EtcdServer, Reply};
 use starling_api::escaped;
-use starling_core::strong::{CreateError, ManageError, StrongInput, StrongOutput};
+use starling_core::strong::{CreateError, ManageError, StrongInput, StrongOutput, Surveyed};
 use starling_core::{Core, Notice, Now, Token};
 use starling_proto::{NodeId, NodeRecord};
 use starling_rocks::RocksEngine;
@@ -42,7 +42,12 @@ pub enum Manage {
     /// Transfers its leadership to this node.
     Transfer(String),
     /// Unsafe recovery after a loss of quorum: the replica here becomes the only member.
-    Recover,
+    Recover {
+        /// Entries of the longest log within reach that it may lack.
+        accept_loss: u64,
+    },
+    /// Removes the replicas that are kept aside here.
+    Discard,
 }
 
 /// Why a change of a keyspace failed.
@@ -68,6 +73,9 @@ pub enum ManageFailure {
 
 /// The outcome of a change of a keyspace.
 pub type Managed = Result<(), ManageFailure>;
+
+/// The replicas of a keyspace, or why they are not known.
+pub type SurveyReply = Result<Surveyed, ManageError>;
 
 /// A group on this node, for the metrics.
 #[derive(Clone, Debug)]
@@ -101,6 +109,7 @@ pub struct Requests {
     asked: BTreeMap<Token, Asked>,
     statuses: BTreeMap<Token, oneshot::Sender<Result<Status, Failure>>>,
     managed: BTreeMap<Token, oneshot::Sender<Managed>>,
+    surveys: BTreeMap<Token, oneshot::Sender<SurveyReply>>,
     /// Watches of clients here.
     pub watches: Watches,
     counts: BTreeMap<String, Counts>,
@@ -174,7 +183,8 @@ impl Requests {
                 nodes(&voters).map(|nodes| StrongInput::SetVoters { token, keyspace, nodes })
             }
             Manage::Transfer(to) => find(core, &to).map(|to| StrongInput::Transfer { token, keyspace, to }),
-            Manage::Recover => Ok(StrongInput::Recover { token, keyspace }),
+            Manage::Recover { accept_loss } => Ok(StrongInput::Recover { token, keyspace, accept_loss }),
+            Manage::Discard => Ok(StrongInput::Discard { token, keyspace }),
         };
         match input {
             Ok(input) => {
@@ -188,6 +198,13 @@ impl Requests {
         }
     }
 
+    /// Notes the operator of a survey. Returns the input for the core.
+    pub fn survey(&mut self, keyspace: String, reply: oneshot::Sender<SurveyReply>) -> StrongInput {
+        let token = self.token();
+        self.surveys.insert(token, reply);
+        StrongInput::Survey { token, keyspace }
+    }
+
     /// Sends an outcome to the client that awaits it. Returns an input for the core where that ends a watch.
     pub fn finish(&mut self, output: StrongOutput) -> Option<StrongInput> {
         match output {
@@ -198,6 +215,11 @@ impl Requests {
             }
             StrongOutput::Managed { token, result } => {
                 self.on_managed(token, result.map_err(ManageFailure::from));
+            }
+            StrongOutput::Surveyed { token, result } => {
+                if let Some(reply) = self.surveys.remove(&token) {
+                    drop(reply.send(result));
+                }
             }
             StrongOutput::Status { token, result } => {
                 if let Some(reply) = self.statuses.remove(&token) {

@@ -136,16 +136,20 @@ impl World {
             StrongOutput::Created { token, result } => {
                 self.hear(index, Heard::Created { token, result: result.map(drop) });
             }
-            // No client here waits for the outcome of a change of voters, or asks for a status.
-            StrongOutput::Managed { .. } | StrongOutput::Status { .. } => {}
+            // No client here waits for the outcome of a change of voters, or asks for a status or a survey.
+            StrongOutput::Managed { .. } | StrongOutput::Status { .. } | StrongOutput::Surveyed { .. } => {}
         }
     }
 
     pub(super) fn on_strong_notice(&mut self, index: usize, notice: &Notice) {
         match notice {
             Notice::Leader { term, node: Some(_) } => self.hear(index, Heard::Leader { term: *term }),
-            // What was said to a leader that has lost its power since, with the end of its log, is ignored.
-            Notice::Leader { node: None, .. } | Notice::Impossible { .. } => {}
+            // What was said to a leader that has lost its power since, with the end of its log, is ignored; so is what
+            // becomes of the replica of a voter that was replaced.
+            Notice::Leader { node: None, .. }
+            | Notice::Impossible { .. }
+            | Notice::KeptAside { .. }
+            | Notice::AsideRemoved { .. } => {}
             notice => self.hear(index, Heard::Unsound(notice.clone())),
         }
     }

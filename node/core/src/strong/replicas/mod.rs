@@ -4,6 +4,7 @@
 //! The engine keeps a registry of them: a replica is registered before its first row is written, and
 //! removed from the registry after its last row, so that a process that dies in between continues when it restarts.
 
+mod asides;
 mod dropped;
 mod removals;
 mod status;
@@ -19,6 +20,8 @@ use starling_strong::machine::DATED;
 use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
 
+use self::asides::Asides;
+pub use self::asides::{Aside, AsideConfig};
 use self::dropped::Dropped;
 use self::removals::Removals;
 use self::turns::Turns;
@@ -52,6 +55,7 @@ pub struct Replica<E: Engine> {
 /// A replica that did not open.
 struct Unopened {
     keyspace: String,
+    member: MemberId,
     reason: String,
 }
 
@@ -65,6 +69,8 @@ pub struct Replicas<E: Engine> {
     open: BTreeMap<GroupId, Replica<E>>,
     /// Groups that did not open.
     unopened: BTreeMap<GroupId, Unopened>,
+    /// Replicas that were removed from their groups, and are kept.
+    asides: Asides,
     /// Groups that were dropped.
     dropped: Dropped,
     /// Removed replicas that still have rows.
@@ -97,6 +103,7 @@ impl<E: Engine> Replicas<E> {
             version: 0,
             open: BTreeMap::new(),
             unopened: BTreeMap::new(),
+            asides: Asides::default(),
             dropped,
             removals: Removals::default(),
             turns: Turns::default(),
@@ -104,21 +111,25 @@ impl<E: Engine> Replicas<E> {
             draining: None,
         };
         for replica in registered {
-            replicas.open_one(cx, replica);
+            match Log::aside_since(&replicas.engine, &replica.group)? {
+                Some(since_ms) => replicas.add_aside(replica, since_ms),
+                None => replicas.open_one(cx, replica),
+            }
         }
         Ok(replicas)
     }
 
     fn open_one(&mut self, cx: &mut Context, replica: Registered) {
         let config = self.config(&replica);
-        let Registered { group, keyspace, manual, .. } = replica;
+        let Registered { group, keyspace, manual, member } = replica;
         match Group::open(self.engine.clone(), config, cx.seed(), cx.now_ms) {
             Ok(Some(opened)) => self.host(cx, group, keyspace, opened, manual),
             // The process died between the registration and the first row, or during the removal.
             Ok(None) => self.begin_removal(cx, group, keyspace),
             Err(error) => {
                 let reason = error.to_string();
-                self.unopened.insert(group, Unopened { keyspace: keyspace.clone(), reason: reason.clone() });
+                let unopened = Unopened { keyspace: keyspace.clone(), member, reason: reason.clone() };
+                self.unopened.insert(group, unopened);
                 if error.is_storage() {
                     plan_reopening(cx, group);
                 }
@@ -266,7 +277,13 @@ impl<E: Engine> Replicas<E> {
     }
 
     /// Creates the replica of a member that was added on this node. Returns whether there is one now.
-    pub fn join(&mut self, cx: &mut Context, invited: Registered, members: &[NodeKey]) -> bool {
+    pub fn join(
+        &mut self,
+        cx: &mut Context,
+        invited: Registered,
+        members: &[NodeKey],
+        directory: &Directory,
+    ) -> bool {
         let (group, member) = (invited.group, invited.member);
         // Member ids only grow: the member that is here was removed, and does not know it yet. Once it does,
         // the next invitation creates the new one.
@@ -274,7 +291,7 @@ impl<E: Engine> Replicas<E> {
             replica.group.check_membership(members.iter().copied());
             self.ready.insert(group);
         }
-        if self.check_room(group, &invited.keyspace).is_err() {
+        if !self.may_rejoin(cx, group, directory) || self.check_room(group, &invited.keyspace).is_err() {
             return false;
         }
         // Rows of an earlier membership, which did not open. The leader repeats the invitation until the new
@@ -303,6 +320,9 @@ impl<E: Engine> Replicas<E> {
         }
         if self.dropped.contains(&group) {
             return Err("the group was dropped".into());
+        }
+        if self.asides.get(&group).is_some() {
+            return Err("it keeps a removed replica of that group".into());
         }
         if self.removals.contains(&group) {
             return Err("it is still removing that group".into());
@@ -360,15 +380,24 @@ impl<E: Engine> Replicas<E> {
         self.plan_work(cx, group);
     }
 
-    /// Opens a replica again as the only member of its group, unless the group may still have a quorum: the other
-    /// members would then lose what this replica does not have.
-    pub fn recover(&mut self, cx: &mut Context, group: GroupId) -> Result<(), ManageError> {
+    /// Fails if a group may still have a quorum, as its replica here knows: after unsafe recovery the other members would
+    /// lose what this replica does not have.
+    pub fn check_quorum(&self, now_ms: u64, group: GroupId) -> Result<(), ManageError> {
         let replica = self.open.get(&group).map(|replica| &replica.group);
-        if replica.is_some_and(|group| {
-            group.members().nodes.len() > 1 && group.may_have_quorum(cx.now_ms, SILENT_MS)
-        }) {
+        if replica.is_some_and(|it| it.members().nodes.len() > 1 && it.may_have_quorum(now_ms, SILENT_MS)) {
             return Err(ManageError::HasQuorum);
         }
+        Ok(())
+    }
+
+    /// Opens a replica again as the only member of its group, unless the group may still have a quorum.
+    pub fn recover(
+        &mut self,
+        cx: &mut Context,
+        group: GroupId,
+        directory: &Directory,
+    ) -> Result<(), ManageError> {
+        self.check_quorum(cx.now_ms, group)?;
         let failed = |error: &dyn std::fmt::Display| ManageError::NotOpened(error.to_string());
         let registered = registry::registered(&self.engine).map_err(|error| failed(&error))?;
         let Some(replica) = registered.into_iter().find(|replica| replica.group == group) else {
@@ -383,10 +412,14 @@ impl<E: Engine> Replicas<E> {
         }
         // The engine's rows have one owner at a time.
         self.open.remove(&group);
-        let forced = Group::force_alone(self.engine.clone(), self.config(&replica), cx.seed(), cx.now_ms);
+        let known_term = directory.location(&replica.keyspace).filter(|location| location.group == group);
+        let known_term = known_term.map_or(0, |location| location.term);
+        let config = self.config(&replica);
+        let forced = Group::force_alone(self.engine.clone(), config, known_term, cx.seed(), cx.now_ms);
         let forced = forced.map_err(|error| failed(&error))?;
         let forced = forced.ok_or_else(|| ManageError::NoReplica(replica.keyspace.clone()))?;
         self.unopened.remove(&group);
+        self.asides.remove(&group);
         self.host(cx, group, replica.keyspace, forced, replica.manual);
         Ok(())
     }

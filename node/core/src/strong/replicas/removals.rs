@@ -29,6 +29,11 @@ impl Removals {
         self.under_way.contains_key(group)
     }
 
+    /// Whether no removal is under way.
+    pub fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     /// How long the next portion can wait, milliseconds; `None`: nothing is left.
     pub fn poll_work(&self, group: &GroupId) -> Option<u64> {
         self.contains(group).then_some(TIDY_PAUSE_MS)

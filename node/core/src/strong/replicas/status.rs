@@ -6,12 +6,15 @@ use starling_kv::Engine;
 use starling_proto::NodeRecord;
 use starling_strong::api::{Member, Status};
 use starling_strong::group::GroupId;
+use starling_strong::log::Log;
+use starling_strong::machine;
 use starling_strong::members::NodeKey;
 
 use super::super::directory::Directory;
 use super::super::message::GroupLocation;
 use super::super::placement;
-use super::Replicas;
+use super::super::surveys::ReplicaState;
+use super::{Replica, Replicas, SILENT_MS};
 use crate::client_urls;
 
 impl<E: Engine> Replicas<E> {
@@ -29,6 +32,25 @@ impl<E: Engine> Replicas<E> {
         let replica = self.get(&group)?;
         let (term, voters) = (replica.group.term(), replica.group.members().voters.len() as u8);
         Some(GroupLocation { group, term, members: self.member_records(group, directory), voters })
+    }
+
+    /// The state of a replica, whether it works or not.
+    pub fn state(&self, now_ms: u64, group: GroupId) -> Option<ReplicaState> {
+        if let Some(Replica { group, .. }) = self.get(&group) {
+            return Some(ReplicaState {
+                member: group.member(),
+                end: Some(group.log_end()),
+                heard_ms: group.status(now_ms).heard_ms,
+                may_have_quorum: group.may_have_quorum(now_ms, SILENT_MS),
+                closed: group.stopped().map(ToString::to_string),
+            });
+        }
+        let unopened = self.unopened.get(&group).map(|it| (it.member, it.reason.clone()));
+        let aside = || self.asides.get(&group).map(|it| (it.member, "removed, and kept aside".to_owned()));
+        let (member, closed) = unopened.or_else(aside)?;
+        let (applied, _) = machine::stored(&self.engine, &group).unwrap_or_default();
+        let end = Log::read_end(&self.engine, &group, applied).ok().flatten().map(|(_, end)| end);
+        Some(ReplicaState { member, end, heard_ms: None, may_have_quorum: false, closed: Some(closed) })
     }
 
     /// Whether a voter of a group was silent for `after_ms`, and is to be replaced.

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use starling_core::strong::{CreateError, GroupLocation, ManageError, StrongConfig, StrongOutput};
-use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure};
+use starling_core::strong::{
+    AsideConfig, CreateError, GroupLocation, ManageError, StrongConfig, StrongOutput, Surveyed,
+};
+use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure, upgrade};
 use starling_kv::engine::MemoryEngine;
 use starling_kv::{Batch, Change, Op, Options, Outcome, Store, Write};
 use starling_proto::{Class, Millis, NodeId, NodeRecord, Role, wire};
@@ -28,6 +30,7 @@ pub struct SimNode {
     pub created: BTreeMap<u64, Result<GroupLocation, CreateError>>,
     pub statuses: BTreeMap<u64, Result<Status, Failure>>,
     pub managed: BTreeMap<u64, Result<(), ManageError>>,
+    pub surveys: BTreeMap<u64, Result<Surveyed, ManageError>>,
     /// Keys that changed, and when.
     pub changed: Vec<(Millis, Change)>,
     /// How far its wall clock is ahead of the world's, milliseconds.
@@ -45,6 +48,7 @@ impl SimNode {
             StrongOutput::Created { token, result } => drop(self.created.insert(token, result)),
             StrongOutput::Status { token, result } => drop(self.statuses.insert(token, result)),
             StrongOutput::Managed { token, result } => drop(self.managed.insert(token, result)),
+            StrongOutput::Surveyed { token, result } => drop(self.surveys.insert(token, result)),
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct World {
     order: u64,
     rng: ChaCha12Rng,
     pub config: CoreConfig,
+    /// How long replicas are kept that were removed from their groups, from a node's next start on.
+    pub aside: AsideConfig,
     token: u64,
 }
 
@@ -94,6 +100,16 @@ pub fn settled(seed: u64, replicas: usize) -> World {
     world
 }
 
+/// A [`settled`] network in which the newest data version is in force.
+pub fn current(seed: u64, replicas: usize) -> World {
+    let mut world = settled(seed, replicas);
+    world.write(1, upgrade::finalize(upgrade::DATA_NEWEST, "test").writes);
+    world.run_until(30_000, "the data version is known", |w| {
+        (1..=replicas).all(|node| w.nodes[node].core.data_in_force() == upgrade::DATA_NEWEST)
+    });
+    world
+}
+
 impl World {
     pub fn new(seed: u64) -> Self {
         Self {
@@ -110,6 +126,7 @@ impl World {
             order: 0,
             rng: ChaCha12Rng::seed_from_u64(seed),
             config: CoreConfig::default(),
+            aside: AsideConfig::default(),
             token: 0,
         }
     }
@@ -157,6 +174,7 @@ impl World {
             created: BTreeMap::new(),
             statuses: BTreeMap::new(),
             managed: BTreeMap::new(),
+            surveys: BTreeMap::new(),
             changed: Vec::new(),
             ahead_ms: 0,
             engine,
@@ -179,7 +197,7 @@ impl World {
         let mut seed = [node as u8; 32];
         seed[..8].copy_from_slice(&now.wall_ms.to_le_bytes());
         let sim = &mut self.nodes[node];
-        let config = StrongConfig { replace_ms: Some(60_000), ..StrongConfig::default() };
+        let config = StrongConfig { replace_ms: Some(60_000), aside: self.aside, ..StrongConfig::default() };
         sim.core.open_strong(sim.engine.clone(), config, seed, now).expect("a memory engine opens");
     }
 

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use starling_api::strong::{CreateKeyspace, Leader, StrongAnswer, StrongCall, StrongInfo, Voters};
+use starling_api::strong::{CreateKeyspace, Leader, Replicas, StrongAnswer, StrongCall, StrongInfo, Voters};
 use starling_api::{Error, ErrorCode, Strong};
 use starling_strong::machine::limits::WRITE_BYTES_MAX;
 
@@ -77,15 +77,43 @@ pub async fn set_leader(
     Ok(Json(app.node.admin().transfer_leader(&keyspace, leader.node).await?))
 }
 
+/// The replicas of a strong keyspace on all nodes that can be reached, those that do not work included. Takes seconds
+/// where nodes do not answer.
+#[utoipa::path(get, path = "/v1/strong/{keyspace}/replicas", tag = "strong", params(("keyspace" = String, Path)),
+    responses((status = 200, body = Replicas), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+pub async fn replicas(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+) -> Result<Json<Replicas>, Problem> {
+    Ok(Json(app.node.admin().replicas(&keyspace).await?))
+}
+
+/// Deletes the replicas of a strong keyspace that this node keeps although they were removed from it.
+#[utoipa::path(delete, path = "/v1/strong/{keyspace}/kept", tag = "strong", params(("keyspace" = String, Path)),
+    responses((status = 204, description = "they are deleted"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+pub async fn discard(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+) -> Result<StatusCode, Problem> {
+    app.node.admin().discard_replicas(&keyspace).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Unsafe recovery after a loss of quorum: this node's replica becomes the only member. What the other members
 /// had acknowledged and this one does not have is lost.
-#[utoipa::path(post, path = "/v1/strong/{keyspace}/recover", tag = "strong", params(("keyspace" = String, Path)),
+#[utoipa::path(post, path = "/v1/strong/{keyspace}/recover", tag = "strong",
+    params(("keyspace" = String, Path),
+        ("accept_loss" = Option<u64>, Query,
+            description = "entries of the longest log within reach that this node's replica may lack; 0 if left out")),
     responses((status = 204, description = "this node is the only member"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn recover(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
+    mut query: Query,
 ) -> Result<StatusCode, Problem> {
-    app.node.admin().recover_keyspace(&keyspace).await?;
+    let accept_loss = query.number("accept_loss")?.unwrap_or(0);
+    query.finish()?;
+    app.node.admin().recover_keyspace(&keyspace, accept_loss).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
