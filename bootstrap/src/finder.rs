@@ -9,6 +9,8 @@ use crate::{Mdns, dns};
 
 /// Addresses in one round, at most.
 pub const ROUND_ADDRESSES_MAX: usize = 64;
+/// Those of them from the local network, at most: anybody there can announce any number.
+const NEARBY_MAX: usize = 8;
 /// Pause between the first round and the second; doubles from round to round. A guess: about the time after which a
 /// dial fails.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -49,11 +51,12 @@ impl Finder {
         sleep_until(self.not_before).await;
         let nearby = async {
             match &self.mdns {
-                Some(mdns) => mdns.search().await,
-                None => Vec::new(),
+                // A search takes seconds, which configured addresses do not wait for.
+                Some(mdns) if self.rounds > 0 || self.config.addresses.is_empty() => mdns.search().await,
+                _ => Vec::new(),
             }
         };
-        let (by_name, nearby) = tokio::join!(dns::resolve(&self.config.names), nearby);
+        let (by_name, mut nearby) = tokio::join!(dns::resolve(&self.config.names), nearby);
         let pause = self.pause();
         self.not_before = Instant::now() + pause;
         self.rounds += 1;
@@ -61,9 +64,8 @@ impl Finder {
         found.extend(by_name);
         // Many nodes may start at once with the same list: each dials it in another order.
         found.shuffle(&mut self.rng);
-        let mut seen = BTreeSet::new();
-        let all = nearby.into_iter().chain(found).filter(|address| seen.insert(address.clone()));
-        all.take(ROUND_ADDRESSES_MAX).collect()
+        nearby.shuffle(&mut self.rng);
+        round(found, nearby)
     }
 
     /// Resets the pauses after a peer was found.
@@ -75,6 +77,18 @@ impl Finder {
         let doubled = PAUSE_MIN.saturating_mul(1 << self.rounds.min(16));
         doubled.min(PAUSE_MAX).mul_f64(self.rng.random_range(0.75..1.25))
     }
+}
+
+/// The addresses of one round, without doubles: what was configured comes first, because whoever has no ticket can only
+/// answer in the local network.
+fn round(mut found: Vec<String>, mut nearby: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    found.retain(|address| seen.insert(address.clone()));
+    nearby.retain(|address| seen.insert(address.clone()));
+    nearby.truncate(NEARBY_MAX);
+    found.truncate(ROUND_ADDRESSES_MAX - nearby.len());
+    found.extend(nearby);
+    found
 }
 
 #[cfg(test)]
@@ -117,5 +131,22 @@ mod tests {
         assert_eq!(b.len(), ROUND_ADDRESSES_MAX);
         assert_ne!(a, b);
         assert!(finder(0, 1).next_round().await.is_empty());
+    }
+
+    #[test]
+    fn answers_from_the_local_network_come_last_and_are_few() {
+        let addresses = |net: &str, count: usize| -> Vec<String> {
+            (0..count).map(|n| format!("/ip4/{net}.{n}/tcp/7400")).collect()
+        };
+        let ticket = addresses("192.0.2", 3);
+        let both = round(ticket.clone(), [ticket.clone(), addresses("10.0.0", 72)].concat());
+        assert_eq!(both[..3], ticket);
+        assert_eq!(both.len(), 3 + NEARBY_MAX);
+        let many = round(addresses("192.0.2", 200), addresses("10.0.0", 3));
+        assert_eq!(
+            (many.len(), &many[ROUND_ADDRESSES_MAX - 3..]),
+            (ROUND_ADDRESSES_MAX, &addresses("10.0.0", 3)[..])
+        );
+        assert_eq!(round(Vec::new(), addresses("10.0.0", 3)), addresses("10.0.0", 3));
     }
 }
