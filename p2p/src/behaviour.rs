@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 use crate::{
     DriverConfig, Event, Limits,
+    admission::{self, Admission, Places},
     handler::{End, FromLink, Handler, Offence, Shared},
     handshake::{Accepted, Credentials, HandshakeError, Side},
     identity::{node_id, peer_id},
@@ -32,6 +34,8 @@ use crate::{
 
 /// Connections with one peer, at most: two nodes may dial each other at the same moment.
 const CONNECTIONS_PER_PEER_MAX: u32 = 2;
+/// Nodes that are remembered as members, at most. A guess: a few times the links of a node.
+const MEMBERS_MAX: usize = 256;
 /// Least time between two log lines about failed handshakes of one peer.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Peers whose last log line is remembered, at most; the next one evicts all.
@@ -44,6 +48,8 @@ enum Refused {
     Key,
     #[error("it was disconnected for misbehaviour a short while ago")]
     Banned,
+    #[error("this node has as many links as it may have")]
+    Full,
 }
 
 /// The target of a dial.
@@ -59,6 +65,14 @@ pub(crate) struct Behaviour {
     credentials: Arc<Credentials>,
     limits: Limits,
     counts: connection_limits::Behaviour,
+    admission: Arc<Admission>,
+    /// Connections from outside before the end of their handshake; those of nodes that were linked before are not among
+    /// them.
+    unproved: Places<(PeerId, ConnectionId)>,
+    /// Nodes that were linked, the last one at the end; at most [`MEMBERS_MAX`].
+    members: VecDeque<NodeId>,
+    /// Where the connections come from.
+    sources: HashMap<ConnectionId, IpAddr>,
     pub(crate) links: Links,
     offenders: Offenders,
     /// Dials in progress.
@@ -74,9 +88,7 @@ impl Behaviour {
     pub(crate) fn new(config: &DriverConfig) -> Self {
         let limits = config.limits;
         let counts = ConnectionLimits::default()
-            .with_max_established(Some(limits.connections_max))
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
-            .with_max_pending_incoming(Some(limits.pending_max))
             .with_max_pending_outgoing(Some(limits.pending_max));
         Self {
             shared: Arc::default(),
@@ -88,6 +100,10 @@ impl Behaviour {
             }),
             limits,
             counts: connection_limits::Behaviour::new(counts),
+            admission: Admission::new(limits.strangers_max),
+            unproved: Places::new(limits.strangers_max),
+            members: VecDeque::new(),
+            sources: HashMap::new(),
             links: Links::new(config.record.id),
             offenders: Offenders::default(),
             dials: HashMap::new(),
@@ -99,6 +115,10 @@ impl Behaviour {
 
     pub(crate) fn metrics(&self) -> &Arc<crate::Metrics> {
         &self.shared.metrics
+    }
+
+    pub(crate) fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
     }
 
     /// Sets the record for later handshakes.
@@ -136,12 +156,43 @@ impl Behaviour {
         if self.offenders.is_banned(&node, Instant::now()) {
             return Err(ConnectionDenied::new(Refused::Banned));
         }
+        let is_full = self.links.count() >= self.limits.connections_max as usize;
+        if side == Side::Listener && is_full && !self.links.is_connected(&node) {
+            return Err(ConnectionDenied::new(Refused::Full));
+        }
         let outbox = Arc::new(Outbox::new(&self.limits));
         let traffic = self.links.opened(node, id, outbox.clone());
         Ok(Handler::new(self.shared.clone(), self.credentials.clone(), node, side, outbox, traffic))
     }
 
+    /// Gives a connection from outside a place until its handshake has ended. Whoever has the most makes room.
+    fn seat(&mut self, node: NodeId, id: ConnectionId, from: IpAddr) {
+        self.sources.insert(id, from);
+        if self.members.contains(&node) {
+            return;
+        }
+        if let Some((peer_id, evicted)) = self.unproved.take((peer_id(&node), id), from) {
+            self.shared.metrics.refused.add(1);
+            self.ends.insert(evicted, "too many others are connecting".to_owned());
+            self.ready
+                .push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(evicted) });
+        }
+    }
+
+    fn proved(&mut self, node: NodeId, id: ConnectionId) {
+        self.unproved.leave(&(peer_id(&node), id));
+        self.members.retain(|member| *member != node);
+        if self.members.len() == MEMBERS_MAX {
+            self.members.pop_front();
+        }
+        self.members.push_back(node);
+        if let Some(from) = self.sources.get(&id) {
+            self.admission.proved(*from);
+        }
+    }
+
     fn on_up(&mut self, peer: NodeId, id: ConnectionId, accepted: Accepted) {
+        self.proved(peer, id);
         let dialed = self.dials.remove(&id).and_then(|dial| dial.address);
         match self.links.came_up(peer, id, &accepted) {
             CameUp::New => {}
@@ -230,6 +281,8 @@ impl Behaviour {
     }
 
     fn on_closed(&mut self, closed: &ConnectionClosed<'_>) {
+        self.sources.remove(&closed.connection_id);
+        self.unproved.leave(&(closed.peer_id, closed.connection_id));
         let Some(peer) = node_id(&closed.peer_id) else { return };
         let id = closed.connection_id;
         let reason = self.ends.remove(&id).unwrap_or_else(|| match closed.cause {
@@ -243,7 +296,7 @@ impl Behaviour {
     }
 
     fn on_listen_failure(&mut self, failure: &ListenFailure<'_>) {
-        if matches!(failure.error, ListenError::Denied { .. }) {
+        if matches!(failure.error, ListenError::Denied { .. }) || self.admission.take_evicted() {
             self.shared.metrics.refused.add(1);
         } else {
             self.shared.metrics.failed_handshake.add(1);
@@ -258,6 +311,10 @@ impl Behaviour {
     }
 
     fn forget(&mut self, peer: Option<PeerId>, id: ConnectionId) {
+        self.sources.remove(&id);
+        if let Some(peer) = peer {
+            self.unproved.leave(&(peer, id));
+        }
         if let Some(peer) = peer.as_ref().and_then(node_id)
             && let Some(reason) = self.links.closed(peer, id, "connection refused".into())
         {
@@ -311,7 +368,11 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
         self.counts.handle_established_inbound_connection(id, peer, local, remote)?;
-        self.admit(id, peer, Side::Listener)
+        let handler = self.admit(id, peer, Side::Listener)?;
+        if let Some(node) = node_id(&peer) {
+            self.seat(node, id, admission::ip(remote));
+        }
+        Ok(handler)
     }
 
     fn handle_pending_outbound_connection(
@@ -333,6 +394,7 @@ impl NetworkBehaviour for Behaviour {
         port: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
         self.counts.handle_established_outbound_connection(id, peer, address, role, port)?;
+        self.sources.insert(id, admission::ip(address));
         self.admit(id, peer, Side::Dialer)
     }
 

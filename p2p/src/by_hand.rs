@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::{
     Driver, DriverConfig, Event, HandshakeError, Identity, Limits, Network,
+    admission::Admission,
     handshake::{self, Credentials},
     transport,
 };
@@ -29,6 +30,14 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Time between two checks of a state without an event.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+fn port(address: &Multiaddr) -> u16 {
+    let port = address.iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    port.expect("is a TCP address")
+}
 
 fn network() -> Network {
     Network { id: [9; 16], secrets: vec![[1; 32]] }
@@ -46,9 +55,13 @@ struct Victim {
 
 impl Victim {
     async fn start() -> Self {
+        Self::listening("/ip4/127.0.0.1/tcp/0").await
+    }
+
+    async fn listening(address: &str) -> Self {
         let identity = Identity::generate();
         let record = record(identity.node_id());
-        let listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
+        let listen = vec![address.to_owned()];
         let (protocol, network, limits) = (Protocol::CURRENT, network(), Limits::default());
         let config = DriverConfig { identity, listen, protocol, network, record, limits };
         Self { driver: Driver::start(config).await.expect("starts"), seen: Vec::new() }
@@ -113,7 +126,7 @@ struct ByHand {
 
 impl ByHand {
     async fn connect(identity: Identity, address: Multiaddr) -> std::io::Result<Self> {
-        let mut transport = transport::build(identity.keypair())?;
+        let mut transport = transport::build(identity.keypair(), Admission::new(1))?;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         let dial = transport.dial(address, opts).map_err(std::io::Error::other)?;
         let (peer, mut muxer): (PeerId, StreamMuxerBox) = dial.await?;
@@ -186,6 +199,40 @@ fn bad_checksum() -> Vec<u8> {
     let mut frame = encoded(&ping(7));
     *frame.last_mut().expect("has bytes") ^= 1;
     frame
+}
+
+/// Connections of strangers that say nothing, encrypted or not, all from one address.
+#[tokio::test]
+async fn silent_strangers_keep_nobody_from_connecting() {
+    let (tcp, quic) = ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1");
+    for (listen, is_encrypted) in [(tcp, false), (tcp, true), (quic, true)] {
+        let mut victim = Victim::listening(listen).await;
+        let address = victim.address();
+        let (mut sockets, mut strangers) = (Vec::new(), Vec::new());
+        for _ in 0..300 {
+            victim
+                .during(async {
+                    if is_encrypted {
+                        let stranger = ByHand::connect(Identity::generate(), address.clone()).await;
+                        strangers.push(stranger);
+                    } else {
+                        let port = port(&address);
+                        sockets.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await);
+                    }
+                })
+                .await;
+        }
+        assert!(sockets.iter().all(Result::is_ok));
+        let mut peer = victim
+            .during(ByHand::connect(Identity::generate(), address.clone()))
+            .await
+            .expect("an honest node connects");
+        let control = victim.during(peer.shaken()).await;
+        victim.until("connected", Victim::has_connected).await;
+        let refused = victim.driver.metrics().refused.get();
+        assert!(refused > 200, "{listen}: {refused} made room");
+        drop(control);
+    }
 }
 
 #[tokio::test]

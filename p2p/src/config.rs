@@ -45,10 +45,13 @@ pub struct DriverConfig {
 /// Bounds on connections and queues.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Established connections, at most; further ones are rejected.
+    /// Links, at most; connections from outside beyond that are rejected.
     pub connections_max: u32,
-    /// Connections being negotiated in each direction, at most; further ones are rejected.
+    /// Connections that are dialed at a time, at most; further ones fail.
     pub pending_max: u32,
+    /// Connections from outside that are being encrypted, at most, and encrypted ones that have not proved yet to know the
+    /// secret; addresses of members have as many of their own. Further ones displace others: see `admission`.
+    pub strangers_max: usize,
     /// Bytes of control frames that wait on one link, at most; further frames are dropped.
     pub control_queue_bytes_max: usize,
     /// Bytes of full rumors that wait on one link, at most.
@@ -61,12 +64,14 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Guesses: an active view of five and a few transient links stay far below; a rumor queue
+    /// Guesses: an active view of five and a few transient links stay far below; a hundred nodes on one machine may start at
+    /// once (of strangers one host has a quarter of the places); a rumor queue
     /// holds two frames of the largest size, and so does that of strong keyspaces.
     fn default() -> Self {
         Self {
             connections_max: 256,
             pending_max: 64,
+            strangers_max: 256,
             control_queue_bytes_max: 256 << 10,
             rumor_queue_bytes_max: 8 << 20,
             sync_queue_bytes_max: 4 << 20,

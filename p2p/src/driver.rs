@@ -79,12 +79,12 @@ impl Driver {
     pub async fn start(mut config: DriverConfig) -> Result<Self, DriverError> {
         config.identity.sign(&mut config.record);
         let keypair = config.identity.keypair();
-        let transport = build(keypair).map_err(DriverError::Transport)?;
+        let behaviour = Behaviour::new(&config);
+        let transport = build(keypair, behaviour.admission()).map_err(DriverError::Transport)?;
         let swarm_config = swarm::Config::with_tokio_executor()
             // A negotiation and the first message travel together.
             .with_substream_upgrade_protocol_override(Version::V1Lazy)
             .with_max_negotiating_inbound_streams(Class::ALL.len());
-        let behaviour = Behaviour::new(&config);
         let mut driver = Self {
             swarm: Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config),
             identity: config.identity,

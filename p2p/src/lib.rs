@@ -2,6 +2,7 @@
 //! validates what they send, and queues what is sent to them; it makes no decision about the
 //! overlay, rumors or repair.
 
+mod admission;
 mod behaviour;
 #[cfg(test)]
 mod by_hand;

@@ -180,6 +180,11 @@ impl Links {
         Some((&peer.current()?.outbox, peer.version))
     }
 
+    /// How many links there are.
+    pub(crate) fn count(&self) -> usize {
+        self.peers.values().filter(|peer| peer.announced.is_some()).count()
+    }
+
     /// Whether the caller knows a link that is not being closed.
     pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
         self.peers.get(node).is_some_and(|peer| peer.announced.is_some() && peer.closing.is_none())

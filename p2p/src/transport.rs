@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,10 @@ use libp2p::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::slices::Sliced;
+use crate::{
+    admission::{Admission, Admitting},
+    slices::Sliced,
+};
 
 /// Longest time from the first packet of a connection to its multiplexer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +45,7 @@ const UNSENT_BYTES_MAX: u32 = 16 << 10;
 type Connection = (PeerId, StreamMuxerBox);
 
 /// All transports as one.
-pub(crate) fn build(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
+pub(crate) fn build(keypair: &Keypair, admission: Arc<Admission>) -> io::Result<Boxed<Connection>> {
     // The system's resolver configuration may be missing or unreadable; a node with plain
     // addresses must run all the same.
     let transport = match dns::tokio::Transport::system(without_names(keypair)?) {
@@ -52,7 +56,7 @@ pub(crate) fn build(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
             dns::tokio::Transport::custom(without_names(keypair)?, none, dns::ResolverOpts::default())
         }
     };
-    Ok(transport.boxed())
+    Ok(Admitting { inner: transport.boxed(), admission }.boxed())
 }
 
 fn without_names(keypair: &Keypair) -> io::Result<Boxed<Connection>> {
