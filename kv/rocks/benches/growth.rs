@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use starling_kv::{Batch, Error, MemoryEngine, Op, Options, Store, Write};
 use starling_rocks::{RocksEngine, RocksOptions};
+use starling_types::ActorGroup;
 use tempfile::TempDir;
 
 /// The allocator of a real node.
@@ -77,30 +78,40 @@ fn measure(actors: usize, writes: impl Fn(usize) -> Vec<Write>) -> Result<(), Er
 }
 
 fn operations(store: &mut Store<RocksEngine>) -> Result<(), Error> {
+    // The longest commit of those that an increment takes.
     let mut commit = |key: &str| {
         let mut batches = vec![Batch { writes: vec![increment(key)] }];
+        let mut longest = Duration::ZERO;
         while !batches.is_empty() {
+            let began = Instant::now();
             batches = store.commit(NOW, batches)?.rest;
+            longest = longest.max(began.elapsed());
         }
-        Ok::<_, Error>(())
+        Ok::<_, Error>(longest)
     };
     commit("own")?;
-    show("increment of a counter of its own", timed(|| (0..100).try_for_each(|_| commit("own")))? / 100);
-    show("first increment of the shared counter", timed(|| commit("shared"))?);
-    show("further ones", timed(|| (0..10).try_for_each(|_| commit("shared")))? / 10);
+    show(
+        "increment of a counter of its own",
+        timed(|| (0..100).try_for_each(|_| commit("own").map(drop)))? / 100,
+    );
+    let mut longest = Duration::ZERO;
+    show("first increment of the shared counter", timed(|| commit("shared").map(|step| longest = step))?);
+    show("longest step of it", longest);
+    show("further ones", timed(|| (0..10).try_for_each(|_| commit("shared").map(drop)))? / 10);
     let reader = store.reader();
     show("read of the shared counter", timed(|| reader.counter(NOW, "default", b"shared").map(drop))?);
+    let digests = |group| {
+        store.digests(group, 7);
+        Ok(())
+    };
     show(
-        "hashes of groups of actors",
-        timed(|| {
-            store.group_hashes(7);
-            Ok(())
-        })?,
+        "digests of groups of actors, both levels",
+        timed(|| digests(ActorGroup::All))? + timed(|| digests(ActorGroup::First(7)))?,
     );
     show(
-        "statistics",
+        "hashes of groups for peers of 0.1.0",
         timed(|| {
-            store.stats();
+            store.group_hashes(7);
             Ok(())
         })?,
     );

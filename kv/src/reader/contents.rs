@@ -68,6 +68,13 @@ impl Collector {
         types::read(kind, found, &mut self.contents.data, self.fields_max)
     }
 
+    /// Adds a counter with as many visible fields, of which it has had none yet.
+    pub fn add_counter(&mut self, sum: i128, fields: u64) {
+        if fields > 0 {
+            types::add_to_counter(sum, &mut self.contents.data);
+        }
+    }
+
     /// The contents collected since the last call; `None` if there are none.
     pub fn finish(&mut self) -> Option<Contents> {
         let contents = std::mem::take(&mut self.contents);

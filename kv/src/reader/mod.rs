@@ -4,7 +4,7 @@ mod contents;
 mod list;
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use starling_types::eventual::Data;
@@ -16,6 +16,7 @@ use crate::actor::ActorTable;
 use crate::cell::{self, Latest, Rows, Stored};
 use crate::engine::{Family, View, prefix_end};
 use crate::place::{PlaceRef, bounds, key_prefix, keyspace_prefix, kind_prefix, place};
+use crate::store::{FIELDS_READ_MAX, Totals};
 use crate::types::{self, Found, Register};
 use crate::{Engine, Error, Kind};
 use contents::Collector;
@@ -26,11 +27,12 @@ use contents::Collector;
 pub struct Reader<E> {
     engine: E,
     table: Arc<RwLock<ActorTable>>,
+    totals: Arc<Mutex<Totals>>,
 }
 
 impl<E: Engine> Reader<E> {
-    pub(crate) fn new(engine: E, table: Arc<RwLock<ActorTable>>) -> Self {
-        Self { engine, table }
+    pub(crate) fn new(engine: E, table: Arc<RwLock<ActorTable>>, totals: Arc<Mutex<Totals>>) -> Self {
+        Self { engine, table, totals }
     }
 
     /// The storage engine.
@@ -227,7 +229,12 @@ impl<E: Engine> Reader<E> {
         Ok(fields)
     }
 
-    /// Passes the cells of one key to a collector, except the fields that it does not want.
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes the cells of one key to a collector, except the fields that it does not want, and those of a counter whose
+    /// total is known. The total is that of now, which may be later than the view.
     fn scan(
         &self,
         wall_ms: u64,
@@ -236,10 +243,25 @@ impl<E: Engine> Reader<E> {
         contents: &mut Collector,
     ) -> Result<(), Error> {
         let mut from = from.to_vec();
+        let mut counter_fields = 0;
         loop {
             let mut skip_to = None;
             view.scan(Family::Cells, &from, to, &mut |key, row| {
                 let place = parse(key)?;
+                if place.kind == Some(Kind::Counter) {
+                    let prefix = &key[..=place.key_prefix_bytes()];
+                    if counter_fields == 0
+                        && let Some((sum, fields)) = self.totals().get(prefix, wall_ms)
+                    {
+                        contents.add_counter(sum.saturated(), fields);
+                        skip_to = prefix_end(prefix);
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    counter_fields += 1;
+                    if counter_fields == FIELDS_READ_MAX + 1 {
+                        self.totals().want(prefix);
+                    }
+                }
                 let cell = cell::decode(row.to_vec())?;
                 // Not for longer than a row: the join of an actor's first write waits for it.
                 let table = self.table.read().unwrap_or_else(PoisonError::into_inner);

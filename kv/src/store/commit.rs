@@ -1,11 +1,12 @@
 //! Commits: the creation of operations.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::totals::{FIELDS_READ_MAX, PORTION_ROWS, TOTALS_MAX, Wide};
 use super::transaction::{CellVisitor, Changeset, Transaction};
 use super::{Committed, Own, Store, validate};
 use crate::body::{self, content_hash};
@@ -14,10 +15,11 @@ use crate::delta::Builder;
 use crate::dot::LocalDot;
 use crate::hlc::Clock;
 use crate::place::{PlaceRef, bounds, key_prefix, place};
-use crate::types;
+use crate::types::{self, counter_sum};
 use crate::version::version_of;
 use crate::{
-    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Outcome, Version, Write, WriteError,
+    ActorId, Batch, Check, Dot, DotRange, Engine, Error, Kind, Limits, Op, Outcome, Version, Write,
+    WriteError,
 };
 
 /// Bytes of a rumor, at most: a larger one is split. A client batch is never split, so a rumor is at
@@ -35,6 +37,8 @@ pub(crate) enum Stop {
     Refused(WriteError),
     /// The engine failed, and the whole commit fails.
     Failed(Error),
+    /// A counter is not counted yet: the batch is not begun.
+    Later,
 }
 
 impl From<WriteError> for Stop {
@@ -71,17 +75,19 @@ impl<E: Engine> Store<E> {
         };
         let mut session = Session::new(self, id, wall_ms);
         let mut results = Vec::with_capacity(batches.len());
-        let mut batches = batches.into_iter();
+        let mut rest = VecDeque::from(batches);
         while session.txn.places() < PLACES_MAX
-            && let Some(batch) = batches.next()
+            && let Some(batch) = rest.front()
         {
-            results.push(match session.batch(&batch) {
+            results.push(match session.batch(batch) {
                 Ok(outcomes) => Ok(outcomes),
                 Err(Stop::Refused(error)) => Err(error),
                 Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Later) => break,
             });
+            rest.pop_front();
         }
-        let rest = batches.collect();
+        let rest = rest.into();
         let Finished { set, own, clock, rumors } = session.finish()?;
         #[cfg(planted)]
         if starling_planted::on(starling_planted::Bug::AcknowledgedBeforeStored)
@@ -120,6 +126,8 @@ pub(crate) struct Session<'s, E: Engine> {
     undo: BTreeMap<Vec<u8>, Vec<Stored>>,
     /// Places that the batch in progress may still delete.
     deletions_left: usize,
+    /// Rows that may still be read to count counters with many fields.
+    rows_left: usize,
     /// The rumor in progress and those done.
     rumor: Builder,
     rumor_first: u64,
@@ -162,6 +170,7 @@ impl<'s, E: Engine> Session<'s, E> {
             minted: Vec::new(),
             undo: BTreeMap::new(),
             deletions_left: 0,
+            rows_left: PORTION_ROWS,
             rumor: Builder::default(),
             rumor_first: own.next,
             rumors: Vec::new(),
@@ -171,6 +180,10 @@ impl<'s, E: Engine> Session<'s, E> {
     fn batch(&mut self, batch: &Batch) -> Result<Vec<Outcome>, Stop> {
         validate::check(batch, self.limits)?;
         self.deletions_left = self.limits.delete_places_max;
+        if batch.writes.iter().filter(|write| matches!(write.op, Op::Incr { .. })).count() > TOTALS_MAX {
+            // More counters than are kept: they could be counted again for ever.
+            self.rows_left = usize::MAX;
+        }
         let before = (self.own, self.clock);
         let outcomes: Result<Vec<Outcome>, Stop> =
             batch.writes.iter().enumerate().map(|(index, write)| self.write(index, write)).collect();
@@ -431,6 +444,32 @@ impl<'s, E: Engine> Session<'s, E> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The sum of a counter's fields, as the commit leaves them so far. `prefix` is that of its places.
+    pub fn total(&mut self, prefix: &[u8]) -> Result<Wide, Stop> {
+        if let Some(sum) = self.kept_total(prefix) {
+            return Ok(sum);
+        }
+        let (from, to) = bounds(prefix.to_vec());
+        let (mut sum, mut fields) = (Wide::default(), 0);
+        let wall_ms = self.wall_ms;
+        self.scan(&from, to.as_deref(), &mut |_, cell| {
+            sum.add(counter_sum(cell, wall_ms).unwrap_or_default());
+            fields += 1;
+            if fields > FIELDS_READ_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if fields <= FIELDS_READ_MAX {
+            return Ok(sum);
+        }
+        if !self.store.count(prefix, wall_ms, &mut self.rows_left)? {
+            return Err(Stop::Later);
+        }
+        Ok(self.kept_total(prefix).expect("it was counted just now"))
+    }
+
+    fn kept_total(&self, prefix: &[u8]) -> Option<Wide> {
+        self.store.totals().with(prefix, self.wall_ms, self.txn.touched(prefix))
     }
 
     /// Visits the cells of a range that hold anything, as the commit leaves them so far.

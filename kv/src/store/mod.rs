@@ -8,12 +8,13 @@ mod join;
 mod recent;
 mod recover;
 mod restrict;
+mod totals;
 mod transaction;
 mod tree;
 mod validate;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rand::Rng;
@@ -35,6 +36,7 @@ use crate::{
 };
 use index::Index;
 use recent::Recent;
+pub(crate) use totals::{FIELDS_READ_MAX, Totals};
 
 /// The options of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,8 @@ impl Default for Options {
 pub struct Committed {
     /// One per batch that was begun, in order: an outcome per write, or why the whole batch was refused.
     pub results: Vec<Result<Vec<Outcome>, WriteError>>,
-    /// The batches that were not begun, in order: those before them changed enough places for one commit.
+    /// The batches that were not begun, in order: those before them changed enough places for one commit, or the first
+    /// increments a counter with so many fields that they are counted in several.
     pub rest: Vec<Batch>,
     /// Deltas for the other replicas, each with the dots it minted.
     pub rumors: Vec<(DotRange, Bytes)>,
@@ -98,6 +101,8 @@ pub struct Store<E> {
     /// No entry that [`Store::expired`] has still to report expires before this, wall-clock milliseconds.
     next_expiry_ms: Option<u64>,
     recent: Recent,
+    /// Shared with readers.
+    totals: Arc<Mutex<Totals>>,
     /// See [`Stats::summaries`].
     summaries: AtomicU64,
 }
@@ -105,7 +110,7 @@ pub struct Store<E> {
 impl<E: Engine> Store<E> {
     /// A reader; cloning it is cheap.
     pub fn reader(&self) -> Reader<E> {
-        Reader::new(self.engine.clone(), Arc::clone(self.index.table()))
+        Reader::new(self.engine.clone(), Arc::clone(self.index.table()), Arc::clone(&self.totals))
     }
 
     /// The actor under which this store writes; `None` before its first write.
@@ -134,6 +139,10 @@ impl<E: Engine> Store<E> {
     /// [`Reader::doctor`] does it without blocking the writer.
     pub fn doctor(&self) -> Result<crate::Report, Error> {
         crate::check::doctor(&self.engine, self.root())
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn number(&self, id: ActorId) -> Option<u32> {

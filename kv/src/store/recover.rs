@@ -1,6 +1,7 @@
 //! Opening of a store, and the fingerprint checkpoint that makes it quick.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rand::SeedableRng;
@@ -99,14 +100,18 @@ impl<E: Engine> Store<E> {
             expired_from: None,
             next_expiry_ms: None,
             recent: Recent::default(),
+            totals: Arc::default(),
             summaries: AtomicU64::new(0),
         })
     }
 
-    /// Background work: one step of a fingerprint rebuild, or, when nothing was written since the
-    /// last call, a step of a checkpoint. Returns whether there is more to do at once; otherwise a call once a
+    /// Background work: a portion of a counter that readers wait for, one step of a fingerprint rebuild, or, when nothing
+    /// was written since the last call, a step of a checkpoint. Returns whether there is more to do at once; otherwise a call once a
     /// second is enough.
     pub fn maintain(&mut self, wall_ms: u64) -> Result<bool, Error> {
+        if self.count_wanted(wall_ms)? {
+            return Ok(true);
+        }
         if let Some(from) = self.index.rebuilt_to() {
             self.rebuild_step(from)?;
             return Ok(true);

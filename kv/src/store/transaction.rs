@@ -13,7 +13,7 @@ use crate::delta::put_spans;
 use crate::dot::LocalDot;
 use crate::engine::{Family, RowOp, View};
 use crate::place::PlaceRef;
-use crate::{ActorId, Change, DotRange, Engine, Error, Intervals};
+use crate::{ActorId, Change, DotRange, Engine, Error, Intervals, Kind};
 
 /// A cell before and after.
 #[derive(Debug, Default)]
@@ -49,6 +49,8 @@ pub(super) struct Changeset {
     news: Vec<(u32, u64, u64)>,
     fresh: Vec<ActorId>,
     changes: Vec<Change>,
+    /// Fields of counters whose totals count them: the prefix of their places, before, now.
+    counted: Vec<(Vec<u8>, Vec<Stored>, Vec<Stored>)>,
     /// When the first of the added versions expires, wall-clock milliseconds.
     expires_ms: Option<u64>,
 }
@@ -123,6 +125,14 @@ impl<'s, E: Engine> Transaction<'s, E> {
                 &mut slot.insert(Touched { now: before.clone(), before }).now
             }
         })
+    }
+
+    /// The cells under a prefix that this transaction has read or changed, as they were and as they are now.
+    pub fn touched(&self, prefix: &[u8]) -> impl Iterator<Item = (&[Stored], &[Stored])> {
+        self.touched
+            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(move |(place, _)| place.starts_with(prefix))
+            .map(|(_, touched)| (touched.before.as_slice(), touched.now.as_slice()))
     }
 
     /// Visits the cells of a range that hold anything, as this transaction leaves them.
@@ -218,6 +228,10 @@ impl<'s, E: Engine> Transaction<'s, E> {
             let parsed =
                 PlaceRef::parse(place).ok_or_else(|| Error::corrupt("a cell's key is not a place"))?;
             let key = &place[..parsed.key_prefix_bytes()];
+            let kind = &place[..=parsed.key_prefix_bytes()];
+            if parsed.kind == Some(Kind::Counter) && self.store.totals().counts(kind, place) {
+                set.counted.push((kind.to_vec(), touched.before.clone(), touched.now.clone()));
+            }
             let differs =
                 |version: &&Stored| !touched.before.contains(version) || !touched.now.contains(version);
             let mut versions = touched.before.iter().chain(&touched.now).filter(differs);
@@ -307,6 +321,9 @@ impl<E: Engine> Store<E> {
             self.index.set_seen(number, seen);
         }
         self.recent.extend(set.news);
+        for (prefix, before, now) in set.counted {
+            self.totals().replace(&prefix, &before, &now);
+        }
         for (dot, hash) in set.removed {
             self.index.remove(dot, hash);
         }

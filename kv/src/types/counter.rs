@@ -2,14 +2,13 @@
 //! sum over the actors.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use starling_types::Count;
 use starling_types::eventual::{Counter, Data};
 
 use super::Found;
 use crate::cell::{Body, Stored};
-use crate::place::{bounds, kind_prefix, place};
+use crate::place::{kind_prefix, place};
 use crate::store::{Session, Stop};
 use crate::{Engine, Kind, Outcome, Write, WriteError};
 
@@ -17,35 +16,31 @@ use crate::{Engine, Kind, Outcome, Write, WriteError};
 pub fn increment<E: Engine>(session: &mut Session<'_, E>, write: &Write, by: i64) -> Result<Outcome, Stop> {
     let own_place = place(&write.keyspace, &write.key, Kind::Counter, &session.actor().0);
     session.check_kind(write, &[&own_place])?;
-    let (mut own_sum, mut others) = (0i128, 0i128);
-    let (from, to) = bounds(kind_prefix(&write.keyspace, &write.key, Kind::Counter));
+    let mut others = session.total(&kind_prefix(&write.keyspace, &write.key, Kind::Counter))?;
     let wall_ms = session.wall_ms();
-    session.scan(&from, to.as_deref(), &mut |place, cell| {
-        let sum = sum(cell, wall_ms);
-        if place == own_place {
-            own_sum = sum;
-        } else {
-            others = others.saturating_add(sum);
-        }
-        ControlFlow::Continue(())
-    })?;
+    let own_sum = sum(session.cell(&own_place)?, wall_ms).unwrap_or_default();
+    others.subtract(own_sum);
     let sum = own_sum.checked_add(i128::from(by)).ok_or(WriteError::CounterOverflow)?;
-    let value = sum.checked_add(others).ok_or(WriteError::CounterOverflow)?;
+    let value = sum.checked_add(others.saturated()).ok_or(WriteError::CounterOverflow)?;
     session.put(own_place, &sum.to_be_bytes(), session.expires_ms(write))?;
     Ok(Outcome::Counter { value })
 }
 
 /// Adds an actor's sum to the counter.
 pub fn read<R>(found: &Found<'_, R>, data: &mut Vec<Data>) {
-    let sum = sum(found.cell, found.wall_ms);
+    add(sum(found.cell, found.wall_ms).unwrap_or_default(), data);
+}
+
+/// Adds a sum to the counter.
+pub fn add(sum: i128, data: &mut Vec<Data>) {
     match data.last_mut() {
         Some(Data::Counter(counter)) => counter.value.0 = counter.value.0.saturating_add(sum),
         _ => data.push(Data::Counter(Counter { value: Count(sum) })),
     }
 }
 
-/// The sum that a counter's field stands for: of two live dots of one actor the later counts.
-pub fn sum(cell: &[Stored], wall_ms: u64) -> i128 {
+/// The sum that a counter's field stands for: of two live dots of one actor the later counts. `None` if none is visible.
+pub fn sum(cell: &[Stored], wall_ms: u64) -> Option<i128> {
     let mut last: BTreeMap<u32, (u64, i128)> = BTreeMap::new();
     for version in cell {
         let (Some(head), Body::Whole(body)) = (version.head(), &version.body) else { continue };
@@ -57,5 +52,5 @@ pub fn sum(cell: &[Stored], wall_ms: u64) -> i128 {
             sum + if starling_planted::on(starling_planted::Bug::CounterFieldsSummed) { slot.1 } else { 0 };
         *slot = (*slot).max((version.dot.seq, sum));
     }
-    last.values().fold(0i128, |total, &(_, sum)| total.saturating_add(sum))
+    last.values().map(|&(_, sum)| sum).reduce(i128::saturating_add)
 }

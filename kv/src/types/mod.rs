@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 
 use starling_types::eventual::Data;
 
+pub(crate) use counter::{add as add_to_counter, sum as counter_sum};
 pub(crate) use register::versions;
 pub use register::{Register, Sibling};
 
