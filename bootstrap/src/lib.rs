@@ -10,6 +10,7 @@ mod remembered;
 mod ticket;
 
 pub use dns::NAME_BYTES_MAX;
+pub use file::replace as replace_file;
 pub use finder::{Finder, FinderConfig, ROUND_ADDRESSES_MAX};
 pub use mdns::{Mdns, MdnsError};
 pub use network::{NetworkFile, NetworkFileError};

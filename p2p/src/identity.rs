@@ -101,8 +101,11 @@ impl Identity {
 "
         );
         let beside = path.with_extension("new");
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        // What a crash has left, or a link that somebody else has put there.
+        if fs::symlink_metadata(&beside).is_ok() {
+            fs::remove_file(&beside)?;
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)

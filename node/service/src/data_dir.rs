@@ -1,18 +1,23 @@
 //! The layout of a data directory.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use starling_bootstrap::Peer;
+use starling_bootstrap::{Peer, replace_file};
 use starling_kv::Error;
 use starling_p2p::verify_record;
 use starling_proto::{NodeId, NodeRecord, Role};
+use tracing::warn;
 
 use super::start_error::StartError;
 
+/// The directory is the node's user's alone.
+const MODE: u32 = 0o700;
 /// The store's database.
 pub const STORE_DIR: &str = "store";
 
@@ -24,17 +29,24 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the directory if it does not exist, locks it, and checks that it is writable.
+    /// Creates the directory if it does not exist, closes it to other users, locks it, and checks that it is writable.
     ///
     /// # Errors
     /// [`Error::Locked`] if another process uses it, or another node of this one.
     pub fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |reason| StartError::DataDir { path: path.to_owned(), reason };
-        fs::create_dir_all(path).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(MODE).create(path).map_err(failed)?;
+        close_to_others(path);
         let lock = lock(path, FlockOperation::NonBlockingLockExclusive)?;
-        let probe = path.join(".probe");
-        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
+        let directory = Self { path: path.to_owned(), _lock: Arc::new(lock) };
+        let probe = ".probe";
+        directory.replace(probe, b"").and_then(|()| fs::remove_file(path.join(probe))).map_err(failed)?;
+        Ok(directory)
+    }
+
+    /// Replaces a file of the directory in one step. Only the node's user can read it.
+    pub fn replace(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        replace_file(&self.path.join(name), contents)
     }
 
     /// The directory itself.
@@ -109,6 +121,17 @@ pub fn lock(path: &Path, operation: FlockOperation) -> Result<File, StartError> 
     Ok(dir)
 }
 
+/// A directory of an earlier version may be open to other users; it has the node's key, and everything that it stores.
+fn close_to_others(path: &Path) {
+    let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o777 == MODE) {
+        return;
+    }
+    if let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(MODE)) {
+        warn!(%error, path = %path.display(), "other users may read the data directory: chmod 700 as its owner");
+    }
+}
+
 fn peer(record: &NodeRecord) -> Peer {
     Peer {
         id: record.id.0.to_vec(),
@@ -158,6 +181,20 @@ mod tests {
         let forged = NodeRecord { name: "other".into(), ..signed.clone() };
         dir.save_peers(&[forged, signed.clone()]);
         assert_eq!(dir.load_peers(), [signed]);
+    }
+
+    #[test]
+    fn a_directory_is_closed_to_other_users() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("new").join("data");
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        drop(DataDir::open(&path).expect("opens"));
+        assert_eq!(mode(&path), MODE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("is ours");
+        let dir = DataDir::open(&path).expect("opens");
+        assert_eq!(mode(&path), MODE);
+        dir.replace("run.json", b"{}").expect("writes");
+        assert_eq!(mode(&path.join("run.json")), 0o600);
     }
 
     #[test]

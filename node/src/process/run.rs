@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use rustix::fs::Mode;
+use rustix::process::umask;
 use starling_api::admin::RunFile;
 use starling_http::App;
 use starling_listener::ServerThread;
@@ -17,6 +19,8 @@ use crate::config::Loaded;
 
 /// Runs a node until a signal, its API or (`exit_with_parent`) the end of standard input stops it.
 pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), RunError> {
+    // What the node creates is its user's alone: its key, the network's secret, everything that it stores.
+    umask(Mode::from_raw_mode(0o077));
     let Loaded { config, settings } = loaded;
     logging::start(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
@@ -77,5 +81,5 @@ fn announce(node: &Node, api: String, etcd: &[(SocketAddr, String)]) -> Result<(
     let etcd = etcd.iter().map(|(address, keyspace)| format!("{address}={keyspace}")).collect();
     let run =
         RunFile { api, listen: info.listen.clone(), etcd, pid: std::process::id(), id: info.id.clone() };
-    Ok(run_file::write(info.data_dir.path(), &run)?)
+    Ok(run_file::write(&info.data_dir, &run)?)
 }

@@ -5,16 +5,13 @@ use std::io;
 use std::path::Path;
 
 use starling_api::admin::{RUN_FILE, RunFile};
-use starling_service::StartError;
+use starling_service::{DataDir, StartError};
 
 /// Writes the file in one step, so that no reader sees half of it.
-pub fn write(data_dir: &Path, run: &RunFile) -> Result<(), StartError> {
-    let path = data_dir.join(RUN_FILE);
-    let text = serde_json::to_string_pretty(run).expect("strings and numbers serialize");
-    let beside = path.with_extension("new");
-    fs::write(&beside, text + "\n")
-        .and_then(|()| fs::rename(&beside, &path))
-        .map_err(|reason| StartError::DataDir { path, reason })
+pub fn write(data_dir: &DataDir, run: &RunFile) -> Result<(), StartError> {
+    let text = serde_json::to_string_pretty(run).expect("strings and numbers serialize") + "\n";
+    let failed = |reason| StartError::DataDir { path: data_dir.path().join(RUN_FILE), reason };
+    data_dir.replace(RUN_FILE, text.as_bytes()).map_err(failed)
 }
 
 /// Removes the file after the node has stopped.
@@ -41,7 +38,8 @@ mod tests {
             id: "ab".into(),
             etcd: Vec::new(),
         };
-        write(temporary.path(), &run).expect("writes");
+        let data_dir = DataDir::open(temporary.path()).expect("opens");
+        write(&data_dir, &run).expect("writes");
         let text = fs::read_to_string(temporary.path().join(RUN_FILE)).expect("reads");
         assert_eq!(serde_json::from_str::<RunFile>(&text).expect("parses"), run);
         remove(temporary.path());
