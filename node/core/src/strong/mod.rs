@@ -54,7 +54,7 @@ use std::collections::BTreeSet;
 use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::{Millis, NodeId, NodeRecord};
-use starling_strong::api::Status;
+use starling_strong::api::{Failure, Status};
 use starling_strong::group::{GroupId, GroupMessage, History, Input, Notice, Output, Stop};
 use starling_strong::machine;
 use starling_strong::members::NodeKey;
@@ -213,8 +213,9 @@ impl<E: Engine> Strong<E> {
                 self.recover(token, keyspace, accept_loss, &known);
             }
             StrongInput::Discard { token, keyspace } => {
-                self.replicas.discard_all(&mut self.cx, &keyspace);
-                self.cx.reply(StrongOutput::Managed { token, result: Ok(()) });
+                let result = self.replicas.discard_all(&mut self.cx, &keyspace);
+                let result = result.map_err(|error| ManageError::Failed(Failure::Storage(error.to_string())));
+                self.cx.reply(StrongOutput::Managed { token, result });
             }
         }
         self.deliver_local();

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use starling_kv::Engine;
+use starling_kv::{Engine, Error};
 use starling_strong::group::{GroupId, Notice};
 use starling_strong::log::{Log, was_forced};
 use starling_strong::machine;
@@ -147,29 +147,38 @@ impl<E: Engine> Replicas<E> {
     pub fn remove_surplus(&mut self, cx: &mut Context) {
         let mut is_full = self.is_full() && self.removals.is_empty();
         while let Some((group, reason)) = self.asides.surplus(self.config.aside, cx.wall_ms, is_full) {
-            self.discard(cx, group, reason);
+            // On a full disk a deletion may fail, too: it is tried again with the next call.
+            if self.discard(cx, group, reason).is_err() {
+                return;
+            }
             is_full = false;
         }
     }
 
     /// Whether a replica is closed because the disk is full.
     fn is_full(&self) -> bool {
-        let full = starling_kv::Error::Full.to_string();
+        let full = Error::Full.to_string();
         self.closed().any(|(_, reason)| reason == full)
     }
 
     /// Removes the replicas of a keyspace that are kept aside.
-    pub fn discard_all(&mut self, cx: &mut Context, keyspace: &str) {
+    ///
+    /// # Errors
+    /// Fails with an error of the engine. The replica is kept then.
+    pub fn discard_all(&mut self, cx: &mut Context, keyspace: &str) -> Result<(), Error> {
         while let Some(group) = self.aside_of(keyspace) {
-            self.discard(cx, group, "an operator has decided so");
+            self.discard(cx, group, "an operator has decided so")?;
         }
+        Ok(())
     }
 
-    fn discard(&mut self, cx: &mut Context, group: GroupId, reason: &'static str) {
+    fn discard(&mut self, cx: &mut Context, group: GroupId, reason: &'static str) -> Result<(), Error> {
+        Log::destroy(&self.engine, group)?;
         if let Some(Aside { keyspace, .. }) = self.asides.remove(&group) {
             cx.notice(keyspace.clone(), Notice::AsideRemoved { reason });
             self.begin_removal(cx, group, keyspace);
         }
+        Ok(())
     }
 
     /// Whether the group of a replica that is kept aside may lack what that one has, as far as this node knows.
@@ -186,7 +195,8 @@ impl<E: Engine> Replicas<E> {
             return true;
         }
         if !self.may_have_more(&group, directory) {
-            self.discard(cx, group, "its node joins the group again");
+            // The leader repeats the invitation if this fails.
+            let _ = self.discard(cx, group, "its node joins the group again");
         } else if let Some(aside) = self.asides.0.get_mut(&group)
             && !std::mem::replace(&mut aside.was_in_the_way, true)
         {
