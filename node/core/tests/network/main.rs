@@ -3,6 +3,7 @@
 mod eventual;
 mod expiry;
 mod full_disk;
+mod growth;
 mod names;
 mod probes;
 mod recovery;

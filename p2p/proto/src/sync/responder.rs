@@ -14,6 +14,8 @@ use crate::{ActorGroup, DotRange, DotRanges, Millis, NodeId};
 const ACTORS_UNGROUPED_MAX: u64 = 64;
 /// Actors of a group below that of all up to which they are listed, and not the digests of its parts: 8 KiB.
 const GROUP_LISTED_MAX: u64 = 256;
+/// Actors in one answer with digests after which it has no further group: 68 KiB.
+const ACTORS_BESIDE_DIGESTS_MAX: usize = 2048;
 /// Digests in one answer after which it has no further group: 40 KiB.
 const DIGESTS_LISTED_MAX: usize = 4096;
 /// Actors in one answer, at most, except that the first group is always whole.
@@ -157,7 +159,7 @@ fn digests(session: u32, salt: u64, asked: &[ActorGroup], replica: &impl Replica
         }
         digests.extend(parts);
         groups.push(*group);
-        if actors.len() >= ACTORS_LISTED_MAX || digests.len() >= DIGESTS_LISTED_MAX {
+        if actors.len() >= ACTORS_BESIDE_DIGESTS_MAX || digests.len() >= DIGESTS_LISTED_MAX {
             break;
         }
     }

@@ -147,6 +147,11 @@ impl World {
 
     /// Adds and starts a node that joins through `contacts`.
     pub fn start(&mut self, role: Role, contacts: &[usize]) -> usize {
+        self.start_on(MemoryEngine::default(), role, contacts)
+    }
+
+    /// As [`World::start`], on the rows of an engine.
+    pub fn start_on(&mut self, engine: MemoryEngine, role: Role, contacts: &[usize]) -> usize {
         let index = self.nodes.len();
         let mut id = [0; 32];
         self.rng.fill_bytes(&mut id);
@@ -156,7 +161,6 @@ impl World {
             signature: vec![0; 64],
             ..NodeRecord::new(NodeId(id), self.at().wall_ms, role)
         };
-        let engine = MemoryEngine::default();
         let store = (role == Role::Replica).then(|| {
             Store::open(engine.clone(), Options::default(), self.seed()).expect("a memory engine opens")
         });
