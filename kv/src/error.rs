@@ -64,7 +64,8 @@ impl Error {
             Self::Locked { .. } => "stop it, or choose another data directory",
             Self::Unwritable { .. } => "check its owner and mode, or choose another data directory",
             Self::Corrupt { .. } => {
-                "stop the node, move `store` out of its data directory and start again (peers refill it); \
+                "stop the node, move `store` out of its data directory and start again: peers refill eventual \
+                 keyspaces, and its voters of strong ones are replaced by `starling keyspace voters remove` and `add`; \
                  `starling doctor` says more where the store still opens"
             }
             Self::Full => "free at least 64 MB, then write again a few seconds later",

@@ -92,9 +92,13 @@ fn describe(report: Report) -> Doctor {
         ("unreadable", report.unreadable),
         ("equivocations", report.equivocations),
     ];
-    let finding = |problem: starling_kv::check::Problem| Finding {
+    let finding = |problem: starling_kv::check::Problem| {
+        Finding {
         what: format!("{} ({} times; {})", problem.what, problem.count, problem.examples.join(", ")),
-        hint: "move the data directory's store aside and start again: peers refill it".into(),
+        hint: "move the data directory's store aside and start again: peers refill eventual keyspaces, and voters of \
+               strong ones are replaced by `starling keyspace voters remove` and `add`"
+            .into(),
+    }
     };
     Doctor {
         healthy: report.is_sound(),
