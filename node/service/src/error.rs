@@ -8,6 +8,10 @@ use starling_strong::api::{Failure, Refusal};
 
 use crate::strong::ManageFailure;
 
+/// What to do without a majority.
+const LOST_HINT: &str = "start the nodes that are missing (nothing was changed); if most voters are lost for good, see \
+                         `starling keyspace recover --help`";
+
 /// This node is a seed.
 pub fn no_store() -> Error {
     let message = "this node is a bootstrap seed and keeps no data";
@@ -86,18 +90,19 @@ pub fn failure_error(failure: &Failure) -> Error {
             ErrorCode::Ambiguous,
             "start the nodes of both: one then gets another name; or `starling keyspace drop` on a member of the other",
         ),
-        Failure::NoMajority { .. } => {
-            (ErrorCode::NoMajority, "start the nodes that are missing; nothing was changed")
+        Failure::NoMajority { .. } => (ErrorCode::NoMajority, LOST_HINT),
+        Failure::Timeout(_) => {
+            (ErrorCode::Timeout, "try again; `starling keyspace info NAME` shows its status")
         }
-        Failure::Timeout(_) => (ErrorCode::Timeout, "try again; `starling keyspace info` shows its status"),
         Failure::OutcomeUnknown(_) | Failure::Unconfirmed { .. } => (
             ErrorCode::OutcomeUnknown,
             "read the key to see, or send the write again with the same request id: it is applied once",
         ),
         Failure::Overloaded => (ErrorCode::NotReady, "send fewer requests at a time"),
-        Failure::NoReplica(_) => {
-            (ErrorCode::NoStore, "leave out --stale, or ask a member: `starling keyspace info`")
-        }
+        Failure::NoReplica(_) => (
+            ErrorCode::NoStore,
+            "leave out --stale, or ask a member: `starling keyspace info NAME` lists them",
+        ),
         Failure::Diverged(_) => (
             ErrorCode::Storage,
             "replace this voter: `starling keyspace voters replace`; keep its log for a report",
@@ -161,7 +166,7 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
         }
         ManageFailure::Create(error) => match error {
             CreateError::Name => (ErrorCode::Invalid, "choose another name"),
-            CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
+            CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status"),
             CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
             CreateError::TooFewNodes { .. } => (
                 ErrorCode::Invalid,
@@ -174,7 +179,9 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
         },
         ManageFailure::Manage(error) => match error {
             ManageError::NoSuchKeyspace(_) => {
-                (ErrorCode::NoSuchKeyspace, "`starling keyspace ls` lists them")
+                let hint = "`starling keyspace ls` lists them; an eventual one ends with its keys: \
+                            `starling -k NAME del --prefix ''`";
+                (ErrorCode::NoSuchKeyspace, hint)
             }
             ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
             ManageError::HasQuorum => (
@@ -192,12 +199,12 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 );
                 return Error::new(ErrorCode::Conflict, failure.to_string(), hint);
             }
-            ManageError::Refused(_) => (ErrorCode::Conflict, "`starling keyspace info` shows its status"),
-            ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
-            ManageError::Failed(Failure::NoMajority { .. }) => {
-                (ErrorCode::NoMajority, "start the nodes that are missing")
+            ManageError::Refused(_) => {
+                (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status")
             }
-            ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info` shows its status"),
+            ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
+            ManageError::Failed(Failure::NoMajority { .. }) => (ErrorCode::NoMajority, LOST_HINT),
+            ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info NAME` shows its status"),
         },
     };
     Error::new(code, failure.to_string(), hint)

@@ -100,7 +100,7 @@ pub enum Command {
     },
     /// List keyspaces
     Keyspaces,
-    /// Create and change strong keyspaces: linearizable, on 3 or 5 nodes, used through any node
+    /// Create and change strong keyspaces: linearizable, on 1, 3, 5 or 7 nodes, used through any node
     #[command(subcommand)]
     Keyspace(KeyspaceCommand),
 
@@ -203,7 +203,7 @@ pub enum Command {
     /// Show the progress of an upgrade of the network, and finish it
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
-    /// Check the whole store
+    /// Check what is stored: every row of eventual keyspaces, and whether each strong replica opens
     Doctor {
         /// Check a stopped node's data directory instead of asking a running node
         #[arg(long, value_name = "DIR")]

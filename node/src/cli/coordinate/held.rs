@@ -15,7 +15,7 @@ pub fn lost(lost: Lost, what: &str) -> Failure {
     let (why, hint) = match lost {
         Lost::Silent => (
             "the keyspace was not reached in time to keep the lease alive",
-            "check that the node is reachable and the keyspace has a leader (`starling keyspace info`); a longer --ttl tolerates longer outages",
+            "check that the node is reachable and the keyspace has a leader (`starling keyspace info NAME`); a longer --ttl tolerates longer outages",
         ),
         Lost::Ended => (
             "its lease has ended",

@@ -64,7 +64,7 @@ impl Session {
         let any =
             Range { limit: 1, keys_only: true, ..Range::of(Keys::prefix(line::prefix(&wanted.name.0))) };
         match timeout(LAST_LOOK, self.strong().ask(any)).await {
-            Ok(Ok(_)) => not_in_time(wanted),
+            Ok(Ok(_)) => not_in_time(&self.keyspace, wanted),
             Ok(Err(error)) => unanswered(&error.message),
             Err(_) => unanswered("no answer"),
         }
@@ -174,15 +174,19 @@ pub async fn late(after_ms: Option<u64>) {
 pub fn unanswered(why: &str) -> Failure {
     Failure::unreachable(
         format!("the keyspace did not answer in time: {why}"),
-        "check that the node runs (`starling status`) and that the keyspace has a leader (`starling keyspace info`)",
+        "check that the node runs (`starling status`) and that the keyspace has a leader (`starling keyspace info NAME`)",
     )
 }
 
-fn not_in_time(wanted: &Wanted<'_>) -> Failure {
+fn not_in_time(keyspace: &str, wanted: &Wanted<'_>) -> Failure {
     let (what, name) = (wanted.what, wanted.name.escaped());
     let hint = match what {
-        "lock" => format!("`starling lock ls {name}` shows the holder; a longer --timeout waits longer"),
-        _ => format!("`starling elect leader {name}` shows the leader; a longer --timeout waits longer"),
+        "lock" => format!(
+            "`starling -k {keyspace} lock ls {name}` shows the holder; a longer --timeout waits longer"
+        ),
+        _ => format!(
+            "`starling -k {keyspace} elect leader {name}` shows the leader; a longer --timeout waits longer"
+        ),
     };
     Failure::held(
         format!("the {what} of {name} was not acquired in time: other clients are before this one"),
