@@ -161,11 +161,12 @@ impl Network {
         &self.factory.root.path
     }
 
-    /// Gives a replica that has never run a copy of another's store; both must be down. The copy is
+    /// Gives a replica a copy of another's store in the place of its own; both must be down. The copy is
     /// of the data alone: it keeps its own identity, and every start takes a fresh actor.
     pub fn copy_store(&self, from: usize, to: usize) -> Result<()> {
         let [from, to] = [from, to].map(|index| self.nodes[index].data_dir().join("store"));
-        std::fs::create_dir_all(&to).map_err(Error::io(&to))?;
+        std::fs::remove_dir_all(&to).map_err(Error::io(&to))?;
+        std::fs::create_dir(&to).map_err(Error::io(&to))?;
         for entry in std::fs::read_dir(&from).map_err(Error::io(&from))?.flatten() {
             if entry.file_name() != "LOCK" {
                 std::fs::copy(entry.path(), to.join(entry.file_name())).map_err(Error::io(&entry.path()))?;

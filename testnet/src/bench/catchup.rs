@@ -93,6 +93,9 @@ pub async fn filled(plan: &Plan, keys: u64) -> Result<Network> {
     root_known(network.node(0)).await?;
     network.node_mut(0).leave().await?;
     for index in 1..plan.nodes {
+        // A node makes its identity at its first start, and not where it finds data.
+        network.node_mut(index).start().await?;
+        network.node_mut(index).leave().await?;
         network.copy_store(0, index)?;
     }
     phase.done("");
