@@ -2,19 +2,18 @@
 
 mod common;
 
-use common::counting::Counting;
 use common::*;
 use starling_kv::engine::Family;
 use starling_kv::store::Expired;
-use starling_kv::{Batch, Change, Op, Outcome, Range, Store, Write};
+use starling_kv::{Batch, Change, MemoryEngine, Op, Outcome, Range, Store, Write};
 
 fn key(number: usize) -> String {
     format!("k{number:05}")
 }
 
 /// A store with this many keys that expire a second after [`NOW`].
-fn expiring(keys: usize) -> (Counting, Store<Counting>) {
-    let engine = Counting::default();
+fn expiring(keys: usize) -> (MemoryEngine, Store<MemoryEngine>) {
+    let engine = MemoryEngine::new();
     let mut store = open(engine.clone(), 1);
     assert_eq!(store.expired(NOW).expect("looks"), Expired::default());
     let writes = (0..keys).map(|number| Write { ttl_ms: Some(1_000), ..put(&key(number), "v") });
@@ -31,9 +30,9 @@ fn what_expires_is_reported_once_and_removed_in_bounded_portions() {
     let (engine, mut store) = expiring(KEYS);
     let mut reported: Vec<Change> = Vec::new();
     loop {
-        engine.take(Family::Ttl);
+        engine.meter().take_read(Family::Ttl);
         let Expired { changes, more } = store.expired(NOW + 1_000).expect("looks");
-        assert!(engine.take(Family::Ttl) <= 1_002);
+        assert!(engine.meter().take_read(Family::Ttl) <= 1_002);
         reported.extend(changes);
         if !more {
             break;
@@ -44,9 +43,9 @@ fn what_expires_is_reported_once_and_removed_in_bounded_portions() {
     assert_eq!(reported.into_iter().map(|change| change.key).collect::<Vec<_>>(), expected);
     let mut portions = 0;
     loop {
-        engine.take(Family::Ttl);
+        engine.meter().take_read(Family::Ttl);
         let Expired { changes, more } = store.expire(GONE).expect("sweeps");
-        assert!(changes.is_empty() && engine.take(Family::Ttl) <= 1_001);
+        assert!(changes.is_empty() && engine.meter().take_read(Family::Ttl) <= 1_001);
         portions += 1;
         if !more {
             break;
@@ -80,20 +79,20 @@ fn a_step_back_of_the_clock_reports_again_what_expires_again() {
 
 #[test]
 fn deletes_of_large_values_read_no_value() {
-    let engine = Counting::default();
+    let engine = MemoryEngine::new();
     let mut store = open(engine.clone(), 1);
     for number in 0..100 {
         commit(&mut store, NOW, vec![put(&key(number), &"v".repeat(100_000))]);
     }
-    let mut peer = open(Counting::default(), 2);
+    let mut peer = open(MemoryEngine::new(), 2);
     peer.join(NOW, &whole(&store)).expect("joins");
     let expires = Write { ttl_ms: Some(1_000), ..put("expires", &"v".repeat(100_000)) };
     commit(&mut store, NOW, vec![expires]);
-    engine.take(Family::Bodies);
+    engine.meter().take_read(Family::Bodies);
     let deleted = commit(&mut store, NOW, vec![write("k", Op::DeletePrefix)]);
     assert_eq!(deleted.results[0].as_deref(), Ok(&[Outcome::Deleted { places: 100, more: false }][..]));
     store.expire(GONE).expect("sweeps");
-    assert_eq!((engine.take(Family::Bodies), store.stats().entries), (0, 0));
+    assert_eq!((engine.meter().take_read(Family::Bodies), store.stats().entries), (0, 0));
     peer.join(NOW, &deleted.rumors[0].1).expect("joins");
     assert_eq!(peer.stats().entries, 0);
     assert_sound(&store);
@@ -119,9 +118,9 @@ fn a_listing_passes_a_bounded_number_of_hidden_keys() {
     let (reader, mut range) = (store.reader(), Range::default());
     let mut pages = 0;
     let found = loop {
-        engine.take(Family::Cells);
+        engine.meter().take_read(Family::Cells);
         let page = reader.list(NOW + 1_000, "default", &range, 1, 1).expect("lists");
-        assert!(engine.take(Family::Cells) <= 4_010);
+        assert!(engine.meter().take_read(Family::Cells) <= 4_010);
         pages += 1;
         match (page.items.into_iter().next(), page.next) {
             (Some((key, _)), _) => break key,

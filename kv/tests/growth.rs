@@ -4,7 +4,6 @@ mod common;
 
 use std::ops::Range;
 
-use common::counting::Counting;
 use common::*;
 use proptest::prelude::*;
 use starling_kv::engine::Family;
@@ -14,7 +13,7 @@ use starling_types::ActorGroup;
 /// Actors of a store here: more than one step of a checkpoint writes.
 const ACTORS: usize = 25_000;
 /// Rows that one step of a checkpoint writes, at most, the mark of a valid one included.
-const STEP_ROWS: usize = 10_001;
+const STEP_ROWS: u64 = 10_001;
 
 /// A store with a key of each of some actors.
 fn grown<E: Engine>(engine: E, starts: Range<usize>) -> Store<E> {
@@ -36,17 +35,17 @@ fn join_start<E: Engine>(store: &mut Store<E>, start: usize) {
 
 #[test]
 fn a_checkpoint_writes_what_has_changed_in_bounded_steps() {
-    let engine = Counting::default();
+    let engine = MemoryEngine::new();
     let mut store = grown(engine.clone(), 0..ACTORS);
     assert_eq!((store.stats().actors, store.stats().intervals), (ACTORS as u64, ACTORS as u64));
     let mut wall_ms = NOW;
-    let mut save = |store: &mut Store<Counting>| {
+    let mut save = |store: &mut Store<MemoryEngine>| {
         wall_ms += 60_000;
-        engine.take_written();
+        engine.meter().take_written();
         let mut steps = Vec::new();
         loop {
             let has_more = store.maintain(wall_ms).expect("maintains");
-            steps.push(engine.take_written());
+            steps.push(engine.meter().take_written());
             if !has_more {
                 return steps;
             }
@@ -65,9 +64,9 @@ fn a_checkpoint_writes_what_has_changed_in_bounded_steps() {
     // After a crash every row on disk may be out of date.
     commit(&mut store, NOW, vec![write("k", Op::DeletePrefix)]);
     let mut crashed = Store::open(engine.clone(), Options::default(), [4; 32]).expect("opens");
-    engine.take_written();
+    engine.meter().take_written();
     while crashed.maintain(NOW).expect("maintains") {
-        assert!(engine.take_written() <= STEP_ROWS);
+        assert!(engine.meter().take_written() <= STEP_ROWS);
     }
     crashed.checkpoint().expect("writes");
     assert_eq!(crashed.root(), store.root());
@@ -129,13 +128,13 @@ fn increment_of_a_start(start: usize, by: i64, ttl_ms: Option<u64>, wall_ms: u64
 }
 
 /// Increments a counter, in as many commits as it takes. Returns its value, and the rows that each commit read.
-fn increment(store: &mut Store<Counting>, engine: &Counting) -> (Outcome, Vec<usize>) {
+fn increment(store: &mut Store<MemoryEngine>, engine: &MemoryEngine) -> (Outcome, Vec<u64>) {
     let mut batches = vec![Batch { writes: vec![write("n", Op::Incr { by: 1 })] }];
     let mut rows = Vec::new();
     loop {
-        engine.take(Family::Cells);
+        engine.meter().take_read(Family::Cells);
         let committed = store.commit(NOW, batches).expect("commits");
-        rows.push(engine.take(Family::Cells));
+        rows.push(engine.meter().take_read(Family::Cells));
         match committed.results.into_iter().next() {
             Some(result) => return (result.expect("is valid")[0], rows),
             None => batches = committed.rest,
@@ -145,7 +144,7 @@ fn increment(store: &mut Store<Counting>, engine: &Counting) -> (Outcome, Vec<us
 
 #[test]
 fn a_counter_of_many_starts_is_counted_once_and_in_portions() {
-    let engine = Counting::default();
+    let engine = MemoryEngine::new();
     let mut store = open(engine.clone(), 1);
     for start in 0..ACTORS {
         store.join(NOW, &increment_of_a_start(start, 2, None, NOW)).expect("joins");
@@ -159,25 +158,25 @@ fn a_counter_of_many_starts_is_counted_once_and_in_portions() {
     assert_eq!((outcome, rows.len()), (Outcome::Counter { value: sum + 2 }, 1));
     assert!(rows[0] <= 5, "{rows:?}");
     store.join(NOW, &increment_of_a_start(ACTORS, -5, None, NOW)).expect("joins");
-    assert!(engine.take(Family::Cells) <= 2);
+    assert!(engine.meter().take_read(Family::Cells) <= 2);
     assert_eq!(store.reader().counter(NOW, "default", b"n"), Ok(Some(sum - 3)));
-    assert!(engine.take(Family::Cells) <= 2);
+    assert!(engine.meter().take_read(Family::Cells) <= 2);
     // A node that only reads: the first read asks for the total.
     let mut other = open(engine.clone(), 2);
-    engine.take(Family::Cells);
+    engine.meter().take_read(Family::Cells);
     assert_eq!(other.reader().counter(NOW, "default", b"n"), Ok(Some(sum - 3)));
-    assert!(engine.take(Family::Cells) > ACTORS);
+    assert!(engine.meter().take_read(Family::Cells) > ACTORS as u64);
     while other.maintain(NOW).expect("maintains") {
-        assert!(engine.take(Family::Cells) <= 10_001);
+        assert!(engine.meter().take_read(Family::Cells) <= 10_001);
     }
-    engine.take(Family::Cells);
+    engine.meter().take_read(Family::Cells);
     assert_eq!(other.reader().counter(NOW, "default", b"n"), Ok(Some(sum - 3)));
-    assert!(engine.take(Family::Cells) <= 2);
+    assert!(engine.meter().take_read(Family::Cells) <= 2);
 }
 
 #[test]
 fn a_batch_that_waits_for_a_total_has_no_effect_before() {
-    let engine = Counting::default();
+    let engine = MemoryEngine::new();
     let mut store = open(engine.clone(), 1);
     for start in 0..ACTORS {
         store.join(NOW, &increment_of_a_start(start, 1, None, NOW)).expect("joins");
@@ -188,7 +187,7 @@ fn a_batch_that_waits_for_a_total_has_no_effect_before() {
         vec![batch(vec![put("a", "1")]), batch(vec![put("b", "2"), incr("n")]), batch(vec![put("c", "3")])];
     let committed = store.commit(NOW, batches.clone()).expect("commits");
     assert_eq!((committed.results.len(), &committed.rest[..]), (1, &batches[1..]));
-    let read = |store: &Store<Counting>, key: &[u8]| {
+    let read = |store: &Store<MemoryEngine>, key: &[u8]| {
         store.reader().register(NOW, "default", key).expect("reads").is_some()
     };
     assert_eq!([b"a", b"b", b"c"].map(|key| read(&store, key)), [true, false, false]);

@@ -214,7 +214,7 @@ impl MemoryEngine {
             return Err(Error::Full);
         }
         for op in &ops {
-            self.meter.count(if let RowOp::Put(_, _, row) = op { row.len() } else { 0 });
+            self.meter.wrote(if let RowOp::Put(_, _, row) = op { row.len() } else { 0 });
         }
         if let Some(ops) = journal_ops(&ops)? {
             return self.journal.as_ref().map_or(Err(no_journal()), |(_, journal)| journal.write(&ops));
@@ -316,7 +316,7 @@ impl View for MemoryView<'_> {
             (Family::Journal, None) => None,
             _ => self.rows[family as usize].get(key).cloned(),
         };
-        self.meter.count(row.as_ref().map_or(0, Vec::len));
+        self.meter.read(family, row.as_ref().map_or(0, Vec::len));
         Ok(row)
     }
 
@@ -328,7 +328,7 @@ impl View for MemoryView<'_> {
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error> {
         let visit = &mut |key: &[u8], row: &[u8]| {
-            self.meter.count(row.len());
+            self.meter.read(family, row.len());
             visit(key, row)
         };
         if family == Family::Journal {

@@ -1,8 +1,6 @@
 //! Helpers of these tests: replicas beside a naive model of them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-pub mod counting;
-
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
