@@ -127,6 +127,15 @@ fn increment_of_a_start(start: usize, by: i64, ttl_ms: Option<u64>, wall_ms: u64
     commit(&mut peer, wall_ms, vec![Write { ttl_ms, ..write("n", Op::Incr { by }) }]).rumors[0].1.clone()
 }
 
+/// A store with a counter that [`ACTORS`] processes have incremented.
+fn counted_by_starts(engine: &MemoryEngine, by: i64) -> Store<MemoryEngine> {
+    let mut store = open(engine.clone(), 1);
+    for start in 0..ACTORS {
+        store.join(NOW, &increment_of_a_start(start, by, None, NOW)).expect("joins");
+    }
+    store
+}
+
 /// Increments a counter, in as many commits as it takes. Returns its value, and the rows that each commit read.
 fn increment(store: &mut Store<MemoryEngine>, engine: &MemoryEngine) -> (Outcome, Vec<u64>) {
     let mut batches = vec![Batch { writes: vec![write("n", Op::Incr { by: 1 })] }];
@@ -145,10 +154,7 @@ fn increment(store: &mut Store<MemoryEngine>, engine: &MemoryEngine) -> (Outcome
 #[test]
 fn a_counter_of_many_starts_is_counted_once_and_in_portions() {
     let engine = MemoryEngine::new();
-    let mut store = open(engine.clone(), 1);
-    for start in 0..ACTORS {
-        store.join(NOW, &increment_of_a_start(start, 2, None, NOW)).expect("joins");
-    }
+    let mut store = counted_by_starts(&engine, 2);
     let sum = 2 * ACTORS as i128;
     let (outcome, rows) = increment(&mut store, &engine);
     assert_eq!(outcome, Outcome::Counter { value: sum + 1 });
@@ -176,11 +182,7 @@ fn a_counter_of_many_starts_is_counted_once_and_in_portions() {
 
 #[test]
 fn a_batch_that_waits_for_a_total_has_no_effect_before() {
-    let engine = MemoryEngine::new();
-    let mut store = open(engine.clone(), 1);
-    for start in 0..ACTORS {
-        store.join(NOW, &increment_of_a_start(start, 1, None, NOW)).expect("joins");
-    }
+    let mut store = counted_by_starts(&MemoryEngine::new(), 1);
     let incr = |key| write(key, Op::Incr { by: 1 });
     let batch = |writes: Vec<Write>| Batch { writes };
     let batches =

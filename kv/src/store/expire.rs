@@ -72,23 +72,18 @@ impl<E: Engine> Store<E> {
     /// disagrees with its peers'.
     pub fn expire(&mut self, wall_ms: u64) -> Result<Expired, Error> {
         let until = wall_ms.saturating_sub(EXPIRY_GRACE_MS) / EXPIRY_STEP_MS * EXPIRY_STEP_MS;
+        let max = ENTRIES_MAX;
+        #[cfg(planted)]
+        let max = if starling_planted::on(starling_planted::Bug::ExpiryInOneStep) { usize::MAX } else { max };
         let mut due = Vec::new();
         self.engine.view().scan(Family::Ttl, &[], Some(&until.to_be_bytes()), &mut |key, place| {
             let (_, dot) =
                 parse_ttl_key(key).ok_or_else(|| Error::corrupt("an expiry's row has a wrong key"))?;
             due.push((dot, place.to_vec()));
-            #[cfg(planted)]
-            if starling_planted::on(starling_planted::Bug::ExpiryInOneStep) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            Ok(if due.len() <= ENTRIES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok(if due.len() <= max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
-        let more = due.len() > ENTRIES_MAX;
-        #[cfg(planted)]
-        let more = more && !starling_planted::on(starling_planted::Bug::ExpiryInOneStep);
-        if more {
-            due.truncate(ENTRIES_MAX);
-        }
+        let more = due.len() > max;
+        due.truncate(max);
         if due.is_empty() {
             return Ok(Expired::default());
         }
