@@ -28,17 +28,12 @@ fn are_equal(world: &World) -> bool {
     first.is_some() && roots.all(|root| root == first)
 }
 
-fn pass(world: &mut World, ms: u64) {
-    let until_us = world.now_us() + ms * 1000;
-    while world.advance(until_us).is_some() {}
-}
-
 /// Lets time pass until all nodes are up and equal. Returns how long that took, milliseconds.
 fn until_equal(world: &mut World) -> u64 {
     let began_us = world.now_us();
     while !are_equal(world) {
         assert!(world.now_us() < began_us + 60_000_000, "not equal after a minute");
-        pass(world, 5);
+        world.pass(5_000);
     }
     (world.now_us() - began_us) / 1000
 }
@@ -82,11 +77,11 @@ fn restarted(nodes: usize) -> f64 {
     }
     for n in 0..43 {
         write(&mut world, n as usize * 4 % nodes, n..n + 1);
-        pass(&mut world, 300);
+        world.pass(300_000);
     }
     for node in &away {
         world.start(*node);
-        pass(&mut world, 20);
+        world.pass(20_000);
     }
     let took_ms = until_equal(&mut world);
     let missed = 43 * 116 * away.len() as u64;
@@ -114,12 +109,12 @@ fn burst(world: &mut World, number: u32, through: usize) -> f64 {
     for batch in 0..20 {
         let first = number * 10_000 + batch * 500;
         write(world, batch as usize % through, first..first + 500);
-        pass(world, 10);
+        world.pass(10_000);
     }
     let took_ms = until_equal(world);
     println!("burst {number} through {through}, equal after {took_ms} ms");
     let sum = table(world.receipts.as_ref().expect("it counts"), &all);
-    pass(world, 2_000);
+    world.pass(2_000_000);
     sum.bytes as f64 / (sum.bytes - sum.repeated) as f64
 }
 

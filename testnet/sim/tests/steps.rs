@@ -23,11 +23,6 @@ fn warm() -> World {
     simulation.world
 }
 
-fn pass(world: &mut World, ms: u64) {
-    let until_us = world.now_us() + ms * 1000;
-    while world.advance(until_us).is_some() {}
-}
-
 /// Live entries of each node, beside the one that the scenario's clients have written.
 fn entries(world: &World) -> Vec<u64> {
     world.nodes.iter().map(|node| node.store().expect("it is up").stats().entries - 1).collect()
@@ -37,7 +32,7 @@ fn until(world: &mut World, what: &str, reached: impl Fn(&World) -> bool) {
     let began_us = world.now_us();
     while !reached(world) {
         assert!(world.now_us() < began_us + 300_000_000, "not within 300 s: {what}; {:?}", entries(world));
-        pass(world, 100);
+        world.pass(100_000);
     }
 }
 
@@ -75,7 +70,7 @@ fn expire(world: &mut World) {
 fn delete(world: &mut World) {
     for n in 0..450 {
         commit(world, n % NODES, vec![vec![put(format!("large{}/{n}", n % 3), 256 << 10, None)]]);
-        pass(world, 20);
+        world.pass(20_000);
     }
     until(world, "all is everywhere", |world| entries(world) == [450; NODES]);
     let prefix = |n: usize| (format!("large{n}/"), Op::DeletePrefix, None);
@@ -90,7 +85,7 @@ fn catch_up(world: &mut World) {
     commit(world, 0, (0..200).map(small).collect());
     for n in 0..100 {
         commit(world, 2, vec![vec![put(format!("large/{n}"), 256 << 10, None)]]);
-        pass(world, 20);
+        world.pass(20_000);
     }
     world.mend(None);
     until(world, "all is everywhere", |world| entries(world) == [20_100; NODES]);

@@ -2,8 +2,8 @@
 
 use starling_kv::engine::Cost;
 
-/// The most that one step may cost; see [`Cost::units`]. The longest
-/// steps are commits, which stop after 10,000 places of six or seven rows.
+/// The most that one step may cost; see [`Cost::units`]. The longest steps are commits, which stop after 10,000 places of
+/// six or seven rows.
 pub const UNITS_MAX: u64 = 80_000;
 
 /// One step.

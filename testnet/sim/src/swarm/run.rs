@@ -109,12 +109,6 @@ fn with_witness(world: &mut World, look: impl FnOnce(&mut Witness, &World)) {
     }
 }
 
-fn pass(world: &mut World, us: u64) {
-    let until_us = world.now_us() + us;
-    // Whoever planned tasks is done with them.
-    while world.advance(until_us).is_some() {}
-}
-
 /// All that has to hold after healing, and that rumors reach everybody again.
 fn calm(world: &mut World, scenario: &Scenario) {
     with_witness(world, |witness, world| witness.look_at_end(world, scenario.node.cache_bytes));
@@ -124,14 +118,14 @@ fn calm(world: &mut World, scenario: &Scenario) {
     let rate = scenario.links.bandwidth_bytes_s;
     if rate > 0.0 {
         // Copies that nobody needs any more may still be queued.
-        pass(world, transfer_us(QUEUED_BYTES_MAX, rate));
+        world.pass(transfer_us(QUEUED_BYTES_MAX, rate));
     }
     let symmetric = keeps_streams(scenario);
     for _ in 0..VIEWS_S * 1_000_000 / VIEWS_US {
         if are_views_whole(world, symmetric) {
             break;
         }
-        pass(world, VIEWS_US);
+        world.pass(VIEWS_US);
     }
     with_witness(world, |witness, world| witness.look_at_views(world, symmetric));
     let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
@@ -146,7 +140,7 @@ fn calm(world: &mut World, scenario: &Scenario) {
         let value = Bytes::from_static(b"calm");
         let dots: Vec<Dot> =
             writers.into_iter().filter_map(|node| write(world, node, &key, value.clone())).collect();
-        pass(world, (CALM_S * 1e6) as u64);
+        world.pass((CALM_S * 1e6) as u64);
         let may_miss = if world.links.drop > 0.0 { dots.len() / 2 } else { 0 };
         with_witness(world, |witness, world| witness.look_at_rumors(world, &dots, may_miss));
     }
@@ -164,7 +158,7 @@ fn write_large_value(world: &mut World, bytes: usize, rng: &mut ChaCha8Rng) {
     let writer = replicas.into_iter().choose(rng);
     let dot = writer.and_then(|node| write(world, node, "large", vec![7; bytes].into()));
     let time_us = transfer_us(bytes, world.links.bandwidth_bytes_s);
-    pass(world, (CALM_S * 1e6) as u64 + LARGE_FACTOR * links * time_us);
+    world.pass((CALM_S * 1e6) as u64 + LARGE_FACTOR * links * time_us);
     with_witness(world, |witness, world| witness.look_at_rumors(world, dot.as_slice(), 0));
 }
 
