@@ -27,7 +27,7 @@ use libp2p::{
     multiaddr::Protocol,
 };
 
-/// Addresses of members that are remembered, at most. A guess: a few times the links of a node.
+/// Members that are remembered, at most. A guess: as many as a node has links.
 const MEMBERS_MAX: usize = 256;
 
 /// The address at the other end; that of a relay or a name is unspecified.
@@ -54,6 +54,31 @@ fn block(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> (bool, u128) {
     match ip {
         IpAddr::V4(ip) => (true, u128::from(ip.to_bits() >> v4_bits)),
         IpAddr::V6(ip) => (false, ip.to_bits() >> v6_bits),
+    }
+}
+
+/// Members that were here, the last one at the end; at most [`MEMBERS_MAX`].
+#[derive(Debug)]
+pub(crate) struct Members<T>(VecDeque<T>);
+
+impl<T> Default for Members<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: PartialEq> Members<T> {
+    /// Remembers a member, in the place of the one that was here longest ago.
+    pub(crate) fn note(&mut self, member: T) {
+        self.0.retain(|known| *known != member);
+        if self.0.len() == MEMBERS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(member);
+    }
+
+    pub(crate) fn contains(&self, member: &T) -> bool {
+        self.0.contains(member)
     }
 }
 
@@ -111,8 +136,8 @@ pub(crate) struct Admission(Mutex<State>);
 struct State {
     strangers: Places<Pending>,
     members: Places<Pending>,
-    /// From where members have come, the last one at the end.
-    addresses: VecDeque<IpAddr>,
+    /// From where members have come.
+    addresses: Members<IpAddr>,
     next: u64,
     evicted: u64,
 }
@@ -135,7 +160,7 @@ impl Admission {
         Arc::new(Self(Mutex::new(State {
             strangers: Places::new(max),
             members: Places::new(max),
-            addresses: VecDeque::new(),
+            addresses: Members::default(),
             next: 0,
             evicted: 0,
         })))
@@ -148,12 +173,7 @@ impl Admission {
 
     /// A member has come from this address.
     pub(crate) fn proved(&self, address: IpAddr) {
-        let addresses = &mut self.state().addresses;
-        addresses.retain(|known| *known != address);
-        if addresses.len() == MEMBERS_MAX {
-            addresses.pop_front();
-        }
-        addresses.push_back(address);
+        self.state().addresses.note(address);
     }
 
     /// Whether a connection made room for another one, and this was not asked about it yet.

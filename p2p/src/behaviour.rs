@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::{
     DriverConfig, Event, Limits,
-    admission::{self, Admission, Places},
+    admission::{self, Admission, Members, Places},
     handler::{End, FromLink, Handler, Offence, Shared},
     handshake::{Accepted, Credentials, HandshakeError, Side},
     identity::{node_id, peer_id},
@@ -34,8 +34,6 @@ use crate::{
 
 /// Connections with one peer, at most: two nodes may dial each other at the same moment.
 const CONNECTIONS_PER_PEER_MAX: u32 = 2;
-/// Nodes that are remembered as members, at most. A guess: a few times the links of a node.
-const MEMBERS_MAX: usize = 256;
 /// Least time between two log lines about failed handshakes of one peer.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Peers whose last log line is remembered, at most; the next one evicts all.
@@ -69,8 +67,8 @@ pub(crate) struct Behaviour {
     /// Connections from outside before the end of their handshake; those of nodes that were linked before are not among
     /// them.
     unproved: Places<(PeerId, ConnectionId)>,
-    /// Nodes that were linked, the last one at the end; at most [`MEMBERS_MAX`].
-    members: VecDeque<NodeId>,
+    /// Nodes that were linked.
+    members: Members<NodeId>,
     /// Where the connections come from.
     sources: HashMap<ConnectionId, IpAddr>,
     pub(crate) links: Links,
@@ -102,7 +100,7 @@ impl Behaviour {
             counts: connection_limits::Behaviour::new(counts),
             admission: Admission::new(limits.strangers_max),
             unproved: Places::new(limits.strangers_max),
-            members: VecDeque::new(),
+            members: Members::default(),
             sources: HashMap::new(),
             links: Links::new(config.record.id),
             offenders: Offenders::default(),
@@ -181,11 +179,7 @@ impl Behaviour {
 
     fn proved(&mut self, node: NodeId, id: ConnectionId) {
         self.unproved.leave(&(peer_id(&node), id));
-        self.members.retain(|member| *member != node);
-        if self.members.len() == MEMBERS_MAX {
-            self.members.pop_front();
-        }
-        self.members.push_back(node);
+        self.members.note(node);
         if let Some(from) = self.sources.get(&id) {
             self.admission.proved(*from);
         }
