@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use starling_api::admin::{ClosedReplica, Doctor, Finding, Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, Doctor, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
@@ -10,7 +10,7 @@ use starling_strong::api::{Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 use tokio::sync::oneshot;
 
-use crate::doctor::check_running;
+use crate::doctor::{self, check_running};
 use crate::error::{manage_error, stopping, store_error};
 use crate::handle::{Handle, reserved};
 use crate::report::hex;
@@ -76,8 +76,7 @@ impl Admin {
         let mut report = report.await.map_err(failed)?.map_err(store_error)?;
         let status = self.status().await?;
         for what in failures(&status) {
-            report.findings.push(Finding { what, hint: STORAGE_HINT.into() });
-            report.healthy = false;
+            doctor::add(&mut report, what, STORAGE_HINT);
         }
         for kept in status.kept_replicas.iter().filter(|kept| kept.may_have_more) {
             let what = format!(
@@ -89,8 +88,7 @@ impl Admin {
                  the removed replica",
                 name = kept.keyspace
             );
-            report.findings.push(Finding { what, hint });
-            report.healthy = false;
+            doctor::add(&mut report, what, hint);
         }
         for (name, former) in self.groups().await?.iter().filter_map(gave_way) {
             let what = format!("{name} was created as {former}, apart from the keyspace that has this name");
@@ -98,14 +96,11 @@ impl Admin {
                 "`starling export -k {name}` shows what it holds: write to {former} what is missing there, then \
                  `starling keyspace drop {name}`"
             );
-            report.findings.push(Finding { what, hint });
-            report.healthy = false;
+            doctor::add(&mut report, what, hint);
         }
         if let Some(what) = status.identity_conflict {
-            let hint =
-                "stop one of them; a copy needs an empty data directory and joins with the ticket".into();
-            report.findings.push(Finding { what, hint });
-            report.healthy = false;
+            let hint = "stop one of them; a copy needs an empty data directory and joins with the ticket";
+            doctor::add(&mut report, what, hint);
         }
         Ok(report)
     }

@@ -27,7 +27,8 @@ pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
     Ok(doctor)
 }
 
-/// Checks the store and the strong replicas of a node that is not running. Nothing is written, and no node can start on it meanwhile.
+/// Checks the store and the strong replicas of a node that is not running. Nothing is written, and no node can start on it
+/// meanwhile.
 pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     let store = data_dir.join(STORE_DIR);
     if !store.is_dir() {
@@ -64,7 +65,8 @@ fn add_losses(doctor: &mut Doctor, engine: &RocksEngine) {
     }
 }
 
-fn add(doctor: &mut Doctor, what: String, hint: &str) {
+/// Adds what is wrong, and what to do about it.
+pub fn add(doctor: &mut Doctor, what: String, hint: impl Into<String>) {
     doctor.findings.push(Finding { what, hint: hint.into() });
     doctor.healthy = false;
 }

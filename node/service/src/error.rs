@@ -9,7 +9,7 @@ use starling_strong::api::{Failure, Refusal};
 use crate::strong::ManageFailure;
 
 /// What to do without a majority.
-const LOST_HINT: &str = "start the nodes that are missing (nothing was changed); if most voters are lost for good, see \
+const NO_MAJORITY_HINT: &str = "start the nodes that are missing (nothing was changed); if most voters are lost for good, see \
                          `starling keyspace recover --help`";
 
 /// This node is a seed.
@@ -90,7 +90,7 @@ pub fn failure_error(failure: &Failure) -> Error {
             ErrorCode::Ambiguous,
             "start the nodes of both: one then gets another name; or `starling keyspace drop` on a member of the other",
         ),
-        Failure::NoMajority { .. } => (ErrorCode::NoMajority, LOST_HINT),
+        Failure::NoMajority { .. } => (ErrorCode::NoMajority, NO_MAJORITY_HINT),
         Failure::Timeout(_) => {
             (ErrorCode::Timeout, "try again; `starling keyspace info NAME` shows its status")
         }
@@ -203,7 +203,7 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status")
             }
             ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
-            ManageError::Failed(Failure::NoMajority { .. }) => (ErrorCode::NoMajority, LOST_HINT),
+            ManageError::Failed(Failure::NoMajority { .. }) => (ErrorCode::NoMajority, NO_MAJORITY_HINT),
             ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info NAME` shows its status"),
         },
     };
