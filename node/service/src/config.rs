@@ -61,7 +61,7 @@ pub struct Config {
     pub field_bytes_max: u64,
     /// Largest batch, bytes.
     pub batch_bytes_max: u64,
-    /// Peers in the active view.
+    /// Peers in the active view, 4 to 64.
     pub active_view: u64,
     /// Peers in the passive view.
     pub passive_view: u64,

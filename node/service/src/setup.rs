@@ -7,7 +7,7 @@ use starling_proto::Labels;
 use starling_proto::detector::DetectorConfig;
 use starling_proto::record::{MORE_BYTES_MAX, NAME_BYTES_MAX};
 use starling_proto::sync::SyncConfig;
-use starling_proto::view::ViewConfig;
+use starling_proto::view::{ACTIVE_RANGE, ViewConfig};
 use starling_strong::group::History;
 use starling_strong::machine;
 
@@ -40,10 +40,11 @@ pub fn limits(config: &Config) -> Result<Limits, StartError> {
 
 /// Settings of the protocols.
 pub fn core(config: &Config) -> Result<CoreConfig, StartError> {
+    let (active_min, active_max) = (*ACTIVE_RANGE.start() as u64, *ACTIVE_RANGE.end() as u64);
     let views = ViewConfig {
         passive_max: bounded("gossip.passive_view", config.passive_view, 1, 10_000)?,
         shuffle_ms: bounded("gossip.shuffle_interval_ms", config.shuffle_interval_ms, 100, 3_600_000)? as u64,
-        ..ViewConfig::with_active(bounded("gossip.active_view", config.active_view, 2, 64)?)
+        ..ViewConfig::with_active(bounded("gossip.active_view", config.active_view, active_min, active_max)?)
     };
     let detect_ms = bounded("detector.detect_ms", config.detect_ms, 500, 600_000)? as u64;
     let interval_ms = bounded("sync.interval_ms", config.sync_interval_ms, 100, 86_400_000)? as u64;
@@ -129,7 +130,7 @@ mod tests {
         let error =
             limits(&config(|config| config.value_bytes_max = 99_999_999)).expect_err("too large").to_string();
         assert!(error.contains("limits.value_bytes") && error.contains("1048576"), "{error}");
-        assert!(core(&config(|config| config.active_view = 1)).is_err());
+        assert!(core(&config(|config| config.active_view = 3)).is_err());
         assert!(core(&config(|config| config.detect_ms = 0)).is_err());
         assert!(driver_limits(&config(|config| config.connections_max = 0)).is_err());
         assert!(name(&config(|config| config.name = "a\nb".into())).is_err());

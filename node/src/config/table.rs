@@ -113,7 +113,7 @@ settings! {
     batch_bytes_max: u64 = "limits.batch_bytes", "bytes", node().batch_bytes_max;
         "Largest batch, at most 2097152."
     active_view: u64 = "gossip.active_view", "peers", node().active_view;
-        "Peers to which a node keeps connections."
+        "Peers to which a node keeps connections, 4 to 64."
     passive_view: u64 = "gossip.passive_view", "peers", node().passive_view;
         "Peers remembered as replacements."
     shuffle_interval_ms: u64 = "gossip.shuffle_interval_ms", "ms", node().shuffle_interval_ms;

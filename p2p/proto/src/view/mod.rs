@@ -26,7 +26,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use self::block::Block;
-pub use self::config::ViewConfig;
+pub use self::config::{ACTIVE_RANGE, ViewConfig};
 pub use self::input::{DownReason, ViewCounters, ViewInput, ViewOutput};
 use self::links::{Ask, AskKind};
 use self::passive::Passive;

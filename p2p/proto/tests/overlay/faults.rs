@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use starling_proto::NodeId;
+use starling_proto::view::{ACTIVE_RANGE, ViewConfig};
 
 use crate::invariants::{component, connected};
 use crate::joins::through_one_contact;
@@ -26,6 +27,26 @@ fn a_quarter_or_half_killed_at_once() {
             let took = network.run_until(10_000, "one overlay", |n| connected(n, 3));
             println!("{percent} % of {count} killed, seed {seed}: {took} ms");
         }
+    }
+}
+
+/// See [`ACTIVE_RANGE`]: with two neighbours each, nearly every such network would have islands.
+#[test]
+fn the_smallest_views_hold_a_network_together() {
+    for seed in 0..50 {
+        let mut network = Network::new(seed);
+        network.config = ViewConfig::with_active(*ACTIVE_RANGE.start());
+        for index in 0..46 {
+            network.start(local(index), vec![], (index > 0).then(|| id(0)).into_iter().collect());
+            network.run(20);
+        }
+        network.run(10_000);
+        for index in 0..10 {
+            network.kill(id(4 * index + 1));
+            network.run(200);
+        }
+        network.run(20_000);
+        assert_eq!(component(&network, id(0)).len(), network.nodes.len(), "seed {seed}");
     }
 }
 

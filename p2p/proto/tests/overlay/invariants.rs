@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use starling_proto::view::ViewConfig;
 use starling_proto::{NodeId, Role};
 
 use crate::network::Network;
 
 /// Every view within its bounds, at every moment.
 pub fn bounded(network: &Network) {
-    let config = ViewConfig::default();
+    let config = &network.config;
     for node in network.nodes.values() {
         assert!(node.views.active().len() <= config.active_max);
         assert!(node.views.passive().len() <= config.passive_max);

@@ -34,6 +34,8 @@ enum Event {
 }
 
 pub struct Network {
+    /// Of every node that starts.
+    pub config: ViewConfig,
     pub now: Millis,
     pub nodes: BTreeMap<NodeId, Node>,
     rng: ChaCha8Rng,
@@ -69,6 +71,7 @@ pub fn local(index: usize) -> NodeRecord {
 impl Network {
     pub fn new(seed: u64) -> Self {
         Self {
+            config: ViewConfig::default(),
             now: Millis(0),
             nodes: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -87,7 +90,7 @@ impl Network {
     pub fn start(&mut self, record: NodeRecord, disk: Vec<NodeRecord>, contacts: Vec<NodeId>) {
         let id = record.id;
         let (views_seed, healing_seed) = (self.rng.random(), self.rng.random());
-        let views = Views::new(ViewConfig::default(), record.clone(), views_seed, self.now);
+        let views = Views::new(self.config.clone(), record.clone(), views_seed, self.now);
         let healing = Healing::new(HealingConfig::default(), id, disk.clone(), healing_seed, self.now);
         self.nodes.insert(id, Node { record, views, healing, disk, contacts });
         self.schedule_wake(id);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use starling_proto::view::ACTIVE_RANGE;
 use toml::{Table, Value};
 
 use super::{Action, ChurnModel, Latency, Scenario, Selection};
@@ -117,8 +118,8 @@ fn check(scenario: &Scenario) -> Result<(), String> {
     if scenario.nodes == 0 {
         return Err("nodes has to be 1 or more".into());
     }
-    if scenario.node.active < 2 {
-        return Err("node.active has to be 2 or more".into());
+    if !ACTIVE_RANGE.contains(&scenario.node.active) {
+        return Err(format!("node.active has to be {} to {}", ACTIVE_RANGE.start(), ACTIVE_RANGE.end()));
     }
     scenario.links.check()?;
     scenario.workload.check()?;

@@ -2,6 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use starling_proto::view::ACTIVE_RANGE;
 
 use crate::scenario::{
     Action, Away, Burst, Churn, ChurnModel, Clog, Keys, Latency, Links, Mix, NodeSettings, Repeat, Return,
@@ -179,7 +180,8 @@ impl Draw {
 
     fn node(&mut self) -> NodeSettings {
         let node = NodeSettings::default();
-        let active = if self.happens(0.5) { node.active } else { self.rng.random_range(3..=8) };
+        let active =
+            if self.happens(0.5) { node.active } else { self.rng.random_range(*ACTIVE_RANGE.start()..=8) };
         let cache_bytes =
             if self.happens(0.5) { node.cache_bytes } else { 8 << self.rng.random_range(8..14) };
         NodeSettings { active, cache_bytes, ..node }
