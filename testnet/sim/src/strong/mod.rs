@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use starling_core::Input;
 use starling_core::strong::{CreateError, StrongInput};
 use starling_history::{Call, Checked, Locker, Log, Queuer, Violation};
+use starling_strong::group::Notice;
 
 use crate::scenario::{Action, STRONG_KEYSPACE, Scenario, Step, StrongLoad};
 use crate::world::{Heard, World};
@@ -82,6 +83,10 @@ pub struct Strong {
     measured: Measured,
     tokens: u64,
     making: Option<u64>,
+    /// How often it was to be made.
+    creations: u32,
+    /// It was made twice, because nobody answered the first time.
+    has_rival: bool,
     /// Requests answered since the last fault.
     answered_in_the_end: u64,
     /// The latest revision that anybody was told.
@@ -110,6 +115,8 @@ impl Strong {
             measured: Measured::default(),
             tokens: 0,
             making: None,
+            creations: 0,
+            has_rival: false,
             answered_in_the_end: 0,
             revision: 1,
             told: 0,
@@ -169,6 +176,7 @@ impl Strong {
         if let Some(node) = self.pick(world, false) {
             let token = self.token();
             self.making = Some(token);
+            self.creations += 1;
             let (keyspace, voters) = (STRONG_KEYSPACE.into(), self.load.voters);
             world.ask(
                 node,
@@ -249,6 +257,9 @@ impl Strong {
                 Heard::Update { token, update } => self.on_update(world, token, update),
                 Heard::Created { token, result } => self.on_created(world, token, &result),
                 Heard::Leader { term } => self.leaders.elected(term),
+                Heard::Unsound(Notice::Rival | Notice::GaveWay { .. }) if self.creations > 1 => {
+                    self.has_rival = true;
+                }
                 Heard::Unsound(notice) => self.broken.push(("sound", format!("node {node}: {notice:?}"))),
                 Heard::Down => self.on_down(world, node),
             }
@@ -265,9 +276,10 @@ impl Strong {
         &self.log
     }
 
-    /// Whether the watchers of everything received all that any client was answered or any watcher received.
+    /// Whether the watchers of everything received all that any client was answered or any watcher received. Never where
+    /// two keyspaces have one name for a while: clients use either.
     pub fn has_whole_log(&self) -> bool {
-        self.log.last() >= self.revision
+        !self.has_rival && self.log.last() >= self.revision
     }
 
     /// Up to there all watchers were told everything; not beyond, where the keyspace has lost its majority, or
