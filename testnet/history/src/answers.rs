@@ -25,6 +25,12 @@ pub fn check_answers(calls: &[Call], log: &Log, register: impl Fn(&[u8]) -> Opti
     check_real_time(calls)
 }
 
+/// Every stale read saw what the log holds at its revision, which may be an old one.
+pub fn check_stale(calls: &[Call], log: &Log, register: impl Fn(&[u8]) -> Option<Register>) -> Checked {
+    let values = values(log, register)?;
+    calls.iter().try_for_each(|call| check_seen(call, &values))
+}
+
 fn values(log: &Log, register: impl Fn(&[u8]) -> Option<Register>) -> Result<Values, Violation> {
     let mut values = Values::new();
     for change in log.changes(b"") {
@@ -160,6 +166,14 @@ mod tests {
         ];
         check(&calls, &[("a", Some("1")), ("a", Some("2")), ("a", Some("3")), ("a", None)])
             .expect("it agrees");
+    }
+
+    #[test]
+    fn a_stale_read_may_be_old_and_has_to_be_true() {
+        let log = log_of(&[("a", Some("1")), ("a", Some("2"))]);
+        let check = |call: Call| check_stale(&[call], &log, |_| Some(0));
+        check(call(Op::read(0, 1), 9, at(2, 10))).expect("what was there");
+        check(call(Op::read(0, 2), 9, at(2, 10))).expect_err("what came later");
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod search;
 mod shrink;
 mod told;
 
-pub use answers::check_answers;
+pub use answers::{check_answers, check_stale};
 pub use calls::{Call, Op, Outcome, Register};
 pub use linear::{Verdict, check_linearizable};
 pub use locks::{GUARDED, LOCK, LOCK_KEYS, LockAnswer, LockAsk, LockStep, Locker, check_locks};

@@ -19,3 +19,8 @@ pub fn check(calls: &[Call], log: &Log) -> Checked {
     }
     check_answers(calls, log, register_of)
 }
+
+/// All stale reads of registers.
+pub fn check_stale(calls: &[Call], log: &Log) -> Checked {
+    starling_history::check_stale(calls, log, register_of)
+}

@@ -11,6 +11,7 @@ pub fn judge(strong: &Strong) -> Vec<(&'static str, String)> {
     let mut broken = strong.broken().to_vec();
     let checks = [
         ("linearizable", linearizable::check(&strong.calls(), strong.log())),
+        ("stale", linearizable::check_stale(&strong.stale_calls(), strong.log())),
         ("exclusion", exclusion::check(strong.lockers(), strong.log())),
         ("once", once::check(strong.queuers(), strong.log())),
         ("watches", watches::check(strong.watchers(), strong.log(), strong.told())),

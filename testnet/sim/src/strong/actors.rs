@@ -14,8 +14,8 @@ use crate::world::World;
 
 /// What a client does next.
 pub enum Step {
-    /// Ask this; once only, or under a name and again until it is answered.
-    Ask { request: Request, fence: Option<Fence>, once: bool },
+    /// Ask this; once only, or under a name and again until it is answered. A stale read asks one replica only.
+    Ask { request: Request, fence: Option<Fence>, once: bool, stale: bool },
     /// Wait so many milliseconds.
     Wait(u64),
 }
@@ -152,10 +152,10 @@ impl Strong {
         };
         match step {
             Step::Wait(ms) => self.plan_actor(number, now_us + ms.max(1) * 1000),
-            Step::Ask { request, fence, once } => {
+            Step::Ask { request, fence, once, stale } => {
                 // Only a name protects a write from a network that doubles messages.
                 let id = actor.id(&request, once && !self.is_doubling);
-                let options = Options { timeout_ms: 0, stale: false, id, fence };
+                let options = Options { timeout_ms: 0, stale, id, fence };
                 let (node, through_member) = (None, false);
                 actor.asking =
                     Some(Asking { token: 0, node, through_member, request, options, once, start_us: now_us });
@@ -277,11 +277,11 @@ fn changed_nothing(failure: &Failure) -> bool {
         | Failure::Ambiguous(_)
         | Failure::NoMajority { .. }
         | Failure::Timeout(_)
+        | Failure::NoReplica(_)
         | Failure::Overloaded => true,
         Failure::Refused(_)
         | Failure::OutcomeUnknown(_)
         | Failure::Unconfirmed { .. }
-        | Failure::NoReplica(_)
         | Failure::Diverged(_)
         | Failure::Storage(_) => false,
     }

@@ -42,7 +42,7 @@ impl LockHolder {
             }
             LockAsk::Revoke { lease } => Request::Write(Write::LeaseRevoke { id: lease }),
         };
-        Step::Ask { request, fence, once: false }
+        Step::Ask { request, fence, once: false, stale: false }
     }
 
     pub fn learn(&mut self, outcome: Outcome) -> Checked {

@@ -303,6 +303,15 @@ impl Strong {
         clients.flatten().collect()
     }
 
+    /// All stale reads of registers.
+    pub fn stale_calls(&self) -> Vec<Call> {
+        let clients = self.actors.iter().filter_map(|actor| match &actor.role {
+            Role::Register(client) => Some(client.stale_calls()),
+            Role::Lock(_) | Role::Queue(_) => None,
+        });
+        clients.flatten().cloned().collect()
+    }
+
     /// All clients of the lock.
     pub fn lockers(&self) -> impl Iterator<Item = &Locker> {
         self.actors.iter().filter_map(|actor| match &actor.role {

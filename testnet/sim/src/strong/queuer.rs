@@ -20,7 +20,7 @@ impl QueueClient {
             QueueAsk::Push(value) => Write::PutSequential { prefix: QUEUE.to_vec(), value, lease: 0 },
             QueueAsk::Pop => Write::PopFirst { keys: all() },
         };
-        Step::Ask { request: Request::Write(write), fence: None, once: false }
+        Step::Ask { request: Request::Write(write), fence: None, once: false, stale: false }
     }
 
     pub fn learn(&mut self, outcome: Outcome) -> Checked {

@@ -32,12 +32,24 @@ pub struct RegisterClient {
     seen: u64,
     doing: Op,
     calls: Vec<Call>,
+    /// Whether it asks one replica what that holds.
+    is_stale: bool,
+    stale_calls: Vec<Call>,
 }
 
 impl RegisterClient {
     pub fn new(number: usize, registers: u8) -> Self {
         let (number, registers) = (number as u32, registers.into());
-        Self { number, registers, count: 0, seen: 0, doing: Op::default(), calls: Vec::new() }
+        Self {
+            number,
+            registers,
+            count: 0,
+            seen: 0,
+            doing: Op::default(),
+            calls: Vec::new(),
+            is_stale: false,
+            stale_calls: Vec::new(),
+        }
     }
 
     pub fn next(&mut self, draw: u64) -> Step {
@@ -59,12 +71,15 @@ impl RegisterClient {
             }
         };
         self.doing = op;
-        Step::Ask { request, fence: None, once: self.count.is_multiple_of(4) }
+        self.is_stale = matches!(request, Request::Read(_)) && self.count.is_multiple_of(3);
+        // A stale read is no write that has to come to an end somewhere: the node that is asked answers or does not.
+        let once = self.is_stale || self.count.is_multiple_of(4);
+        Step::Ask { request, fence: None, once, stale: self.is_stale }
     }
 
     /// Everything that it asked; what it has asked since `asking_us` nobody has answered.
     pub fn all_calls(&self, asking_us: Option<u64>) -> Vec<Call> {
-        let open = asking_us.map(|start| Call {
+        let open = asking_us.filter(|_| !self.is_stale).map(|start| Call {
             client: self.number,
             op: self.doing.clone(),
             start,
@@ -73,20 +88,28 @@ impl RegisterClient {
         self.calls.iter().cloned().chain(open).collect()
     }
 
+    /// All stale reads.
+    pub fn stale_calls(&self) -> &[Call] {
+        &self.stale_calls
+    }
+
     pub fn learn(&mut self, outcome: Outcome) -> Checked {
         let Outcome { start_us, now_us, result } = outcome;
         let mut op = std::mem::take(&mut self.doing);
         let became = match result {
             Told::Answer(answer) => {
                 op = answered(op, &answer.body)?;
-                self.seen = op.written.first().or(op.seen.first()).map_or(0, |(_, value)| *value);
+                if !self.is_stale {
+                    self.seen = op.written.first().or(op.seen.first()).map_or(0, |(_, value)| *value);
+                }
                 Became::Answered { end: now_us, revision: answer.revision }
             }
             Told::Refused(refusal) => return Err(Violation(format!("{op:?} was refused: {refusal}"))),
             Told::Failed => Became::Failed,
             Told::Unknown => Became::Unknown,
         };
-        self.calls.push(Call { client: self.number, op, start: start_us, outcome: became });
+        let calls = if self.is_stale { &mut self.stale_calls } else { &mut self.calls };
+        calls.push(Call { client: self.number, op, start: start_us, outcome: became });
         Ok(())
     }
 }
@@ -123,5 +146,25 @@ fn swap(register: Register, from: u64, to: u64) -> Txn {
         compare: vec![Compare { keys: keys(register), is: Relation::Equal, to: operand }],
         then: vec![TxnOp::Put(put(register, to))],
         otherwise: vec![TxnOp::Range(Range::of(keys(register)))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Simulation;
+    use crate::scenario;
+
+    #[test]
+    fn replicas_answer_stale_reads() {
+        let set = [("measure_s".to_string(), "40".to_string())];
+        let scenario = scenario::load(Path::new("../scenarios/strong-churn.toml"), &set);
+        let mut simulation = Simulation::new(scenario.expect("it is sound")).expect("no file is read");
+        while simulation.step() {}
+        let calls = simulation.strong.expect("there is a keyspace").stale_calls();
+        let answered = calls.iter().filter(|call| matches!(call.outcome, Became::Answered { .. })).count();
+        assert!(answered > 20, "{answered} of {}", calls.len());
     }
 }
