@@ -1,8 +1,9 @@
 //! The encodings of messages between members are those of earlier versions.
 
 use bincode::config;
-use starling_strong::group::GroupMessage;
 use starling_strong::group::wire::{Kind, Offer, RaftMessage, WireEntry};
+use starling_strong::group::{GroupMessage, Promises};
+use starling_strong::log::LogPosition;
 use starling_strong::members::Members;
 
 fn raft(kind: Kind) -> RaftMessage {
@@ -39,6 +40,9 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("timeout_now", Kind::TimeoutNow),
     ];
     let plain = plain.into_iter().map(|(name, kind)| (name, GroupMessage::Raft(raft(kind))));
+    let at = |index| LogPosition { term: 9, index };
+    let (committed, last, acknowledged) = (at(70_002), at(70_003), at(70_004));
+    let reply = Promises { member: 3, term: 300, committed, last, acknowledged };
     let others = [
         ("append", GroupMessage::Raft(append)),
         ("snapshot", GroupMessage::Raft(snapshot)),
@@ -52,6 +56,8 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("index", GroupMessage::Index { name: 70_000, index: 70_001 }),
         ("ask_tail", GroupMessage::AskLastIndex { name: 70_000 }),
         ("tail", GroupMessage::LastIndex { name: 70_000, member: 3, index: 70_001 }),
+        ("ask_promises", GroupMessage::AskPromises { name: 70_000, member: 3, last: at(70_001) }),
+        ("promises", GroupMessage::Promises { name: 70_000, reply }),
     ];
     plain.chain(others).collect()
 }

@@ -43,6 +43,9 @@ pub struct Status {
     /// The replicas of strong keyspaces on this node that do not work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed_replicas: Vec<ClosedReplica>,
+    /// The replicas of strong keyspaces on this node that work and need an operator's attention.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub impaired_replicas: Vec<ImpairedReplica>,
     /// Replicas of strong keyspaces that were removed from their keyspace and are kept on this node for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_replicas: Vec<KeptReplica>,
@@ -68,6 +71,15 @@ pub struct ClosedReplica {
     pub reason: String,
 }
 
+/// A replica of a strong keyspace that works and needs an operator's attention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImpairedReplica {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// A replica that was removed from its strong keyspace. It serves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeptReplica {
@@ -84,6 +96,12 @@ pub struct KeptReplica {
 impl std::fmt::Display for ClosedReplica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "strong keyspace {:?}: {}", self.keyspace, self.reason)
+    }
+}
+
+impl std::fmt::Display for ImpairedReplica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "strong keyspace {:?}: its replica here {}", self.keyspace, self.reason)
     }
 }
 

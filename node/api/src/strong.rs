@@ -90,6 +90,9 @@ pub struct StrongInfo {
     pub heard_ms: Option<u64>,
     /// Whether lost voters are replaced by an operator only.
     pub manual: bool,
+    /// What an operator has to know about the replica on the node that was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One member of a strong keyspace.

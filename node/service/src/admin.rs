@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use starling_api::admin::{ClosedReplica, Doctor, Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, Doctor, ImpairedReplica, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
@@ -78,6 +78,14 @@ impl Admin {
         for what in failures(&status) {
             doctor::add(&mut report, what, STORAGE_HINT);
         }
+        for impaired in &status.impaired_replicas {
+            let name = &impaired.keyspace;
+            let hint = format!(
+                "if nothing was restored, replace the disk: `starling keyspace voters replace {name}` puts another node in its \
+                 place; a restart of this node ends this message once the replica has everything"
+            );
+            doctor::add(&mut report, impaired.to_string(), hint);
+        }
         for kept in status.kept_replicas.iter().filter(|kept| kept.may_have_more) {
             let what = format!(
                 "a removed replica of {} may have writes that it lacks since its recovery",
@@ -115,7 +123,8 @@ impl Admin {
         let eventual = self.0.reader()?.keyspaces().map_err(store_error)?;
         let eventual: BTreeSet<String> = eventual.into_iter().filter(|name| !name.starts_with('.')).collect();
         let strong = self.0.0.names.all();
-        let Status { closed_replicas: closed, kept_replicas: kept, .. } = self.status().await?;
+        let Status { closed_replicas: closed, kept_replicas: kept, impaired_replicas: impaired, .. } =
+            self.status().await?;
         let with_replica = closed.iter().map(|replica| &replica.keyspace);
         let with_replica = with_replica.chain(kept.iter().map(|replica| &replica.keyspace)).cloned();
         let all: BTreeSet<String> =
@@ -132,7 +141,7 @@ impl Admin {
                 format!("a removed replica is kept here: `starling keyspace discard {name}` deletes it")
             });
             let notes = strong.get(&name).and_then(|groups| name_note(&name, groups));
-            let notes = notes.into_iter().chain(closed).chain(kept);
+            let notes = notes.into_iter().chain(closed).chain(notes_on(&name, &impaired)).chain(kept);
             KeyspaceInfo { kind: kind.into(), notes: notes.collect(), name }
         };
         Ok(Keyspaces { keyspaces: all.into_iter().map(info).collect() })
@@ -157,7 +166,8 @@ impl Admin {
     /// The status of a strong keyspace, as its leader sees it if that one answers.
     pub async fn keyspace_info(&self, keyspace: &str) -> Result<StrongInfo, Error> {
         let status = self.0.strong(keyspace)?.status(true).await?;
-        Ok(describe(keyspace.into(), &status))
+        let notes = notes_on(keyspace, &self.status().await?.impaired_replicas).collect();
+        Ok(StrongInfo { notes, ..describe(keyspace.into(), &status) })
     }
 
     /// Removes a strong keyspace with all it holds.
@@ -208,6 +218,12 @@ impl Admin {
 /// What does not work on a node.
 fn failures(status: &Status) -> impl Iterator<Item = String> {
     status.storage_error.iter().cloned().chain(status.closed_replicas.iter().map(ClosedReplica::to_string))
+}
+
+/// What an operator has to know about this node's replica of a keyspace.
+fn notes_on<'a>(keyspace: &'a str, impaired: &'a [ImpairedReplica]) -> impl Iterator<Item = String> + 'a {
+    let of_it = impaired.iter().filter(move |replica| replica.keyspace == keyspace);
+    of_it.map(|replica| format!("its replica here {}", replica.reason))
 }
 
 /// The name of a keyspace that gave way to another one, and the one that it had before.
@@ -271,5 +287,6 @@ fn describe(name: String, status: &GroupStatus) -> StrongInfo {
         bytes: status.bytes,
         heard_ms: status.heard_ms,
         manual: status.manual,
+        notes: Vec::new(),
     }
 }

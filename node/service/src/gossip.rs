@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
-use starling_api::admin::{ClosedReplica, KeptReplica, Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, ImpairedReplica, KeptReplica, Nodes, Peers, Status};
 use starling_core::strong::Aside;
 use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::Reader;
@@ -359,6 +359,11 @@ impl GossipLoop {
         closed.map(|(keyspace, reason)| ClosedReplica { keyspace: keyspace.into(), reason }).collect()
     }
 
+    fn impaired_replicas(&self) -> Vec<ImpairedReplica> {
+        let impaired = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::impaired);
+        impaired.map(|(keyspace, reason)| ImpairedReplica { keyspace: keyspace.into(), reason }).collect()
+    }
+
     fn status(&self) -> Status {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
@@ -381,6 +386,7 @@ impl GossipLoop {
             durability: self.facts.durability.into(),
             storage_error: self.disk.failure(),
             closed_replicas: self.closed_replicas(),
+            impaired_replicas: self.impaired_replicas(),
             kept_replicas: self.kept_replicas(),
             identity_conflict: core.double.map(identity_conflict),
             traffic: report::traffic(&metrics.traffic),

@@ -64,6 +64,24 @@ fn log_strong(keyspace: &str, notice: &StrongNotice) {
         StrongNotice::NotOpened(reason) => {
             error!(keyspace, %reason, "the replica on this node does not open; the other members continue without it");
         }
+        StrongNotice::RolledBack { acknowledged, found } => {
+            error!(
+                keyspace,
+                acknowledged,
+                found,
+                "the replica on this node lacks entries that it had acknowledged: an older copy of the data was restored, \
+                 or the disk loses writes; the leader sends them again"
+            );
+        }
+        StrongNotice::MemberRolledBack { node, acknowledged, found } => {
+            error!(
+                keyspace,
+                node = NodeId(*node).short(),
+                acknowledged,
+                found,
+                "a member came back without entries that it had acknowledged: this node sends them again"
+            );
+        }
         StrongNotice::Rival => {
             warn!(
                 keyspace,

@@ -206,6 +206,7 @@ fn show_status(status: &Status) -> Result {
         print::pairs([("storage", error.clone())])?;
     }
     print::pairs(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())))?;
+    print::pairs(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())))?;
     if let Some(conflict) = &status.identity_conflict {
         print::pairs([("identity", conflict.clone())])?;
     }

@@ -207,6 +207,7 @@ impl Session {
             ("size", size(info.bytes)),
             ("lost voters", if info.manual { "replaced by hand" } else { "replaced automatically" }.into()),
         ])?;
+        print::pairs(info.notes.iter().map(|note| ("note", note.clone())))?;
         let row = |member: &StrongMember| {
             let leads = info.leader.as_ref() == Some(&member.name);
             let role = if leads { "leader" } else { member.role.as_str() };

@@ -79,6 +79,8 @@ pub enum Bug {
     JointPhaseSkipped,
     /// A voter forgets after a restart that a change of voters before the last one in its log is committed.
     CommitForgotten,
+    /// A voter that was put back from an older copy votes as if it had never acknowledged more.
+    PromisesForgotten,
     /// Entries are removed from the log before what they have changed is durable.
     LogCutBeforeFlush,
     /// The end of a journal that was never durable is taken for damage.
@@ -99,7 +101,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those of strong keyspaces, which their own simulated world has to catch.
-    pub const STRONG: [Self; 14] = [
+    pub const STRONG: [Self; 15] = [
         Self::AcknowledgedBeforeSync,
         Self::VoteForgotten,
         Self::ReadWithoutQuorum,
@@ -108,6 +110,7 @@ impl Bug {
         Self::AppliedTwice,
         Self::JointPhaseSkipped,
         Self::CommitForgotten,
+        Self::PromisesForgotten,
         Self::LogCutBeforeFlush,
         Self::TornEndTakenForDamage,
         Self::LeaseEndsEarly,

@@ -5,10 +5,11 @@ use starling_kv::engine::Family;
 use starling_kv::{Engine, Error};
 
 use super::change::ChangeError;
+use super::promises::Promises;
 use super::wire::RaftMessage;
 use super::{GroupId, History, Token};
 use crate::api::{Answer, Failure, Options, Request};
-use crate::log::LogError;
+use crate::log::{LogError, LogPosition};
 use crate::machine;
 use crate::members::{MemberId, NodeKey};
 
@@ -88,6 +89,23 @@ pub enum GroupMessage {
         /// The last index of its log.
         index: u64,
     },
+    /// Asks a member what the sender may have promised before its process started; see `promises`. Sent while data
+    /// version 3 is in force.
+    AskPromises {
+        /// The sender's name for the question.
+        name: u64,
+        /// The number of the sender's member.
+        member: MemberId,
+        /// The end of the sender's log.
+        last: LogPosition,
+    },
+    /// The reply to [`GroupMessage::AskPromises`].
+    Promises {
+        /// The name of the question.
+        name: u64,
+        /// The reply.
+        reply: Promises,
+    },
 }
 
 impl GroupMessage {
@@ -105,6 +123,8 @@ impl GroupMessage {
             | Self::Index { .. }
             | Self::AskLastIndex { .. }
             | Self::LastIndex { .. }
+            | Self::AskPromises { .. }
+            | Self::Promises { .. }
             | Self::Pull { .. }
             | Self::NoSnapshot { .. } => 0,
         }
@@ -221,6 +241,23 @@ pub enum Notice {
     NotOpened(String),
     /// The members' states differ after this entry, and no majority of the voters agrees.
     Disagreement(u64),
+    /// This member's log ended before entries that it had acknowledged when it was opened: an older copy was restored, or
+    /// the disk has lost them.
+    RolledBack {
+        /// The last committed entry that the member had acknowledged.
+        acknowledged: u64,
+        /// The last entry of its log.
+        found: u64,
+    },
+    /// As [`Notice::RolledBack`], of another member; from the leader.
+    MemberRolledBack {
+        /// The member's node.
+        node: NodeKey,
+        /// The last committed entry that the member had acknowledged.
+        acknowledged: u64,
+        /// The last entry of its log.
+        found: u64,
+    },
     /// Another group was created under the keyspace's name, apart from it, and gives way.
     Rival,
     /// Another group has the keyspace's name, which was created apart from it. The keyspace has this one now.

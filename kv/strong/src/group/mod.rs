@@ -21,6 +21,7 @@ mod io;
 mod long_reads;
 mod membership;
 mod opening;
+mod promises;
 mod quorum;
 mod ready;
 mod requests;
@@ -53,6 +54,8 @@ use history::Revisions;
 pub use io::{GroupConfig, GroupMessage, Input, KEPT_ENTRIES, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
 use membership::MembershipCheck;
+use promises::Recall;
+pub use promises::{Promises, Rollback};
 pub use quorum::{Found, LastIndexes, Probed, is_probe};
 use ready::Unsynced;
 use requests::Requests;
@@ -133,6 +136,7 @@ pub struct Group<E: Engine> {
     /// The comparison of the replicas' hashes.
     comparing: Comparing,
     durable: Durable,
+    recall: Recall,
     stopped: Option<Stop>,
     outputs: VecDeque<Output>,
 }
@@ -148,6 +152,7 @@ impl<E: Engine> Group<E> {
     /// Handles one of several inputs that arrived together. The caller calls [`Group::process_ready`] after the last
     /// one, so that their writes and messages are combined.
     pub fn step(&mut self, now_ms: u64, input: Input) {
+        self.note_input();
         if self.stopped.is_some() {
             self.refuse(&input);
             return;
@@ -202,6 +207,7 @@ impl<E: Engine> Group<E> {
     /// anything for groups.
     pub fn set_version(&mut self, version: u16) {
         self.version = if version < DATED { 0 } else { version.min(VERSION_NEWEST) };
+        self.begin_recall();
     }
 
     /// The members of the group as of the last entry that this member has applied.
@@ -258,6 +264,7 @@ impl<E: Engine> Group<E> {
             self.wait_for_leader(now_ms);
         }
         if is_tick {
+            self.recall_promises(now_ms);
             self.expire(now_ms);
             self.check_own_membership(now_ms);
         }
@@ -272,7 +279,8 @@ impl<E: Engine> Group<E> {
         }
         self.timing.campaigned(now_ms);
         // Raft relies on it that all entries of a candidate are durable.
-        if self.raw.raft.promotable() && self.unsynced.is_empty() {
+        let is_durable = self.unsynced.is_empty();
+        if self.raw.raft.promotable() && is_durable && self.takes_part() && self.reaches_floor(now_ms) {
             let result = self.raw.campaign();
             debug_assert!(result.is_ok(), "a local message does not fail");
         }
@@ -292,7 +300,7 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    fn on_raft(&mut self, now_ms: u64, from: NodeKey, message: RaftMessage) -> Result<(), Stop> {
+    fn on_raft(&mut self, now_ms: u64, from: NodeKey, mut message: RaftMessage) -> Result<(), Stop> {
         let member = message.from;
         let is_other = self.members.nodes.get(&member).is_some_and(|node| *node != from);
         if is_other || message.to != self.config.member {
@@ -309,6 +317,10 @@ impl<E: Engine> Group<E> {
             }
             self.contacts.insert(member, from);
         }
+        if !self.may_step(now_ms, from, &message) {
+            return Ok(());
+        }
+        self.distrust_commit(&mut message);
         // The leader transfers leadership only to a member whose entries are durable; see `wait_for_leader`.
         if message.kind == Kind::TimeoutNow && !self.unsynced.is_empty() {
             return Ok(());
@@ -355,8 +367,12 @@ impl<E: Engine> Group<E> {
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
             GroupMessage::AskIndex { name } => self.on_ask_index(now_ms, from, name),
             GroupMessage::Index { name, index } => self.on_index(from, name, index),
-            GroupMessage::AskLastIndex { name } => self.on_ask_last_index(from, name),
+            GroupMessage::AskLastIndex { name } => self.on_ask_last_index(now_ms, from, name),
             GroupMessage::LastIndex { name, member, index } => self.on_last_index(from, name, member, index),
+            GroupMessage::AskPromises { name, member, last } => {
+                self.on_ask_promises(from, name, member, last);
+            }
+            GroupMessage::Promises { name, reply } => self.on_promises(now_ms, from, name, &reply),
             GroupMessage::Pull { index, cursor, bytes } => {
                 if cursor.len() <= CURSOR_BYTES_MAX && self.members.on(&from).is_some() {
                     self.on_pull(now_ms, from, index, &cursor, bytes);

@@ -14,6 +14,7 @@ use super::cut::Durable;
 use super::history::Revisions;
 use super::long_reads::LongReads;
 use super::membership::MembershipCheck;
+use super::promises::Recall;
 use super::requests::Requests;
 use super::revocations::Revocations;
 use super::timing::{QUORUM_TICKS, Timing};
@@ -37,13 +38,13 @@ impl<E: Engine> Group<E> {
     ) -> Result<Self, OpenError> {
         let log =
             Log::create(engine.clone(), config.group, Members::initial(members), config.family(&engine))?;
-        Self::with_log(engine, config, log, seed, now_ms)
+        Self::with_log(engine, config, log, false, seed, now_ms)
     }
 
     /// Creates an empty replica for a member that was added to the group and waits for a snapshot.
     pub fn join(engine: E, config: GroupConfig, seed: [u8; 32], now_ms: u64) -> Result<Self, OpenError> {
         let log = Log::join(engine.clone(), config.group, config.family(&engine))?;
-        Self::with_log(engine, config, log, seed, now_ms)
+        Self::with_log(engine, config, log, false, seed, now_ms)
     }
 
     /// Opens the replica that an earlier run left; `None` if there is none.
@@ -54,7 +55,7 @@ impl<E: Engine> Group<E> {
         now_ms: u64,
     ) -> Result<Option<Self>, OpenError> {
         let Some(log) = Log::open(engine.clone(), config.group)? else { return Ok(None) };
-        Self::with_log(engine, config, log, seed, now_ms).map(Some)
+        Self::with_log(engine, config, log, true, seed, now_ms).map(Some)
     }
 
     /// Unsafe recovery after a loss of quorum: opens this replica as the only member of its group. Entries that
@@ -69,13 +70,15 @@ impl<E: Engine> Group<E> {
     ) -> Result<Option<Self>, OpenError> {
         let Some(mut log) = Log::open_with_loss(engine.clone(), config.group)? else { return Ok(None) };
         log.force_alone(config.member, config.node, known_term)?;
-        Self::with_log(engine, config, log, seed, now_ms).map(Some)
+        Self::with_log(engine, config, log, true, seed, now_ms).map(Some)
     }
 
+    /// `was_there`: whether an earlier run has left the log.
     fn with_log(
         engine: E,
         config: GroupConfig,
         mut log: Log<E>,
+        was_there: bool,
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Self, OpenError> {
@@ -94,6 +97,7 @@ impl<E: Engine> Group<E> {
         check::fits(&log, applied)?;
         log.begin_at(applied);
         let members = log.members().0.clone();
+        let is_alone = members.nodes.keys().all(|member| *member == config.member);
         let mut rng = ChaCha12Rng::from_seed(seed);
         let mut fork = [0; 32];
         rng.fill_bytes(&mut fork);
@@ -132,6 +136,7 @@ impl<E: Engine> Group<E> {
             portions: 0,
             comparing: Comparing::since(applied),
             durable: Durable::default(),
+            recall: Recall::new(rng.next_u64(), was_there && !is_alone),
             stopped: None,
             outputs: VecDeque::new(),
         };
@@ -140,6 +145,7 @@ impl<E: Engine> Group<E> {
             return Ok(group);
         }
         group.sync_at_start();
+        group.begin_recall();
         group.drain(now_ms);
         Ok(group)
     }

@@ -96,9 +96,9 @@ pub fn is_probe(read: &Read) -> bool {
 
 impl<E: Engine> Group<E> {
     /// Answers a probe: the last index of this member's log, and the result of the read, if there is one. `None` if
-    /// the group has stopped, the read is not allowed or the engine fails.
-    pub fn probe(&mut self, read: Option<&Read>) -> Option<Probed> {
-        if self.stopped.is_some() || read.is_some_and(|read| !is_probe(read)) {
+    /// the group has stopped, does not know yet what it has promised, the read is not allowed or the engine fails.
+    pub fn probe(&mut self, now_ms: u64, read: Option<&Read>) -> Option<Probed> {
+        if self.stopped.is_some() || !self.takes_part() || read.is_some_and(|read| !is_probe(read)) {
             return None;
         }
         let found = match read.map(|read| self.machine.read(read)) {
@@ -111,14 +111,14 @@ impl<E: Engine> Group<E> {
                 result,
             }),
         };
-        Some(Probed { member: self.config.member, last: self.raw.raft.raft_log.last_index(), found })
+        Some(Probed { member: self.config.member, last: self.last_promised(now_ms), found })
     }
 
     /// Asks all other voters for the last indexes of their logs, for the round with this name. Returns the index of
     /// this member's log.
-    pub(super) fn ask_last_indexes(&mut self, name: u64) -> LastIndexes {
+    pub(super) fn ask_last_indexes(&mut self, now_ms: u64, name: u64) -> LastIndexes {
         let mut last_indexes = LastIndexes::default();
-        last_indexes.note(self.config.member, self.raw.raft.raft_log.last_index());
+        last_indexes.note(self.config.member, self.last_promised(now_ms));
         let voters = self.members.voters.union(&self.members.outgoing);
         let nodes = voters.filter_map(|voter| self.members.nodes.get(voter));
         for to in nodes.filter(|node| **node != self.config.node) {
@@ -128,8 +128,11 @@ impl<E: Engine> Group<E> {
     }
 
     /// Sends the last index of this member's log to a member that has reads to serve.
-    pub(super) fn on_ask_last_index(&mut self, from: NodeKey, name: u64) {
-        let (member, index) = (self.config.member, self.raw.raft.raft_log.last_index());
+    pub(super) fn on_ask_last_index(&mut self, now_ms: u64, from: NodeKey, name: u64) {
+        if !self.takes_part() {
+            return;
+        }
+        let (member, index) = (self.config.member, self.last_promised(now_ms));
         let message = GroupMessage::LastIndex { name, member, index };
         self.outputs.push_back(Output::Send { to: from, message });
     }

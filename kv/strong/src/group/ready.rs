@@ -42,6 +42,7 @@ impl<E: Engine> Group<E> {
         if ready.must_sync() {
             // A change of the commit index alone is not written: a member learns it again after a restart.
             let commit = self.raw.raft.raft_log.committed;
+            self.keep_marks(now_ms);
             self.raw.mut_store().append(&entries, hard.as_ref(), commit)?;
             self.written += 1;
             self.outputs.push_back(Output::Sync(self.written));

@@ -351,9 +351,10 @@ impl<E: Engine> Group<E> {
 
     /// Begins a round for the waiting reads, unless [`ROUNDS_MAX`] are under way.
     pub(super) fn confirm_reads(&mut self, now_ms: u64) {
+        let takes_part = self.takes_part();
         let requests = &mut self.requests;
         let is_wanted = !requests.reads.is_empty() || !requests.followers.is_empty();
-        if !is_wanted || requests.rounds.len() >= ROUNDS_MAX {
+        if !is_wanted || !takes_part || requests.rounds.len() >= ROUNDS_MAX {
             return;
         }
         // A leader knows the commit index only after it has committed an entry of its own term.
@@ -383,7 +384,7 @@ impl<E: Engine> Group<E> {
         if leads {
             self.raw.read_index(name.to_be_bytes().to_vec());
         } else if is_quiet {
-            round.last_indexes = Some(self.ask_last_indexes(name));
+            round.last_indexes = Some(self.ask_last_indexes(now_ms, name));
         } else if let Some(to) = self.leader() {
             self.outputs.push_back(Output::Send { to, message: GroupMessage::AskIndex { name } });
         }

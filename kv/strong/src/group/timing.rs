@@ -18,6 +18,8 @@ pub const LEASE_MS: u64 = 500;
 /// Upper bound of the random time between the end of [`LEASE_MS`] and a campaign, milliseconds. The first of two
 /// followers campaigns after a third of it on average, well within a second of the leader's last message.
 const ELECTION_SPREAD_MS: u64 = 400;
+/// Time without a message from the leader after which a member campaigns, milliseconds, at most.
+pub const ELECTION_MS_MAX: u64 = LEASE_MS + ELECTION_SPREAD_MS;
 /// Random time between two campaigns of a candidate, milliseconds. It only has to keep candidates apart that have
 /// split the votes.
 const RETRY_MS: std::ops::Range<u64> = 100..400;
@@ -52,7 +54,7 @@ impl Timing {
             patience_ms: 0,
             hinted_at: None,
         };
-        timing.patience_ms = timing.draw(LEASE_MS..LEASE_MS + ELECTION_SPREAD_MS);
+        timing.patience_ms = timing.draw(LEASE_MS..ELECTION_MS_MAX);
         timing
     }
 
@@ -70,7 +72,7 @@ impl Timing {
     /// Restarts the wait after the election of a leader.
     pub fn leader_elected(&mut self, now_ms: u64) {
         self.heard(now_ms);
-        self.patience_ms = self.draw(LEASE_MS..LEASE_MS + ELECTION_SPREAD_MS);
+        self.patience_ms = self.draw(LEASE_MS..ELECTION_MS_MAX);
     }
 
     /// Restarts the wait when this member campaigns: if it is not elected, it campaigns again.

@@ -5,6 +5,23 @@ use starling_kv::Engine;
 
 use super::record::{self, Tail};
 use super::{Log, LogError, place};
+use crate::limits::INDEX_MAX;
+
+/// An entry of a log, or its end. Of two ends the later one is greater, as Raft compares logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct LogPosition {
+    /// The entry's term.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+}
+
+impl LogPosition {
+    /// Whether both numbers are within their bounds. Positions from a peer are checked with it.
+    pub fn is_bounded(self) -> bool {
+        self.term <= INDEX_MAX && self.index <= INDEX_MAX
+    }
+}
 
 /// The end of a replica's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]

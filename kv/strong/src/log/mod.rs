@@ -17,7 +17,7 @@ mod storage;
 pub(crate) mod witness;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use raft::eraftpb::{Entry, EntryType, HardState, Snapshot};
@@ -25,7 +25,7 @@ use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, Error};
 
 pub use aside::was_forced;
-pub use end::LogEnd;
+pub use end::{LogEnd, LogPosition};
 pub(crate) use recent::entry_bytes;
 use recent::{Recent, Terms};
 pub(crate) use record::entry_type;
@@ -112,6 +112,10 @@ pub struct Log<E> {
     base: Base,
     /// The last commit index that was written; 0: none.
     commit: u64,
+    /// See [`Log::keep_marks`].
+    marks: BTreeMap<MemberId, LogPosition>,
+    /// Whether the marks are to be written.
+    are_marks_due: bool,
     terms: Terms,
     recent: Recent,
     /// The first index of each run. There is no gap between runs, and none after the last entry.
@@ -169,6 +173,8 @@ impl<E: Engine> Log<E> {
             tail,
             base,
             commit: 0,
+            marks: BTreeMap::new(),
+            are_marks_due: false,
             recent: Recent::default(),
             runs: BTreeSet::new(),
             applied: 0,
@@ -205,9 +211,13 @@ impl<E: Engine> Log<E> {
         let base: Base = record::open(&base_key, &base).ok_or_else(|| damaged.clone())?;
         let commit_key = record::commit_key(&group);
         let commit = row(&commit_key)?;
-        let commit = commit.map(|row| record::open(&commit_key, &row).ok_or(damaged)).transpose()?;
+        let commit = commit.map(|row| record::open(&commit_key, &row).ok_or(damaged.clone())).transpose()?;
+        let marks_key = record::marks_key(&group);
+        let marks = row(&marks_key)?;
+        let marks = marks.map(|row| record::open(&marks_key, &row).ok_or(damaged)).transpose()?;
         let mut log = Self::assemble(engine, group, base, tail, family);
         log.commit = commit.unwrap_or_default();
+        log.marks = marks.unwrap_or_default();
         log.read_entries()?;
         Ok(Some(log))
     }
@@ -272,6 +282,9 @@ impl<E: Engine> Log<E> {
             ops = self.replaced(first.index)?;
             ops.extend(record::runs(entries).map(|run| self.run_row(run)));
             (tail.last_index, tail.last_term) = (last.index, last.term);
+            if std::mem::take(&mut self.are_marks_due) {
+                ops.push(self.marks_row());
+            }
         }
         if ops.is_empty() && tail == self.tail {
             return Ok(());
@@ -295,6 +308,18 @@ impl<E: Engine> Log<E> {
         }
         self.recent.append(entries);
         Ok(())
+    }
+
+    /// Keeps the last committed entry that each member has acknowledged, as far as this one has counted it as the leader:
+    /// a member whose log ends before was rolled back. Written with the next entries.
+    pub fn keep_marks(&mut self, marks: BTreeMap<MemberId, LogPosition>) {
+        self.are_marks_due |= marks != self.marks;
+        self.marks = marks;
+    }
+
+    /// The marks that were last kept.
+    pub fn marks(&self) -> &BTreeMap<MemberId, LogPosition> {
+        &self.marks
     }
 
     /// Writes the commit index to the journal: after a crash, the entries up to it are applied again at once.
@@ -468,6 +493,11 @@ impl<E: Engine> Log<E> {
     fn commit_row(&self, commit: u64) -> RowOp {
         let key = record::commit_key(&self.group);
         RowOp::Put(self.family, key.to_vec(), record::seal(&key, &commit))
+    }
+
+    fn marks_row(&self) -> RowOp {
+        let key = record::marks_key(&self.group);
+        RowOp::Put(self.family, key.to_vec(), record::seal(&key, &self.marks))
     }
 
     /// The entry before the first one in the log.

@@ -36,6 +36,7 @@ const RUN: u8 = 2;
 const COMMIT: u8 = 3;
 const LOST: u8 = 4;
 const ASIDE: u8 = 5;
+const MARKS: u8 = 6;
 
 /// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
@@ -80,6 +81,11 @@ pub fn base_key(group: &[u8; 16]) -> Key {
 /// and the last applied entry; see [`super::Log::append`]. A row of its own, because release 0.1.0 reads the other rows and does not know this one.
 pub fn commit_key(group: &[u8; 16]) -> Key {
     key(group, COMMIT)
+}
+
+/// The key of the marks of [`super::Log::keep_marks`]. A row of its own, which release 0.1.0 does not know.
+pub fn marks_key(group: &[u8; 16]) -> Key {
+    key(group, MARKS)
 }
 
 /// The key of the mark that the engine has lost synced rows, perhaps of this log; see [`super::LogError::Lost`].

@@ -9,5 +9,6 @@ mod leases;
 mod members;
 mod planted;
 mod reads;
+mod rollback;
 mod steps;
 mod world;

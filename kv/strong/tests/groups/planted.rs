@@ -10,6 +10,7 @@ use starling_planted::{Bug, missed};
 use crate::faults::survive;
 use crate::members::lose_power_between_changes;
 use crate::reads::read_large_values;
+use crate::rollback::restore_copies;
 
 /// Seeds within which every bug has to be caught.
 const SEEDS: u64 = 60;
@@ -38,9 +39,12 @@ fn every_planted_bug_is_caught() {
     let missed = missed(&Bug::STRONG, &seeds, CATCHES, |seed| {
         let machines = MACHINES[seed as usize % MACHINES.len()];
         let run = panic::catch_unwind(AssertUnwindSafe(|| {
-            // Random faults hardly ever hit the moment that the first one needs, and have no large values.
+            // Random faults hardly ever hit the moment that the first one needs, restore no older copies, and have no large
+            // values.
             if starling_planted::on(Bug::CommitForgotten) {
                 lose_power_between_changes(seed);
+            } else if starling_planted::on(Bug::PromisesForgotten) {
+                drop(restore_copies(seed, machines));
             } else if starling_planted::on(Bug::PortionWithoutBytes) {
                 read_large_values(seed);
             } else {

@@ -369,6 +369,11 @@ impl<E: Engine> Strong<E> {
         self.replicas.closed()
     }
 
+    /// The keyspaces of the replicas on this node that work and need an operator's attention, each with the reason.
+    pub fn impaired(&self) -> impl Iterator<Item = (&str, String)> {
+        self.replicas.impaired()
+    }
+
     /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.
     pub(crate) fn knows(&self, keyspace: &str) -> bool {
         self.directory.location(keyspace).is_some()

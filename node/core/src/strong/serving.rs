@@ -102,7 +102,8 @@ impl<E: Engine> Handler<'_, E> {
 
     /// Sends the last log index of a replica, and the result of a read.
     pub fn on_probe(&mut self, from: NodeKey, id: u64, group: GroupId, read: Option<&Read>) {
-        let probed = self.replicas.get_mut(&group).and_then(|replica| replica.group.probe(read));
+        let probed =
+            self.replicas.get_mut(&group).and_then(|replica| replica.group.probe(self.cx.now_ms, read));
         self.cx.send(&from, StrongMessage::ProbeReply { id, probed });
     }
 

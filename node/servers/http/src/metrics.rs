@@ -147,9 +147,12 @@ fn strong(encoder: &mut DescriptorEncoder<'_>, groups: &[Held]) -> Result<(), st
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
     }
-    let counters: [(&str, &str, OfGroup); 2] = [
+    let counters: [(&str, &str, OfGroup); 3] = [
         ("strong_elections", "Leaders seen since the node started", |held| held.elections),
         ("strong_shed", "Requests refused because too much was under way", |held| held.shed),
+        ("strong_rollbacks", "Members that came back without entries that they had acknowledged", |held| {
+            held.rollbacks
+        }),
     ];
     for (name, help, of) in counters {
         let kind = ConstCounter::new(0u64).metric_type();

@@ -88,11 +88,14 @@ pub struct Held {
     pub elections: u64,
     /// Requests of clients here that were refused because too many were pending.
     pub shed: u64,
+    /// Members that came back without entries that they had acknowledged, as far as this node has noticed.
+    pub rollbacks: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Counts {
     elections: u64,
+    rollbacks: u64,
     shed: u64,
 }
 
@@ -244,10 +247,14 @@ impl Requests {
         }
     }
 
-    /// Counts elections from the notices of groups.
+    /// Counts elections and rollbacks from the notices of groups.
     pub fn note(&mut self, notice: &Notice) {
-        if let Notice::Strong { keyspace, notice: GroupNotice::Leader { node: Some(_), .. } } = notice {
-            self.counts.entry(keyspace.clone()).or_default().elections += 1;
+        let Notice::Strong { keyspace, notice } = notice else { return };
+        let counts = self.counts.entry(keyspace.clone()).or_default();
+        match notice {
+            GroupNotice::Leader { node: Some(_), .. } => counts.elections += 1,
+            GroupNotice::RolledBack { .. } | GroupNotice::MemberRolledBack { .. } => counts.rollbacks += 1,
+            _ => {}
         }
     }
 
@@ -257,9 +264,9 @@ impl Requests {
         let groups: Vec<_> = strong.groups().map(|(group, name)| (*group, name.to_owned())).collect();
         let held = |(group, keyspace): (_, String)| {
             let status = strong.status_of(now.mono.0, group)?;
-            let counts = self.counts.get(&keyspace);
-            let (elections, shed) = counts.map_or((0, 0), |counts| (counts.elections, counts.shed));
-            Some(Held { keyspace, status, elections, shed })
+            let Counts { elections, rollbacks, shed } =
+                self.counts.get(&keyspace).copied().unwrap_or_default();
+            Some(Held { keyspace, status, elections, shed, rollbacks })
         };
         groups.into_iter().filter_map(held).collect()
     }

@@ -47,7 +47,7 @@ impl World {
     }
 
     /// The status of every member, as text.
-    pub(super) fn picture(&self) -> String {
+    pub fn picture(&self) -> String {
         let mut text = String::new();
         for (node, it) in self.nodes.iter().enumerate() {
             let Some(group) = &it.group else {

@@ -148,6 +148,12 @@ pub fn cas(key: u8, from: u64, to: u64) -> Txn {
     }
 }
 
+/// The value that a read of one key has found; 0: none.
+pub fn found(answer: &Answer) -> u64 {
+    let Body::Range(found) = &answer.body else { panic!("no answer to a read: {answer:?}") };
+    value(found.kvs.first())
+}
+
 fn value(kv: Option<&KeyValue>) -> u64 {
     let text = kv.map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
     text.map_or(0, |text| text.parse().expect("a number"))

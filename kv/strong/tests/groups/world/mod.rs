@@ -169,6 +169,8 @@ pub struct World {
     pub syncs_lie: bool,
     /// Whether logs begin in the journal. Otherwise they are moved there when they are opened again.
     in_journal: bool,
+    /// The data version that a node knows to be in force when it opens its replica.
+    pub version: u16,
     /// Entries that stay in the logs.
     kept_entries: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -222,6 +224,7 @@ impl World {
             lost: 0,
             syncs_lie: false,
             in_journal: !seed.is_multiple_of(4),
+            version: VERSION_NEWEST,
             kept_entries: if seed.is_multiple_of(3) { 32 } else { KEPT_ENTRIES },
             events: BTreeMap::new(),
             count: 0,
@@ -532,7 +535,7 @@ impl World {
     fn adopt(&mut self, node: usize, mut group: Group<Disk>) {
         // To open a replica is no step.
         self.nodes[node].disk.meter().take();
-        group.set_version(VERSION_NEWEST);
+        group.set_version(self.version);
         self.nodes[node].group = Some(group);
         self.nodes[node].scribed = 0;
         self.nodes[node].is_working = false;

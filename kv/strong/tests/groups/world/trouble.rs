@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use starling_strong::group::wire::{Kind, RaftMessage};
 use starling_strong::group::{Group, GroupMessage, Input, OpenError, Output, Stop};
 use starling_strong::log::{Log, LogError};
-use starling_strong::members::NodeKey;
+use starling_strong::members::{MemberId, NodeKey};
 
+use super::disk::Disk;
 use super::{Event, GROUP, Treachery, World, index, key};
 
 impl World {
@@ -61,6 +62,20 @@ impl World {
         self.nodes[node].wake_at = 0;
         self.nodes[node].paused_until = 0;
         self.nodes[node].disk.repair();
+    }
+
+    /// A copy of what is durable on a node's disk, and its member.
+    pub fn copy(&self, node: usize) -> (Disk, Option<MemberId>) {
+        (self.nodes[node].disk.after_power_cut(&mut |_| 0), self.nodes[node].member)
+    }
+
+    /// Starts a node again with an earlier copy of its disk, unless it has had another member since.
+    pub fn put_back(&mut self, node: usize, (disk, member): &(Disk, Option<MemberId>)) {
+        self.put_down(node);
+        if self.nodes[node].member == *member {
+            self.nodes[node].disk = disk.after_power_cut(&mut |_| 0);
+        }
+        self.start(node);
     }
 
     /// Changes what a replica holds of a key.

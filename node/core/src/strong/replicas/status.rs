@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use starling_kv::Engine;
 use starling_proto::NodeRecord;
 use starling_strong::api::{Member, Status};
-use starling_strong::group::GroupId;
+use starling_strong::group::{GroupId, Rollback};
 use starling_strong::log::Log;
 use starling_strong::machine;
 use starling_strong::members::NodeKey;
@@ -51,6 +51,23 @@ impl<E: Engine> Replicas<E> {
         let (applied, _) = machine::stored(&self.engine, &group).unwrap_or_default();
         let end = Log::read_end(&self.engine, &group, applied).ok().flatten().map(|(_, end)| end);
         Some(ReplicaState { member, end, heard_ms: None, may_have_quorum: false, closed: Some(closed) })
+    }
+
+    /// The keyspaces of the replicas on this node that work and need an operator's attention, each with the reason.
+    pub fn impaired(&self) -> impl Iterator<Item = (&str, String)> {
+        self.iter().filter_map(|(_, replica)| {
+            let Rollback { acknowledged, found, is_behind } = replica.group.rollback()?;
+            let now = if is_behind {
+                "until it has them again it votes only for members that have them"
+            } else {
+                "it has them again"
+            };
+            let what = format!(
+                "started with entry {found} of its log and had acknowledged entry {acknowledged}: an older copy of the data \
+                 was restored, or the disk loses writes; {now}"
+            );
+            Some((replica.keyspace.as_str(), what))
+        })
     }
 
     /// Whether a voter of a group was silent for `after_ms`, and is to be replaced.
