@@ -13,7 +13,7 @@ use starling_client::Client;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
-use crate::process::{Launch, Process};
+use crate::process::{Exhausted, Launch, Process};
 use crate::relay::{Member, Relay};
 use crate::variable;
 
@@ -294,6 +294,16 @@ impl Node {
             relay.ended(*member);
         }
         Ok(running)
+    }
+
+    /// Lets it open no further file; `None`: it does not run. What is returned ends that, in the same process.
+    pub fn exhaust(&self) -> Result<Option<Exhausted>> {
+        self.running.as_ref().map(|running| running.process.exhaust()).transpose()
+    }
+
+    /// Lets it open files again, if the same process still runs.
+    pub fn replenish(&self, exhausted: Exhausted) -> Result<()> {
+        self.running.as_ref().map_or(Ok(()), |running| running.process.replenish(exhausted))
     }
 
     /// SIGSTOP. Until it is resumed it counts as not running: it answers nothing.

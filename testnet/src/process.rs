@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use starling_api::admin::{RUN_FILE, RunFile};
 use tokio::process::{Child, Command};
 
@@ -41,6 +41,13 @@ pub struct Launch {
     pub join: Option<String>,
     /// Configuration by environment variables (`STARLING_*`).
     pub environment: Vec<(String, String)>,
+}
+
+/// A process that can open no further file, and the limits that it had.
+#[derive(Debug)]
+pub struct Exhausted {
+    pid: Pid,
+    limits: Rlimit,
 }
 
 /// A running node. Killed when dropped.
@@ -154,9 +161,27 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
+    /// Lets it open no further file: the limit is less than it has.
+    pub fn exhaust(&self) -> Result<Exhausted> {
+        let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum };
+        let limits = prlimit(Some(self.pid), Resource::Nofile, none).map_err(|e| self.cannot("limit", e))?;
+        Ok(Exhausted { pid: self.pid, limits })
+    }
+
+    /// Lets it open as many as before. Another process than that was not limited.
+    pub fn replenish(&self, Exhausted { pid, limits }: Exhausted) -> Result<()> {
+        if pid != self.pid {
+            return Ok(());
+        }
+        prlimit(Some(pid), Resource::Nofile, limits).map(drop).map_err(|e| self.cannot("limit", e))
+    }
+
+    fn cannot(&self, what: &str, error: rustix::io::Errno) -> Error {
+        Error::Broken(format!("cannot {what} node {}: {error}", self.name))
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.pid, signal)
-            .map_err(|e| Error::Broken(format!("cannot signal node {}: {e}", self.name)))
+        kill_process(self.pid, signal).map_err(|e| self.cannot("signal", e))
     }
 }
 

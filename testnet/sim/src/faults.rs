@@ -143,6 +143,13 @@ impl Simulation {
                     self.world.stall(node, self.world.now_us() + for_us);
                 }
             }
+            Action::Exhaust { nodes, for_s } => {
+                let nodes = self.live(nodes);
+                for &node in &nodes {
+                    self.world.exhaust(node, self.world.now_us() + us(*for_s));
+                }
+                self.plan_in(*for_s, Task::Heals(format!("{} nodes without descriptors", nodes.len())));
+            }
             Action::Join { count } => {
                 let regions = self.scenario.regions.len();
                 for index in 0..*count {

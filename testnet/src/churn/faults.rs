@@ -182,6 +182,14 @@ impl<'s> Faults<'s> {
                 });
                 future::try_join_all(stalls).await.map(drop)
             }
+            Action::Exhaust { nodes, for_s } => {
+                let nodes = self.select(nodes, State::Up);
+                let what = format!("{} nodes without descriptors for {for_s} s", nodes.len());
+                let until = self.end.min(Instant::now() + Duration::from_secs_f64(*for_s));
+                future::try_join_all(nodes.into_iter().map(|node| self.fleet.exhaust(node, until))).await?;
+                self.heal(what).await;
+                Ok(())
+            }
             Action::Join { count } => {
                 future::try_join_all((0..*count).map(|_| self.join())).await?;
                 self.heal(format!("{count} nodes joined at once")).await;

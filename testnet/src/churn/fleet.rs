@@ -184,6 +184,14 @@ impl Fleet {
         Ok(())
     }
 
+    /// Takes a node's file descriptors until then: those that are open stay.
+    pub async fn exhaust(&self, member: Member, until: tokio::time::Instant) -> Result<()> {
+        let node = self.node(member);
+        let Some(taken) = node.lock().await.exhaust()? else { return Ok(()) };
+        tokio::time::sleep_until(until).await;
+        node.lock().await.replenish(taken)
+    }
+
     /// Adds a node, which does not run yet.
     pub fn add(&self) -> Result<Member> {
         let node = lock(&self.factory).make()?;

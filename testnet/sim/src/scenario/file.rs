@@ -152,6 +152,7 @@ fn selections(action: &Action) -> Vec<&Selection> {
         | Action::Leave { nodes, .. }
         | Action::Restart { nodes }
         | Action::Stall { nodes, .. }
+        | Action::Exhaust { nodes, .. }
         | Action::Skew { nodes, .. }
         | Action::Drift { nodes, .. }
         | Action::RollingRestart { nodes, .. } => vec![nodes],

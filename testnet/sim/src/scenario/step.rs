@@ -88,6 +88,14 @@ pub enum Action {
         /// How long each: between these two, drawn; seconds.
         for_s: [f64; 2],
     },
+    /// The nodes have used up their file descriptors for a while: they open no connection and accept none. Those that
+    /// they have stay.
+    Exhaust {
+        /// Which nodes.
+        nodes: Selection,
+        /// How long, seconds.
+        for_s: f64,
+    },
     /// So many new nodes join at once.
     Join {
         /// How many.
@@ -148,6 +156,7 @@ impl Action {
             Self::Leave { .. } => "leave",
             Self::Restart { .. } => "restart",
             Self::Stall { .. } => "stall",
+            Self::Exhaust { .. } => "exhaust",
             Self::Join { .. } => "join",
             Self::Skew { .. } => "skew",
             Self::Drift { .. } => "drift",
@@ -246,7 +255,9 @@ impl From<Step> for Table {
             Action::PowerOff { nodes, for_s, loses_s } => {
                 Self { nodes: Some(nodes), for_s: one(for_s), loses_s: Some(loses_s), ..table }
             }
-            Action::Wipe { nodes, for_s } => Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table },
+            Action::Wipe { nodes, for_s } | Action::Exhaust { nodes, for_s } => {
+                Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table }
+            }
             Action::Restart { nodes } => Self { nodes: Some(nodes), ..table },
             Action::Stall { nodes, for_s } => {
                 Self { nodes: Some(nodes), for_s: Some(Seconds::Between(for_s)), ..table }
@@ -289,6 +300,10 @@ impl Table {
                 let for_s = self.one_time()?.ok_or(missing("for_s"))?;
                 Action::Wipe { nodes: self.nodes()?, for_s }
             }
+            "exhaust" => {
+                let for_s = self.one_time()?.ok_or(missing("for_s"))?;
+                Action::Exhaust { nodes: self.nodes()?, for_s }
+            }
             "leave" => Action::Leave { nodes: self.nodes()?, for_s: self.one_time()? },
             "restart" => Action::Restart { nodes: self.nodes()? },
             "stall" => {
@@ -324,7 +339,7 @@ impl Table {
             other => {
                 return Err(format!(
                     "do = \"{other}\" is none of partition, heal, kill, power_off, wipe, leave, restart, \
-                     stall, join, skew, drift, links, replace_voter, transfer_leader, rolling_restart"
+                     stall, exhaust, join, skew, drift, links, replace_voter, transfer_leader, rolling_restart"
                 ));
             }
         })
@@ -377,7 +392,7 @@ impl Step {
                 numbers.extend(for_s);
                 numbers.push(if *loses_s > 0.0 { *loses_s } else { f64::NAN });
             }
-            Action::Wipe { for_s, .. } => numbers.push(*for_s),
+            Action::Wipe { for_s, .. } | Action::Exhaust { for_s, .. } => numbers.push(*for_s),
             Action::Stall { for_s: [low, high], .. } => numbers.extend([*low, *high, high - low]),
             Action::Skew { skew_ms, drift_ppm, .. } => numbers.extend([*skew_ms, *drift_ppm]),
             Action::Drift { permille, .. } => numbers.extend([*permille, GAIN_PERMILLE_MAX - permille]),

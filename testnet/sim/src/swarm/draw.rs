@@ -17,6 +17,10 @@ const STRONG_STREAM: u64 = 0x5354_524F;
 const NARROW_STREAM: u64 = 0x4E41_5252;
 /// And this one, likewise for older copies of disks.
 const COPY_STREAM: u64 = 0x434F_5059;
+/// And this one, likewise for used-up file descriptors.
+const EXHAUST_STREAM: u64 = 0x4445_5343;
+/// How many scenarios have them.
+const EXHAUST_SHARE: f64 = 0.15;
 /// How many power failures become the return of an older copy.
 const COPY_SHARE: f64 = 0.4;
 /// How many scenarios have narrow links with large values.
@@ -69,7 +73,7 @@ pub fn draw(seed: u64) -> Scenario {
         step: draw.steps(),
         ..Scenario::default()
     };
-    with_narrow(with_strong(with_old_copies(with_contacts(with_newcomers(scenario)))))
+    with_narrow(with_strong(with_exhausted(with_old_copies(with_contacts(with_newcomers(scenario))))))
 }
 
 /// Disks that lose more than what a crash takes: an older copy was restored.
@@ -82,6 +86,20 @@ fn with_old_copies(mut scenario: Scenario) -> Scenario {
         {
             *loses_s = f64::from(rng.random_range(2..=20));
         }
+    }
+    scenario
+}
+
+/// Nodes that use up their file descriptors.
+fn with_exhausted(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(EXHAUST_STREAM);
+    if rng.random_bool(EXHAUST_SHARE) {
+        let mut draw = Draw { rng, measure_s: scenario.measure_s };
+        let (at_s, for_s) =
+            (draw.between(0.0, 0.7 * draw.measure_s), draw.between(1.0, 0.5 * draw.measure_s));
+        let action = Action::Exhaust { nodes: draw.share(0.7), for_s };
+        scenario.step.push(Step { at_s, action, repeat: None });
     }
     scenario
 }

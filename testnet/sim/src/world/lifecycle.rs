@@ -97,9 +97,16 @@ impl World {
         }
     }
 
-    /// Every stalled node goes on now.
+    /// The node opens no connection and accepts none for a while.
+    pub fn exhaust(&mut self, index: usize, until_us: u64) {
+        let node = &mut self.nodes[index];
+        node.exhausted_until_us = node.exhausted_until_us.max(until_us);
+    }
+
+    /// Every stalled node goes on now, and every node can open connections.
     pub fn end_stalls(&mut self) {
         for index in 0..self.nodes.len() {
+            self.nodes[index].exhausted_until_us = 0;
             let until_us = &mut self.nodes[index].stalled_until_us;
             if *until_us > self.now_us {
                 *until_us = self.now_us;

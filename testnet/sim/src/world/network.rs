@@ -126,9 +126,12 @@ impl World {
         let from = dial.from as usize;
         let lives = self.nodes[from].is_up() && self.nodes[from].record.incarnation == dial.incarnation;
         let deadline_us = dial.began_us + DIAL_TIMEOUT_US;
-        if let Some(to) = dial.to.map(|to| to as usize).filter(|_| lives) {
+        let opens = self.nodes[from].exhausted_until_us <= self.now_us;
+        if let Some(to) = dial.to.map(|to| to as usize).filter(|_| lives && opens) {
             let is_silent = self.is_cut(from, to) || self.is_cut(to, from) || self.nodes[to].is_off;
-            let answers_us = self.nodes[to].stalled_until_us.max(self.nodes[from].stalled_until_us);
+            // The system of a process without descriptors takes connections, and nobody answers.
+            let accepts_us = self.nodes[to].stalled_until_us.max(self.nodes[to].exhausted_until_us);
+            let answers_us = accepts_us.max(self.nodes[from].stalled_until_us);
             let again_us = if is_silent { deadline_us } else { answers_us.min(deadline_us) };
             if again_us > self.now_us {
                 // Once more when the stall ends, or to give up.

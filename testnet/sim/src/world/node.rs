@@ -39,6 +39,8 @@ pub struct Node {
     pub(super) is_off: bool,
     /// It handles nothing before this time, microseconds.
     pub(super) stalled_until_us: u64,
+    /// It has no file descriptor left until then.
+    pub(super) exhausted_until_us: u64,
     /// What came meanwhile.
     pub(super) backlog: VecDeque<Waiting>,
     /// Error of its wall clock, milliseconds, and parts per million.
@@ -88,6 +90,7 @@ impl Node {
             remembered: Vec::new(),
             is_off: false,
             stalled_until_us: 0,
+            exhausted_until_us: 0,
             backlog: VecDeque::new(),
             skew_ms: 0,
             drift_ppm: 0.0,
@@ -157,7 +160,7 @@ impl Node {
         let config = CoreConfig { software: self.release.software(), ..config.clone() };
         self.core = Some(Box::new(Core::new(config, self.record.clone(), store, known, seeds[1], now)));
         self.is_off = false;
-        self.stalled_until_us = 0;
+        (self.stalled_until_us, self.exhausted_until_us) = (0, 0);
         self.scheduled_us = None;
         self.syncing = None;
         self.life += 1;
