@@ -2,7 +2,7 @@
 # Which changes of the code no test notices, in the crates whose tests have to notice any: kv and kv/strong.
 # Usage: tests/mutants.sh               changes of lines that the last commit touched, at most 20 of them
 #        tests/mutants.sh since COMMIT  changes of lines that were touched since a commit
-#        tests/mutants.sh shard K/N     the K-th of N parts of all, K from 0; 1/60 takes about an hour on two cores
+#        tests/mutants.sh shard K/N     each N-th of all from the K-th on, K from 0: a sample; 1/60 takes about an hour on two cores
 # Each takes a build and a run of the crate's tests. What survives is listed, and is an error: write the test, or, if
 # the change makes no difference, exclude it in tests/mutants.toml with the reason.
 set -euo pipefail
@@ -34,7 +34,7 @@ of_diff() {
     [ "$count" -gt 0 ] || { say "no change of what was touched makes sense"; return; }
     shards=$(((count + $2 - 1) / $2))
     say "$count changes, of which every $shards-th is tried"
-    test_mutants --in-diff "$diff" --shard "0/$shards"
+    test_mutants --in-diff "$diff" --shard "0/$shards" --sharding round-robin
 }
 
 install() {
@@ -46,6 +46,6 @@ install() {
 case "${1:-}" in
     "") of_diff HEAD~1 "$last_commit_max" ;;
     since) of_diff "$2" 1000000 ;;
-    shard) install && test_mutants --shard "$2" ;;
+    shard) install && test_mutants --shard "$2" --sharding round-robin ;;
     *) die "$(sed -n '3,5s/^# *//p' "$0")" ;;
 esac
