@@ -47,6 +47,27 @@ fn what_is_compacted_is_gone_from_every_disk_also_after_a_restart() {
     }
 }
 
+/// Few entries, and more bytes than a log keeps.
+#[test]
+fn a_log_of_large_entries_is_cut() {
+    let mut world = World::new(1, 3, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(500);
+    for n in 0..60 {
+        let large = Put { value: Some(vec![n; 900_000]), ..clients::put(n % 4, 0) };
+        world.feed(leader, request(n.into(), Request::Write(Write::Put(large)), 5_000));
+        world.run_for(300);
+    }
+    let status = world.nodes[leader].group.as_ref().expect("up").status(0);
+    assert!(
+        status.last_index > 60 && status.base_index > 0,
+        "{} to {}",
+        status.base_index,
+        status.last_index
+    );
+    assert!(status.log_bytes < 40 << 20, "{} bytes are kept", status.log_bytes);
+}
+
 /// Overwrites ten keys, a hundred writes at a time with a pause after them; returns the writes that were refused.
 fn overwrite(world: &mut World, writes: u64, value_bytes: usize, pause_ms: u64) -> usize {
     let leader = world.wait_for_leader();

@@ -1,8 +1,9 @@
 //! A diverged replica stops serving, whether it leads or follows, and the others continue.
 
 use starling_strong::api::{Put, Request, Write};
+use starling_strong::group::{Input, Output};
 
-use crate::world::{World, clients, request};
+use crate::world::{World, clients, key, request};
 
 /// Entries within which there is more than one comparison.
 const WRITES: u64 = 10_000;
@@ -55,6 +56,27 @@ fn run(seed: u64, leads: bool) {
 #[test]
 fn a_follower_that_differs_stops() {
     run(1, false);
+}
+
+/// Whoever asks a stopped replica to change something is answered.
+#[test]
+fn a_stopped_member_refuses_changes() {
+    let mut world = World::new(4, 1, 1);
+    let leader = world.wait_for_leader();
+    world.nodes[leader].disk.break_after(0);
+    world.feed(leader, request(1, Request::Write(Write::Put(clients::put(1, 7))), 1_000));
+    let group = world.nodes[leader].group.as_mut().expect("up");
+    assert!(group.stopped().is_some());
+    group.handle(1, Input::SetVoters { token: 5, nodes: vec![] });
+    group.handle(1, Input::Transfer { token: 6, to: key(1) });
+    let outputs = std::iter::from_fn(|| group.poll_output());
+    let refused: Vec<u64> = outputs
+        .filter_map(|output| match output {
+            Output::Changed { token, result: Err(_) } => Some(token),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [5, 6]);
 }
 
 #[test]
