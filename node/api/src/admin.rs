@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::strong::answering;
+
 /// The status of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -49,6 +51,9 @@ pub struct Status {
     /// Replicas of strong keyspaces that were removed from their keyspace and are kept on this node for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_replicas: Vec<KeptReplica>,
+    /// Strong keyspaces with a replica on this node that have had no leader for some seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaderless: Vec<Leaderless>,
     /// That another process uses this node's identity, if one lately did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_conflict: Option<String>,
@@ -91,6 +96,27 @@ pub struct KeptReplica {
     pub bytes: u64,
     /// Whether it may have writes that the keyspace lacks since its unsafe recovery.
     pub may_have_more: bool,
+}
+
+/// A strong keyspace without a leader: it serves no writes and no linearizable reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Leaderless {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// Milliseconds since it has no leader, as far as the node knows.
+    pub for_ms: u64,
+    /// The number of its voters; 0: none answers, and the node does not know how many there are.
+    pub voters: u64,
+    /// Names of the voters that do not answer.
+    pub silent: Vec<String>,
+}
+
+impl std::fmt::Display for Leaderless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { keyspace, for_ms, voters, silent } = self;
+        let answers = answering(*voters, silent);
+        write!(f, "keyspace {keyspace} has had no leader for {} s: {answers}", for_ms / 1000)
+    }
 }
 
 impl std::fmt::Display for ClosedReplica {

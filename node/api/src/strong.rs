@@ -64,7 +64,7 @@ pub struct StrongInfo {
     pub group: String,
     /// The name of the member that answered.
     pub answered_by: String,
-    /// The name of the leader; absent while an election is under way.
+    /// The name of the leader; absent during an election, and while too few voters answer.
     pub leader: Option<String>,
     /// The Raft term, which grows with each election.
     pub term: u64,
@@ -84,8 +84,8 @@ pub struct StrongInfo {
     pub log_bytes: u64,
     /// What the keyspace takes on its disk, superseded versions included, bytes.
     pub bytes: u64,
-    /// Milliseconds since this member received a message of the leader, or, if it leads, of a majority; absent: none
-    /// since it started.
+    /// Milliseconds since this member received a message of the leader, or last led; if it leads, of a majority; absent:
+    /// none since it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_ms: Option<u64>,
     /// Whether lost voters are replaced by an operator only.
@@ -93,6 +93,32 @@ pub struct StrongInfo {
     /// What an operator has to know about the replica on the node that was asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// How long a voter that answers sends nothing while there is no leader, milliseconds, at most: voters campaign several
+/// times a second. An estimate.
+const VOTER_SILENT_MS: u64 = 1_500;
+
+impl StrongInfo {
+    /// How many voters there are, and the names of those that do not answer, in order. Meaningful while there is no leader.
+    pub fn silent_voters(&self) -> (u64, Vec<String>) {
+        let voters = || self.members.iter().filter(|member| member.role == "voter");
+        let silent = voters().filter(|member| member.silent_ms.is_none_or(|ms| ms > VOTER_SILENT_MS));
+        let mut silent: Vec<String> = silent.map(|member| member.name.clone()).collect();
+        silent.sort();
+        (voters().count() as u64, silent)
+    }
+}
+
+/// How many voters of a keyspace answer, and which do not, for people.
+pub fn answering(voters: u64, silent: &[String]) -> String {
+    if voters == 0 {
+        return "none of its voters answers".into();
+    }
+    let answering = voters.saturating_sub(silent.len() as u64);
+    let verb = if answering == 1 { "answers" } else { "answer" };
+    let missing = if silent.is_empty() { String::new() } else { format!(" (not {})", silent.join(", ")) };
+    format!("{answering} of its {voters} voters {verb}{missing}")
 }
 
 /// One member of a strong keyspace.

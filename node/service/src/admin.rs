@@ -2,23 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use starling_api::admin::{ClosedReplica, Doctor, ImpairedReplica, Nodes, Peers, Status};
+use starling_api::admin::{ImpairedReplica, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
 use starling_strong::api::{Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
-use tokio::sync::oneshot;
 
-use crate::doctor::{self, check_running};
+use crate::doctor::{STORAGE_HINT, failures};
 use crate::error::{manage_error, stopping, store_error};
 use crate::handle::{Handle, reserved};
 use crate::report::hex;
 use crate::strong::{Held, Manage};
-
-/// What to do about a store or a replica that does not work.
-const STORAGE_HINT: &str = "make space: the node then continues within seconds; after damage, replace the disk and this \
-                            node's voters (`starling keyspace voters remove`, then `add`)";
 
 /// The node itself: [`Handle::admin`]. Cheap to clone.
 #[derive(Clone)]
@@ -62,55 +57,6 @@ impl Admin {
         }
         let hint = "reads and writes work; check that a node of the join list runs and can be reached";
         Err(Error::new(ErrorCode::NotReady, "no peer has been found yet", hint))
-    }
-
-    /// Checks the whole store on a snapshot, on a thread of its own. Takes minutes on a large store.
-    pub async fn doctor(&self) -> Result<Doctor, Error> {
-        let reader = self.0.reader()?;
-        let (sender, report) = oneshot::channel();
-        let check = move || drop(sender.send(check_running(&reader)));
-        std::thread::Builder::new().name("doctor".into()).spawn(check).map_err(|e| {
-            Error::new(ErrorCode::Internal, format!("the check cannot start: {e}"), "try again")
-        })?;
-        let failed = |_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log");
-        let mut report = report.await.map_err(failed)?.map_err(store_error)?;
-        let status = self.status().await?;
-        for what in failures(&status) {
-            doctor::add(&mut report, what, STORAGE_HINT);
-        }
-        for impaired in &status.impaired_replicas {
-            let name = &impaired.keyspace;
-            let hint = format!(
-                "if nothing was restored, replace the disk: `starling keyspace voters replace {name}` puts another node in its \
-                 place; a restart of this node ends this message once the replica has everything"
-            );
-            doctor::add(&mut report, impaired.to_string(), hint);
-        }
-        for kept in status.kept_replicas.iter().filter(|kept| kept.may_have_more) {
-            let what = format!(
-                "a removed replica of {} may have writes that it lacks since its recovery",
-                kept.keyspace
-            );
-            let hint = format!(
-                "`starling keyspace replicas {name}` compares the logs; `starling keyspace discard {name}` here deletes \
-                 the removed replica",
-                name = kept.keyspace
-            );
-            doctor::add(&mut report, what, hint);
-        }
-        for (name, former) in self.groups().await?.iter().filter_map(gave_way) {
-            let what = format!("{name} was created as {former}, apart from the keyspace that has this name");
-            let hint = format!(
-                "`starling export -k {name}` shows what it holds: write to {former} what is missing there, then \
-                 `starling keyspace drop {name}`"
-            );
-            doctor::add(&mut report, what, hint);
-        }
-        if let Some(what) = status.identity_conflict {
-            let hint = "stop one of them; a copy needs an empty data directory and joins with the ticket";
-            doctor::add(&mut report, what, hint);
-        }
-        Ok(report)
     }
 
     /// The replicas of strong keyspaces on this node, for metrics.
@@ -215,20 +161,10 @@ impl Admin {
     }
 }
 
-/// What does not work on a node.
-fn failures(status: &Status) -> impl Iterator<Item = String> {
-    status.storage_error.iter().cloned().chain(status.closed_replicas.iter().map(ClosedReplica::to_string))
-}
-
 /// What an operator has to know about this node's replica of a keyspace.
 fn notes_on<'a>(keyspace: &'a str, impaired: &'a [ImpairedReplica]) -> impl Iterator<Item = String> + 'a {
     let of_it = impaired.iter().filter(move |replica| replica.keyspace == keyspace);
     of_it.map(|replica| format!("its replica here {}", replica.reason))
-}
-
-/// The name of a keyspace that gave way to another one, and the one that it had before.
-fn gave_way(replica: &Held) -> Option<(&str, &str)> {
-    former_name(&replica.keyspace, &replica.status.group).map(|former| (replica.keyspace.as_str(), former))
 }
 
 /// What an operator has to know about a name under which these groups are published.

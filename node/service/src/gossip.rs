@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
-use starling_api::admin::{ClosedReplica, ImpairedReplica, KeptReplica, Nodes, Peers, Status};
+use starling_api::admin::{ClosedReplica, ImpairedReplica, KeptReplica, Leaderless, Nodes, Peers, Status};
 use starling_core::strong::Aside;
 use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::Reader;
@@ -364,6 +364,18 @@ impl GossipLoop {
         impaired.map(|(keyspace, reason)| ImpairedReplica { keyspace: keyspace.into(), reason }).collect()
     }
 
+    fn leaderless(&self) -> Vec<Leaderless> {
+        let now_ms = self.clock.now().mono.0;
+        let all = self.core.strong().into_iter().flat_map(|strong| strong.leaderless(now_ms));
+        let leaderless = |it: starling_core::strong::Leaderless| Leaderless {
+            keyspace: it.keyspace,
+            for_ms: it.for_ms,
+            voters: it.voters as u64,
+            silent: it.silent,
+        };
+        all.map(leaderless).collect()
+    }
+
     fn status(&self) -> Status {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
@@ -388,6 +400,7 @@ impl GossipLoop {
             closed_replicas: self.closed_replicas(),
             impaired_replicas: self.impaired_replicas(),
             kept_replicas: self.kept_replicas(),
+            leaderless: self.leaderless(),
             identity_conflict: core.double.map(identity_conflict),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,

@@ -207,6 +207,7 @@ fn show_status(status: &Status) -> Result {
     }
     print::pairs(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())))?;
     print::pairs(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())))?;
+    print::pairs(status.leaderless.iter().map(|keyspace| ("no leader", keyspace.to_string())))?;
     if let Some(conflict) = &status.identity_conflict {
         print::pairs([("identity", conflict.clone())])?;
     }

@@ -18,6 +18,8 @@ use super::print::{self, Result, size};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Such checks, at most.
 const LOOKS_MAX: u32 = 100;
+/// How long a keyspace without a leader counts as electing one, milliseconds. An estimate: several elections.
+const ELECTION_MS: u64 = 5_000;
 
 impl Session {
     pub(super) async fn keyspace(&self, command: KeyspaceCommand) -> Result {
@@ -198,7 +200,7 @@ impl Session {
         print::pairs([
             ("name", info.name.clone()),
             ("group", info.group.clone()),
-            ("leader", info.leader.clone().unwrap_or_else(|| "- (an election is under way)".into())),
+            ("leader", info.leader.clone().unwrap_or_else(|| no_leader(info))),
             (heard, since(info.heard_ms)),
             ("term", info.term.to_string()),
             ("revision", info.revision.to_string()),
@@ -223,6 +225,18 @@ impl Session {
         let header = ["ID", "NAME", "ROLE", "BEHIND", "HEARD", "ADDRESS"];
         print::table(header, info.members.iter().map(row))
     }
+}
+
+/// What stands for the leader of a keyspace that has none.
+fn no_leader(info: &StrongInfo) -> String {
+    let since = match info.heard_ms {
+        Some(ms) if ms < ELECTION_MS => return "- (an election is under way)".into(),
+        Some(ms) => format!("for {} s", ms / 1000),
+        None => format!("since {} started", info.answered_by),
+    };
+    let (voters, silent) = info.silent_voters();
+    let answers = strong::answering(voters, &silent);
+    format!("- (none {since}: {answers}; start the others, or see `starling keyspace recover --help`)")
 }
 
 /// Asks for confirmation at a terminal; elsewhere `--yes` is needed.

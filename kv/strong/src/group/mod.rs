@@ -112,8 +112,10 @@ pub struct Group<E: Engine> {
     sending: Option<Sending<E>>,
     receiving: Option<Receiving<E>>,
     received: Option<Received<E>>,
-    /// When this process last received a message from the leader that this member follows, milliseconds.
+    /// When this process last received a message from the leader that this member follows, or last led, milliseconds.
     led_at_ms: Option<u64>,
+    /// Since when this member knows of no leader, milliseconds; `None`: it knows of one.
+    leaderless_since_ms: Option<u64>,
     /// Term and leader of the last [`Notice::Leader`].
     led: (u64, MemberId),
     /// When that notice was queued, milliseconds.
@@ -420,8 +422,14 @@ impl<E: Engine> Group<E> {
     fn note_leader(&mut self, now_ms: u64) {
         let led = (self.raw.raft.term, self.raw.raft.leader_id);
         if self.led != led {
-            if led.1 != 0 {
+            if led.1 == 0 {
+                self.leaderless_since_ms.get_or_insert(now_ms);
+            } else {
                 self.timing.leader_elected(now_ms);
+                self.leaderless_since_ms = None;
+            }
+            if self.led.1 == self.config.member {
+                self.led_at_ms = Some(now_ms);
             }
             self.led = led;
             self.led_since_ms = now_ms;

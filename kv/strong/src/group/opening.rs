@@ -124,6 +124,7 @@ impl<E: Engine> Group<E> {
             receiving: None,
             received: None,
             led_at_ms: None,
+            leaderless_since_ms: Some(now_ms),
             led: (0, 0),
             led_since_ms: now_ms,
             opened_ms: now_ms,

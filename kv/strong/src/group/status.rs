@@ -24,9 +24,11 @@ pub struct Status {
     pub base_index: u64,
     /// Bytes of the log's entries, about.
     pub log_bytes: u64,
-    /// Milliseconds since the last message from the leader; on the leader, the shortest time within which a majority
-    /// has sent a message. `None`: not since this process started.
+    /// Milliseconds since the last message from the leader, or since this member led; on the leader, the shortest time
+    /// within which a majority has sent a message. `None`: not since this process started.
     pub heard_ms: Option<u64>,
+    /// Milliseconds since this member knows of no leader; `None`: it knows of one, or has stopped.
+    pub leaderless_ms: Option<u64>,
     /// Whether voters are being changed.
     pub is_changing: bool,
     /// All members.
@@ -69,6 +71,7 @@ impl<E: Engine> Group<E> {
             base_index: log.base_index(),
             log_bytes: log.bytes(),
             heard_ms: self.heard_ms(now_ms),
+            leaderless_ms: self.leaderless_ms(now_ms),
             is_changing: self.is_changing(),
             members: self
                 .members
@@ -91,6 +94,21 @@ impl<E: Engine> Group<E> {
     /// Whether voters are being changed.
     pub fn is_changing(&self) -> bool {
         self.target.is_some() || self.members.is_joint()
+    }
+
+    /// Milliseconds since this member knows of no leader; `None`: it knows of one, or has stopped.
+    pub fn leaderless_ms(&self, now_ms: u64) -> Option<u64> {
+        let since = self.leaderless_since_ms.filter(|_| self.stopped.is_none());
+        since.map(|since| now_ms.saturating_sub(since))
+    }
+
+    /// The number of voters, and the nodes of those from which this member has lately received no message. While
+    /// there is no leader, voters that campaign exchange messages several times a second.
+    pub fn silent_voters(&self, now_ms: u64) -> (usize, Vec<NodeKey>) {
+        let voters = &self.members.voters;
+        let silent = voters.iter().filter(|member| !self.is_heard(now_ms, **member));
+        let silent = silent.filter_map(|member| self.members.nodes.get(member)).copied();
+        (voters.len(), silent.collect())
     }
 
     fn heard_ms(&self, now_ms: u64) -> Option<u64> {

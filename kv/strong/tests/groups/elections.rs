@@ -12,6 +12,57 @@ fn a_group_elects_a_leader_and_keeps_it() {
     assert_eq!(world.leaders.len(), elections, "ten quiet minutes");
 }
 
+/// Milliseconds without a leader, the voters, and those of them that are silent, as a member sees it.
+fn leaderless(world: &World, node: usize) -> (Option<u64>, usize, Vec<usize>) {
+    let group = world.nodes[node].group.as_ref().expect("it is up");
+    let (voters, silent) = group.silent_voters(world.clock(node));
+    let silent = silent.iter().map(|node| usize::from(node[0]) - 1).collect();
+    (group.leaderless_ms(world.clock(node)), voters, silent)
+}
+
+#[test]
+fn a_member_counts_how_long_it_has_no_leader_and_which_voters_are_silent() {
+    let mut world = World::new(8, 3, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    assert!((0..3).all(|node| leaderless(&world, node).0.is_none()), "all know the leader");
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    // An election is over within seconds.
+    world.kill(leader, false);
+    world.run_till("another leader", |world| world.leader().is_some_and(|new| new != leader));
+    world.run_for(1_000);
+    assert!(others.iter().all(|node| leaderless(&world, *node).0.is_none()), "both know the new one");
+    // The one that is left of three, whether it led or not, and after its restart.
+    for left in &others {
+        world.start(leader);
+        for node in &others {
+            if !world.is_up(*node) {
+                world.start(*node);
+            }
+        }
+        world.wait_for_leader();
+        world.run_for(2_000);
+        let mut gone: Vec<usize> = (0..3).filter(|node| node != left).collect();
+        for node in &gone {
+            world.kill(*node, false);
+        }
+        world.run_for(12_000);
+        let (for_ms, voters, mut silent) = leaderless(&world, *left);
+        assert!(for_ms.is_some_and(|ms| (8_000..12_000).contains(&ms)), "{for_ms:?}");
+        silent.sort_unstable();
+        gone.sort_unstable();
+        assert_eq!((voters, silent), (3, gone));
+        world.kill(*left, false);
+        world.start(*left);
+        world.run_for(3_000);
+        let (for_ms, ..) = leaderless(&world, *left);
+        assert!(for_ms.is_some_and(|ms| (2_500..=3_000).contains(&ms)), "{for_ms:?}");
+        let heard_ms =
+            world.nodes[*left].group.as_ref().and_then(|it| it.status(world.clock(*left)).heard_ms);
+        assert_eq!(heard_ms, None, "no leader since it started");
+    }
+}
+
 #[test]
 fn what_is_written_is_read_everywhere() {
     let mut world = World::new(2, 3, 3);

@@ -11,7 +11,7 @@ pub struct Status {
     pub group: [u8; 16],
     /// The member that answered.
     pub member: u64,
-    /// The member that leads; none while an election is under way.
+    /// The member that leads; none during an election, and while too few voters answer.
     pub leader: Option<u64>,
     /// The Raft term.
     pub term: u64,
@@ -31,8 +31,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// What the keyspace takes on disk, superseded versions included, bytes.
     pub bytes: u64,
-    /// Milliseconds since the member last heard from its leader; on a leader, from a majority. None: not since
-    /// its process started.
+    /// Milliseconds since the member last heard from its leader, or last led; on a leader, from a majority. None: not
+    /// since its process started.
     pub heard_ms: Option<u64>,
     /// Lost voters are not replaced automatically.
     pub manual: bool,

@@ -68,7 +68,7 @@ pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput, Survey
 pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 pub use precedence::former_name;
 use replicas::Replicas;
-pub use replicas::{Aside, AsideConfig};
+pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless};
 use requests::Requests;
 use serving::Serving;
 pub use surveys::ReplicaState;
@@ -372,6 +372,11 @@ impl<E: Engine> Strong<E> {
     /// The keyspaces of the replicas on this node that work and need an operator's attention, each with the reason.
     pub fn impaired(&self) -> impl Iterator<Item = (&str, String)> {
         self.replicas.impaired()
+    }
+
+    /// The groups of replicas on this node that have had no leader for [`LEADERLESS_MS`].
+    pub fn leaderless(&self, now_ms: u64) -> Vec<Leaderless> {
+        self.replicas.leaderless(now_ms, &self.directory)
     }
 
     /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.

@@ -81,7 +81,8 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The store works, replicas of strong keyspaces included, and the node knows a live peer or was configured without peers to join.
+/// The store works, replicas of strong keyspaces included, and the node knows a live peer or was configured without peers to
+/// join. A strong keyspace without a majority is reported by `/v1/status`, not here: the node serves everything else.
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, body = str), (status = 503, body = Error)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {

@@ -22,6 +22,7 @@ use starling_strong::registry::{self, Registered};
 
 use self::asides::Asides;
 pub use self::asides::{Aside, AsideConfig};
+pub use self::status::{LEADERLESS_MS, Leaderless};
 use self::dropped::Dropped;
 use self::removals::Removals;
 use self::turns::Turns;

@@ -17,7 +17,36 @@ use super::super::surveys::ReplicaState;
 use super::{Replica, Replicas, SILENT_MS};
 use crate::client_urls;
 
+/// How long a group has no leader before that is reported, milliseconds. An estimate: several elections, and the time
+/// from the start of a node to its first election.
+pub const LEADERLESS_MS: u64 = 5_000;
+
+/// A group without a leader, as its replica on this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaderless {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// Milliseconds since the replica knows of no leader.
+    pub for_ms: u64,
+    /// The number of voters.
+    pub voters: usize,
+    /// Names of the voters from which no message has come lately, in order.
+    pub silent: Vec<String>,
+}
+
 impl<E: Engine> Replicas<E> {
+    /// The groups that have had no leader for [`LEADERLESS_MS`]. Replicas that do not work are not among them.
+    pub fn leaderless(&self, now_ms: u64, directory: &Directory) -> Vec<Leaderless> {
+        let found = |replica: &Replica<E>| {
+            let for_ms = replica.group.leaderless_ms(now_ms).filter(|ms| *ms >= LEADERLESS_MS)?;
+            let (voters, silent) = replica.group.silent_voters(now_ms);
+            let mut silent: Vec<String> = silent.iter().map(|node| directory.name(node)).collect();
+            silent.sort();
+            Some(Leaderless { keyspace: replica.keyspace.clone(), for_ms, voters, silent })
+        };
+        self.open.values().filter_map(found).collect()
+    }
+
     /// The records of a group's members, the leader's first.
     pub fn member_records(&self, group: GroupId, directory: &Directory) -> Vec<NodeRecord> {
         let Some(replica) = self.get(&group) else { return Vec::new() };

@@ -1,5 +1,7 @@
 //! Checks of the whole store, outside the gossip thread.
 
+mod running;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -13,8 +15,10 @@ use starling_rocks::{LostWrites, RocksEngine, RocksOptions};
 use starling_strong::group::failure;
 use starling_strong::registry::{Registered, registered};
 
-use super::data_dir::{self, STORE_DIR};
-use super::start_error::StartError;
+use crate::data_dir::{self, STORE_DIR};
+use crate::start_error::StartError;
+
+pub use running::{STORAGE_HINT, failures};
 
 /// What to do about a replica that would not open.
 const REPLICA_HINT: &str = "after damage, replace the disk and this node's voter (`starling keyspace voters remove`, then \
