@@ -386,7 +386,7 @@ pub enum KeyspaceCommand {
         /// Its name
         name: String,
     },
-    /// Transfer the leadership of a strong keyspace to a node
+    /// Transfer the leadership of a strong keyspace to a voter, and wait until it leads (exit code 4: it has not taken over)
     TransferLeader {
         /// Its name
         name: String,

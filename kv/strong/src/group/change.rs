@@ -11,6 +11,7 @@ use starling_kv::Engine;
 use super::apply::raft_change;
 use super::timing::LEASE_MS;
 use super::{Group, Output, Token};
+use crate::machine::DATED;
 use crate::members::{MEMBERS_MAX, MemberId, NodeKey, is_member_id};
 
 /// Voters of a group, at most.
@@ -70,6 +71,14 @@ pub enum ChangeError {
     /// A new voter has sent nothing for half a minute. The voters are those of before.
     #[error("a new voter has not responded for {} s", NEW_VOTER_MS / 1000)]
     SilentVoter,
+    /// The node of a new voter declines, for this reason. The voters are those of before. Sent while data version 3 is in
+    /// force.
+    #[error("{0}")]
+    Declined(String),
+    /// The node that was to lead has not taken over; the leader is the one of before. Sent while data version 3 is in
+    /// force.
+    #[error("that node has not taken over: it does not respond, or lacks too much of the log")]
+    NotTransferred,
 }
 
 /// The voters that a change under way is to reach.
@@ -80,6 +89,12 @@ pub(super) struct Target {
     began_ms: u64,
     /// Whether most of these nodes have responded since.
     has_majority: bool,
+}
+
+/// A transfer of leadership that is under way.
+pub(super) struct Transfer {
+    token: Token,
+    to: MemberId,
 }
 
 impl<E: Engine> Group<E> {
@@ -120,6 +135,13 @@ impl<E: Engine> Group<E> {
     pub(super) fn abandon_target(&mut self) {
         if let Some(target) = self.target.take() {
             self.finish(target.token, Err(ChangeError::NotLeader));
+        }
+    }
+
+    /// Ends the transfer under way without a result, because the group stops on this node.
+    pub(super) fn abandon_transfer(&mut self) {
+        if let Some(transfer) = self.transfer.take() {
+            self.finish(transfer.token, Err(ChangeError::NotLeader));
         }
     }
 
@@ -225,15 +247,47 @@ impl<E: Engine> Group<E> {
         }
     }
 
+    /// Ends the change under way if it waits for a new voter on this node, which declines.
+    pub(super) fn handle_declined(&mut self, node: &NodeKey, reason: String) {
+        let is_new = |member: MemberId| !self.members.voters.contains(&member);
+        let is_awaited = self.members.on(node).is_some_and(is_new);
+        if let Some(target) = self.target.take_if(|target| is_awaited && target.nodes.contains(node)) {
+            let is_known = self.version >= DATED;
+            let error = if is_known { ChangeError::Declined(reason) } else { ChangeError::SilentVoter };
+            self.finish(target.token, Err(error));
+        }
+    }
+
     pub(super) fn handle_transfer(&mut self, token: Token, node: &NodeKey) {
         let to = self.members.on(node).filter(|member| self.members.voters.contains(member));
-        let result = match to {
-            _ if !self.is_leader() => Err(ChangeError::NotLeader),
-            Some(member) => {
-                self.raw.transfer_leader(member);
-                Ok(())
+        match to {
+            _ if !self.is_leader() => self.finish(token, Err(ChangeError::NotLeader)),
+            None => self.finish(token, Err(ChangeError::NotAVoter)),
+            Some(to) => {
+                self.raw.transfer_leader(to);
+                if let Some(replaced) = self.transfer.replace(Transfer { token, to }) {
+                    self.finish(replaced.token, Err(ChangeError::Busy));
+                }
             }
-            None => Err(ChangeError::NotAVoter),
+        }
+    }
+
+    /// Ends the transfer under way once another member leads, or Raft has given it up.
+    pub(super) fn drive_transfer(&mut self, now_ms: u64) {
+        let raft = &self.raw.raft;
+        let is_over = match raft.leader_id {
+            0 => self.leaderless_ms(now_ms).is_some_and(|ms| ms >= MAJORITY_MS),
+            _ => raft.lead_transferee.is_none(),
+        };
+        let Some(Transfer { token, to }) = self.transfer.take_if(|_| is_over) else { return };
+        let result = if raft.leader_id == to {
+            Ok(())
+        } else if !self.is_leader() {
+            Err(ChangeError::NotLeader)
+        } else if self.version >= DATED {
+            Err(ChangeError::NotTransferred)
+        } else {
+            Ok(())
         };
         self.finish(token, result);
     }

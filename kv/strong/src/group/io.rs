@@ -165,10 +165,17 @@ pub enum Input {
     },
     /// Transfers leadership to the member on this node.
     Transfer {
-        /// The caller's name for the transfer, returned when it has begun.
+        /// The caller's name for the transfer, returned with its result.
         token: Token,
         /// The node of the new leader.
         to: NodeKey,
+    },
+    /// A node that was invited ([`Output::Invite`]) does not create the replica of its member.
+    Declined {
+        /// The node.
+        node: NodeKey,
+        /// Why not, for people.
+        reason: String,
     },
 }
 

@@ -43,8 +43,8 @@ use crate::machine::{Command, DATED, Machine, Room, VERSION_NEWEST};
 use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
 
 use apply::APPLIED;
-use change::Target;
 pub use change::{ChangeError, VOTERS_MAX};
+use change::{Target, Transfer};
 pub use check::failure;
 use commits::Commits;
 use compare::Comparing;
@@ -109,6 +109,7 @@ pub struct Group<E: Engine> {
     /// The term when all writes were last durable.
     synced_term: u64,
     target: Option<Target>,
+    transfer: Option<Transfer>,
     sending: Option<Sending<E>>,
     receiving: Option<Receiving<E>>,
     received: Option<Received<E>>,
@@ -173,6 +174,7 @@ impl<E: Engine> Group<E> {
             Input::Synced(number) => self.handle_synced(number),
             Input::SetVoters { token, nodes } => self.handle_set_voters(now_ms, token, nodes),
             Input::Transfer { token, to } => self.handle_transfer(token, &to),
+            Input::Declined { node, reason } => self.handle_declined(&node, reason),
         }
     }
 
@@ -450,6 +452,7 @@ impl<E: Engine> Group<E> {
         if !self.is_leader() {
             self.abandon_target();
         }
+        self.drive_transfer(now_ms);
     }
 
     /// Expires what has timed out; called once a tick.
@@ -485,6 +488,7 @@ impl<E: Engine> Group<E> {
         self.unapplied.clear();
         self.fail_requests(&stop);
         self.abandon_target();
+        self.abandon_transfer();
         self.outputs.push_back(Output::Notice(Notice::Stopped(stop)));
     }
 }

@@ -120,6 +120,7 @@ impl<E: Engine> Group<E> {
             written: 0,
             synced_term: 0,
             target: None,
+            transfer: None,
             sending: None,
             receiving: None,
             received: None,

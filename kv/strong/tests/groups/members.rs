@@ -152,6 +152,48 @@ fn a_later_change_replaces_the_one_under_way() {
     assert_eq!(members, 3, "the learner that was added is gone again");
 }
 
+/// A node that keeps an older replica of the group, for example, declines to be a member: the change ends at once.
+#[test]
+fn a_change_ends_when_the_node_of_a_new_voter_declines() {
+    let mut world = World::new(9, 5, 3);
+    let leader = world.wait_for_leader();
+    world.run_for(1_000);
+    world.cut_off(&[3]);
+    let declined = |node: usize| Input::Declined { node: key(node), reason: "no room".into() };
+    world.feed(leader, Input::SetVoters { token: 1, nodes: [0, 1, 2, 3, 4].map(key).to_vec() });
+    world.run_for(500);
+    for voter in [0, 1, 2] {
+        world.feed(leader, declined(voter));
+    }
+    assert_eq!(world.clients.changed, [], "a voter cannot decline");
+    world.feed(leader, declined(3));
+    assert_eq!(world.clients.changed, [(1, Err(ChangeError::Declined("no room".into())))]);
+    world.feed(leader, declined(3));
+    assert_eq!(voters(&mut world).len(), 3);
+}
+
+/// A transfer of leadership is done when the other member leads, and has failed when it does not in time.
+#[test]
+fn a_transfer_ends_with_its_outcome() {
+    let mut world = World::new(10, 3, 3);
+    let was = world.wait_for_leader();
+    let (next, dead) = ((was + 1) % 3, (was + 2) % 3);
+    world.run_for(1_000);
+    world.kill(dead, false);
+    world.feed(was, Input::Transfer { token: 1, to: key(dead) });
+    world.run_for(100);
+    assert_eq!(world.clients.changed, [], "it may still take over");
+    world.run_for(3_000);
+    assert_eq!(world.clients.changed, [(1, Err(ChangeError::NotTransferred))]);
+    assert_eq!(world.leader(), Some(was));
+    world.feed(was, Input::Transfer { token: 2, to: key(next) });
+    world.run_till("the transfer ends", |world| world.clients.changed.len() == 2);
+    assert_eq!(world.clients.changed[1], (2, Ok(())));
+    assert_eq!(world.leader(), Some(next));
+    world.feed(next, Input::Transfer { token: 3, to: key(next) });
+    assert_eq!(world.clients.changed[2], (3, Ok(())), "it leads already");
+}
+
 /// Followers send each other hardly any messages: a new leader must not take that for silence.
 #[test]
 fn a_new_leader_counts_the_silence_of_voters_from_its_election_on() {

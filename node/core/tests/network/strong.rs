@@ -343,8 +343,9 @@ fn leadership_is_handed_over_on_request() {
     let next = *members.iter().find(|node| **node != leads).expect("three members");
     let (token, to) = (world.token(), world.nodes[next].record.id);
     world.input(1, Input::Strong(StrongInput::Transfer { token, keyspace: "orders".into(), to }));
-    world.run_until(3_000, "the other one leads", |w| w.nodes[next].core.leads("orders"));
+    world.run_until(3_000, "the transfer is done", |w| w.nodes[1].managed.contains_key(&token));
     assert_eq!(world.nodes[1].managed[&token], Ok(()));
+    assert!(world.nodes[next].core.leads("orders"));
 }
 
 fn status(world: &mut World, asked: usize, keyspace: &str, of_leader: bool) -> Status {
