@@ -17,7 +17,7 @@ use crate::dot::LocalDot;
 use crate::engine::{Family, RowOp, View, prefix_end};
 use crate::fingerprint::Buckets;
 use crate::hlc::Clock;
-use crate::{ActorId, Engine, Error, Stats};
+use crate::{ActorId, Engine, Error, Reader, Stats};
 
 /// The format of the rows that this version writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -200,6 +200,17 @@ fn prepare(view: &impl View, options: &Options) -> Result<Vec<RowOp>, Error> {
         }
     }
     Ok(ops)
+}
+
+impl<E: Engine> Reader<E> {
+    /// A reader of a store that nothing writes, for checks.
+    ///
+    /// # Errors
+    /// Fails with an error of the engine, or if the rows of actors are damaged.
+    pub fn open(engine: E) -> Result<Self, Error> {
+        let (index, ..) = load(&engine.view())?;
+        Ok(Self::new(engine, Arc::clone(index.table()), Arc::default()))
+    }
 }
 
 /// Reads actors, contexts and, if it is valid, the checkpoint (then the last result is `true`).

@@ -35,5 +35,8 @@ pub const EXPIRES_HEADER: &str = "x-starling-expires-at-ms";
 pub const PAGE_KEYS_DEFAULT: usize = 1_000;
 /// Keys in one page of a listing, and members or fields in one page of a set or map, at most.
 pub const PAGE_KEYS_MAX: usize = 10_000;
+/// What the name of a keyspace begins with to name the eventual keys under it also where a strong keyspace has the name: they
+/// can be read and deleted. No name has a colon.
+pub const EVENTUAL_PREFIX: &str = "eventual:";
 /// The default address of a node's API.
 pub const API_DEFAULT: &str = "127.0.0.1:7401";

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use starling_kv::{Batch, Change, Engine, Field, Op, Write};
+use starling_kv::{Batch, Change, Engine, Field, Op, Reader, Write};
 use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
@@ -152,16 +152,10 @@ impl<E: Engine> Core<E> {
     /// Reads the locations of a strong keyspace from the reserved one.
     fn lookup(&mut self, now: Now, keyspace: &str) {
         let Some(store) = &self.store else { return };
-        let found = store.reader().map_entries(now.wall_ms, LOCATIONS, keyspace.as_bytes(), None, GROUPS_MAX);
-        let groups = match found {
-            Ok(found) => found.items,
+        let locations = match published(&store.reader(), now.wall_ms, keyspace) {
+            Ok(locations) => locations,
             Err(error) => return self.storage_failed(error.to_string()),
         };
-        let values = groups.iter().flat_map(|(_, register)| {
-            register.siblings.iter().map(|sibling| &sibling.value).chain([&register.value])
-        });
-        let locations: Vec<GroupLocation> =
-            values.filter_map(|value| GroupLocation::decode(value).ok()).collect();
         if let Some(strong) = &mut self.strong
             && (!locations.is_empty() || strong.is_ambiguous(keyspace))
         {
@@ -202,6 +196,19 @@ impl<E: Engine> Core<E> {
         self.handle_writes(now, vec![(OWN_TOKEN, batch)]);
         self.outputs.retain(|output| !matches!(output, Output::Written { token: OWN_TOKEN, .. }));
     }
+}
+
+/// What is published of the groups of a keyspace.
+pub fn published<E: Engine>(
+    reader: &Reader<E>,
+    wall_ms: u64,
+    keyspace: &str,
+) -> Result<Vec<GroupLocation>, starling_kv::Error> {
+    let groups = reader.map_entries(wall_ms, LOCATIONS, keyspace.as_bytes(), None, GROUPS_MAX)?.items;
+    let values = groups.iter().flat_map(|(_, register)| {
+        register.siblings.iter().map(|sibling| &sibling.value).chain([&register.value])
+    });
+    Ok(values.filter_map(|value| GroupLocation::decode(value).ok()).collect())
 }
 
 /// The newest record of each replica, by id.

@@ -22,4 +22,5 @@ mod writes;
 
 pub use self::core::{Core, CoreConfig, Software};
 pub use input::{Input, Notice, Now, Output, Token, WriteFailure};
+pub use keyspaces::published;
 pub use status::{Counters, Held, PeerStatus, Status};

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use starling_api::admin::{ImpairedReplica, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
-use starling_api::{Error, ErrorCode, KeyspaceInfo, Keyspaces};
+use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
 use starling_strong::api::{Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 
-use crate::doctor::{STORAGE_HINT, failures};
+use crate::doctor::{STORAGE_HINT, count_keys, failures};
 use crate::error::{manage_error, stopping, store_error};
 use crate::handle::{Handle, reserved};
 use crate::report::hex;
@@ -87,7 +87,9 @@ impl Admin {
                 format!("a removed replica is kept here: `starling keyspace discard {name}` deletes it")
             });
             let notes = strong.get(&name).and_then(|groups| name_note(&name, groups));
-            let notes = notes.into_iter().chain(closed).chain(notes_on(&name, &impaired)).chain(kept);
+            let hidden = (kind == "both").then(|| format!("{EVENTUAL_PREFIX}{name} names the eventual keys"));
+            let impaired = notes_on(&name, &impaired);
+            let notes = notes.into_iter().chain(hidden).chain(closed).chain(impaired).chain(kept);
             KeyspaceInfo { kind: kind.into(), notes: notes.collect(), name }
         };
         Ok(Keyspaces { keyspaces: all.into_iter().map(info).collect() })
@@ -101,8 +103,12 @@ impl Admin {
             return Err(reserved());
         }
         if self.0.reader()?.keyspaces().map_err(store_error)?.contains(&name) {
-            let message = format!("{name} is an eventual keyspace that holds keys");
-            let hint = "delete its keys first, or choose another name";
+            let keys = count_keys(&self.0.reader()?, &name).map_err(store_error)?;
+            let message = format!("{name} is an eventual keyspace that holds {keys}");
+            let hint = format!(
+                "choose another name; or save them with `starling export -k {name} > FILE`, and delete them with \
+                 `starling del -k {name} --prefix ''`"
+            );
             return Err(Error::new(ErrorCode::OtherKeyspace, message, hint));
         }
         self.manage(&name, Manage::Create { voters, on, manual }).await?;

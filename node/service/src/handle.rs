@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use starling_api::{Error, ErrorCode};
-use starling_kv::{Batch, Limits, Outcome, Reader};
+use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode};
+use starling_kv::{Batch, Limits, Op, Outcome, Reader};
 use starling_proto::NodeId;
 use starling_rocks::RocksEngine;
 use tokio::sync::broadcast;
@@ -73,13 +73,19 @@ impl Parts {
 }
 
 impl Handle {
-    /// An eventual keyspace. It exists while it holds a key; no call creates it.
+    /// An eventual keyspace. It exists while it holds a key; no call creates it. After [`EVENTUAL_PREFIX`] the name may be
+    /// that of a strong keyspace, too.
     ///
     /// # Errors
     /// The name belongs to a strong keyspace or to Starling itself.
     pub fn eventual(&self, keyspace: impl Into<String>) -> Result<EventualKeyspace, Error> {
-        let keyspace = keyspace.into();
-        self.check_eventual(&keyspace)?;
+        let mut keyspace = keyspace.into();
+        if let Some(name) = keyspace.strip_prefix(EVENTUAL_PREFIX) {
+            check_reserved(name)?;
+            keyspace = name.into();
+        } else {
+            self.check_eventual(&keyspace)?;
+        }
         Ok(EventualKeyspace { node: self.clone(), keyspace })
     }
 
@@ -105,9 +111,20 @@ impl Handle {
 
     /// Commits writes to eventual keyspaces, together or not at all, at the configured durability. Waits
     /// while too many writes are in flight.
-    pub async fn write(&self, batch: Batch) -> Result<Vec<Outcome>, Error> {
-        for write in &batch.writes {
-            self.check_eventual(&write.keyspace)?;
+    pub async fn write(&self, mut batch: Batch) -> Result<Vec<Outcome>, Error> {
+        for write in &mut batch.writes {
+            match write.keyspace.strip_prefix(EVENTUAL_PREFIX) {
+                Some(name) if matches!(write.op, Op::Delete | Op::DeletePrefix) => {
+                    check_reserved(name)?;
+                    write.keyspace = name.into();
+                }
+                Some(name) => {
+                    let message =
+                        format!("through {EVENTUAL_PREFIX}{name} keys can be read and deleted only");
+                    return Err(Error::invalid(message, format!("write to {name}, or to another keyspace")));
+                }
+                None => self.check_eventual(&write.keyspace)?,
+            }
         }
         self.0.write_unchecked(batch).await
     }
@@ -119,9 +136,7 @@ impl Handle {
 
     /// Fails where an eventual keyspace may not have this name: a strong one has it, or Starling itself.
     fn check_eventual(&self, keyspace: &str) -> Result<(), Error> {
-        if keyspace.starts_with('.') {
-            return Err(reserved());
-        }
+        check_reserved(keyspace)?;
         if self.0.names.contains(keyspace) {
             let hint = format!(
                 "it holds keys and values only: `starling put`, `get`, `del`; over HTTP POST /v1/strong/{keyspace}/call"
@@ -145,6 +160,11 @@ impl Handle {
     pub(crate) fn changes(&self) -> Result<broadcast::Receiver<Arc<ChangeSet>>, Error> {
         self.0.changes.upgrade().map(|changes| changes.subscribe()).ok_or_else(stopping)
     }
+}
+
+/// Fails for Starling's own keyspaces.
+fn check_reserved(keyspace: &str) -> Result<(), Error> {
+    if keyspace.starts_with('.') { Err(reserved()) } else { Ok(()) }
 }
 
 /// Names of Starling's own keyspaces begin with a dot.

@@ -52,7 +52,7 @@ pub struct Global {
     /// else 6s]; for `lock` and `elect campaign`: how long to wait for the other clients [default: for ever]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration_ms)]
     pub timeout: Option<u64>,
-    /// Keyspace [default: "default"]
+    /// Keyspace [default: "default"]; eventual:NAME names the eventual keys that a strong keyspace of this name hides
     #[arg(short, long, global = true, value_name = "NAME", env = "STARLING_KEYSPACE")]
     pub keyspace: Option<String>,
     /// How to print [default: table; raw where one value is printed, and not to a terminal]
@@ -203,7 +203,8 @@ pub enum Command {
     /// Show the progress of an upgrade of the network, and finish it
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
-    /// Check what is stored: every row of eventual keyspaces, and whether each strong replica opens
+    /// Check what is stored: every row of eventual keyspaces and of strong replicas, and whether each of these opens. A
+    /// running node also names the strong keyspaces that have no leader
     Doctor {
         /// Check a stopped node's data directory instead of asking a running node
         #[arg(long, value_name = "DIR")]

@@ -68,7 +68,7 @@ pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput, Survey
 pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 pub use precedence::former_name;
 use replicas::Replicas;
-pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless};
+pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless, may_lack};
 use requests::Requests;
 use serving::Serving;
 pub use surveys::ReplicaState;

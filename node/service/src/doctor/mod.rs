@@ -1,6 +1,7 @@
 //! Checks of the whole store, outside the gossip thread.
 
 mod running;
+mod strong;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,15 +20,21 @@ use crate::data_dir::{self, STORE_DIR};
 use crate::start_error::StartError;
 
 pub use running::{STORAGE_HINT, failures};
+pub use strong::count_keys;
 
 /// What to do about a replica that would not open.
 const REPLICA_HINT: &str = "after damage, replace the disk and this node's voter (`starling keyspace voters remove`, then \
                             `add`); `starling keyspace recover` continues a keyspace of one voter";
 
+/// What to do about a store that is damaged.
+const DAMAGE_HINT: &str = "move the data directory's store aside and start again: peers refill eventual keyspaces, and voters \
+                           of strong ones are replaced by `starling keyspace voters remove` and `add`";
+
 /// Checks a store on a snapshot of it; waits for the disk.
 pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
     let mut doctor = reader.doctor().map(describe)?;
     add_losses(&mut doctor, reader.engine());
+    strong::check(&mut doctor, reader)?;
     Ok(doctor)
 }
 
@@ -44,6 +51,10 @@ pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     let engine = RocksEngine::open_read_only(&store, &RocksOptions::default())?;
     let mut doctor = describe(check(&engine, None)?);
     add_losses(&mut doctor, &engine);
+    match Reader::open(engine.clone()) {
+        Ok(reader) => strong::check(&mut doctor, &reader)?,
+        Err(error) => add(&mut doctor, error.to_string(), DAMAGE_HINT),
+    }
     for Registered { group, keyspace, .. } in registered(&engine)? {
         if let Some(reason) = failure(&engine, group) {
             let what = format!("strong keyspace {keyspace:?}: {reason}");
@@ -98,13 +109,9 @@ fn describe(report: Report) -> Doctor {
         ("unreadable", report.unreadable),
         ("equivocations", report.equivocations),
     ];
-    let finding = |problem: starling_kv::check::Problem| {
-        Finding {
+    let finding = |problem: starling_kv::check::Problem| Finding {
         what: format!("{} ({} times; {})", problem.what, problem.count, problem.examples.join(", ")),
-        hint: "move the data directory's store aside and start again: peers refill eventual keyspaces, and voters of \
-               strong ones are replaced by `starling keyspace voters remove` and `add`"
-            .into(),
-    }
+        hint: DAMAGE_HINT.into(),
     };
     Doctor {
         healthy: report.is_sound(),

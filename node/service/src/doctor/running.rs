@@ -39,18 +39,6 @@ impl Admin {
             );
             add(&mut report, impaired.to_string(), hint);
         }
-        for kept in status.kept_replicas.iter().filter(|kept| kept.may_have_more) {
-            let what = format!(
-                "a removed replica of {} may have writes that it lacks since its recovery",
-                kept.keyspace
-            );
-            let hint = format!(
-                "`starling keyspace replicas {name}` compares the logs; `starling keyspace discard {name}` here deletes \
-                 the removed replica",
-                name = kept.keyspace
-            );
-            add(&mut report, what, hint);
-        }
         let held = self.groups().await?;
         for (name, former) in held.iter().filter_map(gave_way) {
             let what = format!("{name} was created as {former}, apart from the keyspace that has this name");
@@ -145,8 +133,9 @@ fn gave_way(replica: &Held) -> Option<(&str, &str)> {
 async fn on_a_thread<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let (sender, result) = oneshot::channel();
     let work = move || drop(sender.send(what()));
-    std::thread::Builder::new().name("doctor".into()).spawn(work).map_err(|e| {
-        Error::new(ErrorCode::Internal, format!("the check cannot start: {e}"), "try again")
-    })?;
+    std::thread::Builder::new()
+        .name("doctor".into())
+        .spawn(work)
+        .map_err(|e| Error::new(ErrorCode::Internal, format!("the check cannot start: {e}"), "try again"))?;
     result.await.map_err(|_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log"))
 }

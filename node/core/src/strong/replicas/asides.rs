@@ -18,6 +18,7 @@ use starling_strong::registry::Registered;
 
 use super::super::context::{Context, Timer};
 use super::super::directory::Directory;
+use super::super::message::GroupLocation;
 use super::Replicas;
 
 /// Replicas that are kept aside, at most. A guess.
@@ -54,6 +55,12 @@ pub struct Aside {
     pub bytes: u64,
     /// Whether it was reported that it is in the way of a new membership.
     pub was_in_the_way: bool,
+}
+
+/// Whether a group may lack what a replica of this term has that was removed from it, from the location of its keyspace.
+pub fn may_lack(term: u64, group: &GroupId, location: Option<&GroupLocation>) -> bool {
+    let location = location.filter(|location| location.group == *group);
+    location.is_none_or(|location| was_forced(term, location.term))
 }
 
 /// The replicas on this node that are kept aside.
@@ -184,8 +191,7 @@ impl<E: Engine> Replicas<E> {
     /// Whether the group of a replica that is kept aside may lack what that one has, as far as this node knows.
     pub fn may_have_more(&self, group: &GroupId, directory: &Directory) -> bool {
         let Some(aside) = self.asides.get(group) else { return false };
-        let location = directory.location(&aside.keyspace).filter(|location| location.group == *group);
-        location.is_none_or(|location| was_forced(aside.term, location.term))
+        may_lack(aside.term, group, directory.location(&aside.keyspace))
     }
 
     /// Whether this node may join a group again of which it keeps a replica aside. One that the group lacks nothing of

@@ -21,10 +21,10 @@ use starling_strong::members::{MemberId, NodeKey};
 use starling_strong::registry::{self, Registered};
 
 use self::asides::Asides;
-pub use self::asides::{Aside, AsideConfig};
-pub use self::status::{LEADERLESS_MS, Leaderless};
+pub use self::asides::{Aside, AsideConfig, may_lack};
 use self::dropped::Dropped;
 use self::removals::Removals;
+pub use self::status::{LEADERLESS_MS, Leaderless};
 use self::turns::Turns;
 use super::StrongConfig;
 use super::context::{Context, Timer};
