@@ -75,8 +75,10 @@ async fn every_operation_of_the_description_works() {
             let response =
                 send(&node, &method.to_uppercase(), &url, example_body(method, path).as_bytes()).await;
             let status = response.status();
-            assert!(status.is_success(), "{method} {url}: {status}");
-            let documented = operation["responses"].get(status.as_str());
+            // The only voter needs no recovery.
+            let is_refused = path.ends_with("/recover") && status == StatusCode::CONFLICT;
+            assert!(status.is_success() || is_refused, "{method} {url}: {status}");
+            let documented = operation["responses"].get(if is_refused { "4XX" } else { status.as_str() });
             assert!(documented.is_some(), "{method} {path}: {status} is not described");
             called += 1;
         }

@@ -5,7 +5,9 @@ use rustix::process::Signal;
 use starling_api::ErrorCode;
 use starling_api::strong::{Body, Keys, Put, Range, Read, RequestId, StrongCall, StrongEvent, Write};
 use starling_client::new_request_id;
-use starling_tests::{KEYSPACE, Node, Requests, etcdctl, flock, heard_of, leader, led, wait_until};
+use starling_tests::{
+    Answer, KEYSPACE, Node, Requests, etcdctl, flock, heard_of, leader, led, run, wait_until,
+};
 
 async fn put(node: &Node, key: &str, value: &str) -> Result<u64, starling_api::Error> {
     let put = Write::Put(Put::new(key, value));
@@ -401,10 +403,15 @@ async fn after_a_recovery_the_replicas_of_those_that_come_back_are_kept_until_th
     let recover = ["keyspace", "recover", KEYSPACE, "--force-new-group", "--yes"];
     let shown = wait_until("it is not refused any more", async || {
         let answer = nodes[0].run(recover);
-        if answer.code == 0 { Ok(answer.ok()) } else { Err(answer.stderr) }
+        if answer.code == 0 { Ok(answer) } else { Err(answer.stderr) }
     })
     .await;
+    shown.says(
+        "done: a is the one voter of orders; add others with `starling keyspace voters add orders NODE`",
+    );
+    let shown = shown.ok();
     assert!(shown.contains("no answer from b, c") && shown.contains("longest log: a"), "{shown}");
+    nodes[0].run(recover).exits(4).says("orders has one voter, this node, and works");
     let known = nodes[0].address().to_owned();
     nodes[1].also_join(&known);
     nodes[1].start().await;
@@ -418,6 +425,17 @@ async fn after_a_recovery_the_replicas_of_those_that_come_back_are_kept_until_th
     let doctor = nodes[1].run(["doctor"]);
     doctor.exits(1);
     assert!(doctor.text().contains("starling keyspace discard orders"), "{}", doctor.text());
+    // The reason is said at once, and by the doctor in the same words when the node is stopped.
+    let declined = nodes[0].run(["keyspace", "voters", "add", KEYSPACE, "b"]);
+    declined.exits(4).says("b declines: it keeps a removed replica");
+    let wrong = |answer: &Answer| {
+        let text = answer.text();
+        text.lines().filter(|line| line.starts_with("WRONG")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    nodes[1].stop().await;
+    let stopped = run(["doctor", "--data-dir", &nodes[1].data_dir().display().to_string()], b"");
+    assert_eq!(wrong(stopped.exits(1)), wrong(&doctor));
+    nodes[1].start().await;
     nodes[1].run(["keyspace", "discard", KEYSPACE, "--yes"]).ok();
     nodes[1].run(["keyspace", "discard", KEYSPACE, "--yes"]).exits(3);
     nodes[1].run(["doctor"]).exits(0);

@@ -9,7 +9,7 @@ use starling_proto::{Message, NodeId, NodeRecord, Role};
 use starling_strong::group::GroupId;
 
 use crate::client_urls;
-use crate::strong::{CoreCall, Effect, GroupLocation, LOCATIONS, Strong, StrongConfig, StrongInput};
+use crate::strong::{CoreCall, Effect, GroupLocation, Known, LOCATIONS, Strong, StrongConfig, StrongInput};
 use crate::{Core, Notice, Now, Output, Token};
 
 /// Groups with one name that are read, at most. A guess: more than one is an operator's error.
@@ -61,22 +61,31 @@ impl<E: Engine> Core<E> {
 
     /// Passes a client's request to the strong keyspaces, with the records of the nodes that it may name.
     pub(crate) fn handle_strong(&mut self, now: Now, input: StrongInput) {
+        if let StrongInput::Create { keyspace, .. } | StrongInput::Survey { keyspace, .. } = &input {
+            // Another node may have created it, and no client here has asked for it yet.
+            self.lookup(now, keyspace);
+        }
         let known = match &input {
-            StrongInput::Create { keyspace, .. } => {
-                // Another node may have created it, and no client here has asked for it yet.
-                self.lookup(now, keyspace);
-                self.replicas()
-            }
-            StrongInput::Survey { keyspace, .. } => {
-                self.lookup(now, keyspace);
-                self.replicas()
-            }
-            StrongInput::SetVoters { .. } | StrongInput::Recover { .. } => self.replicas(),
-            _ => Vec::new(),
+            StrongInput::Create { .. }
+            | StrongInput::Survey { .. }
+            | StrongInput::SetVoters { .. }
+            | StrongInput::Vacate { .. }
+            | StrongInput::Recover { .. } => self.known(),
+            _ => Known::default(),
         };
         if let Some(strong) = &mut self.strong {
-            strong.handle_client(now.mono.0, input, known);
+            strong.handle_client(now.mono.0, input, &known);
         }
+    }
+
+    /// Every replica that this node knows how to reach, those that it is connected to apart from the others.
+    fn known(&self) -> Known {
+        let is_up = |record: &NodeRecord| {
+            let id = &record.id;
+            *id == self.record.id || self.links.record(id).is_some() || self.views.is_active(id)
+        };
+        let (up, others) = self.replicas().into_iter().partition(is_up);
+        Known { up, others }
     }
 
     pub(crate) fn strong_disconnected(&mut self, now: Now, peer: NodeId) {

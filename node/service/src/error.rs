@@ -5,6 +5,7 @@ use starling_core::WriteFailure;
 use starling_core::strong::{CreateError, ManageError};
 use starling_kv::{Contents, Error as StoreError, Kind, WriteError};
 use starling_strong::api::{Failure, Refusal};
+use starling_strong::group::ChangeError;
 
 use crate::strong::ManageFailure;
 
@@ -172,9 +173,11 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 ErrorCode::Invalid,
                 "start more nodes; with --voters 1 the keyspace survives the loss of no node",
             ),
-            CreateError::Refused { .. } => {
-                (ErrorCode::NotReady, "nothing is left of it: try again, or name other nodes with --on")
-            }
+            CreateError::Refused { .. } => (
+                ErrorCode::NotReady,
+                "see with `starling keyspace ls` that members which could not be reached have not created it, then try \
+                 again, or name other nodes with --on",
+            ),
             CreateError::Busy => (ErrorCode::NotReady, "try again in a moment"),
         },
         ManageFailure::Manage(error) => match error {
@@ -199,6 +202,20 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
                 );
                 return Error::new(ErrorCode::Conflict, failure.to_string(), hint);
             }
+            ManageError::IsAlone(_) => (
+                ErrorCode::Conflict,
+                "nothing was changed: add voters with `starling keyspace voters add NAME NODE`",
+            ),
+            ManageError::NoSpare | ManageError::Manual => {
+                (ErrorCode::Conflict, "`starling keyspace voters replace` names the other node")
+            }
+            ManageError::Refused(ChangeError::Declined(_)) => {
+                (ErrorCode::Conflict, "do there what the reason says, or name another node")
+            }
+            ManageError::Refused(ChangeError::NotTransferred) => (
+                ErrorCode::Conflict,
+                "nothing was changed: `starling keyspace info NAME` shows the voters that respond, and how far they are",
+            ),
             ManageError::Refused(_) => {
                 (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status")
             }

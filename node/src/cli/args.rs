@@ -452,7 +452,7 @@ pub enum KeyspaceCommand {
 /// Commands of `keyspace voters`.
 #[derive(Debug, Subcommand)]
 pub enum VotersCommand {
-    /// Add a voter (exit code 4: it is one already)
+    /// Add a voter (exit code 4: it is one already, or its node declines)
     Add {
         /// The keyspace
         name: String,

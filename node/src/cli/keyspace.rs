@@ -56,7 +56,13 @@ impl Session {
                      acknowledged and it has not is lost for ever."
                 );
                 confirm(&warning, &name, yes)?;
-                Ok(self.client.recover_keyspace(&name, accept_loss).await?)
+                self.client.recover_keyspace(&name, accept_loss).await?;
+                let node = self.client.status().await?.name;
+                print::note(format!(
+                    "done: {node} is the one voter of {name}; add others with `starling keyspace voters add {name} NODE`, \
+                     on nodes that have kept a replica after `starling keyspace discard {name}` there"
+                ));
+                Ok(())
             }
             KeyspaceCommand::Replicas { name } => self.show_replicas(&self.client.replicas(&name).await?),
             KeyspaceCommand::Discard { name, yes } => {

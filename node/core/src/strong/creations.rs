@@ -1,5 +1,10 @@
 //! Keyspaces that clients here are creating. All initial members are asked to create their replica; the
-//! keyspace exists when all of them have, and is dropped everywhere when one refuses or does not reply.
+//! keyspace exists when all of them have, and is dropped everywhere when one refuses or does not reply. In place of one
+//! that does not reply, another node is asked, with a group of another id, unless the operator has named the nodes or most of
+//! them do not reply.
+//!
+//! A member that the drop does not reach may have created its replica. It removes it once it sends a message to one that was
+//! reached. If a majority was not reached, the group exists; see `precedence` for what becomes of two of one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +12,24 @@ use starling_proto::{NodeId, NodeRecord};
 use starling_strong::group::{GroupId, VOTERS_MAX};
 use starling_strong::members::NodeKey;
 
+use super::KEYSPACE_BYTES_MAX;
 use super::context::{Context, Timer};
 use super::directory::Directory;
 use super::input::StrongOutput;
 use super::message::{GroupLocation, StrongMessage};
-use super::{KEYSPACE_BYTES_MAX, placement};
+use super::placement::Known;
 use crate::Token;
 
 /// How long initial members have to reply, milliseconds.
 const REPLY_MS: u64 = 10_000;
+/// How long after the request another node is asked in place of a silent one, milliseconds. A guess: three silent ones.
+const CREATE_MS: u64 = 3 * REPLY_MS;
+/// Nodes that may be asked in place of silent ones, at most. A guess.
+const SPARES_MAX: usize = 8;
 /// Keyspaces that are being created at a time, at most.
 const CREATIONS_MAX: usize = 64;
 
-/// Why a keyspace was not created. Nothing is left of it.
+/// Why a keyspace was not created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The name is empty, too long, or has other characters.
@@ -39,7 +49,7 @@ pub enum CreateError {
         /// Nodes to choose from.
         known: usize,
     },
-    /// A node refused, or did not reply.
+    /// A node refused, or did not reply. Members that the drop did not reach may have created it nevertheless.
     #[error("{node} does not take part: {reason}")]
     Refused {
         /// Its name.
@@ -52,10 +62,21 @@ pub enum CreateError {
     Busy,
 }
 
+/// The initial members of a keyspace, and the nodes that may take the place of one that does not reply.
+pub struct Plan {
+    pub members: Vec<NodeRecord>,
+    pub spares: Vec<NodeRecord>,
+}
+
 struct Creation {
     token: Token,
     keyspace: String,
     members: Vec<NodeRecord>,
+    /// Nodes that may take the place of one that does not reply, in the order of preference.
+    spares: Vec<NodeRecord>,
+    manual: bool,
+    /// Until when they may, milliseconds.
+    deadline_ms: u64,
     /// Members whose reply is awaited.
     awaiting: BTreeSet<NodeKey>,
 }
@@ -80,42 +101,52 @@ impl Creations {
         keyspace: &str,
         voters: u8,
         on: &[NodeId],
-        mut known: Vec<NodeRecord>,
-    ) -> Result<Vec<NodeRecord>, CreateError> {
+        known: &Known,
+    ) -> Result<Plan, CreateError> {
         if self.pending.values().any(|creation| creation.keyspace == keyspace) {
             return Err(CreateError::Exists(keyspace.into()));
         }
         if self.pending.len() >= CREATIONS_MAX {
             return Err(CreateError::Busy);
         }
-        let are_named = !on.is_empty();
-        known.retain(|record| !are_named || on.contains(&record.id));
-        let wanted = if are_named { known.len() } else { usize::from(voters) };
+        let named: Vec<NodeRecord> = known.all().filter(|record| on.contains(&record.id)).cloned().collect();
+        let wanted = if on.is_empty() { usize::from(voters) } else { named.len() };
         if wanted % 2 == 0 || wanted > VOTERS_MAX {
             return Err(CreateError::Voters);
         }
-        let count = known.len();
-        placement::choose(known, wanted).ok_or(CreateError::TooFewNodes { wanted, known: count })
+        if !on.is_empty() {
+            return Ok(Plan { members: named, spares: Vec::new() });
+        }
+        let mut members = known.choose(wanted + SPARES_MAX);
+        let spares = members.split_off(wanted.min(members.len()));
+        if members.len() < wanted {
+            return Err(CreateError::TooFewNodes { wanted, known: members.len() });
+        }
+        Ok(Plan { members, spares })
+    }
+
+    /// Whether a group is being created by a client here.
+    pub fn is_pending(&self, group: &GroupId) -> bool {
+        self.pending.contains_key(group)
     }
 
     /// Asks the initial members to create their replicas.
-    pub fn begin(
-        &mut self,
-        cx: &mut Context,
-        token: Token,
-        keyspace: String,
-        members: Vec<NodeRecord>,
-        manual: bool,
-    ) {
-        let group = cx.fresh_group(members.len());
+    pub fn begin(&mut self, cx: &mut Context, token: Token, keyspace: String, plan: Plan, manual: bool) {
+        let Plan { members, spares } = plan;
+        let (deadline_ms, awaiting) = (cx.now_ms + CREATE_MS, BTreeSet::new());
+        self.ask(cx, Creation { token, keyspace, members, spares, manual, deadline_ms, awaiting });
+    }
+
+    fn ask(&mut self, cx: &mut Context, mut creation: Creation) {
+        let group = cx.fresh_group(creation.members.len());
         cx.set_timer(Timer::Creation(group), REPLY_MS);
-        for member in &members {
-            let message =
-                StrongMessage::Create { group, keyspace: keyspace.clone(), members: members.clone(), manual };
-            cx.send(&member.id.0, message);
+        let Creation { keyspace, members, manual, .. } = &creation;
+        for member in members {
+            let (keyspace, members, manual) = (keyspace.clone(), members.clone(), *manual);
+            cx.send(&member.id.0, StrongMessage::Create { group, keyspace, members, manual });
         }
-        let awaiting = members.iter().map(|record| record.id.0).collect();
-        self.pending.insert(group, Creation { token, keyspace, members, awaiting });
+        creation.awaiting = creation.members.iter().map(|record| record.id.0).collect();
+        self.pending.insert(group, creation);
     }
 
     /// Handles a member's reply; the keyspace, if that was the last one.
@@ -127,11 +158,12 @@ impl Creations {
         group: GroupId,
         refusal: Option<String>,
     ) -> Option<Created> {
-        let creation = self.pending.get_mut(&group)?;
         if let Some(reason) = refusal {
-            self.abort(cx, directory, group, from, reason);
+            let creation = self.abort(cx, group)?;
+            refuse(cx, directory, &creation, from, reason);
             return None;
         }
+        let creation = self.pending.get_mut(&group)?;
         creation.awaiting.remove(&from);
         if !creation.awaiting.is_empty() {
             return None;
@@ -142,30 +174,63 @@ impl Creations {
         Some(Created { token, keyspace, location: GroupLocation { group, term: 0, members, voters } })
     }
 
-    /// Ends a creation in which a member did not reply in time.
+    /// Handles that a member did not reply in time.
     pub fn on_timeout(&mut self, cx: &mut Context, directory: &Directory, group: GroupId) {
         let silent = self.pending.get(&group).and_then(|creation| creation.awaiting.first().copied());
         if let Some(silent) = silent {
-            self.abort(cx, directory, group, silent, "no answer".into());
+            self.replace(cx, directory, group, silent, true);
         }
     }
 
-    fn abort(
+    /// Handles the loss of a node. `was_connected`: what was sent to it may have arrived.
+    pub fn on_peer_down(
+        &mut self,
+        cx: &mut Context,
+        directory: &Directory,
+        peer: NodeKey,
+        was_connected: bool,
+    ) {
+        let awaiting = self.pending.iter().filter(|(_, creation)| creation.awaiting.contains(&peer));
+        for group in awaiting.map(|(group, _)| *group).collect::<Vec<_>>() {
+            self.replace(cx, directory, group, peer, was_connected);
+        }
+    }
+
+    /// Begins again with another node in place of one that does not reply, if there is one.
+    fn replace(
         &mut self,
         cx: &mut Context,
         directory: &Directory,
         group: GroupId,
-        node: NodeKey,
-        reason: String,
+        silent: NodeKey,
+        may_have_created: bool,
     ) {
-        let Some(creation) = self.pending.remove(&group) else { return };
+        let Some(mut creation) = self.abort(cx, group) else { return };
+        // If a majority has created the group, and the drop does not reach it, another group would be its rival.
+        let may_exist = may_have_created && creation.awaiting.len() > creation.members.len() / 2;
+        if may_exist || creation.spares.is_empty() || cx.now_ms >= creation.deadline_ms {
+            refuse(cx, directory, &creation, silent, "no answer".into());
+            return;
+        }
+        creation.members.retain(|record| record.id.0 != silent);
+        creation.members.push(creation.spares.remove(0));
+        self.ask(cx, creation);
+    }
+
+    /// Drops what the members have created.
+    fn abort(&mut self, cx: &mut Context, group: GroupId) -> Option<Creation> {
+        let creation = self.pending.remove(&group)?;
         cx.timers.cancel(&Timer::Creation(group));
         for member in &creation.members {
             cx.send(&member.id.0, StrongMessage::Drop { group });
         }
-        let result = Err(CreateError::Refused { node: directory.name(&node), reason });
-        cx.reply(StrongOutput::Created { token: creation.token, result });
+        Some(creation)
     }
+}
+
+fn refuse(cx: &mut Context, directory: &Directory, creation: &Creation, node: NodeKey, reason: String) {
+    let result = Err(CreateError::Refused { node: directory.name(&node), reason });
+    cx.reply(StrongOutput::Created { token: creation.token, result });
 }
 
 /// Whether a keyspace may have this name.

@@ -83,6 +83,13 @@ pub enum StrongInput {
         /// The nodes of the new voters.
         nodes: Vec<NodeId>,
     },
+    /// Makes another node a voter of a keyspace instead of this one, which is about to leave the network.
+    Vacate {
+        /// Echoed with [`StrongOutput::Managed`].
+        token: Token,
+        /// Its name.
+        keyspace: String,
+    },
     /// Transfers the leadership of a keyspace.
     Transfer {
         /// Echoed with [`StrongOutput::Managed`].
@@ -165,8 +172,8 @@ pub enum StrongOutput {
         /// The replicas, or why they are not known.
         result: Result<Surveyed, ManageError>,
     },
-    /// The outcome of [`StrongInput::Drop`], [`StrongInput::SetVoters`], [`StrongInput::Transfer`],
-    /// [`StrongInput::Recover`] and [`StrongInput::Discard`].
+    /// The outcome of [`StrongInput::Drop`], [`StrongInput::SetVoters`], [`StrongInput::Vacate`],
+    /// [`StrongInput::Transfer`], [`StrongInput::Recover`] and [`StrongInput::Discard`].
     Managed {
         /// Of the request.
         token: Token,
@@ -215,6 +222,15 @@ pub enum ManageError {
     /// The node that is asked must have a replica, and has none.
     #[error("this node has no replica of {0:?}")]
     NoReplica(String),
+    /// The group needs no unsafe recovery: the replica here is its only member, and works.
+    #[error("{0} has one voter, this node, and works")]
+    IsAlone(String),
+    /// No node is known to be up that could take this node's place.
+    #[error("no other node is up that could take its place")]
+    NoSpare,
+    /// Voters of the keyspace are replaced by an operator only.
+    #[error("its voters are replaced by hand only")]
+    Manual,
     /// The group needs no unsafe recovery, as far as this node knows.
     #[error(
         "this node has heard from its leader or from a majority of its voters in the last {} s",

@@ -7,11 +7,16 @@ use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
 use super::context::Timer;
-use super::creations::{self, CreateError, Created};
+use super::creations::{self, CreateError, Created, Plan};
 use super::input::{CoreCall, ManageError, StrongOutput};
-use super::message::StrongMessage;
+use super::message::{Manage, StrongMessage};
+use super::placement::Known;
+use super::replicas::Joining;
 use super::{PUBLISH_MS, Strong};
 use crate::Token;
+
+/// Characters of a peer's reason that are shown, at most. A guess.
+const REASON_CHARS_MAX: usize = 400;
 
 impl<E: Engine> Strong<E> {
     pub(super) fn plan(
@@ -19,8 +24,8 @@ impl<E: Engine> Strong<E> {
         keyspace: &str,
         voters: u8,
         on: &[NodeId],
-        known: Vec<NodeRecord>,
-    ) -> Result<Vec<NodeRecord>, CreateError> {
+        known: &Known,
+    ) -> Result<Plan, CreateError> {
         if !creations::is_valid_name(keyspace) {
             return Err(CreateError::Name);
         }
@@ -31,9 +36,11 @@ impl<E: Engine> Strong<E> {
         self.creations.plan(keyspace, voters, on, known)
     }
 
-    pub(super) fn create(&mut self, token: Token, keyspace: String, members: Vec<NodeRecord>, manual: bool) {
-        self.directory.learn_all(&members, || self.replicas.nodes());
-        self.creations.begin(&mut self.cx, token, keyspace, members, manual);
+    pub(super) fn create(&mut self, token: Token, keyspace: String, plan: Plan, manual: bool) {
+        for records in [&plan.members, &plan.spares] {
+            self.directory.learn_all(records, || self.replicas.nodes());
+        }
+        self.creations.begin(&mut self.cx, token, keyspace, plan, manual);
     }
 
     /// Another node, or this one, creates a keyspace with a replica here.
@@ -60,10 +67,44 @@ impl<E: Engine> Strong<E> {
         self.cx.reply(StrongOutput::Created { token, result: Ok(location) });
     }
 
-    pub(super) fn on_invite(&mut self, invited: Registered, members: &[NodeRecord]) {
+    pub(super) fn on_invite(&mut self, from: NodeKey, invited: Registered, members: &[NodeRecord]) {
+        let group = invited.group;
         let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
-        if self.replicas.join(&mut self.cx, invited, &keys, &self.directory) {
-            self.directory.learn_all(members, || self.replicas.nodes());
+        match self.replicas.join(&mut self.cx, invited, &keys, &self.directory) {
+            Joining::Joined => self.directory.learn_all(members, || self.replicas.nodes()),
+            Joining::Later => {}
+            // The leader may have no link to this node yet.
+            Joining::Declined(reason) => {
+                self.directory.learn_all(members, || self.replicas.nodes());
+                self.cx.send(&from, StrongMessage::CreateReply { group, refusal: Some(reason) });
+            }
+        }
+    }
+
+    /// A node replies to the creation of a group, or declines an invitation to one.
+    pub(super) fn on_create_reply(&mut self, from: NodeKey, group: GroupId, refusal: Option<String>) {
+        if !self.creations.is_pending(&group)
+            && let Some(reason) = refusal
+        {
+            let reason = reason.chars().take(REASON_CHARS_MAX).collect::<String>();
+            let reason = format!("{} declines: {reason}", self.directory.name(&from));
+            self.replicas.on_declined(self.cx.now_ms, group, from, reason);
+            return;
+        }
+        if let Some(created) = self.creations.on_reply(&mut self.cx, &self.directory, from, group, refusal) {
+            self.on_created(created);
+        }
+    }
+
+    /// Makes another node a voter of a keyspace instead of this one.
+    pub(super) fn vacate(&mut self, token: Token, keyspace: String, spares: Vec<NodeRecord>) {
+        let voters = match self.replicas.of(&keyspace) {
+            None => Err(ManageError::NoReplica(keyspace.clone())),
+            Some(group) => self.replicas.successors(group, spares, &self.directory),
+        };
+        match voters {
+            Ok(voters) => self.requests().vacate(token, keyspace, Manage::Voters(voters)),
+            Err(error) => self.cx.reply(StrongOutput::Managed { token, result: Err(error) }),
         }
     }
 

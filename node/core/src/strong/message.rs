@@ -52,7 +52,8 @@ pub enum StrongMessage {
     Groups(Vec<(GroupId, GroupMessage)>),
     /// Asks an initial member of a group to create its replica.
     Create { group: GroupId, keyspace: String, members: Vec<NodeRecord>, manual: bool },
-    /// The outcome of [`StrongMessage::Create`]: why the replica was not created, if it was not.
+    /// The outcome of [`StrongMessage::Create`]: why the replica was not created, if it was not. In reply to
+    /// [`StrongMessage::Invite`]: why the sender declines to be a member.
     CreateReply { group: GroupId, refusal: Option<String> },
     /// Asks a node that was added to a group to create its replica.
     Invite { group: GroupId, keyspace: String, member: MemberId, members: Vec<NodeRecord>, manual: bool },

@@ -66,6 +66,7 @@ use creations::Creations;
 use directory::Directory;
 pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput, Surveyed, SurveyedReplica};
 pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
+pub use placement::Known;
 pub use precedence::former_name;
 use replicas::Replicas;
 pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless, may_lack};
@@ -172,7 +173,7 @@ impl<E: Engine> Strong<E> {
 
     /// Handles a client's request. `known` are the replicas of the network that this node can name: the
     /// candidates for the members of a keyspace.
-    pub fn handle_client(&mut self, now_ms: u64, input: StrongInput, known: Vec<NodeRecord>) {
+    pub fn handle_client(&mut self, now_ms: u64, input: StrongInput, known: &Known) {
         self.cx.now_ms = now_ms;
         match input {
             StrongInput::Request { token, keyspace, request, options } => {
@@ -190,7 +191,7 @@ impl<E: Engine> Strong<E> {
             }
             StrongInput::Create { token, keyspace, voters, on, manual } => {
                 match self.plan(&keyspace, voters, &on, known) {
-                    Ok(members) => self.create(token, keyspace, members, manual),
+                    Ok(plan) => self.create(token, keyspace, plan, manual),
                     Err(error) => self.cx.reply(StrongOutput::Created { token, result: Err(error) }),
                 }
             }
@@ -199,18 +200,19 @@ impl<E: Engine> Strong<E> {
                 self.cx.reply(StrongOutput::Managed { token, result });
             }
             StrongInput::SetVoters { token, keyspace, nodes } => {
-                let known = known.into_iter().filter(|record| nodes.contains(&record.id)).collect();
+                let known = known.all().filter(|record| nodes.contains(&record.id)).cloned().collect();
                 self.requests().manage(token, keyspace, Manage::Voters(known));
             }
+            StrongInput::Vacate { token, keyspace } => self.vacate(token, keyspace, known.up.clone()),
             StrongInput::Transfer { token, keyspace, to } => {
                 self.requests().manage(token, keyspace, Manage::Transfer(to.0));
             }
             StrongInput::Status { token, keyspace, of_leader } => {
                 self.requests().status(token, keyspace, of_leader);
             }
-            StrongInput::Survey { token, keyspace } => self.survey(token, keyspace, &known),
+            StrongInput::Survey { token, keyspace } => self.survey(token, keyspace, known),
             StrongInput::Recover { token, keyspace, accept_loss } => {
-                self.recover(token, keyspace, accept_loss, &known);
+                self.recover(token, keyspace, accept_loss, known);
             }
             StrongInput::Discard { token, keyspace } => {
                 let result = self.replicas.discard_all(&mut self.cx, &keyspace);
@@ -252,6 +254,7 @@ impl<E: Engine> Strong<E> {
         self.cx.now_ms = now_ms;
         self.replicas.peer_down(now_ms, peer);
         self.requests().on_peer_down(peer, was_connected);
+        self.creations.on_peer_down(&mut self.cx, &self.directory, peer, was_connected);
         self.watches().on_peer_down(peer);
         self.served().on_peer_down(peer);
         self.deliver_local();
@@ -379,6 +382,16 @@ impl<E: Engine> Strong<E> {
         self.replicas.leaderless(now_ms, &self.directory)
     }
 
+    /// The keyspaces of which this node is a voter.
+    pub fn votes(&self) -> impl Iterator<Item = &str> {
+        let votes = |it: &&replicas::Replica<E>| it.group.members().voters.contains(&it.group.member());
+        self.replicas
+            .iter()
+            .map(|(_, replica)| replica)
+            .filter(votes)
+            .map(|replica| replica.keyspace.as_str())
+    }
+
     /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.
     pub(crate) fn knows(&self, keyspace: &str) -> bool {
         self.directory.location(keyspace).is_some()
@@ -433,14 +446,11 @@ impl<E: Engine> Strong<E> {
                 self.on_create(from, group, &keyspace, &members, manual);
             }
             StrongMessage::CreateReply { group, refusal } => {
-                let created = self.creations.on_reply(&mut self.cx, &self.directory, from, group, refusal);
-                if let Some(created) = created {
-                    self.on_created(created);
-                }
+                self.on_create_reply(from, group, refusal);
             }
             StrongMessage::Invite { group, keyspace, member, members, manual } => {
                 let invited = Registered { group, keyspace, member, manual };
-                self.on_invite(invited, &members);
+                self.on_invite(from, invited, &members);
             }
             StrongMessage::Drop { group } => self.on_drop(group),
             StrongMessage::Request { id, group, request, options } => {

@@ -1,10 +1,37 @@
-//! The choice of nodes for a new keyspace: those that have been up the longest, in as many address blocks as
-//! possible.
+//! The choice of nodes for a new keyspace: of those that are up, those that have been up the longest, in as many address
+//! blocks as possible.
 
 use std::collections::BTreeSet;
 
 use starling_proto::view::block::Block;
 use starling_proto::{NodeRecord, Role};
+
+/// The replicas of the network that a node can name.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// This node, and those that it is connected to.
+    pub up: Vec<NodeRecord>,
+    /// The others: they may have stopped long ago.
+    pub others: Vec<NodeRecord>,
+}
+
+impl Known {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.up.iter().chain(&self.others)
+    }
+
+    /// Chooses `count` of them: only those that are up if they are enough. Fewer if fewer are known.
+    pub fn choose(&self, count: usize) -> Vec<NodeRecord> {
+        let most = |nodes: &[NodeRecord], count: usize| {
+            let known = nodes.iter().filter(|record| record.role == Role::Replica).count();
+            choose(nodes.to_vec(), count.min(known)).unwrap_or_default()
+        };
+        let mut chosen = most(&self.up, count);
+        chosen.extend(most(&self.others, count - chosen.len()));
+        chosen
+    }
+}
 
 /// Chooses `count` of `nodes`; `None` if fewer of them are replicas.
 pub fn choose(mut nodes: Vec<NodeRecord>, count: usize) -> Option<Vec<NodeRecord>> {
@@ -47,5 +74,16 @@ mod tests {
         assert_eq!(ids(3), Some(vec![1, 4, 3]));
         assert_eq!(ids(4), Some(vec![1, 4, 3, 2]));
         assert_eq!(ids(5), None);
+    }
+
+    #[test]
+    fn a_node_that_may_have_stopped_is_chosen_only_if_the_others_are_too_few() {
+        let up = vec![record(0, 0, "10.0.9.1"), record(5, 8, "10.0.1.2"), record(6, 9, "10.0.1.3")];
+        let known = Known { up, others: vec![record(1, 1, "10.0.1.1"), record(2, 2, "10.0.2.1")] };
+        let ids = |count| known.choose(count).iter().map(|r| r.id.0[0]).collect::<Vec<_>>();
+        assert_eq!(ids(1), [5]);
+        assert_eq!(ids(2), [5, 6]);
+        assert_eq!(ids(3), [5, 6, 1]);
+        assert_eq!(ids(9), [5, 6, 1, 2]);
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use starling_kv::Engine;
-use starling_proto::NodeRecord;
 use starling_strong::api::Failure;
 use starling_strong::group::GroupId;
 use starling_strong::machine::DATED;
@@ -12,12 +11,13 @@ use starling_strong::members::NodeKey;
 use super::Strong;
 use super::input::{ManageError, StrongOutput, Surveyed, SurveyedReplica};
 use super::message::StrongMessage;
+use super::placement::Known;
 use super::surveys::{NODES_MAX, Purpose, Survey};
 use crate::Token;
 
 impl<E: Engine> Strong<E> {
     /// Shows the replicas of a keyspace.
-    pub(super) fn survey(&mut self, token: Token, keyspace: String, known: &[NodeRecord]) {
+    pub(super) fn survey(&mut self, token: Token, keyspace: String, known: &Known) {
         let located = || self.directory.location(&keyspace).map(|location| location.group);
         if let Some(group) = self.own_replica(&keyspace).or_else(located) {
             self.begin_survey(Survey::new(token, keyspace, group, Purpose::Show), known);
@@ -29,7 +29,7 @@ impl<E: Engine> Strong<E> {
 
     /// Makes the replica here the only member of its group, unless another one has more than `accept_loss` entries that
     /// this one lacks, or the group still has a quorum.
-    pub(super) fn recover(&mut self, token: Token, keyspace: String, accept_loss: u64, known: &[NodeRecord]) {
+    pub(super) fn recover(&mut self, token: Token, keyspace: String, accept_loss: u64, known: &Known) {
         let group = self.own_replica(&keyspace).ok_or_else(|| ManageError::NoReplica(keyspace.clone()));
         match group.and_then(|group| self.replicas.check_quorum(self.cx.now_ms, group).map(|()| group)) {
             Ok(group) => {
@@ -47,15 +47,16 @@ impl<E: Engine> Strong<E> {
         self.replicas.of(keyspace).or_else(unopened).or_else(|| self.replicas.aside_of(keyspace))
     }
 
-    fn begin_survey(&mut self, mut survey: Survey, known: &[NodeRecord]) {
+    fn begin_survey(&mut self, mut survey: Survey, known: &Known) {
         survey.members = self.members_of(survey.group, &survey.keyspace);
         let mut nodes = BTreeSet::from([self.cx.me]);
         if self.replicas.version() >= DATED {
             nodes.extend(&survey.members);
             // Replicas of former members may be kept aside.
-            let others = known.iter().take(NODES_MAX);
-            self.directory.learn_all(known, || self.replicas.nodes());
-            nodes.extend(others.map(|record| record.id.0));
+            for records in [&known.up, &known.others] {
+                self.directory.learn_all(records, || self.replicas.nodes());
+            }
+            nodes.extend(known.all().take(NODES_MAX).map(|record| record.id.0));
         }
         if self.surveys.is_full() {
             let error = ManageError::Failed(Failure::Overloaded);

@@ -5,6 +5,7 @@ mod expiry;
 mod full_disk;
 mod growth;
 mod names;
+mod places;
 mod probes;
 mod recovery;
 mod strong;

@@ -2,6 +2,7 @@
 
 use starling_core::Input;
 use starling_core::strong::{AsideConfig, ManageError, StrongInput, Surveyed};
+use starling_proto::Role;
 use starling_strong::group::ChangeError;
 use starling_strong::registry;
 
@@ -155,6 +156,8 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     let (mut world, members, ahead, behind) = without_quorum(33);
     assert_eq!(recover_with_loss(&mut world, behind, 100), Ok(()));
     world.run_until(30_000, "the longer one is kept", |w| asides(w, ahead) == [("orders".into(), true)]);
+    let again = recover_with_loss(&mut world, behind, 100);
+    assert_eq!(again, Err(ManageError::IsAlone("orders".into())), "nothing is left to recover");
     for node in members.iter().filter(|node| ![ahead, behind].contains(node)) {
         world.restart(*node);
     }
@@ -172,8 +175,12 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     let quorum_at = ManageError::QuorumAt { node: world.nodes[behind].record.name.clone() };
     assert_eq!(recover_with_loss(&mut world, ahead, 1_000), Err(quorum_at));
     // It is not overwritten when its node is to be a voter again.
+    let asked = world.now;
     let refused = set_voters(&mut world, behind, &[behind, ahead]);
-    assert_eq!(refused, Err(ManageError::Refused(ChangeError::SilentVoter)));
+    let Err(ManageError::Refused(ChangeError::Declined(reason))) = &refused else { panic!("{refused:?}") };
+    assert!(reason.contains(&world.nodes[ahead].record.name), "{reason}");
+    assert!(reason.contains("`starling keyspace discard orders`"), "{reason}");
+    assert!(world.now - asked < 3_000, "it is said at once");
     assert_eq!(asides(&world, ahead), [("orders".into(), true)]);
     assert_eq!(discard(&mut world, ahead), Ok(()));
     assert_eq!(discard(&mut world, ahead), Ok(()), "once more");
@@ -181,6 +188,27 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     assert!(asides(&world, ahead).is_empty());
     let (read, _) = answer(&mut world, ahead, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("early"));
+}
+
+#[test]
+fn a_lost_voter_is_replaced_by_a_node_that_does_not_decline() {
+    let (mut world, members, ahead, behind) = without_quorum(37);
+    assert_eq!(recover_with_loss(&mut world, behind, 100), Ok(()));
+    world.run_until(30_000, "the longer one is kept", |w| !asides(w, ahead).is_empty());
+    let outside: Vec<usize> = (1..=7).filter(|node| !members.contains(node)).collect();
+    assert_eq!(set_voters(&mut world, behind, &[behind, outside[0], outside[1]]), Ok(()));
+    // It would be chosen before a younger one, but keeps what the group lacks.
+    assert!(outside.iter().all(|node| ahead < *node));
+    let fresh = world.start(Role::Replica, &[0]);
+    world.run(5_000);
+    world.kill(outside[0]);
+    world.run(100_000);
+    let mut now = voters(&mut world, behind, "orders");
+    now.sort_unstable();
+    let mut expected = [behind, outside[1], fresh];
+    expected.sort_unstable();
+    assert_eq!(now, expected);
+    assert_eq!(asides(&world, ahead), [("orders".into(), true)]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use starling_strong::registry::Registered;
 use super::super::context::{Context, Timer};
 use super::super::directory::Directory;
 use super::super::message::GroupLocation;
-use super::Replicas;
+use super::{Joining, Replicas};
 
 /// Replicas that are kept aside, at most. A guess.
 const ASIDES_MAX: usize = 64;
@@ -195,20 +195,25 @@ impl<E: Engine> Replicas<E> {
     }
 
     /// Whether this node may join a group again of which it keeps a replica aside. One that the group lacks nothing of
-    /// is removed for that; the leader repeats its invitation.
-    pub(super) fn may_rejoin(&mut self, cx: &mut Context, group: GroupId, directory: &Directory) -> bool {
+    /// is removed for that; the leader repeats its invitation. `Joined`: it keeps none.
+    pub(super) fn may_rejoin(&mut self, cx: &mut Context, group: GroupId, directory: &Directory) -> Joining {
         if self.asides.get(&group).is_none() {
-            return true;
+            return Joining::Joined;
         }
         if !self.may_have_more(&group, directory) {
             // The leader repeats the invitation if this fails.
             let _ = self.discard(cx, group, "its node joins the group again");
-        } else if let Some(aside) = self.asides.0.get_mut(&group)
-            && !std::mem::replace(&mut aside.was_in_the_way, true)
-        {
+            return Joining::Later;
+        }
+        let Some(aside) = self.asides.0.get_mut(&group) else { return Joining::Later };
+        if !std::mem::replace(&mut aside.was_in_the_way, true) {
             cx.notice(aside.keyspace.clone(), Notice::AsideInTheWay);
         }
-        false
+        Joining::Declined(format!(
+            "it keeps a removed replica that may have writes which {name} lacks; `starling keyspace replicas {name}` \
+             compares them, and `starling keyspace discard {name}` there deletes it",
+            name = aside.keyspace
+        ))
     }
 }
 

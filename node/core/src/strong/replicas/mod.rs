@@ -38,6 +38,8 @@ pub const SILENT_MS: u64 = 10_000;
 /// How long a replica stays closed after its storage failed, milliseconds. `RocksDB` checks as often whether a
 /// full disk has space again.
 const REOPEN_MS: u64 = 5_000;
+/// Nodes that have declined to be a member of a group, of which a leader knows that, at most. A guess.
+const DECLINED_MAX: usize = 64;
 /// Replicas on one node, at most. A guess.
 const REPLICAS_MAX: usize = 1024;
 
@@ -51,6 +53,8 @@ pub struct Replica<E: Engine> {
     pub manual: bool,
     /// The location that this node published last, as a leader.
     published: Option<GroupLocation>,
+    /// Nodes that have declined to be a member, and when, milliseconds.
+    declined: BTreeMap<NodeKey, u64>,
 }
 
 /// A replica that did not open.
@@ -58,6 +62,16 @@ struct Unopened {
     keyspace: String,
     member: MemberId,
     reason: String,
+}
+
+/// What became of an invitation to be a member of a group.
+pub enum Joining {
+    /// The replica is here.
+    Joined,
+    /// It may be a moment later: the leader repeats its invitation.
+    Later,
+    /// This node is not going to create it, for this reason, as long as nothing changes here.
+    Declined(String),
 }
 
 /// The replicas on this node.
@@ -180,7 +194,8 @@ impl<E: Engine> Replicas<E> {
 
     fn host(&mut self, cx: &mut Context, id: GroupId, keyspace: String, mut group: Group<E>, manual: bool) {
         group.set_version(self.version);
-        self.open.insert(id, Replica { keyspace, group, manual, published: None });
+        let (published, declined) = (None, BTreeMap::new());
+        self.open.insert(id, Replica { keyspace, group, manual, published, declined });
         self.ready.insert(id);
         self.set_timer(cx, id);
     }
@@ -277,14 +292,14 @@ impl<E: Engine> Replicas<E> {
         Ok(())
     }
 
-    /// Creates the replica of a member that was added on this node. Returns whether there is one now.
+    /// Creates the replica of a member that was added on this node.
     pub fn join(
         &mut self,
         cx: &mut Context,
         invited: Registered,
         members: &[NodeKey],
         directory: &Directory,
-    ) -> bool {
+    ) -> Joining {
         let (group, member) = (invited.group, invited.member);
         // Member ids only grow: the member that is here was removed, and does not know it yet. Once it does,
         // the next invitation creates the new one.
@@ -292,14 +307,21 @@ impl<E: Engine> Replicas<E> {
             replica.group.check_membership(members.iter().copied());
             self.ready.insert(group);
         }
-        if !self.may_rejoin(cx, group, directory) || self.check_room(group, &invited.keyspace).is_err() {
-            return false;
+        match self.may_rejoin(cx, group, directory) {
+            Joining::Joined => {}
+            not_yet => return not_yet,
+        }
+        if self.open.contains_key(&group) || self.dropped.contains(&group) || self.removals.contains(&group) {
+            return Joining::Later;
+        }
+        if let Err(reason) = self.check_room(group, &invited.keyspace) {
+            return Joining::Declined(reason);
         }
         // Rows of an earlier membership, which did not open. The leader repeats the invitation until the new
         // member replies, so there is time to remove them.
         if let Some(Unopened { keyspace, .. }) = self.unopened.remove(&group) {
             self.begin_removal(cx, group, keyspace);
-            return false;
+            return Joining::Later;
         }
         let config = self.config(&invited);
         let seed = cx.seed();
@@ -309,10 +331,26 @@ impl<E: Engine> Replicas<E> {
             });
         let Registered { keyspace, manual, .. } = invited;
         match joined {
-            Ok(joined) => self.host(cx, group, keyspace, joined, manual),
-            Err(error) => cx.notice(keyspace, Notice::NotOpened(error)),
+            Ok(joined) => {
+                self.host(cx, group, keyspace, joined, manual);
+                Joining::Joined
+            }
+            Err(error) => {
+                cx.notice(keyspace, Notice::NotOpened(error));
+                Joining::Later
+            }
         }
-        self.open.contains_key(&group)
+    }
+
+    /// Notes that a node declines to be a member of a group.
+    pub fn on_declined(&mut self, now_ms: u64, group: GroupId, node: NodeKey, reason: String) {
+        if let Some(replica) = self.open.get_mut(&group) {
+            replica.declined.insert(node, now_ms);
+            if replica.declined.len() > DECLINED_MAX {
+                replica.declined.pop_first();
+            }
+        }
+        self.step(now_ms, group, Input::Declined { node, reason });
     }
 
     fn check_room(&self, group: GroupId, keyspace: &str) -> Result<(), String> {
@@ -384,11 +422,15 @@ impl<E: Engine> Replicas<E> {
     /// Fails if a group may still have a quorum, as its replica here knows: after unsafe recovery the other members would
     /// lose what this replica does not have.
     pub fn check_quorum(&self, now_ms: u64, group: GroupId) -> Result<(), ManageError> {
-        let replica = self.open.get(&group).map(|replica| &replica.group);
-        if replica.is_some_and(|it| it.members().nodes.len() > 1 && it.may_have_quorum(now_ms, SILENT_MS)) {
-            return Err(ManageError::HasQuorum);
+        let Some(Replica { keyspace, group, .. }) = self.open.get(&group) else { return Ok(()) };
+        let is_alone = group.members().nodes.len() == 1;
+        if is_alone && group.stopped().is_none() {
+            Err(ManageError::IsAlone(keyspace.clone()))
+        } else if !is_alone && group.may_have_quorum(now_ms, SILENT_MS) {
+            Err(ManageError::HasQuorum)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Opens a replica again as the only member of its group, unless the group may still have a quorum.

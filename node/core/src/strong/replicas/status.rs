@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use starling_kv::Engine;
 use starling_proto::NodeRecord;
-use starling_strong::api::{Member, Status};
+use starling_strong::api::{Failure, Member, Status};
 use starling_strong::group::{GroupId, Rollback};
 use starling_strong::log::Log;
 use starling_strong::machine;
 use starling_strong::members::NodeKey;
 
 use super::super::directory::Directory;
+use super::super::input::ManageError;
 use super::super::message::GroupLocation;
 use super::super::placement;
 use super::super::surveys::ReplicaState;
@@ -20,6 +21,9 @@ use crate::client_urls;
 /// How long a group has no leader before that is reported, milliseconds. An estimate: several elections, and the time
 /// from the start of a node to its first election.
 pub const LEADERLESS_MS: u64 = 5_000;
+
+/// How long no node is chosen again that has declined to be a member, milliseconds. A guess: an operator has to act.
+const DECLINED_MS: u64 = 600_000;
 
 /// A group without a leader, as its replica on this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,12 +123,44 @@ impl<E: Engine> Replicas<E> {
         let members = replica.group.members();
         let voters: BTreeSet<NodeKey> =
             members.voters.iter().filter_map(|voter| members.nodes.get(voter)).copied().collect();
+        let declines = |node: &NodeKey| {
+            let declined = replica.declined.get(node);
+            declined.is_some_and(|at| now_ms.saturating_sub(*at) < DECLINED_MS)
+        };
         // A learner may be left of a change that failed, and be there again.
-        spares.retain(|record| !voters.contains(&record.id.0));
+        spares.retain(|record| !voters.contains(&record.id.0) && !declines(&record.id.0));
         let fresh = placement::choose(spares, 1)?;
+        // One without a record would lose its vote.
         let kept = voters.iter().filter(|node| **node != lost);
-        let kept = kept.filter_map(|node| directory.record(node).cloned());
-        Some(kept.chain(fresh).collect())
+        let kept: Option<Vec<_>> = kept.map(|node| directory.record(node).cloned()).collect();
+        Some(kept?.into_iter().chain(fresh).collect())
+    }
+
+    /// The voters of a group with this node replaced by one of `spares`.
+    pub fn successors(
+        &self,
+        group: GroupId,
+        mut spares: Vec<NodeRecord>,
+        directory: &Directory,
+    ) -> Result<Vec<NodeRecord>, ManageError> {
+        let replica = self.get(&group).ok_or(ManageError::NoSpare)?;
+        if replica.manual {
+            return Err(ManageError::Manual);
+        }
+        let members = replica.group.members();
+        let voters = members.voters.iter().filter_map(|voter| members.nodes.get(voter));
+        let kept: BTreeSet<NodeKey> = voters.filter(|node| **node != self.me).copied().collect();
+        spares.retain(|record| record.id.0 != self.me && !kept.contains(&record.id.0));
+        let fresh = placement::choose(spares, 1).ok_or(ManageError::NoSpare)?;
+        let record = |node: &NodeKey| {
+            let (keyspace, missing) = (replica.keyspace.clone(), vec![directory.name(node)]);
+            directory
+                .record(node)
+                .cloned()
+                .ok_or(ManageError::Failed(Failure::NoMajority { keyspace, missing }))
+        };
+        let kept: Vec<_> = kept.iter().map(record).collect::<Result<_, _>>()?;
+        Ok(kept.into_iter().chain(fresh).collect())
     }
 
     /// The status of a group, as its replica here sees it.

@@ -57,6 +57,10 @@ const STATUS_MS: u64 = 5_000;
 /// Deadline of a change of members, milliseconds: a member that is added has to fetch everything first.
 const MANAGE_MS: u64 = 600_000;
 
+/// How long a node that leaves waits for another one to vote in its place, milliseconds. A guess: a few hundred megabytes
+/// are transferred.
+const VACATE_MS: u64 = 60_000;
+
 /// The kind of a pending request.
 #[derive(Clone)]
 enum Operation {
@@ -201,6 +205,11 @@ impl<E: Engine> Handler<'_, E> {
     /// Begins a change of a keyspace's voters or leader.
     pub fn manage(&mut self, token: Token, keyspace: String, change: Manage) {
         self.begin(token, keyspace, Operation::Manage(change), self.cx.now_ms + MANAGE_MS);
+    }
+
+    /// As [`Handler::manage`], by a node that waits to leave the network.
+    pub fn vacate(&mut self, token: Token, keyspace: String, change: Manage) {
+        self.begin(token, keyspace, Operation::Manage(change), self.cx.now_ms + VACATE_MS);
     }
 
     fn begin(&mut self, token: Token, keyspace: String, operation: Operation, deadline_ms: u64) {
