@@ -1,7 +1,9 @@
 //! What an operator of strong keyspaces sees and does while voters are lost, leave, and come back.
 
 use starling_api::admin::Doctor;
-use starling_tests::{Answer, KEYSPACE, Node, flock, wait_until};
+use starling_tests::{
+    Answer, KEYSPACE, Node, flock, heard_of, leader, led, meet, run, strangers, wait_until,
+};
 
 /// The findings of a node's doctor, one line each, with the hints.
 fn findings(node: &Node) -> Vec<String> {
@@ -34,7 +36,10 @@ async fn a_keyspace_that_has_lost_its_majority_is_unhealthy_on_every_node() {
     for node in [&nodes[0], &nodes[3]] {
         let found = findings(node);
         let [finding] = &found[..] else { panic!("{}: {found:?}", node.name()) };
-        assert!(finding.starts_with(lost) && finding.contains("1 of its 3 voters answers (not b, c)"), "{finding}");
+        assert!(
+            finding.starts_with(lost) && finding.contains("1 of its 3 voters answers (not b, c)"),
+            "{finding}"
+        );
         assert!(finding.contains("start b and c") && finding.contains("recover --help"), "{finding}");
         let info = node.run(["keyspace", "info", KEYSPACE]).ok();
         assert!(info.contains("none for ") && info.contains("1 of its 3 voters answers"), "{info}");
@@ -57,4 +62,118 @@ async fn a_keyspace_that_has_lost_its_majority_is_unhealthy_on_every_node() {
         .await;
     }
     assert!(nodes[0].status().await.leaderless.is_empty());
+}
+
+/// The names of the keyspace's voters, in order, once there are three of them.
+async fn three_voters(node: &Node) -> Vec<String> {
+    wait_until("there are three voters", async || {
+        let info = led(node).await;
+        let voters = info.members.iter().filter(|member| member.role == "voter");
+        let mut names: Vec<String> = voters.map(|member| member.name.clone()).collect();
+        names.sort();
+        if names.len() == 3 && info.members.len() == 3 {
+            Ok(names)
+        } else {
+            Err(format!("{:?}", info.members))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_voter_that_leaves_gives_its_place_to_another_node_or_stays() {
+    let mut nodes = flock().await;
+    nodes[3].run(["put", "-k", KEYSPACE, "k", "v"]).ok();
+    let leads = leader(&nodes, &led(&nodes[3]).await);
+    let mut leaving = nodes.remove(leads);
+    assert!(leaving.run(["status"]).ok().contains("votes for"), "the status shows it");
+    let left = leaving.run(["leave"]);
+    left.exits(0).says("this node votes for orders");
+    assert!(leaving.ended().await.success());
+    let expected: Vec<String> = nodes.iter().map(|node| node.name().to_owned()).collect();
+    assert_eq!(three_voters(&nodes[0]).await, expected);
+    assert_eq!(nodes[0].run(["get", "-k", KEYSPACE, "k"]).ok(), "v");
+    // Nobody is left to take another vote.
+    let refused = nodes[0].run(["leave"]);
+    refused.exits_noted(4);
+    refused.says("this node votes for orders (no other node is up that could take its place)");
+    refused.says(&format!("starling keyspace voters replace orders {} OTHER", nodes[0].name()));
+    nodes[0].run(["put", "-k", KEYSPACE, "k", "w"]).ok();
+    nodes[0].run(["leave", "--force"]).exits(0).says("its votes in orders stay");
+    assert!(nodes[0].ended().await.success());
+    assert_eq!(three_voters(&nodes[1]).await, expected, "they are for an operator to change");
+    assert_eq!(nodes[1].run(["get", "-k", KEYSPACE, "k"]).ok(), "w");
+}
+
+#[tokio::test]
+async fn a_transfer_to_a_node_that_has_stopped_is_no_success() {
+    let mut nodes = flock().await;
+    let leads = leader(&nodes, &led(&nodes[3]).await);
+    let (dead, other) = ((leads + 1) % 3, (leads + 2) % 3);
+    nodes[dead].kill();
+    let transfer = |to: usize| nodes[3].run(["keyspace", "transfer-leader", KEYSPACE, nodes[to].name()]);
+    transfer(dead).exits(4).says("has not taken over");
+    let shown = transfer(other).ok();
+    let suffix = format!(" {}", nodes[other].name());
+    let is_leader = |line: &str| line.starts_with("leader ") && line.ends_with(&suffix);
+    assert!(shown.lines().any(is_leader), "it leads already: {shown}");
+}
+
+#[tokio::test]
+async fn eventual_keys_under_the_name_of_a_strong_keyspace_are_named_and_can_be_saved() {
+    let (a, mut b) = strangers().await;
+    a.run(["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
+    a.run(["put", "-k", KEYSPACE, "k", "strong"]).ok();
+    b.run(["put", "-k", KEYSPACE, "k", "eventual"]).ok();
+    b.run(["sadd", "-k", KEYSPACE, "s", "x", "y"]).ok();
+    meet(&a, &mut b).await;
+    for node in [&a, &b] {
+        wait_until("both kinds are known", async || {
+            let listed = node.run(["keyspace", "ls"]).ok();
+            if listed.contains("both") { Ok(()) } else { Err(listed) }
+        })
+        .await;
+        let found = findings(node);
+        assert!(found.len() == 1 && found[0].contains("hides 2 keys of an eventual one"), "{found:?}");
+        assert_eq!(node.run(["get", "-k", KEYSPACE, "k"]).ok(), "strong");
+        assert_eq!(node.run(["get", "-k", "eventual:orders", "k"]).ok(), "eventual");
+    }
+    let refused = b.run(["put", "-k", "eventual:orders", "k", "v"]);
+    refused.exits(1).says("read and deleted only");
+    // The way out that the doctor shows; the keys may be wanted.
+    let saved = b.run(["export", "-k", "eventual:orders"]).ok();
+    b.run_with(["import", "-k", "rescued", "-"], saved.as_bytes()).exits(0);
+    assert_eq!(b.run(["get", "-k", "rescued", "k"]).ok(), "eventual");
+    assert_eq!(b.run(["--output", "raw", "smembers", "-k", "rescued", "s"]).ok(), "x\ny");
+    b.run(["del", "-k", "eventual:orders", "--prefix", ""]).exits(0);
+    for node in [&a, &b] {
+        wait_until("the doctor finds nothing", async || match findings(node) {
+            found if found.is_empty() => Ok(()),
+            found => Err(format!("{found:?}")),
+        })
+        .await;
+        assert_eq!(node.run(["get", "-k", KEYSPACE, "k"]).ok(), "strong");
+        heard_of(node, KEYSPACE).await;
+    }
+    // The other way round it is refused, and says how many keys are in the way.
+    let refused = a.run(["keyspace", "create", "rescued", "--strong", "--voters", "1"]);
+    refused.exits(4).says("holds 2 keys");
+    refused.says("starling export -k rescued > FILE");
+}
+
+#[tokio::test]
+async fn both_doctors_read_the_rows_of_strong_replicas() {
+    let mut node = Node::up("node").started().await;
+    node.run(["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
+    for value in ["one", "two", "three"] {
+        node.run(["put", "-k", KEYSPACE, "k", value]).ok();
+    }
+    let counts = |report: Answer| {
+        let doctor: Doctor = report.json();
+        (doctor.counts["strong_keys"], doctor.counts["strong_superseded"])
+    };
+    assert_eq!(counts(node.run(["--output", "json", "doctor"])), (1, 2));
+    node.stop().await;
+    let dir = node.data_dir().display().to_string();
+    assert_eq!(counts(run(["--output", "json", "doctor", "--data-dir", &dir], b"")), (1, 2));
 }

@@ -51,6 +51,9 @@ pub struct Status {
     /// Replicas of strong keyspaces that were removed from their keyspace and are kept on this node for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_replicas: Vec<KeptReplica>,
+    /// Strong keyspaces of which this node is a voter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<String>,
     /// Strong keyspaces with a replica on this node that have had no leader for some seconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaderless: Vec<Leaderless>,

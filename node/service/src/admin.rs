@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
 use starling_api::admin::{ImpairedReplica, Nodes, Peers, Status};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
@@ -40,8 +41,23 @@ impl Admin {
         self.0.0.gossip.ticket().await.ok_or_else(stopping)
     }
 
-    /// Has the node leave the network and stop. Returns before it has stopped.
-    pub async fn leave(&self) -> Result<(), Error> {
+    /// Has the node leave the network and stop. Returns before it has stopped. Where the node is a voter of a strong
+    /// keyspace, another node takes its place first, within a minute; with `force` its votes stay, and the keyspaces have
+    /// to do without it.
+    ///
+    /// # Errors
+    /// No other node can take its place in a keyspace, or has not done so in time. The node goes on.
+    pub async fn leave(&self, force: bool) -> Result<(), Error> {
+        if !force {
+            let votes = self.status().await?.votes;
+            let moved = votes.iter().map(async |name| (name, self.manage(name, Manage::Vacate).await));
+            let kept =
+                join_all(moved).await.into_iter().filter_map(|(name, moved)| Some((name, moved.err()?)));
+            let kept: Vec<_> = kept.collect();
+            if !kept.is_empty() {
+                return Err(votes_here(&kept, &self.status().await?.name));
+            }
+        }
         self.0.0.gossip.leave().await.ok_or_else(stopping)
     }
 
@@ -171,6 +187,18 @@ impl Admin {
 fn notes_on<'a>(keyspace: &'a str, impaired: &'a [ImpairedReplica]) -> impl Iterator<Item = String> + 'a {
     let of_it = impaired.iter().filter(move |replica| replica.keyspace == keyspace);
     of_it.map(|replica| format!("its replica here {}", replica.reason))
+}
+
+/// The node does not leave, because it votes for these keyspaces.
+fn votes_here(kept: &[(&String, Error)], node: &str) -> Error {
+    let reasons: Vec<String> =
+        kept.iter().map(|(name, error)| format!("{name} ({})", error.message)).collect();
+    let first = kept.first().map_or("NAME", |(name, _)| name.as_str());
+    let hint = format!(
+        "start another node and try again; `starling keyspace voters replace {first} {node} OTHER` or `voters remove` \
+         takes a vote away; `starling leave --force` leaves with them; to come back soon, end the process (SIGTERM) instead"
+    );
+    Error::new(ErrorCode::Conflict, format!("this node votes for {}", reasons.join(", ")), hint)
 }
 
 /// What an operator has to know about a name under which these groups are published.

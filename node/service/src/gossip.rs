@@ -364,6 +364,11 @@ impl GossipLoop {
         impaired.map(|(keyspace, reason)| ImpairedReplica { keyspace: keyspace.into(), reason }).collect()
     }
 
+    fn votes(&self) -> Vec<String> {
+        let votes = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::votes);
+        votes.map(str::to_owned).collect()
+    }
+
     fn leaderless(&self) -> Vec<Leaderless> {
         let now_ms = self.clock.now().mono.0;
         let all = self.core.strong().into_iter().flat_map(|strong| strong.leaderless(now_ms));
@@ -400,6 +405,7 @@ impl GossipLoop {
             closed_replicas: self.closed_replicas(),
             impaired_replicas: self.impaired_replicas(),
             kept_replicas: self.kept_replicas(),
+            votes: self.votes(),
             leaderless: self.leaderless(),
             identity_conflict: core.double.map(identity_conflict),
             traffic: report::traffic(&metrics.traffic),

@@ -177,7 +177,7 @@ fn a_seed_keeps_no_data_and_says_so() {
     let put = keyspace.put_with("k", "v", WriteOptions::default());
     assert_eq!(block_on(put).expect_err("no store").code, ErrorCode::NoStore);
     assert_eq!(node.handle().strong("orders").err().expect("no store").code, ErrorCode::NoStore);
-    block_on(node.handle().admin().leave()).expect("leaves");
+    block_on(node.handle().admin().leave(false)).expect("leaves");
     block_on(node.stopped());
     block_on(node.stop());
 }

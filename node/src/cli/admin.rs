@@ -135,6 +135,19 @@ impl Session {
         show_doctor(&self.client.doctor().await?, self.output)
     }
 
+    pub(super) async fn leave(&self, force: bool) -> Result {
+        let votes = self.client.status().await?.votes;
+        if !votes.is_empty() {
+            let votes = votes.join(", ");
+            print::note(if force {
+                format!("its votes in {votes} stay: a majority has to do without this node")
+            } else {
+                format!("this node votes for {votes}: other nodes take its place first, within a minute")
+            });
+        }
+        Ok(self.client.leave(force).await?)
+    }
+
     pub(super) async fn config(&self) -> Result {
         show_config(&self.client.config().await?, self.output)
     }
@@ -207,6 +220,9 @@ fn show_status(status: &Status) -> Result {
     }
     print::pairs(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())))?;
     print::pairs(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())))?;
+    if !status.votes.is_empty() {
+        print::pairs([("votes for", status.votes.join(" "))])?;
+    }
     print::pairs(status.leaderless.iter().map(|keyspace| ("no leader", keyspace.to_string())))?;
     if let Some(conflict) = &status.identity_conflict {
         print::pairs([("identity", conflict.clone())])?;

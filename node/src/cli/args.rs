@@ -224,8 +224,15 @@ pub enum Command {
     },
     /// Print the join ticket: the one string another node needs
     Ticket,
-    /// Make the node leave the network and stop
-    Leave,
+    /// Make the node leave the network for good and stop. Where it is a voter of a strong keyspace, another node takes its
+    /// place first, within a minute; if none can, the node stays (exit code 4). A node that is to come back is stopped by
+    /// ending its process (SIGTERM) instead
+    Leave {
+        /// Leave at once and keep the votes: the keyspaces have to do without them until `keyspace voters remove` or
+        /// `replace`, or until they are replaced automatically (setting `strong.replace_ms`)
+        #[arg(long)]
+        force: bool,
+    },
     /// Print shell completions
     Completions {
         /// The shell

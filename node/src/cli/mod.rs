@@ -184,7 +184,7 @@ impl Session {
             Command::Doctor { .. } => self.doctor().await,
             Command::Config { .. } => self.config().await,
             Command::Ticket => self.ticket().await,
-            Command::Leave => Ok(self.client.leave().await?),
+            Command::Leave { force } => self.leave(force).await,
             Command::Up(_)
             | Command::Bootstrap(_)
             | Command::Completions { .. }

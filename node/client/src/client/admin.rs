@@ -47,9 +47,11 @@ impl Client {
         self.fetch(self.get("/v1/ticket")).await
     }
 
-    /// Has the node leave the network and stop.
-    pub async fn leave(&self) -> Result<(), Error> {
-        self.send(self.request(Method::POST, "/v1/leave")).await.map(drop)
+    /// Has the node leave the network and stop. Other nodes take its votes in strong keyspaces first, unless `force` is
+    /// set.
+    pub async fn leave(&self, force: bool) -> Result<(), Error> {
+        let path = if force { "/v1/leave?force=true" } else { "/v1/leave" };
+        self.send(self.long_request(Method::POST, path)).await.map(drop)
     }
 
     /// Whether the node is ready to serve.

@@ -11,7 +11,7 @@ use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status,
 
 use super::App;
 use super::problem::Problem;
-use super::request::read_json;
+use super::request::{Query, read_json};
 
 /// Largest JSON body of a finalization.
 const FINALIZE_BYTES_MAX: usize = 1024;
@@ -68,10 +68,14 @@ pub async fn ticket(State(app): State<Arc<App>>) -> Result<Json<Ticket>, Problem
     Ok(Json(Ticket { ticket: app.node.admin().ticket().await? }))
 }
 
-/// Notifies the neighbours, then stops the node.
-#[utoipa::path(post, path = "/v1/leave", tag = "node", responses((status = 202, description = "the node is stopping")))]
-pub async fn leave(State(app): State<Arc<App>>) -> Result<StatusCode, Problem> {
-    app.node.admin().leave().await?;
+/// Lets other nodes vote in strong keyspaces instead of this one, notifies the neighbours, then stops the node.
+#[utoipa::path(post, path = "/v1/leave", tag = "node",
+    params(("force" = Option<bool>, Query, description = "leave at once, and keep the votes")),
+    responses((status = 202, description = "the node is stopping"), (status = "4XX", body = Error)))]
+pub async fn leave(State(app): State<Arc<App>>, mut query: Query) -> Result<StatusCode, Problem> {
+    let force = query.switch("force")?;
+    query.finish()?;
+    app.node.admin().leave(force).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

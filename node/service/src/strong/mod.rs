@@ -39,6 +39,8 @@ pub enum Manage {
     Drop,
     /// Makes these nodes its voters.
     Voters(Vec<String>),
+    /// Makes another node a voter instead of this one.
+    Vacate,
     /// Transfers its leadership to this node.
     Transfer(String),
     /// Unsafe recovery after a loss of quorum: the replica here becomes the only member.
@@ -185,6 +187,7 @@ impl Requests {
             Manage::Voters(voters) => {
                 nodes(&voters).map(|nodes| StrongInput::SetVoters { token, keyspace, nodes })
             }
+            Manage::Vacate => Ok(StrongInput::Vacate { token, keyspace }),
             Manage::Transfer(to) => find(core, &to).map(|to| StrongInput::Transfer { token, keyspace, to }),
             Manage::Recover { accept_loss } => Ok(StrongInput::Recover { token, keyspace, accept_loss }),
             Manage::Discard => Ok(StrongInput::Discard { token, keyspace }),
