@@ -225,3 +225,24 @@ async fn a_node_whose_log_is_full_goes_on() {
     .await;
     assert!(status.success(), "{status}");
 }
+
+/// The output of a command on a terminal of no size, as a program's pseudo-terminal has, standard error with it.
+fn at_terminal(node: &Node, args: &str) -> String {
+    let line = format!("{} --api {} {args}", command().get_program().display(), node.api());
+    let mut script = Command::new("script");
+    let output = script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    String::from_utf8_lossy(&output.expect("`script` is in every Debian (bsdutils)").stdout).replace('\r', "")
+}
+
+#[tokio::test]
+async fn a_person_at_a_terminal_sees_tables_and_what_a_command_waits_for() {
+    let node = Node::up("node").started().await;
+    let nodes = at_terminal(&node, "nodes");
+    assert!(nodes.starts_with("ID        NAME"), "one line for each row: {nodes:?}");
+    assert!(!nodes.contains("note:"), "nothing was waited for: {nodes:?}");
+    node.signal(Signal::STOP);
+    let waited = at_terminal(&node, "--timeout 3s status");
+    assert!(waited.contains(&format!("note: waiting for http://{}, up to 3 s", node.api())), "{waited:?}");
+    node.run(["--timeout", "3s", "status"]).exits(5);
+    node.signal(Signal::CONT);
+}

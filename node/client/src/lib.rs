@@ -41,7 +41,7 @@ mod queue;
 mod retry;
 mod stream;
 
-pub use client::{Client, RawValue};
+pub use client::{Client, MANAGE_TIMEOUT, RawValue, WORK};
 pub use election::{Candidates, Leadership};
 pub use expiry::{Expiry, now};
 pub use keyspace::{Keyspace, Named, WriteFailed, new_request_id};

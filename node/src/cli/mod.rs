@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use starling_api::{API_DEFAULT, DEFAULT_KEYSPACE, Op};
-use starling_client::{Client, new_request_id};
+use starling_client::{Client, MANAGE_TIMEOUT, WORK, new_request_id};
+use tokio::time::timeout;
 
-use args::{Cli, Command, Global, Output, UpgradeCommand};
+use args::{Cli, Command, Global, KeyspaceCommand, Output, PutArgs, UpgradeCommand};
 use coordinate::args::{ElectCommand, QueueCommand};
 use coordinate::child;
 use failure::Failure;
@@ -62,6 +63,9 @@ struct Session {
 /// How long a node may be silent, milliseconds, if the command line and the environment do not say: its own limit for a
 /// request to a strong keyspace ([`TIMEOUT_MS_DEFAULT`](starling_api::strong::TIMEOUT_MS_DEFAULT)) and a second.
 const SILENCE_MS: u64 = 6_000;
+
+/// How long a command takes before a person at a terminal is told that it waits. A guess.
+const NOTE_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the node may be silent. The flag is another limit for commands that wait for other clients.
 fn silence(flag: Option<u64>, waits: bool) -> Result<Duration, Failure> {
@@ -141,14 +145,59 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
         Failure::failed(format!("cannot start: {e}"), "check the limits of this shell (ulimit -a)")
     })?;
-    let done = runtime.block_on(session.run(cli.command));
+    let limit = patience(&cli.command, session.silence);
+    let done = runtime.block_on(session.run_noting(cli.command, limit));
     if session.client.has_made_keyspace() {
         print::note(format!("new eventual keyspace {}", session.keyspace));
     }
     done
 }
 
+/// How long a command may wait for the node; `None`: it waits for other clients or for a person, or shows what it does.
+fn patience(command: &Command, silence: Duration) -> Option<Duration> {
+    match command {
+        Command::Watch(_)
+        | Command::Lock(_)
+        | Command::Elect(_)
+        | Command::Queue(_)
+        | Command::Lease(_)
+        | Command::Import(_)
+        | Command::Export { .. }
+        | Command::Put(PutArgs { ephemeral: true, .. })
+        | Command::Keyspace(
+            KeyspaceCommand::Drop { yes: false, .. }
+            | KeyspaceCommand::Recover { yes: false, .. }
+            | KeyspaceCommand::Discard { yes: false, .. },
+        ) => None,
+        Command::Keyspace(KeyspaceCommand::Voters(_)) => Some(MANAGE_TIMEOUT),
+        Command::Nodes { .. } | Command::Upgrade(_) | Command::Doctor { .. } | Command::Leave { .. } => {
+            Some(WORK)
+        }
+        Command::Keyspace(
+            KeyspaceCommand::Create { .. }
+            | KeyspaceCommand::TransferLeader { .. }
+            | KeyspaceCommand::Replicas { .. }
+            | KeyspaceCommand::Drop { .. }
+            | KeyspaceCommand::Recover { .. },
+        ) => Some(WORK),
+        _ => Some(silence),
+    }
+}
+
 impl Session {
+    /// Runs a command, and tells a person at a terminal when it takes long.
+    async fn run_noting(&self, command: Command, limit: Option<Duration>) -> Result<(), Failure> {
+        let run = self.run(command);
+        tokio::pin!(run);
+        if let Ok(done) = timeout(NOTE_AFTER, &mut run).await {
+            return done;
+        }
+        if let Some(limit) = limit {
+            print::waiting(format!("waiting for {}, up to {} s", self.client.url(), limit.as_secs()));
+        }
+        run.await
+    }
+
     async fn run(&self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Put(args) => self.put(args).await,

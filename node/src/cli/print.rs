@@ -68,10 +68,11 @@ pub fn value(output: Output, value: &[u8]) -> Result {
 
 /// Prints rows in columns under a header.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result {
-    if !stdout().is_terminal() {
+    let mut table = Table::new();
+    // A terminal may have no size, as behind a pseudo-terminal of a program.
+    if !stdout().is_terminal() || table.width().is_none_or(|width| width == 0) {
         return lines(&columns(header, rows));
     }
-    let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     for column in table.column_iter_mut() {

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::retry::{Attempts, Retries};
 
 pub use eventual::RawValue;
+pub use strong::MANAGE_TIMEOUT;
 
 /// Characters that are not escaped in a path segment: the unreserved ones of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -28,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(120);
 /// How long a node may work on a request that takes long, as long as it answers others: a full check of a large store
 /// is slow.
-const WORK: Duration = Duration::from_secs(120);
+pub const WORK: Duration = Duration::from_secs(120);
 /// Body from which a request counts as one that takes long, bytes: the link may be narrow. An estimate.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 

@@ -17,7 +17,7 @@ use super::{Client, SEGMENT, encoded};
 use crate::stream::{WATCH_SILENCE, Watch};
 
 /// How long to wait for the answer to a change of members: a new one fetches everything first.
-const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
+pub const MANAGE_TIMEOUT: Duration = Duration::from_secs(660);
 /// How long to wait for the answer of a strong keyspace beyond the time that it may take; a guess.
 const CALL_SLACK: Duration = Duration::from_secs(5);
 
