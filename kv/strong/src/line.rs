@@ -30,5 +30,6 @@ mod tests {
         assert_eq!(hex(-0x1f), "-1f");
         assert_eq!(hex(i64::MIN), "-8000000000000000");
         assert_eq!(key(b"job", 0xab), b"job/ab");
+        assert_eq!(prefix(b"job"), b"job/");
     }
 }
