@@ -173,6 +173,8 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
     let ticket = neighbour.ticket().await.to_string();
     let mut original = Node::up("original").join(&ticket).started().await;
     joined(&[&neighbour, &original]).await;
+    original.run(["keyspace", "create", "lone", "--strong", "--on", "original"]).ok();
+    original.run(["-k", "lone", "put", "from", "both"]).ok();
     original.stop().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
@@ -196,4 +198,13 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
         if peers.peers.iter().any(|peer| peer.doubled) { Ok(()) } else { Err(format!("{peers:?}")) }
     })
     .await;
+    // Only one of them acknowledges writes of the voter that both are: the one that has started last.
+    copy.run(["-k", "lone", "put", "from", "copy"]).ok();
+    let refused = original.run(["-k", "lone", "--timeout", "1s", "put", "from", "original"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert_eq!(copy.run(["-k", "lone", "get", "from"]).ok(), "copy");
+    let impaired = original.status().await.impaired_replicas;
+    assert!(impaired[0].keyspace == "lone" && impaired[0].reason.contains("identity"), "{impaired:?}");
+    assert_eq!(copy.status().await.impaired_replicas, []);
+    assert!(original.run(["keyspace", "ls"]).ok().contains("takes no part"));
 }

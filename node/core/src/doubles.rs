@@ -12,6 +12,10 @@
 //! ```
 //!
 //! Nothing else sends a node its own record alone.
+//!
+//! Any member can replay such a message with an old record. But a record is signed with the identity's key, and a process
+//! starts later than all before it: one that has started later than this process is another one, whoever sends it. Then
+//! this process gives way, as it would if it was stopped: only one of two may act for a voter.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +51,8 @@ pub struct Doubles {
     peers: BTreeMap<NodeId, Runs>,
     /// The incarnation of another process with this node's identity, and when a neighbour reported it.
     own: Option<(u64, Millis)>,
+    /// Whether such a process has started later than this one.
+    has_later: bool,
 }
 
 /// A peer was found to run twice.
@@ -92,12 +98,7 @@ impl Doubles {
         message: &ViewMessage,
         linked: impl Fn(&NodeId) -> Option<u64>,
     ) -> Vec<(NodeId, Message)> {
-        let (origin, sample): (_, &[NodeRecord]) = match message {
-            ViewMessage::ForwardJoin { joiner, .. } => (Some(joiner), &[]),
-            ViewMessage::Shuffle { origin, sample, .. } => (Some(origin), sample),
-            ViewMessage::ShuffleReply { sample } | ViewMessage::ProbeReply { sample } => (None, sample),
-            _ => return Vec::new(),
-        };
+        let (origin, sample) = records(message);
         let mut messages = Vec::new();
         for (at, record) in origin.into_iter().chain(sample).enumerate() {
             let Some(incarnation) = linked(&record.id) else { continue };
@@ -116,13 +117,21 @@ impl Doubles {
     /// Records a message about the views. Returns the incarnation of another process with this node's identity, if the
     /// message reports one that was not known.
     pub fn reported(&mut self, now: Millis, me: &NodeRecord, message: &ViewMessage) -> Option<u64> {
-        let ViewMessage::ShuffleReply { sample } = message else { return None };
-        let [other] = &sample[..] else { return None };
-        if other.id != me.id || other.incarnation == me.incarnation {
-            return None;
-        }
-        let before = self.own.replace((other.incarnation, now));
-        (!is_recent(now, before.map(|(_, at)| at))).then_some(other.incarnation)
+        let (origin, sample) = records(message);
+        let is_report = matches!(message, ViewMessage::ShuffleReply { sample } if sample.len() == 1);
+        let is_other = |other: &&NodeRecord| {
+            let is_later = other.incarnation > me.incarnation;
+            other.id == me.id && (is_later || (is_report && other.incarnation < me.incarnation))
+        };
+        let other = origin.into_iter().chain(sample).filter(is_other).map(|it| it.incarnation).max()?;
+        let is_first_later = other > me.incarnation && !std::mem::replace(&mut self.has_later, true);
+        let before = self.own.replace((other, now));
+        (is_first_later || !is_recent(now, before.map(|(_, at)| at))).then_some(other)
+    }
+
+    /// Whether another process with this node's identity has started later than this one.
+    pub fn has_later(&self) -> bool {
+        self.has_later
     }
 
     /// The incarnation of another process that lately used this node's identity.
@@ -133,6 +142,16 @@ impl Doubles {
     /// Whether a peer lately ran twice.
     pub fn is_doubled(&self, now: Millis, peer: &NodeId) -> bool {
         self.peers.get(peer).is_some_and(|runs| is_recent(now, runs.doubled))
+    }
+}
+
+/// The records in a message about the views: of the node that it is about, and others.
+fn records(message: &ViewMessage) -> (Option<&NodeRecord>, &[NodeRecord]) {
+    match message {
+        ViewMessage::ForwardJoin { joiner, .. } => (Some(joiner), &[]),
+        ViewMessage::Shuffle { origin, sample, .. } => (Some(origin), sample),
+        ViewMessage::ShuffleReply { sample } | ViewMessage::ProbeReply { sample } => (None, sample),
+        _ => (None, &[]),
     }
 }
 
@@ -186,6 +205,30 @@ mod tests {
             "an old record"
         );
         assert_eq!(sent(REPEAT_MS, &walk(40)), 1, "the earlier run lives");
+    }
+
+    #[test]
+    fn a_process_gives_way_to_a_later_one_and_to_no_replayed_record() {
+        let mut doubles = Doubles::default();
+        let me = record(1, 50);
+        let mut report = |message: ViewMessage| {
+            let reported = doubles.reported(Millis(0), &me, &message);
+            (reported, doubles.has_later())
+        };
+        let sample = |incarnations: &[u64]| incarnations.iter().map(|it| record(1, *it)).collect();
+        assert_eq!(
+            report(ViewMessage::ProbeReply { sample: sample(&[40, 50]) }),
+            (None, false),
+            "old records"
+        );
+        assert_eq!(
+            report(ViewMessage::ShuffleReply { sample: sample(&[40]) }),
+            (Some(40), false),
+            "replayed"
+        );
+        let walk = ViewMessage::Shuffle { origin: record(2, 99), ttl: 3, sample: sample(&[50, 60]) };
+        assert_eq!(report(walk.clone()), (Some(60), true), "reported although another one was, a moment ago");
+        assert_eq!(report(walk), (None, true));
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl<E: Engine> Core<E> {
         if let Some(incarnation) = self.doubles.reported(now.mono, &self.record, &message) {
             self.outputs.push_back(Output::Notice(Notice::IdentityConflict { incarnation }));
         }
+        if let Some(strong) = self.strong.as_mut().filter(|_| self.doubles.has_later()) {
+            strong.withdraw(now.mono.0);
+        }
         let links = &self.links;
         let linked = |id: &NodeId| links.record(id).map(|record| record.incarnation);
         for (peer, message) in self.doubles.mentioned(now.mono, &message, linked) {

@@ -18,6 +18,8 @@ use super::start_error::StartError;
 
 /// The directory is the node's user's alone.
 const MODE: u32 = 0o700;
+/// The time of the last start, milliseconds since 1970, as text.
+const STARTED: &str = "started";
 /// The store's database.
 pub const STORE_DIR: &str = "store";
 
@@ -92,6 +94,36 @@ impl DataDir {
         store.or_else(|| Some(self.peers()).filter(|path| path.exists()))
     }
 
+    /// The time of this start, milliseconds since 1970: later than every start before, even if the clock was set back. A
+    /// process that meets the record of a later one with its identity gives way to it.
+    pub fn next_start(&self, wall_ms: u64) -> Result<u64, StartError> {
+        let failed = |reason| StartError::DataDir { path: self.path.join(STARTED), reason };
+        let start = wall_ms.max(self.last_start().map_err(failed)?.saturating_add(1));
+        self.replace(STARTED, start.to_string().as_bytes()).map_err(failed)?;
+        Ok(start)
+    }
+
+    /// Lets the next start be later than that of another process with this node's identity, whose clock may be ahead.
+    pub fn note_start(&self, other_ms: u64) {
+        let last = self.last_start();
+        let noted = last.and_then(|last| self.replace(STARTED, last.max(other_ms).to_string().as_bytes()));
+        if let Err(error) = noted {
+            warn!(%error, "the start of the other process with this node's identity could not be kept");
+        }
+    }
+
+    fn last_start(&self) -> io::Result<u64> {
+        let path = self.path.join(STARTED);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().parse().unwrap_or_else(|_| {
+                warn!(path = %path.display(), "the time of the last start cannot be read: the clock's is used");
+                0
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The peers of the last run, without those whose record was tampered with.
     pub fn load_peers(&self) -> Vec<NodeRecord> {
         starling_bootstrap::load_peers(&self.peers()).into_iter().filter_map(record).collect()
@@ -163,6 +195,19 @@ fn record(peer: Peer) -> Option<NodeRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_is_later_than_the_one_before_even_if_the_clock_was_set_back() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(temporary.path()).expect("opens");
+        let starts = [50, 50, 20, 90].map(|wall_ms| dir.next_start(wall_ms).expect("it is kept"));
+        assert_eq!(starts, [50, 51, 52, 90]);
+        dir.note_start(200);
+        dir.note_start(150);
+        assert_eq!(dir.next_start(95).expect("it is kept"), 201, "later than the other process");
+        fs::write(temporary.path().join(STARTED), "nonsense").expect("our file");
+        assert_eq!(dir.next_start(95).expect("it is kept"), 95);
+    }
 
     #[test]
     fn peers_are_kept_and_forged_ones_dropped() {

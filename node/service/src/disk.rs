@@ -35,6 +35,8 @@ struct Work {
     strong: Option<u64>,
     /// The peers to store; only the latest ones matter.
     remember: Option<Vec<NodeRecord>>,
+    /// The start of another process with this node's identity, to be kept.
+    other_start_ms: Option<u64>,
     stop: bool,
     /// Why the last write or sync failed, until a sync succeeds.
     failure: Option<String>,
@@ -118,6 +120,11 @@ impl Disk {
         self.shared.add(|work| work.remember = Some(peers));
     }
 
+    /// Lets the next start be later than that of another process with this node's identity.
+    pub fn note_start(&self, started_ms: u64) {
+        self.shared.add(|work| work.other_start_ms = Some(started_ms));
+    }
+
     /// Why the last write or sync failed, until a sync succeeds.
     pub fn failure(&self) -> Option<String> {
         self.shared.lock().failure.clone()
@@ -178,6 +185,9 @@ impl Worker {
             if let Some(peers) = work.remember {
                 self.dir.save_peers(&peers);
             }
+            if let Some(started_ms) = work.other_start_ms {
+                self.dir.note_start(started_ms);
+            }
             if work.stop {
                 return;
             }
@@ -194,6 +204,7 @@ impl Worker {
                 || work.strong.is_some()
                 || !work.acknowledgements.is_empty()
                 || work.remember.is_some()
+                || work.other_start_ms.is_some()
             {
                 break;
             }

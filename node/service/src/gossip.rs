@@ -337,6 +337,7 @@ impl GossipLoop {
             Notice::StorageFailed(reason) if !self.disk.failed(reason) => return,
             Notice::StorageFailed(_) => {}
             Notice::NeighborUp(_) => self.contacts.succeeded(),
+            Notice::IdentityConflict { incarnation } => self.disk.note_start(*incarnation),
             notice => self.strong.note(notice),
         }
         log(notice);

@@ -180,7 +180,8 @@ async fn prepare(
     // The store has compared its network with this one.
     membership.save(&dir)?;
     let (engine, store) = store.unzip();
-    let (driver, record) = listen(role, config, identity, &membership).await?;
+    let started_ms = dir.next_start(wall_ms())?;
+    let (driver, record) = listen(started_ms, config, identity, &membership).await?;
 
     let names = store.as_ref().map(|store| Names::load(&store.reader())).transpose()?.unwrap_or_default();
     let (gossip, commands, calls) = channel();
@@ -270,7 +271,7 @@ fn open_store(
 
 /// Starts the driver, and signs the node's record once it knows where it listens.
 async fn listen(
-    role: Role,
+    started_ms: u64,
     config: &Config,
     identity: Identity,
     membership: &Membership,
@@ -280,7 +281,7 @@ async fn listen(
         addresses: config.external.clone(),
         labels: setup::labels(config)?,
         more: setup::client_urls(config),
-        ..NodeRecord::new(identity.node_id(), wall_ms(), role)
+        ..NodeRecord::new(identity.node_id(), started_ms, config.role)
     };
     let mut driver = Driver::start(DriverConfig {
         identity,

@@ -78,6 +78,17 @@ pub struct Rollback {
     pub is_behind: bool,
 }
 
+/// Whether a member takes part in Raft.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It does.
+    Takes,
+    /// Not before the others have replied.
+    Waits,
+    /// Not any more; see [`Group::withdraw`].
+    Withdrawn,
+}
+
 /// What is known about promises of this member, and of others.
 pub struct Recall {
     /// Whether an earlier run has left the replica, and this one has handled no input yet.
@@ -86,8 +97,7 @@ pub struct Recall {
     asks: bool,
     /// The question's name.
     name: u64,
-    /// Whether this member does not take part in Raft yet.
-    waits: bool,
+    part: Part,
     /// The members that have replied.
     replied: BTreeSet<MemberId>,
     /// When each node was last asked, milliseconds.
@@ -116,7 +126,7 @@ impl Recall {
             is_fresh,
             asks: false,
             name,
-            waits: false,
+            part: Part::Takes,
             replied: BTreeSet::new(),
             asked_ms: BTreeMap::new(),
             first_ms: None,
@@ -134,7 +144,7 @@ impl Recall {
     fn again(&mut self, term: u64) {
         self.name = self.name.wrapping_add(1);
         self.term = self.term.max(term);
-        (self.asks, self.waits) = (true, true);
+        (self.asks, self.part) = (true, Part::Waits);
         self.replied.clear();
         self.asked_ms.clear();
         self.first_ms = None;
@@ -174,8 +184,18 @@ impl<E: Engine> Group<E> {
     }
 
     /// Whether this member takes part in Raft: not before it knows what it may have promised.
-    pub(super) fn takes_part(&self) -> bool {
-        !self.recall.waits
+    pub fn takes_part(&self) -> bool {
+        self.recall.part == Part::Takes
+    }
+
+    /// Takes part in Raft no more: another process acts for this member, with another log. The replica stays readable, as
+    /// it is. Which of its entries the other one acknowledges is not known here, so there is no way back but a start.
+    pub fn withdraw(&mut self) {
+        self.recall.part = Part::Withdrawn;
+        if self.raw.raft.state != StateRole::Follower {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+        }
     }
 
     /// Whether the last start of this member's process found less than the member had acknowledged.
@@ -208,12 +228,15 @@ impl<E: Engine> Group<E> {
 
     /// Whether a message of Raft may be handled. If its sender has not replied yet, it is asked.
     pub(super) fn may_step(&mut self, now_ms: u64, from: NodeKey, message: &RaftMessage) -> bool {
+        if self.recall.part == Part::Withdrawn {
+            return false;
+        }
         self.check_own_log(message);
         if self.recall.asks && !self.recall.replied.contains(&message.from) {
             self.ask_promises(now_ms, from);
             return false;
         }
-        if self.recall.waits {
+        if self.recall.part == Part::Waits {
             return false;
         }
         match message.kind {
@@ -236,7 +259,8 @@ impl<E: Engine> Group<E> {
             _ => return,
         };
         let term = self.raw.raft.term;
-        if counts_on <= last || message.term < term || self.recall.waits || !self.is_asked_for() {
+        if counts_on <= last || message.term < term || self.recall.part == Part::Waits || !self.is_asked_for()
+        {
             return;
         }
         if self.is_leader() {
@@ -271,7 +295,7 @@ impl<E: Engine> Group<E> {
 
     /// Asks the voters that have not replied, and ends the wait when it is over. Called once a tick.
     pub(super) fn recall_promises(&mut self, now_ms: u64) {
-        if !self.recall.waits {
+        if self.recall.part != Part::Waits {
             return;
         }
         let voters = self.members.voters.union(&self.members.outgoing);
@@ -280,7 +304,7 @@ impl<E: Engine> Group<E> {
         let left: Vec<_> = left.filter_map(|voter| self.members.nodes.get(voter)).copied().collect();
         let is_over = self.recall.first_ms.is_some_and(|at| now_ms >= at + WAIT_MS);
         if left.is_empty() || is_over {
-            self.recall.waits = false;
+            self.recall.part = Part::Takes;
             self.adopt_term();
         } else {
             for node in left {
@@ -309,6 +333,9 @@ impl<E: Engine> Group<E> {
     pub(super) fn on_ask_promises(&mut self, from: NodeKey, name: u64, member: MemberId, last: LogPosition) {
         if !last.is_bounded() {
             self.outputs.push_back(Output::Notice(Notice::Impossible { from, what: "the end of a log" }));
+            return;
+        }
+        if self.recall.part == Part::Withdrawn {
             return;
         }
         if self.members.is_gone(member) {
@@ -398,7 +425,7 @@ impl<E: Engine> Group<E> {
             let (acknowledged, found) = (reply.acknowledged.index, found.index);
             self.outputs.push_back(Output::Notice(Notice::RolledBack { acknowledged, found }));
         }
-        if !self.recall.waits {
+        if self.recall.part == Part::Takes {
             self.adopt_term();
         }
         self.recall_promises(now_ms);

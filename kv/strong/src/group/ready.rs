@@ -110,6 +110,9 @@ impl<E: Engine> Group<E> {
     }
 
     fn send_all(&mut self, messages: Vec<Message>) {
+        if !self.takes_part() {
+            return;
+        }
         for message in messages {
             let Some(to) = self.node_of(message.to) else { continue };
             let offer = self.offer_named(message.get_snapshot().get_metadata().index);

@@ -3,6 +3,7 @@
 mod commits;
 mod compaction;
 mod divergence;
+mod doubles;
 mod elections;
 mod faults;
 mod leases;

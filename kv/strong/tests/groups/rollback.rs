@@ -278,6 +278,52 @@ fn a_member_that_did_not_ask_notices_what_the_leader_counts_on() {
     }
 }
 
+/// A member that another process acts for takes part in nothing, and stays readable as it is.
+#[test]
+fn a_member_that_gives_way_takes_part_in_nothing() {
+    let (mut world, leader, voter, other) = begin(1);
+    write(&mut world, leader, 1);
+    world.run_for(100);
+    world.nodes[leader].group.as_mut().expect("it is up").withdraw();
+    world.feed(leader, Input::Timeout);
+    world.run_till("another leader", |world| {
+        [voter, other].into_iter().any(|node| group(world, node).is_leader())
+    });
+    let (next, third) = if group(&world, voter).is_leader() { (voter, other) } else { (other, voter) };
+    write(&mut world, next, 2);
+    let before = last_index(&world, leader);
+    world.kill(third, false);
+    world.feed(next, request(3, Request::Write(Write::Put(clients::put(1, 3))), 5_000));
+    world.run_for(6_000);
+    assert!(!matches!(world.clients.answers.get(&3), Some(Ok(_))), "two of three do not take part");
+    assert_eq!(last_index(&world, leader), before);
+    let range = Read::Range(clients::get(1));
+    let found = world.nodes[leader].group.as_mut().map(|group| group.machine().read(&range));
+    let answer = found.expect("it is up").expect("it reads").expect("it is allowed");
+    assert_eq!(clients::found(&answer), 1, "it reads what it has");
+    // With the next start it takes part again.
+    world.kill(leader, false);
+    world.start(leader);
+    world.run_till("a leader", |world| world.leader().is_some());
+    world.start(third);
+    world.run_for(3_000);
+    assert!(read(&mut world, leader) >= 2);
+    world.assert_equal();
+}
+
+#[test]
+fn a_group_of_one_that_gives_way_acknowledges_nothing() {
+    let mut world = World::new(2, 1, 1);
+    world.wait_for_leader();
+    write(&mut world, 0, 1);
+    world.nodes[0].group.as_mut().expect("it is up").withdraw();
+    world.feed(0, request(2, Request::Write(Write::Put(clients::put(1, 2))), 5_000));
+    world.feed(0, request(3, Request::Read(Read::Range(clients::get(1))), 5_000));
+    world.run_for(6_000);
+    let answered = |token| matches!(world.clients.answers.get(&token), Some(Ok(_)));
+    assert!(!answered(2) && !answered(3), "{:?}", world.clients.answers);
+}
+
 /// A voter that is gone for good holds up the start of the others for a bounded time.
 #[test]
 fn a_silent_voter_holds_up_the_others_for_a_bounded_time() {

@@ -43,6 +43,7 @@ mod recovery;
 mod replicas;
 mod requests;
 mod serving;
+mod starts;
 mod surveys;
 mod syncs;
 #[cfg(test)]
@@ -55,8 +56,8 @@ use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::{Millis, NodeId, NodeRecord};
 use starling_strong::api::{Failure, Status};
-use starling_strong::group::{GroupId, GroupMessage, History, Input, Notice, Output, Stop};
-use starling_strong::machine;
+use starling_strong::group::{Group, GroupId, GroupMessage, History, Input, Notice, Output, Stop};
+use starling_strong::machine::{self, DATED};
 use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
@@ -72,6 +73,7 @@ use replicas::Replicas;
 pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless, may_lack};
 use requests::Requests;
 use serving::Serving;
+use starts::Starts;
 pub use surveys::ReplicaState;
 use surveys::Surveys;
 use syncs::Syncs;
@@ -124,6 +126,7 @@ pub struct Strong<E: Engine> {
     serving: Serving,
     client_watches: ClientWatches,
     served_watches: ServedWatches,
+    starts: Starts,
     /// Messages that were skipped: of a kind, or of a version of a kind, that this node does not know.
     messages_unknown: u64,
 }
@@ -155,6 +158,7 @@ impl<E: Engine> Strong<E> {
             serving: Serving::default(),
             client_watches: ClientWatches::default(),
             served_watches: ServedWatches::default(),
+            starts: Starts::default(),
             messages_unknown: 0,
         };
         strong.process_ready(now_ms);
@@ -169,6 +173,14 @@ impl<E: Engine> Strong<E> {
     /// Sets the data version in force in the network, which the groups are to adopt.
     pub fn set_version(&mut self, version: u16) {
         self.replicas.set_version(version);
+    }
+
+    /// Takes part in no group any more: another process with this node's identity has started later, and acts for its
+    /// members.
+    pub fn withdraw(&mut self, now_ms: u64) {
+        if self.replicas.withdraw() {
+            self.process_ready(now_ms);
+        }
     }
 
     /// Handles a client's request. `known` are the replicas of the network that this node can name: the
@@ -237,6 +249,7 @@ impl<E: Engine> Strong<E> {
 
     /// Records the address of a peer whose link is up.
     pub fn handle_connected(&mut self, record: NodeRecord) {
+        self.starts.connected(&record);
         self.directory.learn(record, || self.replicas.nodes());
     }
 
@@ -354,6 +367,11 @@ impl<E: Engine> Strong<E> {
     /// Groups and keyspaces of the replicas on this node.
     pub fn groups(&self) -> impl Iterator<Item = (&GroupId, &str)> {
         self.replicas.iter().map(|(group, replica)| (group, replica.keyspace.as_str()))
+    }
+
+    /// The member of a keyspace's group on this node.
+    pub fn member_of(&self, keyspace: &str) -> Option<&Group<E>> {
+        self.replicas.get(&self.replicas.of(keyspace)?).map(|replica| &replica.group)
     }
 
     /// The status of a group, as its replica here sees it.
@@ -496,7 +514,11 @@ impl<E: Engine> Strong<E> {
 
     fn on_group_output(&mut self, group: GroupId, output: Output) {
         match output {
-            Output::Send { to, message } => self.cx.outbox.push_group(to, group, message),
+            Output::Send { to, message } => {
+                if !self.is_former(&to) {
+                    self.cx.outbox.push_group(to, group, message);
+                }
+            }
             Output::Sync(write) => self.syncs.request(group, write),
             Output::Answer { token, result } => self.serving().on_answer(token, result),
             Output::Redirect { token, leader } => self.serving().on_redirect(group, token, leader),
@@ -529,7 +551,16 @@ impl<E: Engine> Strong<E> {
         self.cx.notice(keyspace, notice);
     }
 
+    /// Whether a peer is connected with a process that does not count any more as a member of groups. Nodes of 0.1.0 may
+    /// start earlier than before, where the clock was set back.
+    fn is_former(&self, peer: &NodeKey) -> bool {
+        self.replicas.version() >= DATED && self.starts.is_former(peer)
+    }
+
     fn on_groups(&mut self, from: NodeKey, bundle: Vec<(GroupId, GroupMessage)>) {
+        if self.is_former(&from) {
+            return;
+        }
         // A peer that was away when a group was dropped still sends its messages.
         let dropped = |(group, _): &(GroupId, _)| self.replicas.was_dropped(group).then_some(*group);
         let dropped: BTreeSet<GroupId> = bundle.iter().filter_map(dropped).collect();

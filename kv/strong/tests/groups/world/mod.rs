@@ -5,6 +5,7 @@ pub mod actors;
 mod checks;
 pub mod clients;
 pub mod disk;
+mod doubles;
 pub mod operator;
 pub mod roles;
 pub mod scribe;
@@ -29,6 +30,7 @@ use starling_strong::members::{MemberId, NodeKey};
 use actors::Actors;
 use clients::Clients;
 use disk::Disk;
+use doubles::Double;
 use operator::Operator;
 use starling_kv::engine::Cost;
 use watchers::Watchers;
@@ -171,6 +173,8 @@ pub struct World {
     in_journal: bool,
     /// The data version that a node knows to be in force when it opens its replica.
     pub version: u16,
+    /// Two machines with one member, if there are.
+    double: Option<Double>,
     /// Entries that stay in the logs.
     kept_entries: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -225,6 +229,7 @@ impl World {
             syncs_lie: false,
             in_journal: !seed.is_multiple_of(4),
             version: VERSION_NEWEST,
+            double: None,
             kept_entries: if seed.is_multiple_of(3) { 32 } else { KEPT_ENTRIES },
             events: BTreeMap::new(),
             count: 0,
@@ -372,8 +377,9 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to, message } => {
-                if !self.blocked.contains(&(from, to)) {
-                    self.feed(to, Input::Message { from: key(from), message });
+                if !self.blocked.contains(&(from, to)) && !self.is_former(from, to) {
+                    self.meet(from, to);
+                    self.feed(to, Input::Message { from: self.identity(from), message });
                 }
             }
             Event::Synced { node, life, number, pending } => {
@@ -478,6 +484,7 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, message: &GroupMessage) {
+        let Some(to) = self.linked(from, to) else { return };
         self.betray_voter(from, to, message);
         self.sent += 1;
         if let GroupMessage::Raft(RaftMessage { kind: Kind::Vote, term, .. }) = message {
@@ -569,22 +576,9 @@ impl World {
         self.leader().expect("there is one")
     }
 
-    /// Stands for gossip: nodes without a leader learn the group's location.
-    pub fn gossip(&mut self) {
-        let Some(members) = operator::members(self) else { return };
-        for node in 0..self.nodes.len() {
-            let now = self.clock(node);
-            let Some(group) = &mut self.nodes[node].group else { continue };
-            if group.is_lonely(now) && !members.contains(&node) {
-                group.check_membership(members.iter().map(|member| key(*member)));
-                self.carry_out(node);
-            }
-        }
-    }
-
     fn config(&self, node: usize, member: MemberId) -> GroupConfig {
         let (machine, history) = (self.machine, self.history);
-        let (node, kept_entries, in_journal) = (key(node), self.kept_entries, self.in_journal);
+        let (node, kept_entries, in_journal) = (self.identity(node), self.kept_entries, self.in_journal);
         let keyspace = "test".into();
         GroupConfig { group: GROUP, keyspace, node, member, machine, history, kept_entries, in_journal }
     }

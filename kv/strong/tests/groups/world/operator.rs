@@ -19,6 +19,21 @@ pub struct Operator {
     pub stop: bool,
 }
 
+impl World {
+    /// Stands for gossip: nodes without a leader learn the group's location.
+    pub fn gossip(&mut self) {
+        let Some(members) = members(self) else { return };
+        for node in 0..self.nodes.len() {
+            let now = self.clock(node);
+            let Some(group) = &mut self.nodes[node].group else { continue };
+            if group.is_lonely(now) && !members.contains(&node) {
+                group.check_membership(members.iter().map(|member| key(*member)));
+                self.carry_out(node);
+            }
+        }
+    }
+}
+
 /// Begins to change voters, whose number is from 3 to the given one.
 pub fn begin(world: &mut World, voters_max: usize) {
     world.operator = Operator { voters_max, ..Operator::default() };

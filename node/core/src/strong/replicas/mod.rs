@@ -81,6 +81,8 @@ pub struct Replicas<E: Engine> {
     config: StrongConfig,
     /// The data version in force in the network.
     version: u16,
+    /// Whether the replicas do not take part in their groups; see [`Replicas::withdraw`].
+    has_withdrawn: bool,
     open: BTreeMap<GroupId, Replica<E>>,
     /// Groups that did not open.
     unopened: BTreeMap<GroupId, Unopened>,
@@ -116,6 +118,7 @@ impl<E: Engine> Replicas<E> {
             me: cx.me,
             config,
             version: 0,
+            has_withdrawn: false,
             open: BTreeMap::new(),
             unopened: BTreeMap::new(),
             asides: Asides::default(),
@@ -192,8 +195,23 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
+    /// Lets no replica take part in its group any more. Returns whether one did.
+    pub fn withdraw(&mut self) -> bool {
+        if std::mem::replace(&mut self.has_withdrawn, true) {
+            return false;
+        }
+        for (group, replica) in &mut self.open {
+            replica.group.withdraw();
+            self.ready.insert(*group);
+        }
+        true
+    }
+
     fn host(&mut self, cx: &mut Context, id: GroupId, keyspace: String, mut group: Group<E>, manual: bool) {
         group.set_version(self.version);
+        if self.has_withdrawn {
+            group.withdraw();
+        }
         let (published, declined) = (None, BTreeMap::new());
         self.open.insert(id, Replica { keyspace, group, manual, published, declined });
         self.ready.insert(id);

@@ -89,6 +89,12 @@ impl<E: Engine> Replicas<E> {
     /// The keyspaces of the replicas on this node that work and need an operator's attention, each with the reason.
     pub fn impaired(&self) -> impl Iterator<Item = (&str, String)> {
         self.iter().filter_map(|(_, replica)| {
+            if self.has_withdrawn {
+                let what = "takes no part in elections and writes: another process uses this node's identity, and has \
+                            started later. Stop one of them; to go on with this one, restart it after the other has \
+                            stopped";
+                return Some((replica.keyspace.as_str(), what.to_owned()));
+            }
             let Rollback { acknowledged, found, is_behind } = replica.group.rollback()?;
             let now = if is_behind {
                 "until it has them again it votes only for members that have them"
