@@ -8,7 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use starling_kv::MemoryEngine;
 use starling_strong::api::{Options, Put, Request, Write};
 use starling_strong::group::wire::{Kind, Offer, RaftMessage, WireEntry};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Output};
+use starling_strong::group::{
+    Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Output, Promises,
+};
+use starling_strong::log::LogPosition;
 use starling_strong::machine;
 use starling_strong::members::Members;
 
@@ -65,6 +68,10 @@ impl Choices<'_> {
         }
     }
 
+    fn position(&mut self) -> LogPosition {
+        LogPosition { term: self.number(), index: self.number() }
+    }
+
     fn entry(&mut self) -> WireEntry {
         WireEntry { kind: self.byte() % 4, term: self.number(), context: self.bytes(), data: self.bytes() }
     }
@@ -108,6 +115,20 @@ impl Choices<'_> {
             8 => GroupMessage::Index { name: self.number(), index: self.number() },
             9 => GroupMessage::AskLastIndex { name: self.number() },
             10 => GroupMessage::LastIndex { name: self.number(), member: self.number(), index: self.number() },
+            11 => {
+                let (name, member) = (self.number(), self.number());
+                GroupMessage::AskPromises { name, member, last: self.position() }
+            }
+            12 => GroupMessage::Promises {
+                name: self.number(),
+                reply: Promises {
+                    member: self.number(),
+                    term: self.number(),
+                    committed: self.position(),
+                    last: self.position(),
+                    acknowledged: self.position(),
+                },
+            },
             _ => GroupMessage::Raft(self.raft()),
         }
     }
