@@ -9,6 +9,7 @@ mod dropped;
 mod removals;
 mod status;
 mod turns;
+mod withdrawal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -195,23 +196,9 @@ impl<E: Engine> Replicas<E> {
         }
     }
 
-    /// Lets no replica take part in its group any more. Returns whether one did.
-    pub fn withdraw(&mut self) -> bool {
-        if std::mem::replace(&mut self.has_withdrawn, true) {
-            return false;
-        }
-        for (group, replica) in &mut self.open {
-            replica.group.withdraw();
-            self.ready.insert(*group);
-        }
-        true
-    }
-
     fn host(&mut self, cx: &mut Context, id: GroupId, keyspace: String, mut group: Group<E>, manual: bool) {
         group.set_version(self.version);
-        if self.has_withdrawn {
-            group.withdraw();
-        }
+        self.withdraw_if_due(&mut group);
         let (published, declined) = (None, BTreeMap::new());
         self.open.insert(id, Replica { keyspace, group, manual, published, declined });
         self.ready.insert(id);
