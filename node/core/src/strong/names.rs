@@ -21,8 +21,8 @@ use super::message::{GroupLocation, StrongMessage};
 use super::{Strong, precedence};
 
 impl<E: Engine> Strong<E> {
-    pub(super) fn on_locations(&mut self, keyspace: &str, locations: Vec<GroupLocation>) {
-        self.withdraw_former(keyspace, &locations);
+    pub(super) fn on_locations(&mut self, keyspace: &str, mut locations: Vec<GroupLocation>) {
+        locations.retain(|location| !self.withdraw_outdated(keyspace, location.group));
         let own = self.replicas.of(keyspace).or_else(|| self.replicas.unopened_of(keyspace));
         let decides = self.replicas.version() >= DATED;
         match self.directory.published(keyspace, locations, own, decides) {
@@ -46,15 +46,15 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Removes the locations of groups that have a replica here with another name: a node that does not know it has
-    /// published them.
-    fn withdraw_former(&mut self, keyspace: &str, locations: &[GroupLocation]) {
-        for location in locations {
-            let group = location.group;
-            if self.replicas.get(&group).is_some_and(|replica| replica.keyspace != keyspace) {
-                self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, location: None });
-            }
+    /// Removes the location of a group that was dropped, or has a replica here with another name: a node that does not know it
+    /// has published that, and may not be there any more. Returns whether it was one.
+    fn withdraw_outdated(&mut self, keyspace: &str, group: GroupId) -> bool {
+        let has_other_name = self.replicas.get(&group).is_some_and(|replica| replica.keyspace != keyspace);
+        let is_outdated = has_other_name || self.replicas.was_dropped(&group);
+        if is_outdated {
+            self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, location: None });
         }
+        is_outdated
     }
 
     /// Asks the members of the group with precedence whether the name is theirs.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use starling_core::Input;
-use starling_core::strong::{StrongInput, former_name};
+use starling_core::strong::{LOCATIONS, StrongInput, former_name};
+use starling_kv::{Field, Op, Write};
 use starling_proto::Role;
 use starling_strong::api::{Failure, WatchUpdate};
 
@@ -147,6 +148,33 @@ fn a_watch_of_the_keyspace_that_gave_way_ends() {
     assert!(!has_ended(&world, 4, kept));
 }
 
+/// A write of the locations that a node knows under the name.
+fn published(world: &World, node: usize) -> Write {
+    let reader = world.nodes[node].core.store().expect("a store").reader();
+    let fields = reader.map_entries(0, LOCATIONS, b"orders", None, 16).expect("a memory engine reads").items;
+    let fields = fields.into_iter().map(|(name, register)| Field::new(name, register.value));
+    let op = Op::MapPut { fields: fields.collect() };
+    Write { keyspace: LOCATIONS.into(), key: "orders".into(), op, ttl_ms: None, check: None }
+}
+
+/// A leader that publishes its location once more and is then lost for good cannot withdraw it.
+#[test]
+fn the_location_of_a_dropped_keyspace_does_not_stop_one_that_is_created_later() {
+    let mut world = current(28, 5);
+    create_through(&mut world, 1, "orders", 3, &[1, 2, 3]);
+    world.run(6_000);
+    let late = published(&world, 1);
+    drop_keyspace(&mut world, 1, "orders").expect("dropped");
+    world.run(6_000);
+    create_through(&mut world, 4, "orders", 3, &[3, 4, 5]);
+    world.write(5, vec![late]);
+    world.run(10_000);
+    for node in 1..=5 {
+        answer(&mut world, node, "orders", put("whose", "ours")).0.expect("served");
+    }
+    assert!(matches!(published(&world, 5).op, Op::MapPut { fields } if fields.len() == 1), "it is withdrawn");
+}
+
 #[test]
 fn a_location_that_nobody_confirms_renames_nothing() {
     let mut world = current(26, 5);
@@ -156,15 +184,7 @@ fn a_location_that_nobody_confirms_renames_nothing() {
     let mut other = current(27, 3);
     create_through(&mut other, 1, "orders", 3, &[1, 2, 3]);
     other.run(6_000);
-    let published = other.nodes[1].core.store().expect("a store").reader();
-    let fields = published
-        .map_entries(0, starling_core::strong::LOCATIONS, b"orders", None, 16)
-        .expect("a memory engine reads")
-        .items;
-    let fields = fields.into_iter().map(|(name, register)| starling_kv::Field::new(name, register.value));
-    let op = starling_kv::Op::MapPut { fields: fields.collect() };
-    let keyspace = starling_core::strong::LOCATIONS.into();
-    let forged = starling_kv::Write { keyspace, key: "orders".into(), op, ttl_ms: None, check: None };
+    let forged = published(&other, 1);
     world.write(5, vec![forged]);
     world.run(30_000);
     for node in 1..=3 {
