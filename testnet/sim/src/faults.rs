@@ -5,10 +5,13 @@ use rand::seq::SliceRandom;
 use starling_proto::Role;
 
 use crate::churn::{self, Comeback, End, Traced};
-use crate::scenario::{Action, ChurnModel, Release, STRONG_KEYSPACE, Selection};
+use crate::scenario::{Action, ChurnModel, Release, STRONG_KEYSPACE, Selection, UNSYNCED_S};
 use crate::simulation::{Simulation, Task, us};
 use crate::strong::Strong;
 use crate::world::World;
+
+/// How much later a fault is tried again while a voter asks the others what it has promised, seconds.
+const RECALL_S: f64 = 0.1;
 
 impl Simulation {
     /// The nodes of a selection, in order; those that are drawn, from the candidates.
@@ -69,6 +72,12 @@ impl Simulation {
         if !self.is_active() {
             return;
         }
+        if self.world.is_recalling() {
+            // A voter that was set back needs the others until it knows what it has promised; that they are lost in the same
+            // moment is no fault that a group survives.
+            self.plan_in(RECALL_S, task);
+            return;
+        }
         self.with_strong(Strong::before_fault);
         match task {
             Task::Step(index) => self.perform_step(index),
@@ -76,9 +85,12 @@ impl Simulation {
                 self.world.mend(Some(number));
                 self.heals(what);
             }
-            Task::Sync(node) => {
+            Task::Sync(node, is_old) => {
                 let disk = self.world.copy_disk(node);
                 self.synced.insert(node, disk);
+                if is_old {
+                    self.world.copy_strong_disk(node);
+                }
             }
             Task::PowerOff(node, for_s) => {
                 if let Some(disk) = self.synced.remove(&node).filter(|_| self.world.nodes[node].is_up()) {
@@ -227,7 +239,7 @@ impl Simulation {
         let nodes = self.live(nodes);
         for &node in &nodes {
             let synced_s = self.rng.random_range(0.0..loses_s);
-            self.plan_in(synced_s, Task::Sync(node));
+            self.plan_in(synced_s, Task::Sync(node, loses_s > UNSYNCED_S));
             self.plan_in(loses_s, Task::PowerOff(node, for_s));
         }
         let back = for_s.map_or("", |_| ", and back");

@@ -50,8 +50,8 @@ pub(crate) enum Task {
     Mend(u32, String),
     /// These nodes lose power, their disks fall back to this.
     PowerOff(usize, Option<f64>),
-    /// A disk is copied, for the power loss that follows.
-    Sync(usize),
+    /// A disk is copied, for the power loss that follows; that of strong keyspaces too, if this is true.
+    Sync(usize, bool),
     /// The next node of a rolling restart.
     Roll { left: Vec<usize>, gap_s: f64, for_s: f64, release: Option<Release> },
     /// A healing begins.
@@ -250,6 +250,7 @@ impl Simulation {
     fn perform(&mut self, task: Task) {
         match task {
             Task::Start(node) => {
+                self.world.put_old_copy_back(node);
                 self.world.start(node);
                 if self.phase == Phase::Measured {
                     self.begin_session(node);

@@ -53,7 +53,7 @@ pub enum Action {
         for_s: Option<f64>,
     },
     /// Power loss: nobody is told, and the disk loses the writes of up to `loses_s`. With much more than a second it is an
-    /// older copy that is restored; that of strong keyspaces loses only what was not synced.
+    /// older copy that is restored; in the place of strong keyspaces' disks only if their group survives that.
     PowerOff {
         /// Which nodes.
         nodes: Selection,

@@ -83,9 +83,7 @@ pub struct Strong {
     measured: Measured,
     tokens: u64,
     making: Option<u64>,
-    /// How often it was to be made.
-    creations: u32,
-    /// It was made twice, because nobody answered the first time.
+    /// It was made twice, by another try because nobody answered.
     has_rival: bool,
     /// Requests answered since the last fault.
     answered_in_the_end: u64,
@@ -115,7 +113,6 @@ impl Strong {
             measured: Measured::default(),
             tokens: 0,
             making: None,
-            creations: 0,
             has_rival: false,
             answered_in_the_end: 0,
             revision: 1,
@@ -176,7 +173,6 @@ impl Strong {
         if let Some(node) = self.pick(world, false) {
             let token = self.token();
             self.making = Some(token);
-            self.creations += 1;
             let (keyspace, voters) = (STRONG_KEYSPACE.into(), self.load.voters);
             world.ask(
                 node,
@@ -257,9 +253,7 @@ impl Strong {
                 Heard::Update { token, update } => self.on_update(world, token, update),
                 Heard::Created { token, result } => self.on_created(world, token, &result),
                 Heard::Leader { term } => self.leaders.elected(term),
-                Heard::Unsound(Notice::Rival | Notice::GaveWay { .. }) if self.creations > 1 => {
-                    self.has_rival = true;
-                }
+                Heard::Unsound(Notice::Rival | Notice::GaveWay { .. }) => self.has_rival = true,
                 Heard::Unsound(notice) => self.broken.push(("sound", format!("node {node}: {notice:?}"))),
                 Heard::Down => self.on_down(world, node),
             }
@@ -352,7 +346,7 @@ impl Strong {
         if !done {
             let what = if matches!(self.phase, Phase::Closing(_)) { "watches" } else { "clients" };
             self.phase = Phase::Over;
-            if self.has_majority(world) {
+            if self.has_majority(world) && !self.has_rival {
                 let seconds = SERVES_AGAIN_US / 1_000_000;
                 self.broken
                     .push(("serves", format!("{what} were not served {seconds} s after everything healed")));

@@ -73,7 +73,7 @@ pub fn draw(seed: u64) -> Scenario {
         step: draw.steps(),
         ..Scenario::default()
     };
-    with_narrow(with_strong(with_exhausted(with_old_copies(with_contacts(with_newcomers(scenario))))))
+    with_narrow(with_exhausted(with_old_copies(with_strong(with_contacts(with_newcomers(scenario))))))
 }
 
 /// Disks that lose more than what a crash takes: an older copy was restored.

@@ -29,6 +29,10 @@ pub struct Node {
     pub(super) engine: MemoryEngine,
     /// The part of it that strong keyspaces are on, which knows what was synced.
     pub(super) strong: MemoryEngine,
+    /// An older copy of that part, to be put back at the next start.
+    pub(super) old_strong: Option<MemoryEngine>,
+    /// Whether that was done at the last start.
+    pub(super) was_set_back: bool,
     /// The sync under way: its number, and the writes that it covers.
     pub(super) syncing: Option<(u64, Pending)>,
     /// Which run of the process it is.
@@ -85,6 +89,8 @@ impl Node {
             region,
             engine: MemoryEngine::new(),
             strong: MemoryEngine::with_disk(),
+            old_strong: None,
+            was_set_back: false,
             syncing: None,
             life: 0,
             remembered: Vec::new(),

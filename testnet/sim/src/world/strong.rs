@@ -5,11 +5,13 @@ use std::collections::{BTreeSet, VecDeque};
 use rand::RngExt;
 use starling_core::Input;
 use starling_core::strong::{CreateError, StrongConfig, StrongOutput};
+use starling_kv::MemoryEngine;
 use starling_strong::api::{Answer, Failure, Member, WatchUpdate};
-use starling_strong::group::{GroupId, Notice};
+use starling_strong::group::{Group, GroupId, Notice};
+use starling_strong::registry;
 
 use super::{Event, World, index_of};
-use crate::scenario::StrongLoad;
+use crate::scenario::{STRONG_KEYSPACE, StrongLoad};
 
 /// The task that [`World::advance`] comes back with when there is something to [`World::listen`] to.
 pub const HEARD: u32 = 0;
@@ -74,6 +76,56 @@ impl World {
     /// Of what was neither logged nor flushed a part is left, or nothing.
     pub(super) fn kill_strong(&mut self, index: usize) {
         self.lose_strong(index, false);
+    }
+
+    /// Keeps a copy of what is durable on the disk of the strong keyspaces.
+    pub(crate) fn copy_strong_disk(&mut self, index: usize) {
+        if self.strong.is_some() && self.nodes[index].is_up() {
+            self.nodes[index].old_strong = Some(self.nodes[index].strong.after_power_cut(&mut |_| 0));
+        }
+    }
+
+    /// Puts the kept copy in the place of a node's disk, if its group survives that: it is the same member still, all others
+    /// are there and hear each other, and none of them has come back like this and not caught up.
+    pub(crate) fn put_old_copy_back(&mut self, index: usize) {
+        if self.nodes[index].is_up() {
+            return;
+        }
+        self.nodes[index].was_set_back = false;
+        let Some(copy) = self.nodes[index].old_strong.take() else { return };
+        let registered = |disk: &MemoryEngine| registry::registered(disk).expect("a memory engine reads");
+        let is_same = registered(&copy) == registered(&self.nodes[index].strong);
+        let (_, voters) = self.members(STRONG_KEYSPACE);
+        let others: Vec<usize> = voters.into_iter().filter(|voter| *voter != index).collect();
+        let runs = |node: usize| self.nodes[node].is_up() && self.nodes[node].stalled_until_us <= self.now_us;
+        let is_calm = self.cuts.is_empty() && self.links.drop == 0.0 && self.links.clog.is_none();
+        // Two at least, of whom either may have acknowledged what the copy lacks.
+        let is_whole =
+            others.len() > 1 && others.iter().all(|voter| runs(*voter) && !self.is_rolled_back(*voter));
+        if is_same && is_calm && is_whole {
+            self.nodes[index].strong = copy;
+            self.nodes[index].was_set_back = true;
+        }
+    }
+
+    /// Whether a node has come back with an older copy of its disk and may lack what it had acknowledged.
+    fn is_rolled_back(&self, index: usize) -> bool {
+        let group = self.group_with(index, STRONG_KEYSPACE);
+        self.nodes[index].was_set_back
+            && group
+                .is_none_or(|group| !group.takes_part() || group.rollback().is_some_and(|it| it.is_behind))
+    }
+
+    /// Whether a node that has come back with an older copy of its disk asks the others what it has promised.
+    pub(crate) fn is_recalling(&self) -> bool {
+        (0..self.nodes.len()).any(|index| {
+            let group = self.group_with(index, STRONG_KEYSPACE);
+            self.nodes[index].was_set_back && group.is_some_and(|group| !group.takes_part())
+        })
+    }
+
+    fn group_with(&self, index: usize, keyspace: &str) -> Option<&Group<MemoryEngine>> {
+        self.nodes[index].core.as_ref()?.strong()?.member_of(keyspace)
     }
 
     fn lose_strong(&mut self, index: usize, power: bool) {
@@ -149,6 +201,9 @@ impl World {
             Notice::Leader { node: None, .. }
             | Notice::Impossible { .. }
             | Notice::KeptAside { .. }
+            // An older copy of its disk was put back.
+            | Notice::RolledBack { .. }
+            | Notice::MemberRolledBack { .. }
             | Notice::AsideRemoved { .. } => {}
             notice => self.hear(index, Heard::Unsound(notice.clone())),
         }
