@@ -175,7 +175,11 @@ impl Session {
                 Some(reason) => reason.clone(),
                 None => "works".into(),
             };
-            let missing = if it.longest { "nothing".into() } else { format!("up to {}", it.missing) };
+            let missing = match it {
+                it if it.longest => "nothing".into(),
+                it if it.from_before_recovery => "see below".into(),
+                it => format!("up to {}", it.missing),
+            };
             let name = if it.here { format!("{} (asked)", it.name) } else { it.name.clone() };
             let heard = it.heard_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms ago"));
             let (term, written) = (number(it.log_term), number(it.log_index));
@@ -188,7 +192,16 @@ impl Session {
             print::line(format!("no answer from {}", found.silent.join(", ")))?;
         }
         let longest: Vec<_> = found.replicas.iter().filter(|it| it.longest).map(|it| &*it.name).collect();
-        print::line(format!("longest log: {}", longest.join(", ")))
+        print::line(format!("longest log: {}", longest.join(", ")))?;
+        let former: Vec<_> =
+            found.replicas.iter().filter(|it| it.from_before_recovery).map(|it| &*it.name).collect();
+        if !former.is_empty() {
+            print::line(format!(
+                "from before a recovery: {}. Their last entries may be nowhere else; `discard` deletes them",
+                former.join(", ")
+            ))?;
+        }
+        Ok(())
     }
 
     fn show_info(&self, info: &StrongInfo) -> Result {

@@ -32,10 +32,11 @@ impl Admin {
             add(&mut report, what, STORAGE_HINT);
         }
         for impaired in &status.impaired_replicas {
-            let name = &impaired.keyspace;
+            let (name, me) = (&impaired.keyspace, &status.name);
             let hint = format!(
-                "if nothing was restored, replace the disk: `starling keyspace voters replace {name}` puts another node in its \
-                 place; a restart of this node ends this message once the replica has everything"
+                "of two processes stop one; after an older copy was restored, a restart ends this message once the replica has \
+                 everything; if nothing was, the disk loses writes: `starling keyspace voters replace {name} {me} OTHER` puts \
+                 another node in its place"
             );
             add(&mut report, impaired.to_string(), hint);
         }

@@ -41,6 +41,9 @@ pub struct Leaderless {
 impl<E: Engine> Replicas<E> {
     /// The groups that have had no leader for [`LEADERLESS_MS`]. Replicas that do not work are not among them.
     pub fn leaderless(&self, now_ms: u64, directory: &Directory) -> Vec<Leaderless> {
+        if self.has_withdrawn {
+            return Vec::new();
+        }
         let found = |replica: &Replica<E>| {
             let for_ms = replica.group.leaderless_ms(now_ms).filter(|ms| *ms >= LEADERLESS_MS)?;
             let (voters, silent) = replica.group.silent_voters(now_ms);
