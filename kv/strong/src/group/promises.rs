@@ -172,7 +172,8 @@ impl<E: Engine> Group<E> {
     /// Asks the other members, if an earlier run has left this replica and all members know the question: as soon as this
     /// one knows that, and before its first input.
     pub(super) fn begin_recall(&mut self) {
-        if self.recall.is_fresh && !self.recall.asks && self.is_asked_for() {
+        let recall = &self.recall;
+        if recall.part == Part::Takes && recall.is_fresh && !recall.asks && self.is_asked_for() {
             self.recall.again(self.raw.raft.term);
             self.recall_promises(self.opened_ms);
         }
