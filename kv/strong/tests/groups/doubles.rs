@@ -33,12 +33,7 @@ fn run(seed: u64, first_counts: bool) {
     }
     // An operator stops the one that has given way.
     world.put_down(original);
-    let before = world.clients.acknowledged;
-    world.run_till("writes in the end", |world| world.clients.acknowledged > before + 20);
-    world.clients.stop = true;
-    world.run_for(10_000);
-    world.assert_equal();
-    world.assert_linearizable();
+    world.assert_recovered();
 }
 
 #[test]

@@ -388,12 +388,7 @@ pub fn restore_copies(seed: u64, machines: usize) -> World {
         let pause = 200 + world.below(1_500);
         world.run_for(pause);
     }
-    let before = world.clients.acknowledged;
-    world.run_till("writes in the end", |world| world.clients.acknowledged > before + 20);
-    world.clients.stop = true;
-    world.run_for(10_000);
-    world.assert_equal();
-    world.assert_linearizable();
+    world.assert_recovered();
     world
 }
 

@@ -20,6 +20,16 @@ impl World {
         assert_eq!(states.len(), 1, "replicas differ: {states:?}\n{}", self.picture());
     }
 
+    /// Clients are served again; once they have stopped, replicas are equal, and what clients were told is linearizable.
+    pub fn assert_recovered(&mut self) {
+        let before = self.clients.acknowledged;
+        self.run_till("writes in the end", |world| world.clients.acknowledged > before + 20);
+        self.clients.stop = true;
+        self.run_for(10_000);
+        self.assert_equal();
+        self.assert_linearizable();
+    }
+
     /// Compacted rows and those of dropped restorations are removed from every disk.
     pub fn assert_tidy(&mut self) {
         for (node, it) in self.nodes.iter_mut().enumerate() {
