@@ -64,6 +64,124 @@ async fn a_keyspace_that_has_lost_its_majority_is_unhealthy_on_every_node() {
     assert!(nodes[0].status().await.leaderless.is_empty());
 }
 
+/// Waits until the doctor of a node finds nothing.
+async fn healthy(node: &Node) {
+    wait_until("the doctor finds nothing", async || match findings(node) {
+        found if found.is_empty() => Ok(()),
+        found => Err(format!("{}: {found:?}", node.name())),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_voter_that_is_down_is_named_on_every_node_until_it_is_back() {
+    let mut nodes = flock().await;
+    let leads = leader(&nodes, &led(&nodes[3]).await);
+    let dead = (leads + 1) % 3;
+    nodes[dead].kill();
+    let name = nodes[dead].name().to_owned();
+    let what = format!("voter {name} has sent its leader nothing for ");
+    shows(&nodes[leads], &["status"], &format!("keyspace {KEYSPACE}: {what}")).await;
+    for node in nodes.iter().enumerate().filter_map(|(at, node)| (at != dead).then_some(node)) {
+        shows(node, &["keyspace", "ls"], &what).await;
+        shows(node, &["--output", "json", "keyspace", "ls"], &what).await;
+        let found = findings(node);
+        let [finding] = &found[..] else { panic!("{}: {found:?}", node.name()) };
+        assert!(finding.contains(&what) && finding.contains(&format!("start {name}")), "{finding}");
+        assert!(finding.contains(&format!("voters replace {KEYSPACE} {name} OTHER")), "{finding}");
+        let row = node.run(["nodes"]).ok();
+        let row = row.lines().find(|line| line.contains("no answer")).map(str::to_owned);
+        assert!(row.is_some_and(|row| row.split_whitespace().nth(1) == Some(&name)), "it is named");
+    }
+    let known = nodes[3].address().to_owned();
+    nodes[dead].also_join(&known);
+    nodes[dead].start().await;
+    for node in &nodes {
+        healthy(node).await;
+    }
+}
+
+/// Unsafe recovery on a node, as soon as it is not refused.
+async fn recovered(node: &Node) {
+    node.run(["keyspace", "recover", KEYSPACE]).exits(2).says("--force-new-group is missing");
+    let args = ["keyspace", "recover", KEYSPACE, "--force-new-group", "--accept-loss", "1000", "--yes"];
+    wait_until("the keyspace is recovered", async || match node.run(args) {
+        answer if answer.code == 0 => Ok(()),
+        answer => Err(answer.stderr),
+    })
+    .await;
+    led(node).await;
+}
+
+/// Starts a node again, and waits until it keeps a removed replica, which may have more than the keyspace or not.
+async fn kept(node: &mut Node, known: &str, may_have_more: bool) {
+    node.also_join(known);
+    node.start().await;
+    wait_until("the removed replica is kept", async || {
+        let kept = node.status().await.kept_replicas;
+        let is_kept = kept.len() == 1 && kept[0].may_have_more == may_have_more;
+        if is_kept { Ok(()) } else { Err(format!("{kept:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_a_removed_replica_that_may_have_more_is_a_finding_and_in_the_way() {
+    let mut nodes = flock().await;
+    let known = nodes[3].address().to_owned();
+    nodes[3].run(["put", "-k", KEYSPACE, "k", "first"]).ok();
+    let leads = leader(&nodes, &led(&nodes[3]).await);
+    let (x, y) = ((leads + 1) % 3, (leads + 2) % 3);
+    let names: Vec<String> = nodes.iter().map(|node| node.name().to_owned()).collect();
+    // The two that are lost have nothing that the third one lacks.
+    nodes[x].kill();
+    nodes[y].kill();
+    recovered(&nodes[leads]).await;
+    for lost in [x, y] {
+        kept(&mut nodes[lost], &known, false).await;
+        assert_eq!(findings(&nodes[lost]), [""; 0]);
+        let replicas = nodes[3].run(["keyspace", "replicas", KEYSPACE]).ok();
+        assert!(replicas.contains("removed, and kept aside") && !replicas.contains("may have"), "{replicas}");
+    }
+    nodes[y].stop().await;
+    let dir = nodes[y].data_dir().display().to_string();
+    run(["doctor", "--data-dir", &dir], b"").exits(0);
+    nodes[y].start().await;
+    for lost in [x, y] {
+        nodes[leads].run(["keyspace", "voters", "add", KEYSPACE, &names[lost]]).ok();
+    }
+    // Now the one that goes on lacks what the others had acknowledged.
+    nodes[x].kill();
+    led(&nodes[3]).await;
+    nodes[3].run(["put", "-k", KEYSPACE, "k", "second"]).ok();
+    nodes[leads].kill();
+    nodes[y].kill();
+    nodes[x].also_join(&known);
+    nodes[x].start().await;
+    recovered(&nodes[x]).await;
+    assert_eq!(nodes[3].run(["get", "-k", KEYSPACE, "k"]).ok(), "first");
+    kept(&mut nodes[y], &known, true).await;
+    let found = findings(&nodes[y]);
+    assert!(found.len() == 1 && found[0].contains("may have writes that it lacks"), "{found:?}");
+    // The doctor of the stopped node says it in the same words.
+    nodes[y].stop().await;
+    let dir = nodes[y].data_dir().display().to_string();
+    let stopped = run(["doctor", "--data-dir", &dir], b"");
+    let words = found[0].split("; ").next().expect("what is wrong");
+    assert!(stopped.exits(1).text().contains(&format!("WRONG: {words}")), "{}", stopped.text());
+    kept(&mut nodes[y], &known, true).await;
+    let replicas = nodes[3].run(["keyspace", "replicas", KEYSPACE]).ok();
+    assert!(replicas.contains(&format!("the recovery of another replica lost: {}.", names[y])), "{replicas}");
+    let declined = nodes[x].run(["keyspace", "voters", "add", KEYSPACE, &names[y]]);
+    declined.exits(4).says(&format!("{} declines", names[y]));
+    declined.says(&format!("it is a learner, and `starling keyspace voters cancel {KEYSPACE}` removes it"));
+    let info = nodes[3].run(["keyspace", "info", KEYSPACE]);
+    info.exits(0).says(&format!("{} has no vote", names[y]));
+    nodes[y].run(["keyspace", "discard", KEYSPACE, "--yes"]).exits(0);
+    nodes[x].run(["keyspace", "voters", "add", KEYSPACE, &names[y]]).ok();
+    assert_eq!(findings(&nodes[y]), [""; 0]);
+}
+
 /// The names of the keyspace's voters, in order, once there are three of them.
 async fn three_voters(node: &Node) -> Vec<String> {
     wait_until("there are three voters", async || {

@@ -185,9 +185,9 @@ pub struct ReplicaInfo {
     pub missing: u64,
     /// Whether no other log is longer.
     pub longest: bool,
-    /// Whether an unsafe recovery lies between its log and the longest one: it may have entries that the longest lacks.
+    /// Whether it may have acknowledged entries that the longest log lacks: that one was recovered without them.
     #[serde(default)]
-    pub from_before_recovery: bool,
+    pub may_have_more: bool,
     /// Why it does not work; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,

@@ -14,6 +14,7 @@ use starling_strong::api::{
     Refusal, Request, RequestId, SortBy, SortOrder, Status, Watch, WatchUpdate, Write,
 };
 use starling_strong::group::{ChangeError, Found, GroupMessage, Probed};
+use starling_strong::log::{LogPosition, Recoveries};
 use text::{golden, hex, unhex};
 
 const GROUP: [u8; 16] = [9; 16];
@@ -203,14 +204,21 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
 }
 
 fn hint() -> GroupLocation {
-    GroupLocation { group: GROUP, term: 300, members: vec![record(1), record(2)], voters: 3 }
+    let (members, recoveries) = (vec![record(1), record(2)], Recoveries::default());
+    GroupLocation { group: GROUP, term: 300, members, voters: 3, recoveries }
+}
+
+fn recovered() -> GroupLocation {
+    let recoveries = Recoveries::default().with(LogPosition { term: 7, index: 300 }, 1_000_007);
+    GroupLocation { recoveries, ..hint() }
 }
 
 /// Every example by its name, as bytes.
 fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     let frame = |message| encode_frames(&[message]).remove(0).0.to_vec();
     let messages = messages().into_iter().map(|(name, message)| (name, frame(message)));
-    messages.chain([("hint", hint().encode().to_vec())]).collect()
+    let locations = [("hint", hint()), ("hint.recovered", recovered())];
+    messages.chain(locations.map(|(name, location)| (name, location.encode().to_vec()))).collect()
 }
 
 #[test]
@@ -223,8 +231,9 @@ fn messages_and_hints_are_as_they_were() {
     for line in written.lines() {
         let (name, bytes) = line.split_once(' ').expect("a name and bytes");
         let bytes = unhex(bytes);
-        if name == "hint" {
-            assert_eq!(GroupLocation::decode(&bytes), Ok(hint()));
+        if name.starts_with("hint") {
+            let expected = if name == "hint" { hint() } else { recovered() };
+            assert_eq!(GroupLocation::decode(&bytes), Ok(expected));
         } else {
             let expected = examples.next().expect("an example for each line");
             let decoded = decode_frame(&Payload(bytes.into())).expect("decodes");
@@ -238,21 +247,21 @@ fn messages_and_hints_are_as_they_were() {
 fn pieces_and_hints_of_other_versions_are_refused() {
     for (name, bytes) in encoded() {
         let is_refused = |bytes: &[u8]| match name {
-            "hint" => GroupLocation::decode(bytes).is_err(),
+            "hint" | "hint.recovered" => GroupLocation::decode(bytes).is_err(),
             _ => decode_frame(&Payload(bytes.to_vec().into())).is_err(),
         };
         for end in 0..bytes.len() {
             assert!(is_refused(&bytes[..end]), "{name} cut at {end}");
         }
     }
-    let mut newer = hint().encode().to_vec();
+    let mut newer = recovered().encode().to_vec();
     newer[0] += 1;
     assert!(GroupLocation::decode(&newer).is_err(), "a hint of a newer version");
 }
 
 #[test]
 fn a_message_of_a_newer_version_is_skipped() {
-    for (name, mut bytes) in encoded().into_iter().filter(|(name, _)| *name != "hint") {
+    for (name, mut bytes) in encoded().into_iter().filter(|(name, _)| !name.starts_with("hint")) {
         let length_bytes = bytes.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
         bytes[length_bytes] += 1;
         let skipped = StrongFrame { messages: Vec::new(), skipped: 1 };

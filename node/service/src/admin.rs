@@ -9,7 +9,6 @@ use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
 use starling_strong::api::{Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
-use starling_strong::log::was_forced;
 
 use crate::doctor::{STORAGE_HINT, count_keys, failures};
 use crate::error::{manage_error, stopping, store_error};
@@ -214,7 +213,7 @@ fn name_note(name: &str, groups: &[GroupId]) -> Option<String> {
 
 fn describe_replicas(surveyed: &Surveyed, here: &[u8; 32]) -> Replicas {
     let longest = surveyed.longest().unwrap_or_default();
-    let info = |SurveyedReplica { node, name, state }: &SurveyedReplica| ReplicaInfo {
+    let info = |SurveyedReplica { node, name, state, may_have_more }: &SurveyedReplica| ReplicaInfo {
         id: hex(node),
         name: name.clone(),
         here: node == here,
@@ -226,7 +225,7 @@ fn describe_replicas(surveyed: &Surveyed, here: &[u8; 32]) -> Replicas {
         heard_ms: state.heard_ms,
         missing: state.end.unwrap_or_default().missing_of(&longest),
         longest: state.end.is_some_and(|end| !longest.is_longer_than(&end)),
-        from_before_recovery: state.end.is_some_and(|end| was_forced(end.term, longest.term)),
+        may_have_more: *may_have_more,
         closed: state.closed.clone(),
     };
     Replicas { replicas: surveyed.replicas.iter().map(info).collect(), silent: surveyed.silent.clone() }
@@ -260,35 +259,5 @@ fn describe(name: String, status: &GroupStatus) -> StrongInfo {
         heard_ms: status.heard_ms,
         manual: status.manual,
         notes: Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use starling_core::strong::ReplicaState;
-    use starling_strong::log::LogEnd;
-
-    use super::*;
-
-    /// n2 was recovered alone after entry 42, and wrote on; what n1 has from entry 43 on is nowhere else.
-    #[test]
-    fn a_log_from_before_a_recovery_is_told_from_a_short_one() {
-        let replica = |name: &str, term, index| {
-            let end = LogEnd { term, index, committed: index, applied: index };
-            let state = ReplicaState {
-                member: 1,
-                end: Some(end),
-                heard_ms: None,
-                may_have_quorum: false,
-                closed: None,
-            };
-            SurveyedReplica { node: [0; 32], name: name.into(), state }
-        };
-        let replicas = vec![replica("n1", 8, 45), replica("n2", 2_000_009, 44), replica("n3", 2_000_009, 43)];
-        let shown = describe_replicas(&Surveyed { replicas, silent: Vec::new() }, &[1; 32]);
-        let found: Vec<_> =
-            shown.replicas.iter().map(|it| (it.longest, it.from_before_recovery, it.missing)).collect();
-        assert_eq!(found[1..], [(true, false, 0), (false, false, 1)]);
-        assert!(!found[0].0 && found[0].1, "{found:?}");
     }
 }

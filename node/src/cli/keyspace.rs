@@ -177,7 +177,7 @@ impl Session {
             };
             let missing = match it {
                 it if it.longest => "nothing".into(),
-                it if it.from_before_recovery => "see below".into(),
+                it if it.may_have_more => "see below".into(),
                 it => format!("up to {}", it.missing),
             };
             let name = if it.here { format!("{} (asked)", it.name) } else { it.name.clone() };
@@ -193,9 +193,8 @@ impl Session {
         }
         let longest: Vec<_> = found.replicas.iter().filter(|it| it.longest).map(|it| &*it.name).collect();
         print::line(format!("longest log: {}", longest.join(", ")))?;
-        let former: Vec<_> =
-            found.replicas.iter().filter(|it| it.from_before_recovery).map(|it| &*it.name).collect();
-        if !former.is_empty() {
+        let more: Vec<_> = found.replicas.iter().filter(|it| it.may_have_more).map(|it| &*it.name).collect();
+        if !more.is_empty() {
             print::line(format!(
                 "from before a recovery: {}. Their last entries may be nowhere else; `discard` deletes them",
                 former.join(", ")

@@ -22,7 +22,7 @@ use super::{
     APPLIED_BYTES, Group, GroupConfig, INFLIGHT_MAX, MESSAGE_BYTES, OpenError, Stop, UNCOMMITTED_BYTES_MAX,
     check,
 };
-use crate::log::{CREATED_AT, Log};
+use crate::log::{CREATED_AT, Log, Recoveries};
 use crate::machine::{DATED, Machine};
 use crate::members::{MemberId, Members, NodeKey};
 
@@ -60,16 +60,18 @@ impl<E: Engine> Group<E> {
 
     /// Unsafe recovery after a loss of quorum: opens this replica as the only member of its group. Entries that
     /// the other members had acknowledged and this one does not have are lost. Former members that come back are
-    /// notified that they were removed. `known_term`: the latest term of the group that the node knows.
+    /// notified that they were removed. `known_term` and `known`: the latest term of the group and its unsafe recoveries, as
+    /// far as the node knows.
     pub fn force_alone(
         engine: E,
         config: GroupConfig,
         known_term: u64,
+        known: &Recoveries,
         seed: [u8; 32],
         now_ms: u64,
     ) -> Result<Option<Self>, OpenError> {
         let Some(mut log) = Log::open_with_loss(engine.clone(), config.group)? else { return Ok(None) };
-        log.force_alone(config.member, config.node, known_term)?;
+        log.force_alone(config.member, config.node, known_term, known)?;
         Self::with_log(engine, config, log, true, seed, now_ms).map(Some)
     }
 

@@ -4,7 +4,7 @@ use raft::ProgressState;
 use starling_kv::Engine;
 
 use super::{Group, Stop};
-use crate::log::LogEnd;
+use crate::log::{LogEnd, Recoveries};
 use crate::members::{MemberId, NodeKey};
 
 /// The status of a group, as one of its members sees it.
@@ -89,6 +89,11 @@ impl<E: Engine> Group<E> {
         let log = &self.raw.raft.raft_log;
         let (term, index) = (log.last_term(), log.last_index());
         LogEnd { term, index, committed: log.committed, applied: self.machine.applied() }
+    }
+
+    /// The group's unsafe recoveries that this member made or knew of when it made one.
+    pub fn recoveries(&self) -> &Recoveries {
+        self.raw.store().recoveries()
     }
 
     /// Whether voters are being changed.

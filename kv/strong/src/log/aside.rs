@@ -22,7 +22,7 @@ impl<E: Engine> Log<E> {
     }
 }
 
-/// Whether unsafe recovery lies between two terms of a group: what a log with the former term has, the group may lack.
-pub fn was_forced(term: u64, later: u64) -> bool {
+/// Whether unsafe recovery lies between two terms of a group.
+pub(super) fn was_forced(term: u64, later: u64) -> bool {
     later >= term.saturating_add(FORCED_TERMS)
 }

@@ -37,6 +37,11 @@ pub struct LogEnd {
 }
 
 impl LogEnd {
+    /// The last entry.
+    pub fn position(&self) -> LogPosition {
+        LogPosition { term: self.term, index: self.index }
+    }
+
     /// Whether this log has entries that another one lacks, as Raft compares logs.
     pub fn is_longer_than(&self, other: &Self) -> bool {
         (self.term, self.index) > (other.term, other.index)

@@ -13,6 +13,7 @@ mod end;
 mod place;
 mod recent;
 mod record;
+mod recoveries;
 mod storage;
 pub(crate) mod witness;
 
@@ -24,12 +25,12 @@ use raft::eraftpb::{Entry, EntryType, HardState, Snapshot};
 use starling_kv::engine::{Family, RowOp, View};
 use starling_kv::{Engine, Error};
 
-pub use aside::was_forced;
 pub use end::{LogEnd, LogPosition};
 pub(crate) use recent::entry_bytes;
 use recent::{Recent, Terms};
 pub(crate) use record::entry_type;
 use record::{Base, Tail};
+pub use recoveries::{Recoveries, Recovery};
 use witness::Witness;
 
 use crate::limits::INDEX_MAX;
@@ -116,6 +117,7 @@ pub struct Log<E> {
     marks: BTreeMap<MemberId, LogPosition>,
     /// Whether the marks are to be written.
     are_marks_due: bool,
+    recoveries: Recoveries,
     terms: Terms,
     recent: Recent,
     /// The first index of each run. There is no gap between runs, and none after the last entry.
@@ -175,6 +177,7 @@ impl<E: Engine> Log<E> {
             commit: 0,
             marks: BTreeMap::new(),
             are_marks_due: false,
+            recoveries: Recoveries::default(),
             recent: Recent::default(),
             runs: BTreeSet::new(),
             applied: 0,
@@ -215,7 +218,9 @@ impl<E: Engine> Log<E> {
         let marks_key = record::marks_key(&group);
         let marks = row(&marks_key)?;
         let marks = marks.map(|row| record::open(&marks_key, &row).ok_or(damaged)).transpose()?;
+        let recoveries = Self::read_recoveries(&engine, &group, tail.term)?;
         let mut log = Self::assemble(engine, group, base, tail, family);
+        log.recoveries = recoveries;
         log.commit = commit.unwrap_or_default();
         log.marks = marks.unwrap_or_default();
         log.read_entries()?;
@@ -353,18 +358,32 @@ impl<E: Engine> Log<E> {
 
     /// Removes all members but one, as of the end of the log; see [`crate::group::Group::force_alone`]. The term
     /// advances so far beyond this one and `known_term` that this member ignores the former members. A log that was kept
-    /// aside no longer is.
-    pub fn force_alone(&mut self, member: MemberId, node: NodeKey, known_term: u64) -> Result<(), Error> {
+    /// aside no longer is. `known`: the recoveries of the group that the node knows of.
+    pub fn force_alone(
+        &mut self,
+        member: MemberId,
+        node: NodeKey,
+        known_term: u64,
+        known: &Recoveries,
+    ) -> Result<(), Error> {
         let next = self.base.members.next.max(member + 1);
         let members =
             Members { voters: [member].into(), nodes: [(member, node)].into(), next, ..Members::default() };
         let base = Base { members, members_at: self.tail.last_index, ..self.base.clone() };
         let tail = Tail { term: self.tail.term.max(known_term) + FORCED_TERMS, vote: 0, ..self.tail };
+        let end = LogPosition { term: tail.last_term, index: tail.last_index };
+        let recoveries = self.recoveries.later(known).with(end, tail.term);
+        self.write_recoveries(&recoveries)?;
         self.engine.write(vec![self.base_row(&base), self.tail_row(&tail)])?;
         let marks = [record::lost_key(&self.group), record::aside_key(&self.group)];
         self.engine.write(marks.map(|key| RowOp::Delete(Family::Raft, key.to_vec())).into())?;
-        (self.base, self.tail) = (base, tail);
+        (self.base, self.tail, self.recoveries) = (base, tail, recoveries);
         Ok(())
+    }
+
+    /// The unsafe recoveries that this member made or knew of when it made one.
+    pub fn recoveries(&self) -> &Recoveries {
+        &self.recoveries
     }
 
     /// Removes whole runs of entries up to `index`, a bounded number of them. The state machine must contain these

@@ -46,8 +46,9 @@ impl<E: Engine> Log<E> {
         remove_rows(&self.engine, Family::Journal, &self.group)?;
         let (mut copies, mut bytes, mut removals) = (Vec::new(), 0, Vec::new());
         let to = prefix_end(&self.group);
+        let stays = [record::lost_key, record::aside_key, record::recoveries_key].map(|key| key(&self.group));
         self.engine.view().scan(Family::Raft, &self.group, to.as_deref(), &mut |key, row| {
-            if key == record::lost_key(&self.group) || key == record::aside_key(&self.group) {
+            if stays.iter().any(|it| key == it) {
                 return Ok(ControlFlow::Continue(()));
             }
             copies.push(RowOp::Put(Family::Journal, key.to_vec(), row.to_vec()));

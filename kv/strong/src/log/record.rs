@@ -37,6 +37,7 @@ const COMMIT: u8 = 3;
 const LOST: u8 = 4;
 const ASIDE: u8 = 5;
 const MARKS: u8 = 6;
+const RECOVERIES: u8 = 7;
 
 /// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
@@ -97,6 +98,11 @@ pub fn lost_key(group: &[u8; 16]) -> Key {
 /// other members then notify it again that it was removed.
 pub fn aside_key(group: &[u8; 16]) -> Key {
     key(group, ASIDE)
+}
+
+/// The key of the group's unsafe recoveries; see `recoveries`. A row of its own, which release 0.1.0 does not know.
+pub fn recoveries_key(group: &[u8; 16]) -> Key {
+    key(group, RECOVERIES)
 }
 
 fn key(group: &[u8; 16], kind: u8) -> Key {

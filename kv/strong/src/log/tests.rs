@@ -63,7 +63,7 @@ fn a_log_does_not_open_after_the_engine_has_lost_synced_rows() {
     assert_eq!(refusal(&engine), LogError::Lost);
     let mut log = Log::open_with_loss(engine.clone(), GROUP).expect("memory").expect("there is a log");
     assert_eq!(refusal(&engine), LogError::Lost, "to look changes nothing");
-    log.force_alone(1, [1; 32], 0).expect("memory");
+    log.force_alone(1, [1; 32], 0, &Recoveries::default()).expect("memory");
     assert_eq!(reopened(&engine).expect("memory").last_index(), 5);
     // A member that joins anew has a log of its own.
     Log::mark_lost(&engine, &GROUP).expect("memory");

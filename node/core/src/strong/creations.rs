@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use starling_proto::{NodeId, NodeRecord};
 use starling_strong::group::{GroupId, VOTERS_MAX};
+use starling_strong::log::Recoveries;
 use starling_strong::members::NodeKey;
 
 use super::KEYSPACE_BYTES_MAX;
@@ -171,7 +172,9 @@ impl Creations {
         cx.timers.cancel(&Timer::Creation(group));
         let Creation { token, keyspace, members, .. } = self.pending.remove(&group)?;
         let voters = members.len() as u8;
-        Some(Created { token, keyspace, location: GroupLocation { group, term: 0, members, voters } })
+        let recoveries = Recoveries::default();
+        let location = GroupLocation { group, term: 0, members, voters, recoveries };
+        Some(Created { token, keyspace, location })
     }
 
     /// Handles that a member did not reply in time.

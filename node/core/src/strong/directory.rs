@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use starling_proto::{NodeId, NodeRecord};
 use starling_strong::group::GroupId;
+use starling_strong::log::Recoveries;
 use starling_strong::members::NodeKey;
 
 use super::message::GroupLocation;
@@ -57,6 +58,12 @@ impl Directory {
     /// The location of a keyspace's group.
     pub fn location(&self, keyspace: &str) -> Option<&GroupLocation> {
         self.locations.get(keyspace)
+    }
+
+    /// The unsafe recoveries of a group, as its location has them.
+    pub fn recoveries(&self, group: &GroupId) -> Option<&Recoveries> {
+        let location = self.locations.values().find(|location| location.group == *group)?;
+        Some(&location.recoveries)
     }
 
     /// Whether several groups are published under this name, and this node does not know which of them has it.
@@ -149,12 +156,16 @@ impl Directory {
     pub fn remember(
         &mut self,
         keyspace: &str,
-        location: GroupLocation,
+        mut location: GroupLocation,
         needed: impl Fn() -> BTreeSet<NodeKey>,
     ) {
         let known = self.location(keyspace);
         if known.is_some_and(|known| known.group == location.group && known.term > location.term) {
             return;
+        }
+        // A leader may not have received the location that was published before its own.
+        if let Some(known) = known.filter(|known| known.group == location.group) {
+            location.recoveries = location.recoveries.later(&known.recoveries).clone();
         }
         if self.locations.len() >= LOCATIONS_MAX && known.is_none() {
             self.locations.pop_first();
@@ -227,7 +238,8 @@ mod tests {
     }
 
     fn location(group: u8, term: u64) -> GroupLocation {
-        GroupLocation { group: [group; 16], term, members: vec![record(1)], voters: 1 }
+        let (members, recoveries) = (vec![record(1)], Recoveries::default());
+        GroupLocation { group: [group; 16], term, members, voters: 1, recoveries }
     }
 
     #[test]
@@ -248,7 +260,8 @@ mod tests {
     /// A location on nodes 1 to 3 of a group that three members created at this time.
     fn dated(wall_ms: u64, term: u64) -> GroupLocation {
         let group = precedence::mark([wall_ms as u8; 16], 3, wall_ms);
-        GroupLocation { group, term, members: [1, 2, 3].map(record).to_vec(), voters: 3 }
+        let (members, recoveries) = ([1, 2, 3].map(record).to_vec(), Recoveries::default());
+        GroupLocation { group, term, members, voters: 3, recoveries }
     }
 
     /// The group that has the name, after these locations were published.

@@ -200,6 +200,8 @@ pub struct SurveyedReplica {
     pub name: String,
     /// The replica.
     pub state: ReplicaState,
+    /// Whether it may have acknowledged entries that the longest log lacks, because of an unsafe recovery in between.
+    pub may_have_more: bool,
 }
 
 impl Surveyed {

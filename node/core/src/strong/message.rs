@@ -18,12 +18,15 @@ use starling_proto::{NodeRecord, message::Payload, wire::STRONG_FRAME_BYTES_MAX}
 use starling_strong::api::{Answer, Failure, Options, Read, Refusal, Request, Status, Watch, WatchUpdate};
 use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
+use starling_strong::log::Recoveries;
 use starling_strong::members::{MemberId, NodeKey, is_member_id};
 
 use super::surveys::ReplicaState;
 
-/// First byte of every location.
-const LOCATION_FORMAT: u8 = 1;
+/// First byte of a location without unsafe recoveries: all that release 0.1.0 reads.
+const LOCATION_FORMAT_FIRST: u8 = 1;
+/// First byte of a location with unsafe recoveries. Published while data version 3 is in force.
+const LOCATION_FORMAT: u8 = 2;
 /// Version of the fields of every kind.
 const VERSION: u8 = 1;
 /// Kinds of messages that this node knows.
@@ -115,7 +118,7 @@ pub enum Manage {
 }
 
 /// The location of a group, as its leader publishes it in the reserved eventual keyspace.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupLocation {
     /// The group.
     pub group: GroupId,
@@ -125,6 +128,8 @@ pub struct GroupLocation {
     pub members: Vec<NodeRecord>,
     /// How many of them vote.
     pub voters: u8,
+    /// The group's unsafe recoveries.
+    pub recoveries: Recoveries,
 }
 
 impl StrongMessage {
@@ -272,18 +277,25 @@ impl GroupLocation {
 
     /// The value of the group's field in the reserved keyspace.
     pub fn encode(&self) -> Bytes {
-        let mut bytes = vec![LOCATION_FORMAT];
-        codec::encode_into(self, &mut bytes);
+        let Self { group, term, members, voters, recoveries } = self;
+        let format = if recoveries.is_empty() { LOCATION_FORMAT_FIRST } else { LOCATION_FORMAT };
+        let mut bytes = vec![format];
+        codec::encode_into(&(group, term, members, voters), &mut bytes);
+        if format == LOCATION_FORMAT {
+            codec::encode_into(recoveries, &mut bytes);
+        }
         bytes.into()
     }
 
     /// Parses such a value.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let location: Self = match bytes.split_first() {
+        let ((group, term, members, voters), recoveries) = match bytes.split_first() {
+            Some((&LOCATION_FORMAT_FIRST, rest)) => (codec::decode(rest, "location")?, Recoveries::default()),
             Some((&LOCATION_FORMAT, rest)) => codec::decode(rest, "location")?,
             _ => return Err(Malformed { what: "location" }),
         };
-        if are_bounded(&location.members) {
+        let location = Self { group, term, members, voters, recoveries };
+        if are_bounded(&location.members) && location.recoveries.is_bounded() {
             Ok(location)
         } else {
             Err(Malformed { what: "location out of bounds" })

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use starling_kv::Engine;
 use starling_strong::api::Failure;
 use starling_strong::group::GroupId;
+use starling_strong::log::LogEnd;
 use starling_strong::machine::DATED;
 use starling_strong::members::NodeKey;
 
@@ -12,7 +13,7 @@ use super::Strong;
 use super::input::{ManageError, StrongOutput, Surveyed, SurveyedReplica};
 use super::message::StrongMessage;
 use super::placement::Known;
-use super::surveys::{NODES_MAX, Purpose, Survey};
+use super::surveys::{NODES_MAX, Purpose, ReplicaState, Survey};
 use crate::Token;
 
 impl<E: Engine> Strong<E> {
@@ -88,12 +89,7 @@ impl<E: Engine> Strong<E> {
         let token = survey.token;
         match survey.purpose {
             Purpose::Show => {
-                let replicas = survey.found.iter().map(|(node, state)| SurveyedReplica {
-                    node: *node,
-                    name: self.directory.name(node),
-                    state: state.clone(),
-                });
-                let replicas = replicas.collect();
+                let replicas = self.describe(survey);
                 let silent = survey.members.intersection(&survey.awaiting);
                 let mut silent: Vec<String> = silent.map(|node| self.directory.name(node)).collect();
                 silent.sort();
@@ -105,6 +101,20 @@ impl<E: Engine> Strong<E> {
                 self.cx.reply(StrongOutput::Managed { token, result });
             }
         }
+    }
+
+    fn describe(&self, survey: &Survey) -> Vec<SurveyedReplica> {
+        let recoveries = self.replicas.recoveries(&survey.group, &self.directory);
+        let ends = survey.found.values().filter_map(|state| state.end);
+        let newest = ends.map(|end| end.term).max().unwrap_or_default();
+        let may_lack = |end: LogEnd| recoveries.may_lack(end.position(), newest);
+        let replica = |(node, state): (&NodeKey, &ReplicaState)| SurveyedReplica {
+            node: *node,
+            name: self.directory.name(node),
+            may_have_more: state.end.is_some_and(may_lack),
+            state: state.clone(),
+        };
+        survey.found.iter().map(replica).collect()
     }
 
     /// Whether the replica here may go on alone, from what the others say.

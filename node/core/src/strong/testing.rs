@@ -4,6 +4,7 @@ use starling_kv::MemoryEngine;
 use starling_proto::{NodeId, NodeRecord, Role};
 use starling_strong::api::{Options, Request, Write};
 use starling_strong::group::{GroupId, Input, Output};
+use starling_strong::log::Recoveries;
 use starling_strong::members::NodeKey;
 
 use super::StrongConfig;
@@ -35,8 +36,8 @@ impl Outside {
         let replicas = Replicas::open(MemoryEngine::new(), StrongConfig::default(), &mut cx)
             .expect("a memory engine opens");
         let mut directory = Directory::new(record(1));
-        let location =
-            GroupLocation { group: [9; 16], term: 1, members: [2, 3, 4].map(record).to_vec(), voters: 3 };
+        let (members, recoveries) = ([2, 3, 4].map(record).to_vec(), Recoveries::default());
+        let location = GroupLocation { group: [9; 16], term: 1, members, voters: 3, recoveries };
         directory.remember("orders", location, || replicas.nodes());
         Self { cx, directory, replicas }
     }

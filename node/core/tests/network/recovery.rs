@@ -171,7 +171,7 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     // It is seen, is longer than the other one until that has entries of a later term, and may not go on beside it.
     let replicas = survey(&mut world, behind).replicas;
     assert_eq!(replicas.len(), 5, "{replicas:?}");
-    assert_eq!(replicas.iter().filter(|it| it.state.closed.is_some()).count(), 4);
+    assert_eq!(replicas.iter().filter(|it| it.state.closed.is_some() && it.may_have_more).count(), 4);
     let quorum_at = ManageError::QuorumAt { node: world.nodes[behind].record.name.clone() };
     assert_eq!(recover_with_loss(&mut world, ahead, 1_000), Err(quorum_at));
     // It is not overwritten when its node is to be a voter again.
@@ -188,6 +188,46 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     assert!(asides(&world, ahead).is_empty());
     let (read, _) = answer(&mut world, ahead, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("early"));
+}
+
+#[test]
+fn a_removed_replica_that_the_recovered_one_lacks_nothing_of_is_in_nobodys_way() {
+    let (mut world, members, ahead, behind) = without_quorum(38);
+    assert_eq!(recover(&mut world, ahead), Ok(()));
+    world.run_until(30_000, "the shorter one is kept", |w| asides(w, behind) == [("orders".into(), false)]);
+    answer(&mut world, ahead, "orders", put("k", "later")).0.expect("the one voter is up");
+    assert!(survey(&mut world, ahead).replicas.iter().all(|it| !it.may_have_more));
+    assert_eq!(set_voters(&mut world, ahead, &[ahead, behind]), Ok(()), "nothing has to be discarded");
+    assert!(asides(&world, behind).is_empty());
+    // The other ones come back while the node that was recovered is gone and another one leads.
+    let outside: Vec<usize> = (1..=7).filter(|node| !members.contains(node)).collect();
+    let voters = [behind, outside[0], outside[1]];
+    assert_eq!(set_voters(&mut world, behind, &voters), Ok(()));
+    world.kill(ahead);
+    for node in members.iter().filter(|node| ![ahead, behind].contains(node)) {
+        world.restart(*node);
+        world.run_until(60_000, "it is kept", |w| asides(w, *node) == [("orders".into(), false)]);
+        assert!(survey(&mut world, outside[0]).replicas.iter().all(|it| !it.may_have_more));
+    }
+    let (read, _) = answer(&mut world, outside[1], "orders", get("k"));
+    assert_eq!(value(read).as_deref(), Some("later"));
+}
+
+#[test]
+fn what_a_recovery_lost_is_known_when_another_member_leads() {
+    let (mut world, members, ahead, behind) = without_quorum(39);
+    assert_eq!(recover_with_loss(&mut world, behind, 100), Ok(()));
+    world.run_until(30_000, "the longer one is kept", |w| !asides(w, ahead).is_empty());
+    let outside: Vec<usize> = (1..=7).filter(|node| !members.contains(node)).collect();
+    assert_eq!(set_voters(&mut world, behind, &outside), Ok(()), "none of the old ones stays");
+    world.kill(behind);
+    world.kill(ahead);
+    world.restart(ahead);
+    world.run(30_000);
+    assert_eq!(asides(&world, ahead), [("orders".into(), true)]);
+    let more = survey(&mut world, outside[0]).replicas;
+    let more: Vec<_> = more.iter().filter(|it| it.may_have_more).map(|it| it.name.clone()).collect();
+    assert_eq!(more, [world.nodes[ahead].record.name.clone()]);
 }
 
 #[test]

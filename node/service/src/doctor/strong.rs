@@ -56,10 +56,10 @@ fn may_have_more<E: Engine>(reader: &Reader<E>, group: GroupId, keyspace: &str) 
         return Ok(false);
     }
     let (applied, _) = stored(engine, &group).unwrap_or_default();
-    let term = Log::read_end(engine, &group, applied).ok().flatten().map_or(0, |(term, _)| term);
+    let end = Log::read_end(engine, &group, applied).ok().flatten().map(|(_, end)| end.position());
     let locations = published(reader, wall_ms(), keyspace)?;
     let latest = locations.iter().filter(|location| location.group == group).max_by_key(|it| it.term);
-    Ok(may_lack(term, &group, latest))
+    Ok(may_lack(end, &group, latest))
 }
 
 fn add_kept(doctor: &mut Doctor, keyspace: &str) {

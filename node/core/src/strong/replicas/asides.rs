@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use starling_kv::{Engine, Error};
 use starling_strong::group::{GroupId, Notice};
-use starling_strong::log::{Log, was_forced};
+use starling_strong::log::{Log, LogPosition};
 use starling_strong::machine;
 use starling_strong::members::MemberId;
 use starling_strong::registry::Registered;
@@ -49,18 +49,20 @@ pub struct Aside {
     pub member: MemberId,
     /// Since when it is kept, milliseconds since 1970.
     pub since_ms: u64,
-    /// Its term.
-    pub term: u64,
+    /// The last entry of its log; `None` if that cannot be read.
+    pub end: Option<LogPosition>,
     /// Bytes of its state.
     pub bytes: u64,
     /// Whether it was reported that it is in the way of a new membership.
     pub was_in_the_way: bool,
 }
 
-/// Whether a group may lack what a replica of this term has that was removed from it, from the location of its keyspace.
-pub fn may_lack(term: u64, group: &GroupId, location: Option<&GroupLocation>) -> bool {
+/// Whether a group may lack what a replica has that was removed from it and whose log ends here, from the location of its
+/// keyspace.
+pub fn may_lack(end: Option<LogPosition>, group: &GroupId, location: Option<&GroupLocation>) -> bool {
     let location = location.filter(|location| location.group == *group);
-    location.is_none_or(|location| was_forced(term, location.term))
+    let (Some(location), Some(end)) = (location, end) else { return true };
+    location.recoveries.may_lack(end, location.term)
 }
 
 /// The replicas on this node that are kept aside.
@@ -145,8 +147,8 @@ impl<E: Engine> Replicas<E> {
         let Registered { group, keyspace, member, .. } = replica;
         let (applied, bytes) = machine::stored(&self.engine, &group).unwrap_or_default();
         let end = Log::read_end(&self.engine, &group, applied).ok().flatten();
-        let term = end.map_or(0, |(term, _)| term);
-        self.asides.insert(group, Aside { keyspace, member, since_ms, term, bytes, was_in_the_way: false });
+        let end = end.map(|(_, end)| end.position());
+        self.asides.insert(group, Aside { keyspace, member, since_ms, end, bytes, was_in_the_way: false });
     }
 
     /// Removes replicas that are kept for too long or take too much space, the oldest first; on a full disk one at a
@@ -191,7 +193,7 @@ impl<E: Engine> Replicas<E> {
     /// Whether the group of a replica that is kept aside may lack what that one has, as far as this node knows.
     pub fn may_have_more(&self, group: &GroupId, directory: &Directory) -> bool {
         let Some(aside) = self.asides.get(group) else { return false };
-        may_lack(aside.term, group, directory.location(&aside.keyspace))
+        may_lack(aside.end, group, directory.location(&aside.keyspace))
     }
 
     /// Whether this node may join a group again of which it keeps a replica aside. One that the group lacks nothing of
@@ -227,7 +229,7 @@ mod tests {
                 keyspace: "k".into(),
                 member: 1,
                 since_ms: 1_000 + u64::from(n),
-                term: 1,
+                end: None,
                 bytes: 10,
                 was_in_the_way: false,
             };

@@ -6,6 +6,7 @@
 
 mod asides;
 mod dropped;
+mod recovery;
 mod removals;
 mod status;
 mod turns;
@@ -25,12 +26,11 @@ use self::asides::Asides;
 pub use self::asides::{Aside, AsideConfig, may_lack};
 use self::dropped::Dropped;
 use self::removals::Removals;
-pub use self::status::{LEADERLESS_MS, Leaderless};
+pub use self::status::{LEADERLESS_MS, Leaderless, SilentVoter};
 use self::turns::Turns;
 use super::StrongConfig;
 use super::context::{Context, Timer};
 use super::directory::Directory;
-use super::input::ManageError;
 use super::message::GroupLocation;
 
 /// How long a member must not have heard from a quorum before its replica may be made the only one, milliseconds.
@@ -422,54 +422,6 @@ impl<E: Engine> Replicas<E> {
     fn begin_removal(&mut self, cx: &mut Context, group: GroupId, keyspace: String) {
         self.removals.begin(cx, &self.engine, group, keyspace);
         self.plan_work(cx, group);
-    }
-
-    /// Fails if a group may still have a quorum, as its replica here knows: after unsafe recovery the other members would
-    /// lose what this replica does not have.
-    pub fn check_quorum(&self, now_ms: u64, group: GroupId) -> Result<(), ManageError> {
-        let Some(Replica { keyspace, group, .. }) = self.open.get(&group) else { return Ok(()) };
-        let is_alone = group.members().nodes.len() == 1;
-        if is_alone && group.stopped().is_none() {
-            Err(ManageError::IsAlone(keyspace.clone()))
-        } else if !is_alone && group.may_have_quorum(now_ms, SILENT_MS) {
-            Err(ManageError::HasQuorum)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Opens a replica again as the only member of its group, unless the group may still have a quorum.
-    pub fn recover(
-        &mut self,
-        cx: &mut Context,
-        group: GroupId,
-        directory: &Directory,
-    ) -> Result<(), ManageError> {
-        self.check_quorum(cx.now_ms, group)?;
-        let failed = |error: &dyn std::fmt::Display| ManageError::NotOpened(error.to_string());
-        let registered = registry::registered(&self.engine).map_err(|error| failed(&error))?;
-        let Some(replica) = registered.into_iter().find(|replica| replica.group == group) else {
-            return Ok(());
-        };
-        // Without its group, nothing tells whether the others have a quorum.
-        if self.unopened.contains_key(&group) {
-            let log = Log::open_with_loss(self.engine.clone(), group).map_err(|error| failed(&error))?;
-            if log.is_some_and(|log| log.members().0.nodes.len() > 1) {
-                return Err(ManageError::HasQuorum);
-            }
-        }
-        // The engine's rows have one owner at a time.
-        self.open.remove(&group);
-        let known_term = directory.location(&replica.keyspace).filter(|location| location.group == group);
-        let known_term = known_term.map_or(0, |location| location.term);
-        let config = self.config(&replica);
-        let forced = Group::force_alone(self.engine.clone(), config, known_term, cx.seed(), cx.now_ms);
-        let forced = forced.map_err(|error| failed(&error))?;
-        let forced = forced.ok_or_else(|| ManageError::NoReplica(replica.keyspace.clone()))?;
-        self.unopened.remove(&group);
-        self.asides.remove(&group);
-        self.host(cx, group, replica.keyspace, forced, replica.manual);
-        Ok(())
     }
 
     /// Passes an input to a replica; its outputs come with [`Replicas::poll_output`].

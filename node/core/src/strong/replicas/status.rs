@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use starling_kv::Engine;
 use starling_proto::NodeRecord;
 use starling_strong::api::{Failure, Member, Status};
-use starling_strong::group::{GroupId, Rollback};
-use starling_strong::log::Log;
-use starling_strong::machine;
+use starling_strong::group::{Group, GroupId, Rollback};
+use starling_strong::log::{Log, Recoveries};
+use starling_strong::machine::{self, DATED};
 use starling_strong::members::NodeKey;
 
 use super::super::directory::Directory;
@@ -67,7 +67,18 @@ impl<E: Engine> Replicas<E> {
     pub fn location(&self, group: GroupId, directory: &Directory) -> Option<GroupLocation> {
         let replica = self.get(&group)?;
         let (term, voters) = (replica.group.term(), replica.group.members().voters.len() as u8);
-        Some(GroupLocation { group, term, members: self.member_records(group, directory), voters })
+        let members = self.member_records(group, directory);
+        let recoveries =
+            if self.version < DATED { Recoveries::default() } else { self.recoveries(&group, directory) };
+        Some(GroupLocation { group, term, members, voters, recoveries })
+    }
+
+    /// The unsafe recoveries of a group, as far as its replica here or a published location knows them. The leader may not
+    /// be the member that was recovered.
+    pub fn recoveries(&self, group: &GroupId, directory: &Directory) -> Recoveries {
+        let none = Recoveries::default();
+        let own = self.get(group).map_or(&none, |replica| replica.group.recoveries());
+        own.later(directory.recoveries(group).unwrap_or(&none)).clone()
     }
 
     /// The state of a replica, whether it works or not.
