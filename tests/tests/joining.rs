@@ -1,5 +1,6 @@
 //! How a node finds its network, and who is kept out.
 
+use starling_api::admin::Nodes;
 use starling_tests::{Node, equal, joined, pair, run, wait_until};
 
 #[tokio::test]
@@ -198,6 +199,14 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
         if peers.peers.iter().any(|peer| peer.doubled) { Ok(()) } else { Err(format!("{peers:?}")) }
     })
     .await;
+    for command in ["status", "doctor", "nodes", "peers"] {
+        let shown = neighbour.run([command]);
+        let shown = format!("{}{}", shown.text(), shown.stderr);
+        assert!(shown.contains("two processes use the identity of"), "{command}: {shown}");
+        assert!(shown.contains(" GMT and ") && shown.contains("shown for "), "{command}: {shown}");
+    }
+    let nodes: Nodes = neighbour.run(["--output", "json", "nodes"]).json();
+    assert_eq!(nodes.doubled_peers.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), [original.id()]);
     // Only one of them acknowledges writes of the voter that both are: the one that has started last.
     copy.run(["-k", "lone", "put", "from", "copy"]).ok();
     let refused = original.run(["-k", "lone", "--timeout", "1s", "put", "from", "original"]);

@@ -57,9 +57,15 @@ pub struct Status {
     /// Strong keyspaces with a replica on this node that have had no leader for some seconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaderless: Vec<Leaderless>,
-    /// That another process uses this node's identity, if one lately did.
+    /// Voters of the strong keyspaces that this node leads that have sent it nothing for some seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_voters: Vec<SilentVoter>,
+    /// That another process uses this node's identity, if one lately did, until when this is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_conflict: Option<String>,
+    /// The peers whose identity two processes lately used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubled_peers: Vec<DoubledPeer>,
     /// Traffic since the start, by class.
     pub traffic: Traffic,
     /// Full rumors received that changed the store.
@@ -68,6 +74,55 @@ pub struct Status {
     pub payload_old: u64,
     /// Every other counter, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A peer whose identity two processes use: its data directory or machine was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DoubledPeer {
+    /// Its public key in hexadecimal.
+    pub id: String,
+    /// The name of the process that connected last.
+    pub name: String,
+    /// When the two processes started, milliseconds since 1970; the one that connected last is the second.
+    pub started_ms: Vec<u64>,
+    /// Milliseconds since the last sign of both.
+    pub seen_ms: u64,
+    /// Milliseconds until this is no longer shown, if there is no other sign of both.
+    pub shown_ms: u64,
+}
+
+impl std::fmt::Display for DoubledPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let starts: Vec<String> = self.started_ms.iter().map(|ms| time_of(*ms)).collect();
+        let id = self.id.get(..8).unwrap_or(&self.id);
+        write!(f, "two processes use the identity of {} ({id}), started ", self.name)?;
+        write!(
+            f,
+            "{}: its data directory or machine was copied; {}",
+            starts.join(" and "),
+            sign(self.seen_ms, self.shown_ms)
+        )
+    }
+}
+
+/// When there was a sign of something, and for how long it is still shown, for people.
+pub fn sign(seen_ms: u64, shown_ms: u64) -> String {
+    format!(
+        "last sign {} s ago, shown for {} s more without another one",
+        seen_ms / 1000,
+        shown_ms.div_ceil(1000)
+    )
+}
+
+/// The last time that [`time_of`] writes out, milliseconds since 1970: the end of the year 9999.
+const TIME_MAX_MS: u64 = 253_402_300_799_999;
+
+/// A time in milliseconds since 1970, for people. Peers' clocks may say anything.
+pub fn time_of(ms: u64) -> String {
+    if ms > TIME_MAX_MS {
+        return format!("{ms} ms after 1970");
+    }
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms))
 }
 
 /// A replica of a strong keyspace that does not work. The other members continue without it.
@@ -220,6 +275,9 @@ pub struct Nodes {
     pub edges: Vec<Edge>,
     /// Nodes that other nodes remember and that did not answer.
     pub unreachable: Vec<Unreachable>,
+    /// The peers of the node that was asked whose identity two processes lately used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubled_peers: Vec<DoubledPeer>,
 }
 
 /// A link between two nodes, by their ids.
@@ -374,4 +432,26 @@ pub struct RunFile {
     pub pid: u32,
     /// The node's public key in hexadecimal.
     pub id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_readable_and_any_number_is_one() {
+        assert_eq!(time_of(1_764_457_961_500), "Sat, 29 Nov 2025 23:12:41 GMT");
+        assert!(time_of(TIME_MAX_MS).contains("9999"));
+        assert!(time_of(u64::MAX).contains("ms after 1970"));
+    }
+
+    #[test]
+    fn a_doubled_peer_is_named_with_both_starts_and_the_end_of_the_message() {
+        let (id, name) = ("0123456789ab".into(), "anna".into());
+        let peer = DoubledPeer { id, name, started_ms: vec![0, 1_000], seen_ms: 4_100, shown_ms: 55_900 };
+        let expected = "two processes use the identity of anna (01234567), started Thu, 01 Jan 1970 00:00:00 GMT and \
+                        Thu, 01 Jan 1970 00:00:01 GMT: its data directory or machine was copied; last sign 4 s ago, shown \
+                        for 56 s more without another one";
+        assert_eq!(peer.to_string(), expected);
+    }
 }

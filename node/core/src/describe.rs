@@ -21,6 +21,7 @@ impl<E: Engine> Core<E> {
             remembered: self.healing.remembered().len(),
             clock_offset_ms: self.detector.clock_offset_ms().unwrap_or(0),
             double: self.doubles.own(now.mono),
+            doubled_peers: self.doubles.peers(now.mono).collect(),
             counters: self.counters(),
         }
     }

@@ -43,6 +43,53 @@ struct Runs {
     sent: Option<Millis>,
     /// When it was last seen to run twice.
     doubled: Option<Millis>,
+    /// The incarnation of the run beside the latest one that was seen then.
+    other: Option<u64>,
+    /// A run that started after the latest one that has connected.
+    later: Option<Later>,
+}
+
+/// A run of which only walks have been seen.
+struct Later {
+    incarnation: u64,
+    /// When its first walk was seen.
+    since: Millis,
+    /// Whether the run before it has sent messages [`REPEAT_MS`] after that: they were not under way.
+    is_beside: bool,
+}
+
+/// A peer whose identity two processes use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoubledPeer {
+    /// The record of the process that connected last.
+    pub record: NodeRecord,
+    /// When the two started, by their own clocks, milliseconds since 1970; that of `record` last.
+    pub started_ms: [u64; 2],
+    /// Milliseconds since the last sign of both.
+    pub seen_ms: u64,
+}
+
+impl Runs {
+    /// Records a message of the run that is connected.
+    fn note_sign(&mut self, now: Millis) {
+        if let Some(later) = self.later.as_mut().filter(|later| now - later.since >= REPEAT_MS) {
+            later.is_beside = true;
+        }
+    }
+
+    /// Records a walk of a run that started after the one that is connected. Returns whether that one is alive, too.
+    fn is_beside(&mut self, now: Millis, walker: &NodeRecord) -> bool {
+        let incarnation = walker.incarnation;
+        let known = self.later.take().filter(|later| later.incarnation == incarnation);
+        let later = self.later.insert(known.unwrap_or(Later { incarnation, since: now, is_beside: false }));
+        later.is_beside
+    }
+
+    /// Records that another run is alive beside the latest one. Returns whether that was not known.
+    fn note_double(&mut self, now: Millis, other: u64) -> bool {
+        self.other = Some(other);
+        !is_recent(now, self.doubled.replace(now))
+    }
 }
 
 /// What is known about identities that several processes use.
@@ -71,7 +118,16 @@ impl Doubles {
             if self.peers.len() == PEERS_MAX {
                 self.peers.pop_first();
             }
-            let runs = Runs { latest: record.clone(), before: None, since: now, sent: None, doubled: None };
+            let latest = record.clone();
+            let runs = Runs {
+                latest,
+                before: None,
+                since: now,
+                sent: None,
+                doubled: None,
+                other: None,
+                later: None,
+            };
             self.peers.insert(record.id, runs);
             return None;
         };
@@ -81,23 +137,27 @@ impl Doubles {
         let returns = runs.before.as_ref().is_some_and(|before| before.incarnation == record.incarnation);
         let other = std::mem::replace(&mut runs.latest, record.clone());
         runs.before = Some(other.clone());
-        runs.since = now;
+        (runs.since, runs.later) = (now, None);
         if !returns {
             return None;
         }
-        let is_new = !is_recent(now, runs.doubled.replace(now));
+        let is_new = runs.note_double(now, other.incarnation);
         Some(Doubled { message: about(other), is_new })
     }
 
     /// What a message about the views says about other runs of connected peers, whose incarnations `linked` gives, and what
     /// to send them: in a large network two processes with one identity may have no neighbour in common. A later run
-    /// than the connected one has started since; an earlier one lives if it still starts walks.
+    /// than the connected one has started since; an earlier one lives if it still starts walks. `from` is the sender.
     pub fn mentioned(
         &mut self,
         now: Millis,
+        from: &NodeId,
         message: &ViewMessage,
         linked: impl Fn(&NodeId) -> Option<u64>,
     ) -> Vec<(NodeId, Message)> {
+        if let Some(runs) = self.peers.get_mut(from) {
+            runs.note_sign(now);
+        }
         let (origin, sample) = records(message);
         let mut messages = Vec::new();
         for (at, record) in origin.into_iter().chain(sample).enumerate() {
@@ -105,6 +165,9 @@ impl Doubles {
             let Some(runs) = self.peers.get_mut(&record.id) else { continue };
             let is_origin = at == 0 && origin.is_some();
             let is_alive = is_origin && record.incarnation < incarnation && now - runs.since >= REPEAT_MS;
+            if is_alive || (is_origin && record.incarnation > incarnation && runs.is_beside(now, record)) {
+                runs.note_double(now, record.incarnation);
+            }
             let is_due = runs.sent.is_none_or(|sent| now - sent >= REPEAT_MS);
             if is_due && (record.incarnation > incarnation || is_alive) {
                 runs.sent = Some(now);
@@ -134,9 +197,20 @@ impl Doubles {
         self.has_later
     }
 
-    /// The incarnation of another process that lately used this node's identity.
-    pub fn own(&self, now: Millis) -> Option<u64> {
-        self.own.filter(|(_, at)| is_recent(now, Some(*at))).map(|(incarnation, _)| incarnation)
+    /// The incarnation of another process that lately used this node's identity, and the milliseconds since the last sign
+    /// of it.
+    pub fn own(&self, now: Millis) -> Option<(u64, u64)> {
+        self.own.map(|(incarnation, at)| (incarnation, now - at)).filter(|(_, age_ms)| *age_ms < SIGN_MS)
+    }
+
+    /// The peers that lately ran twice.
+    pub fn peers(&self, now: Millis) -> impl Iterator<Item = DoubledPeer> {
+        self.peers.values().filter_map(move |runs| {
+            let seen_ms = now - runs.doubled?;
+            let started_ms = [runs.other?, runs.latest.incarnation];
+            let record = runs.latest.clone();
+            (seen_ms < SIGN_MS).then_some(DoubledPeer { record, started_ms, seen_ms })
+        })
     }
 
     /// Whether a peer lately ran twice.
@@ -194,7 +268,9 @@ mod tests {
         let linked = |id: &NodeId| (*id == NodeId([1; 32])).then_some(50);
         let walk =
             |incarnation| ViewMessage::Shuffle { origin: record(1, incarnation), ttl: 3, sample: Vec::new() };
-        let mut sent = |at_ms, message: &ViewMessage| doubles.mentioned(Millis(at_ms), message, linked).len();
+        let mut sent = |at_ms, message: &ViewMessage| {
+            doubles.mentioned(Millis(at_ms), &NodeId([9; 32]), message, linked).len()
+        };
         assert_eq!(sent(0, &walk(50)), 0, "its own walk");
         assert_eq!(sent(0, &walk(40)), 0, "it may have been under way when the node was restarted");
         assert_eq!(sent(0, &ViewMessage::ProbeReply { sample: vec![record(2, 9), record(1, 60)] }), 1);
@@ -205,6 +281,38 @@ mod tests {
             "an old record"
         );
         assert_eq!(sent(REPEAT_MS, &walk(40)), 1, "the earlier run lives");
+    }
+
+    #[test]
+    fn a_peer_counts_as_doubled_while_there_are_signs_of_another_run() {
+        let linked = |id: &NodeId| (*id == NodeId([1; 32])).then_some(50);
+        let walk =
+            |incarnation| ViewMessage::Shuffle { origin: record(1, incarnation), ttl: 3, sample: Vec::new() };
+        let seen = |doubles: &Doubles, at_ms| {
+            doubles.peers(Millis(at_ms)).map(|peer| (peer.started_ms, peer.seen_ms)).collect::<Vec<_>>()
+        };
+        let last = 2 * REPEAT_MS;
+        // Of a node that was restarted, the link of the earlier run may be there for a while.
+        let mut restarted = Doubles::default();
+        connect(&mut restarted, 0, 50);
+        for at_ms in [0, REPEAT_MS, last] {
+            restarted.mentioned(Millis(at_ms), &NodeId([9; 32]), &walk(60), linked);
+        }
+        assert_eq!(seen(&restarted, last), []);
+        // An earlier run that starts walks, and a later one beside which the link of this one stays.
+        for other in [40, 60] {
+            let mut doubles = Doubles::default();
+            connect(&mut doubles, 0, 50);
+            for at_ms in [0, REPEAT_MS, 2 * REPEAT_MS] {
+                doubles.mentioned(Millis(at_ms), &NodeId([1; 32]), &walk(other), linked);
+                assert_eq!(seen(&doubles, at_ms).is_empty(), at_ms == 0, "{other} at {at_ms}");
+            }
+            let silent = NodeId([9; 32]);
+            let old = ViewMessage::ProbeReply { sample: vec![record(1, other)] };
+            doubles.mentioned(Millis(last + 1), &silent, &old, linked);
+            assert_eq!(seen(&doubles, last + SIGN_MS - 1), [([other, 50], SIGN_MS - 1)]);
+            assert_eq!(seen(&doubles, last + SIGN_MS), []);
+        }
     }
 
     #[test]
@@ -245,7 +353,7 @@ mod tests {
             let mut own = Doubles::default();
             assert_eq!(own.reported(Millis(0), &record(1, me), &message), Some(other));
             assert_eq!(own.reported(Millis(9), &record(1, me), &message), None, "one notice");
-            assert_eq!((own.own(Millis(9)), own.own(Millis(9 + SIGN_MS))), (Some(other), None));
+            assert_eq!((own.own(Millis(9)), own.own(Millis(9 + SIGN_MS))), (Some((other, 0)), None));
             assert_eq!(own.reported(Millis(0), &record(2, 7), &message), None, "of another node");
         }
     }

@@ -21,6 +21,7 @@ pub mod upgrade;
 mod writes;
 
 pub use self::core::{Core, CoreConfig, Software};
+pub use doubles::{DoubledPeer, SIGN_MS};
 pub use input::{Input, Notice, Now, Output, Token, WriteFailure};
 pub use keyspaces::published;
 pub use status::{Counters, Held, PeerStatus, Status};

@@ -81,7 +81,7 @@ impl<E: Engine> Core<E> {
         }
         let links = &self.links;
         let linked = |id: &NodeId| links.record(id).map(|record| record.incarnation);
-        for (peer, message) in self.doubles.mentioned(now.mono, &message, linked) {
+        for (peer, message) in self.doubles.mentioned(now.mono, &record.id, &message, linked) {
             self.send(now, peer, message);
         }
         self.healing.handle(now.mono, HealingInput::Message { from: &record, message: &message });

@@ -3,6 +3,8 @@
 use starling_proto::NodeRecord;
 use starling_proto::message::Root;
 
+use crate::doubles::DoubledPeer;
+
 /// The status of a node.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -22,8 +24,11 @@ pub struct Status {
     pub remembered: usize,
     /// Median of the neighbours' wall clocks minus this node's, milliseconds.
     pub clock_offset_ms: i64,
-    /// When another process that lately used this node's identity started, milliseconds since the Unix epoch.
-    pub double: Option<u64>,
+    /// When another process that lately used this node's identity started, milliseconds since the Unix epoch, and the
+    /// milliseconds since the last sign of it.
+    pub double: Option<(u64, u64)>,
+    /// The peers whose identity two processes lately used.
+    pub doubled_peers: Vec<DoubledPeer>,
     /// Counters since the start.
     pub counters: Counters,
 }

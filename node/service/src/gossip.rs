@@ -9,7 +9,7 @@ use crate::call::Call;
 use futures::FutureExt;
 use starling_api::admin::{ClosedReplica, ImpairedReplica, KeptReplica, Leaderless, Nodes, Peers, Status};
 use starling_core::strong::Aside;
-use starling_core::{Core, Input, Notice, Output, Token};
+use starling_core::{Core, Input, Notice, Output, SIGN_MS, Token};
 use starling_kv::Reader;
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
@@ -308,7 +308,8 @@ impl GossipLoop {
                 Output::NeedContacts => self.contacts.look(),
                 Output::Crawled { token, nodes, unreachable } => {
                     if let Some(reply) = self.asked.crawls.remove(&token) {
-                        drop(reply.send(report::nodes(&nodes, &unreachable)));
+                        let doubled = self.core.status(self.clock.now()).doubled_peers;
+                        drop(reply.send(report::nodes(&nodes, &unreachable, &doubled)));
                     }
                 }
                 Output::Notice(notice) => self.on_notice(&notice),
@@ -409,6 +410,7 @@ impl GossipLoop {
             votes: self.votes(),
             leaderless: self.leaderless(),
             identity_conflict: core.double.map(identity_conflict),
+            doubled_peers: core.doubled_peers.iter().map(report::doubled_peer).collect(),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,
             payload_old: core.counters.rumors_old,
@@ -417,7 +419,7 @@ impl GossipLoop {
     }
 
     fn peers(&self) -> Peers {
-        let fill = |(id, mut peer): (_, starling_api::admin::Peer)| {
+        let fill = |(id, mut peer): (_, admin::Peer)| {
             if let Some(traffic) = self.driver.traffic(id) {
                 let flows = Class::ALL
                     .map(|class| (traffic.received(class).bytes.get(), traffic.sent(class).bytes.get()));
@@ -459,8 +461,9 @@ impl GossipLoop {
 }
 
 /// What another process with this node's identity, which started then, means.
-fn identity_conflict(started_ms: u64) -> String {
-    format!("another process, started at {started_ms} ms since 1970, uses this node's identity")
+fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
+    let sign = admin::sign(seen_ms, SIGN_MS.saturating_sub(seen_ms));
+    format!("another process, started {}, uses this node's identity; {sign}", admin::time_of(started_ms))
 }
 
 /// Whether handling a message may have written to the store.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use starling_api::admin::{Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable};
-use starling_core::{Core, Counters};
+use starling_api::admin::{DoubledPeer, Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable};
+use starling_core::{Core, Counters, DoubledPeer as CoreDoubledPeer, SIGN_MS};
 use starling_kv::{Engine, Stats};
 use starling_p2p::Metrics;
 use starling_proto::message::{Abilities, Description, Root};
@@ -153,8 +153,20 @@ fn abilities(found: Abilities) -> starling_api::admin::Abilities {
     }
 }
 
-/// The overlay of a finished crawl.
-pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
+/// A peer whose identity two processes use.
+pub fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
+    let CoreDoubledPeer { record, started_ms, seen_ms } = found;
+    DoubledPeer {
+        id: hex(&record.id.0),
+        name: record.name.clone(),
+        started_ms: started_ms.to_vec(),
+        seen_ms: *seen_ms,
+        shown_ms: SIGN_MS.saturating_sub(*seen_ms),
+    }
+}
+
+/// The overlay of a finished crawl, as the node sees it that has these doubled peers.
+pub fn nodes(found: &[Description], silent: &[NodeRecord], doubled: &[CoreDoubledPeer]) -> Nodes {
     let claims: BTreeSet<(NodeId, NodeId)> =
         found.iter().flat_map(|node| node.active.iter().map(|peer| (node.record.id, *peer))).collect();
     let links: BTreeSet<(NodeId, NodeId)> = claims.iter().map(|(a, b)| (*a.min(b), *a.max(b))).collect();
@@ -187,6 +199,7 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
         nodes,
         edges: links.iter().map(edge).collect(),
         unreachable: silent.iter().map(unreachable).collect(),
+        doubled_peers: doubled.iter().map(doubled_peer).collect(),
     }
 }
 
@@ -212,7 +225,7 @@ mod tests {
 
     #[test]
     fn each_link_is_one_edge_and_one_sided_ones_show() {
-        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &[]);
+        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &[], &[]);
         let names: Vec<_> = found.nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["n1", "n2"]);
         let edges: Vec<_> = found.edges.iter().map(|e| (&e.a[..2], &e.b[..2], e.mutual)).collect();

@@ -22,15 +22,7 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
-        for peer in found.peers.iter().filter(|peer| peer.doubled) {
-            let name = format!("{} ({})", peer.name, short(&peer.id));
-            print::note(format!(
-                "two processes use the identity of {name}: its data directory or machine was copied"
-            ));
-        }
-        if let Some(conflict) = self.client.status().await?.identity_conflict {
-            print::note(conflict);
-        }
+        self.note_doubles().await?;
         let optional = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
         let rows = found.peers.into_iter().map(|peer| {
             let link = match (peer.connected, peer.eager) {
@@ -59,6 +51,14 @@ impl Session {
         )
     }
 
+    /// Notes identities that several processes use, because they make links flap and nodes appear and disappear.
+    async fn note_doubles(&self) -> Result {
+        let status = self.client.status().await?;
+        status.identity_conflict.iter().for_each(print::note);
+        status.doubled_peers.iter().for_each(|peer| print::note(peer.to_string()));
+        Ok(())
+    }
+
     pub(super) async fn nodes(&self, dot: bool) -> Result {
         let found = self.client.nodes().await?;
         if dot {
@@ -67,6 +67,7 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
+        self.note_doubles().await?;
         let answered = found.nodes.iter().map(|node| {
             [
                 short(&node.id),
@@ -221,12 +222,12 @@ fn show_status(status: &Status) -> Result {
     print::pairs(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())))?;
     print::pairs(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())))?;
     if !status.votes.is_empty() {
-        print::pairs([("votes for", status.votes.join(" "))])?;
+        pairs.push(("votes for", status.votes.join(" ")));
     }
-    print::pairs(status.leaderless.iter().map(|keyspace| ("no leader", keyspace.to_string())))?;
-    if let Some(conflict) = &status.identity_conflict {
-        print::pairs([("identity", conflict.clone())])?;
-    }
+    pairs.extend(status.leaderless.iter().map(|keyspace| ("no leader", keyspace.to_string())));
+    pairs.extend(status.silent_voters.iter().map(|voter| ("silent", voter.to_string())));
+    pairs.extend(status.identity_conflict.iter().map(|conflict| ("identity", conflict.clone())));
+    pairs.extend(status.doubled_peers.iter().map(|peer| ("identity", peer.to_string())));
     let counted = status.counters.iter().filter(|(_, count)| **count > 0);
     print::pairs(counted.map(|(name, count)| (name.as_str(), count.to_string())))
 }

@@ -18,6 +18,9 @@ use crate::strong::Held;
 /// What to do about a store or a replica that does not work.
 pub const STORAGE_HINT: &str = "make space: the node then continues within seconds; after damage, replace the disk and this \
                                 node's voters (`starling keyspace voters remove`, then `add`)";
+/// What to do about two processes with one identity.
+const DOUBLED_HINT: &str = "stop one of them; this ends a minute after the last sign of it; a copy needs an empty data directory \
+                            and joins with the ticket";
 /// Keyspaces that are asked at a time, at most. A guess.
 const ASKED_AT_ONCE: usize = 256;
 
@@ -54,8 +57,10 @@ impl Admin {
             add(&mut report, leaderless.to_string(), leaderless_hint(leaderless));
         }
         if let Some(what) = status.identity_conflict {
-            let hint = "stop one of them; a copy needs an empty data directory and joins with the ticket";
-            add(&mut report, what, hint);
+            add(&mut report, what, DOUBLED_HINT);
+        }
+        for peer in &status.doubled_peers {
+            add(&mut report, peer.to_string(), DOUBLED_HINT);
         }
         Ok(report)
     }
