@@ -186,13 +186,21 @@ impl<E: Engine> Group<E> {
         let wanted: BTreeSet<MemberId> = target.nodes.iter().filter_map(on).collect();
         let new: Vec<_> = wanted.difference(&self.members.voters).copied().collect();
         let removed: Vec<_> = self.members.nodes.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        let is_ready = |member: &MemberId| self.has_caught_up(*member) && self.is_heard(now_ms, *member);
         if new.is_empty() && removed.is_empty() {
             self.finish(target.token, Ok(()));
+        } else if self.members.voters.is_disjoint(&wanted) {
+            // One of the new voters votes beside the old ones first: leadership is transferred to it.
+            let first = new.into_iter().find(is_ready);
+            if let Some(first) = first {
+                self.propose_change(&Change { voters: vec![first], ..Change::default() });
+            }
+            self.target = Some(target);
         } else if !wanted.contains(&self.config.member) {
             // A leader that is to be removed transfers leadership first, and the new leader finishes the change.
             self.hand_over(&wanted);
             self.target = Some(target);
-        } else if new.iter().all(|member| self.has_caught_up(*member) && self.is_heard(now_ms, *member)) {
+        } else if new.iter().all(is_ready) {
             self.propose_change(&Change { voters: new, removed, ..Change::default() });
             self.target = Some(target);
         } else {
