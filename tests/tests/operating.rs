@@ -246,3 +246,15 @@ async fn a_person_at_a_terminal_sees_tables_and_what_a_command_waits_for() {
     node.run(["--timeout", "3s", "status"]).exits(5);
     node.signal(Signal::CONT);
 }
+
+#[tokio::test]
+async fn a_person_at_a_terminal_sees_that_a_recovery_waits_for_other_nodes() {
+    let (a, b) = pair().await;
+    a.run(["keyspace", "create", "orders", "--strong", "--on", "a"]).ok();
+    b.signal(Signal::STOP);
+    for args in ["keyspace replicas orders", "keyspace recover orders --force-new-group"] {
+        let waited = at_terminal(&a, args);
+        assert!(waited.contains(&format!("note: waiting for http://{}", a.api())), "{args}: {waited:?}");
+    }
+    b.signal(Signal::CONT);
+}

@@ -177,6 +177,31 @@ impl std::fmt::Display for Leaderless {
     }
 }
 
+/// A voter of a strong keyspace that has sent its leader nothing for some seconds: the keyspace can lose one less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SilentVoter {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// The name of the voter's node.
+    pub name: String,
+    /// Milliseconds since its last message to the leader, or since that one leads; 0: not known.
+    pub for_ms: u64,
+}
+
+impl SilentVoter {
+    /// What is wrong, beside the name of the keyspace.
+    pub fn what(&self) -> String {
+        let since = if self.for_ms == 0 { String::new() } else { format!(" for {} s", self.for_ms / 1000) };
+        format!("voter {} has sent its leader nothing{since}", self.name)
+    }
+}
+
+impl std::fmt::Display for SilentVoter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "keyspace {}: {}", self.keyspace, self.what())
+    }
+}
+
 impl std::fmt::Display for ClosedReplica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "strong keyspace {:?}: {}", self.keyspace, self.reason)

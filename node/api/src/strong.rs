@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Blob;
+use crate::admin::SilentVoter;
 
 pub use starling_types::strong::{
     Body, Compare, Delete, Fence, Found, KeyValue, Keys, LeaseId, Operand, Options, Put, Range, Read,
@@ -110,6 +111,23 @@ impl StrongInfo {
     }
 }
 
+/// How long a voter sends its leader nothing before that is reported, milliseconds, as its leader's node does.
+pub const SILENT_MS: u64 = 5_000;
+
+impl StrongInfo {
+    /// The voters that have sent the leader nothing for [`SILENT_MS`], as it sees them; none if it did not answer. A leader
+    /// that has just been elected may have heard from few.
+    pub fn unheard_voters(&self) -> impl Iterator<Item = SilentVoter> {
+        let is_led = self.leader.as_ref() == Some(&self.answered_by);
+        let voters = self.members.iter().filter(move |member| is_led && member.role == "voter");
+        let silent = voters.filter(|member| member.silent_ms.is_none_or(|ms| ms >= SILENT_MS));
+        silent.map(|member| {
+            let (keyspace, name) = (self.name.clone(), member.name.clone());
+            SilentVoter { keyspace, name, for_ms: member.silent_ms.unwrap_or_default() }
+        })
+    }
+}
+
 /// How many voters of a keyspace answer, and which do not, for people.
 pub fn answering(voters: u64, silent: &[String]) -> String {
     if voters == 0 {
@@ -132,8 +150,9 @@ pub struct StrongMember {
     pub role: String,
     /// Its node's multiaddresses.
     pub addresses: Vec<String>,
-    /// Entries of the leader's log that this member lacks; absent if the leader did not answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Entries of the leader's log that this member lacks; null if that is not known: the leader did not answer, or has
+    /// no acknowledgement of this member since it leads, as in the moment after an election, and of a voter that is down.
+    #[serde(default)]
     pub behind: Option<u64>,
     /// Whether the leader is sending it a snapshot.
     #[serde(default)]
@@ -191,6 +210,10 @@ pub struct ReplicaInfo {
     /// Why it does not work; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
+    /// Why it needs an operator's attention although it works, as one that was restored from an older copy; absent if it
+    /// does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impaired: Option<String>,
 }
 
 /// One request to a strong keyspace.

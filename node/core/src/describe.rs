@@ -90,7 +90,8 @@ impl<E: Engine> Core<E> {
         let remembered = self.healing.remembered();
         // Seeds are in no node's view, and a crawl should find them all the same.
         let seeds = remembered.iter().filter(|record| record.role == Role::Seed);
-        let known = self.views.active().chain(seeds).chain(self.views.passive());
+        // A neighbour that was killed is in no view any more, and an operator has to see that it does not answer.
+        let known = self.views.active().chain(seeds).chain(self.healing.lost()).chain(self.views.passive());
         Description {
             record: self.record.clone(),
             version: self.software.version.clone(),

@@ -167,7 +167,7 @@ impl Admin {
     pub async fn replicas(&self, keyspace: &str) -> Result<Replicas, Error> {
         self.0.reader()?;
         let surveyed = self.0.0.gossip.survey(keyspace.to_owned()).await.ok_or_else(stopping)?;
-        let surveyed = surveyed.map_err(|error| manage_error(&error.into()))?;
+        let surveyed = surveyed.map_err(|error| manage_error(&error.into(), keyspace))?;
         Ok(describe_replicas(&surveyed, &self.0.0.node.0))
     }
 
@@ -179,7 +179,7 @@ impl Admin {
     async fn manage(&self, keyspace: &str, what: Manage) -> Result<(), Error> {
         self.0.reader()?;
         let managed = self.0.0.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(stopping)?;
-        managed.map_err(|failure| manage_error(&failure))
+        managed.map_err(|failure| manage_error(&failure, keyspace))
     }
 }
 
@@ -227,6 +227,7 @@ fn describe_replicas(surveyed: &Surveyed, here: &[u8; 32]) -> Replicas {
         longest: state.end.is_some_and(|end| !longest.is_longer_than(&end)),
         may_have_more: *may_have_more,
         closed: state.closed.clone(),
+        impaired: state.impaired.clone(),
     };
     Replicas { replicas: surveyed.replicas.iter().map(info).collect(), silent: surveyed.silent.clone() }
 }

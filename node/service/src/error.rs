@@ -79,6 +79,11 @@ fn write_error(error: &WriteError) -> Error {
     Error::new(code, error.to_string(), error.hint())
 }
 
+/// A hint about a keyspace, whose name stands in place of `NAME`.
+fn named(hint: &str, keyspace: &str) -> String {
+    hint.replace("NAME", keyspace)
+}
+
 /// The error for a failed request to a strong keyspace.
 pub fn failure_error(failure: &Failure) -> Error {
     let (code, hint) = match failure {
@@ -109,6 +114,10 @@ pub fn failure_error(failure: &Failure) -> Error {
             "replace this voter: `starling keyspace voters replace`; keep its log for a report",
         ),
         Failure::Storage(_) => (ErrorCode::Storage, "look at the disk and the log of the node that answered"),
+    };
+    let hint = match failure {
+        Failure::Timeout(keyspace) | Failure::NoReplica(keyspace) => named(hint, keyspace),
+        _ => hint.into(),
     };
     Error::new(code, failure.to_string(), hint)
 }
@@ -156,7 +165,7 @@ fn refused(refusal: &Refusal) -> Error {
 }
 
 /// The error for a strong keyspace that was not created or changed.
-pub fn manage_error(failure: &ManageFailure) -> Error {
+pub fn manage_error(failure: &ManageFailure, keyspace: &str) -> Error {
     let (code, hint) = match failure {
         ManageFailure::Node { known, .. } => {
             let hint = format!(
@@ -165,66 +174,93 @@ pub fn manage_error(failure: &ManageFailure) -> Error {
             );
             return Error::new(ErrorCode::Invalid, failure.to_string(), hint);
         }
-        ManageFailure::Create(error) => match error {
-            CreateError::Name => (ErrorCode::Invalid, "choose another name"),
-            CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status"),
-            CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
-            CreateError::TooFewNodes { .. } => (
-                ErrorCode::Invalid,
-                "start more nodes; with --voters 1 the keyspace survives the loss of no node",
-            ),
-            CreateError::Refused { .. } => (
-                ErrorCode::NotReady,
-                "see with `starling keyspace ls` that members which could not be reached have not created it, then try \
-                 again, or name other nodes with --on",
-            ),
-            CreateError::Busy => (ErrorCode::NotReady, "try again in a moment"),
-        },
-        ManageFailure::Manage(error) => match error {
-            ManageError::NoSuchKeyspace(_) => {
-                let hint = "`starling keyspace ls` lists them; an eventual one ends with its keys: \
-                            `starling -k NAME del --prefix ''`";
-                (ErrorCode::NoSuchKeyspace, hint)
-            }
-            ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
-            ManageError::HasQuorum => (
-                ErrorCode::Conflict,
-                "nothing was changed: `starling keyspace voters replace` replaces lost voters; if a majority is lost \
-                 for good, try again a little later",
-            ),
-            ManageError::QuorumAt { .. } => (
-                ErrorCode::Conflict,
-                "nothing was changed: the keyspace works there; or, if it has just been started, try again in a moment",
-            ),
-            ManageError::Shorter { node, entries } => {
-                let hint = format!(
-                    "nothing was changed: run it on {node}, or give up these entries with --accept-loss {entries}"
-                );
-                return Error::new(ErrorCode::Conflict, failure.to_string(), hint);
-            }
-            ManageError::IsAlone(_) => (
-                ErrorCode::Conflict,
-                "nothing was changed: add voters with `starling keyspace voters add NAME NODE`",
-            ),
-            ManageError::NoSpare | ManageError::Manual => {
-                (ErrorCode::Conflict, "`starling keyspace voters replace` names the other node")
-            }
-            ManageError::Refused(ChangeError::Declined(_)) => {
-                (ErrorCode::Conflict, "do there what the reason says, or name another node")
-            }
-            ManageError::Refused(ChangeError::NotTransferred) => (
-                ErrorCode::Conflict,
-                "nothing was changed: `starling keyspace info NAME` shows the voters that respond, and how far they are",
-            ),
-            ManageError::Refused(_) => {
-                (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status")
-            }
-            ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
-            ManageError::Failed(Failure::NoMajority { .. }) => (ErrorCode::NoMajority, NO_MAJORITY_HINT),
-            ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info NAME` shows its status"),
-        },
+        ManageFailure::Create(error) => not_created(error),
+        ManageFailure::Manage(ManageError::Shorter { node, entries }) => {
+            let hint = format!(
+                "nothing was changed: run it on {node}, or give up these entries with --accept-loss {entries}"
+            );
+            return Error::new(ErrorCode::Conflict, failure.to_string(), hint);
+        }
+        ManageFailure::Manage(ManageError::JustOpened { left_s }) => {
+            let hint = format!("nothing was changed: try again in {left_s} s");
+            return Error::new(ErrorCode::Conflict, failure.to_string(), hint);
+        }
+        ManageFailure::Manage(ManageError::Refused(error)) => (ErrorCode::Conflict, not_changed(error)),
+        ManageFailure::Manage(error) => not_managed(error),
     };
-    Error::new(code, failure.to_string(), hint)
+    Error::new(code, failure.to_string(), named(hint, keyspace))
+}
+
+fn not_created(error: &CreateError) -> (ErrorCode, &'static str) {
+    match error {
+        CreateError::Name => (ErrorCode::Invalid, "choose another name"),
+        CreateError::Exists(_) => (ErrorCode::Conflict, "`starling keyspace info NAME` shows its status"),
+        CreateError::Voters => (ErrorCode::Invalid, "name 1, 3, 5 or 7 nodes"),
+        CreateError::TooFewNodes { .. } => (
+            ErrorCode::Invalid,
+            "start more nodes; with --voters 1 the keyspace survives the loss of no node",
+        ),
+        CreateError::Refused { .. } => (
+            ErrorCode::NotReady,
+            "see with `starling keyspace ls` that members which could not be reached have not created it, then try \
+             again, or name other nodes with --on",
+        ),
+        CreateError::Busy => (ErrorCode::NotReady, "try again in a moment"),
+    }
+}
+
+/// What to do about voters or a leader that were not changed.
+fn not_changed(error: &ChangeError) -> &'static str {
+    match error {
+        ChangeError::Declined(_) => {
+            "do there what the reason says and try again, or name another node; until then it is a learner, and \
+             `starling keyspace voters cancel NAME` removes it"
+        }
+        ChangeError::SilentVoter => {
+            "start its node and try again, or name another one; until then it is a learner, and \
+             `starling keyspace voters cancel NAME` removes it"
+        }
+        ChangeError::NotTransferred => {
+            "nothing was changed: `starling keyspace info NAME` shows the voters that respond, and how far they are"
+        }
+        _ => "`starling keyspace info NAME` shows its status",
+    }
+}
+
+fn not_managed(error: &ManageError) -> (ErrorCode, &'static str) {
+    match error {
+        ManageError::NoSuchKeyspace(_) => (
+            ErrorCode::NoSuchKeyspace,
+            "`starling keyspace ls` lists them; an eventual one ends with its keys: `starling del -k NAME --prefix ''`",
+        ),
+        ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
+        ManageError::HasQuorum => (
+            ErrorCode::Conflict,
+            "nothing was changed: `starling keyspace voters replace` replaces lost voters; if a majority is lost \
+             for good, try again a little later",
+        ),
+        ManageError::Deaf => (
+            ErrorCode::Conflict,
+            "nothing was changed: run it on a node whose replica works; `starling keyspace replicas NAME` shows them",
+        ),
+        ManageError::QuorumAt { .. } => (
+            ErrorCode::Conflict,
+            "nothing was changed: the keyspace works there; or, if it has just been started, try again in a moment",
+        ),
+        ManageError::IsAlone(_) => (
+            ErrorCode::Conflict,
+            "nothing was changed: add voters with `starling keyspace voters add NAME NODE`",
+        ),
+        ManageError::NoSpare | ManageError::Manual => {
+            (ErrorCode::Conflict, "`starling keyspace voters replace` names the other node")
+        }
+        ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),
+        ManageError::Failed(Failure::NoMajority { .. }) => (ErrorCode::NoMajority, NO_MAJORITY_HINT),
+        ManageError::Failed(_) => (ErrorCode::Timeout, "`starling keyspace info NAME` shows its status"),
+        ManageError::Refused(_) | ManageError::Shorter { .. } | ManageError::JustOpened { .. } => {
+            (ErrorCode::Conflict, "nothing was changed")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -245,5 +281,21 @@ mod tests {
         assert_eq!(code(&write_failure(&WriteFailure::NoStore)), ErrorCode::NoStore);
         assert_eq!(code(&write_failure(&WriteFailure::Storage(StoreError::Full))), ErrorCode::StorageFull);
         assert_eq!(code(&write_failure(&WriteFailure::Storage(StoreError::ReadOnly))), ErrorCode::Storage);
+    }
+
+    #[test]
+    fn hints_name_the_keyspace() {
+        let changes =
+            [ChangeError::NotTransferred, ChangeError::Declined("d".into()), ChangeError::NotAVoter];
+        let others =
+            [ManageError::IsAlone("orders".into()), ManageError::Deaf, ManageError::JustOpened { left_s: 3 }];
+        for error in changes.into_iter().map(ManageError::from).chain(others) {
+            let hint = manage_error(&error.into(), "orders").hint;
+            assert!(!hint.contains("NAME"), "{hint}");
+        }
+        for failure in [Failure::Timeout("orders".into()), Failure::NoReplica("orders".into())] {
+            let hint = failure_error(&failure).hint;
+            assert!(hint.contains("`starling keyspace info orders`"), "{hint}");
+        }
     }
 }

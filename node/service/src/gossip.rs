@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
-use starling_api::admin::{ClosedReplica, ImpairedReplica, KeptReplica, Leaderless, Nodes, Peers, Status};
+use starling_api::admin::{
+    self, ClosedReplica, ImpairedReplica, KeptReplica, Leaderless, Nodes, Peers, SilentVoter, Status,
+};
 use starling_core::strong::Aside;
 use starling_core::{Core, Input, Notice, Output, SIGN_MS, Token};
 use starling_kv::Reader;
@@ -383,6 +385,17 @@ impl GossipLoop {
         all.map(leaderless).collect()
     }
 
+    fn silent_voters(&self) -> Vec<SilentVoter> {
+        let now_ms = self.clock.now().mono.0;
+        let all = self.core.strong().into_iter().flat_map(|strong| strong.silent_voters(now_ms));
+        let voter = |it: starling_core::strong::SilentVoter| SilentVoter {
+            keyspace: it.keyspace,
+            name: it.name,
+            for_ms: it.for_ms,
+        };
+        all.map(voter).collect()
+    }
+
     fn status(&self) -> Status {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
@@ -409,6 +422,7 @@ impl GossipLoop {
             kept_replicas: self.kept_replicas(),
             votes: self.votes(),
             leaderless: self.leaderless(),
+            silent_voters: self.silent_voters(),
             identity_conflict: core.double.map(identity_conflict),
             doubled_peers: core.doubled_peers.iter().map(report::doubled_peer).collect(),
             traffic: report::traffic(&metrics.traffic),

@@ -16,6 +16,12 @@ pub enum StartError {
         /// The system's error.
         reason: io::Error,
     },
+    /// A store was to be examined where there is none.
+    #[error("{path} {}: there is no store to examine", if path.is_dir() { "is not the data directory of a node" } else { "is no directory" })]
+    NoStore {
+        /// The directory that was named.
+        path: PathBuf,
+    },
     /// The identity cannot be used.
     #[error(transparent)]
     Identity(#[from] starling_p2p::IdentityError),
@@ -90,6 +96,11 @@ impl StartError {
     pub fn hint(&self) -> String {
         match self {
             Self::DataDir { .. } => "check owner, mode and space, or name another one with --data-dir".into(),
+            Self::NoStore { .. } => {
+                "name the directory that the node was started with: `starling config` shows data_dir; without --data-dir the \
+                 running node is asked"
+                    .into()
+            }
             Self::Identity(_) | Self::IdentityLost { .. } => {
                 "restore it from a backup; without one, start in an empty --data-dir with --join TICKET: peers refill it"
                     .into()

@@ -137,7 +137,7 @@ impl Session {
     }
 
     pub(super) async fn leave(&self, force: bool) -> Result {
-        let votes = self.client.status().await?.votes;
+        let Status { name, votes, .. } = self.client.status().await?;
         if !votes.is_empty() {
             let votes = votes.join(", ");
             print::note(if force {
@@ -146,7 +146,9 @@ impl Session {
                 format!("this node votes for {votes}: other nodes take its place first, within a minute")
             });
         }
-        Ok(self.client.leave(force).await?)
+        self.client.leave(force).await?;
+        print::note(format!("{name} leaves the network and stops; its data directory stays"));
+        Ok(())
     }
 
     pub(super) async fn config(&self) -> Result {
@@ -199,7 +201,7 @@ fn show_status(status: &Status) -> Result {
     };
     let joined = if status.joined { "joined" } else { "looking for peers" };
     let traffic: u64 = status.traffic.bytes();
-    let pairs = [
+    let mut pairs = vec![
         ("name", status.name.clone()),
         ("id", status.id.clone()),
         ("role", status.role.clone()),
@@ -215,12 +217,9 @@ fn show_status(status: &Status) -> Result {
         ("rumors", format!("{} new, {} old", status.payload_new, status.payload_old)),
         ("traffic", size(traffic)),
     ];
-    print::pairs(pairs)?;
-    if let Some(error) = &status.storage_error {
-        print::pairs([("storage", error.clone())])?;
-    }
-    print::pairs(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())))?;
-    print::pairs(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())))?;
+    pairs.extend(status.storage_error.iter().map(|error| ("storage", error.clone())));
+    pairs.extend(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())));
+    pairs.extend(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())));
     if !status.votes.is_empty() {
         pairs.push(("votes for", status.votes.join(" ")));
     }
@@ -229,7 +228,8 @@ fn show_status(status: &Status) -> Result {
     pairs.extend(status.identity_conflict.iter().map(|conflict| ("identity", conflict.clone())));
     pairs.extend(status.doubled_peers.iter().map(|peer| ("identity", peer.to_string())));
     let counted = status.counters.iter().filter(|(_, count)| **count > 0);
-    print::pairs(counted.map(|(name, count)| (name.as_str(), count.to_string())))
+    pairs.extend(counted.map(|(name, count)| (name.as_str(), count.to_string())));
+    print::pairs(pairs)
 }
 
 fn show_doctor(report: &Doctor, output: Output) -> Result {
@@ -279,7 +279,7 @@ mod tests {
     fn names_cannot_break_the_graph() {
         let node = Node { id: "ab".into(), name: "x\"]; evil".into(), ..Node::default() };
         let edge = Edge { a: "ab".into(), b: "cd".into(), mutual: false };
-        let graph = graphviz(&Nodes { nodes: vec![node], edges: vec![edge], unreachable: Vec::new() });
+        let graph = graphviz(&Nodes { nodes: vec![node], edges: vec![edge], ..Nodes::default() });
         assert!(graph.contains(r#""ab" [label="x\"]; evil"];"#), "{graph}");
         assert!(graph.contains(r#""ab" -- "cd" [style=dashed];"#), "{graph}");
     }

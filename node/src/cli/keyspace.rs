@@ -3,10 +3,12 @@
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use starling_api::KeyspaceInfo;
 use starling_api::strong::{
     self, CreateKeyspace, Leader, ReplicaInfo, Replicas, StrongInfo, StrongMember, Voters,
 };
+use starling_client::WORK;
 
 use super::Session;
 use super::args::{KeyspaceCommand, Output, VotersCommand};
@@ -18,6 +20,8 @@ use super::print::{self, Result, size};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Such checks, at most.
 const LOOKS_MAX: u32 = 100;
+/// Keyspaces whose leaders are asked at a time, at most. A guess.
+const ASKED_AT_ONCE: usize = 64;
 /// How long a keyspace without a leader counts as electing one, milliseconds. An estimate: several elections.
 const ELECTION_MS: u64 = 5_000;
 
@@ -43,24 +47,31 @@ impl Session {
             KeyspaceCommand::Compact { name, revision } => self.compact(&name, revision).await,
             KeyspaceCommand::Drop { name, yes } => {
                 confirm(&format!("This removes {name} with all its data, on every node."), &name, yes)?;
-                Ok(self.client.drop_keyspace(&name).await?)
+                Ok(self.noting(WORK, self.client.drop_keyspace(&name)).await?)
             }
             KeyspaceCommand::Recover { name, force_new_group: false, .. } => {
-                let hint = "see --force-new-group in `starling keyspace recover --help`";
-                Err(Failure::usage(format!("{name} recovers when its voters come back"), hint))
+                let message = format!(
+                    "nothing was changed: --force-new-group is missing, which makes the replica on the node asked the one voter \
+                     of {name} and gives up what only the lost voters have"
+                );
+                let hint = format!(
+                    "start a majority of its voters if they can come back: it then goes on by itself; \
+                     `starling keyspace replicas {name}` shows what is left of it"
+                );
+                Err(Failure::usage(message, hint))
             }
             KeyspaceCommand::Recover { name, accept_loss, yes, .. } => {
-                self.show_replicas(&self.client.replicas(&name).await?)?;
+                self.show_replicas(&self.noting(WORK, self.client.replicas(&name)).await?)?;
                 let warning = format!(
                     "The node asked goes on alone with its replica of {name}. What the lost voters had \
                      acknowledged and it has not is lost for ever."
                 );
                 confirm(&warning, &name, yes)?;
-                self.client.recover_keyspace(&name, accept_loss).await?;
+                self.noting(WORK, self.client.recover_keyspace(&name, accept_loss)).await?;
                 let node = self.client.status().await?.name;
                 print::note(format!(
-                    "done: {node} is the one voter of {name}; add others with `starling keyspace voters add {name} NODE`, \
-                     on nodes that have kept a replica after `starling keyspace discard {name}` there"
+                    "done: {node} is the one voter of {name}; add others with `starling keyspace voters add {name} NODE`; a \
+                     node that keeps a replica with more declines until `starling keyspace discard {name}` there"
                 ));
                 Ok(())
             }
@@ -77,13 +88,16 @@ impl Session {
                 let warning =
                     format!("This deletes the removed replicas of {name} that the node asked keeps.");
                 confirm(&warning, &name, yes)?;
-                Ok(self.client.discard_replicas(&name).await?)
+                Ok(self.noting(self.silence, self.client.discard_replicas(&name)).await?)
             }
         }
     }
 
     async fn list_keyspaces(&self) -> Result {
-        let found = self.client.keyspaces().await?;
+        let mut found = self.client.keyspaces().await?;
+        if self.output != Output::Raw {
+            self.add_troubles(&mut found.keyspaces).await;
+        }
         match self.output {
             Output::Json => print::json(&found),
             Output::Raw => found.keyspaces.iter().try_for_each(|keyspace| print::line(&keyspace.name)),
@@ -92,6 +106,21 @@ impl Session {
                 print::table(["NAME", "KIND", "NOTES"], found.keyspaces.iter().map(row))
             }
         }
+    }
+
+    /// Asks the leaders of the strong keyspaces, and notes what is wrong with them.
+    async fn add_troubles(&self, keyspaces: &mut [KeyspaceInfo]) {
+        let strong = keyspaces.iter_mut().filter(|keyspace| keyspace.kind != "eventual");
+        let asked = strong.map(async |keyspace| {
+            let notes = match self.client.strong_info(&keyspace.name).await {
+                Ok(Some(info)) if info.leader.is_none() => vec![format!("leader: {}", no_leader(&info))],
+                Ok(Some(info)) => info.unheard_voters().map(|voter| voter.what()).collect(),
+                Ok(None) => Vec::new(),
+                Err(error) => vec![error.message],
+            };
+            keyspace.notes.extend(notes);
+        });
+        stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).collect::<()>().await;
     }
 
     /// The status of a new keyspace once it has a leader, or after a while.
@@ -171,9 +200,10 @@ impl Session {
         }
         let number = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
         let row = |it: &ReplicaInfo| {
-            let state = match &it.closed {
-                Some(reason) => reason.clone(),
-                None => "works".into(),
+            let state = match (&it.closed, &it.impaired) {
+                (Some(reason), _) => reason.clone(),
+                (None, Some(reason)) => format!("works, and {reason}"),
+                (None, None) => "works".into(),
             };
             let missing = match it {
                 it if it.longest => "nothing".into(),
@@ -196,8 +226,8 @@ impl Session {
         let more: Vec<_> = found.replicas.iter().filter(|it| it.may_have_more).map(|it| &*it.name).collect();
         if !more.is_empty() {
             print::line(format!(
-                "from before a recovery: {}. Their last entries may be nowhere else; `discard` deletes them",
-                former.join(", ")
+                "may have entries that the recovery of another replica lost: {}. `discard` deletes them",
+                more.join(", ")
             ))?;
         }
         Ok(())
@@ -215,10 +245,10 @@ impl Session {
             "{} written, {} committed, {} applied on {}",
             info.log_index, info.commit_index, info.applied_index, info.answered_by
         );
-        print::pairs([
+        let pairs = [
             ("name", info.name.clone()),
             ("group", info.group.clone()),
-            ("leader", info.leader.clone().unwrap_or_else(|| no_leader(info))),
+            ("leader", info.leader.clone().unwrap_or_else(|| format!("- ({})", no_leader(info)))),
             (heard, since(info.heard_ms)),
             ("term", info.term.to_string()),
             ("revision", info.revision.to_string()),
@@ -226,35 +256,43 @@ impl Session {
             ("log size", format!("{} entries, {}", info.log_entries, size(info.log_bytes))),
             ("size", size(info.bytes)),
             ("lost voters", if info.manual { "replaced by hand" } else { "replaced automatically" }.into()),
-        ])?;
-        print::pairs(info.notes.iter().map(|note| ("note", note.clone())))?;
+        ];
+        print::pairs(pairs.into_iter().chain(info.notes.iter().map(|note| ("note", note.clone()))))?;
         let row = |member: &StrongMember| {
             let leads = info.leader.as_ref() == Some(&member.name);
             let role = if leads { "leader" } else { member.role.as_str() };
             let address = member.addresses.first().cloned().unwrap_or_default();
-            let behind = match member.behind {
-                Some(behind) if member.restoring => format!("{behind}, being sent a snapshot"),
-                Some(behind) => behind.to_string(),
-                None => unknown(),
-            };
+            let behind = member.behind.map_or_else(unknown, |behind| behind.to_string());
+            let behind = if member.restoring { format!("{behind}, being sent a snapshot") } else { behind };
             let id = member.id.chars().take(8).collect();
             [id, member.name.clone(), role.to_owned(), behind, since(member.silent_ms), address]
         };
         let header = ["ID", "NAME", "ROLE", "BEHIND", "HEARD", "ADDRESS"];
-        print::table(header, info.members.iter().map(row))
+        print::table(header, info.members.iter().map(row))?;
+        let learners = info.members.iter().filter(|member| member.role == "learner");
+        let learners: Vec<_> = learners.map(|member| &*member.name).collect();
+        if !learners.is_empty() {
+            print::note(format!(
+                "{} has no vote: it is being made a voter, or is left of a change that failed; \
+                 `starling keyspace voters cancel {}` removes it",
+                learners.join(", "),
+                info.name
+            ));
+        }
+        Ok(())
     }
 }
 
 /// What stands for the leader of a keyspace that has none.
 fn no_leader(info: &StrongInfo) -> String {
     let since = match info.heard_ms {
-        Some(ms) if ms < ELECTION_MS => return "- (an election is under way)".into(),
+        Some(ms) if ms < ELECTION_MS => return "an election is under way".into(),
         Some(ms) => format!("for {} s", ms / 1000),
         None => format!("since {} started", info.answered_by),
     };
     let (voters, silent) = info.silent_voters();
     let answers = strong::answering(voters, &silent);
-    format!("- (none {since}: {answers}; start the others, or see `starling keyspace recover --help`)")
+    format!("none {since}: {answers}; start the others, or see `starling keyspace recover --help`")
 }
 
 /// Asks for confirmation at a terminal; elsewhere `--yes` is needed.

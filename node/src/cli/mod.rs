@@ -165,9 +165,7 @@ fn patience(command: &Command, silence: Duration) -> Option<Duration> {
         | Command::Export { .. }
         | Command::Put(PutArgs { ephemeral: true, .. })
         | Command::Keyspace(
-            KeyspaceCommand::Drop { yes: false, .. }
-            | KeyspaceCommand::Recover { yes: false, .. }
-            | KeyspaceCommand::Discard { yes: false, .. },
+            KeyspaceCommand::Drop { .. } | KeyspaceCommand::Recover { .. } | KeyspaceCommand::Discard { .. },
         ) => None,
         Command::Keyspace(KeyspaceCommand::Voters(_)) => Some(MANAGE_TIMEOUT),
         Command::Nodes { .. } | Command::Upgrade(_) | Command::Doctor { .. } | Command::Leave { .. } => {
@@ -176,9 +174,7 @@ fn patience(command: &Command, silence: Duration) -> Option<Duration> {
         Command::Keyspace(
             KeyspaceCommand::Create { .. }
             | KeyspaceCommand::TransferLeader { .. }
-            | KeyspaceCommand::Replicas { .. }
-            | KeyspaceCommand::Drop { .. }
-            | KeyspaceCommand::Recover { .. },
+            | KeyspaceCommand::Replicas { .. },
         ) => Some(WORK),
         _ => Some(silence),
     }
@@ -187,15 +183,20 @@ fn patience(command: &Command, silence: Duration) -> Option<Duration> {
 impl Session {
     /// Runs a command, and tells a person at a terminal when it takes long.
     async fn run_noting(&self, command: Command, limit: Option<Duration>) -> Result<(), Failure> {
-        let run = self.run(command);
-        tokio::pin!(run);
-        if let Ok(done) = timeout(NOTE_AFTER, &mut run).await {
+        match limit {
+            Some(limit) => self.noting(limit, Box::pin(self.run(command))).await,
+            None => self.run(command).await,
+        }
+    }
+
+    /// Waits for the node, and tells a person at a terminal when that takes long.
+    async fn noting<T>(&self, limit: Duration, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        if let Ok(done) = timeout(NOTE_AFTER, &mut work).await {
             return done;
         }
-        if let Some(limit) = limit {
-            print::waiting(format!("waiting for {}, up to {} s", self.client.url(), limit.as_secs()));
-        }
-        run.await
+        print::waiting(format!("waiting for {}, up to {} s", self.client.url(), limit.as_secs()));
+        work.await
     }
 
     async fn run(&self, command: Command) -> Result<(), Failure> {

@@ -208,6 +208,11 @@ impl Healing {
         peers.into_iter().map(|p| p.record.clone()).collect()
     }
 
+    /// Neighbours that were lost by failure and have not been heard of since.
+    pub fn lost(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.peers.values().filter(|peer| peer.lost).map(|peer| &peer.record)
+    }
+
     /// Handles one input.
     pub fn handle(&mut self, now: Millis, input: HealingInput<'_>) {
         match input {

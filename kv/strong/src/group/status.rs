@@ -48,7 +48,8 @@ pub struct MemberStatus {
     pub node: NodeKey,
     /// Whether the member votes.
     pub is_voter: bool,
-    /// The last entry up to which its log agrees with the leader's; `None` on other members than the leader.
+    /// The last entry up to which its log agrees with the leader's; `None` on other members than the leader, and while
+    /// the leader has no acknowledgement of it: a new leader begins without, and a silent member sends none.
     pub matched: Option<u64>,
     /// Whether the member needs a snapshot; always `false` on other members than the leader.
     pub is_restoring: bool,
@@ -138,7 +139,7 @@ impl<E: Engine> Group<E> {
             member,
             node,
             is_voter: self.members.voters.contains(&member),
-            matched: progress.map(|progress| progress.matched),
+            matched: progress.map(|progress| progress.matched).filter(|matched| *matched > 0),
             is_restoring: progress.is_some_and(|progress| progress.state == ProgressState::Snapshot),
             silent_ms: if is_self {
                 Some(0)
@@ -151,25 +152,38 @@ impl<E: Engine> Group<E> {
     /// On the leader, the nodes of the voters that have sent it no message for `after_ms`; empty on other members.
     /// Followers send each other hardly any messages, so only the time of this leadership counts.
     pub fn lost(&self, now_ms: u64, after_ms: u64) -> Vec<NodeKey> {
-        if !self.is_leader() {
-            return Vec::new();
-        }
-        let heard = |member: &MemberId| self.heard.get(member).copied().unwrap_or(0).max(self.led_since_ms);
-        let is_lost = |member: &&MemberId| {
-            **member != self.config.member && now_ms.saturating_sub(heard(member)) >= after_ms
-        };
-        let lost = self.members.voters.iter().filter(is_lost);
-        lost.filter_map(|member| self.members.nodes.get(member)).copied().collect()
+        self.silent(now_ms, after_ms).map(|(node, _)| node).collect()
+    }
+
+    /// [`Group::lost`], each with how long it has sent nothing, milliseconds.
+    pub fn silent(&self, now_ms: u64, after_ms: u64) -> impl Iterator<Item = (NodeKey, u64)> {
+        let voters = self.members.voters.iter().filter(|_| self.is_leader());
+        let others = voters.filter(|member| **member != self.config.member);
+        others.filter_map(move |member| {
+            let heard_ms = self.heard.get(member).copied().unwrap_or(0).max(self.led_since_ms);
+            let silent_ms = now_ms.saturating_sub(heard_ms);
+            let node = self.members.nodes.get(member)?;
+            (silent_ms >= after_ms).then_some((*node, silent_ms))
+        })
     }
 
     /// Whether this member has heard from its leader, or from enough voters to elect one, within this time. A
     /// member that opened its group later than that has not listened for long enough to deny it.
     pub fn may_have_quorum(&self, now_ms: u64, within_ms: u64) -> bool {
+        self.open_for_ms(now_ms) < within_ms || self.has_heard_quorum(now_ms, within_ms)
+    }
+
+    /// Whether this member has heard from its leader, or from enough voters to elect one, within this time.
+    pub fn has_heard_quorum(&self, now_ms: u64, within_ms: u64) -> bool {
         let is_recent = |at: u64| now_ms.saturating_sub(at) < within_ms;
         let hears = |member| self.heard.get(&member).copied().is_some_and(is_recent);
-        is_recent(self.opened_ms)
-            || self.led_at_ms.is_some_and(is_recent)
+        self.led_at_ms.is_some_and(is_recent)
             || self.members.has_majority(|member| member == self.config.member || hears(member))
+    }
+
+    /// Milliseconds since this process opened the group.
+    pub fn open_for_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.opened_ms)
     }
 
     /// The nodes of the voters from which this member has lately received no message: the ones to look for if there

@@ -49,7 +49,8 @@ pub struct Member {
     pub name: String,
     /// It replicates the log and has no vote.
     pub learner: bool,
-    /// Entries of the leader's log that it does not have. None: the member that answered is not the leader.
+    /// Entries of the leader's log that it does not have. None: the member that answered is not the leader, or has no
+    /// acknowledgement of it since it leads.
     pub behind: Option<u64>,
     /// It is receiving a snapshot; only the leader knows.
     pub restoring: bool,

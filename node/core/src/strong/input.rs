@@ -239,9 +239,21 @@ pub enum ManageError {
         super::replicas::SILENT_MS / 1_000
     )]
     HasQuorum,
+    /// The replica here has not listened for long enough to know that the group needs unsafe recovery.
+    #[error(
+        "this node opened its replica less than {} s ago, and cannot know yet that no majority of its voters is up",
+        super::replicas::SILENT_MS / 1_000
+    )]
+    JustOpened {
+        /// Seconds until it has.
+        left_s: u64,
+    },
+    /// The replica here does not open, and its group has other members.
+    #[error("the replica here does not open, and cannot know whether a majority of its voters is up")]
+    Deaf,
     /// The group needs no unsafe recovery, as far as this other node knows.
     #[error(
-        "{node} has heard from the leader or from a majority of the voters in the last {} s",
+        "{node} has heard from the leader or from a majority of the voters in the last {} s, or has just opened its replica",
         super::replicas::SILENT_MS / 1_000
     )]
     QuorumAt {

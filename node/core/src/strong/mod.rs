@@ -70,7 +70,7 @@ pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_fram
 pub use placement::Known;
 pub use precedence::former_name;
 use replicas::Replicas;
-pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless, may_lack};
+pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless, SilentVoter, may_lack};
 use requests::Requests;
 use serving::Serving;
 use starts::Starts;
@@ -398,6 +398,11 @@ impl<E: Engine> Strong<E> {
     /// The groups of replicas on this node that have had no leader for [`LEADERLESS_MS`].
     pub fn leaderless(&self, now_ms: u64) -> Vec<Leaderless> {
         self.replicas.leaderless(now_ms, &self.directory)
+    }
+
+    /// The voters of the groups that this node leads that have sent nothing for [`LEADERLESS_MS`].
+    pub fn silent_voters(&self, now_ms: u64) -> Vec<SilentVoter> {
+        self.replicas.silent_voters(now_ms, &self.directory)
     }
 
     /// The keyspaces of which this node is a voter.

@@ -33,6 +33,8 @@ pub struct ReplicaState {
     pub may_have_quorum: bool,
     /// Why it does not work; `None` if it does.
     pub closed: Option<String>,
+    /// Why it needs an operator's attention although it works; `None` if it does not.
+    pub impaired: Option<String>,
 }
 
 /// Why a survey is made.

@@ -193,6 +193,25 @@ fn a_crawl_finds_every_node() {
 }
 
 #[test]
+fn a_crawl_names_a_node_that_was_killed_until_it_is_back() {
+    let mut world = settled(9, 12);
+    let crawl = |world: &mut World| {
+        world.nodes[7].crawled = None;
+        world.input(7, Input::Crawl(1));
+        world.run_until(30_000, "the crawl ends", |w| w.nodes[7].crawled.is_some());
+        world.nodes[7].crawled.expect("it ended")
+    };
+    world.kill(3);
+    for wait_ms in [5_000, 600_000] {
+        world.run(wait_ms);
+        assert_eq!(crawl(&mut world), (12, 1), "{wait_ms} ms later");
+    }
+    world.restart(3);
+    world.run(10_000);
+    assert_eq!(crawl(&mut world), (13, 0));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| -> (u64, u64, Vec<Vec<NodeId>>) {
         let mut world = settled(seed, 16);

@@ -533,6 +533,7 @@ fn the_leader_says_who_is_behind_and_another_member_does_without_it() {
     let members = create(&mut world, "orders", 3, &[]);
     let leads = leader(&mut world, "orders", &members);
     let lagging = *members.iter().find(|node| **node != leads).expect("three members");
+    world.run(1_000);
     world.kill(lagging);
     for at in 0..5 {
         answer(&mut world, 1, "orders", put(&format!("k{at}"), "v")).0.expect("written");
@@ -551,4 +552,26 @@ fn the_leader_says_who_is_behind_and_another_member_does_without_it() {
     world.kill(leads);
     let status = status(&mut world, rest, "orders", true);
     assert!(status.members.iter().all(|member| member.behind.is_none()), "{status:?}");
+}
+
+#[test]
+fn a_new_leader_does_not_say_how_far_a_voter_is_behind_that_it_never_heard() {
+    let mut world = settled(12, 8);
+    let members = create(&mut world, "orders", 5, &[]);
+    let first = leader(&mut world, "orders", &members);
+    let dead = *members.iter().find(|node| **node != first).expect("five members");
+    for at in 0..5 {
+        answer(&mut world, 1, "orders", put(&format!("k{at}"), "v")).0.expect("written");
+    }
+    world.kill(dead);
+    world.kill(first);
+    let left: Vec<usize> = members.iter().copied().filter(|node| ![dead, first].contains(node)).collect();
+    leader(&mut world, "orders", &left);
+    world.run(2_000);
+    let found = status(&mut world, left[0], "orders", true);
+    assert_eq!(Some(found.member), found.leader);
+    for member in &found.members {
+        let is_up = left.iter().any(|node| world.nodes[*node].record.name == member.name);
+        assert_eq!(member.behind, is_up.then_some(0), "{member:?}");
+    }
 }

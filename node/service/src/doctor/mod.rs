@@ -43,8 +43,7 @@ pub fn check_running(reader: &Reader<RocksEngine>) -> Result<Doctor, Error> {
 pub fn examine(data_dir: &Path) -> Result<Doctor, StartError> {
     let store = data_dir.join(STORE_DIR);
     if !store.is_dir() {
-        let reason = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store in it");
-        return Err(StartError::DataDir { path: data_dir.to_owned(), reason });
+        return Err(StartError::NoStore { path: data_dir.to_owned() });
     }
     let _directory = data_dir::lock(data_dir, FlockOperation::NonBlockingLockShared)?;
     let _store = lock(&store)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use starling_api::admin::{ClosedReplica, Doctor, Leaderless, Status};
+use starling_api::admin::{ClosedReplica, Doctor, Leaderless, SilentVoter, Status};
 use starling_api::strong::StrongInfo;
 use starling_api::{Error, ErrorCode};
 use starling_core::strong::{LEADERLESS_MS, former_name};
@@ -52,9 +52,17 @@ impl Admin {
             );
             add(&mut report, what, hint);
         }
-        let elsewhere = self.leaderless_elsewhere(&held).await?;
-        for leaderless in status.leaderless.iter().chain(&elsewhere) {
+        let led = held.iter().filter(|replica| replica.status.leader == Some(replica.status.member));
+        let known = led.map(|replica| replica.keyspace.as_str());
+        let known = known.chain(status.leaderless.iter().map(|leaderless| leaderless.keyspace.as_str()));
+        let elsewhere = self.troubles(&known.collect()).await?;
+        for leaderless in
+            status.leaderless.iter().chain(elsewhere.iter().filter_map(|it| it.leaderless.as_ref()))
+        {
             add(&mut report, leaderless.to_string(), leaderless_hint(leaderless));
+        }
+        for voter in status.silent_voters.iter().chain(elsewhere.iter().flat_map(|it| &it.silent)) {
+            add(&mut report, voter.to_string(), silent_hint(voter));
         }
         if let Some(what) = status.identity_conflict {
             add(&mut report, what, DOUBLED_HINT);
@@ -65,52 +73,77 @@ impl Admin {
         Ok(report)
     }
 
-    /// The keyspaces without a replica here that have no leader, seen twice so that an election is not taken for a
-    /// loss.
-    async fn leaderless_elsewhere(&self, held: &[Held]) -> Result<Vec<Leaderless>, Error> {
-        let here: BTreeSet<&str> = held.iter().map(|replica| replica.keyspace.as_str()).collect();
+    /// The troubles of the keyspaces but those of which this node knows itself, seen twice, so that an election is not taken
+    /// for a loss.
+    async fn troubles(&self, known: &BTreeSet<&str>) -> Result<Vec<Trouble>, Error> {
         let names: Vec<String> = self.0.0.names.all().into_keys().collect();
-        let names: Vec<String> = names.into_iter().filter(|name| !here.contains(name.as_str())).collect();
+        let names: Vec<String> = names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
         let began = Instant::now();
-        let first = self.without_leader(names).await;
+        let first = self.ask_all(names).await;
         if first.is_empty() {
             return Ok(Vec::new());
         }
         let rest = Duration::from_millis(LEADERLESS_MS).saturating_sub(began.elapsed());
         on_a_thread(move || std::thread::sleep(rest)).await?;
-        let names = first.into_iter().map(|leaderless| leaderless.keyspace).collect();
-        let mut second = self.without_leader(names).await;
-        for leaderless in &mut second {
-            leaderless.for_ms = leaderless.for_ms.max(began.elapsed().as_millis() as u64);
+        let mut second = self.ask_all(first.into_iter().map(|trouble| trouble.keyspace).collect()).await;
+        let least_ms = began.elapsed().as_millis() as u64;
+        for trouble in &mut second {
+            let silent = trouble.silent.iter_mut().map(|voter| &mut voter.for_ms);
+            let all = trouble.leaderless.iter_mut().map(|leaderless| &mut leaderless.for_ms).chain(silent);
+            all.for_each(|for_ms| *for_ms = least_ms.max(*for_ms));
         }
         Ok(second)
     }
 
-    /// Those of these keyspaces that have no leader now.
-    async fn without_leader(&self, names: Vec<String>) -> Vec<Leaderless> {
+    /// Those of these keyspaces that are in trouble now.
+    async fn ask_all(&self, names: Vec<String>) -> Vec<Trouble> {
         let mut found = Vec::new();
         for some in names.chunks(ASKED_AT_ONCE) {
-            let asked = some.iter().map(async |name| leaderless(name, self.keyspace_info(name).await));
+            let asked = some.iter().map(async |name| trouble(name, self.keyspace_info(name).await));
             found.extend(join_all(asked).await.into_iter().flatten());
         }
         found
     }
 }
 
-/// What a keyspace's status, or the lack of one, shows of its leader; `None`: it has one, or there is no keyspace.
-fn leaderless(keyspace: &str, info: Result<StrongInfo, Error>) -> Option<Leaderless> {
+/// What is wrong with a keyspace.
+struct Trouble {
+    keyspace: String,
+    /// That it has no leader.
+    leaderless: Option<Leaderless>,
+    /// Voters that the leader does not hear.
+    silent: Vec<SilentVoter>,
+}
+
+/// What a keyspace's status, or the lack of one, shows; `None`: all is well, or there is no keyspace.
+fn trouble(keyspace: &str, info: Result<StrongInfo, Error>) -> Option<Trouble> {
     let keyspace = keyspace.to_owned();
+    let without_leader = |for_ms, voters, silent| {
+        let leaderless = Some(Leaderless { keyspace: keyspace.clone(), for_ms, voters, silent });
+        Trouble { keyspace: keyspace.clone(), leaderless, silent: Vec::new() }
+    };
     match info {
-        Ok(info) if info.leader.is_some() => None,
+        Ok(info) if info.leader.is_some() => {
+            let silent: Vec<_> = info.unheard_voters().collect();
+            (!silent.is_empty()).then_some(Trouble { keyspace, leaderless: None, silent })
+        }
         Ok(info) => {
             let (voters, silent) = info.silent_voters();
-            Some(Leaderless { keyspace, for_ms: info.heard_ms.unwrap_or_default(), voters, silent })
+            Some(without_leader(info.heard_ms.unwrap_or_default(), voters, silent))
         }
         Err(error) if matches!(error.code, ErrorCode::NoMajority | ErrorCode::Timeout) => {
-            Some(Leaderless { keyspace, for_ms: 0, voters: 0, silent: Vec::new() })
+            Some(without_leader(0, 0, Vec::new()))
         }
         Err(_) => None,
     }
+}
+
+fn silent_hint(SilentVoter { keyspace, name, .. }: &SilentVoter) -> String {
+    format!(
+        "start {name}, or look at its log and its links; if it is lost for good, `starling keyspace voters replace {keyspace} \
+         {name} OTHER` puts another node in its place, as happens by itself after a while (strong.replace_ms) unless the \
+         keyspace was created with --manual"
+    )
 }
 
 fn leaderless_hint(Leaderless { keyspace, voters, silent, .. }: &Leaderless) -> String {

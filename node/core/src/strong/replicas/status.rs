@@ -18,8 +18,8 @@ use super::super::surveys::ReplicaState;
 use super::{Replica, Replicas, SILENT_MS};
 use crate::client_urls;
 
-/// How long a group has no leader before that is reported, milliseconds. An estimate: several elections, and the time
-/// from the start of a node to its first election.
+/// How long a group has no leader, or a voter sends its leader nothing, before that is reported, milliseconds. An estimate:
+/// several elections, and the time from the start of a node to its first election.
 pub const LEADERLESS_MS: u64 = 5_000;
 
 /// How long no node is chosen again that has declined to be a member, milliseconds. A guess: an operator has to act.
@@ -38,7 +38,32 @@ pub struct Leaderless {
     pub silent: Vec<String>,
 }
 
+/// A voter that has sent the leader on this node nothing for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SilentVoter {
+    /// The keyspace's name.
+    pub keyspace: String,
+    /// The name of the voter's node.
+    pub name: String,
+    /// Milliseconds since its last message, or since this node leads.
+    pub for_ms: u64,
+}
+
 impl<E: Engine> Replicas<E> {
+    /// The voters of the groups that this node leads that have sent nothing for [`LEADERLESS_MS`].
+    pub fn silent_voters(&self, now_ms: u64, directory: &Directory) -> Vec<SilentVoter> {
+        let of = |replica: &Replica<E>| {
+            let keyspace = replica.keyspace.clone();
+            let voter = |(node, for_ms)| SilentVoter {
+                keyspace: keyspace.clone(),
+                name: directory.name(&node),
+                for_ms,
+            };
+            replica.group.silent(now_ms, LEADERLESS_MS).map(voter).collect::<Vec<_>>()
+        };
+        self.open.values().flat_map(of).collect()
+    }
+
     /// The groups that have had no leader for [`LEADERLESS_MS`]. Replicas that do not work are not among them.
     pub fn leaderless(&self, now_ms: u64, directory: &Directory) -> Vec<Leaderless> {
         if self.has_withdrawn {
@@ -90,6 +115,7 @@ impl<E: Engine> Replicas<E> {
                 heard_ms: group.status(now_ms).heard_ms,
                 may_have_quorum: group.may_have_quorum(now_ms, SILENT_MS),
                 closed: group.stopped().map(ToString::to_string),
+                impaired: self.impairment(group),
             });
         }
         let unopened = self.unopened.get(&group).map(|it| (it.member, it.reason.clone()));
@@ -97,30 +123,39 @@ impl<E: Engine> Replicas<E> {
         let (member, closed) = unopened.or_else(aside)?;
         let (applied, _) = machine::stored(&self.engine, &group).unwrap_or_default();
         let end = Log::read_end(&self.engine, &group, applied).ok().flatten().map(|(_, end)| end);
-        Some(ReplicaState { member, end, heard_ms: None, may_have_quorum: false, closed: Some(closed) })
+        Some(ReplicaState {
+            member,
+            end,
+            heard_ms: None,
+            may_have_quorum: false,
+            closed: Some(closed),
+            impaired: None,
+        })
     }
 
     /// The keyspaces of the replicas on this node that work and need an operator's attention, each with the reason.
     pub fn impaired(&self) -> impl Iterator<Item = (&str, String)> {
-        self.iter().filter_map(|(_, replica)| {
-            if self.has_withdrawn {
-                let what = "takes no part in elections and writes: another process uses this node's identity, and has \
-                            started later. Stop one of them; to go on with this one, restart it after the other has \
-                            stopped";
-                return Some((replica.keyspace.as_str(), what.to_owned()));
-            }
-            let Rollback { acknowledged, found, is_behind } = replica.group.rollback()?;
-            let now = if is_behind {
-                "until it has them again it votes only for members that have them"
-            } else {
-                "it has them again"
-            };
-            let what = format!(
-                "started with entry {found} of its log and had acknowledged entry {acknowledged}: an older copy of the data \
-                 was restored, or the disk loses writes; {now}"
-            );
-            Some((replica.keyspace.as_str(), what))
-        })
+        self.iter()
+            .filter_map(|(_, replica)| Some((replica.keyspace.as_str(), self.impairment(&replica.group)?)))
+    }
+
+    /// Why a replica that works needs an operator's attention; `None`: it does not.
+    fn impairment(&self, group: &Group<E>) -> Option<String> {
+        if self.has_withdrawn {
+            let what = "takes no part in elections and writes: another process uses this node's identity, and has \
+                        started later. Stop one of them; to go on with this one, restart it after the other has stopped";
+            return Some(what.into());
+        }
+        let Rollback { acknowledged, found, is_behind } = group.rollback()?;
+        let now = if is_behind {
+            "until it has them again it votes only for members that have them"
+        } else {
+            "it has them again"
+        };
+        Some(format!(
+            "started with entry {found} of its log and had acknowledged entry {acknowledged}: an older copy of the data \
+             was restored, or the disk loses writes; {now}"
+        ))
     }
 
     /// Whether a voter of a group was silent for `after_ms`, and is to be replaced.
