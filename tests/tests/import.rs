@@ -193,3 +193,80 @@ async fn mistakes_are_named_by_their_record() {
     node.run_with(["import", "-"], long.as_bytes()).exits(1).says("record 1: ");
     node.run(["import", "/nonexistent/file"]).exits(2).says("/nonexistent/file");
 }
+
+#[tokio::test]
+async fn only_missing_keys_are_imported_and_the_others_counted() {
+    let (from, to) = (Node::up("from").started().await, Node::up("to").started().await);
+    for node in [&from, &to] {
+        node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+        node.run(["put", "-k", "orders", "both", node.name()]).ok();
+        node.run(["put", "both", node.name()]).ok();
+        node.run(["incr", "counter", "5"]).ok();
+    }
+    // Another type under a key of the export counts, too.
+    to.run(["sadd", "text", "member"]).ok();
+    from.run(["put", "text", "v"]).ok();
+    from.run(["put", "new", "v"]).ok();
+    from.run(["put", "-k", "orders", "new", "v"]).ok();
+    let members: Vec<String> = (0..2500).map(|n| format!("m{n:04}")).collect();
+    from.run(["sadd", "set"].into_iter().chain(members.iter().map(String::as_str))).ok();
+    let import = |export: &str| -> (u64, u64) {
+        let args = ["--output", "json", "import", "--only-missing", "-"];
+        let done: Value = to.run_with(args, export.as_bytes()).json();
+        (done["records"].as_u64().expect("a number"), done["existing"].as_u64().expect("a number"))
+    };
+    let export = from.run(["export"]).ok();
+    assert_eq!(export.lines().count(), 4 + 4, "a large set takes several lines");
+    assert_eq!(import(&export), (1 + 4, 3));
+    assert_eq!(import(&export), (0, 8), "once more");
+    assert_eq!(to.run(["get", "both"]).ok(), "to");
+    assert_eq!(to.run(["get", "new"]).ok(), "v");
+    assert_eq!(to.run(["get", "counter"]).ok(), "5");
+    assert_eq!(to.run(["smembers", "text"]).ok(), "member");
+    assert_eq!(to.run(["smembers", "set"]).ok().lines().count(), 2500);
+
+    let export = from.run(["export", "-k", "orders"]).ok();
+    assert_eq!(import(&export), (1, 1));
+    assert_eq!(import(&export), (0, 2), "once more");
+    assert_eq!(to.run(["get", "-k", "orders", "both"]).ok(), "to");
+    assert_eq!(to.run(["get", "-k", "orders", "new"]).ok(), "v");
+    // Of two records with one key the first one counts, in both kinds of keyspaces.
+    let twice = "{\"key\":\"twice\",\"value\":\"1\"}\n{\"key\":\"twice\",\"value\":\"2\"}\n";
+    for keyspace in ["orders", "default"] {
+        let args = ["import", "-k", keyspace, "--only-missing", "-"];
+        let done = to.run_with(args, twice.as_bytes()).ok();
+        assert!(done.starts_with("1 records") && done.ends_with("1 left out whose keys exist"), "{done}");
+        assert_eq!(to.run(["get", "-k", keyspace, "twice"]).ok(), "1");
+    }
+    to.run(["import", "--only-missing", "--dry-run", "-"]).exits(2);
+}
+
+/// Clients that import the same keys at the same time: each key is written once, and the counts add up.
+#[tokio::test]
+async fn imports_of_missing_keys_at_the_same_time_write_each_key_of_a_strong_keyspace_once() {
+    let node = Node::up("node").started().await;
+    node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    let records = |writer: usize| {
+        let line = |n: usize| format!("{{\"key\":\"k{n:04}\",\"value\":\"{writer}\"}}\n");
+        (0..1500).map(line).collect::<String>()
+    };
+    let inputs = [0, 1, 2].map(|writer| file("records.ndjson", &records(writer)));
+    let mut writers: Vec<_> = inputs
+        .iter()
+        .map(|(_, path)| {
+            let path = path.display().to_string();
+            node.begin(["import", "-k", "orders", "--only-missing", &path])
+        })
+        .collect();
+    let mut written = 0;
+    for writer in &mut writers {
+        let line = writer.next_line();
+        let count = line.split_whitespace().next().and_then(|count| count.parse::<u64>().ok());
+        written += count.unwrap_or_else(|| panic!("no count: {line}"));
+        writer.ended().await.exits(0);
+    }
+    assert_eq!(written, 1500);
+    let versions = node.run(["--output", "json", "ls", "-k", "orders", "--values"]).ok();
+    assert_eq!(versions.lines().count(), 1500);
+    assert!(versions.lines().all(|line| line.contains("\"version\":1")), "{}", &versions[..200]);
+}

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
-use super::value::{parse_delimiter, parse_duration_ms, parse_precondition, parse_voters};
+use super::import::args::ImportArgs;
+use super::value::{parse_duration_ms, parse_precondition, parse_voters};
 use starling_api::Precondition;
 
 /// The text of `--help` after the commands.
@@ -557,38 +558,4 @@ pub enum FlagCommand {
         /// The key
         key: OsString,
     },
-}
-
-/// Arguments of `import`.
-#[derive(Debug, Args)]
-pub struct ImportArgs {
-    /// The file; - for standard input
-    pub file: PathBuf,
-    /// Field or column that holds the key; the whole record is the value
-    #[arg(long, value_name = "FIELD")]
-    pub key_field: Option<String>,
-    /// Format of the file [default: by its name, else ndjson]
-    #[arg(long, value_enum)]
-    pub format: Option<ImportFormat>,
-    /// What separates the columns of CSV: one character, or "tab" [default: a comma]
-    #[arg(long, value_name = "CHARACTER", value_parser = parse_delimiter)]
-    pub delimiter: Option<u8>,
-    /// Begin with this record, counted from 1: what a failed import names
-    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
-    pub from: u64,
-    /// Leave records out that are refused, print each on standard error, and exit with 1 if there were any
-    #[arg(long)]
-    pub skip_bad: bool,
-    /// Read and check all records, and send nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// The format of a file to import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ImportFormat {
-    /// One JSON object per line: {"key": ..., "value": ...}, or the output of `export`.
-    Ndjson,
-    /// A header line, then records.
-    Csv,
 }

@@ -1,7 +1,9 @@
 //! `starling import`: many writes from NDJSON or CSV, in groups. A record that is refused is named, and nothing behind it
 //! is sent.
 
+pub mod args;
 mod csv;
+mod missing;
 mod records;
 mod send;
 
@@ -13,9 +15,10 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Session;
-use super::args::{ImportArgs, ImportFormat, Output};
+use super::args::Output;
 use super::failure::Failure;
 use super::print::{self, Result};
+use args::{ImportArgs, ImportFormat};
 use records::{Bad, Form};
 use send::Importer;
 
@@ -55,11 +58,18 @@ impl Session {
         let rate = done.records as f64 / seconds.max(0.001);
         let records = done.records;
         match self.output {
-            Output::Json => print::json(
-                &serde_json::json!({ "records": records, "skipped": done.skipped, "seconds": seconds }),
-            )?,
+            Output::Json => print::json(&serde_json::json!({
+                "records": records, "existing": done.existing, "skipped": done.skipped, "seconds": seconds
+            }))?,
             _ if args.dry_run => print::line(format!("{records} records can be read; nothing was sent"))?,
-            _ => print::line(format!("{records} records in {seconds:.2} s ({rate:.0} records/s)"))?,
+            _ => {
+                let left = if args.only_missing {
+                    format!("; {} left out whose keys exist", done.existing)
+                } else {
+                    String::new()
+                };
+                print::line(format!("{records} records in {seconds:.2} s ({rate:.0} records/s){left}"))?;
+            }
         }
         done.result(&args)
     }

@@ -9,9 +9,10 @@ use starling_api::{Batch, Error, ErrorCode, Op, Retry, Write};
 use starling_client::{Keyspace, Named, WriteFailed};
 
 use super::super::Session;
-use super::super::args::ImportArgs;
 use super::super::failure::Failure;
 use super::super::print::{self, Result};
+use super::args::ImportArgs;
+use super::missing::{Missing, check_again, count_existing, put_if_absent};
 use super::named;
 use super::records::{Bad, Item, StrongKey};
 
@@ -76,6 +77,8 @@ pub struct Done {
     pub records: u64,
     /// Records left out because they were refused.
     pub skipped: u64,
+    /// Records left out because their key exists.
+    pub existing: u64,
     /// Records left out because their lease has ended since.
     ended: u64,
 }
@@ -103,6 +106,8 @@ pub struct Importer<'s> {
     session: &'s Session,
     skip_bad: bool,
     dry_run: bool,
+    /// Set if only records are written whose key does not exist.
+    missing: Option<Missing>,
     /// Whether a keyspace is strong, of those that were asked for.
     strong: BTreeMap<String, bool>,
     /// The strong keyspace of the group; `None`: eventual ones.
@@ -119,6 +124,7 @@ impl<'s> Importer<'s> {
             session,
             skip_bad: args.skip_bad || args.dry_run,
             dry_run: args.dry_run,
+            missing: args.only_missing.then(Missing::default),
             strong: BTreeMap::new(),
             target: None,
             group: Group::default(),
@@ -190,13 +196,21 @@ impl<'s> Importer<'s> {
     }
 
     async fn flush(&mut self) -> Result {
-        let mut parts = vec![std::mem::take(&mut self.group).queued];
+        let queued = std::mem::take(&mut self.group).queued;
+        let mut parts = vec![self.leave_out_existing(queued).await?];
         while let Some(mut part) = parts.pop() {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
             let (first, last) = (first.number, last.number);
             match self.send(&part).await {
-                Ok(()) => self.done.records += part.len() as u64,
+                Ok(existing) => {
+                    self.done.records += part.len() as u64 - existing;
+                    self.done.existing += existing;
+                }
                 Err(error) if !is_refusal(error.error.code) => return Err(stopped(first, last, error)),
+                // It was written after it was looked up.
+                Err(error) if part.len() == 1 && error.error.code == ErrorCode::VersionMismatch => {
+                    self.done.existing += 1;
+                }
                 Err(error) if part.len() == 1 => {
                     if self.has_ended(&part[0], &error.error) {
                         self.done.ended += 1;
@@ -214,6 +228,27 @@ impl<'s> Importer<'s> {
         Ok(())
     }
 
+    /// Of records for eventual keyspaces those that are to be written.
+    async fn leave_out_existing(
+        &mut self,
+        mut queued: Vec<Queued>,
+    ) -> std::result::Result<Vec<Queued>, Failure> {
+        let Some(missing) = self.missing.as_mut().filter(|_| self.target.is_none()) else {
+            return Ok(queued);
+        };
+        let records: Vec<&[Write]> = queued.iter().map(Queued::eventual).collect();
+        let mut is_missing = missing.of(&self.session.client, &records).await?.into_iter();
+        let before = queued.len();
+        queued.retain_mut(|record| {
+            if let Request::Eventual(writes) = &mut record.request {
+                check_again(writes);
+            }
+            is_missing.next().unwrap_or(true)
+        });
+        self.done.existing += (before - queued.len()) as u64;
+        Ok(queued)
+    }
+
     /// Whether a key is refused because its lease, which this import granted, has ended meanwhile.
     fn has_ended(&self, queued: &Queued, error: &Error) -> bool {
         let lease = match &queued.request {
@@ -224,20 +259,19 @@ impl<'s> Importer<'s> {
         error.code == ErrorCode::NotFound && self.granted.contains(&lease)
     }
 
-    async fn send(&mut self, group: &[Queued]) -> std::result::Result<(), WriteFailed> {
+    /// Sends records. Returns how many of them were not written because their key exists.
+    async fn send(&mut self, group: &[Queued]) -> std::result::Result<u64, WriteFailed> {
         let client = &self.session.client;
         let Some(keyspace) = &self.target else {
-            let writes = |queued: &Queued| match &queued.request {
-                Request::Eventual(writes) => writes.clone(),
-                Request::Put(_) | Request::Single(_) => Vec::new(),
-            };
-            let batch = Batch { writes: group.iter().flat_map(writes).collect() };
-            return Ok(client.batch(&batch).await.map(drop)?);
+            let batch = Batch { writes: group.iter().flat_map(Queued::eventual).cloned().collect() };
+            client.batch(&batch).await?;
+            return Ok(0);
         };
         let write = match &group[0].request {
             Request::Single(write) => write.clone(),
             Request::Put(_) | Request::Eventual(_) => {
                 let put = |queued: &Queued| match &queued.request {
+                    Request::Put(put) if self.missing.is_some() => Some(put_if_absent(put.clone())),
                     Request::Put(put) => Some(TxnOp::Put(put.clone())),
                     Request::Eventual(_) | Request::Single(_) => None,
                 };
@@ -248,17 +282,25 @@ impl<'s> Importer<'s> {
         let granting = if let StrongWrite::LeaseGrant { id, .. } = &write { Some(*id) } else { None };
         match Keyspace::new(client.clone(), keyspace.clone()).write(write, &named).await {
             // The lease exists.
-            Err(failed) if granting.is_some() && failed.error.code == ErrorCode::Conflict => Ok(()),
+            Err(failed) if granting.is_some() && failed.error.code == ErrorCode::Conflict => Ok(0),
             Err(failed) => Err(failed),
-            Ok(_) => {
+            Ok(answer) => {
                 self.granted.extend(granting);
-                Ok(())
+                Ok(count_existing(&answer.body))
             }
         }
     }
 }
 
 impl Queued {
+    /// The writes to an eventual keyspace.
+    fn eventual(&self) -> &[Write] {
+        match &self.request {
+            Request::Eventual(writes) => writes,
+            Request::Put(_) | Request::Single(_) => &[],
+        }
+    }
+
     fn writes(&self) -> usize {
         if let Request::Eventual(writes) = &self.request { writes.len() } else { 1 }
     }
@@ -310,6 +352,7 @@ fn is_refusal(code: ErrorCode) -> bool {
             | ErrorCode::TooLarge
             | ErrorCode::NotFound
             | ErrorCode::TypeMismatch
+            | ErrorCode::VersionMismatch
             | ErrorCode::OtherKeyspace
             | ErrorCode::Conflict
             | ErrorCode::Unsendable
