@@ -96,7 +96,7 @@ impl Clients {
         let weights: Vec<f64> = self.kinds.iter().map(|(sum, _)| *sum).collect();
         let kind = self.kinds[place(&weights, unit)].1;
         let one = if kind == Kind::Varied { self.varied(node, world) } else { self.one(kind, world) };
-        Self::send(world, node, vec![one]);
+        self.send(world, node, vec![one]);
     }
 
     /// A burst of new values through one node.
@@ -104,10 +104,12 @@ impl Clients {
         let node = self.rng.random_range(0..self.writers);
         let writes = self.workload.burst.map_or(0, |burst| burst.writes);
         let group = (0..writes).map(|_| self.one(Kind::Put, world)).collect();
-        Self::send(world, node, group);
+        self.send(world, node, group);
     }
 
-    fn send(world: &mut World, node: usize, group: Vec<(u32, Batch)>) {
+    fn send(&mut self, world: &mut World, node: usize, group: Vec<(u32, Batch)>) {
+        let second = world.second_process(node).filter(|_| self.rng.random_bool(0.5));
+        let node = second.unwrap_or(node);
         let numbers: Vec<u32> = group.iter().map(|(number, _)| *number).collect();
         if !world.write(node, group) {
             for number in numbers {

@@ -11,7 +11,7 @@ use crate::strong::Strong;
 use crate::world::World;
 
 /// How much later a fault is tried again while a voter asks the others what it has promised, seconds.
-const RECALL_S: f64 = 0.1;
+pub(crate) const RECALL_S: f64 = 0.1;
 
 impl Simulation {
     /// The nodes of a selection, in order; those that are drawn, from the candidates.
@@ -98,6 +98,7 @@ impl Simulation {
                     self.plan_return(node, for_s, Comeback::Restart);
                 }
             }
+            Task::StartCopy(node, for_s) => self.start_copy(node, for_s),
             Task::Roll { left, gap_s, for_s, release } => self.roll(left, gap_s, for_s, release),
             Task::Departure => self.depart(),
             Task::SessionEnd(node) => self.end_session(node),
@@ -125,7 +126,7 @@ impl Simulation {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Partition { nodes, to, one_way, for_s } => {
-                self.partition(nodes, to.as_ref(), *one_way, *for_s);
+                let _ = self.partition(nodes, to.as_ref(), *one_way, *for_s);
             }
             Action::Heal => {
                 self.world.mend(None);
@@ -183,6 +184,14 @@ impl Simulation {
                     self.world.gain(node, gain_ppm);
                 }
             }
+            Action::Clone { nodes, age_s, for_s } => {
+                let nodes = self.live(nodes);
+                self.copy_nodes(&nodes, *age_s, *for_s);
+            }
+            Action::Rivals { nodes, for_s } => {
+                let (number, sides) = self.partition(nodes, None, false, Some(*for_s));
+                self.with_strong(|strong, world| strong.begin_rivals(world, number, sides));
+            }
             Action::ReplaceVoter => self.with_strong(Strong::replace_voter),
             Action::TransferLeader => self.with_strong(Strong::transfer_leader),
             Action::Links { loss, drop, duplicate } => {
@@ -198,7 +207,14 @@ impl Simulation {
         }
     }
 
-    fn partition(&mut self, nodes: &Selection, to: Option<&Selection>, one_way: bool, for_s: Option<f64>) {
+    /// Returns the number of the cut, and its sides.
+    fn partition(
+        &mut self,
+        nodes: &Selection,
+        to: Option<&Selection>,
+        one_way: bool,
+        for_s: Option<f64>,
+    ) -> (u32, [Vec<usize>; 2]) {
         let everybody = |_: &Self, _: usize| true;
         let from = self.select(nodes, everybody);
         let to = match to {
@@ -212,6 +228,7 @@ impl Simulation {
                 format!("{} of {} nodes cut off for {for_s} s{way}", from.len(), from.len() + to.len());
             self.plan_in(for_s, Task::Mend(number, what));
         }
+        (number, [from, to])
     }
 
     fn take_down(

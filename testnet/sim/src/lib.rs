@@ -15,6 +15,7 @@ pub mod swarm;
 pub mod world;
 
 mod clients;
+mod doubles;
 mod faults;
 mod finish;
 mod simulation;

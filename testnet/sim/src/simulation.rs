@@ -14,7 +14,7 @@ use crate::finish;
 use crate::measure::{Healings, Outcome, Timeline, are_equal};
 use crate::scenario::{ChurnModel, Error, Release, Scenario};
 use crate::strong::{Strong, Turn};
-use crate::world::{HEARD, World};
+use crate::world::{Copy, HEARD, World};
 
 /// Share of the warm-up in which the nodes start, one after the other.
 const STARTING_SHARE: f64 = 0.4;
@@ -52,6 +52,12 @@ pub(crate) enum Task {
     PowerOff(usize, Option<f64>),
     /// A disk is copied, for the power loss that follows; that of strong keyspaces too, if this is true.
     Sync(usize, bool),
+    /// The second process of this node's identity starts on the copy of its machine, for so many seconds.
+    StartCopy(usize, f64),
+    /// One of the two processes of this node's identity ends.
+    EndDouble(usize),
+    /// Everything has healed since then: of all pairs of processes with one identity one ends.
+    EndDoubles(u64),
     /// The next node of a rolling restart.
     Roll { left: Vec<usize>, gap_s: f64, for_s: f64, release: Option<Release> },
     /// A healing begins.
@@ -99,6 +105,8 @@ pub struct Simulation {
     pub(crate) timeline: Timeline,
     pub(crate) tasks: BTreeMap<u32, Task>,
     tasks_planned: u32,
+    /// Copies of machines that are going to start.
+    pub(crate) copies: BTreeMap<usize, Copy>,
     /// Disks as they were synced last.
     pub(crate) synced: BTreeMap<usize, MemoryEngine>,
     pub(crate) begin_us: u64,
@@ -150,6 +158,7 @@ impl Simulation {
             timeline: Timeline::default(),
             tasks: BTreeMap::new(),
             tasks_planned: 0,
+            copies: BTreeMap::new(),
             synced: BTreeMap::new(),
             begin_us: us(scenario.warmup_s),
             faults: BTreeMap::new(),
@@ -212,7 +221,7 @@ impl Simulation {
             self.perform(task);
         }
         let has_settled =
-            self.phase == Phase::Settling && !self.healings.are_under_way() && self.is_strong_settled();
+            self.phase == Phase::Settling && !self.healings.are_under_way() && self.is_settled();
         // Where a strong keyspace is may just have been written.
         if has_settled && (self.strong.is_none() || are_equal(&self.world)) {
             self.phase = Phase::Over;
@@ -266,6 +275,8 @@ impl Simulation {
             Task::Check => self.check(),
             Task::Heals(what) => self.heals(what),
             Task::Strong(turn) => self.with_strong(|strong, world| strong.turn(world, turn)),
+            Task::EndDouble(node) => self.end_double(node),
+            Task::EndDoubles(since_us) => self.end_doubles(since_us),
             task => self.perform_fault(task),
         }
     }
@@ -321,6 +332,7 @@ impl Simulation {
             }
         }
         self.with_strong(Strong::end_faults);
+        self.plan_in(0.0, Task::EndDoubles(self.world.now_us()));
         self.check_planned = false;
         self.heals("the end of writes and faults".into());
     }
@@ -335,9 +347,9 @@ impl Simulation {
         self.strong = Some(strong);
     }
 
-    /// Whether those who use the strong keyspace are done with it, if there is one.
-    pub fn is_strong_settled(&self) -> bool {
-        self.strong.as_ref().is_none_or(|strong| strong.is_settled())
+    /// Whether no identity has two processes any more, and those who use the strong keyspace are done with it, if there is one.
+    pub fn is_settled(&self) -> bool {
+        self.world.pairs().next().is_none() && self.strong.as_ref().is_none_or(|strong| strong.is_settled())
     }
 
     /// A healing begins, and is looked at until it is over.

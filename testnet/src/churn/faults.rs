@@ -59,6 +59,7 @@ pub fn check(scenario: &Scenario) -> Result<()> {
     let unsuitable = scenario.step.iter().enumerate().find_map(|(index, step)| match &step.action {
         Action::PowerOff { .. } => Some((index, NO_POWER_OFF)),
         Action::RollingRestart { release: Some(_), .. } => Some((index, ONE_RELEASE)),
+        Action::Clone { .. } => Some((index, "second processes of an identity are simulated only")),
         Action::Skew { .. } | Action::Drift { .. } => {
             Some((index, "all processes share this machine's clock"))
         }
@@ -216,6 +217,8 @@ impl<'s> Faults<'s> {
             Action::PowerOff { .. }
             | Action::Skew { .. }
             | Action::Drift { .. }
+            | Action::Clone { .. }
+            | Action::Rivals { .. }
             | Action::ReplaceVoter
             | Action::TransferLeader => Ok(()),
         }

@@ -25,6 +25,7 @@ mod strong;
 mod timestamps;
 mod views;
 mod watches;
+mod withdrawn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,7 +70,7 @@ impl fmt::Display for Violation {
 }
 
 /// What the witness knows of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Dots that it minted, or that deltas which reached it claimed.
     offered: Dots,
@@ -146,6 +147,17 @@ impl Witness {
     pub fn started(&mut self, node: usize, wall_ms: u64) {
         let memory = self.memory(node);
         (memory.wall_ms_max, memory.has_moved) = (wall_ms, true);
+    }
+
+    /// What is known of a node now, for a copy of its machine.
+    pub fn memory_of(&self, node: usize) -> Memory {
+        let known = self.memories.get(node).cloned().unwrap_or_default();
+        Memory { state: None, root: None, ..known }
+    }
+
+    /// A node starts on a copy of another one's machine, of which this was known.
+    pub fn copied(&mut self, node: usize, known: Memory) {
+        *self.memory(node) = known;
     }
 
     /// A node's disk has fallen back to an earlier state.
@@ -375,6 +387,11 @@ impl Witness {
         for (invariant, what) in judge_strong(strong) {
             self.judge(invariant, None, at_us, Err(what));
         }
+    }
+
+    /// Two processes of one identity that could hear each other for long; `first` was there first.
+    pub fn look_at_double(&mut self, world: &World, first: usize) {
+        self.judge("withdrawn", Some(first), world.now_us(), withdrawn::check(world, first));
     }
 
     /// The overlay, after healing.

@@ -1,7 +1,7 @@
 //! After healing the views are connected and symmetrical: a neighbour's neighbour is oneself.
 
 use crate::measure::components;
-use crate::world::{World, index_of};
+use crate::world::World;
 
 /// The overlay now.
 pub fn check(world: &World, need_symmetry: bool) -> Result<(), String> {
@@ -12,14 +12,12 @@ pub fn check(world: &World, need_symmetry: bool) -> Result<(), String> {
     for (index, node) in world.nodes.iter().enumerate().filter(|_| need_symmetry) {
         let Some(core) = &node.core else { continue };
         for peer in core.active() {
-            let other = &world.nodes[index_of(&peer)];
+            let peer = world.process_of(&peer);
+            let other = &world.nodes[peer];
             let is_mutual =
                 other.core.as_ref().is_some_and(|other| other.active().any(|id| id == node.record.id));
             if !is_mutual {
-                return Err(format!(
-                    "node {index} has {} as a neighbour, not the other way round",
-                    index_of(&peer)
-                ));
+                return Err(format!("node {index} has {peer} as a neighbour, not the other way round"));
             }
         }
     }

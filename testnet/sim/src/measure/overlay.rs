@@ -4,7 +4,7 @@ use starling_core::Now;
 use starling_proto::Millis;
 use starling_report::{Overlay, Topology, TopologyLink, TopologyNode, Views};
 
-use crate::world::{Node, World, index_of};
+use crate::world::{Node, World};
 
 /// Positions of the replicas among themselves: in the report's part seeds do not appear.
 fn replicas(world: &World) -> (Vec<usize>, Vec<Option<usize>>) {
@@ -15,8 +15,8 @@ fn replicas(world: &World) -> (Vec<usize>, Vec<Option<usize>>) {
     (replicas, positions)
 }
 
-fn active(node: &Node) -> impl Iterator<Item = usize> {
-    node.core.iter().flat_map(|core| core.active().map(|id| index_of(&id)))
+fn active<'w>(world: &'w World, node: &'w Node) -> impl Iterator<Item = usize> + 'w {
+    node.core.iter().flat_map(|core| core.active().map(|id| world.process_of(&id)))
 }
 
 /// Who stands for the component of a node; paths to it are halved on the way (union-find).
@@ -34,7 +34,7 @@ pub fn components(world: &World) -> usize {
     let lives = |node: usize| world.nodes[node].is_up() && world.nodes[node].is_replica();
     let mut components = (0..world.nodes.len()).filter(|&node| lives(node)).count();
     for (index, node) in world.nodes.iter().enumerate().filter(|(index, _)| lives(*index)) {
-        for peer in active(node).filter(|&peer| lives(peer)) {
+        for peer in active(world, node).filter(|&peer| lives(peer)) {
             let (a, b) = (root(&mut parents, index), root(&mut parents, peer));
             if a != b {
                 parents[a] = b;
@@ -51,11 +51,12 @@ pub fn views(world: &World) -> Views {
     let live: Vec<bool> = replicas.iter().map(|&node| world.nodes[node].is_up()).collect();
     let nodes = || replicas.iter().map(|&node| &world.nodes[node]);
     let position = |node: usize| positions.get(node).copied().flatten();
-    let active: Vec<Vec<usize>> = nodes().map(|node| active(node).filter_map(position).collect()).collect();
+    let active: Vec<Vec<usize>> =
+        nodes().map(|node| active(world, node).filter_map(position).collect()).collect();
     let passive: Vec<Vec<usize>> = nodes()
         .map(|node| {
             let core = node.core.iter();
-            core.flat_map(|core| core.passive().map(|record| index_of(&record.id)))
+            core.flat_map(|core| core.passive().map(|record| world.process_of(&record.id)))
                 .filter_map(position)
                 .collect()
         })
@@ -76,7 +77,7 @@ pub fn topology(world: &World, regions: &[String]) -> Topology {
     for &index in &replicas {
         let Some(core) = &world.nodes[index].core else { continue };
         for peer in core.peers(now).into_iter().filter(|peer| peer.active) {
-            let other = index_of(&peer.record.id);
+            let other = world.process_of(&peer.record.id);
             // Each link once; eager if the lower end pushes over it.
             let is_mutual = world.nodes[other]
                 .core

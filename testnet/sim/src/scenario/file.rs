@@ -129,6 +129,9 @@ fn check(scenario: &Scenario) -> Result<(), String> {
     }
     for (index, step) in scenario.step.iter().enumerate() {
         step.check().map_err(|reason| format!("step {index} ({}): {reason}", step.action.name()))?;
+        if matches!(step.action, Action::Rivals { .. }) && scenario.strong.is_none() {
+            return Err(format!("step {index}: rivals are strong keyspaces; set one under `[strong]`"));
+        }
         for selection in selections(&step.action) {
             if let Selection::Region(region) = selection
                 && !scenario.regions.contains(region)
@@ -155,6 +158,8 @@ fn selections(action: &Action) -> Vec<&Selection> {
         | Action::Exhaust { nodes, .. }
         | Action::Skew { nodes, .. }
         | Action::Drift { nodes, .. }
+        | Action::Clone { nodes, .. }
+        | Action::Rivals { nodes, .. }
         | Action::RollingRestart { nodes, .. } => vec![nodes],
         Action::Heal
         | Action::Join { .. }

@@ -32,7 +32,7 @@ pub enum Selection {
 
 impl Selection {
     /// Whether it is about the strong keyspace.
-    pub(super) fn is_of_strong(&self) -> bool {
+    pub fn is_of_strong(&self) -> bool {
         matches!(self, Self::Leader | Self::Voters(_) | Self::Followers(_))
     }
 }

@@ -126,6 +126,24 @@ pub enum Action {
         /// New share of messages that come twice.
         duplicate: Option<f64>,
     },
+    /// A second process starts with a copy of a node's disk and identity, while the first one runs on: one at a time per
+    /// identity, and of voters only where their groups survive it. Then one of the two ends for good, whichever is drawn;
+    /// at the end of all faults not before the earlier one has reported that it gave way.
+    Clone {
+        /// Which nodes.
+        nodes: Selection,
+        /// Seconds from the copy to the start, at most.
+        age_s: f64,
+        /// Seconds until one of the two ends.
+        for_s: f64,
+    },
+    /// Two sides cannot reach each other, and each creates a strong keyspace of one name, with clients.
+    Rivals {
+        /// One side.
+        nodes: Selection,
+        /// Seconds until it heals.
+        for_s: f64,
+    },
     /// One voter of the strong keyspace that does not lead makes room for a node that is none.
     ReplaceVoter,
     /// A voter of the strong keyspace hands over to another one.
@@ -161,6 +179,8 @@ impl Action {
             Self::Skew { .. } => "skew",
             Self::Drift { .. } => "drift",
             Self::Links { .. } => "links",
+            Self::Clone { .. } => "clone",
+            Self::Rivals { .. } => "rivals",
             Self::ReplaceVoter => "replace_voter",
             Self::TransferLeader => "transfer_leader",
             Self::RollingRestart { .. } => "rolling_restart",
@@ -185,6 +205,8 @@ struct Table {
     for_s: Option<Seconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     loses_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,6 +281,10 @@ impl From<Step> for Table {
                 Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table }
             }
             Action::Restart { nodes } => Self { nodes: Some(nodes), ..table },
+            Action::Clone { nodes, age_s, for_s } => {
+                Self { nodes: Some(nodes), age_s: Some(age_s), for_s: one(Some(for_s)), ..table }
+            }
+            Action::Rivals { nodes, for_s } => Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table },
             Action::Stall { nodes, for_s } => {
                 Self { nodes: Some(nodes), for_s: Some(Seconds::Between(for_s)), ..table }
             }
@@ -328,6 +354,14 @@ impl Table {
                 drop: self.drop.take(),
                 duplicate: self.duplicate.take(),
             },
+            "clone" => {
+                let for_s = self.one_time()?.ok_or(missing("for_s"))?;
+                Action::Clone { nodes: self.nodes()?, age_s: self.age_s.take().unwrap_or(0.0), for_s }
+            }
+            "rivals" => {
+                let for_s = self.one_time()?.ok_or(missing("for_s"))?;
+                Action::Rivals { nodes: self.nodes()?, for_s }
+            }
             "replace_voter" => Action::ReplaceVoter,
             "transfer_leader" => Action::TransferLeader,
             "rolling_restart" => Action::RollingRestart {
@@ -339,7 +373,8 @@ impl Table {
             other => {
                 return Err(format!(
                     "do = \"{other}\" is none of partition, heal, kill, power_off, wipe, leave, restart, \
-                     stall, exhaust, join, skew, drift, links, replace_voter, transfer_leader, rolling_restart"
+                     stall, exhaust, join, skew, drift, links, clone, rivals, replace_voter, transfer_leader, \
+                     rolling_restart"
                 ));
             }
         })
@@ -365,6 +400,7 @@ impl Table {
             ("one_way", self.one_way.is_some()),
             ("for_s", self.for_s.is_some()),
             ("loses_s", self.loses_s.is_some()),
+            ("age_s", self.age_s.is_some()),
             ("count", self.count.is_some()),
             ("skew_ms", self.skew_ms.is_some()),
             ("drift_ppm", self.drift_ppm.is_some()),
@@ -392,7 +428,10 @@ impl Step {
                 numbers.extend(for_s);
                 numbers.push(if *loses_s > 0.0 { *loses_s } else { f64::NAN });
             }
-            Action::Wipe { for_s, .. } | Action::Exhaust { for_s, .. } => numbers.push(*for_s),
+            Action::Wipe { for_s, .. } | Action::Exhaust { for_s, .. } | Action::Rivals { for_s, .. } => {
+                numbers.push(*for_s);
+            }
+            Action::Clone { age_s, for_s, .. } => numbers.extend([*age_s, *for_s]),
             Action::Stall { for_s: [low, high], .. } => numbers.extend([*low, *high, high - low]),
             Action::Skew { skew_ms, drift_ppm, .. } => numbers.extend([*skew_ms, *drift_ppm]),
             Action::Drift { permille, .. } => numbers.extend([*permille, GAIN_PERMILLE_MAX - permille]),

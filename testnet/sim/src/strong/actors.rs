@@ -193,7 +193,9 @@ impl Strong {
 
     pub(super) fn on_answer(&mut self, world: &World, token: u64, result: Result<Answer, Failure>) {
         let asked = |actor: &Actor| actor.asking.as_ref().is_some_and(|asking| asking.token == token);
-        let Some(number) = self.actors.iter().position(asked) else { return };
+        let Some(number) = self.actors.iter().position(asked) else {
+            return self.on_rival_answer(world, token, result);
+        };
         let now_us = world.now_us();
         match result {
             Ok(answer) => {
@@ -242,6 +244,7 @@ impl Strong {
             }
         }
         self.watches_down(world, node);
+        self.on_rivals_down(world, node);
     }
 
     fn end(&mut self, number: usize, now_us: u64, result: Told) {

@@ -8,6 +8,7 @@ mod locker;
 mod measure;
 mod queuer;
 mod register;
+mod rivals;
 mod watchers;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 use starling_core::Input;
-use starling_core::strong::{CreateError, StrongInput};
+use starling_core::strong::{CreateError, GroupLocation, StrongInput};
 use starling_history::{Call, Checked, Locker, Log, Queuer, Violation};
 use starling_strong::group::Notice;
 
@@ -26,6 +27,7 @@ use actors::{Actor, Role};
 use leader::Leaders;
 use measure::Measured;
 pub use register::register_of;
+use rivals::Rivals;
 pub use watchers::Watcher;
 
 /// Between two attempts to make the keyspace, microseconds.
@@ -54,6 +56,12 @@ pub enum Turn {
     Watcher(usize),
     /// Whether all has come to its end.
     Look,
+    /// A side's that creates a rival: which rivals, which side.
+    CreateRival(usize, usize),
+    /// A rival's client's: which rivals, which side, which client.
+    Rival(usize, usize, usize),
+    /// Whether rivals are as they have to be.
+    JudgeRivals(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +100,7 @@ pub struct Strong {
     /// Up to there all watchers were waited for.
     told: u64,
     planned: Vec<(u64, Turn)>,
+    rivals: Vec<Rivals>,
     /// What was seen not to hold while it went on: the invariant, and what.
     broken: Vec<(&'static str, String)>,
 }
@@ -118,6 +127,7 @@ impl Strong {
             revision: 1,
             told: 0,
             planned: Vec::new(),
+            rivals: Vec::new(),
             broken: Vec::new(),
         })
     }
@@ -163,6 +173,9 @@ impl Strong {
             Turn::Actor(number) => self.act(world, number),
             Turn::Watcher(number) => self.watch(world, number),
             Turn::Look => self.look(world),
+            Turn::CreateRival(number, side) => self.create_rival(world, number, side),
+            Turn::Rival(number, side, client) => self.act_as_rival(world, (number, side, client)),
+            Turn::JudgeRivals(number) => self.check_rivals(world, number),
         }
     }
 
@@ -183,12 +196,15 @@ impl Strong {
         }
     }
 
-    fn on_created(&mut self, world: &World, token: u64, result: &Result<(), CreateError>) {
+    fn on_created(&mut self, world: &World, token: u64, result: &Result<GroupLocation, CreateError>) {
+        if self.on_rival_created(world, token, result) {
+            return;
+        }
         if self.making.take_if(|making| *making == token).is_none() {
             return;
         }
         match result {
-            Ok(()) | Err(CreateError::Exists(_)) => self.plan(world.now_us() + SETTLE_US, Turn::Begin),
+            Ok(_) | Err(CreateError::Exists(_)) => self.plan(world.now_us() + SETTLE_US, Turn::Begin),
             Err(_) => self.plan(world.now_us() + MAKE_AGAIN_US, Turn::Make),
         }
     }
@@ -223,6 +239,7 @@ impl Strong {
         for node in 0..world.nodes.len() {
             world.gain(node, 0);
         }
+        self.judge_rivals(world);
         if self.phase == Phase::Running {
             self.phase = Phase::Ending(now_us);
             self.plan(now_us, Turn::Look);
@@ -233,7 +250,7 @@ impl Strong {
 
     /// Whether nothing is left to wait for.
     pub fn is_settled(&self) -> bool {
-        self.phase == Phase::Over
+        self.phase == Phase::Over && self.rivals.iter().all(|rivals| rivals.is_over)
     }
 
     /// Whether clients begin something new.
@@ -253,8 +270,12 @@ impl Strong {
                 Heard::Update { token, update } => self.on_update(world, token, update),
                 Heard::Created { token, result } => self.on_created(world, token, &result),
                 Heard::Leader { term } => self.leaders.elected(term),
-                Heard::Unsound(Notice::Rival | Notice::GaveWay { .. }) => self.has_rival = true,
-                Heard::Unsound(notice) => self.broken.push(("sound", format!("node {node}: {notice:?}"))),
+                Heard::Unsound { keyspace, notice: Notice::Rival | Notice::GaveWay { .. } } => {
+                    self.has_rival |= keyspace == STRONG_KEYSPACE;
+                }
+                Heard::Unsound { keyspace, notice } => {
+                    self.broken.push(("sound", format!("node {node}, {keyspace}: {notice:?}")));
+                }
                 Heard::Down => self.on_down(world, node),
             }
         }
@@ -361,9 +382,18 @@ impl Strong {
 
     /// Whether so few members are gone that a majority is there, whichever of two sets of voters counts.
     fn has_majority(&self, world: &mut World) -> bool {
-        let (members, voters) = world.members(STRONG_KEYSPACE);
-        let gone: BTreeSet<usize> = members.into_iter().filter(|node| !world.is_up(*node)).collect();
-        let spare = usize::from(self.load.voters).min(voters.len()).saturating_sub(1) / 2;
-        !voters.is_empty() && gone.len() <= spare
+        let members = world.members(STRONG_KEYSPACE);
+        have_majority(world, members, self.load.voters.into())
     }
+}
+
+/// Whether so few of these members are gone that a majority of the voters is there; at the beginning there were so many.
+fn have_majority(
+    world: &World,
+    (members, voters): (BTreeSet<usize>, BTreeSet<usize>),
+    at_first: usize,
+) -> bool {
+    let gone = members.into_iter().filter(|node| !world.is_up(*node)).count();
+    let spare = at_first.min(voters.len()).saturating_sub(1) / 2;
+    !voters.is_empty() && gone <= spare
 }

@@ -19,7 +19,15 @@ const NARROW_STREAM: u64 = 0x4E41_5252;
 const COPY_STREAM: u64 = 0x434F_5059;
 /// And this one, likewise for used-up file descriptors.
 const EXHAUST_STREAM: u64 = 0x4445_5343;
+/// And this one, likewise for second processes of identities.
+const DOUBLE_STREAM: u64 = 0x5457_494E;
 /// How many scenarios have them.
+const DOUBLE_SHARE: f64 = 0.3;
+/// And this one, likewise for keyspaces of one name.
+const RIVAL_STREAM: u64 = 0x5249_5641;
+/// How many scenarios with a strong keyspace have them.
+const RIVAL_SHARE: f64 = 0.35;
+/// How many scenarios have used-up file descriptors.
 const EXHAUST_SHARE: f64 = 0.15;
 /// How many power failures become the return of an older copy.
 const COPY_SHARE: f64 = 0.4;
@@ -73,7 +81,8 @@ pub fn draw(seed: u64) -> Scenario {
         step: draw.steps(),
         ..Scenario::default()
     };
-    with_narrow(with_exhausted(with_old_copies(with_strong(with_contacts(with_newcomers(scenario))))))
+    let scenario = with_old_copies(with_strong(with_contacts(with_newcomers(scenario))));
+    with_rivals(with_doubles(with_narrow(with_exhausted(scenario))))
 }
 
 /// Disks that lose more than what a crash takes: an older copy was restored.
@@ -86,6 +95,41 @@ fn with_old_copies(mut scenario: Scenario) -> Scenario {
         {
             *loses_s = f64::from(rng.random_range(2..=20));
         }
+    }
+    scenario
+}
+
+/// Identities that have two processes for a while.
+fn with_doubles(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(DOUBLE_STREAM);
+    if !rng.random_bool(DOUBLE_SHARE) {
+        return scenario;
+    }
+    let mut draw = Draw { rng, measure_s: scenario.measure_s };
+    for _ in 0..draw.rng.random_range(1..=2) {
+        let nodes = match draw.rng.random_range(0..4) {
+            0 if scenario.strong.is_some() => Selection::Leader,
+            1 | 2 if scenario.strong.is_some() => Selection::Voters(Some(1)),
+            _ => Selection::Count(draw.rng.random_range(1..=2)),
+        };
+        let at_s = draw.between(0.0, 0.7 * draw.measure_s);
+        // Most last until everything has healed, when the earlier one has to say that it gave way.
+        let (age_s, for_s) = (draw.between(0.0, 3.0), draw.between(1.0, 1.5 * draw.measure_s));
+        scenario.step.push(Step { at_s, action: Action::Clone { nodes, age_s, for_s }, repeat: None });
+    }
+    scenario
+}
+
+/// Keyspaces that two sides create under one name.
+fn with_rivals(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(RIVAL_STREAM);
+    if scenario.strong.is_some() && rng.random_bool(RIVAL_SHARE) {
+        let mut draw = Draw { rng, measure_s: scenario.measure_s };
+        let (at_s, for_s) = (draw.between(0.0, 0.5 * draw.measure_s), draw.between(5.0, 15.0));
+        let action = Action::Rivals { nodes: draw.share(0.7), for_s };
+        scenario.step.push(Step { at_s, action, repeat: None });
     }
     scenario
 }

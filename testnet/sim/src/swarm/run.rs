@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use starling_kv::{Batch, Dot, Op, Write};
 
 use crate::clients::KEYSPACE;
-use crate::invariants::{CALM_S, Violation, Witness, are_views_whole};
+use crate::invariants::{CALM_S, Violation, are_views_whole};
 use crate::measure::{Sending, are_equal, components};
 use crate::scenario::{Action, Error, Links, Scenario};
 use crate::simulation::Simulation;
@@ -62,7 +62,7 @@ pub fn run(scenario: &Scenario) -> Result<Finding, Error> {
     while simulation.step() {
         if simulation.world.now_us() >= look_us {
             look_us = simulation.world.now_us() + LOOK_US;
-            with_witness(&mut simulation.world, |witness, world| {
+            simulation.world.with_witness(|witness, world| {
                 witness.look(world, scenario.node.cache_bytes);
             });
         }
@@ -75,12 +75,16 @@ pub fn run(scenario: &Scenario) -> Result<Finding, Error> {
         let has_healed = is_over
             && are_equal(&simulation.world)
             && components(&simulation.world) <= 1
-            && simulation.is_strong_settled();
+            && simulation.is_settled();
         if has_healed || has_failed(&simulation.world) {
             break;
         }
     }
-    let faults = std::mem::take(&mut simulation.faults);
+    let mut faults = std::mem::take(&mut simulation.faults);
+    let decided = simulation.strong.as_ref().map_or(0, |strong| strong.decided_rivals());
+    if decided > 0 {
+        faults.insert("rivals decided", decided);
+    }
     let mut world = simulation.world;
     let now_us = world.now_us();
     if let (Some(witness), Some(strong)) = (&mut world.witness, &simulation.strong) {
@@ -102,16 +106,9 @@ fn has_failed(world: &World) -> bool {
     world.witness.as_ref().is_some_and(|witness| witness.violation().is_some())
 }
 
-fn with_witness(world: &mut World, look: impl FnOnce(&mut Witness, &World)) {
-    if let Some(mut witness) = world.witness.take() {
-        look(&mut witness, world);
-        world.witness = Some(witness);
-    }
-}
-
 /// All that has to hold after healing, and that rumors reach everybody again.
 fn calm(world: &mut World, scenario: &Scenario) {
-    with_witness(world, |witness, world| witness.look_at_end(world, scenario.node.cache_bytes));
+    world.with_witness(|witness, world| witness.look_at_end(world, scenario.node.cache_bytes));
     if has_failed(world) {
         return;
     }
@@ -127,7 +124,7 @@ fn calm(world: &mut World, scenario: &Scenario) {
         }
         world.pass(VIEWS_US);
     }
-    with_witness(world, |witness, world| witness.look_at_views(world, symmetric));
+    world.with_witness(|witness, world| witness.look_at_views(world, symmetric));
     let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
     for round in 0..CALM_ROUNDS {
         #[cfg(planted)]
@@ -142,7 +139,7 @@ fn calm(world: &mut World, scenario: &Scenario) {
             writers.into_iter().filter_map(|node| write(world, node, &key, value.clone())).collect();
         world.pass((CALM_S * 1e6) as u64);
         let may_miss = if world.links.drop > 0.0 { dots.len() / 2 } else { 0 };
-        with_witness(world, |witness, world| witness.look_at_rumors(world, &dots, may_miss));
+        world.with_witness(|witness, world| witness.look_at_rumors(world, &dots, may_miss));
     }
     let bytes = scenario.workload.value_bytes;
     if rate > 0.0 && bytes >= LARGE_BYTES {
@@ -159,7 +156,7 @@ fn write_large_value(world: &mut World, bytes: usize, rng: &mut ChaCha8Rng) {
     let dot = writer.and_then(|node| write(world, node, "large", vec![7; bytes].into()));
     let time_us = transfer_us(bytes, world.links.bandwidth_bytes_s);
     world.pass((CALM_S * 1e6) as u64 + LARGE_FACTOR * links * time_us);
-    with_witness(world, |witness, world| witness.look_at_rumors(world, dot.as_slice(), 0));
+    world.with_witness(|witness, world| witness.look_at_rumors(world, dot.as_slice(), 0));
 }
 
 fn write(world: &mut World, node: usize, key: &str, value: Bytes) -> Option<Dot> {

@@ -19,9 +19,10 @@ impl World {
         index
     }
 
-    /// Starts a node that is down, on its disk. A new one looks for contacts.
+    /// Starts a node that is down, on its disk, unless another process goes on with its identity. A new one looks for contacts.
     pub fn start(&mut self, index: usize) {
-        if self.nodes[index].is_up() {
+        let node = &self.nodes[index];
+        if node.is_up() || node.is_retired || self.was_replaced(index) {
             return;
         }
         self.trace.add(9, self.now_us, index as u64);
@@ -168,6 +169,6 @@ impl World {
         let has = |peer: usize| {
             self.nodes[peer].core.as_ref().is_some_and(|other| other.active().any(|id| id == node.record.id))
         };
-        core.active().map(|id| super::index_of(&id)).filter(|&peer| has(peer)).collect()
+        core.active().map(|id| self.process_of(&id)).filter(|&peer| has(peer)).collect()
     }
 }

@@ -3,6 +3,7 @@
 //! platform (logarithms of another mathematics library may differ in the last bit).
 
 mod connection;
+mod doubles;
 mod latency;
 mod lifecycle;
 mod link;
@@ -13,6 +14,8 @@ mod queue;
 mod strong;
 mod trace;
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use starling_core::{CoreConfig, Input};
@@ -20,6 +23,7 @@ use starling_kv::Batch;
 use starling_kv::engine::Cost;
 use starling_proto::Role;
 
+pub(crate) use doubles::Copy;
 pub use latency::Delays;
 pub use link::transfer_us;
 pub use node::{EPOCH_MS, Node, index_of};
@@ -96,6 +100,8 @@ pub struct World {
     through_codec: bool,
     /// Nodes have strong keyspaces.
     strong: Option<Strong>,
+    /// The second process of identities that have, or had, two; by the index of the first one.
+    doubles: BTreeMap<usize, usize>,
 }
 
 impl World {
@@ -126,6 +132,7 @@ impl World {
             // Only the codec knows what the previous release cannot say.
             through_codec: scenario.mixes_releases(),
             strong: scenario.strong.as_ref().map(Strong::new),
+            doubles: BTreeMap::new(),
         })
     }
 
@@ -148,6 +155,14 @@ impl World {
     /// Hash of every event until now.
     pub fn trace(&self) -> String {
         self.trace.hex()
+    }
+
+    /// Has the witness look at the world, if there is one.
+    pub(crate) fn with_witness(&mut self, look: impl FnOnce(&mut Witness, &Self)) {
+        if let Some(mut witness) = self.witness.take() {
+            look(&mut witness, self);
+            self.witness = Some(witness);
+        }
     }
 
     /// A generator seeded by this world's.
@@ -294,10 +309,8 @@ impl World {
         let mut backlog = std::mem::take(&mut self.nodes[index].backlog);
         for waiting in backlog.drain(..) {
             match waiting {
-                Waiting::Input(input) => match *input {
-                    Input::Message { peer, message } => self.give_message(index, peer, message),
-                    input => self.give(index, input),
-                },
+                Waiting::Input(input) => self.give(index, *input),
+                Waiting::Message(from, message) => self.give_message(index, from, *message),
                 Waiting::Writes(group) => drop(self.write(index, group)),
             }
         }

@@ -6,7 +6,8 @@ use starling_proto::detector::PROGRESS_MS;
 use starling_proto::{Message, NodeId, wire};
 
 use super::link::{CLASSES, Item, RTO_MIN_US, SLICE_BYTES, Sent, Wire, transfer_us};
-use super::{Event, World, index_of};
+use super::node::Waiting;
+use super::{Event, World};
 
 /// A dial that nobody answers is given up after this, microseconds: what the driver allows a connection
 /// and its handshake.
@@ -85,6 +86,11 @@ impl World {
         }
     }
 
+    /// Whether a cut has not been mended.
+    pub fn has_cut(&self, number: u32) -> bool {
+        self.cuts.iter().any(|cut| cut.number == number)
+    }
+
     /// Whether nothing passes from one node to the other.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
         cuts(&self.cuts, from, to)
@@ -139,7 +145,9 @@ impl World {
                 self.queue.push(again_us, Event::Dialed { dial: slot });
                 return;
             }
-            if !is_silent && answers_us <= self.now_us && self.nodes[to].is_up() {
+            // No process connects to its own identity.
+            let is_own = self.nodes[from].record.id == self.nodes[to].record.id;
+            if !is_silent && answers_us <= self.now_us && self.nodes[to].is_up() && !is_own {
                 self.free_dials.push(slot);
                 self.trace.add(5, self.now_us, ((from as u64) << 32) | to as u64);
                 self.connect(from, to, dial.address);
@@ -159,6 +167,8 @@ impl World {
             let Some(told) = self.take_over(old, from, to) else { return };
             tell = told;
         }
+        self.replace_link(from, to);
+        self.replace_link(to, from);
         let incarnations = [from, to].map(|node| self.nodes[node].record.incarnation);
         let slot = self.connections.open([from as u32, to as u32], incarnations);
         self.nodes[from].connections.push((to as u32, slot));
@@ -214,7 +224,7 @@ impl World {
 
     /// Queues a message on the connection to a peer; dropped if there is none.
     pub(super) fn send(&mut self, from: usize, peer: &NodeId, message: Message, bytes: u32) {
-        let Some(slot) = self.slot_between(from, index_of(peer)) else { return };
+        let Some(slot) = self.slot_to(from, peer) else { return };
         let Some(connection) = self.connections.get(slot) else { return };
         let side = connection.side_of(from);
         if connection.sides[side].is_open {
@@ -341,12 +351,12 @@ impl World {
                     self.now_us,
                     ((from as u64) << 40) | ((to as u64) << 16) | u64::from(bytes),
                 );
-                let peer = self.nodes[from].record.id;
                 let message = if self.through_codec { self.recoded(from, to, &message) } else { message };
-                if self.nodes[to].stalled_until_us > self.now_us {
-                    self.give(to, Input::Message { peer, message });
+                let there = &mut self.nodes[to];
+                if there.stalled_until_us > self.now_us {
+                    there.backlog.push_back(Waiting::Message(from, Box::new(message)));
                 } else {
-                    self.give_message(to, peer, message);
+                    self.give_message(to, from, message);
                 }
             }
         }
@@ -370,13 +380,21 @@ impl World {
 
     /// A node closes its end, after what it has sent.
     pub(super) fn close(&mut self, from: usize, peer: &NodeId) {
-        let Some(slot) = self.slot_between(from, index_of(peer)) else { return };
-        let Some(connection) = self.connections.get(slot) else { return };
+        if let Some(slot) = self.slot_to(from, peer) {
+            self.close_slot(from, slot);
+        }
+    }
+
+    /// Closes the node's end of a connection. Returns whether it was open.
+    pub(super) fn close_slot(&mut self, from: usize, slot: u32) -> bool {
+        let Some(connection) = self.connections.get(slot) else { return false };
         let side = connection.side_of(from);
-        if std::mem::take(&mut connection.sides[side].is_open) {
+        let was_open = std::mem::take(&mut connection.sides[side].is_open);
+        if was_open {
             self.put(slot, side, Item::End);
             self.forget_if_over(slot);
         }
+        was_open
     }
 
     /// Drops a connection that neither end believes in.

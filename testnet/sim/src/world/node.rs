@@ -8,7 +8,7 @@ use starling_kv::{Batch, MemoryEngine, Options, Store};
 use starling_proto::detector::DetectorConfig;
 use starling_proto::rumor::RumorConfig;
 use starling_proto::view::ViewConfig;
-use starling_proto::{Millis, NodeId, NodeRecord, Role};
+use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::scenario::{NodeSettings, Release};
 
@@ -31,8 +31,13 @@ pub struct Node {
     pub(super) strong: MemoryEngine,
     /// An older copy of that part, to be put back at the next start.
     pub(super) old_strong: Option<MemoryEngine>,
-    /// Whether that was done at the last start.
-    pub(super) was_set_back: bool,
+    /// Whether that part may have lacked at the last start what the node had acknowledged: an older copy was put back, or
+    /// another process with its identity had it.
+    pub(super) may_lack_promises: bool,
+    /// Its process has ended for good, and another one with its identity goes on.
+    pub(super) is_retired: bool,
+    /// The latest start of a process with its identity that is on its disk.
+    pub(super) last_start: u64,
     /// The sync under way: its number, and the writes that it covers.
     pub(super) syncing: Option<(u64, Pending)>,
     /// Which run of the process it is.
@@ -64,6 +69,8 @@ pub struct Node {
 pub(super) enum Waiting {
     /// An input.
     Input(Box<Input>),
+    /// A message, with the node that sent it.
+    Message(usize, Box<Message>),
     /// Clients' batches, by the numbers that the clients gave them.
     Writes(Vec<(u32, Batch)>),
 }
@@ -90,7 +97,9 @@ impl Node {
             engine: MemoryEngine::new(),
             strong: MemoryEngine::with_disk(),
             old_strong: None,
-            was_set_back: false,
+            may_lack_promises: false,
+            is_retired: false,
+            last_start: 0,
             syncing: None,
             life: 0,
             remembered: Vec::new(),
@@ -158,7 +167,8 @@ impl Node {
     pub(super) fn start(&mut self, config: &CoreConfig, now_us: u64, seeds: [[u8; 32]; 2]) {
         let now = self.now(now_us);
         // A restart within the same millisecond is still another run.
-        self.record.incarnation = now.wall_ms.max(self.record.incarnation + 1);
+        self.record.incarnation = now.wall_ms.max(self.last_start + 1);
+        self.last_start = self.record.incarnation;
         let open =
             || Store::open(self.engine.clone(), Options::default(), seeds[0]).expect("a memory engine opens");
         let store = self.is_replica().then(open);

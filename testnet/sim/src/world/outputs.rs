@@ -5,21 +5,22 @@ use starling_proto::message::{RumorMessage, SyncMessage};
 use starling_proto::{Message, NodeId, wire};
 
 use super::node::index_at;
-use super::{Event, FIND_CONTACTS_US, World, index_of};
+use super::{Event, FIND_CONTACTS_US, World};
 use crate::measure::{Arrival, Kind};
 
 impl World {
     /// Gives a message to a node that handles things, and notes what its store has joined.
-    pub(super) fn give_message(&mut self, index: usize, peer: NodeId, message: Message) {
+    pub(super) fn give_message(&mut self, index: usize, from: usize, message: Message) {
+        let peer = self.nodes[from].record.id;
         let arrival = arrival(&message);
         if let Some(mut receipts) = self.receipts.take() {
-            let version = self.version_between(index_of(&peer), index);
+            let version = self.version_between(from, index);
             let bytes = wire::encoded_len(&message, version).unwrap_or_default() as u64;
             receipts.received(index, &message, bytes, self.nodes[index].store());
             self.receipts = Some(receipts);
         }
         let seen = self.witness.as_mut().map(|witness| {
-            witness.delivered(index_of(&peer), index, &message, self.now_us);
+            witness.delivered(from, index, &message, self.now_us);
             message.clone()
         });
         // What comes after the node has closed the link goes unheard.
@@ -40,7 +41,8 @@ impl World {
         while let Some(output) = self.nodes[index].core.as_mut().and_then(|core| core.poll_output()) {
             match output {
                 Output::Dial(record) => {
-                    self.dial(index, Some(index_of(&record.id)), Some(record.id), None);
+                    let to = record.addresses.first().and_then(|address| index_at(address));
+                    self.dial(index, to, Some(record.id), None);
                 }
                 Output::DialAddress(address) => {
                     let to = index_at(&address);
@@ -73,7 +75,7 @@ impl World {
     fn send_to_all(&mut self, from: usize, to: &[NodeId], message: &Message) {
         let mut sizes: Vec<(u8, Option<usize>)> = Vec::new();
         for peer in to {
-            let version = self.version_between(from, index_of(peer));
+            let version = self.version_between(from, self.process_of(peer));
             let known = sizes.iter().find(|(known, _)| *known == version).map(|(_, size)| *size);
             let size = known.unwrap_or_else(|| {
                 let size = wire::encoded_len(message, version);
@@ -89,10 +91,18 @@ impl World {
 
     fn on_notice(&mut self, index: usize, notice: &Notice) {
         match notice {
-            Notice::Strong { notice, .. } => self.on_strong_notice(index, notice),
-            Notice::NeighborDown(peer, _) => self.recorder.gave_up(index, index_of(peer), self.now_us),
+            Notice::Strong { keyspace, notice } => self.on_strong_notice(index, keyspace, notice),
+            // The next start is later than that of the other process.
+            Notice::IdentityConflict { incarnation } => {
+                let last = &mut self.nodes[index].last_start;
+                *last = (*last).max(*incarnation);
+            }
+            Notice::NeighborDown(peer, _) => {
+                let other = self.process_of(peer);
+                self.recorder.gave_up(index, other, self.now_us);
+            }
             Notice::Suspected { peer, .. } => {
-                let other = index_of(peer);
+                let other = self.process_of(peer);
                 let node = &self.nodes[other];
                 let runs = node.is_up() && node.stalled_until_us <= self.now_us;
                 let reachable = !self.is_cut(index, other) && !self.is_cut(other, index);

@@ -4,14 +4,17 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rand::RngExt;
 use starling_core::Input;
-use starling_core::strong::{CreateError, StrongConfig, StrongOutput};
+use starling_core::strong::{CreateError, GroupLocation, StrongConfig, StrongOutput};
 use starling_kv::MemoryEngine;
+use starling_proto::NodeId;
 use starling_strong::api::{Answer, Failure, Member, WatchUpdate};
 use starling_strong::group::{Group, GroupId, Notice};
-use starling_strong::registry;
+use starling_strong::log::Log;
+use starling_strong::machine::DATED;
+use starling_strong::registry::{self, Registered};
 
-use super::{Event, World, index_of};
-use crate::scenario::{STRONG_KEYSPACE, StrongLoad};
+use super::{Event, World};
+use crate::scenario::StrongLoad;
 
 /// The task that [`World::advance`] comes back with when there is something to [`World::listen`] to.
 pub const HEARD: u32 = 0;
@@ -25,11 +28,11 @@ pub enum Heard {
     /// A watch is told something.
     Update { token: u64, update: WatchUpdate },
     /// A keyspace is made, or not.
-    Created { token: u64, result: Result<(), CreateError> },
+    Created { token: u64, result: Result<GroupLocation, CreateError> },
     /// Somebody leads from this term on.
     Leader { term: u64 },
-    /// Something is wrong with its part of a group that nothing here does to it.
-    Unsound(Notice),
+    /// Something is wrong with its part of a keyspace's group that nothing here does to it.
+    Unsound { keyspace: String, notice: Notice },
     /// Its process has ended.
     Down,
 }
@@ -85,47 +88,72 @@ impl World {
         }
     }
 
-    /// Puts the kept copy in the place of a node's disk, if its group survives that: it is the same member still, all others
-    /// are there and hear each other, and none of them has come back like this and not caught up.
+    /// Puts the kept copy in the place of a node's disk, if it has the same members still, and their groups survive that.
     pub(crate) fn put_old_copy_back(&mut self, index: usize) {
         if self.nodes[index].is_up() {
             return;
         }
-        self.nodes[index].was_set_back = false;
+        self.nodes[index].may_lack_promises = false;
         let Some(copy) = self.nodes[index].old_strong.take() else { return };
-        let registered = |disk: &MemoryEngine| registry::registered(disk).expect("a memory engine reads");
         let is_same = registered(&copy) == registered(&self.nodes[index].strong);
-        let (_, voters) = self.members(STRONG_KEYSPACE);
-        let others: Vec<usize> = voters.into_iter().filter(|voter| *voter != index).collect();
-        let runs = |node: usize| self.nodes[node].is_up() && self.nodes[node].stalled_until_us <= self.now_us;
-        let is_calm = self.cuts.is_empty() && self.links.drop == 0.0 && self.links.clog.is_none();
-        // Two at least, of whom either may have acknowledged what the copy lacks.
-        let is_whole =
-            others.len() > 1 && others.iter().all(|voter| runs(*voter) && !self.is_rolled_back(*voter));
-        if is_same && is_calm && is_whole {
+        if is_same && !self.was_replaced(index) && self.survives_lost_promises(index) {
             self.nodes[index].strong = copy;
-            self.nodes[index].was_set_back = true;
+            self.nodes[index].may_lack_promises = true;
         }
     }
 
-    /// Whether a node has come back with an older copy of its disk and may lack what it had acknowledged.
-    fn is_rolled_back(&self, index: usize) -> bool {
-        let group = self.group_with(index, STRONG_KEYSPACE);
-        self.nodes[index].was_set_back
-            && group
-                .is_none_or(|group| !group.takes_part() || group.rollback().is_some_and(|it| it.is_behind))
+    /// Whether every group with a member on a node's disk survives that this member comes back without some of what it has
+    /// acknowledged: all other voters, two at least, are there and hear each other, and none of them has come back like this
+    /// and not caught up, or has another process with its identity.
+    pub(super) fn survives_lost_promises(&mut self, index: usize) -> bool {
+        let disk = self.nodes[index].strong.clone();
+        let is_aside =
+            |group: &GroupId| Log::aside_since(&disk, group).expect("a memory engine reads").is_some();
+        let groups: Vec<GroupId> =
+            registered(&disk).into_iter().map(|it| it.group).filter(|group| !is_aside(group)).collect();
+        let is_calm = self.cuts.is_empty() && self.links.drop == 0.0 && self.links.clog.is_none();
+        groups.is_empty() || (is_calm && groups.into_iter().all(|group| self.spares_promises(index, group)))
     }
 
-    /// Whether a node that has come back with an older copy of its disk asks the others what it has promised.
+    fn spares_promises(&mut self, index: usize, group: GroupId) -> bool {
+        let id = self.nodes[index].record.id;
+        let (_, voters) = self.members_of(group);
+        let others: Vec<usize> =
+            voters.into_iter().filter(|voter| self.nodes[*voter].record.id != id).collect();
+        let runs = |node: usize| self.nodes[node].is_up() && self.nodes[node].stalled_until_us <= self.now_us;
+        let is_whole =
+            |node: usize| runs(node) && !self.lacks_promises(node, group) && !self.has_double(node);
+        // Two at least, of whom either may have acknowledged what this member lacks.
+        others.len() > 1 && others.into_iter().all(is_whole)
+    }
+
+    /// Whether a node has come back without what it had acknowledged to a group, and may lack it still.
+    fn lacks_promises(&self, index: usize, group: GroupId) -> bool {
+        self.nodes[index].may_lack_promises
+            && self
+                .group_with(index, group)
+                .is_none_or(|member| !member.takes_part() || member.rollback().is_some_and(|it| it.is_behind))
+    }
+
+    /// Whether a node that has come back without what it had acknowledged asks the others what that is.
     pub(crate) fn is_recalling(&self) -> bool {
-        (0..self.nodes.len()).any(|index| {
-            let group = self.group_with(index, STRONG_KEYSPACE);
-            self.nodes[index].was_set_back && group.is_some_and(|group| !group.takes_part())
+        (0..self.nodes.len()).filter(|index| self.nodes[*index].may_lack_promises).any(|index| {
+            let strong = self.nodes[index].core.as_ref().and_then(|core| core.strong());
+            let groups = strong.into_iter().flat_map(starling_core::strong::Strong::groups);
+            let asks = |group| self.group_with(index, group).is_some_and(|member| !member.takes_part());
+            // One that gave way to another process asks nothing.
+            self.process_of(&self.nodes[index].record.id) == index && groups.map(|it| *it.0).any(asks)
         })
     }
 
-    fn group_with(&self, index: usize, keyspace: &str) -> Option<&Group<MemoryEngine>> {
-        self.nodes[index].core.as_ref()?.strong()?.member_of(keyspace)
+    fn group_with(&self, index: usize, group: GroupId) -> Option<&Group<MemoryEngine>> {
+        self.nodes[index].core.as_ref()?.strong()?.member_of(&self.name_of(index, group)?)
+    }
+
+    /// The name under which a node has a replica of a group.
+    fn name_of(&self, index: usize, group: GroupId) -> Option<String> {
+        let strong = self.nodes[index].core.as_ref()?.strong()?;
+        strong.groups().find(|(id, _)| **id == group).map(|(_, name)| name.to_owned())
     }
 
     fn lose_strong(&mut self, index: usize, power: bool) {
@@ -186,14 +214,14 @@ impl World {
             StrongOutput::Answer { token, result } => self.hear(index, Heard::Answer { token, result }),
             StrongOutput::Update { token, update } => self.hear(index, Heard::Update { token, update }),
             StrongOutput::Created { token, result } => {
-                self.hear(index, Heard::Created { token, result: result.map(drop) });
+                self.hear(index, Heard::Created { token, result });
             }
             // No client here waits for the outcome of a change of voters, or asks for a status or a survey.
             StrongOutput::Managed { .. } | StrongOutput::Status { .. } | StrongOutput::Surveyed { .. } => {}
         }
     }
 
-    pub(super) fn on_strong_notice(&mut self, index: usize, notice: &Notice) {
+    pub(super) fn on_strong_notice(&mut self, index: usize, keyspace: &str, notice: &Notice) {
         match notice {
             Notice::Leader { term, node: Some(_) } => self.hear(index, Heard::Leader { term: *term }),
             // What was said to a leader that has lost its power since, with the end of its log, is ignored; so is what
@@ -205,7 +233,10 @@ impl World {
             | Notice::RolledBack { .. }
             | Notice::MemberRolledBack { .. }
             | Notice::AsideRemoved { .. } => {}
-            notice => self.hear(index, Heard::Unsound(notice.clone())),
+            notice => {
+                let (keyspace, notice) = (keyspace.into(), notice.clone());
+                self.hear(index, Heard::Unsound { keyspace, notice });
+            }
         }
     }
 
@@ -230,7 +261,10 @@ impl World {
             world.nodes[node].core.as_ref().is_some_and(|core| core.leads(keyspace))
         };
         let leaders: Vec<usize> = (0..self.nodes.len()).filter(|node| leads(self, *node)).collect();
-        leaders.into_iter().max_by_key(|node| self.standing(*node, keyspace).map(|(term, ..)| term))
+        leaders.into_iter().max_by_key(|node| {
+            let group = self.group_of(*node, keyspace)?;
+            self.standing(*node, group).map(|(term, ..)| term)
+        })
     }
 
     /// Whether a node is a member of a keyspace's group.
@@ -238,27 +272,50 @@ impl World {
         self.group_of(index, keyspace).is_some()
     }
 
+    /// Whether every live replica knows that nodes decide which of several groups has a name: the first node of the network
+    /// may have been lost with the data version that it put in force.
+    pub(crate) fn decides_names(&self) -> bool {
+        let mut replicas =
+            self.nodes.iter().filter(|node| node.is_replica()).filter_map(|node| node.core.as_ref());
+        replicas.all(|core| core.data_in_force() >= DATED)
+    }
+
+    /// Whether a node is a voter of any group.
+    pub(crate) fn votes(&self, index: usize) -> bool {
+        let strong = self.nodes[index].core.as_ref().and_then(|core| core.strong());
+        strong.is_some_and(|strong| strong.votes().next().is_some())
+    }
+
     fn group_of(&self, index: usize, keyspace: &str) -> Option<GroupId> {
         let strong = self.nodes[index].core.as_ref()?.strong()?;
         strong.groups().find(|(_, name)| *name == keyspace).map(|(group, _)| *group)
     }
 
-    /// Term, applied entries and members, as the member on a node knows them.
-    fn standing(&mut self, index: usize, keyspace: &str) -> Option<(u64, u64, Vec<Member>)> {
-        let group = self.group_of(index, keyspace)?;
+    /// Term, applied entries and members of a group, as the member on a node knows them.
+    fn standing(&mut self, index: usize, group: GroupId) -> Option<(u64, u64, Vec<Member>)> {
         let node = &mut self.nodes[index];
         let now_ms = node.now(self.now_us).mono.0;
         let status = node.core.as_mut()?.strong_mut()?.status_of(now_ms, group)?;
         Some((status.term, status.applied_index, status.members))
     }
 
-    /// The nodes of all members and of the voters among them, as the live member knows them that has applied
-    /// the most.
+    /// The nodes of all members of a keyspace's group and of the voters among them, as the live member knows them that has
+    /// applied the most.
     pub fn members(&mut self, keyspace: &str) -> (BTreeSet<usize>, BTreeSet<usize>) {
-        let standings = (0..self.nodes.len()).filter_map(|node| self.standing(node, keyspace));
+        let all = (0..self.nodes.len()).filter_map(|node| Some((node, self.group_of(node, keyspace)?)));
+        self.newest_members(all.collect())
+    }
+
+    /// The nodes of all members of a group, whatever its keyspace is called, and of the voters among them.
+    pub fn members_of(&mut self, group: GroupId) -> (BTreeSet<usize>, BTreeSet<usize>) {
+        self.newest_members((0..self.nodes.len()).map(|node| (node, group)).collect())
+    }
+
+    fn newest_members(&mut self, of: Vec<(usize, GroupId)>) -> (BTreeSet<usize>, BTreeSet<usize>) {
+        let standings = of.into_iter().filter_map(|(node, group)| self.standing(node, group));
         let newest = standings.max_by_key(|(term, applied, _)| (*applied, *term));
         let members = newest.map(|(.., members)| members).unwrap_or_default();
-        let node = |member: &Member| index_of(&starling_proto::NodeId(member.node));
+        let node = |member: &Member| self.process_of(&NodeId(member.node));
         (
             members.iter().map(node).collect(),
             members.iter().filter(|member| !member.learner).map(node).collect(),
@@ -279,4 +336,9 @@ impl World {
     pub fn is_up(&self, index: usize) -> bool {
         self.nodes[index].is_up()
     }
+}
+
+/// The members of groups on a disk.
+pub(super) fn registered(disk: &MemoryEngine) -> Vec<Registered> {
+    registry::registered(disk).expect("a memory engine reads")
 }
