@@ -114,6 +114,10 @@ pub struct Doubled {
 impl Doubles {
     /// Records a peer that has connected.
     pub fn connected(&mut self, now: Millis, record: &NodeRecord) -> Option<Doubled> {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::StartsForgotten) {
+            return None;
+        }
         let Some(runs) = self.peers.get_mut(&record.id) else {
             if self.peers.len() == PEERS_MAX {
                 self.peers.pop_first();

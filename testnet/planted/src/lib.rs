@@ -97,6 +97,13 @@ pub enum Bug {
     DeadBodiesRead,
     /// All entries that have expired are removed in one step.
     ExpiryInOneStep,
+    /// A process goes on in its groups although another one with its identity has started later.
+    EarlierNotWithdrawn,
+    /// The starts of peers are not remembered: what a former process of an identity says for its members counts, and it is not
+    /// notified of the later one.
+    StartsForgotten,
+    /// Of several keyspaces of one name a node uses the one that it has learned of first.
+    RivalByArrival,
 }
 
 impl Bug {
@@ -118,6 +125,12 @@ impl Bug {
         Self::WatchSkips,
         Self::PortionWithoutBytes,
     ];
+
+    /// Those of two processes with one identity.
+    pub const DOUBLES: [Self; 2] = [Self::EarlierNotWithdrawn, Self::StartsForgotten];
+
+    /// Those of several keyspaces of one name.
+    pub const RIVALS: [Self; 1] = [Self::RivalByArrival];
 
     /// Those that make a step of a node too long.
     pub const STEPS: [Self; 2] = [Self::DeadBodiesRead, Self::ExpiryInOneStep];

@@ -89,6 +89,12 @@ impl Directory {
         let in_use = own.or_else(|| self.location(keyspace).map(|location| location.group));
         // A replica whose group is not published may be of a keyspace that was dropped, and created anew.
         let first = if decides { precedence::first(&all) } else { None };
+        #[cfg(planted)]
+        let first = if starling_planted::on(starling_planted::Bug::RivalByArrival) {
+            in_use.or(first)
+        } else {
+            first
+        };
         let preferred = first.filter(|group| published.contains(group));
         let is_only = published.len() == 1 && (all.len() == 1 || preferred.is_none());
         let has_name = |location: &GroupLocation| is_only || Some(location.group) == preferred;

@@ -37,6 +37,10 @@ impl Starts {
 
     /// Whether a peer is connected with a process that another one with its identity has followed.
     pub fn is_former(&self, peer: &NodeKey) -> bool {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::StartsForgotten) {
+            return false;
+        }
         self.0.get(peer).is_some_and(|seen| seen.linked < seen.latest)
     }
 }

@@ -8,6 +8,10 @@ use super::Replicas;
 impl<E: Engine> Replicas<E> {
     /// Lets no replica take part in its group any more. Returns whether one did.
     pub fn withdraw(&mut self) -> bool {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::EarlierNotWithdrawn) {
+            return false;
+        }
         if std::mem::replace(&mut self.has_withdrawn, true) {
             return false;
         }
