@@ -28,7 +28,7 @@ const GRAFTED_MAX: usize = 64;
 const TRAIL_MS_MAX: u64 = 300;
 /// Bytes of payload from which on a rumor is large: a burst of such rumors fills links and receivers, and the announcements
 /// overtake it. A guess.
-const LARGE_BYTES: usize = 8 << 10;
+pub(super) const LARGE_BYTES: usize = 8 << 10;
 /// Longest time that grafts wait for the next large rumor, milliseconds: what a link of 1 Mbit/s takes for two batches of
 /// an import, 60 kB each. Otherwise it is three times the time between the last two.
 const LARGE_GAP_MS_MAX: u64 = 1000;

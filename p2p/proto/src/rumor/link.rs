@@ -24,6 +24,8 @@ const PRUNE_AGAIN_MS: u64 = 1000;
 pub(super) struct Link {
     /// Whether full rumors are pushed over it.
     pub(super) eager: bool,
+    /// Whether the peer has grafted over it since the link was last pruned.
+    grafted: bool,
     /// Redrawings of the tree for which the peer still counts as a child of this node.
     child_for: u8,
     /// When a new rumor last arrived over it.
@@ -39,6 +41,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             eager: true,
+            grafted: false,
             child_for: 0,
             news_at: Millis::default(),
             duplicates: None,
@@ -49,6 +52,23 @@ impl Default for Link {
 }
 
 impl Link {
+    /// Records a graft by the peer.
+    pub(super) fn grafted(&mut self) {
+        self.grafted = true;
+    }
+
+    /// Whether the peer has grafted over the link since it was last pruned.
+    pub(super) fn is_grafted(&self) -> bool {
+        self.grafted
+    }
+
+    /// Makes the link lazy because the peer has pruned it.
+    pub(super) fn on_prune(&mut self) {
+        self.eager = false;
+        self.grafted = false;
+        self.detached();
+    }
+
     /// Records that the peer is a child in the tree. It repeats its message at every redrawing, a moment after this
     /// node has forwarded the beacon.
     pub(super) fn attached(&mut self) {
@@ -87,8 +107,7 @@ impl Link {
 
     /// Makes the link lazy. Returns whether a prune has to be sent.
     pub(super) fn prune(&mut self, now: Millis) -> bool {
-        self.eager = false;
-        self.detached();
+        self.on_prune();
         self.duplicates = None;
         let was_sent = self.pruned_at.is_some_and(|at| now - at < PRUNE_AGAIN_MS);
         if !was_sent {

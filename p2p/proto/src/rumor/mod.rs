@@ -15,6 +15,7 @@
 mod cache;
 mod graft;
 mod link;
+mod offer;
 mod rejoin;
 mod tree;
 
@@ -29,7 +30,7 @@ use crate::wire::{BULK_FRAME_BYTES_MAX, bounds::RUMOR_IDS_MAX};
 use crate::{Millis, NodeId};
 
 use cache::{Cache, Rumor};
-use graft::{Due, Grafts};
+use graft::{Due, Grafts, LARGE_BYTES};
 use link::{Link, PRUNE_SPREAD_MS};
 use tree::{Redraw, Tree};
 
@@ -401,13 +402,18 @@ impl Rumors {
             }
             return;
         }
-        let mut eager = Vec::new();
+        let (mut eager, mut lazy) = (Vec::new(), Vec::new());
+        for (peer, link) in self.links.iter().filter(|(peer, _)| Some(**peer) != from) {
+            let is_pushed = link.eager && (payload.len() < LARGE_BYTES || self.is_proven(*peer, link));
+            if is_pushed { eager.push(*peer) } else { lazy.push((*peer, link.eager)) }
+        }
+        let is_drawn = self.tree.is_drawn(now);
+        let (offered, later): (Vec<_>, Vec<_>) = lazy.into_iter().partition(|(_, eager)| *eager && !is_drawn);
+        self.offer(offered.into_iter().map(|(peer, _)| peer).collect(), id);
         let mut full = Vec::new();
-        for (peer, link) in self.links.iter_mut().filter(|(peer, _)| Some(**peer) != from) {
-            if link.eager {
-                eager.push(*peer);
-            } else if link.announce_later(id) >= RUMOR_IDS_MAX {
-                full.push(*peer);
+        for (peer, _) in later {
+            if self.links.get_mut(&peer).is_some_and(|link| link.announce_later(id) >= RUMOR_IDS_MAX) {
+                full.push(peer);
             }
         }
         if self.links.values().any(Link::has_announcements) {
@@ -439,8 +445,7 @@ impl Rumors {
             RumorMessage::Prune => {
                 self.stats.prunes_received += 1;
                 if let Some(link) = self.links.get_mut(&from) {
-                    link.eager = false;
-                    link.detached();
+                    link.on_prune();
                 }
                 // The parent did not know that this node is its child, or there is a better one.
                 if let Some(parent) = self.tree.lost(from) {
@@ -463,14 +468,23 @@ impl Rumors {
         ids: Vec<RumorId>,
         knows: &dyn Fn(&RumorId) -> bool,
     ) {
-        let mut gap = false;
+        let takes_offers = self.takes_offers(now, from);
+        let (mut gap, mut offered) = (false, Vec::new());
         for id in ids {
             let Some(link) = self.links.get_mut(&from) else { return };
             link.forget_announcement(&id);
-            if !knows(&id) && !self.grafts.announced(now, id, from, &mut self.rng) {
+            if knows(&id) {
+                continue;
+            }
+            if takes_offers {
+                offered.push(id);
+            } else if !self.grafts.announced(now, id, from, &mut self.rng) {
                 self.stats.given_up += 1;
                 gap = true;
             }
+        }
+        if !offered.is_empty() {
+            self.take_offer(now, from, offered);
         }
         if gap {
             self.repair(from);
@@ -480,6 +494,7 @@ impl Rumors {
     fn on_graft(&mut self, from: NodeId, ids: Vec<RumorId>) {
         let Some(link) = self.links.get_mut(&from) else { return };
         link.eager = true;
+        link.grafted();
         if ids.is_empty() {
             link.attached();
         }

@@ -94,6 +94,7 @@ impl Rumors {
     ) {
         let Some(link) = self.links.get_mut(&from) else { return };
         link.eager = true;
+        link.grafted();
         if as_child {
             link.attached();
             // This node is in the neighbour's subtree, and cut off as well.
@@ -105,11 +106,7 @@ impl Rumors {
         let named: BTreeSet<RumorId> = ids.iter().copied().collect();
         let missed: Vec<RumorId> = named.iter().filter(|id| !knows(id)).copied().collect();
         if !missed.is_empty() {
-            self.stats.grafts_sent += missed.len() as u64;
-            for id in &missed {
-                self.grafts.asked(now, *id, from);
-            }
-            self.send(vec![from], RumorMessage::Graft { ids: missed });
+            self.graft_now(now, from, missed);
         }
         self.give(now, from, &named);
     }
