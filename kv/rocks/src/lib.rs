@@ -8,6 +8,7 @@
 //! A crate of its own, so that what runs without it (simulations, `testnet`) is built with the same features in
 //! every command and does not wait for RocksDB to compile.
 
+mod blobs;
 mod files;
 mod synced;
 
@@ -21,6 +22,7 @@ use rocksdb::{
     ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
+use blobs::BlobGarbage;
 use files::DirFiles;
 use starling_kv::Error;
 use starling_kv::engine::{Engine, Family, RowOp, View, Visitor, journal_ops, no_journal};
@@ -96,6 +98,7 @@ pub struct RocksEngine {
     /// See [`RocksOptions::recycle_logs`].
     logs_all: bool,
     numbers: Arc<Numbers>,
+    blob_garbage: Arc<BlobGarbage>,
 }
 
 /// The numbers of writes.
@@ -167,10 +170,21 @@ impl RocksEngine {
 
     fn new(db: DB, is_read_only: bool) -> Self {
         let (failure, sync_failure) = (Arc::default(), Arc::default());
-        let (journal, numbers) = (None, Arc::default());
+        let (journal, numbers, blob_garbage) = (None, Arc::default(), Arc::default());
         let (synced, lost, logs_all) = (None, None, false);
         let db = Arc::new(db);
-        Self { db, is_read_only, failure, sync_failure, synced, lost, journal, logs_all, numbers }
+        Self {
+            db,
+            is_read_only,
+            failure,
+            sync_failure,
+            synced,
+            lost,
+            journal,
+            logs_all,
+            numbers,
+            blob_garbage,
+        }
     }
 
     /// Makes everything written so far survive a crash of the machine. Called on a thread
@@ -199,6 +213,7 @@ impl RocksEngine {
         {
             drop(self.sync_failure.set(error.clone()));
         }
+        self.blob_garbage.synced(&self.db, |family| self.family(family));
         result
     }
 
@@ -342,10 +357,11 @@ fn family_options(family: Family, cache: &Cache) -> rocksdb::Options {
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     }
-    if matches!(family, Family::StrongNow | Family::StrongPast) {
+    if blobs::FAMILIES.contains(&family) {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(LARGE_BYTES);
         options.set_enable_blob_gc(true);
+        options.set_blob_gc_age_cutoff(0.0);
     }
     options.set_block_based_table_factory(&blocks);
     options
