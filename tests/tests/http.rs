@@ -1,8 +1,9 @@
 //! The HTTP front door: its description, its errors, watches, metrics and health.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -314,17 +315,79 @@ async fn health_and_readiness_are_told_apart() {
 #[tokio::test]
 async fn with_a_token_nobody_else_is_answered() {
     Node::up("open").api_on("0.0.0.0:0").refused().says("api.token");
-    let node = Node::up("node").set("api.token", "sesame").api_on("0.0.0.0:0").started().await;
+    Node::up("guessed").set("api.token", "sesame").api_on("0.0.0.0:0").refused().says("128 bits");
+    let token = "n4bQgYhMfWWaL-qgxVrQFaO";
+    let node = Node::up("node").set("api.token", token).api_on("0.0.0.0:0").started().await;
     assert_eq!(send(&node, "GET", "/healthz", b"").await.status(), StatusCode::OK);
     assert_eq!(send(&node, "GET", "/v1/ticket", b"").await.status(), StatusCode::UNAUTHORIZED);
     let refused = node.run(["--output", "json", "put", "k", "v"]);
     refused.exits(1);
     assert_eq!(refused.error(), "unauthorized");
     node.run(["--token", "wrong", "get", "k"]).exits(1);
-    node.run(["--token", "sesame", "put", "k", "v"]).ok();
-    assert_eq!(node.run(["--token", "sesame", "get", "k"]).ok(), "v");
-    let settings = node.run(["--token", "sesame", "config", "--running"]).ok();
-    assert!(settings.contains("api.token") && !settings.contains("sesame"), "{settings}");
+    node.run(["--token", token, "put", "k", "v"]).ok();
+    assert_eq!(node.run(["--token", token, "get", "k"]).ok(), "v");
+    let settings = node.run(["--token", token, "config", "--running"]).ok();
+    assert!(settings.contains("api.token") && !settings.contains(token), "{settings}");
+    let metrics = reqwest::Client::new().get(format!("http://{}/metrics", node.api())).bearer_auth(token);
+    let metrics = metrics.send().await.expect("an answer").text().await.expect("text");
+    assert!(metrics.contains("starling_api_unauthorized_total 3"), "{metrics}");
+}
+
+/// A connection that sends nothing takes no place from one that sends a request.
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let node = Node::up("node").started().await;
+    let silent: Vec<TcpStream> =
+        (0..700).map(|_| TcpStream::connect(node.api()).expect("it listens")).collect();
+    for _ in 0..3 {
+        assert_eq!(in_time(send(&node, "GET", "/healthz", b"")).await.status(), StatusCode::OK);
+    }
+    node.run(["put", "k", "v"]).ok();
+    assert_eq!(node.run(["get", "k"]).ok(), "v");
+    // They are closed in the end, whether or not somebody needs their places.
+    for mut stream in silent {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+        let read = stream.read(&mut [0]);
+        let is_closed =
+            read.as_ref().map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |n| *n == 0);
+        assert!(is_closed, "{read:?}");
+    }
+}
+
+/// While all places have requests in progress, the node still says how it is.
+#[tokio::test]
+async fn health_is_answered_while_watches_have_all_places() {
+    let node = Node::up("node").started().await;
+    let request = b"GET /v1/keyspaces/default/watch HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+    let mut watches = Vec::new();
+    let refused = loop {
+        let mut stream = TcpStream::connect(node.api()).expect("it listens");
+        stream.write_all(request).expect("it reads");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("an answer");
+        if status != *b"HTTP/1.1 200" {
+            break String::from_utf8_lossy(&status).into_owned();
+        }
+        watches.push(stream);
+        assert!(watches.len() < 1000, "there is no bound");
+    };
+    assert_eq!(refused, "HTTP/1.1 503");
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(in_time(send(&node, "GET", path, b"")).await.status(), StatusCode::OK, "{path}");
+    }
+    let refused = in_time(send(&node, "GET", "/v1/status", b"")).await;
+    assert_eq!(refused.json::<Value>().await.expect("JSON")["error"], "not_ready");
+    drop(watches);
+    wait_until("the places are free", async || {
+        let status = in_time(send(&node, "GET", "/v1/status", b"")).await.status();
+        if status == StatusCode::OK { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+}
+
+/// Fails if there is no answer for very long.
+async fn in_time<T>(answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), answer).await.expect("an answer")
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ settings! {
     mdns: bool = "mdns", "", false;
         "Look for peers on the local network, and be found there."
     api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();
-        "Where the HTTP API listens. Anything but loopback needs api.token."
+        "Where the HTTP API listens. Anything but loopback needs an api.token of 128 bits."
     api_token: Option<String> = "api.token", "", None, secret true;
         "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();

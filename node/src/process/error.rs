@@ -22,6 +22,14 @@ pub enum RunError {
         /// As configured.
         address: String,
     },
+    /// The API would be open to the network with a token that can be guessed.
+    #[error(
+        "the API would listen on {address}, which other machines can reach, with a token of less than 128 bits"
+    )]
+    WeakToken {
+        /// As configured.
+        address: String,
+    },
 }
 
 impl RunError {
@@ -33,6 +41,7 @@ impl RunError {
                 "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
             }
             Self::Etcd(_) => "name another port: --etcd 127.0.0.1:2479=KEYSPACE".into(),
+            Self::WeakToken { .. } => "set api.token to what  openssl rand -hex 16  prints".into(),
             Self::Unprotected { .. } => "set api.token, or listen on loopback: --api 127.0.0.1:7401".into(),
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use starling_api::admin::RunFile;
-use starling_http::App;
+use starling_http::{App, Refusals};
 use starling_listener::ServerThread;
 use starling_service::{Node, Role};
 
@@ -32,7 +32,12 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     let client_urls = sockets.client_urls(&config.etcd_advertise)?;
     let node = Node::start(config.service(role, client_urls))?;
     let handle = node.handle();
-    let app = App { node: handle.clone(), settings, token: config.api_token.clone() };
+    let app = App {
+        node: handle.clone(),
+        settings,
+        token: config.api_token.clone(),
+        refusals: Refusals::default(),
+    };
     let servers = sockets.serve(handle, app)?;
     runtime.block_on(async {
         // A reader of the announcement may stop the node at once.

@@ -1,5 +1,6 @@
 //! The node's servers: sockets bound before the node starts, and a thread for each server.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use starling_http::App;
@@ -12,6 +13,11 @@ use crate::config::Config;
 
 /// The setting of the etcd server.
 const ETCD_LISTEN: &str = "etcd.listen";
+/// Characters of a token for other machines, at least: base64 of 128 bits, which nobody guesses.
+const TOKEN_CHARS_MIN: usize = 22;
+/// Different characters in it, at least. Of 32 random hexadecimal digits fewer are the same in one of 10^11.
+const TOKEN_KINDS_MIN: usize = 7;
+
 /// The setting of the URLs for its clients.
 const ETCD_ADVERTISE: &str = "etcd.advertise";
 
@@ -29,6 +35,12 @@ impl Sockets {
             BindError::Exposed { address } => RunError::Unprotected { address },
             error @ BindError::System { .. } => RunError::Api(error),
         })?;
+        if let Some(token) = &config.api_token
+            && !api.address().ip().is_loopback()
+            && is_weak(token)
+        {
+            return Err(RunError::WeakToken { address: config.api_listen.clone() });
+        }
         let etcd = config.etcd_listen.iter().map(|entry| bind_etcd(entry, role)).collect::<Result<_, _>>()?;
         Ok(Self { api, etcd })
     }
@@ -135,9 +147,25 @@ fn bind_etcd(entry: &str, role: Role) -> Result<(Socket, String), RunError> {
     }
 }
 
+/// Whether a token has fewer than 128 bits, as far as its text shows.
+fn is_weak(token: &str) -> bool {
+    let kinds: BTreeSet<char> = token.chars().collect();
+    token.chars().count() < TOKEN_CHARS_MIN || kinds.len() < TOKEN_KINDS_MIN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_that_can_be_guessed_are_weak() {
+        for token in ["a", "secret", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1231231231231231231231231"] {
+            assert!(is_weak(token), "{token}");
+        }
+        for token in ["9f86d081884c7d659a2feaa0c55ad015", "n4bQgYhMfWWaL-qgxVrQFa"] {
+            assert!(!is_weak(token), "{token}");
+        }
+    }
 
     fn bind(entry: &str, role: Role) -> Result<(SocketAddr, String), String> {
         let bound = bind_etcd(entry, role).map(|(socket, keyspace)| (socket.address(), keyspace));

@@ -24,6 +24,8 @@ pub use strong::MANAGE_TIMEOUT;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// How long to wait for a connection: a node is on this machine or near; a guess.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an idle connection is kept: less than a node keeps it, so that no request meets one that is being closed.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long a node may be silent by default. Programs that retry for as long as their own deadlines allow are not cut
 /// short; commands set a shorter time.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -86,6 +88,7 @@ impl Client {
             return Err(Error::unsendable("a client needs the address of a node"));
         }
         let http = reqwest::Client::builder()
+            .pool_idle_timeout(IDLE_MAX)
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
             .build()

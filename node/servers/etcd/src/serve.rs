@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use futures::TryFutureExt;
 use http::HeaderValue;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use starling_etcd_proto::etcdserverpb::auth_server::AuthServer;
 use starling_etcd_proto::etcdserverpb::cluster_server::ClusterServer;
@@ -19,7 +21,7 @@ use starling_etcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use starling_etcd_proto::etcdserverpb::watch_server::WatchServer;
 use starling_etcd_proto::v3electionpb::election_server::ElectionServer;
 use starling_etcd_proto::v3lockpb::lock_server::LockServer;
-use starling_listener::{Connections, Socket, Stop};
+use starling_listener::{Activity, Connections, Socket, Stop};
 use starling_service::StrongKeyspace;
 use tokio::net::TcpStream;
 use tonic::body::Body;
@@ -37,8 +39,8 @@ use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
 use crate::watch::WatchService;
 
-/// Connections at a time, at most; further ones wait in the kernel's queue. A guess: a few times the clients in etcd's
-/// guides.
+/// Connections at a time, at most; a further one takes the place of one that has no call in progress. A guess: a few times
+/// the clients in etcd's guides.
 const CONNECTIONS_MAX: usize = 8192;
 /// Calls at a time on a connection, at most. A guess: watches, locks and observers are long calls, and one connection
 /// may carry those of a whole process.
@@ -67,11 +69,12 @@ pub async fn serve(socket: Socket, keyspace: StrongKeyspace, stop: Stop) -> io::
     let beside = async {
         tokio::join!(pass_on(&mut answering), keyspace.keep_identity());
     };
-    let connections = Connections { socket, max: CONNECTIONS_MAX, closing: CLOSING };
-    connections.serve(stop, beside, |stream, stop| connection(stream, services.clone(), stop)).await
+    let connections = Connections { socket, max: CONNECTIONS_MAX, spare: 0, closing: CLOSING };
+    let serve = move |stream, activity, stop| connection(stream, activity, services.clone(), stop);
+    connections.serve(stop, beside, serve).await
 }
 
-async fn connection(stream: TcpStream, services: Services, mut stop: Stop) {
+async fn connection(stream: TcpStream, activity: Activity, services: Services, mut stop: Stop) {
     let (read, write) = stream.into_split();
     let stream = tokio::io::join(AnyAuthority::new(read), write);
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -82,7 +85,7 @@ async fn connection(stream: TcpStream, services: Services, mut stop: Stop) {
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WAIT)
-        .serve_connection(TokioIo::new(stream), services);
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| services.call(request, &activity)));
     let mut connection = std::pin::pin!(connection);
     // An error of a connection concerns its client only: it has disconnected, or sent invalid data.
     tokio::select! {
@@ -131,17 +134,10 @@ impl Services {
             auth: bounded!(AuthServer, AuthService(keyspace())),
         }))
     }
-}
 
-type Answer = http::Response<Body>;
-type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-impl hyper::service::Service<http::Request<Incoming>> for Services {
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn call(&self, request: http::Request<Incoming>) -> Answering {
+    /// Answers a call. The connection has it in progress until the last part of the answer is sent.
+    fn call(&self, request: http::Request<Incoming>, connection: &Activity) -> Answering {
+        let in_progress = connection.begin();
         let all = &self.0;
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         let answering = match service {
@@ -155,9 +151,14 @@ impl hyper::service::Service<http::Request<Incoming>> for Services {
             "etcdserverpb.Auth" => all.auth.clone().call(request),
             _ => Box::pin(std::future::ready(Ok(unknown(service)))),
         };
-        Box::pin(answering.map_ok(with_code_of_large_messages))
+        let held =
+            move |answer: Answer| answer.map(|body| Body::new(body.inspect_frame(move |_| _ = &in_progress)));
+        Box::pin(answering.map_ok(with_code_of_large_messages).map_ok(held))
     }
 }
+
+type Answer = http::Response<Body>;
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
 /// Answers a message beyond [`MESSAGE_BYTES_MAX`] with the code of grpc-go, etcd's library; tonic has another one.
 fn with_code_of_large_messages(mut answer: Answer) -> Answer {

@@ -1,28 +1,91 @@
 //! Authentication of requests, and protection from foreign web pages.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use starling_api::{Error, ErrorCode};
+use starling_listener::Activity;
 
 use super::App;
 use super::problem::Problem;
 
+/// Paths that are served on spare connections, while all others have requests in progress.
+pub const WHILE_FULL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// How long a request without the token waits for its answer: bounds how many tokens can be tried. An estimate.
+const REFUSAL: Duration = Duration::from_secs(1);
+/// Time between two log lines about such requests, at least.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// With a token, every request except `/healthz` must bear it. Without one, the API listens on loopback only, and
 /// requests that a foreign web page makes a browser send are rejected.
-pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+///
+/// The connection has the request in progress until the last part of the answer is sent; one that is rejected does not
+/// count, so that it keeps no other client out.
+pub async fn guard(
+    State(app): State<Arc<App>>,
+    Extension(connection): Extension<Activity>,
+    request: Request,
+    next: Next,
+) -> Response {
     let allowed = match &app.token {
         Some(_) if request.uri().path() == "/healthz" => Ok(()),
         Some(token) => bears(request.headers(), token),
         None => is_local(request.headers()),
     };
-    match allowed {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    if let Err(problem) = allowed {
+        if app.token.is_some() {
+            app.refusals.note(connection.peer());
+            tokio::time::sleep(REFUSAL).await;
+        }
+        return problem.into_response();
+    }
+    if connection.is_spare() && !WHILE_FULL.contains(&request.uri().path()) {
+        return too_busy();
+    }
+    let in_progress = connection.begin();
+    next.run(request).await.map(|body| Body::new(body.inspect_frame(move |_| _ = &in_progress)))
+}
+
+/// The answer on a spare connection, which is closed behind it.
+fn too_busy() -> Response {
+    let message = "all connections of this node's API have requests in progress";
+    let hint = "try again later, use another node, or end watches that nobody reads";
+    let problem = Problem::from(Error::new(ErrorCode::NotReady, message, hint));
+    ([(header::CONNECTION, "close")], problem).into_response()
+}
+
+/// Counts requests without the token, and logs them once a minute.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    count: AtomicU64,
+    /// When they were last logged, and how many there were.
+    reported: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Refusals {
+    /// Since the start.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, peer: IpAddr) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, before) = reported.unzip();
+        if at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            *reported = Some((Instant::now(), count));
+            let since = count - before.unwrap_or(0);
+            tracing::warn!(%peer, count = since, "requests to the API without a valid token, the last one from this address");
+        }
     }
 }
 

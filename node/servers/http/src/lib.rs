@@ -25,6 +25,7 @@ use axum::routing::{delete, get, post, put};
 use starling_api::admin::Setting;
 use starling_api::{Error, ErrorCode};
 
+pub use guard::Refusals;
 use problem::Problem;
 pub use serve::serve;
 use starling_service::{EventualKeyspace, Handle};
@@ -37,6 +38,8 @@ pub struct App {
     pub settings: Vec<Setting>,
     /// The token that every request must bear, if there is one.
     pub token: Option<String>,
+    /// Requests without it.
+    pub refusals: Refusals,
 }
 
 impl App {

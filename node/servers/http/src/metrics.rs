@@ -24,12 +24,13 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, P
     let status = app.node.admin().status().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let groups = app.node.admin().groups().await?;
-    Ok(([(header::CONTENT_TYPE, content_type)], render(status, groups)))
+    let refused = app.refusals.count();
+    Ok(([(header::CONTENT_TYPE, content_type)], render(Snapshot { status, groups, refused })))
 }
 
-fn render(status: Status, groups: Vec<Held>) -> String {
+fn render(snapshot: Snapshot) -> String {
     let mut registry = Registry::with_prefix("starling");
-    registry.register_collector(Box::new(Snapshot(status, groups)));
+    registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String does not fail");
     text
@@ -40,11 +41,16 @@ type Directions = fn(&Flow) -> [u64; 2];
 
 /// A node's figures at one instant.
 #[derive(Debug)]
-struct Snapshot(Status, Vec<Held>);
+struct Snapshot {
+    status: Status,
+    groups: Vec<Held>,
+    /// Requests without the token.
+    refused: u64,
+}
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let status = &self.0;
+        let status = &self.status;
         let gauges = [
             ("active_view", "Peers in the active view", status.active),
             ("passive_view", "Peers in the passive view", status.passive),
@@ -74,7 +80,8 @@ impl Collector for Snapshot {
         let bytes: Directions = |flow| [flow.bytes_in, flow.bytes_out];
         traffic(&mut encoder, status, "frames", "Frames exchanged with peers", frames)?;
         traffic(&mut encoder, status, "frame_bytes", "Bytes of frames, before encryption", bytes)?;
-        strong(&mut encoder, &self.1)
+        counter(&mut encoder, "api_unauthorized", "Requests to the API without a valid token", self.refused)?;
+        strong(&mut encoder, &self.groups)
     }
 }
 
@@ -174,7 +181,7 @@ mod tests {
         let mut status = Status { active: 5, payload_new: 7, ..Status::default() };
         status.traffic.rumor.bytes_out = 42;
         status.counters.insert("grafts".into(), 3);
-        let text = render(status, Vec::new());
+        let text = render(Snapshot { status, groups: Vec::new(), refused: 3 });
         for line in [
             "starling_active_view 5",
             "starling_payload_new_total 7",

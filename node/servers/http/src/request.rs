@@ -1,6 +1,7 @@
 //! From bytes to types, once: paths, queries, bodies and conditions of requests.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OriginalUri};
@@ -11,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use starling_api::{Error, ErrorCode, PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
 use starling_kv::Check;
+use tokio::time::Instant;
 
 use super::problem::Problem;
 
@@ -19,6 +21,11 @@ pub const JSON_EXPANSION: usize = 6;
 
 /// Bytes of a body beyond its limit that are read and dropped. A guess at what users send by mistake.
 const DROPPED_BYTES_MAX: usize = 64 << 20;
+
+/// How long a body may take: this, and a second more for each so many bytes that have arrived. Estimates: a client that sends
+/// less is stuck, or holds a connection on purpose.
+const BODY_MAX: Duration = Duration::from_secs(30);
+const BODY_RATE: u64 = 1 << 10;
 
 /// The keyspace and the key of a path. Keys are any bytes, percent-encoded.
 pub struct KeyPath {
@@ -135,7 +142,11 @@ impl Query {
 pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut kept, mut received) = (Vec::new(), 0);
-    while let Some(chunk) = chunks.next().await {
+    let began = Instant::now();
+    loop {
+        let due = began + BODY_MAX + Duration::from_secs(received as u64 / BODY_RATE);
+        let next = tokio::time::timeout_at(due, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| slow_body())? else { break };
         let broken = |e| Problem::invalid(format!("the body broke off: {e}"), "send the request again");
         let chunk = chunk.map_err(broken)?;
         received += chunk.len();
@@ -150,6 +161,11 @@ pub async fn read_body(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Pro
     }
     let hint = "send less at a time; see limits in `starling config`";
     Err(Error::new(ErrorCode::TooLarge, format!("the body is above {bytes_max} bytes"), hint).into())
+}
+
+fn slow_body() -> Problem {
+    let message = format!("the body takes longer than {} s", BODY_MAX.as_secs());
+    Error::new(ErrorCode::Timeout, message, "send less at a time, or over a faster link").into()
 }
 
 /// A JSON body of at most `bytes_max`.
@@ -182,6 +198,26 @@ fn check(version: &str) -> Result<Check, Problem> {
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use futures::stream;
+
+    /// A body whose parts of so many bytes come with a pause before each.
+    fn body(parts: u32, bytes: usize, pause: Duration) -> Body {
+        let part = move |n: u32| async move {
+            tokio::time::sleep(pause).await;
+            (n > 0).then(|| (Ok::<_, std::io::Error>(vec![0; bytes]), n - 1))
+        };
+        Body::from_stream(stream::unfold(parts, part))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up_and_a_slow_one_is_not() {
+        // 80 s at 4 KiB/s, and a byte every second.
+        let slow = read_body(body(80, 4 << 10, Duration::from_secs(1)), 1 << 20).await;
+        assert_eq!(slow.expect("it arrives").len(), 80 * (4 << 10));
+        let began = Instant::now();
+        let dripping = read_body(body(1000, 1, Duration::from_secs(1)), 1 << 20).await;
+        assert!(dripping.is_err() && began.elapsed() <= BODY_MAX);
+    }
 
     #[test]
     fn parameters_are_bytes_and_misspelled_ones_are_refused() {

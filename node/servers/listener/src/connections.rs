@@ -1,16 +1,22 @@
 //! The connections of one socket.
 
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::places::{Activity, Places};
 use crate::socket::Socket;
 
 /// Pause where the system cannot accept a connection, out of files for example. An estimate.
 const ACCEPT_FAILED: Duration = Duration::from_millis(100);
+/// How long a new connection may send nothing. An estimate: clients connect to send a request.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// Time between two reports that idle connections made room, at least. An estimate.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The signal to stop a server.
 #[derive(Clone, Debug)]
@@ -35,15 +41,18 @@ impl Stop {
 pub struct Connections {
     /// The socket.
     pub socket: Socket,
-    /// Most connections at a time, if the socket has no lower bound; further ones wait in the system's queue.
+    /// Most connections at a time, if the socket has no lower bound. A further one takes the place of an idle one.
     pub max: usize,
+    /// Connections that are accepted while all others have requests in progress. When these are taken, too, further ones
+    /// wait in the system's queue.
+    pub spare: usize,
     /// How long connections may take to finish once the server stops, before they are cut.
     pub closing: Duration,
 }
 
 impl Connections {
     /// Accepts until `stop`, with a task for each connection; then lets them finish, for a bounded time.
-    /// `serve` is given the connection and the signal to finish it. `beside` runs on the accepting task: it
+    /// `serve` is given the connection, its state, and the signal to finish it. `beside` runs on the accepting task: it
     /// costs no wake-up of its own.
     pub async fn serve<F, S>(
         self,
@@ -52,19 +61,28 @@ impl Connections {
         serve: F,
     ) -> io::Result<()>
     where
-        F: Fn(TcpStream, Stop) -> S,
+        F: Fn(TcpStream, Activity, Stop) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
         let max = self.max.min(self.socket.connections_max());
+        let address = self.socket.address();
         let listener = self.socket.into_tokio()?;
         let signal = stop.clone();
         let mut connections = JoinSet::new();
+        let mut places = Places::new(max, self.spare);
+        let idle = places.idle();
+        let mut displaced = Displaced { count: 0, reported: None };
         tokio::pin!(beside);
         let mut beside_ended = false;
         loop {
+            let has_room = places.has_room();
             let accepted = tokio::select! {
-                accepted = listener.accept(), if connections.len() < max => accepted,
-                Some(_) = connections.join_next() => continue,
+                accepted = listener.accept(), if has_room => accepted,
+                () = idle.notified(), if !has_room => continue,
+                Some(ended) = connections.join_next_with_id() => {
+                    places.remove(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                    continue;
+                }
                 () = &mut beside, if !beside_ended => {
                     beside_ended = true;
                     continue;
@@ -72,10 +90,16 @@ impl Connections {
                 () = stop.wait() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Answers are small and awaited; if it fails, they only come later.
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(serve(stream, signal.clone()));
+                    let (activity, has_displaced) = places.enter(peer.ip());
+                    if has_displaced {
+                        displaced.note(address);
+                    }
+                    let serving =
+                        serve_when_it_speaks(stream, activity.clone(), signal.clone(), serve.clone());
+                    places.add(activity, connections.spawn(serving));
                 }
                 // After a connection that failed before it began, the next one may succeed at once. Without free file
                 // descriptors, none succeeds for a while.
@@ -94,5 +118,39 @@ impl Connections {
         };
         drop(tokio::time::timeout(self.closing, closed).await);
         Ok(())
+    }
+}
+
+/// Serves a connection once its client has sent something. One that sends nothing is closed.
+async fn serve_when_it_speaks<F, S>(stream: TcpStream, activity: Activity, mut stop: Stop, serve: F)
+where
+    F: Fn(TcpStream, Activity, Stop) -> S,
+    S: Future<Output = ()>,
+{
+    let speaks = tokio::select! {
+        readable = tokio::time::timeout(SILENT_MAX, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        () = stop.wait() => false,
+    };
+    if speaks {
+        serve(stream, activity, stop).await;
+    }
+}
+
+/// Idle connections that made room for new ones.
+struct Displaced {
+    /// Since the last report.
+    count: u64,
+    reported: Option<Instant>,
+}
+
+impl Displaced {
+    /// Counts one, and reports them once in a while.
+    fn note(&mut self, address: SocketAddr) {
+        self.count += 1;
+        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            let count = std::mem::take(&mut self.count);
+            tracing::warn!(%address, count, "all places for connections were taken; idle ones were closed for new ones");
+            self.reported = Some(Instant::now());
+        }
     }
 }
