@@ -160,26 +160,35 @@ impl<E: Engine> Core<E> {
 
     /// Reads the locations of a strong keyspace from the reserved one.
     fn lookup(&mut self, now: Now, keyspace: &str) {
-        let Some(store) = &self.store else { return };
-        let locations = match published(&store.reader(), now.wall_ms, keyspace) {
+        self.lookup_those(now, keyspace, |_, _| true);
+    }
+
+    fn lookup_those(
+        &mut self,
+        now: Now,
+        keyspace: &str,
+        is_wanted: impl Fn(&Strong<E>, &GroupLocation) -> bool,
+    ) {
+        let (Some(store), Some(strong)) = (&self.store, &mut self.strong) else { return };
+        let mut locations = match published(&store.reader(), now.wall_ms, keyspace) {
             Ok(locations) => locations,
             Err(error) => return self.storage_failed(error.to_string()),
         };
-        if let Some(strong) = &mut self.strong
-            && (!locations.is_empty() || strong.is_ambiguous(keyspace))
-        {
+        locations.retain(|location| is_wanted(strong, location));
+        if !locations.is_empty() || strong.is_ambiguous(keyspace) {
             strong.handle_locations(now.mono.0, keyspace, locations);
         }
     }
 
-    /// Reads changed locations again, of keyspaces that this node uses.
+    /// Reads changed locations again, of keyspaces that this node uses, and of groups that it knows to be dropped.
     pub(crate) fn lookup_changed(&mut self, now: Now, changes: &[Change]) {
         let keys: BTreeSet<&[u8]> =
             changes.iter().filter(|it| it.keyspace == LOCATIONS).map(|change| change.key.as_ref()).collect();
         let names = keys.into_iter().filter_map(|key| std::str::from_utf8(key).ok());
-        let known = |name: &&str| self.strong.as_ref().is_some_and(|strong| strong.knows(name));
-        for keyspace in names.filter(known).map(str::to_owned).collect::<Vec<_>>() {
-            self.lookup(now, &keyspace);
+        for keyspace in names {
+            self.lookup_those(now, keyspace, |strong, location| {
+                strong.knows(keyspace) || strong.was_dropped(&location.group)
+            });
         }
     }
 

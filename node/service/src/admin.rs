@@ -99,8 +99,15 @@ impl Admin {
             };
             let closed = closed.iter().filter(|replica| replica.keyspace == name);
             let closed = closed.map(|replica| format!("its replica here is closed: {}", replica.reason));
-            let kept = kept.iter().filter(|replica| replica.keyspace == name).map(|_| {
-                format!("a removed replica is kept here: `starling keyspace discard {name}` deletes it")
+            let kept = kept.iter().filter(|replica| replica.keyspace == name).map(|replica| {
+                if replica.may_have_more {
+                    format!(
+                        "a removed replica is kept here that may have writes which {name} lacks: `starling keyspace \
+                         replicas {name}` compares them"
+                    )
+                } else {
+                    format!("a removed replica is kept here: `starling keyspace discard {name}` deletes it")
+                }
             });
             let notes = strong.get(&name).and_then(|groups| name_note(&name, groups));
             let hidden = (kind == "both").then(|| format!("{EVENTUAL_PREFIX}{name} names the eventual keys"));

@@ -231,7 +231,7 @@ fn not_managed(error: &ManageError) -> (ErrorCode, &'static str) {
     match error {
         ManageError::NoSuchKeyspace(_) => (
             ErrorCode::NoSuchKeyspace,
-            "`starling keyspace ls` lists them; an eventual one ends with its keys: `starling del -k NAME --prefix ''`",
+            "`starling keyspace ls` lists them; an eventual one exists as long as it holds a key",
         ),
         ManageError::NoReplica(_) => (ErrorCode::NoStore, "ask one of its members"),
         ManageError::HasQuorum => (

@@ -11,6 +11,9 @@ use super::args::Output;
 use super::failure::Failure;
 use super::print::{self, Result, size, span};
 
+/// Of a replica that was removed when another one was recovered.
+const KEPT_MORE: &str = "a removed replica that may have writes which the keyspace lacks; `starling keyspace replicas` compares them";
+
 impl Session {
     pub(super) async fn status(&self) -> Result {
         let status = self.client.status().await?;
@@ -137,11 +140,16 @@ impl Session {
     }
 
     pub(super) async fn leave(&self, force: bool) -> Result {
-        let Status { name, votes, .. } = self.client.status().await?;
+        let Status { name, votes, kept_replicas, .. } = self.client.status().await?;
+        for replica in kept_replicas.iter().filter(|replica| replica.may_have_more) {
+            print::note(format!("its data directory keeps {}: {KEPT_MORE}", replica.keyspace));
+        }
         if !votes.is_empty() {
             let votes = votes.join(", ");
             print::note(if force {
-                format!("its votes in {votes} stay: a majority has to do without this node")
+                format!(
+                    "its votes in {votes} stay: a majority has to do without this node, and a keyspace of which it is the only voter ends"
+                )
             } else {
                 format!("this node votes for {votes}: other nodes take its place first, within a minute")
             });
@@ -220,6 +228,8 @@ fn show_status(status: &Status) -> Result {
     pairs.extend(status.storage_error.iter().map(|error| ("storage", error.clone())));
     pairs.extend(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())));
     pairs.extend(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())));
+    let lacking = status.kept_replicas.iter().filter(|replica| replica.may_have_more);
+    pairs.extend(lacking.map(|replica| ("kept", format!("{}: {KEPT_MORE}", replica.keyspace))));
     if !status.votes.is_empty() {
         pairs.push(("votes for", status.votes.join(" ")));
     }

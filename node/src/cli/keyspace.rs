@@ -85,8 +85,14 @@ impl Session {
                         "`starling keyspace ls` names those that it keeps",
                     ));
                 }
+                let lacking = kept.iter().any(|replica| replica.keyspace == name && replica.may_have_more);
+                let lost = if lacking {
+                    format!(" They may have writes that {name} lacks: these are lost.")
+                } else {
+                    String::new()
+                };
                 let warning =
-                    format!("This deletes the removed replicas of {name} that the node asked keeps.");
+                    format!("This deletes the removed replicas of {name} that the node asked keeps.{lost}");
                 confirm(&warning, &name, yes)?;
                 Ok(self.noting(self.silence, self.client.discard_replicas(&name)).await?)
             }
@@ -226,7 +232,8 @@ impl Session {
         let more: Vec<_> = found.replicas.iter().filter(|it| it.may_have_more).map(|it| &*it.name).collect();
         if !more.is_empty() {
             print::line(format!(
-                "may have entries that the recovery of another replica lost: {}. `discard` deletes them",
+                "may have entries that the recovery of another replica lost: {}. To go on with them instead, stop the \
+                 present voters and run `recover` there; `discard` there deletes them",
                 more.join(", ")
             ))?;
         }

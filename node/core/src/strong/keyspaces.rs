@@ -9,7 +9,7 @@ use starling_strong::registry::Registered;
 use super::context::Timer;
 use super::creations::{self, CreateError, Created, Plan};
 use super::input::{CoreCall, ManageError, StrongOutput};
-use super::message::{Manage, StrongMessage};
+use super::message::{GroupLocation, Manage, StrongMessage};
 use super::placement::Known;
 use super::replicas::Joining;
 use super::{PUBLISH_MS, Strong};
@@ -108,8 +108,9 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Notifies every reachable member to remove its replica; the others learn of it from these when they are back. Of
-    /// a keyspace that was created twice, the group of which this node is a member is dropped.
+    /// Notifies every reachable member to remove its replica. The others learn of it from these when they are back, or
+    /// from this node when they publish where the group is. Of a keyspace that was created twice, the group of which this
+    /// node is a member is dropped.
     pub(super) fn drop_keyspace(&mut self, keyspace: &str) -> Result<(), ManageError> {
         let local = self.replicas.of(keyspace);
         if local.is_none() && self.directory.is_ambiguous(keyspace) {
@@ -120,13 +121,18 @@ impl<E: Engine> Strong<E> {
             return Err(ManageError::NoSuchKeyspace(keyspace.into()));
         };
         let group = location.group;
-        for member in &location.members {
-            self.cx.send(&member.id.0, StrongMessage::Drop { group });
-        }
+        self.notify_dropped(&location);
+        self.replicas.note_dropped(&mut self.cx, group);
         self.directory.forget(keyspace);
         self.replicas.unpublish(&group);
         self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, location: None });
         Ok(())
+    }
+
+    pub(super) fn notify_dropped(&mut self, location: &GroupLocation) {
+        for member in &location.members {
+            self.cx.send(&member.id.0, StrongMessage::Drop { group: location.group });
+        }
     }
 
     /// A group was dropped. What this node published of it is withdrawn here: the node that drops it may not

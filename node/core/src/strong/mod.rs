@@ -424,6 +424,11 @@ impl<E: Engine> Strong<E> {
             || self.requests.concern(keyspace)
     }
 
+    /// Whether a group was dropped, as far as this node knows.
+    pub(crate) fn was_dropped(&self, group: &GroupId) -> bool {
+        self.replicas.was_dropped(group)
+    }
+
     /// Whether a keyspace was created more than once, as far as this node knows.
     pub(crate) fn is_ambiguous(&self, keyspace: &str) -> bool {
         self.directory.is_ambiguous(keyspace)

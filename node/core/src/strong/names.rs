@@ -22,7 +22,7 @@ use super::{Strong, precedence};
 
 impl<E: Engine> Strong<E> {
     pub(super) fn on_locations(&mut self, keyspace: &str, mut locations: Vec<GroupLocation>) {
-        locations.retain(|location| !self.withdraw_outdated(keyspace, location.group));
+        locations.retain(|location| !self.withdraw_outdated(keyspace, location));
         let own = self.replicas.of(keyspace).or_else(|| self.replicas.unopened_of(keyspace));
         let decides = self.replicas.version() >= DATED;
         match self.directory.published(keyspace, locations, own, decides) {
@@ -47,14 +47,20 @@ impl<E: Engine> Strong<E> {
     }
 
     /// Removes the location of a group that was dropped, or has a replica here with another name: a node that does not know it
-    /// has published that, and may not be there any more. Returns whether it was one.
-    fn withdraw_outdated(&mut self, keyspace: &str, group: GroupId) -> bool {
-        let has_other_name = self.replicas.get(&group).is_some_and(|replica| replica.keyspace != keyspace);
-        let is_outdated = has_other_name || self.replicas.was_dropped(&group);
-        if is_outdated {
-            self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, location: None });
+    /// has published that, and may not be there any more. The members of a dropped group are notified: all of them may
+    /// have been away. Returns whether it was one.
+    fn withdraw_outdated(&mut self, keyspace: &str, location: &GroupLocation) -> bool {
+        let GroupLocation { group, members, .. } = location;
+        let has_other_name = self.replicas.get(group).is_some_and(|replica| replica.keyspace != keyspace);
+        let was_dropped = self.replicas.was_dropped(group);
+        if was_dropped {
+            self.directory.learn_all(members, || self.replicas.nodes());
+            self.notify_dropped(location);
         }
-        is_outdated
+        if was_dropped || has_other_name {
+            self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group: *group, location: None });
+        }
+        was_dropped || has_other_name
     }
 
     /// Asks the members of the group with precedence whether the name is theirs.

@@ -175,6 +175,26 @@ fn the_location_of_a_dropped_keyspace_does_not_stop_one_that_is_created_later() 
     assert!(matches!(published(&world, 5).op, Op::MapPut { fields } if fields.len() == 1), "it is withdrawn");
 }
 
+/// The node that drops a keyspace remembers that, although it is no member and reaches none.
+#[test]
+fn members_that_were_all_away_when_their_keyspace_was_dropped_remove_it() {
+    let mut world = current(29, 5);
+    create_through(&mut world, 1, "orders", 3, &[1, 2, 3]);
+    answer(&mut world, 4, "orders", put("whose", "ours")).0.expect("node 4 has found it");
+    world.run(6_000);
+    (1..=3).for_each(|node| world.kill(node));
+    drop_keyspace(&mut world, 4, "orders").expect("dropped");
+    world.run(6_000);
+    (1..=3).for_each(|node| world.restart(node));
+    let holds = |w: &World, node: usize| w.nodes[node].core.strong().is_some_and(|s| s.groups().count() > 0);
+    world.run_until(60_000, "no member has it", |w| !(1..=3).any(|node| holds(w, node)));
+    world.run(10_000);
+    for node in 1..=5 {
+        let op = published(&world, node).op;
+        assert!(matches!(&op, Op::MapPut { fields } if fields.is_empty()), "node {node}: {op:?}");
+    }
+}
+
 #[test]
 fn a_location_that_nobody_confirms_renames_nothing() {
     let mut world = current(26, 5);
