@@ -127,8 +127,10 @@ where
     F: Fn(TcpStream, Activity, Stop) -> S,
     S: Future<Output = ()>,
 {
+    let mut first = [0];
     let speaks = tokio::select! {
-        readable = tokio::time::timeout(SILENT_MAX, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        // Not only readiness, which the system may report without a byte.
+        byte = tokio::time::timeout(SILENT_MAX, stream.peek(&mut first)) => matches!(byte, Ok(Ok(1..))),
         () = stop.wait() => false,
     };
     if speaks {

@@ -110,13 +110,18 @@ impl Places {
 
     /// Makes room for a connection of `peer`. Returns its state, and whether an idle connection was closed for it.
     pub(crate) fn enter(&mut self, peer: IpAddr) -> (Activity, bool) {
-        let is_full = self.taken.len() >= self.max;
-        let displaced = if is_full { self.longest_idle() } else { None };
+        let displaced = if self.ordinary() >= self.max { self.longest_idle() } else { None };
         if let Some((_, connection)) = displaced.and_then(|id| self.taken.remove(&id)) {
             connection.abort();
         }
-        let is_spare = is_full && displaced.is_none();
+        // The one that made room may have had a spare place itself.
+        let is_spare = self.ordinary() >= self.max;
         (Activity::new(peer, is_spare, Arc::clone(&self.idle)), displaced.is_some())
+    }
+
+    /// Connections in places that are not spare.
+    fn ordinary(&self) -> usize {
+        self.taken.values().filter(|(activity, _)| !activity.is_spare()).count()
     }
 
     /// Adds the task of a connection that has entered.
@@ -172,6 +177,16 @@ mod tests {
         assert_eq!(gone, Some(two.id()));
         assert!(two.await.expect_err("it was cut").is_cancelled());
         assert!(!alone.is_finished() && !one.is_finished() && !three.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_connection_in_the_place_of_a_spare_one_is_spare() {
+        let mut places = Places::new(1, 1);
+        let (busy, _, _one) = connect(&mut places, A);
+        let _in_progress = busy.begin();
+        let (_, _, spare) = connect(&mut places, A);
+        let (next, gone, _two) = connect(&mut places, B);
+        assert!(gone == Some(spare.id()) && next.is_spare());
     }
 
     #[tokio::test]
