@@ -402,20 +402,19 @@ impl Rumors {
             }
             return;
         }
-        let (mut eager, mut lazy) = (Vec::new(), Vec::new());
-        for (peer, link) in self.links.iter().filter(|(peer, _)| Some(**peer) != from) {
-            let is_pushed = link.eager && (payload.len() < LARGE_BYTES || self.is_proven(*peer, link));
-            if is_pushed { eager.push(*peer) } else { lazy.push((*peer, link.eager)) }
-        }
-        let is_drawn = self.tree.is_drawn(now);
-        let (offered, later): (Vec<_>, Vec<_>) = lazy.into_iter().partition(|(_, eager)| *eager && !is_drawn);
-        self.offer(offered.into_iter().map(|(peer, _)| peer).collect(), id);
-        let mut full = Vec::new();
-        for (peer, _) in later {
-            if self.links.get_mut(&peer).is_some_and(|link| link.announce_later(id) >= RUMOR_IDS_MAX) {
-                full.push(peer);
+        let (is_large, is_drawn) = (payload.len() >= LARGE_BYTES, self.tree.is_drawn(now));
+        let parent = self.tree.parent();
+        let (mut eager, mut offered, mut full) = (Vec::new(), Vec::new(), Vec::new());
+        for (peer, link) in self.links.iter_mut().filter(|(peer, _)| Some(**peer) != from) {
+            if link.eager && (!is_large || link.is_grafted() || parent == Some(*peer)) {
+                eager.push(*peer);
+            } else if link.eager && !is_drawn {
+                offered.push(*peer);
+            } else if link.announce_later(id) >= RUMOR_IDS_MAX {
+                full.push(*peer);
             }
         }
+        self.offer(offered, id);
         if self.links.values().any(Link::has_announcements) {
             self.announce_at.get_or_insert(now + self.config.announce_ms);
         }

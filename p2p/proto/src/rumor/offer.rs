@@ -23,11 +23,6 @@ use super::Rumors;
 use super::link::Link;
 
 impl Rumors {
-    /// Whether the node at the other end of an eager link is known to depend on it.
-    pub(super) fn is_proven(&self, peer: NodeId, link: &Link) -> bool {
-        link.is_grafted() || self.tree.parent() == Some(peer)
-    }
-
     /// Announces a large rumor at once.
     pub(super) fn offer(&mut self, to: Vec<NodeId>, id: RumorId) {
         self.stats.announced += to.len() as u64;
