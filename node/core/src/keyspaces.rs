@@ -163,6 +163,7 @@ impl<E: Engine> Core<E> {
         self.lookup_those(now, keyspace, |_, _| true);
     }
 
+    /// Reads those of them that are wanted.
     fn lookup_those(
         &mut self,
         now: Now,

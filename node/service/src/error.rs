@@ -239,7 +239,7 @@ fn not_managed(error: &ManageError) -> (ErrorCode, &'static str) {
             "nothing was changed: `starling keyspace voters replace` replaces lost voters; if a majority is lost \
              for good, try again a little later",
         ),
-        ManageError::Deaf => (
+        ManageError::QuorumUnknown => (
             ErrorCode::Conflict,
             "nothing was changed: run it on a node whose replica works; `starling keyspace replicas NAME` shows them",
         ),
@@ -287,8 +287,11 @@ mod tests {
     fn hints_name_the_keyspace() {
         let changes =
             [ChangeError::NotTransferred, ChangeError::Declined("d".into()), ChangeError::NotAVoter];
-        let others =
-            [ManageError::IsAlone("orders".into()), ManageError::Deaf, ManageError::JustOpened { left_s: 3 }];
+        let others = [
+            ManageError::IsAlone("orders".into()),
+            ManageError::QuorumUnknown,
+            ManageError::JustOpened { left_s: 3 },
+        ];
         for error in changes.into_iter().map(ManageError::from).chain(others) {
             let hint = manage_error(&error.into(), "orders").hint;
             assert!(!hint.contains("NAME"), "{hint}");

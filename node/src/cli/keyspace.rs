@@ -55,7 +55,7 @@ impl Session {
                      of {name} and gives up what only the lost voters have"
                 );
                 let hint = format!(
-                    "start a majority of its voters if they can come back: it then goes on by itself; \
+                    "start a majority of its voters if they can come back: it then continues automatically; \
                      `starling keyspace replicas {name}` shows what is left of it"
                 );
                 Err(Failure::usage(message, hint))

@@ -250,7 +250,7 @@ pub enum ManageError {
     },
     /// The replica here does not open, and its group has other members.
     #[error("the replica here does not open, and cannot know whether a majority of its voters is up")]
-    Deaf,
+    QuorumUnknown,
     /// The group needs no unsafe recovery, as far as this other node knows.
     #[error(
         "{node} has heard from the leader or from a majority of the voters in the last {} s, or has just opened its replica",

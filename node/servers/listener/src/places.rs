@@ -100,7 +100,8 @@ impl Places {
 
     /// Whether a connection can be accepted now.
     pub(crate) fn has_room(&self) -> bool {
-        self.taken.len() < self.max + self.spare || self.longest_idle().is_some()
+        self.taken.len() < self.max + self.spare
+            || self.taken.values().any(|(activity, _)| activity.idle_since().is_some())
     }
 
     /// Notified when a connection becomes idle.

@@ -141,7 +141,7 @@ fn trouble(keyspace: &str, info: Result<StrongInfo, Error>) -> Option<Trouble> {
 fn silent_hint(SilentVoter { keyspace, name, .. }: &SilentVoter) -> String {
     format!(
         "start {name}, or look at its log and its links; if it is lost for good, `starling keyspace voters replace {keyspace} \
-         {name} OTHER` puts another node in its place, as happens by itself after a while (strong.replace_ms) unless the \
+         {name} OTHER` puts another node in its place, as happens automatically after a while (strong.replace_ms) unless the \
          keyspace was created with --manual"
     )
 }

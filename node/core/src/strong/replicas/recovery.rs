@@ -41,7 +41,7 @@ impl<E: Engine> Replicas<E> {
         if self.unopened.contains_key(&group) {
             let log = Log::open_with_loss(self.engine.clone(), group).map_err(|error| failed(&error))?;
             if log.is_some_and(|log| log.members().0.nodes.len() > 1) {
-                return Err(ManageError::Deaf);
+                return Err(ManageError::QuorumUnknown);
             }
         }
         // The engine's rows have one owner at a time.
