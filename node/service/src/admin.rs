@@ -202,8 +202,9 @@ fn votes_here(kept: &[(&String, Error)], node: &str) -> Error {
         kept.iter().map(|(name, error)| format!("{name} ({})", error.message)).collect();
     let first = kept.first().map_or("NAME", |(name, _)| name.as_str());
     let hint = format!(
-        "start another node and try again; `starling keyspace voters replace {first} {node} OTHER` or `voters remove` \
-         takes a vote away; `starling leave --force` leaves with them; to come back soon, end the process (SIGTERM) instead"
+        "start another node, or do what the reason says where one declines, and try again; `starling keyspace voters replace \
+         {first} {node} OTHER` or `voters remove` takes a vote away; `starling leave --force` leaves with them; to come back \
+         soon, end the process (SIGTERM) instead"
     );
     Error::new(ErrorCode::Conflict, format!("this node votes for {}", reasons.join(", ")), hint)
 }

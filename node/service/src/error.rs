@@ -213,13 +213,9 @@ fn not_created(error: &CreateError) -> (ErrorCode, &'static str) {
 fn not_changed(error: &ChangeError) -> &'static str {
     match error {
         ChangeError::Declined(_) => {
-            "do there what the reason says and try again, or name another node; until then it is a learner, and \
-             `starling keyspace voters cancel NAME` removes it"
+            "nothing was changed: do there what the reason says and try again, or name another node"
         }
-        ChangeError::SilentVoter => {
-            "start its node and try again, or name another one; until then it is a learner, and \
-             `starling keyspace voters cancel NAME` removes it"
-        }
+        ChangeError::SilentVoter => "nothing was changed: start its node and try again, or name another one",
         ChangeError::NotTransferred => {
             "nothing was changed: `starling keyspace info NAME` shows the voters that respond, and how far they are"
         }
@@ -251,7 +247,7 @@ fn not_managed(error: &ManageError) -> (ErrorCode, &'static str) {
             ErrorCode::Conflict,
             "nothing was changed: add voters with `starling keyspace voters add NAME NODE`",
         ),
-        ManageError::NoSpare | ManageError::Manual => {
+        ManageError::NoSpare | ManageError::AllDecline { .. } | ManageError::Manual => {
             (ErrorCode::Conflict, "`starling keyspace voters replace` names the other node")
         }
         ManageError::NotOpened(_) => (ErrorCode::Storage, "see the node's log"),

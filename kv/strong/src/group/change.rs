@@ -68,11 +68,11 @@ pub enum ChangeError {
     /// Leadership was to be transferred to a node that is not a voter.
     #[error("that node is not a voter of the keyspace")]
     NotAVoter,
-    /// A new voter has sent nothing for half a minute. The voters are those of before.
+    /// A new voter has sent nothing for half a minute. The members are those of before.
     #[error("a new voter has not responded for {} s", NEW_VOTER_MS / 1000)]
     SilentVoter,
-    /// The node of a new voter declines, for this reason. The voters are those of before. Sent while data version 3 is in
-    /// force.
+    /// The node of a new voter declines, for this reason. The members are those of before. Sent while data version 3 is
+    /// in force.
     #[error("{0}")]
     Declined(String),
     /// The node that was to lead has not taken over; the leader is the one of before. Sent while data version 3 is in
@@ -85,6 +85,10 @@ pub enum ChangeError {
 pub(super) struct Target {
     token: Token,
     nodes: BTreeSet<NodeKey>,
+    /// The voters of before, which a change that fails returns to.
+    before: BTreeSet<NodeKey>,
+    /// Why the change has failed: what it has added is being removed.
+    failure: Option<ChangeError>,
     /// When it was requested, milliseconds.
     began_ms: u64,
     /// Whether most of these nodes have responded since.
@@ -112,9 +116,11 @@ impl<E: Engine> Group<E> {
             self.finish(token, Err(error));
             return;
         }
-        let target = Target { token, nodes, began_ms: now_ms, has_majority: false };
+        let before = self.members.voters.iter().filter_map(|voter| self.members.nodes.get(voter));
+        let before = before.copied().collect();
+        let target = Target { token, nodes, before, failure: None, began_ms: now_ms, has_majority: false };
         if let Some(replaced) = self.target.replace(target) {
-            self.finish(replaced.token, Err(ChangeError::Busy));
+            self.finish(replaced.token, Err(replaced.failure.unwrap_or(ChangeError::Busy)));
         }
     }
 
@@ -164,14 +170,26 @@ impl<E: Engine> Group<E> {
         }
     }
 
+    /// Turns a change that has failed into the removal of what it has added; the client is answered after that. Ends one
+    /// that has added nothing, and one that cannot be undone.
+    fn undo(&mut self, now_ms: u64, target: Target, error: ChangeError) -> Option<Target> {
+        let has_added = self.members.nodes.values().any(|node| !target.before.contains(node));
+        if target.failure.is_some() || !has_added {
+            self.finish(target.token, Err(target.failure.unwrap_or(error)));
+            return None;
+        }
+        let (nodes, failure) = (target.before.clone(), Some(error));
+        Some(Target { nodes, failure, began_ms: now_ms, has_majority: false, ..target })
+    }
+
     /// Takes the next step of the change under way, if one is possible now.
     pub(super) fn drive_target(&mut self, now_ms: u64) {
         let is_settled = self.leads && !self.raw.raft.has_pending_conf() && !self.members.is_joint();
         let Some(mut target) = self.target.take_if(|_| is_settled) else { return };
         target.has_majority |= self.would_decide(now_ms, &target.nodes);
         if let Some(error) = self.obstacle(now_ms, &target) {
-            self.finish(target.token, Err(error));
-            return;
+            let Some(undone) = self.undo(now_ms, target, error) else { return };
+            target = undone;
         }
         if !target.has_majority {
             self.target = Some(target);
@@ -186,25 +204,24 @@ impl<E: Engine> Group<E> {
         let wanted: BTreeSet<MemberId> = target.nodes.iter().filter_map(on).collect();
         let new: Vec<_> = wanted.difference(&self.members.voters).copied().collect();
         let removed: Vec<_> = self.members.nodes.keys().filter(|id| !wanted.contains(id)).copied().collect();
-        let is_ready = |member: &MemberId| self.has_caught_up(*member) && self.is_heard(now_ms, *member);
         if new.is_empty() && removed.is_empty() {
-            self.finish(target.token, Ok(()));
-        } else if self.members.voters.is_disjoint(&wanted) {
+            self.finish(target.token, target.failure.map_or(Ok(()), Err));
+            return;
+        }
+        self.target = Some(target);
+        let is_ready = |member: &MemberId| self.has_caught_up(*member) && self.is_heard(now_ms, *member);
+        if !new.iter().all(is_ready) {
+            return;
+        }
+        if self.members.voters.is_disjoint(&wanted) {
             // One of the new voters votes beside the old ones first: leadership is transferred to it.
-            let first = new.into_iter().find(is_ready);
-            if let Some(first) = first {
-                self.propose_change(&Change { voters: vec![first], ..Change::default() });
-            }
-            self.target = Some(target);
+            let voters = new.into_iter().take(1).collect();
+            self.propose_change(&Change { voters, ..Change::default() });
         } else if !wanted.contains(&self.config.member) {
             // A leader that is to be removed transfers leadership first, and the new leader finishes the change.
             self.hand_over(&wanted);
-            self.target = Some(target);
-        } else if new.iter().all(is_ready) {
-            self.propose_change(&Change { voters: new, removed, ..Change::default() });
-            self.target = Some(target);
         } else {
-            self.target = Some(target);
+            self.propose_change(&Change { voters: new, removed, ..Change::default() });
         }
     }
 
@@ -255,14 +272,14 @@ impl<E: Engine> Group<E> {
         }
     }
 
-    /// Ends the change under way if it waits for a new voter on this node, which declines.
-    pub(super) fn handle_declined(&mut self, node: &NodeKey, reason: String) {
+    /// Undoes the change under way if it waits for a new voter on this node, which declines.
+    pub(super) fn handle_declined(&mut self, now_ms: u64, node: &NodeKey, reason: String) {
         let is_new = |member: MemberId| !self.members.voters.contains(&member);
         let is_awaited = self.members.on(node).is_some_and(is_new);
         if let Some(target) = self.target.take_if(|target| is_awaited && target.nodes.contains(node)) {
             let is_known = self.version >= DATED;
             let error = if is_known { ChangeError::Declined(reason) } else { ChangeError::SilentVoter };
-            self.finish(target.token, Err(error));
+            self.target = self.undo(now_ms, target, error);
         }
     }
 

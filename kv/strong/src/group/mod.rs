@@ -174,7 +174,7 @@ impl<E: Engine> Group<E> {
             Input::Synced(number) => self.handle_synced(number),
             Input::SetVoters { token, nodes } => self.handle_set_voters(now_ms, token, nodes),
             Input::Transfer { token, to } => self.handle_transfer(token, &to),
-            Input::Declined { node, reason } => self.handle_declined(&node, reason),
+            Input::Declined { node, reason } => self.handle_declined(now_ms, &node, reason),
         }
     }
 

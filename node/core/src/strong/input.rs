@@ -230,6 +230,12 @@ pub enum ManageError {
     /// No node is known to be up that could take this node's place.
     #[error("no other node is up that could take its place")]
     NoSpare,
+    /// None of the nodes that are up takes this node's place.
+    #[error("no other node takes its place: {}", reasons.join("; "))]
+    AllDecline {
+        /// Why, by each of them.
+        reasons: Vec<String>,
+    },
     /// Voters of the keyspace are replaced by an operator only.
     #[error("its voters are replaced by hand only")]
     Manual,

@@ -9,7 +9,7 @@ use starling_strong::registry::Registered;
 use super::context::Timer;
 use super::creations::{self, CreateError, Created, Plan};
 use super::input::{CoreCall, ManageError, StrongOutput};
-use super::message::{GroupLocation, Manage, StrongMessage};
+use super::message::{GroupLocation, StrongMessage};
 use super::placement::Known;
 use super::replicas::Joining;
 use super::{PUBLISH_MS, Strong};
@@ -93,18 +93,6 @@ impl<E: Engine> Strong<E> {
         }
         if let Some(created) = self.creations.on_reply(&mut self.cx, &self.directory, from, group, refusal) {
             self.on_created(created);
-        }
-    }
-
-    /// Makes another node a voter of a keyspace instead of this one.
-    pub(super) fn vacate(&mut self, token: Token, keyspace: String, spares: Vec<NodeRecord>) {
-        let voters = match self.replicas.of(&keyspace) {
-            None => Err(ManageError::NoReplica(keyspace.clone())),
-            Some(group) => self.replicas.successors(group, spares, &self.directory),
-        };
-        match voters {
-            Ok(voters) => self.requests().vacate(token, keyspace, Manage::Voters(voters)),
-            Err(error) => self.cx.reply(StrongOutput::Managed { token, result: Err(error) }),
         }
     }
 

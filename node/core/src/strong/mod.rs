@@ -215,7 +215,9 @@ impl<E: Engine> Strong<E> {
                 let known = known.all().filter(|record| nodes.contains(&record.id)).cloned().collect();
                 self.requests().manage(token, keyspace, Manage::Voters(known));
             }
-            StrongInput::Vacate { token, keyspace } => self.vacate(token, keyspace, known.up.clone()),
+            StrongInput::Vacate { token, keyspace } => {
+                self.requests().vacate(token, keyspace, known.up.clone());
+            }
             StrongInput::Transfer { token, keyspace, to } => {
                 self.requests().manage(token, keyspace, Manage::Transfer(to.0));
             }

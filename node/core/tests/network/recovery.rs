@@ -202,6 +202,7 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     assert!(reason.contains(&world.nodes[ahead].record.name), "{reason}");
     assert!(reason.contains("`starling keyspace discard orders`"), "{reason}");
     assert!(world.now - asked < 3_000, "it is said at once");
+    assert_eq!(members_on(&world, behind), 1, "a refused change leaves no learner");
     assert_eq!(asides(&world, ahead), [("orders".into(), true)]);
     assert_eq!(discard(&mut world, ahead), Ok(()));
     assert_eq!(discard(&mut world, ahead), Ok(()), "once more");
@@ -209,6 +210,43 @@ fn a_replica_that_recovery_removed_is_kept_until_an_operator_deletes_it() {
     assert!(asides(&world, ahead).is_empty());
     let (read, _) = answer(&mut world, ahead, "orders", get("k"));
     assert_eq!(value(read).as_deref(), Some("early"));
+}
+
+/// The members of the keyspace, learners included, as a node with a replica of it sees them.
+fn members_on(world: &World, node: usize) -> usize {
+    let strong = world.nodes[node].core.strong().expect("a replica of the network");
+    strong.member_of("orders").expect("a replica").members().nodes.len()
+}
+
+#[test]
+fn a_node_that_leaves_asks_the_next_one_where_one_declines() {
+    let (mut world, members, ahead, behind) = without_quorum(46);
+    assert_eq!(recover_with_loss(&mut world, behind, 100), Ok(()));
+    world.run_until(30_000, "the longer one is kept", |w| asides(w, ahead) == [("orders".into(), true)]);
+    let others: Vec<usize> = (1..=7).filter(|node| !members.contains(node)).collect();
+    for node in &others {
+        world.kill(*node);
+    }
+    world.run(20_000);
+    let vacate = |world: &mut World| {
+        let token = world.token();
+        manage(world, behind, token, StrongInput::Vacate { token, keyspace: "orders".into() })
+    };
+    let refused = vacate(&mut world);
+    let Err(ManageError::AllDecline { reasons }) = &refused else { panic!("{refused:?}") };
+    let name = &world.nodes[ahead].record.name;
+    assert!(reasons.len() == 1 && reasons[0].starts_with(&format!("{name} declines: ")), "{reasons:?}");
+    assert_eq!(members_on(&world, behind), 1, "the one that declines is no learner");
+    // Nodes that have started later are asked later.
+    for node in &others {
+        world.restart(*node);
+    }
+    world.run(20_000);
+    assert_eq!(vacate(&mut world), Ok(()));
+    let now = voters(&mut world, behind, "orders");
+    assert!(now.len() == 1 && others.contains(&now[0]), "{now:?}");
+    assert_eq!(members_on(&world, now[0]), 1);
+    assert_eq!(asides(&world, ahead), [("orders".into(), true)]);
 }
 
 #[test]

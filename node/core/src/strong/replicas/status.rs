@@ -191,13 +191,13 @@ impl<E: Engine> Replicas<E> {
         Some(kept?.into_iter().chain(fresh).collect())
     }
 
-    /// The voters of a group with this node replaced by one of `spares`.
+    /// One of `spares`, and the voters of a group with that node in the place of this one.
     pub fn successors(
         &self,
         group: GroupId,
         mut spares: Vec<NodeRecord>,
         directory: &Directory,
-    ) -> Result<Vec<NodeRecord>, ManageError> {
+    ) -> Result<(NodeKey, Vec<NodeRecord>), ManageError> {
         let replica = self.get(&group).ok_or(ManageError::NoSpare)?;
         if replica.manual {
             return Err(ManageError::Manual);
@@ -206,7 +206,8 @@ impl<E: Engine> Replicas<E> {
         let voters = members.voters.iter().filter_map(|voter| members.nodes.get(voter));
         let kept: BTreeSet<NodeKey> = voters.filter(|node| **node != self.me).copied().collect();
         spares.retain(|record| record.id.0 != self.me && !kept.contains(&record.id.0));
-        let fresh = placement::choose(spares, 1).ok_or(ManageError::NoSpare)?;
+        let fresh =
+            placement::choose(spares, 1).and_then(|mut chosen| chosen.pop()).ok_or(ManageError::NoSpare)?;
         let record = |node: &NodeKey| {
             let (keyspace, missing) = (replica.keyspace.clone(), vec![directory.name(node)]);
             directory
@@ -214,8 +215,10 @@ impl<E: Engine> Replicas<E> {
                 .cloned()
                 .ok_or(ManageError::Failed(Failure::NoMajority { keyspace, missing }))
         };
-        let kept: Vec<_> = kept.iter().map(record).collect::<Result<_, _>>()?;
-        Ok(kept.into_iter().chain(fresh).collect())
+        let mut voters: Vec<_> = kept.iter().map(record).collect::<Result<_, _>>()?;
+        let heir = fresh.id.0;
+        voters.push(fresh);
+        Ok((heir, voters))
     }
 
     /// The status of a group, as its replica here sees it.

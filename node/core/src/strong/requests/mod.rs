@@ -18,6 +18,7 @@ mod breaker;
 mod probes;
 #[cfg(test)]
 mod tests;
+mod vacating;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,7 @@ use starling_strong::members::NodeKey;
 
 use self::breaker::Breaker;
 use self::probes::{Probes, Verdict};
+use self::vacating::Vacating;
 use super::context::{Context, Timer};
 use super::directory::Directory;
 use super::input::{CoreCall, ManageError, StrongOutput};
@@ -57,15 +59,12 @@ const STATUS_MS: u64 = 5_000;
 /// Deadline of a change of members, milliseconds: a member that is added has to fetch everything first.
 const MANAGE_MS: u64 = 600_000;
 
-/// How long a node that leaves waits for another one to vote in its place, milliseconds. A guess: a few hundred megabytes
-/// are transferred.
-const VACATE_MS: u64 = 60_000;
-
 /// The kind of a pending request.
 #[derive(Clone)]
 enum Operation {
     Request(Request, Options),
     Manage(Manage),
+    Vacate(Vacating),
     /// `of_leader`: the leader's status is preferred. `seen`: another member's, to be used without it.
     Status {
         of_leader: bool,
@@ -99,7 +98,10 @@ impl Pending {
     fn may_repeat(&self) -> bool {
         match &self.operation {
             Operation::Request(Request::Write(_), options) => options.id.is_some(),
-            Operation::Request(..) | Operation::Manage(_) | Operation::Status { .. } => true,
+            Operation::Request(..)
+            | Operation::Manage(_)
+            | Operation::Vacate(_)
+            | Operation::Status { .. } => true,
         }
     }
 
@@ -109,7 +111,7 @@ impl Pending {
 
     /// When the node that is asked now has taken too long.
     fn retry_at(&self, now_ms: u64) -> u64 {
-        let is_change = matches!(self.operation, Operation::Manage(_));
+        let is_change = matches!(self.operation, Operation::Manage(_) | Operation::Vacate(_));
         if is_change || !self.may_repeat() {
             self.deadline_ms
         } else {
@@ -126,7 +128,7 @@ impl Pending {
                 options.stale || (may_read && self.attempts == 0)
             }
             Operation::Status { .. } => true,
-            Operation::Manage(_) => false,
+            Operation::Manage(_) | Operation::Vacate(_) => false,
         }
     }
 
@@ -138,7 +140,7 @@ impl Pending {
                 let failure = result.err().unwrap_or(Failure::Overloaded);
                 StrongOutput::Status { token, result: Err(failure) }
             }
-            Operation::Manage(_) => {
+            Operation::Manage(_) | Operation::Vacate(_) => {
                 let result = match result {
                     Ok(_) => Ok(()),
                     Err(Failure::NoSuchKeyspace(keyspace)) => Err(ManageError::NoSuchKeyspace(keyspace)),
@@ -207,11 +209,6 @@ impl<E: Engine> Handler<'_, E> {
         self.begin(token, keyspace, Operation::Manage(change), self.cx.now_ms + MANAGE_MS);
     }
 
-    /// As [`Handler::manage`], by a node that waits to leave the network.
-    pub fn vacate(&mut self, token: Token, keyspace: String, change: Manage) {
-        self.begin(token, keyspace, Operation::Manage(change), self.cx.now_ms + VACATE_MS);
-    }
-
     fn begin(&mut self, token: Token, keyspace: String, operation: Operation, deadline_ms: u64) {
         let pending = Pending {
             token,
@@ -266,7 +263,9 @@ impl<E: Engine> Handler<'_, E> {
             Operation::Request(request, options) => {
                 StrongMessage::Request { id, group, request, options: Options { timeout_ms, ..options } }
             }
-            Operation::Manage(change) => StrongMessage::Manage { id, group, change },
+            Operation::Manage(change) | Operation::Vacate(Vacating { change, .. }) => {
+                StrongMessage::Manage { id, group, change }
+            }
             Operation::Status { .. } => StrongMessage::Status { id, group },
         };
         self.cx.send(&target, message);
@@ -502,8 +501,14 @@ impl<E: Engine> Handler<'_, E> {
             self.on_redirect(id, None, &[]);
             return;
         }
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => match self.ask_another(id, error) {
+                Some(error) => Err(error),
+                None => return,
+            },
+        };
         if let Some(pending) = self.remove(id) {
-            let result = result.map_err(ManageError::from);
             self.cx.reply(StrongOutput::Managed { token: pending.token, result });
         }
     }
