@@ -191,7 +191,8 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
         .await;
         assert!(node.run(["status"]).ok().contains("uses this node's identity"));
         let answer = node.run(["doctor"]);
-        assert!(String::from_utf8_lossy(&answer.stdout).contains("uses this node's identity"), "{answer:?}");
+        assert!(answer.text().contains("uses this node's identity"), "{answer:?}");
+        assert!(!answer.text().contains("leader"), "neither knows that of the other's keyspace: {answer:?}");
         answer.exits(1);
     }
     wait_until("the neighbour reports both", async || {
@@ -202,8 +203,14 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
     for command in ["status", "doctor", "nodes", "peers"] {
         let shown = neighbour.run([command]);
         let shown = format!("{}{}", shown.text(), shown.stderr);
-        assert!(shown.contains("two processes use the identity of"), "{command}: {shown}");
-        assert!(shown.contains(" GMT and ") && shown.contains("shown for "), "{command}: {shown}");
+        let both = format!(
+            "two processes use the identity {}: original at {}, started ",
+            &original.id()[..8],
+            original.address()
+        );
+        assert!(shown.contains(&both), "the one that started first is named first, {command}: {shown}");
+        let then = format!(" GMT, and copy at {}, started ", copy.address());
+        assert!(shown.contains(&then) && shown.contains("shown for "), "{command}: {shown}");
     }
     let nodes: Nodes = neighbour.run(["--output", "json", "nodes"]).json();
     assert_eq!(nodes.doubled_peers.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), [original.id()]);
@@ -215,5 +222,8 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
     let impaired = original.status().await.impaired_replicas;
     assert!(impaired[0].keyspace == "lone" && impaired[0].reason.contains("identity"), "{impaired:?}");
     assert_eq!(copy.status().await.impaired_replicas, []);
-    assert!(original.run(["keyspace", "ls"]).ok().contains("takes no part"));
+    let listed = original.run(["keyspace", "ls"]).ok();
+    assert!(listed.contains("takes no part") && !listed.contains("voters answer"), "{listed}");
+    let info = original.run(["keyspace", "info", "lone"]).ok();
+    assert!(info.contains("leader        - (not known here)"), "{info}");
 }

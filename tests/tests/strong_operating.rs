@@ -84,13 +84,27 @@ async fn a_voter_that_is_down_is_named_on_every_node_until_it_is_back() {
     nodes[dead].kill();
     let name = nodes[dead].name().to_owned();
     let what = format!("voter {name} has sent its leader nothing for ");
+    // A leader that has never heard of it, because it was restarted itself, counts on, too.
+    nodes[leads].stop().await;
+    nodes[leads].start().await;
+    let leads = leader(&nodes, &led(&nodes[3]).await);
     shows(&nodes[leads], &["status"], &format!("keyspace {KEYSPACE}: {what}")).await;
     for node in nodes.iter().enumerate().filter_map(|(at, node)| (at != dead).then_some(node)) {
         shows(node, &["keyspace", "ls"], &what).await;
         shows(node, &["--output", "json", "keyspace", "ls"], &what).await;
+        let silent_s = |found: &[String]| -> Option<u64> {
+            let [finding] = found else { return None };
+            assert!(finding.contains(&what) && finding.contains(&format!("start {name}")), "{finding}");
+            finding.split_once(&what)?.1.split_whitespace().next()?.parse().ok()
+        };
         let found = findings(node);
+        let first = silent_s(&found).unwrap_or_else(|| panic!("{}: {found:?}", node.name()));
+        wait_until("the time grows", async || match findings(node) {
+            found if silent_s(&found).is_some_and(|later| later > first) => Ok(()),
+            found => Err(format!("{found:?} after {first} s")),
+        })
+        .await;
         let [finding] = &found[..] else { panic!("{}: {found:?}", node.name()) };
-        assert!(finding.contains(&what) && finding.contains(&format!("start {name}")), "{finding}");
         assert!(finding.contains(&format!("voters replace {KEYSPACE} {name} OTHER")), "{finding}");
         let row = node.run(["nodes"]).ok();
         let row = row.lines().find(|line| line.contains("no answer")).map(str::to_owned);

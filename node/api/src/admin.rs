@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::strong::answering;
+pub use starling_types::strong::{Leaderless, SilentVoter};
 
 /// The status of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -63,6 +63,10 @@ pub struct Status {
     /// That another process uses this node's identity, if one lately did, until when this is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_conflict: Option<String>,
+    /// Whether the replicas of strong keyspaces here take no part in their keyspaces, and so know nothing of other members:
+    /// another process that uses this node's identity has started later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// The peers whose identity two processes lately used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubled_peers: Vec<DoubledPeer>,
@@ -81,25 +85,37 @@ pub struct Status {
 pub struct DoubledPeer {
     /// Its public key in hexadecimal.
     pub id: String,
-    /// The name of the process that connected last.
-    pub name: String,
-    /// When the two processes started, milliseconds since 1970; the one that connected last is the second.
-    pub started_ms: Vec<u64>,
+    /// The two processes, the one that started first before the other one.
+    pub processes: Vec<DoubledProcess>,
     /// Milliseconds since the last sign of both.
     pub seen_ms: u64,
     /// Milliseconds until this is no longer shown, if there is no other sign of both.
     pub shown_ms: u64,
 }
 
+/// One of two processes with one identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DoubledProcess {
+    /// The name that its operator chose.
+    pub name: String,
+    /// When it started, by its own clock, milliseconds since 1970.
+    pub started_ms: u64,
+    /// Its multiaddresses.
+    pub addresses: Vec<String>,
+}
+
 impl std::fmt::Display for DoubledPeer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let starts: Vec<String> = self.started_ms.iter().map(|ms| time_of(*ms)).collect();
-        let id = self.id.get(..8).unwrap_or(&self.id);
-        write!(f, "two processes use the identity of {} ({id}), started ", self.name)?;
+        let process = |it: &DoubledProcess| {
+            let at = it.addresses.first().map_or_else(String::new, |address| format!(" at {address}"));
+            format!("{}{at}, started {}", it.name, time_of(it.started_ms))
+        };
+        let processes: Vec<String> = self.processes.iter().map(process).collect();
         write!(
             f,
-            "{}: its data directory or machine was copied; {}",
-            starts.join(" and "),
+            "two processes use the identity {}: {}: its data directory or machine was copied; {}",
+            self.id.get(..8).unwrap_or(&self.id),
+            processes.join(", and "),
             sign(self.seen_ms, self.shown_ms)
         )
     }
@@ -156,52 +172,6 @@ pub struct KeptReplica {
     pub may_have_more: bool,
 }
 
-/// A strong keyspace without a leader: it serves no writes and no linearizable reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Leaderless {
-    /// The keyspace's name.
-    pub keyspace: String,
-    /// Milliseconds since it has no leader, as far as the node knows.
-    pub for_ms: u64,
-    /// The number of its voters; 0: none answers, and the node does not know how many there are.
-    pub voters: u64,
-    /// Names of the voters that do not answer.
-    pub silent: Vec<String>,
-}
-
-impl std::fmt::Display for Leaderless {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { keyspace, for_ms, voters, silent } = self;
-        let answers = answering(*voters, silent);
-        write!(f, "keyspace {keyspace} has had no leader for {} s: {answers}", for_ms / 1000)
-    }
-}
-
-/// A voter of a strong keyspace that has sent its leader nothing for some seconds: the keyspace can lose one less.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct SilentVoter {
-    /// The keyspace's name.
-    pub keyspace: String,
-    /// The name of the voter's node.
-    pub name: String,
-    /// Milliseconds since its last message to the leader, or since that one leads; 0: not known.
-    pub for_ms: u64,
-}
-
-impl SilentVoter {
-    /// What is wrong, beside the name of the keyspace.
-    pub fn what(&self) -> String {
-        let since = if self.for_ms == 0 { String::new() } else { format!(" for {} s", self.for_ms / 1000) };
-        format!("voter {} has sent its leader nothing{since}", self.name)
-    }
-}
-
-impl std::fmt::Display for SilentVoter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "keyspace {}: {}", self.keyspace, self.what())
-    }
-}
-
 impl std::fmt::Display for ClosedReplica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "strong keyspace {:?}: {}", self.keyspace, self.reason)
@@ -256,6 +226,12 @@ pub struct Flow {
 pub struct Peers {
     /// Active ones first.
     pub peers: Vec<Peer>,
+    /// That another process uses this node's identity, if one lately did, until when this is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_conflict: Option<String>,
+    /// Those whose identity two processes lately used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubled_peers: Vec<DoubledPeer>,
 }
 
 /// One peer, as this node sees it.
@@ -300,6 +276,9 @@ pub struct Nodes {
     pub edges: Vec<Edge>,
     /// Nodes that other nodes remember and that did not answer.
     pub unreachable: Vec<Unreachable>,
+    /// That another process uses the identity of the node that was asked, if one lately did, until when this is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_conflict: Option<String>,
     /// The peers of the node that was asked whose identity two processes lately used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubled_peers: Vec<DoubledPeer>,
@@ -471,12 +450,17 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_peer_is_named_with_both_starts_and_the_end_of_the_message() {
-        let (id, name) = ("0123456789ab".into(), "anna".into());
-        let peer = DoubledPeer { id, name, started_ms: vec![0, 1_000], seen_ms: 4_100, shown_ms: 55_900 };
-        let expected = "two processes use the identity of anna (01234567), started Thu, 01 Jan 1970 00:00:00 GMT and \
-                        Thu, 01 Jan 1970 00:00:01 GMT: its data directory or machine was copied; last sign 4 s ago, shown \
-                        for 56 s more without another one";
+    fn a_doubled_peer_is_named_with_both_processes_and_the_end_of_the_message() {
+        let process = |name: &str, started_ms, addresses: &[&str]| DoubledProcess {
+            name: name.into(),
+            started_ms,
+            addresses: addresses.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let processes = vec![process("anna", 0, &["/ip4/10.0.0.1/tcp/7400"]), process("copy", 1_000, &[])];
+        let peer = DoubledPeer { id: "0123456789ab".into(), processes, seen_ms: 4_100, shown_ms: 55_900 };
+        let expected = "two processes use the identity 01234567: anna at /ip4/10.0.0.1/tcp/7400, started Thu, 01 Jan 1970 \
+                        00:00:00 GMT, and copy, started Thu, 01 Jan 1970 00:00:01 GMT: its data directory or machine was \
+                        copied; last sign 4 s ago, shown for 56 s more without another one";
         assert_eq!(peer.to_string(), expected);
     }
 }

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Blob;
-use crate::admin::SilentVoter;
 
 pub use starling_types::strong::{
-    Body, Compare, Delete, Fence, Found, KeyValue, Keys, LeaseId, Operand, Options, Put, Range, Read,
-    Relation, Request, RequestId, Revision, SortBy, SortOrder, Txn, TxnOp, Write,
+    Body, Compare, Delete, Fence, Found, KeyValue, Keys, Leaderless, LeaseId, Operand, Options, Put,
+    REPORTED_MS, Range, Read, Relation, Request, RequestId, Revision, SilentVoter, SortBy, SortOrder, Txn,
+    TxnOp, Write, answering,
 };
 
 /// Voters of a keyspace whose creation names no number: the fewest that survive the loss of one.
@@ -65,7 +65,7 @@ pub struct StrongInfo {
     pub group: String,
     /// The name of the member that answered.
     pub answered_by: String,
-    /// The name of the leader; absent during an election, and while too few voters answer.
+    /// The name of the leader; null during an election, and while too few voters answer.
     pub leader: Option<String>,
     /// The Raft term, which grows with each election.
     pub term: u64,
@@ -85,12 +85,16 @@ pub struct StrongInfo {
     pub log_bytes: u64,
     /// What the keyspace takes on its disk, superseded versions included, bytes.
     pub bytes: u64,
-    /// Milliseconds since this member received a message of the leader, or last led; if it leads, of a majority; absent:
-    /// none since it started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Milliseconds since this member received a message of the leader, or last led; if it leads, of a majority; null: none
+    /// since it started.
+    #[serde(default)]
     pub heard_ms: Option<u64>,
     /// Whether lost voters are replaced by an operator only.
     pub manual: bool,
+    /// Whether the member that answered takes no part in the keyspace and knows nothing of the other members: another
+    /// process that uses its node's identity has started later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// What an operator has to know about the replica on the node that was asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -101,42 +105,41 @@ pub struct StrongInfo {
 const VOTER_SILENT_MS: u64 = 1_500;
 
 impl StrongInfo {
-    /// How many voters there are, and the names of those that do not answer, in order. Meaningful while there is no leader.
-    pub fn silent_voters(&self) -> (u64, Vec<String>) {
-        let voters = || self.members.iter().filter(|member| member.role == "voter");
-        let silent = voters().filter(|member| member.silent_ms.is_none_or(|ms| ms > VOTER_SILENT_MS));
-        let mut silent: Vec<String> = silent.map(|member| member.name.clone()).collect();
-        silent.sort();
-        (voters().count() as u64, silent)
+    /// The number of voters.
+    pub fn voters(&self) -> u64 {
+        self.members.iter().filter(|member| member.role == "voter").count() as u64
     }
-}
 
-/// How long a voter sends its leader nothing before that is reported, milliseconds, as its leader's node does.
-pub const SILENT_MS: u64 = 5_000;
+    /// The voters that are silent, in the order of their names, as far as the member that answered knows: those that have
+    /// sent the leader nothing for [`REPORTED_MS`], or, while there is no leader, those that do not campaign.
+    pub fn silent_voters(&self) -> Vec<SilentVoter> {
+        let is_silent = |member: &StrongMember| match &self.leader {
+            None => member.silent_ms.is_none_or(|ms| ms > VOTER_SILENT_MS),
+            Some(leader) => {
+                *leader == self.answered_by && member.silent_ms.is_some_and(|ms| ms >= REPORTED_MS)
+            }
+        };
+        let silent = self.members.iter().filter(|it| !self.withdrawn && it.role == "voter" && is_silent(it));
+        let voter = |it: &StrongMember| SilentVoter {
+            keyspace: self.name.clone(),
+            name: it.name.clone(),
+            for_ms: it.silent_ms.unwrap_or_default(),
+        };
+        let mut voters: Vec<SilentVoter> = silent.map(voter).collect();
+        voters.sort_by(|a, b| a.name.cmp(&b.name));
+        voters
+    }
 
-impl StrongInfo {
-    /// The voters that have sent the leader nothing for [`SILENT_MS`], as it sees them; none if it did not answer. A leader
-    /// that has just been elected may have heard from few.
-    pub fn unheard_voters(&self) -> impl Iterator<Item = SilentVoter> {
-        let is_led = self.leader.as_ref() == Some(&self.answered_by);
-        let voters = self.members.iter().filter(move |member| is_led && member.role == "voter");
-        let silent = voters.filter(|member| member.silent_ms.is_none_or(|ms| ms >= SILENT_MS));
-        silent.map(|member| {
-            let (keyspace, name) = (self.name.clone(), member.name.clone());
-            SilentVoter { keyspace, name, for_ms: member.silent_ms.unwrap_or_default() }
+    /// What is known of the lack of a leader; `None`: there is one, or the member that answered cannot know.
+    pub fn leaderless(&self) -> Option<Leaderless> {
+        let is_leaderless = self.leader.is_none() && !self.withdrawn;
+        is_leaderless.then(|| Leaderless {
+            keyspace: self.name.clone(),
+            for_ms: self.heard_ms.unwrap_or_default(),
+            voters: self.voters(),
+            silent: self.silent_voters().into_iter().map(|voter| voter.name).collect(),
         })
     }
-}
-
-/// How many voters of a keyspace answer, and which do not, for people.
-pub fn answering(voters: u64, silent: &[String]) -> String {
-    if voters == 0 {
-        return "none of its voters answers".into();
-    }
-    let answering = voters.saturating_sub(silent.len() as u64);
-    let verb = if answering == 1 { "answers" } else { "answer" };
-    let missing = if silent.is_empty() { String::new() } else { format!(" (not {})", silent.join(", ")) };
-    format!("{answering} of its {voters} voters {verb}{missing}")
 }
 
 /// One member of a strong keyspace.
@@ -157,9 +160,9 @@ pub struct StrongMember {
     /// Whether the leader is sending it a snapshot.
     #[serde(default)]
     pub restoring: bool,
-    /// Milliseconds since the member that answered received a message of this one; absent: none since it started,
-    /// or both are followers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Milliseconds since this member has sent the one that answered anything; if that one leads, at most since it leads.
+    /// Null: nothing since that one started, or both follow a leader and exchange no messages.
+    #[serde(default)]
     pub silent_ms: Option<u64>,
 }
 
@@ -184,24 +187,26 @@ pub struct ReplicaInfo {
     /// The number of its member.
     pub member: u64,
     /// The term of the last entry in its log. Of two logs the one with the later term is the longer, then the one with
-    /// the higher index. Absent, as the next three: the log cannot be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// the higher index. Null, as the next three: the log cannot be read.
+    #[serde(default)]
     pub log_term: Option<u64>,
     /// Index of the last entry in its log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub log_index: Option<u64>,
     /// Index of the last entry that it knows to be committed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub commit_index: Option<u64>,
     /// Index of the last entry that it has applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub applied_index: Option<u64>,
-    /// Milliseconds since it received a message of the leader, or, if it leads, of a majority; absent: none since its
-    /// node started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Milliseconds since it received a message of the leader, or, if it leads, of a majority; null: none since its node
+    /// started.
+    #[serde(default)]
     pub heard_ms: Option<u64>,
-    /// Entries of the longest log that it lacks, at most.
-    pub missing: u64,
+    /// Entries of the longest log that it lacks, at most; null: that is not known, because its log cannot be read, or may
+    /// have entries that the longest one lacks.
+    #[serde(default)]
+    pub missing: Option<u64>,
     /// Whether no other log is longer.
     pub longest: bool,
     /// Whether it may have acknowledged entries that the longest log lacks: that one was recovered without them.

@@ -43,8 +43,8 @@ struct Runs {
     sent: Option<Millis>,
     /// When it was last seen to run twice.
     doubled: Option<Millis>,
-    /// The incarnation of the run beside the latest one that was seen then.
-    other: Option<u64>,
+    /// The run beside the latest one that was seen then.
+    other: Option<NodeRecord>,
     /// A run that started after the latest one that has connected.
     later: Option<Later>,
 }
@@ -61,10 +61,8 @@ struct Later {
 /// A peer whose identity two processes use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoubledPeer {
-    /// The record of the process that connected last.
-    pub record: NodeRecord,
-    /// When the two started, by their own clocks, milliseconds since 1970; that of `record` last.
-    pub started_ms: [u64; 2],
+    /// The records of the two, the one that started first by its own clock before the other one.
+    pub processes: [NodeRecord; 2],
     /// Milliseconds since the last sign of both.
     pub seen_ms: u64,
 }
@@ -86,7 +84,7 @@ impl Runs {
     }
 
     /// Records that another run is alive beside the latest one. Returns whether that was not known.
-    fn note_double(&mut self, now: Millis, other: u64) -> bool {
+    fn note_double(&mut self, now: Millis, other: NodeRecord) -> bool {
         self.other = Some(other);
         !is_recent(now, self.doubled.replace(now))
     }
@@ -145,7 +143,7 @@ impl Doubles {
         if !returns {
             return None;
         }
-        let is_new = runs.note_double(now, other.incarnation);
+        let is_new = runs.note_double(now, other.clone());
         Some(Doubled { message: about(other), is_new })
     }
 
@@ -170,7 +168,7 @@ impl Doubles {
             let is_origin = at == 0 && origin.is_some();
             let is_alive = is_origin && record.incarnation < incarnation && now - runs.since >= REPEAT_MS;
             if is_alive || (is_origin && record.incarnation > incarnation && runs.is_beside(now, record)) {
-                runs.note_double(now, record.incarnation);
+                runs.note_double(now, record.clone());
             }
             let is_due = runs.sent.is_none_or(|sent| now - sent >= REPEAT_MS);
             if is_due && (record.incarnation > incarnation || is_alive) {
@@ -211,9 +209,9 @@ impl Doubles {
     pub fn peers(&self, now: Millis) -> impl Iterator<Item = DoubledPeer> {
         self.peers.values().filter_map(move |runs| {
             let seen_ms = now - runs.doubled?;
-            let started_ms = [runs.other?, runs.latest.incarnation];
-            let record = runs.latest.clone();
-            (seen_ms < SIGN_MS).then_some(DoubledPeer { record, started_ms, seen_ms })
+            let mut processes = [runs.other.clone()?, runs.latest.clone()];
+            processes.sort_by_key(|record| record.incarnation);
+            (seen_ms < SIGN_MS).then_some(DoubledPeer { processes, seen_ms })
         })
     }
 
@@ -293,7 +291,8 @@ mod tests {
         let walk =
             |incarnation| ViewMessage::Shuffle { origin: record(1, incarnation), ttl: 3, sample: Vec::new() };
         let seen = |doubles: &Doubles, at_ms| {
-            doubles.peers(Millis(at_ms)).map(|peer| (peer.started_ms, peer.seen_ms)).collect::<Vec<_>>()
+            let started = |peer: DoubledPeer| (peer.processes.map(|it| it.incarnation), peer.seen_ms);
+            doubles.peers(Millis(at_ms)).map(started).collect::<Vec<_>>()
         };
         let last = 2 * REPEAT_MS;
         // Of a node that was restarted, the link of the earlier run may be there for a while.
@@ -314,7 +313,8 @@ mod tests {
             let silent = NodeId([9; 32]);
             let old = ViewMessage::ProbeReply { sample: vec![record(1, other)] };
             doubles.mentioned(Millis(last + 1), &silent, &old, linked);
-            assert_eq!(seen(&doubles, last + SIGN_MS - 1), [([other, 50], SIGN_MS - 1)]);
+            let in_order = [other.min(50), other.max(50)];
+            assert_eq!(seen(&doubles, last + SIGN_MS - 1), [(in_order, SIGN_MS - 1)]);
             assert_eq!(seen(&doubles, last + SIGN_MS), []);
         }
     }

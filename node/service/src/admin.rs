@@ -141,8 +141,10 @@ impl Admin {
     /// The status of a strong keyspace, as its leader sees it if that one answers.
     pub async fn keyspace_info(&self, keyspace: &str) -> Result<StrongInfo, Error> {
         let status = self.0.strong(keyspace)?.status(true).await?;
-        let notes = notes_on(keyspace, &self.status().await?.impaired_replicas).collect();
-        Ok(StrongInfo { notes, ..describe(keyspace.into(), &status) })
+        let here = self.status().await?;
+        let notes = notes_on(keyspace, &here.impaired_replicas).collect();
+        let info = describe(keyspace.into(), &status);
+        Ok(StrongInfo { notes, withdrawn: here.withdrawn && info.answered_by == here.name, ..info })
     }
 
     /// Removes a strong keyspace with all it holds.
@@ -231,7 +233,7 @@ fn describe_replicas(surveyed: &Surveyed, here: &[u8; 32]) -> Replicas {
         commit_index: state.end.map(|end| end.committed),
         applied_index: state.end.map(|end| end.applied),
         heard_ms: state.heard_ms,
-        missing: state.end.unwrap_or_default().missing_of(&longest),
+        missing: state.end.filter(|_| !may_have_more).map(|end| end.missing_of(&longest)),
         longest: state.end.is_some_and(|end| !longest.is_longer_than(&end)),
         may_have_more: *may_have_more,
         closed: state.closed.clone(),
@@ -267,6 +269,7 @@ fn describe(name: String, status: &GroupStatus) -> StrongInfo {
         bytes: status.bytes,
         heard_ms: status.heard_ms,
         manual: status.manual,
+        withdrawn: false,
         notes: Vec::new(),
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::call::Call;
 use futures::FutureExt;
 use starling_api::admin::{
-    self, ClosedReplica, ImpairedReplica, KeptReplica, Leaderless, Nodes, Peers, SilentVoter, Status,
+    self, ClosedReplica, DoubledPeer, ImpairedReplica, KeptReplica, Nodes, Peers, Status,
 };
-use starling_core::strong::Aside;
-use starling_core::{Core, Input, Notice, Output, SIGN_MS, Token};
+use starling_core::strong::{Aside, Strong};
+use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::Reader;
 use starling_p2p::{Driver, Event};
 use starling_proto::message::SyncMessage;
@@ -310,8 +310,9 @@ impl GossipLoop {
                 Output::NeedContacts => self.contacts.look(),
                 Output::Crawled { token, nodes, unreachable } => {
                     if let Some(reply) = self.asked.crawls.remove(&token) {
-                        let doubled = self.core.status(self.clock.now()).doubled_peers;
-                        drop(reply.send(report::nodes(&nodes, &unreachable, &doubled)));
+                        let (identity_conflict, doubled_peers) = self.doubles();
+                        let found = report::nodes(&nodes, &unreachable);
+                        drop(reply.send(Nodes { identity_conflict, doubled_peers, ..found }));
                     }
                 }
                 Output::Notice(notice) => self.on_notice(&notice),
@@ -348,7 +349,7 @@ impl GossipLoop {
 
     fn kept_replicas(&self) -> Vec<KeptReplica> {
         let wall_ms = self.clock.now().wall_ms;
-        let asides = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::asides);
+        let asides = self.core.strong().into_iter().flat_map(Strong::asides);
         let kept = |(aside, may_have_more): (&Aside, bool)| KeptReplica {
             keyspace: aside.keyspace.clone(),
             age_ms: wall_ms.saturating_sub(aside.since_ms),
@@ -359,46 +360,32 @@ impl GossipLoop {
     }
 
     fn closed_replicas(&self) -> Vec<ClosedReplica> {
-        let closed = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::closed);
+        let closed = self.core.strong().into_iter().flat_map(Strong::closed);
         closed.map(|(keyspace, reason)| ClosedReplica { keyspace: keyspace.into(), reason }).collect()
     }
 
     fn impaired_replicas(&self) -> Vec<ImpairedReplica> {
-        let impaired = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::impaired);
+        let impaired = self.core.strong().into_iter().flat_map(Strong::impaired);
         impaired.map(|(keyspace, reason)| ImpairedReplica { keyspace: keyspace.into(), reason }).collect()
     }
 
     fn votes(&self) -> Vec<String> {
-        let votes = self.core.strong().into_iter().flat_map(starling_core::strong::Strong::votes);
+        let votes = self.core.strong().into_iter().flat_map(Strong::votes);
         votes.map(str::to_owned).collect()
     }
 
-    fn leaderless(&self) -> Vec<Leaderless> {
-        let now_ms = self.clock.now().mono.0;
-        let all = self.core.strong().into_iter().flat_map(|strong| strong.leaderless(now_ms));
-        let leaderless = |it: starling_core::strong::Leaderless| Leaderless {
-            keyspace: it.keyspace,
-            for_ms: it.for_ms,
-            voters: it.voters as u64,
-            silent: it.silent,
-        };
-        all.map(leaderless).collect()
-    }
-
-    fn silent_voters(&self) -> Vec<SilentVoter> {
-        let now_ms = self.clock.now().mono.0;
-        let all = self.core.strong().into_iter().flat_map(|strong| strong.silent_voters(now_ms));
-        let voter = |it: starling_core::strong::SilentVoter| SilentVoter {
-            keyspace: it.keyspace,
-            name: it.name,
-            for_ms: it.for_ms,
-        };
-        all.map(voter).collect()
+    /// That another process uses this node's identity, and the peers whose identity two processes use.
+    fn doubles(&self) -> (Option<String>, Vec<DoubledPeer>) {
+        let core = self.core.status(self.clock.now());
+        let peers = core.doubled_peers.iter().map(report::doubled_peer).collect();
+        (core.double.map(report::identity_conflict), peers)
     }
 
     fn status(&self) -> Status {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
+        let strong = self.core.strong();
+        let (identity_conflict, doubled_peers) = self.doubles();
         let stats = self.core.store().map(starling_kv::Store::stats);
         let is_seed = core.record.role == Role::Seed;
         Status {
@@ -421,10 +408,11 @@ impl GossipLoop {
             impaired_replicas: self.impaired_replicas(),
             kept_replicas: self.kept_replicas(),
             votes: self.votes(),
-            leaderless: self.leaderless(),
-            silent_voters: self.silent_voters(),
-            identity_conflict: core.double.map(identity_conflict),
-            doubled_peers: core.doubled_peers.iter().map(report::doubled_peer).collect(),
+            leaderless: strong.map_or_else(Vec::new, |strong| strong.leaderless(now.mono.0)),
+            silent_voters: strong.map_or_else(Vec::new, |strong| strong.silent_voters(now.mono.0)),
+            identity_conflict,
+            withdrawn: strong.is_some_and(Strong::has_withdrawn),
+            doubled_peers,
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,
             payload_old: core.counters.rumors_old,
@@ -442,7 +430,9 @@ impl GossipLoop {
             }
             peer
         };
-        Peers { peers: report::peers(&self.core, self.clock.now()).into_iter().map(fill).collect() }
+        let peers = report::peers(&self.core, self.clock.now()).into_iter().map(fill).collect();
+        let (identity_conflict, doubled_peers) = self.doubles();
+        Peers { peers, identity_conflict, doubled_peers }
     }
 
     /// Writes everything that remains to the disk.
@@ -472,12 +462,6 @@ impl GossipLoop {
             tracing::debug!("some neighbours did not take the goodbye in time");
         }
     }
-}
-
-/// What another process with this node's identity, which started then, means.
-fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
-    let sign = admin::sign(seen_ms, SIGN_MS.saturating_sub(seen_ms));
-    format!("another process, started {}, uses this node's identity; {sign}", admin::time_of(started_ms))
 }
 
 /// Whether handling a message may have written to the store.

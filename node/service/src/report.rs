@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use starling_api::admin::{DoubledPeer, Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable};
+use starling_api::admin::{
+    self, DoubledPeer, DoubledProcess, Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable,
+};
 use starling_core::{Core, Counters, DoubledPeer as CoreDoubledPeer, SIGN_MS};
 use starling_kv::{Engine, Stats};
 use starling_p2p::Metrics;
@@ -143,8 +145,8 @@ fn described(record: &NodeRecord) -> Peer {
     }
 }
 
-fn abilities(found: Abilities) -> starling_api::admin::Abilities {
-    starling_api::admin::Abilities {
+fn abilities(found: Abilities) -> admin::Abilities {
+    admin::Abilities {
         protocol_min: found.protocol.min,
         protocol_max: found.protocol.max,
         features: found.protocol.features.0,
@@ -153,20 +155,30 @@ fn abilities(found: Abilities) -> starling_api::admin::Abilities {
     }
 }
 
+/// That another process, which started then, uses this node's identity.
+pub fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
+    let sign = admin::sign(seen_ms, SIGN_MS.saturating_sub(seen_ms));
+    format!("another process, started {}, uses this node's identity; {sign}", admin::time_of(started_ms))
+}
+
 /// A peer whose identity two processes use.
 pub fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
-    let CoreDoubledPeer { record, started_ms, seen_ms } = found;
-    DoubledPeer {
-        id: hex(&record.id.0),
+    let CoreDoubledPeer { processes, seen_ms } = found;
+    let process = |record: &NodeRecord| DoubledProcess {
         name: record.name.clone(),
-        started_ms: started_ms.to_vec(),
+        started_ms: record.incarnation,
+        addresses: record.addresses.clone(),
+    };
+    DoubledPeer {
+        id: hex(&processes[0].id.0),
+        processes: processes.iter().map(process).collect(),
         seen_ms: *seen_ms,
         shown_ms: SIGN_MS.saturating_sub(*seen_ms),
     }
 }
 
-/// The overlay of a finished crawl, as the node sees it that has these doubled peers.
-pub fn nodes(found: &[Description], silent: &[NodeRecord], doubled: &[CoreDoubledPeer]) -> Nodes {
+/// The overlay of a finished crawl.
+pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
     let claims: BTreeSet<(NodeId, NodeId)> =
         found.iter().flat_map(|node| node.active.iter().map(|peer| (node.record.id, *peer))).collect();
     let links: BTreeSet<(NodeId, NodeId)> = claims.iter().map(|(a, b)| (*a.min(b), *a.max(b))).collect();
@@ -199,7 +211,8 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord], doubled: &[CoreDouble
         nodes,
         edges: links.iter().map(edge).collect(),
         unreachable: silent.iter().map(unreachable).collect(),
-        doubled_peers: doubled.iter().map(doubled_peer).collect(),
+        identity_conflict: None,
+        doubled_peers: Vec::new(),
     }
 }
 
@@ -225,7 +238,7 @@ mod tests {
 
     #[test]
     fn each_link_is_one_edge_and_one_sided_ones_show() {
-        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &[], &[]);
+        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &[]);
         let names: Vec<_> = found.nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["n1", "n2"]);
         let edges: Vec<_> = found.edges.iter().map(|e| (&e.a[..2], &e.b[..2], e.mutual)).collect();

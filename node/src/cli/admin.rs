@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use starling_api::admin::{Abilities, Configuration, Doctor, Finalize, Nodes, Status, Upgrade};
+use starling_api::admin::{Abilities, Configuration, Doctor, DoubledPeer, Finalize, Nodes, Status, Upgrade};
 use starling_service::{StartError, examine};
 
 use super::Session;
@@ -25,7 +25,7 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
-        self.note_doubles().await?;
+        note_doubles(found.identity_conflict.as_ref(), &found.doubled_peers);
         let optional = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
         let rows = found.peers.into_iter().map(|peer| {
             let link = match (peer.connected, peer.eager) {
@@ -54,14 +54,6 @@ impl Session {
         )
     }
 
-    /// Notes identities that several processes use, because they make links flap and nodes appear and disappear.
-    async fn note_doubles(&self) -> Result {
-        let status = self.client.status().await?;
-        status.identity_conflict.iter().for_each(print::note);
-        status.doubled_peers.iter().for_each(|peer| print::note(peer.to_string()));
-        Ok(())
-    }
-
     pub(super) async fn nodes(&self, dot: bool) -> Result {
         let found = self.client.nodes().await?;
         if dot {
@@ -70,7 +62,7 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
-        self.note_doubles().await?;
+        note_doubles(found.identity_conflict.as_ref(), &found.doubled_peers);
         let answered = found.nodes.iter().map(|node| {
             [
                 short(&node.id),
@@ -167,6 +159,12 @@ impl Session {
         let ticket = self.client.ticket().await?;
         if self.output == Output::Json { print::json(&ticket) } else { print::line(ticket.ticket) }
     }
+}
+
+/// Notes identities that several processes use, because they make links flap and nodes appear and disappear.
+fn note_doubles(own: Option<&String>, peers: &[DoubledPeer]) {
+    let peers = peers.iter().map(DoubledPeer::to_string);
+    own.cloned().into_iter().chain(peers).for_each(print::note);
 }
 
 /// Checks the store of a stopped node.

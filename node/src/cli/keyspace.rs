@@ -6,14 +6,15 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use starling_api::KeyspaceInfo;
 use starling_api::strong::{
-    self, CreateKeyspace, Leader, ReplicaInfo, Replicas, StrongInfo, StrongMember, Voters,
+    self, CreateKeyspace, Leader, Leaderless, REPORTED_MS, ReplicaInfo, Replicas, SilentVoter, StrongInfo,
+    StrongMember, Voters,
 };
 use starling_client::WORK;
 
 use super::Session;
 use super::args::{KeyspaceCommand, Output, VotersCommand};
 use super::failure::Failure;
-use super::print::{self, Result, size};
+use super::print::{self, Result, duration, size};
 
 /// Time between two checks whether a new keyspace has a leader. A guess: a first election takes a few hundred
 /// milliseconds.
@@ -22,8 +23,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: u32 = 100;
 /// Keyspaces whose leaders are asked at a time, at most. A guess.
 const ASKED_AT_ONCE: usize = 64;
-/// How long a keyspace without a leader counts as electing one, milliseconds. An estimate: several elections.
-const ELECTION_MS: u64 = 5_000;
 
 impl Session {
     pub(super) async fn keyspace(&self, command: KeyspaceCommand) -> Result {
@@ -119,8 +118,10 @@ impl Session {
         let strong = keyspaces.iter_mut().filter(|keyspace| keyspace.kind != "eventual");
         let asked = strong.map(async |keyspace| {
             let notes = match self.client.strong_info(&keyspace.name).await {
+                // The node says why with its own notes.
+                Ok(Some(info)) if info.withdrawn => Vec::new(),
                 Ok(Some(info)) if info.leader.is_none() => vec![format!("leader: {}", no_leader(&info))],
-                Ok(Some(info)) => info.unheard_voters().map(|voter| voter.what()).collect(),
+                Ok(Some(info)) => info.silent_voters().iter().map(SilentVoter::what).collect(),
                 Ok(None) => Vec::new(),
                 Err(error) => vec![error.message],
             };
@@ -197,6 +198,14 @@ impl Session {
             let hint = format!("`starling keyspace info {name}` shows its members");
             return Err(Failure::nothing(format!("no node is being made a voter of {name}"), hint));
         }
+        let count = after.voters();
+        if count.is_multiple_of(2) {
+            print::note(format!(
+                "{count} voters tolerate the loss of {}, no more than {} would: an odd number is better",
+                count.saturating_sub(1) / 2,
+                count.saturating_sub(1)
+            ));
+        }
         self.show_info(&after)
     }
 
@@ -214,10 +223,10 @@ impl Session {
             let missing = match it {
                 it if it.longest => "nothing".into(),
                 it if it.may_have_more => "see below".into(),
-                it => format!("up to {}", it.missing),
+                it => it.missing.map_or_else(|| "-".into(), |entries| format!("up to {entries}")),
             };
             let name = if it.here { format!("{} (asked)", it.name) } else { it.name.clone() };
-            let heard = it.heard_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms ago"));
+            let heard = it.heard_ms.map_or_else(|| "-".into(), |ms| format!("{} ago", duration(ms)));
             let (term, written) = (number(it.log_term), number(it.log_index));
             let (committed, applied) = (number(it.commit_index), number(it.applied_index));
             [name, term, written, committed, applied, missing, heard, state]
@@ -228,7 +237,8 @@ impl Session {
             print::line(format!("no answer from {}", found.silent.join(", ")))?;
         }
         let longest: Vec<_> = found.replicas.iter().filter(|it| it.longest).map(|it| &*it.name).collect();
-        print::line(format!("longest log: {}", longest.join(", ")))?;
+        let longest = if longest.is_empty() { "none can be read".into() } else { longest.join(", ") };
+        print::line(format!("longest log: {longest}"))?;
         let more: Vec<_> = found.replicas.iter().filter(|it| it.may_have_more).map(|it| &*it.name).collect();
         if !more.is_empty() {
             print::line(format!(
@@ -245,7 +255,7 @@ impl Session {
             return print::json(info);
         }
         let unknown = || String::from("-");
-        let since = |ms: Option<u64>| ms.map_or_else(unknown, |ms| format!("{ms} ms ago"));
+        let since = |ms: Option<u64>| ms.map_or_else(unknown, |ms| format!("{} ago", duration(ms)));
         let leads = info.leader.as_ref() == Some(&info.answered_by);
         let heard = if leads { "most heard" } else { "leader heard" };
         let log = format!(
@@ -272,9 +282,10 @@ impl Session {
             let behind = member.behind.map_or_else(unknown, |behind| behind.to_string());
             let behind = if member.restoring { format!("{behind}, being sent a snapshot") } else { behind };
             let id = member.id.chars().take(8).collect();
-            [id, member.name.clone(), role.to_owned(), behind, since(member.silent_ms), address]
+            let silent = member.silent_ms.map_or_else(unknown, duration);
+            [id, member.name.clone(), role.to_owned(), behind, silent, address]
         };
-        let header = ["ID", "NAME", "ROLE", "BEHIND", "HEARD", "ADDRESS"];
+        let header = ["ID", "NAME", "ROLE", "BEHIND", "SILENT", "ADDRESS"];
         print::table(header, info.members.iter().map(row))?;
         let learners = info.members.iter().filter(|member| member.role == "learner");
         let learners: Vec<_> = learners.map(|member| &*member.name).collect();
@@ -292,12 +303,12 @@ impl Session {
 
 /// What stands for the leader of a keyspace that has none.
 fn no_leader(info: &StrongInfo) -> String {
+    let Some(Leaderless { voters, silent, .. }) = info.leaderless() else { return "not known here".into() };
     let since = match info.heard_ms {
-        Some(ms) if ms < ELECTION_MS => return "an election is under way".into(),
-        Some(ms) => format!("for {} s", ms / 1000),
+        Some(ms) if ms < REPORTED_MS => return "an election is under way".into(),
+        Some(ms) => format!("for {}", duration(ms)),
         None => format!("since {} started", info.answered_by),
     };
-    let (voters, silent) = info.silent_voters();
     let answers = strong::answering(voters, &silent);
     format!("none {since}: {answers}; start the others, or see `starling keyspace recover --help`")
 }

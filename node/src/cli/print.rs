@@ -154,6 +154,11 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// A span of time that may be shorter than a second, as text.
+pub fn duration(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { span(ms) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +182,7 @@ mod tests {
         assert_eq!(span(61_000), "1m1s");
         assert_eq!(span(3_660_000), "1h1m");
         assert_eq!(span(90_000_000), "1d1h");
+        assert_eq!(duration(999), "999 ms");
+        assert_eq!(duration(245_999), "4m5s");
     }
 }

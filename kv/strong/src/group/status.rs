@@ -53,8 +53,8 @@ pub struct MemberStatus {
     pub matched: Option<u64>,
     /// Whether the member needs a snapshot; always `false` on other members than the leader.
     pub is_restoring: bool,
-    /// Milliseconds since the last message from the member; `None`: none since this process started. Usually
-    /// followers receive messages from the leader only.
+    /// Milliseconds since the last message from the member; on the leader, or since it leads. `None`: none since this
+    /// process started, or both follow a leader, and send each other hardly any messages.
     pub silent_ms: Option<u64>,
 }
 
@@ -134,19 +134,28 @@ impl<E: Engine> Group<E> {
 
     fn member_status(&self, now_ms: u64, member: MemberId, node: NodeKey) -> MemberStatus {
         let progress = self.raw.raft.prs().get(member).filter(|_| self.is_leader());
-        let is_self = member == self.config.member;
         MemberStatus {
             member,
             node,
             is_voter: self.members.voters.contains(&member),
             matched: progress.map(|progress| progress.matched).filter(|matched| *matched > 0),
             is_restoring: progress.is_some_and(|progress| progress.state == ProgressState::Snapshot),
-            silent_ms: if is_self {
-                Some(0)
-            } else {
-                self.heard.get(&member).map(|at| now_ms.saturating_sub(*at))
-            },
+            silent_ms: self.silent_ms(now_ms, member),
         }
+    }
+
+    /// See [`MemberStatus::silent_ms`].
+    fn silent_ms(&self, now_ms: u64, member: MemberId) -> Option<u64> {
+        let heard = self.heard.get(&member).copied();
+        let leader = self.raw.raft.leader_id;
+        let at_ms = if member == self.config.member {
+            Some(now_ms)
+        } else if self.is_leader() {
+            Some(heard.unwrap_or(0).max(self.led_since_ms))
+        } else {
+            heard.filter(|_| leader == 0 || leader == member)
+        };
+        at_ms.map(|at| now_ms.saturating_sub(at))
     }
 
     /// On the leader, the nodes of the voters that have sent it no message for `after_ms`; empty on other members.
@@ -160,10 +169,8 @@ impl<E: Engine> Group<E> {
         let voters = self.members.voters.iter().filter(|_| self.is_leader());
         let others = voters.filter(|member| **member != self.config.member);
         others.filter_map(move |member| {
-            let heard_ms = self.heard.get(member).copied().unwrap_or(0).max(self.led_since_ms);
-            let silent_ms = now_ms.saturating_sub(heard_ms);
-            let node = self.members.nodes.get(member)?;
-            (silent_ms >= after_ms).then_some((*node, silent_ms))
+            let silent_ms = self.silent_ms(now_ms, *member).filter(|ms| *ms >= after_ms)?;
+            Some((*self.members.nodes.get(member)?, silent_ms))
         })
     }
 

@@ -237,6 +237,26 @@ fn a_new_leader_counts_the_silence_of_voters_from_its_election_on() {
     assert!(lost(&world).is_empty());
     world.run_for(3_000);
     assert_eq!(lost(&world), [key(down)]);
+    // The status says the same, and goes on counting.
+    let silent_ms = |world: &World, seen_by: usize, node: usize| {
+        let group = world.nodes[seen_by].group.as_ref().expect("up");
+        let status = group.status(world.clock(seen_by));
+        let member = status.members.into_iter().find(|it| it.node == key(node)).expect("a member");
+        member.silent_ms
+    };
+    assert!(silent_ms(&world, leader, down).is_some_and(|ms| (11_500..12_500).contains(&ms)));
+    world.run_for(60_000);
+    assert!(silent_ms(&world, leader, down).is_some_and(|ms| (71_500..72_500).contains(&ms)));
+    assert!(silent_ms(&world, was, leader).is_some_and(|ms| ms < 1_000), "heartbeats");
+    assert_eq!(silent_ms(&world, was, down), None, "two followers send each other nothing");
+    // A leader that was restarted has heard nothing of it at all.
+    world.kill(leader, false);
+    world.kill(was, false);
+    world.start(leader);
+    world.start(was);
+    let leads = world.wait_for_leader();
+    world.run_for(20_000);
+    assert!(silent_ms(&world, leads, down).is_some_and(|ms| (19_000..22_000).contains(&ms)));
 }
 
 /// A leader that is to leave adds the new voters and hands leadership over. Its client repeats the change to the

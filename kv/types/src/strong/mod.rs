@@ -8,6 +8,7 @@ mod failure;
 mod form;
 mod request;
 mod status;
+mod trouble;
 mod watch;
 
 pub use answer::{Answer, Body, Found, KeyValue};
@@ -17,4 +18,5 @@ pub use request::{
     Revision, SortBy, SortOrder, Txn, TxnOp, Write,
 };
 pub use status::{Member, Status};
+pub use trouble::{Leaderless, REPORTED_MS, SilentVoter, answering};
 pub use watch::{Event, EventKind, Watch, WatchUpdate};

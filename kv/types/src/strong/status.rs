@@ -54,8 +54,8 @@ pub struct Member {
     pub behind: Option<u64>,
     /// It is receiving a snapshot; only the leader knows.
     pub restoring: bool,
-    /// Milliseconds since the member that answered last heard from it. None: not since that process started,
-    /// or both are followers.
+    /// Milliseconds since its last message to the member that answered; if that one leads, or since it leads. None: none
+    /// since that process started, or both follow a leader.
     pub silent_ms: Option<u64>,
     /// Addresses of its node for nodes, as URLs.
     pub peer_urls: Vec<String>,

@@ -55,7 +55,7 @@ use std::collections::BTreeSet;
 use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::{Millis, NodeId, NodeRecord};
-use starling_strong::api::{Failure, Status};
+use starling_strong::api::{Failure, Leaderless, SilentVoter, Status};
 use starling_strong::group::{Group, GroupId, GroupMessage, History, Input, Notice, Output, Stop};
 use starling_strong::machine::{self, DATED};
 use starling_strong::members::NodeKey;
@@ -70,7 +70,7 @@ pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_fram
 pub use placement::Known;
 pub use precedence::former_name;
 use replicas::Replicas;
-pub use replicas::{Aside, AsideConfig, LEADERLESS_MS, Leaderless, SilentVoter, may_lack};
+pub use replicas::{Aside, AsideConfig, may_lack};
 use requests::Requests;
 use serving::Serving;
 use starts::Starts;
@@ -397,14 +397,20 @@ impl<E: Engine> Strong<E> {
         self.replicas.impaired()
     }
 
-    /// The groups of replicas on this node that have had no leader for [`LEADERLESS_MS`].
+    /// The groups of replicas on this node that have had no leader for some seconds.
     pub fn leaderless(&self, now_ms: u64) -> Vec<Leaderless> {
         self.replicas.leaderless(now_ms, &self.directory)
     }
 
-    /// The voters of the groups that this node leads that have sent nothing for [`LEADERLESS_MS`].
+    /// The voters of the groups that this node leads that have sent nothing for some seconds.
     pub fn silent_voters(&self, now_ms: u64) -> Vec<SilentVoter> {
         self.replicas.silent_voters(now_ms, &self.directory)
+    }
+
+    /// Whether the replicas on this node take no part in their groups, and so learn nothing of other members: another
+    /// process with this node's identity has started later.
+    pub fn has_withdrawn(&self) -> bool {
+        self.replicas.has_withdrawn()
     }
 
     /// The keyspaces of which this node is a voter.

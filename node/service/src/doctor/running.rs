@@ -1,13 +1,12 @@
 //! What the doctor of a running node finds beyond its store: replicas, and the strong keyspaces that it knows.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use starling_api::admin::{ClosedReplica, Doctor, Leaderless, SilentVoter, Status};
-use starling_api::strong::StrongInfo;
+use starling_api::strong::{REPORTED_MS, StrongInfo};
 use starling_api::{Error, ErrorCode};
-use starling_core::strong::{LEADERLESS_MS, former_name};
+use starling_core::strong::former_name;
 use tokio::sync::oneshot;
 
 use super::{add, check_running};
@@ -26,7 +25,7 @@ const ASKED_AT_ONCE: usize = 256;
 
 impl Admin {
     /// Checks the whole store on a snapshot, on a thread of its own, and asks for the leaders of the strong keyspaces.
-    /// Takes minutes on a large store, and some seconds more where a keyspace has no leader.
+    /// Takes minutes on a large store, and some seconds more where no voter of a keyspace answers.
     pub async fn doctor(&self) -> Result<Doctor, Error> {
         let reader = self.0.reader()?;
         let mut report = on_a_thread(move || check_running(&reader)).await?.map_err(store_error)?;
@@ -52,10 +51,11 @@ impl Admin {
             );
             add(&mut report, what, hint);
         }
-        let led = held.iter().filter(|replica| replica.status.leader == Some(replica.status.member));
-        let known = led.map(|replica| replica.keyspace.as_str());
+        // A replica that has withdrawn is among the impaired ones, and knows nothing of the others.
+        let is_known = |it: &&Held| status.withdrawn || it.status.leader == Some(it.status.member);
+        let known = held.iter().filter(is_known).map(|replica| replica.keyspace.as_str());
         let known = known.chain(status.leaderless.iter().map(|leaderless| leaderless.keyspace.as_str()));
-        let elsewhere = self.troubles(&known.collect()).await?;
+        let elsewhere = self.troubles(&known.collect()).await;
         for leaderless in
             status.leaderless.iter().chain(elsewhere.iter().filter_map(|it| it.leaderless.as_ref()))
         {
@@ -73,26 +73,11 @@ impl Admin {
         Ok(report)
     }
 
-    /// The troubles of the keyspaces but those of which this node knows itself, seen twice, so that an election is not taken
-    /// for a loss.
-    async fn troubles(&self, known: &BTreeSet<&str>) -> Result<Vec<Trouble>, Error> {
+    /// The troubles of the keyspaces but those of which this node knows itself.
+    async fn troubles(&self, known: &BTreeSet<&str>) -> Vec<Trouble> {
         let names: Vec<String> = self.0.0.names.all().into_keys().collect();
-        let names: Vec<String> = names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
-        let began = Instant::now();
-        let first = self.ask_all(names).await;
-        if first.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rest = Duration::from_millis(LEADERLESS_MS).saturating_sub(began.elapsed());
-        on_a_thread(move || std::thread::sleep(rest)).await?;
-        let mut second = self.ask_all(first.into_iter().map(|trouble| trouble.keyspace).collect()).await;
-        let least_ms = began.elapsed().as_millis() as u64;
-        for trouble in &mut second {
-            let silent = trouble.silent.iter_mut().map(|voter| &mut voter.for_ms);
-            let all = trouble.leaderless.iter_mut().map(|leaderless| &mut leaderless.for_ms).chain(silent);
-            all.for_each(|for_ms| *for_ms = least_ms.max(*for_ms));
-        }
-        Ok(second)
+        let names = names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
+        self.ask_all(names).await
     }
 
     /// Those of these keyspaces that are in trouble now.
@@ -108,31 +93,27 @@ impl Admin {
 
 /// What is wrong with a keyspace.
 struct Trouble {
-    keyspace: String,
     /// That it has no leader.
     leaderless: Option<Leaderless>,
     /// Voters that the leader does not hear.
     silent: Vec<SilentVoter>,
 }
 
-/// What a keyspace's status, or the lack of one, shows; `None`: all is well, or there is no keyspace.
+/// What a keyspace's status, or the lack of one, shows; `None`: all is well, an election is under way, or there is no
+/// keyspace.
 fn trouble(keyspace: &str, info: Result<StrongInfo, Error>) -> Option<Trouble> {
-    let keyspace = keyspace.to_owned();
-    let without_leader = |for_ms, voters, silent| {
-        let leaderless = Some(Leaderless { keyspace: keyspace.clone(), for_ms, voters, silent });
-        Trouble { keyspace: keyspace.clone(), leaderless, silent: Vec::new() }
-    };
     match info {
-        Ok(info) if info.leader.is_some() => {
-            let silent: Vec<_> = info.unheard_voters().collect();
-            (!silent.is_empty()).then_some(Trouble { keyspace, leaderless: None, silent })
-        }
+        Ok(info) if info.heard_ms.is_some_and(|ms| ms < REPORTED_MS) && info.leader.is_none() => None,
         Ok(info) => {
-            let (voters, silent) = info.silent_voters();
-            Some(without_leader(info.heard_ms.unwrap_or_default(), voters, silent))
+            let leaderless = info.leaderless();
+            let silent = if leaderless.is_some() { Vec::new() } else { info.silent_voters() };
+            let is_one = leaderless.is_some() || !silent.is_empty();
+            is_one.then_some(Trouble { leaderless, silent })
         }
         Err(error) if matches!(error.code, ErrorCode::NoMajority | ErrorCode::Timeout) => {
-            Some(without_leader(0, 0, Vec::new()))
+            let (keyspace, silent) = (keyspace.to_owned(), Vec::new());
+            let leaderless = Leaderless { keyspace, for_ms: 0, voters: 0, silent: Vec::new() };
+            Some(Trouble { leaderless: Some(leaderless), silent })
         }
         Err(_) => None,
     }

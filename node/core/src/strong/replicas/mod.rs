@@ -26,7 +26,6 @@ use self::asides::Asides;
 pub use self::asides::{Aside, AsideConfig, may_lack};
 use self::dropped::Dropped;
 use self::removals::Removals;
-pub use self::status::{LEADERLESS_MS, Leaderless, SilentVoter};
 use self::turns::Turns;
 use super::StrongConfig;
 use super::context::{Context, Timer};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use starling_kv::Engine;
 use starling_proto::NodeRecord;
-use starling_strong::api::{Failure, Member, Status};
+use starling_strong::api::{Failure, Leaderless, Member, REPORTED_MS, SilentVoter, Status};
 use starling_strong::group::{Group, GroupId, Rollback};
 use starling_strong::log::{Log, Recoveries};
 use starling_strong::machine::{self, DATED};
@@ -18,40 +18,16 @@ use super::super::surveys::ReplicaState;
 use super::{Replica, Replicas, SILENT_MS};
 use crate::client_urls;
 
-/// How long a group has no leader, or a voter sends its leader nothing, before that is reported, milliseconds. An estimate:
-/// several elections, and the time from the start of a node to its first election.
-pub const LEADERLESS_MS: u64 = 5_000;
-
 /// How long no node is chosen again that has declined to be a member, milliseconds. A guess: an operator has to act.
 const DECLINED_MS: u64 = 600_000;
 
-/// A group without a leader, as its replica on this node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaderless {
-    /// The keyspace's name.
-    pub keyspace: String,
-    /// Milliseconds since the replica knows of no leader.
-    pub for_ms: u64,
-    /// The number of voters.
-    pub voters: usize,
-    /// Names of the voters from which no message has come lately, in order.
-    pub silent: Vec<String>,
-}
-
-/// A voter that has sent the leader on this node nothing for a while.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SilentVoter {
-    /// The keyspace's name.
-    pub keyspace: String,
-    /// The name of the voter's node.
-    pub name: String,
-    /// Milliseconds since its last message, or since this node leads.
-    pub for_ms: u64,
-}
-
 impl<E: Engine> Replicas<E> {
-    /// The voters of the groups that this node leads that have sent nothing for [`LEADERLESS_MS`].
+    /// The voters of the groups that this node leads that have sent nothing for [`REPORTED_MS`]. A node that has withdrawn
+    /// cannot know.
     pub fn silent_voters(&self, now_ms: u64, directory: &Directory) -> Vec<SilentVoter> {
+        if self.has_withdrawn {
+            return Vec::new();
+        }
         let of = |replica: &Replica<E>| {
             let keyspace = replica.keyspace.clone();
             let voter = |(node, for_ms)| SilentVoter {
@@ -59,22 +35,22 @@ impl<E: Engine> Replicas<E> {
                 name: directory.name(&node),
                 for_ms,
             };
-            replica.group.silent(now_ms, LEADERLESS_MS).map(voter).collect::<Vec<_>>()
+            replica.group.silent(now_ms, REPORTED_MS).map(voter).collect::<Vec<_>>()
         };
         self.open.values().flat_map(of).collect()
     }
 
-    /// The groups that have had no leader for [`LEADERLESS_MS`]. Replicas that do not work are not among them.
+    /// The groups that have had no leader for [`REPORTED_MS`]. Replicas that do not work are not among them.
     pub fn leaderless(&self, now_ms: u64, directory: &Directory) -> Vec<Leaderless> {
         if self.has_withdrawn {
             return Vec::new();
         }
         let found = |replica: &Replica<E>| {
-            let for_ms = replica.group.leaderless_ms(now_ms).filter(|ms| *ms >= LEADERLESS_MS)?;
+            let for_ms = replica.group.leaderless_ms(now_ms).filter(|ms| *ms >= REPORTED_MS)?;
             let (voters, silent) = replica.group.silent_voters(now_ms);
             let mut silent: Vec<String> = silent.iter().map(|node| directory.name(node)).collect();
             silent.sort();
-            Some(Leaderless { keyspace: replica.keyspace.clone(), for_ms, voters, silent })
+            Some(Leaderless { keyspace: replica.keyspace.clone(), for_ms, voters: voters as u64, silent })
         };
         self.open.values().filter_map(found).collect()
     }

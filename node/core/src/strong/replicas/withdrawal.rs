@@ -6,6 +6,11 @@ use starling_strong::group::Group;
 use super::Replicas;
 
 impl<E: Engine> Replicas<E> {
+    /// Whether no replica takes part in its group any more.
+    pub fn has_withdrawn(&self) -> bool {
+        self.has_withdrawn
+    }
+
     /// Lets no replica take part in its group any more. Returns whether one did.
     pub fn withdraw(&mut self) -> bool {
         #[cfg(planted)]
