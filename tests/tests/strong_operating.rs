@@ -2,7 +2,7 @@
 
 use starling_api::admin::Doctor;
 use starling_tests::{
-    Answer, KEYSPACE, Node, flock, heard_of, leader, led, meet, run, strangers, wait_until,
+    Answer, KEYSPACE, Node, flock, heard_of, leader, led, meet, pair, run, strangers, wait_until,
 };
 
 /// The findings of a node's doctor, one line each, with the hints.
@@ -256,6 +256,25 @@ async fn a_voter_that_leaves_gives_its_place_to_another_node_or_stays() {
     assert!(nodes[0].ended().await.success());
     assert_eq!(three_voters(&nodes[1]).await, expected, "they are for an operator to change");
     assert_eq!(nodes[1].run(["get", "-k", KEYSPACE, "k"]).ok(), "w");
+}
+
+#[tokio::test]
+async fn the_only_voter_of_a_keyspace_does_not_leave_with_it() {
+    let (mut a, b) = pair().await;
+    a.run(["keyspace", "create", "lone", "--strong", "--on", "a"]).ok();
+    a.run(["put", "-k", "lone", "k", "v"]).ok();
+    let refused = a.run(["leave", "--force"]);
+    refused.exits_noted(4).says("this node is the only voter of lone, which would end");
+    refused.says("starling keyspace drop lone");
+    assert_eq!(b.run(["get", "-k", "lone", "k"]).ok(), "v");
+    // A second voter of two, whose group needs both, is for the operator to decide about.
+    let added = a.run(["keyspace", "voters", "add", "lone", "b"]);
+    added.exits(0).says("2 voters tolerate the loss of 0, no more than 1 would");
+    let odd = a.run(["keyspace", "voters", "remove", "lone", "b"]);
+    assert!(odd.exits(0).stderr.is_empty(), "{odd:?}");
+    a.run(["keyspace", "drop", "lone", "--yes"]).ok();
+    a.run(["leave", "--force"]).exits(0);
+    assert!(a.ended().await.success());
 }
 
 #[tokio::test]

@@ -46,9 +46,22 @@ impl Admin {
     /// to do without it.
     ///
     /// # Errors
-    /// No other node can take its place in a keyspace, or has not done so in time. The node goes on.
+    /// No other node can take its place in a keyspace, or has not done so in time; or, with `force`, the node is the only
+    /// voter of a keyspace, which would end. The node goes on.
     pub async fn leave(&self, force: bool) -> Result<(), Error> {
-        if !force {
+        if force {
+            let is_alone = |it: &Held| {
+                let mut voters = it.status.members.iter().filter(|member| !member.learner);
+                voters.next().is_some_and(|voter| voter.id == it.status.member) && voters.next().is_none()
+            };
+            let (groups, status) = (self.groups().await?, self.status().await?);
+            // In place of one that has withdrawn another process votes.
+            let alone = groups.iter().filter(|it| is_alone(it) && !status.withdrawn);
+            let alone: Vec<&str> = alone.map(|it| it.keyspace.as_str()).collect();
+            if !alone.is_empty() {
+                return Err(only_voter(&alone, &status.name));
+            }
+        } else {
             let votes = self.status().await?.votes;
             let moved = votes.iter().map(async |name| (name, self.manage(name, Manage::Vacate).await));
             let kept =
@@ -209,6 +222,17 @@ fn votes_here(kept: &[(&String, Error)], node: &str) -> Error {
          soon, end the process (SIGTERM) instead"
     );
     Error::new(ErrorCode::Conflict, format!("this node votes for {}", reasons.join(", ")), hint)
+}
+
+/// The node does not leave, because these keyspaces would end.
+fn only_voter(keyspaces: &[&str], node: &str) -> Error {
+    let first = keyspaces.first().copied().unwrap_or("NAME");
+    let hint = format!(
+        "`starling keyspace voters replace {first} {node} OTHER` moves it to another node, and `starling keyspace drop {first}` \
+         deletes it with all its data; to come back, end the process (SIGTERM) instead"
+    );
+    let message = format!("this node is the only voter of {}, which would end", keyspaces.join(", "));
+    Error::new(ErrorCode::Conflict, message, hint)
 }
 
 /// What an operator has to know about a name under which these groups are published.

@@ -139,9 +139,7 @@ impl Session {
         if !votes.is_empty() {
             let votes = votes.join(", ");
             print::note(if force {
-                format!(
-                    "its votes in {votes} stay: a majority has to do without this node, and a keyspace of which it is the only voter ends"
-                )
+                format!("its votes in {votes} stay: a majority has to do without this node")
             } else {
                 format!("this node votes for {votes}: other nodes take its place first, within a minute")
             });

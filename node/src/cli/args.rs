@@ -230,7 +230,8 @@ pub enum Command {
     /// ending its process (SIGTERM) instead
     Leave {
         /// Leave at once and keep the votes: the keyspaces have to do without them until `keyspace voters remove` or
-        /// `replace`, or until they are replaced automatically (setting `strong.replace_ms`)
+        /// `replace`, or until they are replaced automatically (setting `strong.replace_ms`). Refused where the node is the
+        /// only voter of a keyspace, which `keyspace drop` deletes
         #[arg(long)]
         force: bool,
     },
