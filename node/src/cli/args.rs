@@ -407,7 +407,8 @@ pub enum KeyspaceCommand {
     #[command(subcommand)]
     Voters(VotersCommand),
     /// Discard the history of a strong keyspace: superseded values and deleted keys. Leaders do so automatically
-    /// (settings strong.history_*)
+    /// (settings strong.history_*). That frees the keyspace's quota; the disk gets the space back as later writes let the
+    /// storage engine merge its files
     Compact {
         /// Its name
         name: String,
