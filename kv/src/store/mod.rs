@@ -29,6 +29,7 @@ pub(crate) use recover::{
     numbered_rows,
 };
 pub use restrict::{Part, deaths};
+pub use validate::check as check_batch;
 
 use crate::hlc::Clock;
 use crate::{

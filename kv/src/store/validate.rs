@@ -5,7 +5,10 @@ use starling_types::eventual::check_keyspace;
 use crate::{Batch, Check, Limits, Op, Write, WriteError};
 
 /// Checks everything about a batch that does not depend on what the store holds.
-pub(super) fn check(batch: &Batch, limits: &Limits) -> Result<(), WriteError> {
+///
+/// # Errors
+/// Why the store would refuse it.
+pub fn check(batch: &Batch, limits: &Limits) -> Result<(), WriteError> {
     let mut size = 0;
     for write in &batch.writes {
         size += check_write(write, limits)?;

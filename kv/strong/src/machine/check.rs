@@ -19,7 +19,10 @@ pub fn txn_depth_max(version: u16) -> u8 {
 }
 
 /// Validates a write to a group that has adopted this data version.
-pub(super) fn write(version: u16, write: &Write) -> Result<(), Refusal> {
+///
+/// # Errors
+/// Why the keyspace would refuse it, whatever it holds.
+pub fn write(version: u16, write: &Write) -> Result<(), Refusal> {
     match write {
         Write::Put(put) => self::put(put).map(drop),
         Write::PutSequential { prefix, value, .. } => {

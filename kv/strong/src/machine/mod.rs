@@ -37,7 +37,7 @@ use starling_kv::engine::{Family, RowOp, View, prefix_end};
 use starling_kv::{Engine, Error};
 
 pub use apply::Applied;
-pub use check::txn_depth_max;
+pub use check::{txn_depth_max, write as check_write};
 pub use command::Command;
 pub use compact::{Leftovers, destroy};
 pub use inspect::{Inspected, inspect};

@@ -31,10 +31,12 @@ pub struct ImportArgs {
     /// which writes the key at the same time, here or elsewhere, may still be overwritten, or added to. In a strong keyspace
     /// the write itself checks it, and no other writer is overwritten. Items of queues and leases have no key of their own,
     /// and are always imported. Of several records of one key the first one counts; records of one key that follow each
-    /// other, as `export` writes large sets and maps, count as one
-    #[arg(long, conflicts_with = "dry_run")]
+    /// other, as `export` writes large sets and maps, count as one. It does not resume an import that has ended within a
+    /// large set or map, because that one's key exists: --from does
+    #[arg(long)]
     pub only_missing: bool,
-    /// Read and check all records, and send nothing
+    /// Read all records, check their form and sizes, and write nothing. With --only-missing, look up which keys exist; keys
+    /// that the file has several times count each time
     #[arg(long)]
     pub dry_run: bool,
 }

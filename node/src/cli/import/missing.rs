@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use starling_api::strong::{Body, Compare, Keys, Operand, Put, Relation, Txn, TxnOp};
+use starling_api::strong::{self, Body, Compare, Keys, Operand, Put, Relation, Txn, TxnOp};
 use starling_api::{Check, Error, Op, Range, Write};
 use starling_client::Client;
 
@@ -61,6 +61,23 @@ async fn exists(client: &Client, keyspace: &str, key: &[u8]) -> Result<bool, Err
     let end = [key, &[0]].concat();
     let only = Range { start: Some(key.into()), end: Some(end.into()), limit: Some(1), ..Range::default() };
     Ok(!client.list(keyspace, &only).await?.keys.is_empty())
+}
+
+/// How many of these keys of a strong keyspace exist.
+pub async fn count_strong(
+    client: &Client,
+    keyspace: &str,
+    keys: impl Iterator<Item = Vec<u8>>,
+) -> Result<u64, Error> {
+    let count = |key| async move {
+        let only = strong::Range { count_only: true, ..strong::Range::of(Keys::One(key)) };
+        match client.ask(keyspace, &strong::Read::Range(only).into()).await?.body {
+            Body::Range(found) => Ok(found.count),
+            _ => Ok(0),
+        }
+    };
+    let counts = stream::iter(keys.map(count)).buffer_unordered(LOOKUPS);
+    counts.try_fold(0, async |sum, count| Ok(sum + count)).await
 }
 
 /// Has the node refuse a plain value whose key has got one since it was looked up.

@@ -6,6 +6,7 @@ mod csv;
 mod missing;
 mod records;
 mod send;
+mod sizes;
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -57,19 +58,19 @@ impl Session {
         let seconds = started.elapsed().as_secs_f64();
         let rate = done.records as f64 / seconds.max(0.001);
         let records = done.records;
+        let left = if args.only_missing {
+            format!("; {} left out whose keys exist", done.existing)
+        } else {
+            String::new()
+        };
         match self.output {
             Output::Json => print::json(&serde_json::json!({
                 "records": records, "existing": done.existing, "skipped": done.skipped, "seconds": seconds
             }))?,
-            _ if args.dry_run => print::line(format!("{records} records can be read; nothing was sent"))?,
-            _ => {
-                let left = if args.only_missing {
-                    format!("; {} left out whose keys exist", done.existing)
-                } else {
-                    String::new()
-                };
-                print::line(format!("{records} records in {seconds:.2} s ({rate:.0} records/s){left}"))?;
+            _ if args.dry_run => {
+                print::line(format!("{records} records can be imported{left}; nothing was written"))?;
             }
+            _ => print::line(format!("{records} records in {seconds:.2} s ({rate:.0} records/s){left}"))?,
         }
         done.result(&args)
     }

@@ -12,9 +12,9 @@ use super::super::Session;
 use super::super::failure::Failure;
 use super::super::print::{self, Result};
 use super::args::ImportArgs;
-use super::missing::{Missing, check_again, count_existing, put_if_absent};
-use super::named;
+use super::missing::{Missing, check_again, count_existing, count_strong, put_if_absent};
 use super::records::{Bad, Item, StrongKey};
+use super::{named, sizes};
 
 /// Writes to eventual keyspaces in one request, at most. Estimated: some milliseconds of a node's time.
 const BATCH_WRITES: usize = 500;
@@ -26,7 +26,7 @@ const GROUP_BYTES: usize = 512 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a record takes to be sent.
-enum Request {
+pub(super) enum Request {
     Eventual(Vec<Write>),
     Put(Put),
     Single(StrongWrite),
@@ -150,9 +150,10 @@ impl<'s> Importer<'s> {
                 return self.bad_record(number, &Bad::new(line, reason).with_hint(hint)).await;
             }
         };
-        if self.dry_run {
-            self.done.records += 1;
-            return Ok(());
+        if self.dry_run
+            && let Err(reason) = sizes::check(&request, self.missing.is_some())
+        {
+            return self.bad_record(number, &Bad::new(line, reason)).await;
         }
         let queued = Queued { number, line, bytes: bytes(&request), request };
         let target = is_strong.then_some(keyspace);
@@ -259,9 +260,15 @@ impl<'s> Importer<'s> {
         error.code == ErrorCode::NotFound && self.granted.contains(&lease)
     }
 
-    /// Sends records. Returns how many of them were not written because their key exists.
+    /// Sends records. Returns how many of them were not written because their key exists. With `--dry-run` it only looks
+    /// these up.
     async fn send(&mut self, group: &[Queued]) -> std::result::Result<u64, WriteFailed> {
         let client = &self.session.client;
+        if self.dry_run {
+            let (Some(keyspace), Some(_)) = (&self.target, &self.missing) else { return Ok(0) };
+            let puts = group.iter().filter_map(Queued::put);
+            return Ok(count_strong(client, keyspace, puts.map(|put| put.key.clone())).await?);
+        }
         let Some(keyspace) = &self.target else {
             let batch = Batch { writes: group.iter().flat_map(Queued::eventual).cloned().collect() };
             client.batch(&batch).await?;
@@ -270,12 +277,7 @@ impl<'s> Importer<'s> {
         let write = match &group[0].request {
             Request::Single(write) => write.clone(),
             Request::Put(_) | Request::Eventual(_) => {
-                let put = |queued: &Queued| match &queued.request {
-                    Request::Put(put) if self.missing.is_some() => Some(put_if_absent(put.clone())),
-                    Request::Put(put) => Some(TxnOp::Put(put.clone())),
-                    Request::Eventual(_) | Request::Single(_) => None,
-                };
-                StrongWrite::Txn(Txn { then: group.iter().filter_map(put).collect(), ..Txn::default() })
+                strong_puts(group.iter().filter_map(Queued::put), self.missing.is_some())
             }
         };
         let named = Named { patience: PATIENCE, ..Named::default() };
@@ -301,9 +303,20 @@ impl Queued {
         }
     }
 
+    /// The put to a strong keyspace.
+    fn put(&self) -> Option<&Put> {
+        if let Request::Put(put) = &self.request { Some(put) } else { None }
+    }
+
     fn writes(&self) -> usize {
         if let Request::Eventual(writes) = &self.request { writes.len() } else { 1 }
     }
+}
+
+/// One write of these puts to a strong keyspace; `only_missing`: of each only if its key does not exist.
+pub(super) fn strong_puts<'p>(puts: impl Iterator<Item = &'p Put>, only_missing: bool) -> StrongWrite {
+    let op = |put: &Put| if only_missing { put_if_absent(put.clone()) } else { TxnOp::Put(put.clone()) };
+    StrongWrite::Txn(Txn { then: puts.map(op).collect(), ..Txn::default() })
 }
 
 /// The bytes of keys, values and field names.
