@@ -15,4 +15,4 @@ pub use finder::{Finder, FinderConfig, ROUND_ADDRESSES_MAX};
 pub use mdns::{Mdns, MdnsError};
 pub use network::{NetworkFile, NetworkFileError};
 pub use remembered::{PEERS_MAX, Peer, load_peers, save_peers};
-pub use ticket::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ticket, TicketError};
+pub use ticket::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ticket, TicketError, hide_tickets};

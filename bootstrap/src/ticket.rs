@@ -39,6 +39,19 @@ pub struct Ticket {
     pub addresses: Vec<String>,
 }
 
+/// A text with `***` in place of what follows the first characters of each join ticket in it, for settings and logs.
+pub fn hide_tickets(text: &str) -> String {
+    let start = format!("{PREFIX}{VERSION}");
+    let mut parts = text.split(&start);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        let secret = if rest.len() < part.len() { "***" } else { "" };
+        shown.extend([&start, secret, rest]);
+    }
+    shown
+}
+
 impl fmt::Debug for Ticket {
     /// Does not print the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,6 +184,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn tickets_in_a_text_are_hidden_and_nothing_else_is() {
+        let text = r#"["starling1abc", "/dns/starling1.example/tcp/1", "starling1"] starling1q2"#;
+        let hidden = r#"["starling1***", "/dns/starling1.example/tcp/1", "starling1"] starling1***"#;
+        assert_eq!(hide_tickets(text), hidden);
+        assert_eq!(hide_tickets("db.example.org"), "db.example.org");
+    }
 
     fn tickets() -> impl Strategy<Value = Ticket> {
         let addresses = prop::collection::vec("/[!-~]{0,254}", 0..=ADDRESSES_MAX);

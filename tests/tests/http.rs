@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use starling_api::admin::SOCKET_FILE;
 use starling_api::{Batch, Check, Op, WatchEvent};
 use starling_tests::{Node, pair, wait_until};
 
@@ -14,6 +15,14 @@ async fn send(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
     let url = format!("http://{}{path}", node.api());
     reqwest::Client::new().request(method, url).body(body.to_vec()).send().await.expect("the node answers")
+}
+
+/// The same over the unix socket, as an administrator.
+async fn administer(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
+    let client = reqwest::Client::builder().unix_socket(node.data_dir().join(SOCKET_FILE)).build();
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+    let request = client.expect("a client").request(method, format!("http://localhost{path}"));
+    request.body(body.to_vec()).send().await.expect("the node answers")
 }
 
 /// A body that each operation takes.
@@ -62,7 +71,7 @@ async fn every_operation_of_the_description_works() {
     let document: Value = send(&node, "GET", "/openapi.json", b"").await.json().await.expect("JSON");
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{document}");
     let paths = document["paths"].as_object().expect("paths");
-    let orders = send(&node, "POST", "/v1/strong", br#"{"name":"orders","voters":1}"#).await;
+    let orders = administer(&node, "POST", "/v1/strong", br#"{"name":"orders","voters":1}"#).await;
     assert!(orders.status().is_success(), "{}", orders.status());
     let mut called = 0;
     // Writes first, so that there is something to read, and then to delete.
@@ -74,7 +83,7 @@ async fn every_operation_of_the_description_works() {
             }
             let url = example_url(path, operation);
             let response =
-                send(&node, &method.to_uppercase(), &url, example_body(method, path).as_bytes()).await;
+                administer(&node, &method.to_uppercase(), &url, example_body(method, path).as_bytes()).await;
             let status = response.status();
             // The only voter needs no recovery.
             let is_refused = path.ends_with("/recover") && status == StatusCode::CONFLICT;
@@ -93,13 +102,14 @@ async fn every_operation_of_the_description_works() {
         assert!(name.starts_with(char::is_uppercase), "{name} is a type of Rust and not of the API");
     }
     for leave in ["/v1/leave", "/v1/leave?force=true"] {
-        let refused = send(&node, "POST", leave, b"").await.status();
+        let refused = administer(&node, "POST", leave, b"").await.status();
         assert_eq!(refused, StatusCode::CONFLICT, "{leave}: it is the only voter of the other keyspace");
     }
     for name in node.status().await.votes {
         node.client().drop_keyspace(&name).await.expect("dropped");
     }
-    assert_eq!(send(&node, "POST", "/v1/leave?force=true", b"").await.status(), StatusCode::ACCEPTED);
+    let left = administer(&node, "POST", "/v1/leave?force=true", b"").await.status();
+    assert_eq!(left, StatusCode::ACCEPTED);
     assert!(node.ended().await.success());
 }
 
@@ -275,7 +285,7 @@ async fn metrics_can_be_scraped() {
 #[tokio::test]
 async fn calls_of_strong_keyspaces_are_checked_and_carried_out_as_they_are() {
     let node = Node::up("a").started().await;
-    let made = send(&node, "POST", "/v1/strong", br#"{"name":"orders","voters":1}"#).await;
+    let made = administer(&node, "POST", "/v1/strong", br#"{"name":"orders","voters":1}"#).await;
     assert!(made.status().is_success(), "{}", made.status());
     let call = async |body: Value| {
         let response = send(&node, "POST", "/v1/strong/orders/call", body.to_string().as_bytes()).await;

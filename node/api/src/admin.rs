@@ -422,10 +422,13 @@ pub struct Ticket {
 /// Name of the file in the data directory that a running node writes once it listens.
 pub const RUN_FILE: &str = "run.json";
 
+/// Name of the unix socket in the data directory on which a running node serves its whole API, to its own user.
+pub const SOCKET_FILE: &str = "api.sock";
+
 /// Content of [`RUN_FILE`]: written in one step after the start, removed by a clean stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFile {
-    /// Address of the API, `host:port`.
+    /// Address of the API: `host:port`, or `unix:PATH` where it listens on its unix socket alone.
     pub api: String,
     /// Multiaddresses where peers reach it.
     pub listen: Vec<String>,

@@ -13,6 +13,8 @@ pub enum ErrorCode {
     Invalid,
     /// 401: a token is configured, and the request has none, or another one.
     Unauthorized,
+    /// 403: only the administrator of the node may do this.
+    Forbidden,
     /// 404: there is no such key, lease, keyspace or path.
     NotFound,
     /// 404: this node knows no strong keyspace of this name; it may learn of a new one a moment later.
@@ -77,6 +79,7 @@ impl ErrorCode {
         match self {
             Self::Invalid => 400,
             Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::NotFound | Self::NoSuchKeyspace => 404,
             Self::MethodNotAllowed => 405,
             Self::VersionMismatch

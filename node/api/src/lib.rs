@@ -27,6 +27,8 @@ pub const WATCH_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Header of a write to an eventual keyspace by a client that wants to know whether it makes the keyspace; the answer has it,
 /// too, if it does.
 pub const NEW_KEYSPACE_HEADER: &str = "x-starling-new-keyspace";
+/// Header of the refusal of an administrative request: the path of the unix socket that serves it, percent-encoded.
+pub const SOCKET_HEADER: &str = "x-starling-socket";
 /// Header of a raw value: how many concurrent values the key holds, the shown one included.
 pub const SIBLINGS_HEADER: &str = "x-starling-siblings";
 /// Header of a raw value: when it expires, milliseconds since the Unix epoch.

@@ -39,6 +39,7 @@ mod lease;
 mod line;
 mod queue;
 mod retry;
+mod socket_path;
 mod stream;
 
 pub use client::{Client, MANAGE_TIMEOUT, RawValue, WORK};
@@ -49,4 +50,5 @@ pub use lease::{Lease, Lost};
 pub use line::{Place, Turn, WaitFailed, in_order, line_name};
 pub use queue::{Queue, Turns};
 pub use retry::Retries;
+pub use socket_path::SocketPath;
 pub use stream::Watch;

@@ -41,6 +41,7 @@ pub use doctor::examine;
 pub use eventual::{EventualKeyspace, Plain, WriteOptions};
 pub use handle::Handle;
 pub use report::hex;
+pub use starling_bootstrap::hide_tickets;
 pub use starling_core::Software;
 pub use starling_proto::Role;
 pub use start::{Node, NodeInfo};

@@ -1,12 +1,14 @@
 //! The command line. Every command but `up`, `bootstrap` and those that need no node speaks to a
 //! node's API through [`starling_client::Client`] and uses nothing private.
 
+mod address;
 mod admin;
 mod args;
 mod coordinate;
 mod environment;
 mod export;
 mod failure;
+mod hidden;
 mod import;
 mod keys;
 mod keyspace;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use starling_api::{API_DEFAULT, DEFAULT_KEYSPACE, Op};
+use starling_api::{DEFAULT_KEYSPACE, Op};
 use starling_client::{Client, MANAGE_TIMEOUT, WORK, new_request_id};
 use tokio::time::timeout;
 
@@ -85,7 +87,7 @@ impl Session {
     fn new(global: &Global, command: &Command) -> Result<Self, Failure> {
         let api = match &global.api {
             Some(api) => api.clone(),
-            None => environment::variable("STARLING_API")?.unwrap_or_else(|| API_DEFAULT.into()),
+            None => environment::variable("STARLING_API")?.map_or_else(address::default, Ok)?,
         };
         let one_value = matches!(
             command,

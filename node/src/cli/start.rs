@@ -6,6 +6,7 @@ use starling_service::Role;
 use super::admin::show_config;
 use super::args::{Global, NodeArgs, Output};
 use super::failure::Failure;
+use super::hidden;
 use super::print::{self, Result};
 use crate::config::{ConfigError, Flag, Loaded, load, reference};
 use crate::process;
@@ -21,6 +22,9 @@ pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
 }
 
 fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
+    if let Err(error) = hidden::hide(&flags(args, api)?) {
+        print::stderr_line(format!("warning: secrets stay visible in the list of processes: {error}"));
+    }
     let loaded = configuration(args, api)?;
     process::run(role, loaded, args.exit_with_parent)
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use starling_api::admin::Setting;
+use starling_service::hide_tickets;
 use thiserror::Error;
 use toml::{Table, Value};
 
@@ -190,7 +191,10 @@ impl Layers {
         } else {
             (default(), "default".into())
         };
-        let shown = if row.secret && source != "default" { "\"***\"".into() } else { value.show() };
+        let shown = match value.show() {
+            _ if row.secret && source != "default" => "\"***\"".into(),
+            shown => hide_tickets(&shown),
+        };
         self.resolved.push(Setting { key: key.into(), value: shown, source });
         Ok(value)
     }
@@ -255,6 +259,9 @@ mod tests {
         assert_eq!(loaded.config.listen, ["/ip4/127.0.0.1/tcp/0"]);
         assert_eq!(loaded.config.api_token.as_deref(), Some("hush"));
         assert!(!format!("{:?}", loaded.settings).contains("hush"), "a secret is shown");
+        let loaded = load(None, vec![flag("join", "10.0.0.1:7400,starling1abc")], []).expect("valid");
+        let joins = loaded.settings.iter().find(|s| s.key == "join").expect("every key is listed");
+        assert_eq!(joins.value, r#"["10.0.0.1:7400", "starling1***"]"#);
     }
 
     #[test]

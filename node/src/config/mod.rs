@@ -9,4 +9,4 @@ mod table;
 pub use kind::LogFormat;
 pub use load::{ConfigError, FILE_NAME, Flag, Loaded, load};
 pub use reference::reference;
-pub use table::{Config, Row, SETTINGS};
+pub use table::{Config, Row, SETTINGS, default_data_dir};

@@ -78,14 +78,14 @@ settings! {
         "Where peers connect. Port 0 lets the system choose."
     external: Vec<String> = "external", "multiaddresses", Vec::new();
         "Addresses announced to peers instead of the listening ones, for example behind a port forwarding."
-    join: Vec<String> = "join", "tickets, multiaddresses or dns names", Vec::new();
-        "How to find the network at first: join tickets, HOST:PORT, /ip4/.../tcp/... or /dnsaddr/name."
+    join: Vec<String> = "join", "tickets, @files, multiaddresses or dns names", Vec::new();
+        "How to find the network at first: join tickets, @FILE with one per line, - for a line of standard input, HOST:PORT, /ip4/.../tcp/... or /dnsaddr/name."
     mdns: bool = "mdns", "", false;
         "Look for peers on the local network, and be found there."
     api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();
-        "Where the HTTP API listens. Anything but loopback needs an api.token of 128 bits."
+        "Where the HTTP API listens, beside the unix socket api.sock in the data directory; off: only there. Without a token it serves data, but not administration. Anything but loopback needs an api.token of 128 bits."
     api_token: Option<String> = "api.token", "", None, secret true;
-        "Token that every API request must bear (Authorization: Bearer ...). Empty: none."
+        "Token that every API request by TCP must bear (Authorization: Bearer ...); it makes its sender an administrator. Empty: none."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
         "Addresses where etcd clients are served, each with its strong keyspace. Loopback only."
     etcd_advertise: Vec<String> = "etcd.advertise", "url=keyspace", Vec::new();
@@ -139,7 +139,8 @@ fn node() -> starling_service::Config {
     starling_service::Config::new("")
 }
 
-fn default_data_dir() -> PathBuf {
+/// The directory of a node that was not given another.
+pub fn default_data_dir() -> PathBuf {
     let home = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     home("XDG_DATA_HOME")
         .or_else(|| home("HOME").map(|home| home.join(".local/share")))

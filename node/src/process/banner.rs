@@ -1,7 +1,9 @@
 //! The announcement of a started node on standard output.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+
+use starling_service::hide_tickets;
 
 /// The contents of the announcement.
 pub struct Banner<'a> {
@@ -15,7 +17,7 @@ pub struct Banner<'a> {
     pub id: &'a str,
     /// Where peers reach it.
     pub listen: &'a [String],
-    /// Where its API listens, `host:port`.
+    /// Where its API listens, `http://host:port` or `unix:PATH`.
     pub api: &'a str,
     /// Where etcd clients are served, and which keyspace.
     pub etcd: &'a [(SocketAddr, String)],
@@ -28,16 +30,19 @@ pub struct Banner<'a> {
 }
 
 impl Banner<'_> {
-    /// Prints it. Errors are ignored: standard output may be closed.
+    /// Prints it, the ticket only to a terminal: other outputs end in logs, which more people read. Errors are ignored:
+    /// standard output may be closed.
     pub fn print(&self) {
-        let _ = std::io::stdout().lock().write_all(self.text().as_bytes());
+        let output = std::io::stdout();
+        let text = self.text(output.is_terminal());
+        let _ = output.lock().write_all(text.as_bytes());
     }
 
-    fn text(&self) -> String {
+    fn text(&self, with_ticket: bool) -> String {
         let what = if self.is_seed { "bootstrap seed" } else { "node" };
         let mut lines = vec![
             format!("Starling {what} {} ({}) is up", self.name, self.id),
-            format!("  API     http://{}", self.api),
+            format!("  API     {}", self.api),
             format!("  peers   {}", self.listen.join("\n          ")),
         ];
         lines.extend(self.etcd.iter().map(|(at, keyspace)| format!("  etcd    http://{at} ({keyspace})")));
@@ -50,7 +55,11 @@ impl Banner<'_> {
                 "Another machine joins with this ticket (treat it as a password):"
             };
             lines.push(who.to_owned());
-            lines.push(format!("  starling up --join {}", self.ticket));
+            lines.push(if with_ticket {
+                format!("  starling up --join {}", self.ticket)
+            } else {
+                format!("  starling up --join {}    (`starling ticket` prints it)", hide_tickets(self.ticket))
+            });
         }
         lines.join("\n") + "\n"
     }
@@ -61,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_run_shows_the_ticket() {
+    fn only_the_first_run_shows_the_ticket_and_only_to_a_terminal() {
         let listen = ["/ip4/10.0.0.1/tcp/7400".to_owned()];
         let mut banner = Banner {
             is_first_run: true,
@@ -69,19 +78,20 @@ mod tests {
             name: "n1",
             id: "0a0b0c0d",
             listen: &listen,
-            api: "127.0.0.1:7401",
+            api: "http://127.0.0.1:7401",
             etcd: &[("127.0.0.1:2379".parse().expect("an address"), "orders".into())],
             is_local: false,
             data_dir: "/data",
             ticket: "starling1xyz",
         };
-        assert!(banner.text().contains("starling up --join starling1xyz"));
-        assert!(banner.text().contains("Another machine joins"));
+        assert!(banner.text(true).contains("starling up --join starling1xyz"));
+        assert!(banner.text(true).contains("Another machine joins"));
+        assert!(banner.text(false).contains("--join starling1***  "), "it would end in a log");
         banner.is_local = true;
-        assert!(!banner.text().contains("Another machine joins"));
+        assert!(!banner.text(true).contains("Another machine joins"));
         banner.is_first_run = false;
-        assert!(!banner.text().contains("starling1xyz"));
-        assert!(banner.text().contains("http://127.0.0.1:7401"));
-        assert!(banner.text().contains("http://127.0.0.1:2379 (orders)"));
+        assert!(!banner.text(true).contains("starling1xyz"));
+        assert!(banner.text(true).contains("http://127.0.0.1:7401"));
+        assert!(banner.text(true).contains("http://127.0.0.1:2379 (orders)"));
     }
 }

@@ -3,9 +3,9 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Descriptors for the store (256 files), connections of strangers before they are admitted as peers, the log, timers and
-/// threads. Guesses for all but the files.
-const OWN: u64 = 256 + 256 + 64;
+/// Descriptors for the store (256 files), connections of strangers before they are admitted as peers, the unix socket's
+/// connections (32), the log, timers and threads. Guesses for all but the files.
+const OWN: u64 = 256 + 256 + 32 + 32;
 /// Connections of one server, at least: tools must get in.
 const SHARE_MIN: u64 = 8;
 

@@ -13,6 +13,17 @@ pub enum RunError {
     /// The API cannot listen.
     #[error("the API {0}")]
     Api(BindError),
+    /// The unix socket in the data directory cannot be made.
+    #[error("the API {0}")]
+    Local(BindError),
+    /// What names join tickets cannot be read.
+    #[error("cannot read the join ticket from {item}: {reason}")]
+    Join {
+        /// The item of `join`.
+        item: String,
+        /// The system's error.
+        reason: std::io::Error,
+    },
     /// The etcd server cannot listen.
     #[error("the etcd server {0}")]
     Etcd(BindError),
@@ -39,6 +50,12 @@ impl RunError {
             Self::Start(error) => error.hint(),
             Self::Api(_) => {
                 "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
+            }
+            Self::Local(_) => {
+                "free space on the disk of the data directory, and check that its user owns it".into()
+            }
+            Self::Join { .. } => {
+                "write what  starling ticket  prints into a file, and join with @FILE".into()
             }
             Self::Etcd(_) => "name another port: --etcd 127.0.0.1:2479=KEYSPACE".into(),
             Self::WeakToken { .. } => "set api.token to what  openssl rand -hex 16  prints".into(),

@@ -3,6 +3,7 @@
 mod banner;
 mod descriptors;
 mod error;
+mod joining;
 mod logging;
 mod manager;
 mod run;

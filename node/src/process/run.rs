@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
-use starling_api::admin::RunFile;
+use starling_api::admin::{RunFile, SOCKET_FILE};
+use starling_client::SocketPath;
 use starling_http::{App, Refusals};
-use starling_listener::ServerThread;
+use starling_listener::{LocalSocket, ServerThread};
 use starling_service::{Node, Role};
 
 use super::banner::Banner;
@@ -14,35 +15,44 @@ use super::error::{RunError, system};
 use super::manager::Manager;
 use super::servers::Sockets;
 use super::signals::{stdin_end, stop_signal};
-use super::{descriptors, logging, run_file};
+use super::{descriptors, joining, logging, run_file};
 use crate::config::Loaded;
 
 /// Runs a node until a signal, its API or (`exit_with_parent`) the end of standard input stops it.
 pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), RunError> {
     // What the node creates is its user's alone: its key, the network's secret, everything that it stores.
     umask(Mode::from_raw_mode(0o077));
-    let Loaded { config, settings } = loaded;
+    let Loaded { mut config, settings } = loaded;
     logging::start(&config)?;
+    config.join = joining::resolve(&config.join)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     // The sockets first: a second node on this data directory or port stops here, unnoticed.
     let mut sockets = Sockets::bind(&config, role)?;
     sockets.limit(descriptors::divide(config.connections_max, sockets.count()));
-    let (api, etcd) = (sockets.api().to_string(), sockets.etcd());
-
+    let etcd = sockets.etcd();
     let client_urls = sockets.client_urls(&config.etcd_advertise)?;
     let node = Node::start(config.service(role, client_urls))?;
     let handle = node.handle();
+    // Now that the data directory is locked, no other process uses the socket in it.
+    let socket = std::path::absolute(node.info().data_dir.path()).map_err(system)?.join(SOCKET_FILE);
+    let short = SocketPath::of(&socket).map_err(system)?;
+    let local = LocalSocket::bind(&socket, short.as_path()).map_err(RunError::Local)?;
+    let local_api = format!("unix:{}", socket.display());
+    let api = sockets.api();
     let app = App {
         node: handle.clone(),
         settings,
         token: config.api_token.clone(),
+        socket,
         refusals: Refusals::default(),
     };
-    let servers = sockets.serve(handle, app)?;
+    let servers = sockets.serve(local, handle, app)?;
     runtime.block_on(async {
         // A reader of the announcement may stop the node at once.
         let stop = stop_signal().map_err(system)?;
-        announce(&node, api, &etcd)?;
+        let url = api.map_or_else(|| local_api.clone(), |api| format!("http://{api}"));
+        announce(&node, &url, &etcd);
+        write_run_file(&node, api.map_or(local_api, |api| api.to_string()), &etcd)?;
         let manager = Manager::of_environment();
         manager.send("READY=1");
         let parent = if exit_with_parent { Some(stdin_end().map_err(system)?) } else { None };
@@ -68,7 +78,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     Ok(())
 }
 
-fn announce(node: &Node, api: String, etcd: &[(SocketAddr, String)]) -> Result<(), RunError> {
+fn announce(node: &Node, api: &str, etcd: &[(SocketAddr, String)]) {
     let info = node.info();
     Banner {
         is_first_run: info.is_first_run,
@@ -76,13 +86,17 @@ fn announce(node: &Node, api: String, etcd: &[(SocketAddr, String)]) -> Result<(
         name: &info.name,
         id: &info.short_id,
         listen: &info.listen,
-        api: &api,
+        api,
         etcd,
         is_local: info.is_local,
         data_dir: &info.data_dir.path().display().to_string(),
         ticket: &info.ticket,
     }
     .print();
+}
+
+fn write_run_file(node: &Node, api: String, etcd: &[(SocketAddr, String)]) -> Result<(), RunError> {
+    let info = node.info();
     let etcd = etcd.iter().map(|(address, keyspace)| format!("{address}={keyspace}")).collect();
     let run =
         RunFile { api, listen: info.listen.clone(), etcd, pid: std::process::id(), id: info.id.clone() };

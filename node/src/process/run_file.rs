@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use starling_api::admin::{RUN_FILE, RunFile};
+use starling_api::admin::{RUN_FILE, RunFile, SOCKET_FILE};
 use starling_service::{DataDir, StartError};
 
 /// Writes the file in one step, so that no reader sees half of it.
@@ -14,13 +14,15 @@ pub fn write(data_dir: &DataDir, run: &RunFile) -> Result<(), StartError> {
     data_dir.replace(RUN_FILE, text.as_bytes()).map_err(failed)
 }
 
-/// Removes the file after the node has stopped.
+/// Removes the file, and the unix socket, after the node has stopped.
 pub fn remove(data_dir: &Path) {
-    match fs::remove_file(data_dir.join(RUN_FILE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "{RUN_FILE} could not be removed");
+    for name in [RUN_FILE, SOCKET_FILE] {
+        match fs::remove_file(data_dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "{name} could not be removed");
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 

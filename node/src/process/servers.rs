@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use starling_http::App;
-use starling_listener::{BindError, Reach, ServerThread, Socket};
+use starling_listener::{BindError, Listener, LocalSocket, Reach, ServerThread, Socket};
 use starling_service::{Handle, Role, StartError};
 use tokio::task::JoinSet;
 
@@ -21,44 +21,37 @@ const TOKEN_KINDS_MIN: usize = 7;
 /// The setting of the URLs for its clients.
 const ETCD_ADVERTISE: &str = "etcd.advertise";
 
-/// The bound sockets.
+/// The value of `api.listen` with which the API is on the unix socket alone.
+const API_OFF: &str = "off";
+
+/// The sockets that are bound before the node starts.
 pub struct Sockets {
-    api: Socket,
+    api: Option<Socket>,
     etcd: Vec<(Socket, String)>,
 }
 
 impl Sockets {
-    /// Binds what the configuration names. The API listens on anything but loopback only with a token.
+    /// Binds what the configuration names.
     pub fn bind(config: &Config, role: Role) -> Result<Self, RunError> {
-        let reach = if config.api_token.is_some() { Reach::Anyone } else { Reach::Loopback };
-        let api = Socket::bind(&config.api_listen, reach).map_err(|error| match error {
-            BindError::Exposed { address } => RunError::Unprotected { address },
-            error @ BindError::System { .. } => RunError::Api(error),
-        })?;
-        if let Some(token) = &config.api_token
-            && !api.address().ip().is_loopback()
-            && is_weak(token)
-        {
-            return Err(RunError::WeakToken { address: config.api_listen.clone() });
-        }
+        let api = if config.api_listen == API_OFF { None } else { Some(bind_api(config)?) };
         let etcd = config.etcd_listen.iter().map(|entry| bind_etcd(entry, role)).collect::<Result<_, _>>()?;
         Ok(Self { api, etcd })
     }
 
     /// How many sockets there are.
     pub fn count(&self) -> usize {
-        1 + self.etcd.len()
+        usize::from(self.api.is_some()) + self.etcd.len()
     }
 
     /// Bounds the connections of each socket.
     pub fn limit(&mut self, connections_max: usize) {
-        self.api.limit(connections_max);
+        self.api.iter_mut().for_each(|socket| socket.limit(connections_max));
         self.etcd.iter_mut().for_each(|(socket, _)| socket.limit(connections_max));
     }
 
-    /// The API's address.
-    pub fn api(&self) -> SocketAddr {
-        self.api.address()
+    /// The API's address, if it is not on the unix socket alone.
+    pub fn api(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(Socket::address)
     }
 
     /// The addresses of the etcd server, with the keyspace of each.
@@ -102,8 +95,8 @@ impl Sockets {
         Ok((keyspace.to_owned(), url.to_owned()))
     }
 
-    /// Serves the node until the threads are stopped.
-    pub fn serve(self, node: &Handle, app: App) -> Result<Vec<ServerThread>, RunError> {
+    /// Serves the node, also on its unix socket, until the threads are stopped.
+    pub fn serve(self, local: LocalSocket, node: &Handle, app: App) -> Result<Vec<ServerThread>, RunError> {
         let mut threads = Vec::new();
         if !self.etcd.is_empty() {
             let node = node.clone();
@@ -120,10 +113,27 @@ impl Sockets {
             };
             threads.push(ServerThread::start("etcd", serve).map_err(system)?);
         }
-        let serve = |stop| starling_http::serve(self.api, app, stop);
+        let listeners = self.api.map(Listener::Tcp).into_iter().chain([Listener::Local(local)]).collect();
+        let serve = |stop| starling_http::serve(listeners, app, stop);
         threads.push(ServerThread::start("api", serve).map_err(system)?);
         Ok(threads)
     }
+}
+
+/// Binds the API, on anything but loopback only with a token that nobody guesses.
+fn bind_api(config: &Config) -> Result<Socket, RunError> {
+    let reach = if config.api_token.is_some() { Reach::Anyone } else { Reach::Loopback };
+    let api = Socket::bind(&config.api_listen, reach).map_err(|error| match error {
+        BindError::Exposed { address } => RunError::Unprotected { address },
+        error @ BindError::System { .. } => RunError::Api(error),
+    })?;
+    if let Some(token) = &config.api_token
+        && !api.address().ip().is_loopback()
+        && is_weak(token)
+    {
+        return Err(RunError::WeakToken { address: config.api_listen.clone() });
+    }
+    Ok(api)
 }
 
 /// Binds one "ADDRESS=KEYSPACE", on loopback only: etcd's clients are not authenticated.
@@ -177,7 +187,7 @@ mod tests {
         let listener =
             |keyspace: &str| bind_etcd(&format!("127.0.0.1:0={keyspace}"), Role::Replica).expect("binds");
         let api = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("binds");
-        let sockets = Sockets { api, etcd: vec![listener("orders"), listener("jobs")] };
+        let sockets = Sockets { api: Some(api), etcd: vec![listener("orders"), listener("jobs")] };
         let listening = |at: usize| format!("http://{}", sockets.etcd()[at].0);
         let urls = |advertise: &[&str]| {
             let advertise: Vec<String> = advertise.iter().map(|&entry| entry.to_owned()).collect();

@@ -120,7 +120,7 @@ impl Client {
     /// [`WatchEvent::Ready`].
     pub async fn watch(&self, keyspace: &str, prefix: &[u8]) -> Result<Watch, Error> {
         let path = format!("{}?prefix={}", keyspace_path(keyspace, "watch"), encoded(prefix));
-        let request = self.http.get(format!("{}{path}", self.url())).header(ACCEPT, "text/event-stream");
+        let request = self.http.client().get(self.url_of(&path)).header(ACCEPT, "text/event-stream");
         let response = self.send(self.authorized(request)).await?;
         Ok(Watch::new(self.url().to_owned(), response, WATCH_SILENCE))
     }

@@ -2,8 +2,10 @@
 
 mod admin;
 mod eventual;
+mod socket;
 mod strong;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,14 +20,11 @@ use tokio::time::{sleep, timeout};
 use crate::retry::{Attempts, Retries};
 
 pub use eventual::RawValue;
+use socket::{Http, UNIX};
 pub use strong::MANAGE_TIMEOUT;
 
 /// Characters that are not escaped in a path segment: the unreserved ones of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// How long to wait for a connection: a node is on this machine or near; a guess.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an idle connection is kept: less than a node keeps it, so that no request meets one that is being closed.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long a node may be silent by default. Programs that retry for as long as their own deadlines allow are not cut
 /// short; commands set a shorter time.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -39,13 +38,13 @@ const LARGE_BODY_BYTES: usize = 64 << 10;
 /// connections, which are kept open and reused.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// `http://host:port` of each node.
+    /// `http://host:port` of each node, or `unix:PATH` of the only one.
     nodes: Arc<[String]>,
     /// Index of the node that gets the next request: the last one that answered.
     current: Arc<AtomicUsize>,
     retries: Retries,
     token: Option<String>,
-    http: reqwest::Client,
+    http: Http,
     if_strong: bool,
     /// How long the node may be silent; `None`: [`SILENCE`].
     timeout: Option<Duration>,
@@ -60,8 +59,11 @@ struct Unanswered {
     sent: bool,
 }
 
-/// `http://host:port` of an address.
+/// The URL of an address: `http://host:port`, or of a unix socket `unix:PATH`.
 fn base(api: &str) -> Result<String, Error> {
+    if api.starts_with(UNIX) {
+        return Ok(api.to_owned());
+    }
     let base = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
     let base = base.trim_end_matches('/').to_owned();
     if !base.starts_with("http://") {
@@ -71,7 +73,8 @@ fn base(api: &str) -> Result<String, Error> {
 }
 
 impl Client {
-    /// A client of the node at `api`: `host:port` or `http://host:port`. Connects at the first call, and
+    /// A client of the node at `api`: `host:port`, `http://host:port`, or `unix:PATH` for a node of this machine and
+    /// user. Connects at the first call, and
     /// sends each request once.
     pub fn new(api: &str, token: Option<String>) -> Result<Self, Error> {
         Self::of_nodes([api], token).map(|client| client.with_retries(Retries::NONE))
@@ -87,12 +90,11 @@ impl Client {
         if nodes.is_empty() {
             return Err(Error::unsendable("a client needs the address of a node"));
         }
-        let http = reqwest::Client::builder()
-            .pool_idle_timeout(IDLE_MAX)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|e| Error::unsendable(e.to_string()))?;
+        let http = match nodes.iter().find_map(|node| node.strip_prefix(UNIX)) {
+            Some(path) if nodes.len() == 1 => Http::over_socket(Path::new(path))?,
+            Some(_) => return Err(Error::unsendable("a unix socket is the only address of its client")),
+            None => Http::over_tcp()?,
+        };
         Ok(Self {
             nodes,
             current: Arc::default(),
@@ -139,9 +141,15 @@ impl Client {
         self.made_keyspace.as_ref().is_some_and(|made| made.load(Ordering::Relaxed))
     }
 
-    /// The address of the node that gets the next request, `http://host:port`.
+    /// The address of the node that gets the next request, `http://host:port` or `unix:PATH`.
     pub fn url(&self) -> &str {
         &self.nodes[self.current.load(Ordering::Relaxed) % self.nodes.len()]
+    }
+
+    /// The URL of a request. The host in that of one over a unix socket has no meaning.
+    fn url_of(&self, path: &str) -> String {
+        let base = if self.url().starts_with(UNIX) { "http://localhost" } else { self.url() };
+        format!("{base}{path}")
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
@@ -152,7 +160,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.authorized(self.http.request(method, format!("{}{path}", self.url())));
+        let request = self.authorized(self.http.client().request(method, self.url_of(path)));
         if self.made_keyspace.is_some() { request.header(NEW_KEYSPACE_HEADER, "?") } else { request }
     }
 
@@ -210,12 +218,22 @@ impl Client {
         }
     }
 
+    /// Sends a request once; again over the node's unix socket if it serves such a request only there.
+    async fn attempt(&self, request: Request) -> Result<Response, Unanswered> {
+        let again = request.try_clone();
+        let response = self.attempt_over(&self.http, request).await?;
+        match (self.http.socket_of(&response), again) {
+            (Some(socket), Some(again)) => self.attempt_over(&socket, again).await,
+            _ => Ok(response),
+        }
+    }
+
     /// Sends a request once, and waits until its answer begins: for as long as the node may be silent, or for the time
     /// that the request has, as long as the node answers others.
-    async fn attempt(&self, mut request: Request) -> Result<Response, Unanswered> {
+    async fn attempt_over(&self, http: &Http, mut request: Request) -> Result<Response, Unanswered> {
         let body = request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len);
         let longest = request.timeout_mut().take().or((body > LARGE_BODY_BYTES).then_some(WORK));
-        let answer = self.http.execute(request);
+        let answer = http.client().execute(request);
         let answer = match longest {
             None => timeout(self.silence(), answer).await.ok(),
             Some(longest) => tokio::select! {
@@ -251,6 +269,9 @@ impl Client {
 
     /// Redirects a request, and those after it, to the next node.
     fn to_next_node(&self, mut request: Request) -> Result<Request, Error> {
+        if self.nodes.len() == 1 {
+            return Ok(request);
+        }
         self.current.fetch_add(1, Ordering::Relaxed);
         let node = Url::parse(self.url()).map_err(|e| Error::unsendable(e.to_string()))?;
         let url = request.url_mut();
@@ -315,6 +336,8 @@ mod tests {
     #[test]
     fn an_address_needs_no_scheme_and_no_other_scheme_is_taken() {
         assert_eq!(Client::new("127.0.0.1:1", None).expect("valid").url(), "http://127.0.0.1:1");
+        assert_eq!(Client::new("unix:/run/api.sock", None).expect("valid").url(), "unix:/run/api.sock");
+        assert!(Client::of_nodes(["127.0.0.1:1", "unix:/run/api.sock"], None).is_err());
         assert!(Client::new("https://example.org", None).is_err());
         assert!(Client::of_nodes([], None).is_err());
     }

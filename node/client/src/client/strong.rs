@@ -98,13 +98,10 @@ impl Client {
         prefix: &[u8],
         from_revision: u64,
     ) -> Result<Watch<StrongEvent>, Error> {
-        let path = strong_path(keyspace, "/watch");
-        let mut url =
-            format!("{}{path}?prefix={}&from_revision={from_revision}", self.url(), encoded(prefix));
-        if self.if_strong {
-            url.push_str("&if_strong=true");
-        }
-        let request = self.http.get(url).header(ACCEPT, "text/event-stream");
+        let (path, prefix) = (strong_path(keyspace, "/watch"), encoded(prefix));
+        let if_strong = if self.if_strong { "&if_strong=true" } else { "" };
+        let path = format!("{path}?prefix={prefix}&from_revision={from_revision}{if_strong}");
+        let request = self.http.client().get(self.url_of(&path)).header(ACCEPT, "text/event-stream");
         let response = self.send(self.authorized(request)).await?;
         Ok(Watch::new(self.url().to_owned(), response, WATCH_SILENCE))
     }

@@ -21,9 +21,8 @@ use starling_etcd_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use starling_etcd_proto::etcdserverpb::watch_server::WatchServer;
 use starling_etcd_proto::v3electionpb::election_server::ElectionServer;
 use starling_etcd_proto::v3lockpb::lock_server::LockServer;
-use starling_listener::{Activity, Connections, Socket, Stop};
+use starling_listener::{Activity, Connections, Listener, Socket, Stop, Stream};
 use starling_service::StrongKeyspace;
-use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -69,13 +68,14 @@ pub async fn serve(socket: Socket, keyspace: StrongKeyspace, stop: Stop) -> io::
     let beside = async {
         tokio::join!(pass_on(&mut answering), keyspace.keep_identity());
     };
-    let connections = Connections { socket, max: CONNECTIONS_MAX, spare: 0, closing: CLOSING };
+    let listener = Listener::Tcp(socket);
+    let connections = Connections { listener, max: CONNECTIONS_MAX, spare: 0, closing: CLOSING };
     let serve = move |stream, activity, stop| connection(stream, activity, services.clone(), stop);
     connections.serve(stop, beside, serve).await
 }
 
-async fn connection(stream: TcpStream, activity: Activity, services: Services, mut stop: Stop) {
-    let (read, write) = stream.into_split();
+async fn connection(stream: Stream, activity: Activity, services: Services, mut stop: Stop) {
+    let (read, write) = tokio::io::split(stream);
     let stream = tokio::io::join(AnyAuthority::new(read), write);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -43,7 +43,7 @@ pub async fn upgrade(State(app): State<Arc<App>>) -> Result<Json<Upgrade>, Probl
 /// Switches the newest version of data on, permanently. Rejected while a node cannot read it or does not
 /// answer.
 #[utoipa::path(post, path = "/v1/upgrade/finalize", tag = "node", request_body = Finalize,
-    responses((status = 200, body = Upgrade), (status = 409, body = Error)))]
+    responses((status = 403, body = Error), (status = 200, body = Upgrade), (status = 409, body = Error)))]
 pub async fn finalize_upgrade(State(app): State<Arc<App>>, body: Body) -> Result<Json<Upgrade>, Problem> {
     let Finalize { force } = read_json(body, FINALIZE_BYTES_MAX).await?;
     Ok(Json(app.node.admin().finalize_upgrade(force).await?))
@@ -51,19 +51,19 @@ pub async fn finalize_upgrade(State(app): State<Arc<App>>, body: Body) -> Result
 
 /// Checks the whole store, on a snapshot. Takes minutes on a large one.
 #[utoipa::path(get, path = "/v1/doctor", tag = "node",
-    responses((status = 200, body = Doctor), (status = "5XX", body = Error)))]
+    responses((status = 403, body = Error), (status = 200, body = Doctor), (status = "5XX", body = Error)))]
 pub async fn doctor(State(app): State<Arc<App>>) -> Result<Json<Doctor>, Problem> {
     Ok(Json(app.node.admin().doctor().await?))
 }
 
 /// The effective configuration, secrets hidden.
-#[utoipa::path(get, path = "/v1/config", tag = "node", responses((status = 200, body = Configuration)))]
+#[utoipa::path(get, path = "/v1/config", tag = "node", responses((status = 403, body = Error), (status = 200, body = Configuration)))]
 pub async fn config(State(app): State<Arc<App>>) -> Json<Configuration> {
     Json(Configuration { settings: app.settings.clone() })
 }
 
 /// The join ticket: any node that has it can join the network.
-#[utoipa::path(get, path = "/v1/ticket", tag = "node", responses((status = 200, body = Ticket)))]
+#[utoipa::path(get, path = "/v1/ticket", tag = "node", responses((status = 403, body = Error), (status = 200, body = Ticket)))]
 pub async fn ticket(State(app): State<Arc<App>>) -> Result<Json<Ticket>, Problem> {
     Ok(Json(Ticket { ticket: app.node.admin().ticket().await? }))
 }
@@ -71,7 +71,7 @@ pub async fn ticket(State(app): State<Arc<App>>) -> Result<Json<Ticket>, Problem
 /// Lets other nodes vote in strong keyspaces instead of this one, notifies the neighbours, then stops the node.
 #[utoipa::path(post, path = "/v1/leave", tag = "node",
     params(("force" = Option<bool>, Query, description = "leave at once, and keep the votes")),
-    responses((status = 202, description = "the node is stopping"), (status = "4XX", body = Error)))]
+    responses((status = 403, body = Error), (status = 202, description = "the node is stopping"), (status = "4XX", body = Error)))]
 pub async fn leave(State(app): State<Arc<App>>, mut query: Query) -> Result<StatusCode, Problem> {
     let force = query.switch("force")?;
     query.finish()?;

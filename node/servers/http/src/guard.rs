@@ -1,6 +1,7 @@
-//! Authentication of requests, and protection from foreign web pages.
+//! Authentication of requests, the rights that follow from it, and protection from foreign web pages.
 
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,12 +9,13 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use starling_api::{Error, ErrorCode};
-use starling_listener::Activity;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use starling_api::{Error, ErrorCode, SOCKET_HEADER};
+use starling_listener::{Activity, Client};
 
 use super::App;
 use super::problem::Problem;
@@ -25,7 +27,17 @@ const REFUSAL: Duration = Duration::from_secs(1);
 /// Time between two log lines about such requests, at least.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// With a token, every request except `/healthz` must bear it. Without one, the API listens on loopback only, and
+/// What a request may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Read and write data, and read the status of the node and its network.
+    Data,
+    /// Everything.
+    Administrator,
+}
+
+/// Who connects to the unix socket is the node's own user, an administrator. By TCP, with a token, every request except
+/// `/healthz` must bear it, and is an administrator's. Without one, the API listens on loopback only and serves data, and
 /// requests that a foreign web page makes a browser send are rejected.
 ///
 /// The connection has the request in progress until the last part of the answer is sent; one that is rejected does not
@@ -33,26 +45,52 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub async fn guard(
     State(app): State<Arc<App>>,
     Extension(connection): Extension<Activity>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let allowed = match &app.token {
-        Some(_) if request.uri().path() == "/healthz" => Ok(()),
-        Some(token) => bears(request.headers(), token),
-        None => is_local(request.headers()),
+    let rights = match (connection.client(), &app.token) {
+        (Client::OwnUser, _) => Ok(Rights::Administrator),
+        (_, Some(_)) if request.uri().path() == "/healthz" => Ok(Rights::Data),
+        (_, Some(token)) => bears(request.headers(), token).map(|()| Rights::Administrator),
+        (_, None) => is_local(request.headers()).map(|()| Rights::Data),
     };
-    if let Err(problem) = allowed {
-        if app.token.is_some() {
-            app.refusals.note(connection.peer());
-            tokio::time::sleep(REFUSAL).await;
+    match rights {
+        Ok(rights) => drop(request.extensions_mut().insert(rights)),
+        Err(problem) => {
+            if app.token.is_some() {
+                app.refusals.note(connection.client());
+                tokio::time::sleep(REFUSAL).await;
+            }
+            return problem.into_response();
         }
-        return problem.into_response();
     }
     if connection.is_spare() && !WHILE_FULL.contains(&request.uri().path()) {
         return too_busy();
     }
     let in_progress = connection.begin();
     next.run(request).await.map(|body| Body::new(body.inspect_frame(move |_| _ = &in_progress)))
+}
+
+/// Rejects a request that only administrators may send. The answer names the socket on which they are served.
+pub async fn administrators_only(
+    State(app): State<Arc<App>>,
+    Extension(rights): Extension<Rights>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if rights == Rights::Administrator {
+        return next.run(request).await;
+    }
+    app.refusals.forbidden.fetch_add(1, Ordering::Relaxed);
+    let message =
+        "only this node's administrator may do this, and the API on TCP has no token to know one by";
+    let hint = format!(
+        "as the user that runs the node:  starling --api unix:{} ...;  or set api.token, and send it",
+        app.socket.display()
+    );
+    let problem = Problem::from(Error::new(ErrorCode::Forbidden, message, hint));
+    let socket = percent_encode(app.socket.as_os_str().as_bytes(), NON_ALPHANUMERIC).to_string();
+    ([(HeaderName::from_static(SOCKET_HEADER), socket)], problem).into_response()
 }
 
 /// The answer on a spare connection, which is closed behind it.
@@ -63,28 +101,36 @@ fn too_busy() -> Response {
     ([(header::CONNECTION, "close")], problem).into_response()
 }
 
-/// Counts requests without the token, and logs them once a minute.
+/// Counts rejected requests, and logs those without the token once a minute.
 #[derive(Debug, Default)]
 pub struct Refusals {
+    /// Without the token.
     count: AtomicU64,
+    /// With data rights, for what only an administrator may do.
+    forbidden: AtomicU64,
     /// When they were last logged, and how many there were.
     reported: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Refusals {
-    /// Since the start.
-    pub fn count(&self) -> u64 {
+    /// Requests without the token since the start.
+    pub fn unauthorized(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn note(&self, peer: IpAddr) {
+    /// Requests that only an administrator may send, of others, since the start.
+    pub fn forbidden(&self) -> u64 {
+        self.forbidden.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, client: Client) {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, before) = reported.unzip();
         if at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             *reported = Some((Instant::now(), count));
             let since = count - before.unwrap_or(0);
-            tracing::warn!(%peer, count = since, "requests to the API without a valid token, the last one from this address");
+            tracing::warn!(%client, count = since, "requests to the API without a valid token, the last one from this address");
         }
     }
 }
@@ -124,7 +170,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderValue;
 
     fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()

@@ -24,7 +24,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, P
     let status = app.node.admin().status().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let groups = app.node.admin().groups().await?;
-    let refused = app.refusals.count();
+    let refused = [app.refusals.unauthorized(), app.refusals.forbidden()];
     Ok(([(header::CONTENT_TYPE, content_type)], render(Snapshot { status, groups, refused })))
 }
 
@@ -44,8 +44,8 @@ type Directions = fn(&Flow) -> [u64; 2];
 struct Snapshot {
     status: Status,
     groups: Vec<Held>,
-    /// Requests without the token.
-    refused: u64,
+    /// Requests without the token; requests for administrators from others.
+    refused: [u64; 2],
 }
 
 impl Collector for Snapshot {
@@ -80,7 +80,9 @@ impl Collector for Snapshot {
         let bytes: Directions = |flow| [flow.bytes_in, flow.bytes_out];
         traffic(&mut encoder, status, "frames", "Frames exchanged with peers", frames)?;
         traffic(&mut encoder, status, "frame_bytes", "Bytes of frames, before encryption", bytes)?;
-        counter(&mut encoder, "api_unauthorized", "Requests to the API without a valid token", self.refused)?;
+        let [unauthorized, forbidden] = self.refused;
+        counter(&mut encoder, "api_unauthorized", "Requests to the API without a valid token", unauthorized)?;
+        counter(&mut encoder, "api_forbidden", "Requests for administrators from other clients", forbidden)?;
         strong(&mut encoder, &self.groups)
     }
 }
@@ -181,7 +183,7 @@ mod tests {
         let mut status = Status { active: 5, payload_new: 7, ..Status::default() };
         status.traffic.rumor.bytes_out = 42;
         status.counters.insert("grafts".into(), 3);
-        let text = render(Snapshot { status, groups: Vec::new(), refused: 3 });
+        let text = render(Snapshot { status, groups: Vec::new(), refused: [3, 0] });
         for line in [
             "starling_active_view 5",
             "starling_payload_new_total 7",

@@ -1,4 +1,4 @@
-//! HTTP/1.1 without TLS, one task per connection.
+//! HTTP/1.1 without TLS on TCP and on the unix socket, one task per connection.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use starling_listener::{Activity, Connections, Socket, Stop};
-use tokio::net::TcpStream;
+use starling_listener::{Activity, Connections, Listener, Stop, Stream};
+use tokio::task::JoinSet;
 
 use super::{App, router};
 
@@ -27,16 +27,24 @@ const HEADER_MAX: Duration = Duration::from_secs(60);
 /// How long requests may take to finish once the node stops; watches never do.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// Serves the API until `stop`.
-pub async fn serve(socket: Socket, app: App, stop: Stop) -> io::Result<()> {
+/// Serves the API on each of the sockets until `stop`.
+pub async fn serve(listeners: Vec<Listener>, app: App, stop: Stop) -> io::Result<()> {
     let router = router(Arc::new(app));
-    let connections = Connections { socket, max: CONNECTIONS_MAX, spare: SPARE, closing: CLOSING };
-    let nothing = std::future::ready(());
-    let serve = move |stream, activity, stop| connection(stream, activity, router.clone(), stop);
-    connections.serve(stop, nothing, serve).await
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let router = router.clone();
+        let connections = Connections { listener, max: CONNECTIONS_MAX, spare: SPARE, closing: CLOSING };
+        let nothing = std::future::ready(());
+        let serve = move |stream, activity, stop| connection(stream, activity, router.clone(), stop);
+        servers.spawn(connections.serve(stop.clone(), nothing, serve));
+    }
+    while let Some(ended) = servers.join_next().await {
+        ended.map_err(io::Error::other)??;
+    }
+    Ok(())
 }
 
-async fn connection(stream: TcpStream, activity: Activity, router: Router, mut stop: Stop) {
+async fn connection(stream: Stream, activity: Activity, router: Router, mut stop: Stop) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(activity.clone());

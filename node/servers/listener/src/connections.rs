@@ -1,20 +1,24 @@
 //! The connections of one socket.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::either::Either;
 
-use crate::places::{Activity, Places};
+use crate::local::LocalSocket;
+use crate::places::{Activity, Client, Places};
 use crate::socket::Socket;
 
 /// Pause where the system cannot accept a connection, out of files for example. An estimate.
 const ACCEPT_FAILED: Duration = Duration::from_millis(100);
 /// How long a new connection may send nothing. An estimate: clients connect to send a request.
 const SILENT_MAX: Duration = Duration::from_secs(10);
+/// Connections of the unix socket at a time, at most. An estimate: more than one operator and the machine's tools open.
+const LOCAL_MAX: usize = 32;
 /// Time between two reports that idle connections made room, at least. An estimate.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -36,11 +40,62 @@ impl Stop {
     }
 }
 
+/// A bound socket of either kind.
+#[derive(Debug)]
+pub enum Listener {
+    /// For any process that reaches the address.
+    Tcp(Socket),
+    /// For processes of the node's own user.
+    Local(LocalSocket),
+}
+
+impl Listener {
+    /// Most connections at a time, of the kinds of sockets that have a bound of their own.
+    fn connections_max(&self) -> usize {
+        match self {
+            Self::Tcp(socket) => socket.connections_max(),
+            Self::Local(_) => LOCAL_MAX,
+        }
+    }
+
+    /// Where it listens, for logs.
+    fn place(&self) -> String {
+        match self {
+            Self::Tcp(socket) => socket.address().to_string(),
+            Self::Local(socket) => socket.path().display().to_string(),
+        }
+    }
+
+    fn into_tokio(self) -> io::Result<Accepting> {
+        Ok(match self {
+            Self::Tcp(socket) => Either::Left(socket.into_tokio()?),
+            Self::Local(socket) => Either::Right(socket.into_tokio()?),
+        })
+    }
+}
+
+type Accepting = Either<TcpListener, UnixListener>;
+
+/// A connection of either kind.
+pub type Stream = Either<TcpStream, UnixStream>;
+
+async fn accept(listener: &Accepting) -> io::Result<(Stream, Client)> {
+    match listener {
+        Either::Left(listener) => {
+            let (stream, peer) = listener.accept().await?;
+            // Answers are small and awaited; if it fails, they only come later.
+            let _ = stream.set_nodelay(true);
+            Ok((Either::Left(stream), Client::Address(peer.ip())))
+        }
+        Either::Right(listener) => Ok((Either::Right(listener.accept().await?.0), Client::OwnUser)),
+    }
+}
+
 /// Accepts the connections of one socket.
 #[derive(Debug)]
 pub struct Connections {
     /// The socket.
-    pub socket: Socket,
+    pub listener: Listener,
     /// Most connections at a time, if the socket has no lower bound. A further one takes the place of an idle one.
     pub max: usize,
     /// Connections that are accepted while all others have requests in progress. When these are taken, too, further ones
@@ -61,12 +116,12 @@ impl Connections {
         serve: F,
     ) -> io::Result<()>
     where
-        F: Fn(TcpStream, Activity, Stop) -> S + Clone + Send + 'static,
+        F: Fn(Stream, Activity, Stop) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let max = self.max.min(self.socket.connections_max());
-        let address = self.socket.address();
-        let listener = self.socket.into_tokio()?;
+        let max = self.max.min(self.listener.connections_max());
+        let place = self.listener.place();
+        let listener = self.listener.into_tokio()?;
         let signal = stop.clone();
         let mut connections = JoinSet::new();
         let mut places = Places::new(max, self.spare);
@@ -77,7 +132,7 @@ impl Connections {
         loop {
             let has_room = places.has_room();
             let accepted = tokio::select! {
-                accepted = listener.accept(), if has_room => accepted,
+                accepted = accept(&listener), if has_room => accepted,
                 () = idle.notified(), if !has_room => continue,
                 Some(ended) = connections.join_next_with_id() => {
                     places.remove(ended.map_or_else(|error| error.id(), |(id, ())| id));
@@ -90,12 +145,10 @@ impl Connections {
                 () = stop.wait() => break,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    // Answers are small and awaited; if it fails, they only come later.
-                    let _ = stream.set_nodelay(true);
-                    let (activity, has_displaced) = places.enter(peer.ip());
+                Ok((stream, client)) => {
+                    let (activity, has_displaced) = places.enter(client);
                     if has_displaced {
-                        displaced.note(address);
+                        displaced.note(&place);
                     }
                     let serving =
                         serve_when_it_speaks(stream, activity.clone(), signal.clone(), serve.clone());
@@ -122,19 +175,26 @@ impl Connections {
 }
 
 /// Serves a connection once its client has sent something. One that sends nothing is closed.
-async fn serve_when_it_speaks<F, S>(stream: TcpStream, activity: Activity, mut stop: Stop, serve: F)
+async fn serve_when_it_speaks<F, S>(stream: Stream, activity: Activity, mut stop: Stop, serve: F)
 where
-    F: Fn(TcpStream, Activity, Stop) -> S,
+    F: Fn(Stream, Activity, Stop) -> S,
     S: Future<Output = ()>,
 {
-    let mut first = [0];
     let speaks = tokio::select! {
-        // Not only readiness, which the system may report without a byte.
-        byte = tokio::time::timeout(SILENT_MAX, stream.peek(&mut first)) => matches!(byte, Ok(Ok(1..))),
+        spoken = tokio::time::timeout(SILENT_MAX, has_spoken(&stream)) => spoken.unwrap_or(false),
         () = stop.wait() => false,
     };
     if speaks {
         serve(stream, activity, stop).await;
+    }
+}
+
+/// Completes once something can be read: whether that is a byte.
+async fn has_spoken(stream: &Stream) -> bool {
+    match stream {
+        // Not only readiness, which the system may report without a byte.
+        Either::Left(stream) => matches!(stream.peek(&mut [0]).await, Ok(1..)),
+        Either::Right(stream) => stream.ready(Interest::READABLE).await.is_ok(),
     }
 }
 
@@ -147,11 +207,15 @@ struct Displaced {
 
 impl Displaced {
     /// Counts one, and reports them once in a while.
-    fn note(&mut self, address: SocketAddr) {
+    fn note(&mut self, place: &str) {
         self.count += 1;
         if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             let count = std::mem::take(&mut self.count);
-            tracing::warn!(%address, count, "all places for connections were taken; idle ones were closed for new ones");
+            tracing::warn!(
+                place,
+                count,
+                "all places for connections were taken; idle ones were closed for new ones"
+            );
             self.reported = Some(Instant::now());
         }
     }

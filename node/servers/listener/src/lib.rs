@@ -2,11 +2,13 @@
 //! server, places for connections, and a graceful stop. The protocol on a connection is the server's.
 
 mod connections;
+mod local;
 mod places;
 mod socket;
 mod thread;
 
-pub use connections::{Connections, Stop};
-pub use places::{Activity, InProgress};
+pub use connections::{Connections, Listener, Stop, Stream};
+pub use local::LocalSocket;
+pub use places::{Activity, Client, InProgress};
 pub use socket::{BindError, Reach, Socket};
 pub use thread::ServerThread;

@@ -24,7 +24,7 @@ const MANAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Creates a strong keyspace. Its first leader may not be elected yet when this returns; requests wait for it.
 #[utoipa::path(post, path = "/v1/strong", tag = "strong", request_body = CreateKeyspace,
-    responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 200, body = StrongInfo), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Json<StrongInfo>, Problem> {
     let create: CreateKeyspace = read_json(body, MANAGE_BYTES_MAX).await?;
     Ok(Json(app.node.admin().create_keyspace(create).await?))
@@ -42,7 +42,7 @@ pub async fn info(
 
 /// Removes a strong keyspace with all its data.
 #[utoipa::path(delete, path = "/v1/strong/{keyspace}", tag = "strong", params(("keyspace" = String, Path)),
-    responses((status = 204, description = "it is gone"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 204, description = "it is gone"), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn remove(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
@@ -54,7 +54,7 @@ pub async fn remove(
 /// Makes these nodes the voters, in steps that keep the keyspace available.
 #[utoipa::path(put, path = "/v1/strong/{keyspace}/voters", tag = "strong", params(("keyspace" = String, Path)),
     request_body = Voters,
-    responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 200, body = StrongInfo), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn set_voters(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
@@ -67,7 +67,7 @@ pub async fn set_voters(
 /// Transfers leadership to a node.
 #[utoipa::path(put, path = "/v1/strong/{keyspace}/leader", tag = "strong", params(("keyspace" = String, Path)),
     request_body = Leader,
-    responses((status = 200, body = StrongInfo), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 200, body = StrongInfo), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn set_leader(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
@@ -90,7 +90,7 @@ pub async fn replicas(
 
 /// Deletes the replicas of a strong keyspace that this node keeps although they were removed from it.
 #[utoipa::path(delete, path = "/v1/strong/{keyspace}/kept", tag = "strong", params(("keyspace" = String, Path)),
-    responses((status = 204, description = "they are deleted"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 204, description = "they are deleted"), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn discard(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
@@ -105,7 +105,7 @@ pub async fn discard(
     params(("keyspace" = String, Path),
         ("accept_loss" = Option<u64>, Query,
             description = "entries of the longest log within reach that this node's replica may lack; 0 if left out")),
-    responses((status = 204, description = "this node is the only member"), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 204, description = "this node is the only member"), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn recover(
     State(app): State<Arc<App>>,
     Path(keyspace): Path<String>,
