@@ -8,6 +8,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::file;
 
@@ -21,7 +22,7 @@ pub struct NetworkFile {
     /// Id of the network.
     pub id: [u8; 16],
     /// One secret, or two while one replaces the other; tickets contain the first one.
-    pub secrets: Vec<[u8; 32]>,
+    pub secrets: Vec<Zeroizing<[u8; 32]>>,
 }
 
 impl std::fmt::Debug for NetworkFile {
@@ -57,12 +58,12 @@ pub enum NetworkFileError {
 impl NetworkFile {
     /// Generates a new network: a random id and a random secret.
     pub fn generate() -> Self {
-        Self { id: rand::random(), secrets: vec![rand::random()] }
+        Self { id: rand::random(), secrets: vec![Zeroizing::new(rand::random())] }
     }
 
     /// Reads the file; `None` if there is none.
     pub fn load(path: &Path) -> Result<Option<Self>, NetworkFileError> {
-        match fs::read(path) {
+        match fs::read(path).map(Zeroizing::new) {
             Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes))
                 .map(Some)
                 .map_err(|(line, what)| NetworkFileError::Malformed { path: path.to_owned(), line, what }),
@@ -73,9 +74,10 @@ impl NetworkFile {
 
     /// Writes the file in one step, with mode 0600.
     pub fn save(&self, path: &Path) -> Result<(), NetworkFileError> {
-        let mut text = format!("{HEADER}\nid {}\n", HEXLOWER.encode(&self.id));
+        let mut text = Zeroizing::new(format!("{HEADER}\nid {}\n", HEXLOWER.encode(&self.id)));
         for secret in &self.secrets {
-            writeln!(text, "secret {}", HEXLOWER.encode(secret)).expect("writing to a String does not fail");
+            let digits = Zeroizing::new(HEXLOWER.encode(&**secret));
+            writeln!(text, "secret {}", *digits).expect("writing to a String does not fail");
         }
         file::replace(path, text.as_bytes())
             .map_err(|source| NetworkFileError::Io { path: path.to_owned(), source })
@@ -94,7 +96,8 @@ impl NetworkFile {
                     id = Some(parse_hex(hex).ok_or((n, "an id has 32 hexadecimal digits"))?);
                 }
                 Some(("secret", hex)) if secrets.len() < SECRETS_MAX => {
-                    secrets.push(parse_hex(hex).ok_or((n, "a secret has 64 hexadecimal digits"))?);
+                    let secret = parse_hex(hex).ok_or((n, "a secret has 64 hexadecimal digits"))?;
+                    secrets.push(Zeroizing::new(secret));
                 }
                 Some(("id" | "secret", _)) => return Err((n, "there is one id, and at most two secrets")),
                 _ => return Err((n, "it is neither `id ...` nor `secret ...`")),
@@ -130,7 +133,7 @@ mod tests {
             network.save(&path).expect("saves");
             assert_eq!(NetworkFile::load(&path).expect("loads"), Some(network.clone()));
             assert_eq!(fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
-            network.secrets.insert(0, [7; 32]);
+            network.secrets.insert(0, [7; 32].into());
         }
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "nothing is left beside it");
     }

@@ -14,6 +14,7 @@ use std::{fmt, str::FromStr};
 
 use data_encoding::BASE32_NOPAD;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// Addresses in a ticket, at most.
 pub const ADDRESSES_MAX: usize = 4;
@@ -33,7 +34,7 @@ pub struct Ticket {
     /// Id of the network.
     pub network: [u8; 16],
     /// Secret of the network.
-    pub secret: [u8; 32],
+    pub secret: Zeroizing<[u8; 32]>,
     /// Multiaddresses of nodes through which to join, with `/p2p/` where the node is known.
     /// Printing keeps the first [`ADDRESSES_MAX`] that are at most [`ADDRESS_BYTES_MAX`] long.
     pub addresses: Vec<String>,
@@ -91,14 +92,15 @@ impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fits = |address: &&String| is_address(address);
         let addresses: Vec<_> = self.addresses.iter().filter(fits).take(ADDRESSES_MAX).collect();
-        let mut body = [&self.network[..], &self.secret, &[addresses.len() as u8]].concat();
+        let mut body = Zeroizing::new([&self.network[..], &*self.secret, &[addresses.len() as u8]].concat());
         for address in addresses {
             body.push(address.len() as u8);
             body.extend_from_slice(address.as_bytes());
         }
         let length = (body.len() + CHECKSUM_BYTES) as u16;
-        let mut bytes = [&length.to_be_bytes()[..], &body].concat();
-        bytes.extend_from_slice(&checksum(&bytes));
+        let mut bytes = Zeroizing::new([&length.to_be_bytes()[..], &body].concat());
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
         write!(f, "{PREFIX}{VERSION}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
     }
 }
@@ -141,14 +143,15 @@ fn strip_version(text: &str) -> Result<&str, TicketError> {
 }
 
 /// Decodes base32. Errors count characters from 1 and from the beginning of the ticket; `before` precede `encoded`.
-fn decode(encoded: &str, before: usize) -> Result<Vec<u8>, TicketError> {
+fn decode(encoded: &str, before: usize) -> Result<Zeroizing<Vec<u8>>, TicketError> {
     let is_legal = |c: char| c.is_ascii_lowercase() || matches!(c, '2'..='7');
     if let Some(at) = encoded.chars().position(|c| !is_legal(c)) {
         return Err(TicketError::Character(before + at + 1));
     }
     // The remaining failures, an impossible number of characters or stray bits in the last one, both mean that the
     // end is missing.
-    BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| TicketError::Truncated)
+    let encoded = Zeroizing::new(encoded.to_ascii_uppercase());
+    BASE32_NOPAD.decode(encoded.as_bytes()).map(Zeroizing::new).map_err(|_| TicketError::Truncated)
 }
 
 fn parse_body(body: &[u8]) -> Option<Ticket> {
@@ -163,7 +166,7 @@ fn parse_body(body: &[u8]) -> Option<Ticket> {
         body = rest;
     }
     let is_whole = body.is_empty() && addresses.len() <= ADDRESSES_MAX;
-    is_whole.then_some(Ticket { network: *network, secret: *secret, addresses })
+    is_whole.then_some(Ticket { network: *network, secret: Zeroizing::new(*secret), addresses })
 }
 
 fn is_address(address: &str) -> bool {
@@ -197,13 +200,13 @@ mod tests {
         let addresses = prop::collection::vec("/[!-~]{0,254}", 0..=ADDRESSES_MAX);
         (any::<[u8; 16]>(), any::<[u8; 32]>(), addresses).prop_map(|(network, secret, addresses)| Ticket {
             network,
-            secret,
+            secret: secret.into(),
             addresses,
         })
     }
 
     fn example() -> Ticket {
-        Ticket { network: [1; 16], secret: [2; 32], addresses: vec!["/ip4/192.0.2.1/tcp/7400".into()] }
+        Ticket { network: [1; 16], secret: [2; 32].into(), addresses: vec!["/ip4/192.0.2.1/tcp/7400".into()] }
     }
 
     proptest! {

@@ -19,7 +19,7 @@ const PAYLOAD_BYTES: usize = 100;
 fn config(listen: &str) -> DriverConfig {
     let identity = Identity::generate();
     let record = NodeRecord::new(identity.node_id(), 1, Role::Replica);
-    let network = Network { id: [1; 16], secrets: vec![[1; 32]] };
+    let network = Network { id: [1; 16], secrets: vec![[1; 32].into()] };
     let (protocol, limits) = (Protocol::CURRENT, Limits::default());
     DriverConfig { identity, listen: vec![listen.to_owned()], protocol, network, record, limits }
 }

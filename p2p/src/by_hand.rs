@@ -40,7 +40,7 @@ fn port(address: &Multiaddr) -> u16 {
 }
 
 fn network() -> Network {
-    Network { id: [9; 16], secrets: vec![[1; 32]] }
+    Network { id: [9; 16], secrets: vec![[1; 32].into()] }
 }
 
 fn record(id: NodeId) -> NodeRecord {

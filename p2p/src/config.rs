@@ -1,6 +1,7 @@
 //! The configuration of a driver.
 
 use starling_proto::{NodeRecord, wire::Protocol};
+use zeroize::Zeroizing;
 
 use crate::Identity;
 
@@ -11,7 +12,7 @@ pub struct Network {
     pub id: [u8; 16],
     /// One secret, or two while one replaces the other: a peer is admitted if it has any of them.
     /// Only the first [`SECRETS_MAX`] count.
-    pub secrets: Vec<[u8; 32]>,
+    pub secrets: Vec<Zeroizing<[u8; 32]>>,
 }
 
 /// Secrets valid at a time, at most: the old one and the new one.

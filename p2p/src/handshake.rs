@@ -22,6 +22,7 @@ use starling_proto::wire::handshake::{Answer, Greeting, Hello, PART_BYTES_MAX, P
 use starling_proto::wire::{Negotiated, Protocol};
 use starling_proto::{NodeId, NodeRecord};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::{Network, SECRETS_MAX, verify_record};
 
@@ -125,7 +126,7 @@ impl Transcript {
     }
 
     fn mac(&self, secret: &[u8; 32], speaker: Side) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key(DOMAIN, secret));
+        let mut hasher = blake3::Hasher::new_keyed(&Zeroizing::new(blake3::derive_key(DOMAIN, secret)));
         hasher.update(&[speaker as u8]);
         for (node, hello) in self.nodes.iter().zip(&self.hellos) {
             hasher.update(&node.0).update(&(hello.len() as u64).to_le_bytes()).update(hello);
@@ -147,7 +148,7 @@ impl Transcript {
 
 impl Credentials {
     fn secrets(&self) -> impl Iterator<Item = &[u8; 32]> {
-        self.network.secrets.iter().take(SECRETS_MAX)
+        self.network.secrets.iter().take(SECRETS_MAX).map(|secret| &**secret)
     }
 
     fn hello(&self, nonce: [u8; 32]) -> Vec<u8> {
@@ -297,7 +298,7 @@ mod tests {
         let mut record =
             NodeRecord { name: "n".into(), ..NodeRecord::new(identity.node_id(), 1, Role::Replica) };
         identity.sign(&mut record);
-        let network = Network { id: [1; 16], secrets: vec![[secret; 32]] };
+        let network = Network { id: [1; 16], secrets: vec![[secret; 32].into()] };
         Credentials { me: record.id, protocol: Protocol::CURRENT, network, record }
     }
 

@@ -13,6 +13,7 @@ use libp2p::{
 };
 use starling_proto::{NodeId, NodeRecord};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// First line of an identity file; the second is the secret in hexadecimal.
 const FILE_HEADER: &str = "starling identity v1";
@@ -59,7 +60,7 @@ impl Identity {
     /// read the file, its mode is changed, with a warning.
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         let io_error = |source| IdentityError::Io { path: path.to_owned(), source };
-        match fs::read_to_string(path) {
+        match fs::read_to_string(path).map(Zeroizing::new) {
             Ok(text) => {
                 close_to_others(path).map_err(io_error)?;
                 Self::parse(&text).map_err(|what| IdentityError::Malformed { path: path.to_owned(), what })
@@ -94,12 +95,14 @@ impl Identity {
     /// Writes a temporary file and renames it, so that a crash leaves a whole file or none.
     fn create_file(&self, path: &Path) -> io::Result<()> {
         let secret = self.ed25519().secret();
-        let digits: String = secret.as_ref().iter().copied().flat_map(hex_digits).collect();
-        let text = format!(
+        let digits: Zeroizing<String> =
+            Zeroizing::new(secret.as_ref().iter().copied().flat_map(hex_digits).collect());
+        let text = Zeroizing::new(format!(
             "{FILE_HEADER}
-{digits}
-"
-        );
+{}
+",
+            *digits
+        ));
         let beside = path.with_extension("new");
         // What a crash has left, or a link that somebody else has put there.
         if fs::symlink_metadata(&beside).is_ok() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use starling_bootstrap::{NetworkFile, Ticket};
 use starling_p2p::{Network, peer_id};
 use starling_proto::NodeRecord;
+use zeroize::Zeroizing;
 
 use super::data_dir::DataDir;
 use super::report::hex;
@@ -42,7 +43,9 @@ impl Membership {
         }
         let mut file = match (known, tickets.first(), addresses.first().or(names.first())) {
             (Some(file), _, _) => file,
-            (None, Some(ticket), _) => NetworkFile { id: ticket.network, secrets: vec![ticket.secret] },
+            (None, Some(ticket), _) => {
+                NetworkFile { id: ticket.network, secrets: vec![ticket.secret.clone()] }
+            }
             (None, None, Some(address)) => return Err(StartError::NoTicket { address: address.clone() }),
             (None, None, None) => NetworkFile::generate(),
         };
@@ -52,7 +55,7 @@ impl Membership {
         }
         let mut is_saved = !is_first_run;
         for ticket in &tickets {
-            is_saved &= !adopt_secret(&mut file, ticket.secret);
+            is_saved &= !adopt_secret(&mut file, &ticket.secret);
         }
         addresses.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
         let mut membership = Self { file, is_saved, addresses, names, is_first_run, is_new_network };
@@ -88,22 +91,22 @@ impl Membership {
 
     /// Makes tickets that lead to the node of a record.
     pub fn ticket_maker(&self) -> impl Fn(&NodeRecord) -> String + Send + use<> {
-        let (network, secret) = (self.file.id, self.file.secrets[0]);
+        let (network, secret) = (self.file.id, self.file.secrets[0].clone());
         move |record| {
             let peer = format!("/p2p/{}", peer_id(&record.id));
             let addresses = record.addresses.iter().map(|address| format!("{address}{peer}")).collect();
-            Ticket { network, secret, addresses }.to_string()
+            Ticket { network, secret: secret.clone(), addresses }.to_string()
         }
     }
 }
 
 /// Adds a secret that the file does not have, in place of the older one: two are valid while the network changes from
 /// one to the other. Returns whether the file changed.
-fn adopt_secret(file: &mut NetworkFile, secret: [u8; 32]) -> bool {
-    if file.secrets.contains(&secret) {
+fn adopt_secret(file: &mut NetworkFile, secret: &Zeroizing<[u8; 32]>) -> bool {
+    if file.secrets.contains(secret) {
         return false;
     }
-    file.secrets.insert(0, secret);
+    file.secrets.insert(0, secret.clone());
     file.secrets.truncate(starling_p2p::SECRETS_MAX);
     true
 }
@@ -157,7 +160,7 @@ mod tests {
     fn ticket(network: u8, secret: u8) -> Ticket {
         Ticket {
             network: [network; 16],
-            secret: [secret; 32],
+            secret: [secret; 32].into(),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
         }
     }
@@ -187,9 +190,9 @@ mod tests {
         assert_eq!(joined.addresses, ["/ip4/127.0.0.1/tcp/1"]);
         assert!(matches!(load(&dir, &[ticket(2, 1).to_string()]), Err(StartError::OtherNetwork { .. })));
         let rotated = load(&dir, &[ticket(1, 2).to_string()]).expect("rotated");
-        assert_eq!(rotated.network().secrets, [[2; 32], [1; 32]]);
+        assert_eq!(rotated.network().secrets, [[2; 32], [1; 32]].map(Zeroizing::new));
         let kept = load(&dir, &["/ip4/127.0.0.1/tcp/2".into()]).expect("loaded");
-        assert_eq!(kept.network().secrets, [[2; 32], [1; 32]]);
+        assert_eq!(kept.network().secrets, [[2; 32], [1; 32]].map(Zeroizing::new));
     }
 
     #[test]

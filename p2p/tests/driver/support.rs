@@ -25,7 +25,7 @@ pub struct Node {
 }
 
 pub fn network(secrets: &[u8]) -> Network {
-    Network { id: [9; 16], secrets: secrets.iter().map(|secret| [*secret; 32]).collect() }
+    Network { id: [9; 16], secrets: secrets.iter().map(|secret| [*secret; 32].into()).collect() }
 }
 
 pub fn config(identity: Identity, listen: &[&str], network: Network) -> DriverConfig {
