@@ -4,6 +4,7 @@
 //! One listener serves one strong keyspace of the service ([`starling_service::StrongKeyspace`]): requests are
 //! translated, carried out there, and the answers translated back.
 
+mod arriving;
 mod auth;
 mod authority;
 mod claim;

@@ -27,6 +27,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
 
+use crate::arriving::{Arrival, Arriving};
 use crate::auth::AuthService;
 use crate::authority::AnyAuthority;
 use crate::cluster::ClusterService;
@@ -48,6 +49,8 @@ const STREAMS_MAX: u32 = 8192;
 const MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// A part of tonic's text for larger ones, as it is encoded in a header.
 const LARGE: &[u8] = b"message%20length%20too%20large";
+/// The calls whose clients go on sending.
+const STREAMS: [&str; 2] = ["Watch", "LeaseKeepAlive"];
 /// Bytes that a client may send before they are read, per call and per connection: a request or two.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -135,12 +138,17 @@ impl Services {
         }))
     }
 
-    /// Answers a call. The connection has it in progress until the last part of the answer is sent.
+    /// Answers a call. The connection has it in progress from the end of the request until the last part of the answer is
+    /// sent.
     fn call(&self, request: http::Request<Incoming>, connection: &Activity) -> Answering {
-        let in_progress = connection.begin();
         let all = &self.0;
-        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-        let answering = match service {
+        let mut path = request.uri().path().split('/').skip(1);
+        let (service, method) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
+        let arrival = Arrival::new(connection, STREAMS.contains(&method));
+        let held = arrival.clone();
+        let service = service.to_owned();
+        let request = request.map(|body| Arriving { body, arrival });
+        let answering = match service.as_str() {
             "etcdserverpb.KV" => all.kv.clone().call(request),
             "etcdserverpb.Watch" => all.watch.clone().call(request),
             "etcdserverpb.Lease" => all.lease.clone().call(request),
@@ -149,10 +157,9 @@ impl Services {
             "etcdserverpb.Cluster" => all.cluster.clone().call(request),
             "etcdserverpb.Maintenance" => all.maintenance.clone().call(request),
             "etcdserverpb.Auth" => all.auth.clone().call(request),
-            _ => Box::pin(std::future::ready(Ok(unknown(service)))),
+            _ => Box::pin(std::future::ready(Ok(unknown(&service)))),
         };
-        let held =
-            move |answer: Answer| answer.map(|body| Body::new(body.inspect_frame(move |_| _ = &in_progress)));
+        let held = move |answer: Answer| answer.map(|body| Body::new(body.inspect_frame(move |_| _ = &held)));
         Box::pin(answering.map_ok(with_code_of_large_messages).map_ok(held))
     }
 }

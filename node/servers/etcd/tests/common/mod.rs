@@ -38,11 +38,17 @@ impl Drop for Server {
 
 /// The etcd server over a keyspace in memory.
 pub fn starling() -> Server {
+    starling_with(usize::MAX)
+}
+
+/// The same with this many places for connections.
+pub fn starling_with(connections_max: usize) -> Server {
     let (bound, address) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
+            let mut socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
+            socket.limit(connections_max);
             bound.send(socket.address()).expect("the test waits");
             let (calls, taken) = tokio::sync::mpsc::channel(1024);
             // Lives as long as the test's process.

@@ -1,4 +1,5 @@
-//! Calls with an `:authority` that is none of a URL, as frames of HTTP/2, and by etcdctl.
+//! Calls as frames of HTTP/2 that libraries of clients do not send: with an `:authority` that is none of a URL (also by
+//! etcdctl), and without an end.
 
 mod common;
 
@@ -6,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use common::{PATIENCE, starling};
+use common::{PATIENCE, starling, starling_with};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -44,8 +45,17 @@ fn receive(socket: &mut TcpStream) -> (u8, u8, u8) {
     (head[3], head[4], head[8])
 }
 
-/// Calls `MemberList` on a stream of its own, and waits for the end of the answer.
-fn call(socket: &mut TcpStream, stream: u8, authority: &[u8]) {
+/// A connection that has begun.
+fn connect(endpoint: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(endpoint).expect("connects");
+    socket.set_read_timeout(Some(PATIENCE)).expect("sets");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    socket.write_all(&[&preface[..], &frame(SETTINGS, 0, 0, &[])].concat()).expect("sends");
+    socket
+}
+
+/// The head of a call of `MemberList`.
+fn head(stream: u8, authority: &[u8]) -> Vec<u8> {
     let path = "/etcdserverpb.Cluster/MemberList";
     // POST and http are entries of the static table; path and content type are not added to the dynamic one.
     let block = [
@@ -55,11 +65,15 @@ fn call(socket: &mut TcpStream, stream: u8, authority: &[u8]) {
         field(0x00, "content-type", "application/grpc"),
         field(0x00, "te", "trailers"),
     ];
-    let empty_message = [0; 5];
-    let request = [
-        frame(HEADERS, END_HEADERS, stream, &block.concat()),
-        frame(DATA, END_STREAM, stream, &empty_message),
-    ];
+    frame(HEADERS, END_HEADERS, stream, &block.concat())
+}
+
+/// A message without fields.
+const EMPTY_MESSAGE: [u8; 5] = [0; 5];
+
+/// Calls `MemberList` on a stream of its own, and waits for the end of the answer.
+fn call(socket: &mut TcpStream, stream: u8, authority: &[u8]) {
+    let request = [head(stream, authority), frame(DATA, END_STREAM, stream, &EMPTY_MESSAGE)];
     socket.write_all(&request.concat()).expect("sends");
     let mut has_data = false;
     loop {
@@ -79,10 +93,7 @@ fn call(socket: &mut TcpStream, stream: u8, authority: &[u8]) {
 #[test]
 fn a_call_with_any_authority_is_answered() {
     let server = starling();
-    let mut socket = TcpStream::connect(&server.endpoint).expect("connects");
-    socket.set_read_timeout(Some(PATIENCE)).expect("sets");
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    socket.write_all(&[&preface[..], &frame(SETTINGS, 0, 0, &[])].concat()).expect("sends");
+    let mut socket = connect(&server.endpoint);
     let coded = b"\xff\xa3\x54\x64\x98\x74\x51\xea\x0f\xfd\x84\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f\xff\xe7";
     // By index of the name, coded and added to the table; then that entry; by name, as gRPC's C core sends it; not added.
     call(&mut socket, 1, &[&[0x41, 0x96], &coded[..]].concat());
@@ -92,6 +103,24 @@ fn a_call_with_any_authority_is_answered() {
     call(&mut socket, 9, &[0xbf]);
     call(&mut socket, 11, &field(0x01, "", "/run/etcd.sock"));
     call(&mut socket, 13, &field(0x41, "", "127.0.0.1:2379"));
+}
+
+/// Calls whose requests never end hold no places: those that have all of them make room for the next client.
+#[test]
+fn calls_without_an_end_keep_nobody_out() {
+    let places = 3;
+    let server = starling_with(places);
+    let authority = field(0x01, "", "127.0.0.1:2379");
+    let mut stalled: Vec<TcpStream> = (0..places).map(|_| connect(&server.endpoint)).collect();
+    for socket in &mut stalled {
+        // An answered call first: the server has accepted the connection.
+        call(socket, 1, &authority);
+        socket.write_all(&head(3, &authority)).expect("sends");
+        socket.write_all(&frame(DATA, 0, 3, &EMPTY_MESSAGE[..2])).expect("sends");
+    }
+    for _ in 0..places {
+        call(&mut connect(&server.endpoint), 1, &authority);
+    }
 }
 
 #[test]
