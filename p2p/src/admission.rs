@@ -41,7 +41,10 @@ pub(crate) fn ip(address: &Multiaddr) -> IpAddr {
 }
 
 /// What one customer of a network provider has: an IPv4 address, or a /64.
-fn host(ip: IpAddr) -> (bool, u128) {
+pub(crate) type Host = (bool, u128);
+
+/// The host of an address.
+pub(crate) fn host(ip: IpAddr) -> Host {
     block(ip, 0, 64)
 }
 

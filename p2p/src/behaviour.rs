@@ -69,8 +69,8 @@ pub(crate) struct Behaviour {
     unproved: Places<(PeerId, ConnectionId)>,
     /// Nodes that were linked.
     members: Members<NodeId>,
-    /// Where the connections come from.
-    sources: HashMap<ConnectionId, IpAddr>,
+    /// The other ends of the connections.
+    sources: HashMap<ConnectionId, (NodeId, IpAddr)>,
     pub(crate) links: Links,
     offenders: Offenders,
     /// Dials in progress.
@@ -149,9 +149,18 @@ impl Behaviour {
         self.emit(Event::Unreachable { peer, address, reason });
     }
 
-    fn admit(&mut self, id: ConnectionId, peer: PeerId, side: Side) -> Result<Handler, ConnectionDenied> {
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        from: IpAddr,
+        side: Side,
+    ) -> Result<Handler, ConnectionDenied> {
         let node = node_id(&peer).ok_or_else(|| ConnectionDenied::new(Refused::Key))?;
-        if self.offenders.is_banned(&node, Instant::now()) {
+        let now = Instant::now();
+        let is_stranger = side == Side::Listener && !self.members.contains(&node);
+        let is_of_banned = is_stranger && self.offenders.refuses_strangers(from, now);
+        if is_of_banned || self.offenders.is_banned(&node, now) {
             return Err(ConnectionDenied::new(Refused::Banned));
         }
         let is_full = self.links.count() >= self.limits.connections_max as usize;
@@ -165,7 +174,7 @@ impl Behaviour {
 
     /// Gives a connection from outside a place until its handshake has ended. Whoever has the most makes room.
     fn seat(&mut self, node: NodeId, id: ConnectionId, from: IpAddr) {
-        self.sources.insert(id, from);
+        self.sources.insert(id, (node, from));
         if self.members.contains(&node) {
             return;
         }
@@ -180,7 +189,7 @@ impl Behaviour {
     fn proved(&mut self, node: NodeId, id: ConnectionId) {
         self.unproved.leave(&(peer_id(&node), id));
         self.members.note(node);
-        if let Some(from) = self.sources.get(&id) {
+        if let Some((_, from)) = self.sources.get(&id) {
             self.admission.proved(*from);
         }
     }
@@ -265,8 +274,14 @@ impl Behaviour {
             Offence::Record => (&metrics.bad_record, 25, "a record is not signed by its node".to_owned()),
         };
         counter.add(1);
+        self.punish(peer, points, &what);
+    }
+
+    /// Adds points to a peer; cuts it off if it has too many.
+    pub(crate) fn punish(&mut self, peer: NodeId, points: u32, what: &str) {
         tracing::debug!(peer = %peer.short(), what, "peer misbehaves");
-        if self.offenders.add(peer, points, Instant::now()) {
+        let from = self.sources.values().find(|(node, _)| *node == peer).map(|(_, from)| *from);
+        if self.offenders.add(peer, from, points, Instant::now()) {
             self.shared.metrics.banned.add(1);
             tracing::warn!(peer = %peer.short(), what, "peer disconnected for misbehaviour");
             self.links.close(peer, &format!("disconnected for misbehaviour: {what}"));
@@ -362,9 +377,10 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
         self.counts.handle_established_inbound_connection(id, peer, local, remote)?;
-        let handler = self.admit(id, peer, Side::Listener)?;
+        let from = admission::ip(remote);
+        let handler = self.admit(id, peer, from, Side::Listener)?;
         if let Some(node) = node_id(&peer) {
-            self.seat(node, id, admission::ip(remote));
+            self.seat(node, id, from);
         }
         Ok(handler)
     }
@@ -388,8 +404,12 @@ impl NetworkBehaviour for Behaviour {
         port: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
         self.counts.handle_established_outbound_connection(id, peer, address, role, port)?;
-        self.sources.insert(id, admission::ip(address));
-        self.admit(id, peer, Side::Dialer)
+        let from = admission::ip(address);
+        let handler = self.admit(id, peer, from, Side::Dialer)?;
+        if let Some(node) = node_id(&peer) {
+            self.sources.insert(id, (node, from));
+        }
+        Ok(handler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -308,9 +308,18 @@ async fn a_damaged_frame_is_dropped_and_the_link_goes_on() {
 }
 
 #[tokio::test]
-async fn a_peer_that_goes_on_is_cut_off_and_refused() {
-    let identity = Identity::generate();
+async fn a_peer_that_goes_on_is_cut_off_and_refused_and_so_are_strangers_from_its_host() {
+    let (identity, member) = (Identity::generate(), Identity::generate());
     let (mut victim, _peer, mut control) = accepted(identity.clone()).await;
+    let address = victim.address();
+    let _linked = victim
+        .during(async {
+            let mut peer = ByHand::connect(member.clone(), address).await.expect("connects");
+            let control = peer.shaken().await;
+            (peer, control)
+        })
+        .await;
+    victim.until("both", |v| v.driver.metrics().connected.get() == 2).await;
     say(&mut victim, &mut control, &bad_checksum().repeat(10)).await;
     victim.until("cut off", |v| v.disconnected().is_some()).await;
     assert!(victim.disconnected().is_some_and(|reason| reason.contains("misbehaviour")));
@@ -323,9 +332,12 @@ async fn a_peer_that_goes_on_is_cut_off_and_refused() {
     let refused = victim.during(async { again.await?.open("/starling/control/1").await }).await;
     assert!(refused.is_err());
     victim.until("counted", |v| v.driver.metrics().refused.get() == 1).await;
-    let other = ByHand::connect(Identity::generate(), address);
-    let welcome = victim.during(async { other.await?.open("/starling/control/1").await }).await;
-    assert!(welcome.is_ok(), "others are not");
+    let fresh = ByHand::connect(Identity::generate(), address.clone());
+    let refused = victim.during(async { fresh.await?.open("/starling/control/1").await }).await;
+    assert!(refused.is_err(), "another key does not help");
+    let known = ByHand::connect(member, address);
+    let welcome = victim.during(async { known.await?.open("/starling/control/1").await }).await;
+    assert!(welcome.is_ok(), "members behind the same address are not");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ use crate::{
 
 /// TCP addresses of one node that are dialed at a time, at most; the others wait until one of them fails.
 const DIALS_AT_ONCE_MAX: usize = 4;
+/// Points for contents that no correct node sends: the second time within a minute cuts the peer off.
+const CONTENTS_POINTS: u32 = 50;
 /// How long a listener may take to report its address.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without a further interface after which the known ones count as all. A guess: the system lists them at
@@ -248,6 +250,12 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Notes that a peer sent a message whose contents no correct node sends. One that goes on is disconnected, and refused
+    /// for a while, as are strangers from its host.
+    pub fn misbehaved(&mut self, peer: NodeId, what: &str) {
+        self.swarm.behaviour_mut().punish(peer, CONTENTS_POINTS, what);
     }
 
     /// Flushes the queues of a peer, for at most two seconds, then closes the link, which `Disconnected` reports with

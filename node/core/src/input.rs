@@ -105,6 +105,13 @@ pub enum Output {
         /// The reason, for the log.
         reason: &'static str,
     },
+    /// A peer sent a message whose contents no correct node sends: note it before its link is closed.
+    Misbehaved {
+        /// The peer's id.
+        peer: NodeId,
+        /// What it sent, for the log.
+        what: &'static str,
+    },
     /// The outcome of one client's batch. Applied to the store, not yet synced.
     Written {
         /// The name of the request.

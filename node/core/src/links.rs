@@ -7,9 +7,14 @@ use starling_proto::{Message, Millis, NodeId, NodeRecord};
 
 use crate::Output;
 
-/// Dials in progress, at most. With more, a message to an unconnected node is dropped and the node is reported as
+/// Dials in progress, at most. With more, or with too many that peers have caused, a message to an unconnected node is dropped and the node is reported as
 /// unreachable: every protocol that sends one retries.
 const DIALS_MAX: usize = 64;
+/// Dials in a row to nodes that peers have named for the views, at most. A guess: the ends of walks while many nodes join.
+const NAMED_DIALS_MAX: u32 = 64;
+/// Time after which one such dial more is allowed, milliseconds. A guess: far more often than shuffles are answered and
+/// walks end at one node, and not often enough to scan addresses through a node.
+const NAMED_DIAL_EVERY_MS: u64 = 125;
 /// Messages that wait for one dial, at most; the oldest is dropped.
 const WAITING_MAX: usize = 8;
 /// Time without a message after which a link outside the active view is closed, milliseconds.
@@ -26,6 +31,27 @@ struct Link {
 pub struct Links {
     connected: BTreeMap<NodeId, Link>,
     dialing: BTreeMap<NodeId, Vec<Message>>,
+    named: NamedDials,
+}
+
+/// The dials that peers cause by naming nodes: a shuffle or a walk can name any address.
+#[derive(Default)]
+struct NamedDials {
+    /// Since the last refill.
+    count: u32,
+    refilled: Millis,
+}
+
+impl NamedDials {
+    /// Whether another one is allowed now; it counts.
+    fn take(&mut self, now: Millis) -> bool {
+        let refills = (now - self.refilled) / NAMED_DIAL_EVERY_MS;
+        self.count = self.count.saturating_sub(u32::try_from(refills).unwrap_or(u32::MAX));
+        self.refilled = self.refilled + refills * NAMED_DIAL_EVERY_MS;
+        let is_allowed = self.count < NAMED_DIALS_MAX;
+        self.count += u32::from(is_allowed);
+        is_allowed
+    }
 }
 
 impl Links {
@@ -71,7 +97,8 @@ impl Links {
             waiting.push(message);
             return Ok(None);
         }
-        if self.dialing.len() == DIALS_MAX {
+        let is_named = matches!(message, Message::View(_));
+        if self.dialing.len() == DIALS_MAX || is_named && !self.named.take(now) {
             return Err(TooManyDials);
         }
         self.dialing.insert(record.id, vec![message]);
@@ -107,6 +134,38 @@ impl Links {
     }
 }
 
-/// The error of a message that was dropped because [`DIALS_MAX`] dials are in progress.
+/// The error of a message that was dropped because [`DIALS_MAX`] dials are in progress, or too many were caused by peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyDials;
+
+#[cfg(test)]
+mod tests {
+    use starling_proto::Role;
+    use starling_proto::message::ViewMessage;
+
+    use super::*;
+
+    fn node(n: u64) -> NodeRecord {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        NodeRecord::new(NodeId(id), 1, Role::Replica)
+    }
+
+    /// A peer that names a thousand nodes a second for a minute.
+    #[test]
+    fn peers_cause_a_bounded_number_of_dials() {
+        let mut links = Links::default();
+        let mut dials = 0;
+        for n in 0..60_000 {
+            let reply = Message::View(ViewMessage::ShuffleReply { sample: Vec::new() });
+            if let Ok(Some(Output::Dial(record))) = links.send_or_dial(Millis(n), &node(n), reply) {
+                links.unreachable(&record.id);
+                dials += 1;
+            }
+        }
+        assert_eq!(dials, u64::from(NAMED_DIALS_MAX) + 60_000 / NAMED_DIAL_EVERY_MS);
+        let mut is_allowed =
+            |ms| links.send_or_dial(Millis(ms), &node(1), Message::View(ViewMessage::Probe)).is_ok();
+        assert!(!is_allowed(60_000) && is_allowed(60_000 + NAMED_DIAL_EVERY_MS));
+    }
+}

@@ -118,7 +118,9 @@ impl<E: Engine> Core<E> {
     fn bad_delta(&mut self, now: Now, from: NodeId) {
         self.counters.bad_deltas += 1;
         self.outputs.push_back(Output::Notice(Notice::BadDelta(from)));
-        self.close(now, from, "sent a delta that cannot be decoded");
+        let what = "sent a delta that cannot be decoded";
+        self.outputs.push_back(Output::Misbehaved { peer: from, what });
+        self.close(now, from, what);
     }
 
     pub(crate) fn changed(&mut self, now: Now, changes: Vec<starling_kv::Change>) {

@@ -295,6 +295,7 @@ impl GossipLoop {
                 Output::DialAddress(address) => self.driver.dial_address(&address),
                 Output::Send { to, message } => self.driver.send(&to, &message),
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
+                Output::Misbehaved { peer, what } => self.driver.misbehaved(peer, what),
                 Output::Written { token, result } => {
                     let result = result.map_err(|failure| write_failure(&failure));
                     written.extend(self.asked.writes.remove(&token).map(|reply| (reply, result)));

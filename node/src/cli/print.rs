@@ -1,5 +1,6 @@
 //! Printing: tables, JSON, or raw bytes.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write, stderr, stdout};
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -17,7 +18,26 @@ pub type Result = std::result::Result<(), Failure>;
 
 /// Prints one line of text.
 pub fn line(text: impl AsRef<str>) -> Result {
-    raw_line(text.as_ref().as_bytes())
+    raw_line(shown(text.as_ref()).as_bytes())
+}
+
+/// A text without control characters but line feeds and tabs. Names, labels and messages come from other machines, and a
+/// terminal would obey them. The rest is written as JSON writes it, so that JSON stays valid.
+fn shown(text: &str) -> Cow<'_, str> {
+    escaped_where(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// A cell of a table, which is one line.
+fn cell(text: &str) -> Cow<'_, str> {
+    escaped_where(text, char::is_control)
+}
+
+fn escaped_where(text: &str, is_obeyed: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if is_obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// Prints bytes and a line feed.
@@ -38,7 +58,7 @@ pub fn raw(bytes: &[u8]) -> Result {
 
 /// Prints a line on standard error, which may be full or closed: the command goes on.
 pub fn stderr_line(text: impl AsRef<str>) {
-    let _ = writeln!(stderr().lock(), "{}", text.as_ref());
+    let _ = writeln!(stderr().lock(), "{}", shown(text.as_ref()));
 }
 
 /// Prints a note about the result on standard error.
@@ -68,6 +88,7 @@ pub fn value(output: Output, value: &[u8]) -> Result {
 
 /// Prints rows in columns under a header.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result {
+    let rows = rows.into_iter().map(|row| row.map(|text| cell(&text).into_owned()));
     let mut table = Table::new();
     // A terminal may have no size, as behind a pseudo-terminal of a program.
     if !stdout().is_terminal() || table.width().is_none_or(|width| width == 0) {
@@ -162,6 +183,16 @@ pub fn duration(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        let name = "anna\u{1b}[2J\u{9b}1A\r";
+        assert_eq!(shown(name), r"anna\u001b[2J\u009b1A\u000d");
+        assert_eq!(shown("two\n\tlines é"), "two\n\tlines é");
+        let json = serde_json::to_string(name).expect("serializes");
+        assert_eq!(serde_json::from_str::<String>(&shown(&json)).expect("still JSON"), name);
+        assert_eq!(cell("carl\nmallory  up"), r"carl\u000amallory  up", "a cell has one line");
+    }
 
     #[test]
     fn a_row_of_a_table_is_one_line_whatever_its_length() {

@@ -4,6 +4,7 @@ mod banner;
 mod descriptors;
 mod error;
 mod joining;
+mod log_limit;
 mod logging;
 mod manager;
 mod run;

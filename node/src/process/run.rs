@@ -23,7 +23,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     // What the node creates is its user's alone: its key, the network's secret, everything that it stores.
     umask(Mode::from_raw_mode(0o077));
     let Loaded { mut config, settings } = loaded;
-    logging::start(&config)?;
+    let log_limit = logging::start(&config)?;
     config.join = joining::resolve(&config.join)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     // The sockets first: a second node on this data directory or port stops here, unnoticed.
@@ -67,6 +67,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
             () = parent_gone => {}
             () = node.stopped() => {}
             () = manager.keep_alive(handle) => {}
+            () = log_limit.report() => {}
         }
         manager.send("STOPPING=1");
         Ok::<(), RunError>(())

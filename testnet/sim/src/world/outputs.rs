@@ -65,8 +65,8 @@ impl World {
                 Output::Notice(notice) => self.on_notice(index, &notice),
                 Output::Sync(number) => self.sync(index, number),
                 Output::Strong(output) => self.on_strong_output(index, output),
-                // No client here asks for these.
-                Output::Changed(_) | Output::Crawled { .. } => {}
+                // No client here asks for these, and no peer here misbehaves.
+                Output::Changed(_) | Output::Crawled { .. } | Output::Misbehaved { .. } => {}
             }
         }
         self.schedule(index);

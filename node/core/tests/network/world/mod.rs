@@ -324,7 +324,7 @@ impl World {
                     let now = self.now;
                     self.nodes[node].changed.extend(changes.into_iter().map(|change| (now, change)));
                 }
-                Output::NeedContacts | Output::Notice(_) => {}
+                Output::NeedContacts | Output::Notice(_) | Output::Misbehaved { .. } => {}
             }
         }
         let due = self.nodes[node].core.poll_timeout();
