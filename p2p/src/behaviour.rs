@@ -28,7 +28,7 @@ use crate::{
     handshake::{Accepted, Credentials, HandshakeError, Side},
     identity::{node_id, peer_id},
     links::{CameUp, Links},
-    offenders::Offenders,
+    offenders::{BannedPeer, Offenders},
     outbox::Outbox,
 };
 
@@ -122,6 +122,10 @@ impl Behaviour {
     /// Sets the record for later handshakes.
     pub(crate) fn set_record(&mut self, record: NodeRecord) {
         Arc::make_mut(&mut self.credentials).record = record;
+    }
+
+    pub(crate) fn banned(&self) -> Vec<BannedPeer> {
+        self.offenders.banned(Instant::now())
     }
 
     /// Queues an event for the caller.
@@ -281,7 +285,7 @@ impl Behaviour {
     pub(crate) fn punish(&mut self, peer: NodeId, points: u32, what: &str) {
         tracing::debug!(peer = %peer.short(), what, "peer misbehaves");
         let from = self.sources.values().find(|(node, _)| *node == peer).map(|(_, from)| *from);
-        if self.offenders.add(peer, from, points, Instant::now()) {
+        if self.offenders.add(peer, from, (points, what), Instant::now()) {
             self.shared.metrics.banned.add(1);
             tracing::warn!(peer = %peer.short(), what, "peer disconnected for misbehaviour");
             self.links.close(peer, &format!("disconnected for misbehaviour: {what}"));

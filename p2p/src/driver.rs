@@ -17,7 +17,7 @@ use starling_proto::{Class, Message, NodeId, NodeRecord, wire};
 use thiserror::Error;
 
 use crate::{
-    DriverConfig, Event, Identity, Metrics, Traffic,
+    BannedPeer, DriverConfig, Event, Identity, Metrics, Traffic,
     behaviour::{Behaviour, Dial, describe},
     identity::peer_id,
     outbox::Pushed,
@@ -250,6 +250,11 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The peers that were disconnected for misbehaviour last, and are still refused; a few, the last one first.
+    pub fn banned(&self) -> Vec<BannedPeer> {
+        self.swarm.behaviour().banned()
     }
 
     /// Notes that a peer sent a message whose contents no correct node sends. One that goes on is disconnected, and refused

@@ -21,6 +21,8 @@ const POINTS_MAX: u32 = 100;
 const BAN: Duration = Duration::from_secs(60);
 /// How long strangers from a host are refused, at most. A guess.
 const HOST_BAN_MAX: Duration = Duration::from_secs(3600);
+/// Banned peers that are shown, at most.
+const SHOWN_MAX: usize = 16;
 /// Time after which one point is removed.
 const FORGIVEN_EVERY: Duration = Duration::from_secs(1);
 /// Offenders and hosts remembered, at most of each; the one whose last offence is oldest is evicted.
@@ -30,7 +32,27 @@ const OFFENDERS_MAX: usize = 1024;
 struct Offender {
     points: u32,
     last: Instant,
-    banned_until: Option<Instant>,
+    ban: Option<Ban>,
+}
+
+#[derive(Debug)]
+struct Ban {
+    until: Instant,
+    from: Option<IpAddr>,
+    what: String,
+}
+
+/// A peer that was disconnected for misbehaviour, and is refused for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BannedPeer {
+    /// Its id.
+    pub peer: NodeId,
+    /// Where it was connected from.
+    pub from: Option<IpAddr>,
+    /// What it sent, for people.
+    pub what: String,
+    /// For how long it is still refused.
+    pub left: Duration,
 }
 
 /// A host from which peers were banned.
@@ -55,10 +77,15 @@ pub(crate) struct Offenders {
 
 impl Offenders {
     /// Adds points to a peer that is connected from an address. Returns `true` if it is to be disconnected now.
-    pub(crate) fn add(&mut self, peer: NodeId, from: Option<IpAddr>, points: u32, now: Instant) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        peer: NodeId,
+        from: Option<IpAddr>,
+        (points, what): (u32, &str),
+        now: Instant,
+    ) -> bool {
         make_room(&mut self.nodes, &peer, |offender| offender.last);
-        let offender =
-            self.nodes.entry(peer).or_insert(Offender { points: 0, last: now, banned_until: None });
+        let offender = self.nodes.entry(peer).or_insert(Offender { points: 0, last: now, ban: None });
         let forgiven = now.duration_since(offender.last).as_secs() / FORGIVEN_EVERY.as_secs();
         offender.points =
             offender.points.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX)) + points;
@@ -66,7 +93,7 @@ impl Offenders {
         let is_cut_off = offender.points >= POINTS_MAX;
         if is_cut_off {
             offender.points = 0;
-            offender.banned_until = Some(now + BAN);
+            offender.ban = Some(Ban { until: now + BAN, from, what: what.to_owned() });
             if let Some(from) = from {
                 self.ban_host(host(from), now);
             }
@@ -85,7 +112,20 @@ impl Offenders {
 
     /// Whether the peer is banned.
     pub(crate) fn is_banned(&self, peer: &NodeId, now: Instant) -> bool {
-        self.nodes.get(peer).and_then(|offender| offender.banned_until).is_some_and(|until| now < until)
+        self.nodes.get(peer).and_then(|offender| offender.ban.as_ref()).is_some_and(|ban| now < ban.until)
+    }
+
+    /// Those that were banned last.
+    pub(crate) fn banned(&self, now: Instant) -> Vec<BannedPeer> {
+        let bans = self.nodes.iter().filter_map(|(peer, offender)| Some((*peer, offender.ban.as_ref()?)));
+        let shown = |(peer, Ban { until, from, what }): (NodeId, &Ban)| {
+            let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
+            Some(BannedPeer { peer, from: *from, what: what.clone(), left })
+        };
+        let mut banned: Vec<BannedPeer> = bans.filter_map(shown).collect();
+        banned.sort_by_key(|it| (std::cmp::Reverse(it.left), it.peer));
+        banned.truncate(SHOWN_MAX);
+        banned
     }
 
     /// Whether nobody is admitted from this address who is not known as a member.
@@ -109,31 +149,37 @@ mod tests {
     #[test]
     fn points_add_up_are_forgiven_and_a_ban_ends() {
         let (mut offenders, peer, start) = (Offenders::default(), NodeId([1; 32]), Instant::now());
-        assert!(!offenders.add(peer, None, 60, start));
-        assert!(!offenders.add(peer, None, 60, start + Duration::from_secs(30)), "30 points are forgiven");
+        assert!(!offenders.add(peer, None, (60, "lies"), start));
+        assert!(
+            !offenders.add(peer, None, (60, "lies"), start + Duration::from_secs(30)),
+            "30 points are forgiven"
+        );
         let cut_off = start + Duration::from_secs(31);
-        assert!(offenders.add(peer, None, 60, cut_off));
+        assert!(offenders.add(peer, None, (60, "lies"), cut_off));
         assert!(offenders.is_banned(&peer, cut_off + BAN / 2));
+        let shown = BannedPeer { peer, from: None, what: "lies".into(), left: BAN / 2 };
+        assert_eq!(offenders.banned(cut_off + BAN / 2), [shown]);
+        assert!(offenders.banned(cut_off + BAN).is_empty());
         assert!(!offenders.is_banned(&peer, cut_off + BAN));
-        assert!(!offenders.add(peer, None, 60, cut_off + BAN), "it starts anew");
+        assert!(!offenders.add(peer, None, (60, "lies"), cut_off + BAN), "it starts anew");
     }
 
     #[test]
     fn a_host_is_refused_longer_with_each_ban_and_no_other_is() {
         let (mut offenders, start) = (Offenders::default(), Instant::now());
         let (from, neighbor) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let mut ban = |n, at| assert!(offenders.add(NodeId([n; 32]), Some(from), POINTS_MAX, at));
+        let mut ban = |n, at| assert!(offenders.add(NodeId([n; 32]), Some(from), (POINTS_MAX, "lies"), at));
         ban(1, start);
         ban(2, start + BAN / 2);
         assert!(offenders.refuses_strangers(from, start + BAN * 2));
         assert!(!offenders.refuses_strangers(from, start + BAN * 3));
         assert!(!offenders.refuses_strangers(neighbor, start));
         for n in 3..40 {
-            assert!(offenders.add(NodeId([n; 32]), Some(from), POINTS_MAX, start + BAN));
+            assert!(offenders.add(NodeId([n; 32]), Some(from), (POINTS_MAX, "lies"), start + BAN));
         }
         assert!(!offenders.refuses_strangers(from, start + BAN + HOST_BAN_MAX));
         let later = start + HOST_BAN_MAX * 3;
-        assert!(offenders.add(NodeId([1; 32]), Some(from), POINTS_MAX, later));
+        assert!(offenders.add(NodeId([1; 32]), Some(from), (POINTS_MAX, "lies"), later));
         assert!(!offenders.refuses_strangers(from, later + BAN), "it starts anew");
     }
 
@@ -143,9 +189,15 @@ mod tests {
         for i in 0..=OFFENDERS_MAX {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&(i as u64).to_be_bytes());
-            assert!(offenders.add(NodeId(id), None, POINTS_MAX, start + Duration::from_millis(i as u64)));
+            assert!(offenders.add(
+                NodeId(id),
+                None,
+                (POINTS_MAX, "lies"),
+                start + Duration::from_millis(i as u64)
+            ));
         }
         assert_eq!(offenders.nodes.len(), OFFENDERS_MAX);
+        assert_eq!(offenders.banned(start).len(), SHOWN_MAX);
         assert!(!offenders.is_banned(&NodeId([0; 32]), start));
     }
 }

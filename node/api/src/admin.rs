@@ -70,6 +70,9 @@ pub struct Status {
     /// The peers whose identity two processes lately used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubled_peers: Vec<DoubledPeer>,
+    /// Peers that were disconnected for misbehaviour and are still refused, the last one first; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub banned_peers: Vec<BannedPeer>,
     /// Traffic since the start, by class.
     pub traffic: Traffic,
     /// Full rumors received that changed the store.
@@ -118,6 +121,28 @@ impl std::fmt::Display for DoubledPeer {
             processes.join(", and "),
             sign(self.seen_ms, self.shown_ms)
         )
+    }
+}
+
+/// A peer that was disconnected for misbehaviour. While it is refused, so are strangers from its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BannedPeer {
+    /// Its public key in hexadecimal.
+    pub id: String,
+    /// The IP address that it was connected from; null if that is not known.
+    pub address: Option<String>,
+    /// What it sent.
+    pub reason: String,
+    /// Milliseconds for which it is still refused.
+    pub left_ms: u64,
+}
+
+impl std::fmt::Display for BannedPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = self.id.get(..8).unwrap_or(&self.id);
+        let from = self.address.as_ref().map_or_else(String::new, |address| format!(" from {address}"));
+        let (reason, left) = (&self.reason, self.left_ms.div_ceil(1000));
+        write!(f, "peer {id}{from} was disconnected for misbehaviour: {reason}; refused for {left} s more")
     }
 }
 
@@ -232,6 +257,9 @@ pub struct Peers {
     /// Those whose identity two processes lately used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubled_peers: Vec<DoubledPeer>,
+    /// Those that were disconnected for misbehaviour and are still refused, the last one first; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub banned_peers: Vec<BannedPeer>,
 }
 
 /// One peer, as this node sees it.

@@ -382,6 +382,10 @@ impl GossipLoop {
         (core.double.map(report::identity_conflict), peers)
     }
 
+    fn banned_peers(&self) -> Vec<admin::BannedPeer> {
+        self.driver.banned().iter().map(report::banned_peer).collect()
+    }
+
     fn status(&self) -> Status {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
@@ -414,6 +418,7 @@ impl GossipLoop {
             identity_conflict,
             withdrawn: strong.is_some_and(Strong::has_withdrawn),
             doubled_peers,
+            banned_peers: self.banned_peers(),
             traffic: report::traffic(&metrics.traffic),
             payload_new: core.counters.rumors_news,
             payload_old: core.counters.rumors_old,
@@ -433,7 +438,7 @@ impl GossipLoop {
         };
         let peers = report::peers(&self.core, self.clock.now()).into_iter().map(fill).collect();
         let (identity_conflict, doubled_peers) = self.doubles();
-        Peers { peers, identity_conflict, doubled_peers }
+        Peers { peers, identity_conflict, doubled_peers, banned_peers: self.banned_peers() }
     }
 
     /// Writes everything that remains to the disk.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use starling_api::admin::{
-    self, DoubledPeer, DoubledProcess, Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable,
+    self, BannedPeer, DoubledPeer, DoubledProcess, Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable,
 };
 use starling_core::{Core, Counters, DoubledPeer as CoreDoubledPeer, SIGN_MS};
 use starling_kv::{Engine, Stats};
@@ -159,6 +159,16 @@ fn abilities(found: Abilities) -> admin::Abilities {
 pub fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
     let sign = admin::sign(seen_ms, SIGN_MS.saturating_sub(seen_ms));
     format!("another process, started {}, uses this node's identity; {sign}", admin::time_of(started_ms))
+}
+
+/// A peer that is refused for misbehaviour.
+pub fn banned_peer(banned: &starling_p2p::BannedPeer) -> BannedPeer {
+    BannedPeer {
+        id: hex(&banned.peer.0),
+        address: banned.from.map(|from| from.to_string()),
+        reason: banned.what.clone(),
+        left_ms: u64::try_from(banned.left.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// A peer whose identity two processes use.

@@ -26,6 +26,7 @@ impl Session {
             return print::json(&found);
         }
         note_doubles(found.identity_conflict.as_ref(), &found.doubled_peers);
+        found.banned_peers.iter().for_each(|peer| print::note(peer.to_string()));
         let optional = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
         let rows = found.peers.into_iter().map(|peer| {
             let link = match (peer.connected, peer.eager) {
@@ -233,6 +234,7 @@ fn show_status(status: &Status) -> Result {
     pairs.extend(status.silent_voters.iter().map(|voter| ("silent", voter.to_string())));
     pairs.extend(status.identity_conflict.iter().map(|conflict| ("identity", conflict.clone())));
     pairs.extend(status.doubled_peers.iter().map(|peer| ("identity", peer.to_string())));
+    pairs.extend(status.banned_peers.iter().map(|peer| ("banned", peer.to_string())));
     let counted = status.counters.iter().filter(|(_, count)| **count > 0);
     pairs.extend(counted.map(|(name, count)| (name.as_str(), count.to_string())));
     print::pairs(pairs)

@@ -1,6 +1,7 @@
 //! What the doctor of a running node finds beyond its store: replicas, and the strong keyspaces that it knows.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::future::join_all;
 use starling_api::admin::{ClosedReplica, Doctor, Leaderless, SilentVoter, Status};
@@ -20,12 +21,15 @@ pub const STORAGE_HINT: &str = "make space: the node then continues within secon
 /// What to do about two processes with one identity.
 const DOUBLED_HINT: &str = "stop one of them; this ends a minute after the last sign of it; a copy needs an empty data directory \
                             and joins with the ticket";
+/// What to do about a peer that was disconnected for misbehaviour.
+const BANNED_HINT: &str = "compare `starling version` on both; if they are the same, look for damage on the way or for a program \
+                           that has this network's ticket and is no node";
 /// Keyspaces that are asked at a time, at most. A guess.
 const ASKED_AT_ONCE: usize = 256;
 
 impl Admin {
     /// Checks the whole store on a snapshot, on a thread of its own, and asks for the leaders of the strong keyspaces.
-    /// Takes minutes on a large store, and some seconds more where no voter of a keyspace answers.
+    /// Takes minutes on a large store, and some seconds more where it is not known since when a keyspace has no leader.
     pub async fn doctor(&self) -> Result<Doctor, Error> {
         let reader = self.0.reader()?;
         let mut report = on_a_thread(move || check_running(&reader)).await?.map_err(store_error)?;
@@ -55,7 +59,7 @@ impl Admin {
         let is_known = |it: &&Held| status.withdrawn || it.status.leader == Some(it.status.member);
         let known = held.iter().filter(is_known).map(|replica| replica.keyspace.as_str());
         let known = known.chain(status.leaderless.iter().map(|leaderless| leaderless.keyspace.as_str()));
-        let elsewhere = self.troubles(&known.collect()).await;
+        let elsewhere = self.troubles(&known.collect()).await?;
         for leaderless in
             status.leaderless.iter().chain(elsewhere.iter().filter_map(|it| it.leaderless.as_ref()))
         {
@@ -70,14 +74,27 @@ impl Admin {
         for peer in &status.doubled_peers {
             add(&mut report, peer.to_string(), DOUBLED_HINT);
         }
+        for peer in &status.banned_peers {
+            add(&mut report, peer.to_string(), BANNED_HINT);
+        }
         Ok(report)
     }
 
-    /// The troubles of the keyspaces but those of which this node knows itself.
-    async fn troubles(&self, known: &BTreeSet<&str>) -> Vec<Trouble> {
+    /// The troubles of the keyspaces but those of which this node knows itself. A keyspace without a leader is asked again
+    /// where nobody knows since when: it may only be electing one, as after a start.
+    async fn troubles(&self, known: &BTreeSet<&str>) -> Result<Vec<Trouble>, Error> {
         let names: Vec<String> = self.0.0.names.all().into_keys().collect();
         let names = names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
-        self.ask_all(names).await
+        let is_unsure =
+            |trouble: &Trouble| trouble.leaderless.as_ref().is_some_and(|leaderless| leaderless.for_ms == 0);
+        let (unsure, mut found): (Vec<_>, Vec<_>) =
+            self.ask_all(names).await.into_iter().partition(is_unsure);
+        if !unsure.is_empty() {
+            on_a_thread(|| std::thread::sleep(Duration::from_millis(REPORTED_MS))).await?;
+            let unsure = unsure.into_iter().filter_map(|trouble| trouble.leaderless);
+            found.extend(self.ask_all(unsure.map(|leaderless| leaderless.keyspace).collect()).await);
+        }
+        Ok(found)
     }
 
     /// Those of these keyspaces that are in trouble now.
