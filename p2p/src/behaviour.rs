@@ -28,7 +28,7 @@ use crate::{
     handshake::{Accepted, Credentials, HandshakeError, Side},
     identity::{node_id, peer_id},
     links::{CameUp, Links},
-    offenders::{BannedPeer, Offenders},
+    offenders::{BanReport, Offenders},
     outbox::Outbox,
 };
 
@@ -124,7 +124,7 @@ impl Behaviour {
         Arc::make_mut(&mut self.credentials).record = record;
     }
 
-    pub(crate) fn banned(&self) -> Vec<BannedPeer> {
+    pub(crate) fn banned(&self) -> Vec<BanReport> {
         self.offenders.banned(Instant::now())
     }
 

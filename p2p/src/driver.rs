@@ -17,7 +17,7 @@ use starling_proto::{Class, Message, NodeId, NodeRecord, wire};
 use thiserror::Error;
 
 use crate::{
-    BannedPeer, DriverConfig, Event, Identity, Metrics, Traffic,
+    BanReport, DriverConfig, Event, Identity, Metrics, Traffic,
     behaviour::{Behaviour, Dial, describe},
     identity::peer_id,
     outbox::Pushed,
@@ -253,7 +253,7 @@ impl Driver {
     }
 
     /// The peers that were disconnected for misbehaviour last, and are still refused; a few, the last one first.
-    pub fn banned(&self) -> Vec<BannedPeer> {
+    pub fn banned(&self) -> Vec<BanReport> {
         self.swarm.behaviour().banned()
     }
 

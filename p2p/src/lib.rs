@@ -27,4 +27,4 @@ pub use event::Event;
 pub use handshake::HandshakeError;
 pub use identity::{Identity, IdentityError, node_id, peer_id, verify_record};
 pub use metrics::{Counter, Flow, Metrics, Traffic};
-pub use offenders::BannedPeer;
+pub use offenders::BanReport;

@@ -44,7 +44,7 @@ struct Ban {
 
 /// A peer that was disconnected for misbehaviour, and is refused for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BannedPeer {
+pub struct BanReport {
     /// Its id.
     pub peer: NodeId,
     /// Where it was connected from.
@@ -102,12 +102,13 @@ impl Offenders {
     }
 
     fn ban_host(&mut self, host: Host, now: Instant) {
+        let length = match self.hosts.get(&host) {
+            Some(before) if now < before.until() + HOST_BAN_MAX => (before.length * 2).min(HOST_BAN_MAX),
+            // Without another ban for the longest time, it starts anew.
+            _ => BAN,
+        };
         make_room(&mut self.hosts, &host, |banned| banned.last);
-        let banned = self.hosts.entry(host).or_insert(BannedHost { last: now, length: BAN / 2 });
-        // Without another ban for the longest time, it starts anew.
-        let is_repeated = now < banned.until() + HOST_BAN_MAX;
-        banned.length = if is_repeated { (banned.length * 2).min(HOST_BAN_MAX) } else { BAN };
-        banned.last = now;
+        self.hosts.insert(host, BannedHost { last: now, length });
     }
 
     /// Whether the peer is banned.
@@ -116,13 +117,13 @@ impl Offenders {
     }
 
     /// Those that were banned last.
-    pub(crate) fn banned(&self, now: Instant) -> Vec<BannedPeer> {
+    pub(crate) fn banned(&self, now: Instant) -> Vec<BanReport> {
         let bans = self.nodes.iter().filter_map(|(peer, offender)| Some((*peer, offender.ban.as_ref()?)));
         let shown = |(peer, Ban { until, from, what }): (NodeId, &Ban)| {
             let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
-            Some(BannedPeer { peer, from: *from, what: what.clone(), left })
+            Some(BanReport { peer, from: *from, what: what.clone(), left })
         };
-        let mut banned: Vec<BannedPeer> = bans.filter_map(shown).collect();
+        let mut banned: Vec<BanReport> = bans.filter_map(shown).collect();
         banned.sort_by_key(|it| (std::cmp::Reverse(it.left), it.peer));
         banned.truncate(SHOWN_MAX);
         banned
@@ -157,7 +158,7 @@ mod tests {
         let cut_off = start + Duration::from_secs(31);
         assert!(offenders.add(peer, None, (60, "lies"), cut_off));
         assert!(offenders.is_banned(&peer, cut_off + BAN / 2));
-        let shown = BannedPeer { peer, from: None, what: "lies".into(), left: BAN / 2 };
+        let shown = BanReport { peer, from: None, what: "lies".into(), left: BAN / 2 };
         assert_eq!(offenders.banned(cut_off + BAN / 2), [shown]);
         assert!(offenders.banned(cut_off + BAN).is_empty());
         assert!(!offenders.is_banned(&peer, cut_off + BAN));

@@ -145,6 +145,11 @@ async fn a_ticket_can_come_from_a_file_and_from_standard_input() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let path = temporary.path().join("ticket");
     Node::up("lost").join(&format!("@{}", path.display())).refused().says("cannot read the join ticket");
+    // As a command that failed leaves it, or a variable that is not set: no network of its own.
+    std::fs::write(&path, "").expect("writes");
+    Node::up("lost").join(&format!("@{}", path.display())).refused().says("it is empty");
+    Node::up("lost").join("-").refused().says("it is empty");
+    Node::up("lost").join("").refused().says("--join");
     std::fs::write(&path, format!("{ticket}\n")).expect("writes");
     let second = Node::up("second").join(&format!("@{}", path.display())).started().await;
     assert!(second.log().contains("other users can read the join ticket"), "{}", second.log());

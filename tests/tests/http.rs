@@ -5,24 +5,25 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use starling_api::admin::SOCKET_FILE;
 use starling_api::{Batch, Check, Op, WatchEvent};
 use starling_tests::{Node, pair, wait_until};
 
 async fn send(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
+    request(&Client::new(), method, format!("http://{}{path}", node.api()), body).await
+}
+
+async fn request(client: &Client, method: &str, url: String, body: &[u8]) -> Response {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
-    let url = format!("http://{}{path}", node.api());
-    reqwest::Client::new().request(method, url).body(body.to_vec()).send().await.expect("the node answers")
+    client.request(method, url).body(body.to_vec()).send().await.expect("the node answers")
 }
 
 /// The same over the unix socket, as an administrator.
 async fn administer(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
-    let client = reqwest::Client::builder().unix_socket(node.data_dir().join(SOCKET_FILE)).build();
-    let method = Method::from_bytes(method.as_bytes()).expect("a method");
-    let request = client.expect("a client").request(method, format!("http://localhost{path}"));
-    request.body(body.to_vec()).send().await.expect("the node answers")
+    let client = Client::builder().unix_socket(node.data_dir().join(SOCKET_FILE)).build();
+    request(&client.expect("a client"), method, format!("http://localhost{path}"), body).await
 }
 
 /// A body that each operation takes.
@@ -175,7 +176,7 @@ async fn keys_and_keyspaces_of_any_bytes_are_percent_encoded() {
 async fn conditions_are_those_of_http() {
     let node = Node::up("node").started().await;
     let url = format!("http://{}/v1/keyspaces/default/keys/k", node.api());
-    let http = reqwest::Client::new();
+    let http = Client::new();
     let put = async |name: &str, value: &str| {
         http.put(&url).header(name, value).body("v").send().await.expect("the node answers")
     };
@@ -344,7 +345,7 @@ async fn with_a_token_nobody_else_is_answered() {
     assert_eq!(node.run(["--token", token, "get", "k"]).ok(), "v");
     let settings = node.run(["--token", token, "config", "--running"]).ok();
     assert!(settings.contains("api.token") && !settings.contains(token), "{settings}");
-    let metrics = reqwest::Client::new().get(format!("http://{}/metrics", node.api())).bearer_auth(token);
+    let metrics = Client::new().get(format!("http://{}/metrics", node.api())).bearer_auth(token);
     let metrics = metrics.send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("starling_api_unauthorized_total 3"), "{metrics}");
 }

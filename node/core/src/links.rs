@@ -7,8 +7,8 @@ use starling_proto::{Message, Millis, NodeId, NodeRecord};
 
 use crate::Output;
 
-/// Dials in progress, at most. With more, or with too many that peers have caused, a message to an unconnected node is dropped and the node is reported as
-/// unreachable: every protocol that sends one retries.
+/// Dials in progress, at most. With more, or with too many that peers have caused, a message to an unconnected node is
+/// dropped and the node is reported as unreachable: every protocol that sends one retries.
 const DIALS_MAX: usize = 64;
 /// Dials in a row to nodes that peers have named for the views, at most. A guess: the ends of walks while many nodes join.
 const NAMED_DIALS_MAX: u32 = 64;

@@ -377,9 +377,7 @@ impl GossipLoop {
 
     /// That another process uses this node's identity, and the peers whose identity two processes use.
     fn doubles(&self) -> (Option<String>, Vec<DoubledPeer>) {
-        let core = self.core.status(self.clock.now());
-        let peers = core.doubled_peers.iter().map(report::doubled_peer).collect();
-        (core.double.map(report::identity_conflict), peers)
+        report::doubles(&self.core.status(self.clock.now()))
     }
 
     fn banned_peers(&self) -> Vec<admin::BannedPeer> {
@@ -390,7 +388,7 @@ impl GossipLoop {
         let now = self.clock.now();
         let (core, metrics) = (self.core.status(now), self.driver.metrics());
         let strong = self.core.strong();
-        let (identity_conflict, doubled_peers) = self.doubles();
+        let (identity_conflict, doubled_peers) = report::doubles(&core);
         let stats = self.core.store().map(starling_kv::Store::stats);
         let is_seed = core.record.role == Role::Seed;
         Status {

@@ -155,14 +155,19 @@ fn abilities(found: Abilities) -> admin::Abilities {
     }
 }
 
+/// That another process uses this node's identity, and the peers whose identity two processes use.
+pub fn doubles(core: &starling_core::Status) -> (Option<String>, Vec<DoubledPeer>) {
+    (core.double.map(identity_conflict), core.doubled_peers.iter().map(doubled_peer).collect())
+}
+
 /// That another process, which started then, uses this node's identity.
-pub fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
+fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
     let sign = admin::sign(seen_ms, SIGN_MS.saturating_sub(seen_ms));
     format!("another process, started {}, uses this node's identity; {sign}", admin::time_of(started_ms))
 }
 
 /// A peer that is refused for misbehaviour.
-pub fn banned_peer(banned: &starling_p2p::BannedPeer) -> BannedPeer {
+pub fn banned_peer(banned: &starling_p2p::BanReport) -> BannedPeer {
     BannedPeer {
         id: hex(&banned.peer.0),
         address: banned.from.map(|from| from.to_string()),
@@ -172,7 +177,7 @@ pub fn banned_peer(banned: &starling_p2p::BannedPeer) -> BannedPeer {
 }
 
 /// A peer whose identity two processes use.
-pub fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
+fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
     let CoreDoubledPeer { processes, seen_ms } = found;
     let process = |record: &NodeRecord| DoubledProcess {
         name: record.name.clone(),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -42,9 +43,9 @@ pub struct Cli {
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Address of the node's API, or unix:PATH: commands connect to it [default: `STARLING_API`, else the
-    /// socket api.sock in the default data directory if a node listens there, else 127.0.0.1:7401], and `up` and
-    /// `bootstrap` listen on it [default: the setting `api.listen`]
+    /// Address of the node's API: commands connect to it, or to a socket with unix:PATH [default: `STARLING_API`, else
+    /// the socket api.sock in the default data directory if a node listens there, else 127.0.0.1:7401]; `up` and
+    /// `bootstrap` listen on it, beside their socket, or with off on that alone [default: the setting `api.listen`]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub api: Option<String>,
     /// Token that the node's API asks for
@@ -270,7 +271,7 @@ pub struct NodeArgs {
     pub external: Vec<String>,
     /// How to find the network, once or more: a ticket, a file with tickets, standard input, or an address. The list of
     /// processes does not show a ticket that is given here
-    #[arg(long, value_name = "TICKET|@FILE|-|ADDRESS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TICKET|@FILE|-|ADDRESS", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub join: Vec<String>,
     /// Serve a strong keyspace to etcd clients, once or more
     #[arg(long, value_name = "ADDRESS=KEYSPACE")]

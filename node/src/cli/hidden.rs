@@ -8,34 +8,31 @@ use std::process::Command;
 
 use starling_service::hide_tickets;
 
-use crate::config::{Flag, SETTINGS};
+use crate::config::{Flag, Row, SETTINGS};
 
 /// Replaces the process by one without secrets among its arguments, if there are any; returns only if it cannot.
 pub fn hide(flags: &[Flag]) -> io::Result<()> {
-    let secret: Vec<&'static str> = secret_settings(flags);
+    let secret = secret_settings(flags);
     if secret.is_empty() {
         return Ok(());
     }
     let mut given = std::env::args_os();
     let program = given.next().unwrap_or_else(|| "starling".into());
+    let keys: Vec<&str> = secret.iter().map(|(row, _)| row.key).collect();
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg0(program).args(without(&secret, given));
-    for key in secret {
-        let row = SETTINGS.iter().find(|row| row.key == key);
-        let value = flags.iter().rev().find(|flag| flag.key == key);
-        if let (Some(row), Some(flag)) = (row, value) {
-            command.env(row.variable(), &flag.value);
-        }
-    }
+    command.arg0(program).args(without(&keys, given));
+    command.envs(secret.iter().map(|(row, value)| (row.variable(), value)));
     Err(command.exec())
 }
 
-/// The settings that flags give, and whose values are secrets or hold join tickets.
-fn secret_settings(flags: &[Flag]) -> Vec<&'static str> {
-    let is_secret = |secret: bool, flag: &Flag| secret || hide_tickets(&flag.value) != flag.value;
-    let is_given =
-        |key: &str, secret: bool| flags.iter().any(|flag| flag.key == key && is_secret(secret, flag));
-    SETTINGS.iter().filter(|row| is_given(row.key, row.secret)).map(|row| row.key).collect()
+/// The settings for which flags give secrets or join tickets, with their values: of several flags the last counts.
+fn secret_settings(flags: &[Flag]) -> Vec<(&'static Row, &str)> {
+    let given = |row: &'static Row| {
+        let of_row = || flags.iter().filter(|flag| flag.key == row.key);
+        let is_secret = of_row().any(|flag| row.secret || hide_tickets(&flag.value) != flag.value);
+        Some((row, &*of_row().next_back()?.value)).filter(|_| is_secret)
+    };
+    SETTINGS.iter().filter_map(given).collect()
 }
 
 /// The arguments without those that give these settings.
@@ -77,7 +74,9 @@ mod tests {
         assert!(secret_settings(&harmless).is_empty());
         let flags =
             [flag("join", "10.0.0.1:7400,starling1abc"), flag("api.token", "x"), flag("name", "anna")];
-        assert_eq!(secret_settings(&flags), ["join", "api.token"]);
+        let found: Vec<_> =
+            secret_settings(&flags).into_iter().map(|(row, value)| (row.key, value)).collect();
+        assert_eq!(found, [("join", "10.0.0.1:7400,starling1abc"), ("api.token", "x")]);
     }
 
     #[test]

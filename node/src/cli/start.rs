@@ -22,10 +22,11 @@ pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
 }
 
 fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
-    if let Err(error) = hidden::hide(&flags(args, api)?) {
+    let flags = flags(args, api)?;
+    if let Err(error) = hidden::hide(&flags) {
         print::stderr_line(format!("warning: secrets stay visible in the list of processes: {error}"));
     }
-    let loaded = configuration(args, api)?;
+    let loaded = configuration(args, flags)?;
     process::run(role, loaded, args.exit_with_parent)
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))
 }
@@ -35,12 +36,11 @@ pub fn config(args: &NodeArgs, as_reference: bool, global: &Global) -> Result {
     if as_reference {
         return print::raw(reference().as_bytes());
     }
-    let settings = configuration(args, global.api.as_deref())?.settings;
+    let settings = configuration(args, flags(args, global.api.as_deref())?)?.settings;
     show_config(&Configuration { settings }, global.output.unwrap_or(Output::Table))
 }
 
-fn configuration(args: &NodeArgs, api: Option<&str>) -> std::result::Result<Loaded, Failure> {
-    let flags = flags(args, api)?;
+fn configuration(args: &NodeArgs, flags: Vec<Flag>) -> std::result::Result<Loaded, Failure> {
     load(args.config.as_deref(), flags, std::env::vars_os()).map_err(|error: ConfigError| {
         Failure::usage(error.to_string(), "`starling config --reference` lists all settings")
     })
@@ -88,15 +88,16 @@ mod tests {
             data_dir: Some("/nonexistent".into()),
             ..NodeArgs::default()
         };
-        let loaded = configuration(&args, Some("http://127.0.0.1:0")).expect("valid");
+        let load = |args: &NodeArgs, api| configuration(args, flags(args, api)?);
+        let loaded = load(&args, Some("http://127.0.0.1:0")).expect("valid");
         assert_eq!(loaded.config.join, ["a", "b"]);
         assert_eq!(loaded.config.labels, ["zone=a", "rack=7"]);
         assert!(loaded.config.mdns);
         assert_eq!(loaded.config.api_listen, "127.0.0.1:0");
         assert_eq!(loaded.config.sync_interval_ms, 5);
         let wrong = NodeArgs { set: vec!["sync.interval_ms".into()], ..NodeArgs::default() };
-        assert!(configuration(&wrong, None).is_err());
+        assert!(load(&wrong, None).is_err());
         let unknown = NodeArgs { set: vec!["sync.interval=5".into()], ..NodeArgs::default() };
-        assert!(configuration(&unknown, None).is_err());
+        assert!(load(&unknown, None).is_err());
     }
 }

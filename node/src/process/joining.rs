@@ -13,14 +13,16 @@ const BYTES_MAX: u64 = 64 << 10;
 pub fn resolve(join: &[String]) -> Result<Vec<String>, RunError> {
     let mut resolved = Vec::new();
     for item in join {
-        let failed = |reason| RunError::Join { item: item.clone(), reason };
         let text = match item.strip_prefix('@') {
-            Some(path) => read_file(path).map_err(failed)?,
-            None if item == "-" => first_line(io::stdin().lock()).map_err(failed)?,
-            None => item.clone(),
+            Some(path) => read_file(path),
+            None if item == "-" => first_line(io::stdin().lock()),
+            None => {
+                resolved.push(item.clone());
+                continue;
+            }
         };
-        let items = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        resolved.extend(items.map(ToOwned::to_owned));
+        let found = text.and_then(|text| items(&text));
+        resolved.extend(found.map_err(|reason| RunError::Join { item: item.clone(), reason })?);
     }
     Ok(resolved)
 }
@@ -38,7 +40,15 @@ fn read_file(path: &str) -> io::Result<String> {
 fn first_line(input: impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     input.take(BYTES_MAX).read_line(&mut line)?;
-    if line.trim().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(line) }
+    Ok(line)
+}
+
+/// The lines that name something. It is an error if there are none: without a ticket the node would begin a network of its
+/// own.
+fn items(text: &str) -> io::Result<Vec<String>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let items: Vec<String> = lines.map(ToOwned::to_owned).collect();
+    if items.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(items) }
 }
 
 #[cfg(test)]
@@ -56,6 +66,10 @@ mod tests {
         let missing = resolve(&["@/no/such/file".into()]).expect_err("it is not there");
         assert!(missing.to_string().contains("/no/such/file"), "{missing}");
         assert_eq!(first_line(&b"starling1a\nmore"[..]).expect("a line"), "starling1a\n");
-        first_line(&b""[..]).expect_err("no line");
+        for nothing in ["", "\n", "# a comment\n"] {
+            std::fs::write(&path, nothing).expect("writes");
+            let empty = resolve(&[format!("@{}", path.display())]).expect_err("no ticket");
+            assert!(empty.to_string().ends_with("it is empty"), "{empty}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use starling_api::{Error, ErrorCode, SOCKET_HEADER};
-use starling_listener::{Activity, Client};
+use starling_listener::{Activity, Origin};
 
 use super::App;
 use super::problem::Problem;
@@ -48,8 +48,8 @@ pub async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let rights = match (connection.client(), &app.token) {
-        (Client::OwnUser, _) => Ok(Rights::Administrator),
+    let rights = match (connection.origin(), &app.token) {
+        (Origin::OwnUser, _) => Ok(Rights::Administrator),
         (_, Some(_)) if request.uri().path() == "/healthz" => Ok(Rights::Data),
         (_, Some(token)) => bears(request.headers(), token).map(|()| Rights::Administrator),
         (_, None) => is_local(request.headers()).map(|()| Rights::Data),
@@ -58,7 +58,7 @@ pub async fn guard(
         Ok(rights) => drop(request.extensions_mut().insert(rights)),
         Err(problem) => {
             if app.token.is_some() {
-                app.refusals.note(connection.client());
+                app.refusals.note(connection.origin());
                 tokio::time::sleep(REFUSAL).await;
             }
             return problem.into_response();
@@ -105,7 +105,7 @@ fn too_busy() -> Response {
 #[derive(Debug, Default)]
 pub struct Refusals {
     /// Without the token.
-    count: AtomicU64,
+    unauthorized: AtomicU64,
     /// With data rights, for what only an administrator may do.
     forbidden: AtomicU64,
     /// When they were last logged, and how many there were.
@@ -115,7 +115,7 @@ pub struct Refusals {
 impl Refusals {
     /// Requests without the token since the start.
     pub fn unauthorized(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.unauthorized.load(Ordering::Relaxed)
     }
 
     /// Requests that only an administrator may send, of others, since the start.
@@ -123,14 +123,14 @@ impl Refusals {
         self.forbidden.load(Ordering::Relaxed)
     }
 
-    fn note(&self, client: Client) {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+    fn note(&self, origin: Origin) {
+        let count = self.unauthorized.fetch_add(1, Ordering::Relaxed) + 1;
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, before) = reported.unzip();
         if at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             *reported = Some((Instant::now(), count));
             let since = count - before.unwrap_or(0);
-            tracing::warn!(%client, count = since, "requests to the API without a valid token, the last one from this address");
+            tracing::warn!(%origin, count = since, "requests to the API without a valid token, the last one from here");
         }
     }
 }

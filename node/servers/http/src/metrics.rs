@@ -24,8 +24,8 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, P
     let status = app.node.admin().status().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let groups = app.node.admin().groups().await?;
-    let refused = [app.refusals.unauthorized(), app.refusals.forbidden()];
-    Ok(([(header::CONTENT_TYPE, content_type)], render(Snapshot { status, groups, refused })))
+    let (unauthorized, forbidden) = (app.refusals.unauthorized(), app.refusals.forbidden());
+    Ok(([(header::CONTENT_TYPE, content_type)], render(Snapshot { status, groups, unauthorized, forbidden })))
 }
 
 fn render(snapshot: Snapshot) -> String {
@@ -44,8 +44,10 @@ type Directions = fn(&Flow) -> [u64; 2];
 struct Snapshot {
     status: Status,
     groups: Vec<Held>,
-    /// Requests without the token; requests for administrators from others.
-    refused: [u64; 2],
+    /// Requests without the token.
+    unauthorized: u64,
+    /// Requests for administrators from other clients.
+    forbidden: u64,
 }
 
 impl Collector for Snapshot {
@@ -80,9 +82,18 @@ impl Collector for Snapshot {
         let bytes: Directions = |flow| [flow.bytes_in, flow.bytes_out];
         traffic(&mut encoder, status, "frames", "Frames exchanged with peers", frames)?;
         traffic(&mut encoder, status, "frame_bytes", "Bytes of frames, before encryption", bytes)?;
-        let [unauthorized, forbidden] = self.refused;
-        counter(&mut encoder, "api_unauthorized", "Requests to the API without a valid token", unauthorized)?;
-        counter(&mut encoder, "api_forbidden", "Requests for administrators from other clients", forbidden)?;
+        counter(
+            &mut encoder,
+            "api_unauthorized",
+            "Requests to the API without a valid token",
+            self.unauthorized,
+        )?;
+        counter(
+            &mut encoder,
+            "api_forbidden",
+            "Requests for administrators from other clients",
+            self.forbidden,
+        )?;
         strong(&mut encoder, &self.groups)
     }
 }
@@ -183,7 +194,7 @@ mod tests {
         let mut status = Status { active: 5, payload_new: 7, ..Status::default() };
         status.traffic.rumor.bytes_out = 42;
         status.counters.insert("grafts".into(), 3);
-        let text = render(Snapshot { status, groups: Vec::new(), refused: [3, 0] });
+        let text = render(Snapshot { status, groups: Vec::new(), unauthorized: 3, forbidden: 0 });
         for line in [
             "starling_active_view 5",
             "starling_payload_new_total 7",

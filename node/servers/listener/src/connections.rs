@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::either::Either;
 
 use crate::local::LocalSocket;
-use crate::places::{Activity, Client, Places};
+use crate::places::{Activity, Origin, Places};
 use crate::socket::Socket;
 
 /// Pause where the system cannot accept a connection, out of files for example. An estimate.
@@ -79,15 +79,15 @@ type Accepting = Either<TcpListener, UnixListener>;
 /// A connection of either kind.
 pub type Stream = Either<TcpStream, UnixStream>;
 
-async fn accept(listener: &Accepting) -> io::Result<(Stream, Client)> {
+async fn accept(listener: &Accepting) -> io::Result<(Stream, Origin)> {
     match listener {
         Either::Left(listener) => {
             let (stream, peer) = listener.accept().await?;
             // Answers are small and awaited; if it fails, they only come later.
             let _ = stream.set_nodelay(true);
-            Ok((Either::Left(stream), Client::Address(peer.ip())))
+            Ok((Either::Left(stream), Origin::Address(peer.ip())))
         }
-        Either::Right(listener) => Ok((Either::Right(listener.accept().await?.0), Client::OwnUser)),
+        Either::Right(listener) => Ok((Either::Right(listener.accept().await?.0), Origin::OwnUser)),
     }
 }
 
@@ -145,8 +145,8 @@ impl Connections {
                 () = stop.wait() => break,
             };
             match accepted {
-                Ok((stream, client)) => {
-                    let (activity, has_displaced) = places.enter(client);
+                Ok((stream, origin)) => {
+                    let (activity, has_displaced) = places.enter(origin);
                     if has_displaced {
                         displaced.note(&place);
                     }

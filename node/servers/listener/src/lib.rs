@@ -9,6 +9,6 @@ mod thread;
 
 pub use connections::{Connections, Listener, Stop, Stream};
 pub use local::LocalSocket;
-pub use places::{Activity, Client, InProgress};
+pub use places::{Activity, InProgress, Origin};
 pub use socket::{BindError, Reach, Socket};
 pub use thread::ServerThread;

@@ -15,16 +15,16 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id};
 
-/// The other end of a connection.
+/// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Client {
+pub enum Origin {
     /// A process at this address.
     Address(IpAddr),
     /// A process of the node's own user, on the unix socket.
     OwnUser,
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
@@ -39,7 +39,7 @@ pub struct Activity(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    client: Client,
+    origin: Origin,
     is_spare: bool,
     state: Mutex<State>,
     /// Notified when the connection becomes idle.
@@ -54,14 +54,14 @@ struct State {
 }
 
 impl Activity {
-    fn new(client: Client, is_spare: bool, idle: Arc<Notify>) -> Self {
+    fn new(origin: Origin, is_spare: bool, idle: Arc<Notify>) -> Self {
         let state = Mutex::new(State { requests: 0, idle_since: Instant::now() });
-        Self(Arc::new(Shared { client, is_spare, state, idle }))
+        Self(Arc::new(Shared { origin, is_spare, state, idle }))
     }
 
-    /// The other end.
-    pub fn client(&self) -> Client {
-        self.0.client
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        self.0.origin
     }
 
     /// Whether the connection has a spare place, because all others had requests in progress.
@@ -128,15 +128,15 @@ impl Places {
         Arc::clone(&self.idle)
     }
 
-    /// Makes room for a connection of `client`. Returns its state, and whether an idle connection was closed for it.
-    pub(crate) fn enter(&mut self, client: Client) -> (Activity, bool) {
+    /// Makes room for a connection from `origin`. Returns its state, and whether an idle connection was closed for it.
+    pub(crate) fn enter(&mut self, origin: Origin) -> (Activity, bool) {
         let displaced = if self.ordinary() >= self.max { self.longest_idle() } else { None };
         if let Some((_, connection)) = displaced.and_then(|id| self.taken.remove(&id)) {
             connection.abort();
         }
         // The one that made room may have had a spare place itself.
         let is_spare = self.ordinary() >= self.max;
-        (Activity::new(client, is_spare, Arc::clone(&self.idle)), displaced.is_some())
+        (Activity::new(origin, is_spare, Arc::clone(&self.idle)), displaced.is_some())
     }
 
     /// Connections in places that are not spare.
@@ -156,14 +156,14 @@ impl Places {
 
     /// Of the address with the most connections among those with an idle one, the one that has been idle longest.
     fn longest_idle(&self) -> Option<Id> {
-        let mut of_client: HashMap<Client, usize> = HashMap::new();
+        let mut of_origin: HashMap<Origin, usize> = HashMap::new();
         for (activity, _) in self.taken.values() {
-            *of_client.entry(activity.client()).or_default() += 1;
+            *of_origin.entry(activity.origin()).or_default() += 1;
         }
         let idle =
             self.taken.iter().filter_map(|(id, (activity, _))| Some((activity, activity.idle_since()?, *id)));
         let longest = idle
-            .max_by_key(|(activity, since, _)| (of_client[&activity.client()], std::cmp::Reverse(*since)));
+            .max_by_key(|(activity, since, _)| (of_origin[&activity.origin()], std::cmp::Reverse(*since)));
         longest.map(|(_, _, id)| id)
     }
 }
@@ -172,12 +172,12 @@ impl Places {
 mod tests {
     use super::*;
 
-    const A: Client = Client::Address(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
-    const B: Client = Client::Address(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
+    const A: Origin = Origin::Address(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+    const B: Origin = Origin::Address(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
 
-    fn connect(places: &mut Places, client: Client) -> (Activity, Option<Id>, tokio::task::JoinHandle<()>) {
+    fn connect(places: &mut Places, origin: Origin) -> (Activity, Option<Id>, tokio::task::JoinHandle<()>) {
         let before: Vec<Id> = places.taken.keys().copied().collect();
-        let (activity, _) = places.enter(client);
+        let (activity, _) = places.enter(origin);
         let gone = before.into_iter().find(|id| !places.taken.contains_key(id));
         let task = tokio::spawn(std::future::pending());
         places.add(activity.clone(), task.abort_handle());
