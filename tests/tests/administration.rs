@@ -1,8 +1,9 @@
 //! Who may administer a node: its own user over the unix socket, and who has the token; and how join tickets are kept from
 //! other users of the machine.
 
+use std::fs::File;
 use std::net::TcpListener;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -146,8 +147,9 @@ async fn a_ticket_can_come_from_a_file_and_from_standard_input() {
     let path = temporary.path().join("ticket");
     Node::up("lost").join(&format!("@{}", path.display())).refused().says("cannot read the join ticket");
     // As a command that failed leaves it, or a variable that is not set: no network of its own.
-    std::fs::write(&path, "").expect("writes");
-    Node::up("lost").join(&format!("@{}", path.display())).refused().says("it is empty");
+    let empty = temporary.path().join("empty");
+    File::options().write(true).create(true).mode(0o600).open(&empty).expect("a file");
+    Node::up("lost").join(&format!("@{}", empty.display())).refused().says("it is empty");
     Node::up("lost").join("-").refused().says("it is empty");
     Node::up("lost").join("").refused().says("--join");
     std::fs::write(&path, format!("{ticket}\n")).expect("writes");
