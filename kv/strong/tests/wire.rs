@@ -58,6 +58,8 @@ fn examples() -> Vec<(&'static str, GroupMessage)> {
         ("tail", GroupMessage::LastIndex { name: 70_000, member: 3, index: 70_001 }),
         ("ask_promises", GroupMessage::AskPromises { name: 70_000, member: 3, last: at(70_001) }),
         ("promises", GroupMessage::Promises { name: 70_000, reply }),
+        ("ask_members", GroupMessage::AskMembers),
+        ("members", GroupMessage::Members { members: vec![(3, [1; 32])] }),
     ];
     plain.chain(others).collect()
 }

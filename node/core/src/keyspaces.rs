@@ -143,6 +143,12 @@ impl<E: Engine> Core<E> {
                 }
             }
             CoreCall::Lookup { keyspace } => self.lookup(now, &keyspace),
+            CoreCall::LookupFirst { keyspace, from, message } => {
+                self.lookup(now, &keyspace);
+                if let Some(strong) = &mut self.strong {
+                    strong.handle_looked_up(now.mono.0, from, *message);
+                }
+            }
             CoreCall::Publish { keyspace, group, location } => {
                 self.publish_location(now, &keyspace, group, location);
             }

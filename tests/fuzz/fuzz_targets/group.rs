@@ -158,7 +158,7 @@ fuzz_target!(|bytes: &[u8]| {
     let opened = if is_founder {
         Group::create(MemoryEngine::new(), config, &nodes(), [7; 32], 0)
     } else {
-        Group::join(MemoryEngine::new(), config, [7; 32], 0)
+        Group::join(MemoryEngine::new(), config, nodes(), [7; 32], 0)
     };
     let mut group = opened.expect("a memory engine opens");
     let (mut now_ms, mut written, mut token) = (0, 0, 0);

@@ -87,7 +87,7 @@ impl<E: Engine> Group<E> {
                         self.members.next = self.members.next.max(member + 1);
                     }
                     self.members.adopt(&conf);
-                    self.contacts.retain(|member, _| !self.members.nodes.contains_key(member));
+                    self.introductions.settle(&self.members);
                     self.raw.mut_store().set_members(self.members.clone(), index)?;
                 }
                 // Every member rejects it alike, so that nothing changes.

@@ -106,9 +106,30 @@ pub enum GroupMessage {
         /// The reply.
         reply: Promises,
     },
+    /// Asks a member who the members are: the sender has got a message of one that it does not know. Sent while data
+    /// version 3 is in force.
+    AskMembers,
+    /// The reply to [`GroupMessage::AskMembers`].
+    Members {
+        /// The numbers of the members and their nodes.
+        members: Vec<(MemberId, NodeKey)>,
+    },
 }
 
 impl GroupMessage {
+    /// Whether a node that this member does not know may send it: it is checked further, or only asks for what anybody may
+    /// know.
+    pub(super) fn is_from_anyone(&self) -> bool {
+        matches!(
+            self,
+            Self::Raft(_)
+                | Self::Gone { .. }
+                | Self::CheckMembership { .. }
+                | Self::AskPromises { .. }
+                | Self::AskMembers
+        )
+    }
+
     /// Bytes of the entries or the chunk in this message, about; everything else in a message is small.
     pub fn payload_bytes(&self) -> usize {
         match self {
@@ -125,6 +146,8 @@ impl GroupMessage {
             | Self::LastIndex { .. }
             | Self::AskPromises { .. }
             | Self::Promises { .. }
+            | Self::AskMembers
+            | Self::Members { .. }
             | Self::Pull { .. }
             | Self::NoSnapshot { .. } => 0,
         }

@@ -58,7 +58,8 @@ impl<E: Engine> Group<E> {
             return;
         }
         self.membership.asked_ms = now_ms;
-        let nodes: Vec<_> = self.members.nodes.values().copied().collect();
+        let nodes = self.members.nodes.values().chain(self.introductions.hosts());
+        let nodes: Vec<_> = nodes.copied().collect();
         self.check_membership(nodes);
     }
 
@@ -91,11 +92,16 @@ impl<E: Engine> Group<E> {
     }
 
     /// Handles a voter's notification that this member was removed. The voter may be one that this member does not
-    /// know.
-    pub(super) fn on_gone(&mut self, from: NodeKey, member: MemberId, voters: Vec<NodeKey>) {
+    /// know: then one that it knows has to name it first.
+    pub(super) fn on_gone(&mut self, now_ms: u64, from: NodeKey, member: MemberId, voters: Vec<NodeKey>) {
         if member != self.config.member || voters.len() > VOTERS_MAX || !voters.contains(&from) {
             return;
         }
+        if !self.knows(&from) {
+            self.ask_members(now_ms);
+            return;
+        }
+        self.introduce_voters(&voters);
         self.membership.notified_by.insert(from);
         self.membership.notified_by.retain(|node| voters.contains(node));
         if self.membership.notified_by.len() > voters.len() / 2 {

@@ -17,6 +17,7 @@ mod commits;
 mod compare;
 mod cut;
 mod history;
+mod introductions;
 mod io;
 mod long_reads;
 mod membership;
@@ -40,7 +41,7 @@ use starling_kv::Engine;
 
 use crate::log::Log;
 use crate::machine::{Command, DATED, Machine, Room, VERSION_NEWEST};
-use crate::members::{MEMBERS_MAX, MemberId, Members, NodeKey};
+use crate::members::{MemberId, Members, NodeKey};
 
 use apply::APPLIED;
 pub use change::{ChangeError, VOTERS_MAX};
@@ -51,6 +52,7 @@ use compare::Comparing;
 use cut::Durable;
 pub use history::History;
 use history::Revisions;
+use introductions::Introductions;
 pub use io::{GroupConfig, GroupMessage, Input, KEPT_ENTRIES, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
 use membership::MembershipCheck;
@@ -92,8 +94,7 @@ pub struct Group<E: Engine> {
     machine: Machine<E>,
     timing: Timing,
     members: Members,
-    /// Nodes of senders that are not in `members`, because this member has not applied the entry that added them.
-    contacts: BTreeMap<MemberId, NodeKey>,
+    introductions: Introductions,
     /// When this process last received a message from each member, milliseconds.
     heard: BTreeMap<MemberId, u64>,
     requests: Requests,
@@ -255,7 +256,7 @@ impl<E: Engine> Group<E> {
     }
 
     fn node_of(&self, member: MemberId) -> Option<NodeKey> {
-        self.members.nodes.get(&member).or_else(|| self.contacts.get(&member)).copied()
+        self.members.nodes.get(&member).or_else(|| self.introductions.node_of(member)).copied()
     }
 
     fn handle_timeout(&mut self, now_ms: u64) {
@@ -306,20 +307,8 @@ impl<E: Engine> Group<E> {
 
     fn on_raft(&mut self, now_ms: u64, from: NodeKey, mut message: RaftMessage) -> Result<(), Stop> {
         let member = message.from;
-        let is_other = self.members.nodes.get(&member).is_some_and(|node| *node != from);
-        if is_other || message.to != self.config.member {
+        if !self.is_from_member(now_ms, from, &message) {
             return Ok(());
-        }
-        if !self.members.nodes.contains_key(&member) {
-            if self.members.is_gone(member) {
-                self.on_check_membership(from, member);
-                return Ok(());
-            }
-            // The sender was added by an entry that this member has not applied yet.
-            if self.contacts.len() == MEMBERS_MAX {
-                self.contacts.pop_first();
-            }
-            self.contacts.insert(member, from);
         }
         if !self.may_step(now_ms, from, &message) {
             return Ok(());
@@ -364,9 +353,14 @@ impl<E: Engine> Group<E> {
     }
 
     fn on_message(&mut self, now_ms: u64, from: NodeKey, message: GroupMessage) -> Result<(), Stop> {
+        if !message.is_from_anyone() && !self.knows(&from) {
+            return Ok(());
+        }
         match message {
             GroupMessage::Raft(message) => return self.on_raft(now_ms, from, message),
-            GroupMessage::Gone { member, voters } => self.on_gone(from, member, voters),
+            GroupMessage::Gone { member, voters } => self.on_gone(now_ms, from, member, voters),
+            GroupMessage::AskMembers => self.on_ask_members(from),
+            GroupMessage::Members { members } => self.on_members(from, members),
             GroupMessage::CheckMembership { member } => self.on_check_membership(from, member),
             GroupMessage::Hash { index, hash } => self.on_hash(from, index, hash),
             GroupMessage::AskIndex { name } => self.on_ask_index(now_ms, from, name),

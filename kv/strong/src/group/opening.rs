@@ -12,6 +12,7 @@ use super::commits::Commits;
 use super::compare::Comparing;
 use super::cut::Durable;
 use super::history::Revisions;
+use super::introductions::Introductions;
 use super::long_reads::LongReads;
 use super::membership::MembershipCheck;
 use super::promises::Recall;
@@ -41,9 +42,18 @@ impl<E: Engine> Group<E> {
         Self::with_log(engine, config, log, false, seed, now_ms)
     }
 
-    /// Creates an empty replica for a member that was added to the group and waits for a snapshot.
-    pub fn join(engine: E, config: GroupConfig, seed: [u8; 32], now_ms: u64) -> Result<Self, OpenError> {
+    /// Creates an empty replica for a member that was added to the group and waits for a snapshot. `hosts`: the nodes that
+    /// the invitation named, and the one that sent it. The member handles messages of these only.
+    pub fn join(
+        engine: E,
+        config: GroupConfig,
+        hosts: impl IntoIterator<Item = NodeKey>,
+        seed: [u8; 32],
+        now_ms: u64,
+    ) -> Result<Self, OpenError> {
         let log = Log::join(engine.clone(), config.group, config.family(&engine))?;
+        let hosts = Introductions::by(hosts);
+        log.write_hosts(hosts.hosts())?;
         Self::with_log(engine, config, log, false, seed, now_ms)
     }
 
@@ -100,6 +110,7 @@ impl<E: Engine> Group<E> {
         log.begin_at(applied);
         let members = log.members().0.clone();
         let is_alone = members.nodes.keys().all(|member| *member == config.member);
+        let introductions = Introductions::open(&log, is_alone)?;
         let mut rng = ChaCha12Rng::from_seed(seed);
         let mut fork = [0; 32];
         rng.fill_bytes(&mut fork);
@@ -114,7 +125,7 @@ impl<E: Engine> Group<E> {
             raw,
             machine,
             members,
-            contacts: BTreeMap::new(),
+            introductions,
             heard: BTreeMap::new(),
             unsynced: VecDeque::new(),
             unapplied: VecDeque::new(),

@@ -36,7 +36,7 @@ use starling_kv::Engine;
 use super::timing::{ELECTION_MS_MAX, TICK_MS};
 use super::wire::{Kind, RaftMessage};
 use super::{Group, GroupMessage, Notice, Output};
-use crate::limits::INDEX_MAX;
+use crate::limits::TERMS_AHEAD_MAX;
 use crate::log::LogPosition;
 use crate::machine::DATED;
 use crate::members::{MemberId, NodeKey};
@@ -173,7 +173,7 @@ impl<E: Engine> Group<E> {
     /// one knows that, and before its first input.
     pub(super) fn begin_recall(&mut self) {
         let recall = &self.recall;
-        if recall.part == Part::Takes && recall.is_fresh && !recall.asks && self.is_asked_for() {
+        if recall.part == Part::Takes && recall.is_fresh && !recall.asks && self.knows_questions() {
             self.recall.again(self.raw.raft.term);
             self.recall_promises(self.opened_ms);
         }
@@ -260,7 +260,10 @@ impl<E: Engine> Group<E> {
             _ => return,
         };
         let term = self.raw.raft.term;
-        if counts_on <= last || message.term < term || self.recall.part == Part::Waits || !self.is_asked_for()
+        if counts_on <= last
+            || message.term < term
+            || self.recall.part == Part::Waits
+            || !self.knows_questions()
         {
             return;
         }
@@ -270,9 +273,9 @@ impl<E: Engine> Group<E> {
         self.recall.again(term);
     }
 
-    /// Whether all members know the question: data version 3 is in force, or the group has adopted it, or it was when the
+    /// Whether all members know this question, and later ones: data version 3 is in force, or the group has adopted it, or it was when the
     /// log was made.
-    fn is_asked_for(&self) -> bool {
+    pub(super) fn knows_questions(&self) -> bool {
         self.machine.version().max(self.version) >= DATED || self.raw.store().is_in_journal()
     }
 
@@ -411,12 +414,12 @@ impl<E: Engine> Group<E> {
     /// Records a member's reply.
     pub(super) fn on_promises(&mut self, now_ms: u64, from: NodeKey, name: u64, reply: &Promises) {
         let positions = [reply.committed, reply.last, reply.acknowledged];
-        if reply.term > INDEX_MAX || !positions.into_iter().all(LogPosition::is_bounded) {
+        let is_near = reply.term <= self.term().saturating_add(TERMS_AHEAD_MAX);
+        if !is_near || !positions.into_iter().all(LogPosition::is_bounded) {
             self.outputs.push_back(Output::Notice(Notice::Impossible { from, what: "a promise" }));
             return;
         }
-        let is_other = self.members.nodes.get(&reply.member).is_some_and(|node| *node != from);
-        if !self.recall.asks || name != self.recall.name || is_other {
+        if !self.recall.asks || name != self.recall.name || !self.is_on(reply.member, &from) {
             return;
         }
         self.recall.note(now_ms, reply);

@@ -289,7 +289,7 @@ impl<E: Engine> Group<E> {
         self.unapplied.clear();
         self.forget_writes(point.index);
         self.members = point.members;
-        self.contacts.clear();
+        self.introductions.settle(&self.members);
         self.sync_change();
         Ok(point.index)
     }

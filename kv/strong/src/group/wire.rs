@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
 
-use crate::limits::INDEX_MAX;
+use crate::limits::{INDEX_MAX, TERM_MAX};
 use crate::log::entry_type;
 use crate::members::{MemberId, Members};
 
@@ -126,9 +126,10 @@ impl RaftMessage {
 
     /// Checks that all fields are within their bounds and fit each other.
     fn check(&self) -> Result<(), Impossible> {
-        let numbers =
-            [self.from, self.to, self.term, self.log_term, self.index, self.commit, self.commit_term];
+        let numbers = [self.from, self.to, self.index, self.commit];
         require(numbers.iter().all(|number| *number <= INDEX_MAX), "a number")?;
+        let terms = [self.term, self.log_term, self.commit_term];
+        require(terms.iter().all(|term| *term <= TERM_MAX), "a term")?;
         require(self.reject_hint <= INDEX_MAX, "a number")?;
         require(self.from != 0 && self.to != 0 && self.term != 0, "a number that is not given")?;
         require(self.from != self.to, "a message to itself")?;
@@ -198,7 +199,7 @@ impl WireEntry {
 impl Offer {
     fn check(&self) -> Result<(), Impossible> {
         require(self.index != 0 && self.index <= INDEX_MAX, "index of a snapshot")?;
-        require(self.term != 0 && self.term <= INDEX_MAX, "term of a snapshot")?;
+        require(self.term != 0 && self.term <= TERM_MAX, "term of a snapshot")?;
         require(self.members.is_valid(), "members of a snapshot")
     }
 

@@ -5,7 +5,7 @@ use starling_kv::Engine;
 
 use super::record::{self, Tail};
 use super::{Log, LogError, place};
-use crate::limits::INDEX_MAX;
+use crate::limits::{INDEX_MAX, TERM_MAX};
 
 /// An entry of a log, or its end. Of two ends the later one is greater, as Raft compares logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -19,7 +19,7 @@ pub struct LogPosition {
 impl LogPosition {
     /// Whether both numbers are within their bounds. Positions from a peer are checked with it.
     pub fn is_bounded(self) -> bool {
-        self.term <= INDEX_MAX && self.index <= INDEX_MAX
+        self.term <= TERM_MAX && self.index <= INDEX_MAX
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod aside;
 mod end;
+mod hosts;
 mod place;
 mod recent;
 mod record;
@@ -33,7 +34,7 @@ use record::{Base, Tail};
 pub use recoveries::{Recoveries, Recovery};
 use witness::Witness;
 
-use crate::limits::INDEX_MAX;
+use crate::limits::{INDEX_MAX, TERM_MAX, TERMS_AHEAD_MAX};
 use crate::members::{MemberId, Members, NodeKey};
 
 /// Index before the first entry of a new group's log: raft-rs needs an index and a term there.
@@ -370,10 +371,19 @@ impl<E: Engine> Log<E> {
         let members =
             Members { voters: [member].into(), nodes: [(member, node)].into(), next, ..Members::default() };
         let base = Base { members, members_at: self.tail.last_index, ..self.base.clone() };
-        let tail = Tail { term: self.tail.term.max(known_term) + FORCED_TERMS, vote: 0, ..self.tail };
+        // What a node knows of the group's term may be wrong.
+        let known_term = known_term.min(self.tail.term.saturating_add(TERMS_AHEAD_MAX));
+        let term = self.tail.term.max(known_term).saturating_add(FORCED_TERMS);
+        if term > TERM_MAX {
+            return Err(Error::Corrupt { reason: format!("the group is in term {}", self.tail.term) });
+        }
+        let tail = Tail { term, vote: 0, ..self.tail };
         let end = LogPosition { term: tail.last_term, index: tail.last_index };
         let recoveries = self.recoveries.later(known).with(end, tail.term);
         self.write_recoveries(&recoveries)?;
+        if self.base.members.nodes.len() > 1 {
+            self.write_former(&self.base.members.nodes.values().copied().collect())?;
+        }
         self.engine.write(vec![self.base_row(&base), self.tail_row(&tail)])?;
         let marks = [record::lost_key(&self.group), record::aside_key(&self.group)];
         self.engine.write(marks.map(|key| RowOp::Delete(Family::Raft, key.to_vec())).into())?;

@@ -46,7 +46,14 @@ impl<E: Engine> Log<E> {
         remove_rows(&self.engine, Family::Journal, &self.group)?;
         let (mut copies, mut bytes, mut removals) = (Vec::new(), 0, Vec::new());
         let to = prefix_end(&self.group);
-        let stays = [record::lost_key, record::aside_key, record::recoveries_key].map(|key| key(&self.group));
+        let stays = [
+            record::lost_key,
+            record::aside_key,
+            record::recoveries_key,
+            record::hosts_key,
+            record::former_key,
+        ];
+        let stays = stays.map(|key| key(&self.group));
         self.engine.view().scan(Family::Raft, &self.group, to.as_deref(), &mut |key, row| {
             if stays.iter().any(|it| key == it) {
                 return Ok(ControlFlow::Continue(()));

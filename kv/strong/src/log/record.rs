@@ -38,6 +38,8 @@ const LOST: u8 = 4;
 const ASIDE: u8 = 5;
 const MARKS: u8 = 6;
 const RECOVERIES: u8 = 7;
+const HOSTS: u8 = 8;
+const FORMER: u8 = 9;
 
 /// Bytes of entries in one row, about; one entry is a row whatever its size. A guess.
 const RUN_BYTES: usize = 64 << 10;
@@ -103,6 +105,16 @@ pub fn aside_key(group: &[u8; 16]) -> Key {
 /// The key of the group's unsafe recoveries; see `recoveries`. A row of its own, which release 0.1.0 does not know.
 pub fn recoveries_key(group: &[u8; 16]) -> Key {
     key(group, RECOVERIES)
+}
+
+/// The key of the nodes of an invitation; see `hosts`. A row of its own, which release 0.1.0 does not know.
+pub fn hosts_key(group: &[u8; 16]) -> Key {
+    key(group, HOSTS)
+}
+
+/// The key of the members before unsafe recovery; see `hosts`. A row of its own, which release 0.1.0 does not know.
+pub fn former_key(group: &[u8; 16]) -> Key {
+    key(group, FORMER)
 }
 
 fn key(group: &[u8; 16], kind: u8) -> Key {

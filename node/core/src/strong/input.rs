@@ -8,6 +8,7 @@ use starling_strong::group::{ChangeError, GroupId, Notice};
 use starling_strong::log::LogEnd;
 use starling_strong::members::NodeKey;
 
+use super::message::StrongMessage;
 use super::surveys::ReplicaState;
 use super::{CreateError, GroupLocation};
 use crate::Token;
@@ -320,6 +321,15 @@ pub enum CoreCall {
     Lookup {
         /// Its name.
         keyspace: String,
+    },
+    /// The same, and then call [`super::Strong::handle_looked_up`] with a node's message.
+    LookupFirst {
+        /// Its name.
+        keyspace: String,
+        /// The node that sent the message.
+        from: NodeKey,
+        /// The message.
+        message: Box<StrongMessage>,
     },
     /// Write the location of a group to [`super::LOCATIONS`].
     Publish {

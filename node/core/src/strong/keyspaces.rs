@@ -12,9 +12,12 @@ use super::input::{CoreCall, ManageError, StrongOutput};
 use super::message::{GroupLocation, StrongMessage};
 use super::placement::Known;
 use super::replicas::Joining;
-use super::{PUBLISH_MS, Strong};
+use super::{PUBLISH_MS, Strong, precedence};
 use crate::Token;
 
+/// How old a group is that the creation of a keyspace may have given up, milliseconds, at most. A guess: the longest creation,
+/// and the difference of clocks.
+const RECENT_MS: u64 = 300_000;
 /// Characters of a peer's reason that are shown, at most. A guess.
 const REASON_CHARS_MAX: usize = 400;
 
@@ -53,11 +56,25 @@ impl<E: Engine> Strong<E> {
         manual: bool,
     ) {
         let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
+        // Clients of this node would use the new one.
+        if self.is_taken(keyspace, group) {
+            let refusal = Some(format!("there is a strong keyspace {keyspace:?}"));
+            self.cx.send(&from, StrongMessage::CreateReply { group, refusal });
+            return;
+        }
         let refusal = self.replicas.create(&mut self.cx, group, keyspace, &keys, manual).err();
         if refusal.is_none() {
             self.directory.learn_all(members, || self.replicas.nodes());
         }
         self.cx.send(&from, StrongMessage::CreateReply { group, refusal });
+    }
+
+    /// Whether another group is published under a name, as far as this node knows, and not one that the creation of the
+    /// keyspace has just made and given up because a member was silent.
+    fn is_taken(&self, keyspace: &str, group: GroupId) -> bool {
+        let located = self.directory.location(keyspace).map(|location| location.group);
+        let is_recent = |other: &GroupId| precedence::is_recent(other, self.cx.wall_ms, RECENT_MS);
+        located.is_some_and(|other| other != group && !is_recent(&other))
     }
 
     pub(super) fn on_created(&mut self, Created { token, keyspace, location }: Created) {
@@ -67,9 +84,16 @@ impl<E: Engine> Strong<E> {
         self.cx.reply(StrongOutput::Created { token, result: Ok(location) });
     }
 
+    /// A group has added a member on this node. The leader repeats its invitation, which counts as soon as the published
+    /// location of the group names the node that sends it: any other node could invite this one to something else under
+    /// the keyspace's name.
     pub(super) fn on_invite(&mut self, from: NodeKey, invited: Registered, members: &[NodeRecord]) {
         let group = invited.group;
-        let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
+        let located = self.directory.location(&invited.keyspace).filter(|location| location.group == group);
+        if !located.is_some_and(|location| location.members.iter().any(|record| record.id.0 == from)) {
+            return;
+        }
+        let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).chain([from]).collect();
         match self.replicas.join(&mut self.cx, invited, &keys, &self.directory) {
             Joining::Joined => self.directory.learn_all(members, || self.replicas.nodes()),
             Joining::Later => {}

@@ -15,10 +15,12 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use starling_proto::{NodeRecord, message::Payload, wire::STRONG_FRAME_BYTES_MAX};
-use starling_strong::api::{Answer, Failure, Options, Read, Refusal, Request, Status, Watch, WatchUpdate};
+use starling_strong::api::{
+    Answer, Failure, Options, Read, Refusal, Request, Revision, Status, Watch, WatchUpdate,
+};
 use starling_strong::codec::{self, Malformed, Nesting};
 use starling_strong::group::{ChangeError, GroupId, GroupMessage, Probed};
-use starling_strong::log::Recoveries;
+use starling_strong::log::{LogPosition, Recoveries};
 use starling_strong::members::{MemberId, NodeKey, is_member_id};
 
 use super::surveys::ReplicaState;
@@ -44,6 +46,8 @@ const LENGTH_BYTES_MAX: usize = 4;
 pub const BUNDLE_MAX: usize = 1024;
 /// Bytes of messages in one [`StrongMessage::Groups`], about; one is sent whatever its size.
 const BUNDLE_BYTES: usize = FRAME_BYTES;
+/// The highest revision in a message. No keyspace reaches it, and clients of etcd's API know signed numbers only.
+const REVISION_MAX: Revision = 1 << 62;
 /// Records of nodes in one message, at most: the members of a group.
 const RECORDS_MAX: usize = starling_strong::members::MEMBERS_MAX;
 
@@ -133,6 +137,17 @@ pub struct GroupLocation {
 }
 
 impl StrongMessage {
+    /// The request of this node that a message replies to.
+    pub fn replies_to(&self) -> Option<u64> {
+        match self {
+            Self::Response { id, .. }
+            | Self::Redirect { id, .. }
+            | Self::ManageReply { id, .. }
+            | Self::StatusReply { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
     /// What is sent instead of a message that fits into no frame: a client has to get an answer. Nothing else is that
     /// large, and nothing is sent instead of it.
     fn refusal(&self, length: usize) -> Option<Self> {
@@ -154,6 +169,16 @@ impl StrongMessage {
                 keyspace.len() <= super::KEYSPACE_BYTES_MAX
             }
             Self::Redirect { missing, .. } => missing.len() <= RECORDS_MAX,
+            Self::Response { result: Ok(answer), .. } => answer.revision <= REVISION_MAX,
+            Self::StatusReply { status, .. } => status.revision <= REVISION_MAX,
+            Self::Update {
+                update:
+                    WatchUpdate::Created { revision }
+                    | WatchUpdate::Events { revision, .. }
+                    | WatchUpdate::Progress { revision }
+                    | WatchUpdate::Compacted { oldest: revision },
+                ..
+            } => *revision <= REVISION_MAX,
             Self::ProbeReply { probed: Some(Probed { found: Some(found), .. }), .. } => found.is_bounded(),
             _ => true,
         }
@@ -295,7 +320,9 @@ impl GroupLocation {
             _ => return Err(Malformed { what: "location" }),
         };
         let location = Self { group, term, members, voters, recoveries };
-        if are_bounded(&location.members) && location.recoveries.is_bounded() {
+        let has_voters = location.voters != 0;
+        let is_term = LogPosition { term: location.term, index: 0 }.is_bounded();
+        if are_bounded(&location.members) && location.recoveries.is_bounded() && has_voters && is_term {
             Ok(location)
         } else {
             Err(Malformed { what: "location out of bounds" })

@@ -291,6 +291,23 @@ impl<E: Engine> Strong<E> {
         self.deliver_local();
     }
 
+    /// Handles a message that asks for a replica here, once what is published of the keyspace is known; see
+    /// [`CoreCall::LookupFirst`].
+    pub fn handle_looked_up(&mut self, now_ms: u64, from: NodeKey, message: StrongMessage) {
+        self.cx.now_ms = now_ms;
+        match message {
+            StrongMessage::Create { group, keyspace, members, manual } => {
+                self.on_create(from, group, &keyspace, &members, manual);
+            }
+            StrongMessage::Invite { group, keyspace, member, members, manual } => {
+                let invited = Registered { group, keyspace, member, manual };
+                self.on_invite(from, invited, &members);
+            }
+            _ => {}
+        }
+        self.deliver_local();
+    }
+
     /// Replaces one lost voter of a group by one of these nodes. The group rejects a change if most of the new
     /// voters would not be up, and makes one change at a time.
     pub fn handle_spares(&mut self, now_ms: u64, group: GroupId, spares: Vec<NodeRecord>) {
@@ -476,17 +493,24 @@ impl<E: Engine> Strong<E> {
     }
 
     fn on_message(&mut self, from: NodeKey, message: StrongMessage) {
+        if let Some(id) = message.replies_to()
+            && !self.requests.has_asked(id, &from)
+        {
+            return;
+        }
         match message {
             StrongMessage::Groups(bundle) => self.on_groups(from, bundle),
             StrongMessage::Create { group, keyspace, members, manual } => {
-                self.on_create(from, group, &keyspace, &members, manual);
+                let message = StrongMessage::Create { group, keyspace: keyspace.clone(), members, manual };
+                self.look_up_first(keyspace, from, message);
             }
             StrongMessage::CreateReply { group, refusal } => {
                 self.on_create_reply(from, group, refusal);
             }
             StrongMessage::Invite { group, keyspace, member, members, manual } => {
-                let invited = Registered { group, keyspace, member, manual };
-                self.on_invite(from, invited, &members);
+                let invite =
+                    StrongMessage::Invite { group, keyspace: keyspace.clone(), member, members, manual };
+                self.look_up_first(keyspace, from, invite);
             }
             StrongMessage::Drop { group } => self.on_drop(group),
             StrongMessage::Request { id, group, request, options } => {
@@ -528,6 +552,10 @@ impl<E: Engine> Strong<E> {
                 self.on_name_confirmed(from, group, &keyspace);
             }
         }
+    }
+
+    fn look_up_first(&mut self, keyspace: String, from: NodeKey, message: StrongMessage) {
+        self.cx.call(CoreCall::LookupFirst { keyspace, from, message: Box::new(message) });
     }
 
     fn on_group_output(&mut self, group: GroupId, output: Output) {

@@ -47,6 +47,11 @@ fn creation(id: &GroupId) -> Option<(bool, u64)> {
     (*mark == MARK).then_some((*members > 1, created_ms))
 }
 
+/// Whether a group was created in the last `ms` milliseconds, or will have been by a clock that is as much ahead.
+pub fn is_recent(id: &GroupId, wall_ms: u64, ms: u64) -> bool {
+    creation(id).is_some_and(|(_, created_ms)| created_ms.abs_diff(wall_ms) < ms)
+}
+
 /// The group that keeps the name; `None` if none has precedence.
 pub fn first(groups: &BTreeSet<GroupId>) -> Option<GroupId> {
     let mut unmarked = groups.iter().filter(|id| creation(id).is_none());

@@ -526,13 +526,17 @@ impl World {
         // It was removed, has not been notified, and is to be a member again.
         let members = operator::members(self).unwrap_or_default();
         if let Some(group) = self.nodes[node].group.as_mut().filter(|group| group.member() < member) {
-            group.check_membership(members.into_iter().map(key));
+            group.check_membership(members.iter().copied().map(key));
             self.carry_out(node);
+        }
+        let hosts = members.into_iter().chain(self.leader()).map(key).collect::<Vec<_>>();
+        if let Some(group) = self.nodes[node].group.as_mut().filter(|group| group.member() == member) {
+            group.introduce_hosts(hosts.iter().copied());
         }
         if self.nodes[node].group.is_none() && !self.nodes[node].is_down {
             self.nodes[node].disk = Disk::new();
             let (config, seed, now) = (self.config(node, member), self.seed(), self.clock(node));
-            let group = Group::join(self.nodes[node].disk.clone(), config, seed, now);
+            let group = Group::join(self.nodes[node].disk.clone(), config, hosts, seed, now);
             self.nodes[node].member = Some(member);
             (self.nodes[node].is_lost, self.nodes[node].was_torn) = (false, false);
             self.adopt(node, group.expect("an invited member"));

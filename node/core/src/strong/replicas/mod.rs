@@ -296,7 +296,8 @@ impl<E: Engine> Replicas<E> {
         Ok(())
     }
 
-    /// Creates the replica of a member that was added on this node.
+    /// Creates the replica of a member that was added on this node. `members`: the nodes that the invitation names, and
+    /// the one that sent it.
     pub fn join(
         &mut self,
         cx: &mut Context,
@@ -305,6 +306,10 @@ impl<E: Engine> Replicas<E> {
         directory: &Directory,
     ) -> Joining {
         let (group, member) = (invited.group, invited.member);
+        let hosts = members.iter().copied();
+        if let Some(replica) = self.open.get_mut(&group).filter(|replica| replica.group.member() == member) {
+            replica.group.introduce_hosts(hosts.clone());
+        }
         // Member ids only grow: the member that is here was removed, and does not know it yet. Once it does,
         // the next invitation creates the new one.
         if let Some(replica) = self.open.get_mut(&group).filter(|replica| replica.group.member() < member) {
@@ -331,7 +336,8 @@ impl<E: Engine> Replicas<E> {
         let seed = cx.seed();
         let joined =
             registry::register(&self.engine, &invited).map_err(|error| error.to_string()).and_then(|()| {
-                Group::join(self.engine.clone(), config, seed, cx.now_ms).map_err(|error| error.to_string())
+                Group::join(self.engine.clone(), config, hosts, seed, cx.now_ms)
+                    .map_err(|error| error.to_string())
             });
         let Registered { keyspace, manual, .. } = invited;
         match joined {
@@ -348,7 +354,9 @@ impl<E: Engine> Replicas<E> {
 
     /// Notes that a node declines to be a member of a group.
     pub fn on_declined(&mut self, now_ms: u64, group: GroupId, node: NodeKey, reason: String) {
-        if let Some(replica) = self.open.get_mut(&group) {
+        if let Some(replica) = self.open.get_mut(&group)
+            && replica.group.members().on(&node).is_some()
+        {
             replica.declined.insert(node, now_ms);
             if replica.declined.len() > DECLINED_MAX {
                 replica.declined.pop_first();

@@ -81,6 +81,8 @@ struct Pending {
     deadline_ms: u64,
     /// The node whose reply is awaited.
     awaiting: Option<NodeKey>,
+    /// All nodes that it was sent to: no other one can know the outcome.
+    asked: BTreeSet<NodeKey>,
     /// Whether it was sent to a node that may have carried it out.
     was_sent: bool,
     /// The node to ask next, if one was named.
@@ -167,6 +169,11 @@ impl Requests {
         self.pending.values().any(|pending| pending.keyspace == keyspace)
     }
 
+    /// Whether a request was sent to this node: only then its reply counts.
+    pub fn has_asked(&self, id: u64, node: &NodeKey) -> bool {
+        self.pending.get(&id).is_some_and(|pending| pending.asked.contains(node))
+    }
+
     /// Records a message from a peer.
     pub fn on_sign_of_life(&mut self, peer: &NodeKey) {
         self.breaker.works(peer);
@@ -217,6 +224,7 @@ impl<E: Engine> Handler<'_, E> {
             began_ms: self.cx.now_ms,
             deadline_ms,
             awaiting: None,
+            asked: BTreeSet::new(),
             was_sent: false,
             next: None,
             attempts: 0,
@@ -254,6 +262,7 @@ impl<E: Engine> Handler<'_, E> {
         let may_probe = local.is_none() && target != self.cx.me && pending.attempts == 0;
         pending.attempts += 1;
         pending.awaiting = Some(target);
+        pending.asked.insert(target);
         pending.was_sent = true;
         let now_ms = self.cx.now_ms;
         self.cx.timers.set(Timer::Request(id), Millis(pending.retry_at(now_ms)));

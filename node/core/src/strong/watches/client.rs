@@ -80,7 +80,7 @@ impl ClientWatch {
     }
 
     fn go_on_after(&mut self, revision: Revision) {
-        self.spec.from_revision = self.spec.from_revision.max(revision + 1);
+        self.spec.from_revision = self.spec.from_revision.max(revision.saturating_add(1));
     }
 }
 
