@@ -73,7 +73,11 @@ fn put_text() -> Write {
 
 #[test]
 fn commands_in_the_log() {
-    for (file, commands) in [("commands.hex", commands()), ("commands_adopted.hex", adopted())] {
+    for (file, commands) in [
+        ("commands.hex", commands()),
+        ("commands_adopted.hex", adopted()),
+        ("commands_drop.hex", vec![Command::Drop]),
+    ] {
         let found: String = commands.iter().map(|command| hex(&command.encode()) + "\n").collect();
         let written = golden(file, &found);
         assert_eq!(found, written, "the encoding of commands changed");

@@ -200,6 +200,7 @@ fn messages() -> Vec<(&'static str, StrongMessage)> {
     all.extend(failures().into_iter().map(|(name, failure)| (name, answered(failure))));
     let update = |update| StrongMessage::Update { id, number: 7, update };
     all.extend(updates().into_iter().map(|(name, it)| (name, update(it))));
+    all.push(("drop_group", StrongMessage::DropGroup { id, group }));
     all
 }
 

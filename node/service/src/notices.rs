@@ -2,7 +2,7 @@
 
 use starling_core::Notice;
 use starling_proto::NodeId;
-use starling_strong::group::Notice as StrongNotice;
+use starling_strong::group::{Asked, Notice as StrongNotice};
 use tracing::{debug, error, info, warn};
 
 /// Logs a notice at the level of what an operator has to do about it.
@@ -95,6 +95,28 @@ fn log_strong(keyspace: &str, notice: &StrongNotice) {
                 "an older keyspace of this name was created apart from it: this one keeps its data under another name; \
                  export what the older one lacks, then drop it"
             );
+        }
+        StrongNotice::Asked { by, what } => {
+            let by = NodeId(*by).short();
+            match what {
+                Asked::Create => {
+                    info!(keyspace, by, "a node has created a replica of a new strong keyspace here");
+                }
+                Asked::Drop => warn!(keyspace, by, "a node asks for the strong keyspace to be dropped"),
+                Asked::Voters(nodes) => {
+                    let voters = nodes.iter().map(|node| NodeId(*node).short()).collect::<Vec<_>>().join(" ");
+                    info!(keyspace, by, voters, "a node asks for other voters");
+                }
+                Asked::Transfer(to) => {
+                    info!(keyspace, by, to = NodeId(*to).short(), "a node asks for another leader");
+                }
+                Asked::Recover => {
+                    warn!(keyspace, "the operator of this node asks for its replica to be the only member");
+                }
+            }
+        }
+        StrongNotice::Dropped => {
+            warn!(keyspace, "the strong keyspace was dropped");
         }
         StrongNotice::KeptAside { keep_ms } => {
             warn!(

@@ -20,7 +20,7 @@ const BATCH_MAX: usize = 4096;
 impl<E: Engine> Group<E> {
     /// Applies committed entries, in order, as far as the step has room for them; see [`APPLIED`].
     pub(super) fn apply(&mut self, now_ms: u64) -> Result<(), Stop> {
-        if self.unapplied.is_empty() || self.apply_room.is_used_up() {
+        if self.unapplied.is_empty() || self.is_dropped() || self.apply_room.is_used_up() {
             return Ok(());
         }
         while let Some(entry) = self.unapplied.front()
@@ -53,13 +53,20 @@ impl<E: Engine> Group<E> {
                 Some(Command::decode(&entry.data).map_err(|_| Stop::Unreadable(entry.index))?)
             };
             places.push((entry.index, entry.term));
+            let is_last = command == Some(Command::Drop);
             commands.push((entry.index, command));
+            if is_last {
+                break;
+            }
         }
+        let drops = commands.last().is_some_and(|(_, command)| *command == Some(Command::Drop));
+        let count = commands.len();
         let compared = commands.iter().filter(|(_, command)| *command == Some(Command::SendHash));
         let compared: Vec<u64> = compared.map(|(index, _)| index - 1).collect();
         self.write_beside(term, None);
         let results = self.machine.apply_within(now_ms, commands, &mut self.apply_room)?;
         self.unapplied.drain(..results.len());
+        let is_dropped = drops && results.len() == count;
         for ((index, term), result) in places.into_iter().zip(results) {
             self.complete_write(index, term, result);
         }
@@ -72,6 +79,9 @@ impl<E: Engine> Group<E> {
             self.send_hash(index);
         }
         self.compare_hashes(last);
+        if is_dropped {
+            self.apply_drop(now_ms);
+        }
         Ok(())
     }
 

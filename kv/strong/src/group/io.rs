@@ -193,6 +193,11 @@ pub enum Input {
         /// The node of the new leader.
         to: NodeKey,
     },
+    /// Drops the keyspace. Only for a group that has adopted data version 3.
+    Drop {
+        /// The caller's name for the request, returned with its result.
+        token: Token,
+    },
     /// A node that was invited ([`Output::Invite`]) does not create the replica of its member.
     Declined {
         /// The node.
@@ -228,7 +233,7 @@ pub enum Output {
         /// The leader's node; `None` if it is unknown.
         leader: Option<NodeKey>,
     },
-    /// Report that a change of voters or a transfer of leadership is done, or has failed.
+    /// Report that a change of voters, a transfer of leadership or a drop is done, or has failed.
     Changed {
         /// The name of the change.
         token: Token,
@@ -244,6 +249,8 @@ pub enum Output {
     },
     /// Remove the replica: this node is not a member of the group any more.
     Removed,
+    /// Remove the replica: the keyspace was dropped.
+    Dropped,
     /// Write a notice to the log, and count it.
     Notice(Notice),
 }
@@ -295,6 +302,15 @@ pub enum Notice {
         /// Its name from now on.
         name: String,
     },
+    /// A node asks for something that an operator decides. At the member that has to do it, once for each request.
+    Asked {
+        /// The node that asks: any node asks for its operator.
+        by: NodeKey,
+        /// For what.
+        what: Asked,
+    },
+    /// The keyspace was dropped.
+    Dropped,
     /// This node is not a member of the group any more, and keeps its replica aside.
     KeptAside {
         /// For how long, milliseconds.
@@ -310,6 +326,21 @@ pub enum Notice {
     AsideInTheWay,
     /// The group has stopped on this node and serves nothing until it is opened again.
     Stopped(Stop),
+}
+
+/// What only operators ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A replica of a new keyspace.
+    Create,
+    /// The end of the keyspace.
+    Drop,
+    /// Other voters, on these nodes.
+    Voters(Vec<NodeKey>),
+    /// Another leader, on this node.
+    Transfer(NodeKey),
+    /// Unsafe recovery by the replica here.
+    Recover,
 }
 
 /// Why a group has stopped on a node.

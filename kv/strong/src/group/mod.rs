@@ -16,6 +16,7 @@ mod check;
 mod commits;
 mod compare;
 mod cut;
+mod dropping;
 mod history;
 mod introductions;
 mod io;
@@ -50,10 +51,11 @@ pub use check::failure;
 use commits::Commits;
 use compare::Comparing;
 use cut::Durable;
+use dropping::Dropping;
 pub use history::History;
 use history::Revisions;
 use introductions::Introductions;
-pub use io::{GroupConfig, GroupMessage, Input, KEPT_ENTRIES, Notice, OpenError, Output, Stop};
+pub use io::{Asked, GroupConfig, GroupMessage, Input, KEPT_ENTRIES, Notice, OpenError, Output, Stop};
 use long_reads::LongReads;
 use membership::MembershipCheck;
 use promises::Recall;
@@ -141,6 +143,7 @@ pub struct Group<E: Engine> {
     comparing: Comparing,
     durable: Durable,
     recall: Recall,
+    dropping: Dropping,
     stopped: Option<Stop>,
     outputs: VecDeque<Output>,
 }
@@ -175,6 +178,7 @@ impl<E: Engine> Group<E> {
             Input::Synced(number) => self.handle_synced(number),
             Input::SetVoters { token, nodes } => self.handle_set_voters(now_ms, token, nodes),
             Input::Transfer { token, to } => self.handle_transfer(token, &to),
+            Input::Drop { token } => self.handle_drop(now_ms, token),
             Input::Declined { node, reason } => self.handle_declined(now_ms, &node, reason),
         }
     }
@@ -387,6 +391,7 @@ impl<E: Engine> Group<E> {
         if let Err(stop) = self.run(now_ms) {
             self.stop(stop);
         }
+        self.report_drop();
         self.long_reads.end_turn();
         self.apply_room = APPLIED;
     }
@@ -445,6 +450,7 @@ impl<E: Engine> Group<E> {
         }
         if !self.is_leader() {
             self.abandon_target();
+            self.abandon_drop();
         }
         self.drive_transfer(now_ms);
     }
@@ -459,6 +465,7 @@ impl<E: Engine> Group<E> {
         }
         self.invite();
         self.adopt(now_ms);
+        self.propose_drop(now_ms);
         self.compact_history(now_ms);
         self.compare_returned(now_ms);
         if let Err(stop) = self.revoke_expired(now_ms) {
@@ -483,6 +490,7 @@ impl<E: Engine> Group<E> {
         self.fail_requests(&stop);
         self.abandon_target();
         self.abandon_transfer();
+        self.abandon_drop();
         self.outputs.push_back(Output::Notice(Notice::Stopped(stop)));
     }
 }

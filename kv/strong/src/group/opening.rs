@@ -11,6 +11,7 @@ use super::apply::APPLIED;
 use super::commits::Commits;
 use super::compare::Comparing;
 use super::cut::Durable;
+use super::dropping::Dropping;
 use super::history::Revisions;
 use super::introductions::Introductions;
 use super::long_reads::LongReads;
@@ -151,6 +152,7 @@ impl<E: Engine> Group<E> {
             portions: 0,
             comparing: Comparing::since(applied),
             durable: Durable::default(),
+            dropping: Dropping::default(),
             recall: Recall::new(rng.next_u64(), was_there && !is_alone),
             stopped: None,
             outputs: VecDeque::new(),
@@ -159,6 +161,7 @@ impl<E: Engine> Group<E> {
             group.stop(Stop::Diverged);
             return Ok(group);
         }
+        group.find_drop()?;
         group.sync_at_start();
         group.begin_recall();
         group.drain(now_ms);

@@ -589,7 +589,7 @@ impl<E: Engine> Group<E> {
         let Some(stop) = self.stopped.clone() else { return };
         match *input {
             Input::Request { token, .. } => self.refuse_request(token, &stop),
-            Input::SetVoters { token, .. } | Input::Transfer { token, .. } => {
+            Input::SetVoters { token, .. } | Input::Transfer { token, .. } | Input::Drop { token } => {
                 self.outputs.push_back(Output::Changed { token, result: Err(ChangeError::NotLeader) });
             }
             _ => {}

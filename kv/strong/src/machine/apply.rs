@@ -81,7 +81,8 @@ impl<E: Engine> Stage<'_, E> {
             return Err(Error::Corrupt { reason });
         }
         let applied = match command {
-            None => None,
+            // The group ends.
+            None | Some(Command::Drop) => None,
             // The group sends the hash.
             Some(Command::SendHash) => {
                 self.machine.hashes.keep(applied);

@@ -45,6 +45,9 @@ pub enum Command {
         /// The data version, at most [`VERSION_NEWEST`].
         version: u16,
     },
+    /// Drops the keyspace: the group ends with this entry, which changes nothing in the state. Proposed by a group that
+    /// has adopted data version 3.
+    Drop,
 }
 
 impl Command {

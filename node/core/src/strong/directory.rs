@@ -60,6 +60,11 @@ impl Directory {
         self.locations.get(keyspace)
     }
 
+    /// Whether the location of a group is cached.
+    pub fn knows(&self, group: &GroupId) -> bool {
+        self.locations.values().any(|location| location.group == *group)
+    }
+
     /// The unsafe recoveries of a group, as its location has them.
     pub fn recoveries(&self, group: &GroupId) -> Option<&Recoveries> {
         let location = self.locations.values().find(|location| location.group == *group)?;

@@ -2,14 +2,14 @@
 
 use starling_kv::Engine;
 use starling_proto::{NodeId, NodeRecord};
-use starling_strong::group::GroupId;
+use starling_strong::group::{Asked, GroupId, Notice};
 use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
 
 use super::context::Timer;
 use super::creations::{self, CreateError, Created, Plan};
-use super::input::{CoreCall, ManageError, StrongOutput};
-use super::message::{GroupLocation, StrongMessage};
+use super::input::{CoreCall, StrongOutput};
+use super::message::StrongMessage;
 use super::placement::Known;
 use super::replicas::Joining;
 use super::{PUBLISH_MS, Strong, precedence};
@@ -17,7 +17,7 @@ use crate::Token;
 
 /// How old a group is that the creation of a keyspace may have given up, milliseconds, at most. A guess: the longest creation,
 /// and the difference of clocks.
-const RECENT_MS: u64 = 300_000;
+const RECENT_MS: u64 = 60_000;
 /// Characters of a peer's reason that are shown, at most. A guess.
 const REASON_CHARS_MAX: usize = 400;
 
@@ -56,25 +56,40 @@ impl<E: Engine> Strong<E> {
         manual: bool,
     ) {
         let keys: Vec<NodeKey> = members.iter().map(|record| record.id.0).collect();
+        let is_new = self.replicas.get(&group).is_none();
         // Clients of this node would use the new one.
-        if self.is_taken(keyspace, group) {
-            let refusal = Some(format!("there is a strong keyspace {keyspace:?}"));
-            self.cx.send(&from, StrongMessage::CreateReply { group, refusal });
-            return;
+        let refusal = if self.is_taken(keyspace, group, &keys) {
+            Some(format!("there is a strong keyspace {keyspace:?}"))
+        } else {
+            self.replicas.create(&mut self.cx, group, keyspace, &keys, manual).err()
+        };
+        // Of a group that exists, this node knows the location, or it is no new one.
+        let is_known = self.directory.knows(&group) || !self.is_recent(&group);
+        if is_new && (refusal.is_none() || !is_known) {
+            self.replicas.note_creator(self.cx.now_ms, group, from);
         }
-        let refusal = self.replicas.create(&mut self.cx, group, keyspace, &keys, manual).err();
         if refusal.is_none() {
+            if is_new {
+                self.cx.notice(keyspace.into(), Notice::Asked { by: from, what: Asked::Create });
+            }
             self.directory.learn_all(members, || self.replicas.nodes());
         }
         self.cx.send(&from, StrongMessage::CreateReply { group, refusal });
     }
 
     /// Whether another group is published under a name, as far as this node knows, and not one that the creation of the
-    /// keyspace has just made and given up because a member was silent.
-    fn is_taken(&self, keyspace: &str, group: GroupId) -> bool {
-        let located = self.directory.location(keyspace).map(|location| location.group);
-        let is_recent = |other: &GroupId| precedence::is_recent(other, self.cx.wall_ms, RECENT_MS);
-        located.is_some_and(|other| other != group && !is_recent(&other))
+    /// keyspace has just made and given up because a member was silent; or this group, with other members.
+    fn is_taken(&self, keyspace: &str, group: GroupId, members: &[NodeKey]) -> bool {
+        let Some(located) = self.directory.location(keyspace) else { return false };
+        if located.group != group {
+            return !self.is_recent(&located.group);
+        }
+        let are_same = |record: &NodeRecord| members.contains(&record.id.0);
+        located.members.len() != members.len() || !located.members.iter().all(are_same)
+    }
+
+    fn is_recent(&self, group: &GroupId) -> bool {
+        precedence::is_recent(group, self.cx.wall_ms, RECENT_MS)
     }
 
     pub(super) fn on_created(&mut self, Created { token, keyspace, location }: Created) {
@@ -120,44 +135,6 @@ impl<E: Engine> Strong<E> {
         }
     }
 
-    /// Notifies every reachable member to remove its replica. The others learn of it from these when they are back, or
-    /// from this node when they publish where the group is. Of a keyspace that was created twice, the group of which this
-    /// node is a member is dropped.
-    pub(super) fn drop_keyspace(&mut self, keyspace: &str) -> Result<(), ManageError> {
-        let local = self.replicas.of(keyspace);
-        if local.is_none() && self.directory.is_ambiguous(keyspace) {
-            return Err(ManageError::NoReplica(keyspace.into()));
-        }
-        let here = local.and_then(|group| self.replicas.location(group, &self.directory));
-        let Some(location) = here.or_else(|| self.directory.location(keyspace).cloned()) else {
-            return Err(ManageError::NoSuchKeyspace(keyspace.into()));
-        };
-        let group = location.group;
-        self.notify_dropped(&location);
-        self.replicas.note_dropped(&mut self.cx, group);
-        self.directory.forget(keyspace);
-        self.replicas.unpublish(&group);
-        self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group, location: None });
-        Ok(())
-    }
-
-    pub(super) fn notify_dropped(&mut self, location: &GroupLocation) {
-        for member in &location.members {
-            self.cx.send(&member.id.0, StrongMessage::Drop { group: location.group });
-        }
-    }
-
-    /// A group was dropped. What this node published of it is withdrawn here: the node that drops it may not
-    /// have received that yet, and it would come back.
-    pub(super) fn on_drop(&mut self, group: GroupId) {
-        if let Some(keyspace) = self.replicas.unpublish(&group) {
-            self.cx.call(CoreCall::Publish { keyspace, group, location: None });
-        }
-        self.replicas.note_dropped(&mut self.cx, group);
-        self.directory.forget_group(&group);
-        self.remove_replica(group);
-    }
-
     pub(super) fn remove_replica(&mut self, group: GroupId) {
         if self.replicas.remove(&mut self.cx, group) {
             self.syncs.forget(&group);
@@ -181,6 +158,7 @@ impl<E: Engine> Strong<E> {
             self.cx.call(CoreCall::Lookup { keyspace });
         }
         self.replicas.remove_surplus(&mut self.cx);
+        self.repeat_drops();
         for group in self.replicas.led() {
             self.publish(group);
             if let Some(after_ms) = self.config.replace_ms

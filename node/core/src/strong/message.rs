@@ -32,7 +32,7 @@ const LOCATION_FORMAT: u8 = 2;
 /// Version of the fields of every kind.
 const VERSION: u8 = 1;
 /// Kinds of messages that this node knows.
-const KINDS: u8 = 25;
+const KINDS: u8 = 26;
 /// Messages in one frame, at most.
 const MESSAGES_MAX: usize = 4096;
 /// Bytes of messages in one frame, about; one message is sent whatever its size. A frame is decoded only after all of
@@ -64,7 +64,8 @@ pub enum StrongMessage {
     CreateReply { group: GroupId, refusal: Option<String> },
     /// Asks a node that was added to a group to create its replica.
     Invite { group: GroupId, keyspace: String, member: MemberId, members: Vec<NodeRecord>, manual: bool },
-    /// Asks a member to remove its replica: the keyspace was dropped, or its creation failed.
+    /// Says that a group was dropped, and that the sender has no replica of it; or, from the node that created it, that its
+    /// creation failed.
     Drop { group: GroupId },
     /// A client's request, to a member.
     Request { id: u64, group: GroupId, request: Request, options: Options },
@@ -110,6 +111,8 @@ pub enum StrongMessage {
     AskReplica { id: u64, group: GroupId },
     /// The reply to [`StrongMessage::AskReplica`]; `None`: the node has no replica.
     Replica { id: u64, found: Option<ReplicaState> },
+    /// Asks the leader of a group to drop its keyspace. [`StrongMessage::ManageReply`] is the outcome.
+    DropGroup { id: u64, group: GroupId },
 }
 
 /// A change of a group's voters or leader.
@@ -368,7 +371,7 @@ mod tests {
     fn messages_of_a_later_version_are_skipped_and_their_neighbours_are_read() {
         let drop = StrongMessage::Drop { group: [7; 16] };
         let known = &encode_frames(std::slice::from_ref(&drop))[0].0[..];
-        let last = StrongMessage::Replica { id: 1, found: None };
+        let last = StrongMessage::DropGroup { id: 1, group: [7; 16] };
         assert_eq!(encode_frames(&[last])[0].0[2], KINDS - 1, "the kind of the last variant");
         let unknown_kind = &[3, VERSION, KINDS, 9][..];
         let unknown_version = &[4, VERSION + 1, 4, 9, 9][..];

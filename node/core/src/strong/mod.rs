@@ -32,6 +32,9 @@
 mod context;
 mod creations;
 mod directory;
+mod dropping;
+mod drops;
+mod getters;
 mod input;
 mod keyspaces;
 mod message;
@@ -55,8 +58,8 @@ use std::collections::BTreeSet;
 use starling_kv::Engine;
 use starling_proto::message::Payload;
 use starling_proto::{Millis, NodeId, NodeRecord};
-use starling_strong::api::{Failure, Leaderless, SilentVoter, Status};
-use starling_strong::group::{Group, GroupId, GroupMessage, History, Input, Notice, Output, Stop};
+use starling_strong::api::Failure;
+use starling_strong::group::{GroupId, GroupMessage, History, Input, Notice, Output, Stop};
 use starling_strong::machine::{self, DATED};
 use starling_strong::members::NodeKey;
 use starling_strong::registry::Registered;
@@ -65,6 +68,7 @@ use context::{Context, Timer};
 pub use creations::CreateError;
 use creations::Creations;
 use directory::Directory;
+use drops::Drops;
 pub use input::{CoreCall, Effect, ManageError, StrongInput, StrongOutput, Surveyed, SurveyedReplica};
 pub use message::{GroupLocation, Manage, StrongFrame, StrongMessage, decode_frame, encode_frames};
 pub use placement::Known;
@@ -122,6 +126,7 @@ pub struct Strong<E: Engine> {
     syncs: Syncs,
     requests: Requests,
     creations: Creations,
+    drops: Drops,
     surveys: Surveys,
     serving: Serving,
     client_watches: ClientWatches,
@@ -154,6 +159,7 @@ impl<E: Engine> Strong<E> {
             syncs: Syncs::default(),
             requests: Requests::default(),
             creations: Creations::default(),
+            drops: Drops::default(),
             surveys: Surveys::default(),
             serving: Serving::default(),
             client_watches: ClientWatches::default(),
@@ -208,8 +214,7 @@ impl<E: Engine> Strong<E> {
                 }
             }
             StrongInput::Drop { token, keyspace } => {
-                let result = self.drop_keyspace(&keyspace);
-                self.cx.reply(StrongOutput::Managed { token, result });
+                self.drop_keyspace(token, keyspace);
             }
             StrongInput::SetVoters { token, keyspace, nodes } => {
                 let known = known.all().filter(|record| nodes.contains(&record.id)).cloned().collect();
@@ -373,96 +378,9 @@ impl<E: Engine> Strong<E> {
         self.cx.pop_effect()
     }
 
-    /// Messages of peers that were skipped since the start, because only a later version knows them.
-    pub fn messages_unknown(&self) -> u64 {
-        self.messages_unknown
-    }
-
     /// When to call [`Strong::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.cx.timers.next()
-    }
-
-    /// Groups and keyspaces of the replicas on this node.
-    pub fn groups(&self) -> impl Iterator<Item = (&GroupId, &str)> {
-        self.replicas.iter().map(|(group, replica)| (group, replica.keyspace.as_str()))
-    }
-
-    /// The member of a keyspace's group on this node.
-    pub fn member_of(&self, keyspace: &str) -> Option<&Group<E>> {
-        self.replicas.get(&self.replicas.of(keyspace)?).map(|replica| &replica.group)
-    }
-
-    /// The status of a group, as its replica here sees it.
-    pub fn status_of(&mut self, now_ms: u64, group: GroupId) -> Option<Status> {
-        self.replicas.status(now_ms, group, &self.directory)
-    }
-
-    /// The replicas that this node keeps aside, each with whether it may have writes that its group lacks.
-    pub fn asides(&self) -> impl Iterator<Item = (&Aside, bool)> {
-        let all = self.replicas.asides().iter();
-        all.map(|(group, aside)| (aside, self.replicas.may_have_more(group, &self.directory)))
-    }
-
-    /// The keyspaces of the replicas on this node that do not work, each with the reason.
-    pub fn closed(&self) -> impl Iterator<Item = (&str, String)> {
-        self.replicas.closed()
-    }
-
-    /// The keyspaces of the replicas on this node that work and need an operator's attention, each with the reason.
-    pub fn impaired(&self) -> impl Iterator<Item = (&str, String)> {
-        self.replicas.impaired()
-    }
-
-    /// The groups of replicas on this node that have had no leader for some seconds.
-    pub fn leaderless(&self, now_ms: u64) -> Vec<Leaderless> {
-        self.replicas.leaderless(now_ms, &self.directory)
-    }
-
-    /// The voters of the groups that this node leads that have sent nothing for some seconds.
-    pub fn silent_voters(&self, now_ms: u64) -> Vec<SilentVoter> {
-        self.replicas.silent_voters(now_ms, &self.directory)
-    }
-
-    /// Whether the replicas on this node take no part in their groups, and so learn nothing of other members: another
-    /// process with this node's identity has started later.
-    pub fn has_withdrawn(&self) -> bool {
-        self.replicas.has_withdrawn()
-    }
-
-    /// The keyspaces of which this node is a voter.
-    pub fn votes(&self) -> impl Iterator<Item = &str> {
-        let votes = |it: &&replicas::Replica<E>| it.group.members().voters.contains(&it.group.member());
-        self.replicas
-            .iter()
-            .map(|(_, replica)| replica)
-            .filter(votes)
-            .map(|replica| replica.keyspace.as_str())
-    }
-
-    /// Whether this node has a replica of a keyspace, knows where it is, or has a request for it.
-    pub(crate) fn knows(&self, keyspace: &str) -> bool {
-        self.directory.location(keyspace).is_some()
-            || self.replicas.of(keyspace).is_some()
-            || self.replicas.aside_of(keyspace).is_some()
-            || self.is_ambiguous(keyspace)
-            || self.requests.concern(keyspace)
-    }
-
-    /// Whether a group was dropped, as far as this node knows.
-    pub(crate) fn was_dropped(&self, group: &GroupId) -> bool {
-        self.replicas.was_dropped(group)
-    }
-
-    /// Whether a keyspace was created more than once, as far as this node knows.
-    pub(crate) fn is_ambiguous(&self, keyspace: &str) -> bool {
-        self.directory.is_ambiguous(keyspace)
-    }
-
-    /// Whether this node leads a keyspace's group.
-    pub fn leads(&self, keyspace: &str) -> bool {
-        let replica = self.replicas.of(keyspace).and_then(|group| self.replicas.get(&group));
-        replica.is_some_and(|replica| replica.group.is_leader())
     }
 
     fn requests(&mut self) -> requests::Handler<'_, E> {
@@ -487,8 +405,14 @@ impl<E: Engine> Strong<E> {
 
     /// Handles the messages of this node to itself.
     fn deliver_local(&mut self) {
-        while let Some(message) = self.cx.outbox.pop_local() {
-            self.on_message(self.cx.me, message);
+        loop {
+            if let Some(message) = self.cx.outbox.pop_local() {
+                self.on_message(self.cx.me, message);
+            } else if let Some(ended) = self.requests.pop_ended_drop() {
+                self.on_drop_ended(ended);
+            } else {
+                return;
+            }
         }
     }
 
@@ -512,7 +436,8 @@ impl<E: Engine> Strong<E> {
                     StrongMessage::Invite { group, keyspace: keyspace.clone(), member, members, manual };
                 self.look_up_first(keyspace, from, invite);
             }
-            StrongMessage::Drop { group } => self.on_drop(group),
+            StrongMessage::Drop { group } => self.on_drop(from, group),
+            StrongMessage::DropGroup { id, group } => self.on_drop_group(from, id, group),
             StrongMessage::Request { id, group, request, options } => {
                 self.serving().on_ask(from, id, group, request, options);
             }
@@ -576,6 +501,7 @@ impl<E: Engine> Strong<E> {
                 self.cx.send(&node, StrongMessage::Invite { group, keyspace, member, members, manual });
             }
             Output::Removed => self.set_aside(group),
+            Output::Dropped => self.end_group(group),
             Output::Notice(notice) => self.on_group_notice(group, notice),
         }
     }
@@ -608,7 +534,9 @@ impl<E: Engine> Strong<E> {
             return;
         }
         // A peer that was away when a group was dropped still sends its messages.
-        let dropped = |(group, _): &(GroupId, _)| self.replicas.was_dropped(group).then_some(*group);
+        let is_dropped =
+            |group: &GroupId| self.replicas.was_dropped(group) && self.replicas.get(group).is_none();
+        let dropped = |(group, _): &(GroupId, _)| is_dropped(group).then_some(*group);
         let dropped: BTreeSet<GroupId> = bundle.iter().filter_map(dropped).collect();
         for (group, message) in bundle {
             self.replicas.step(self.cx.now_ms, group, Input::Message { from, message });

@@ -55,7 +55,11 @@ impl<E: Engine> Strong<E> {
         let was_dropped = self.replicas.was_dropped(group);
         if was_dropped {
             self.directory.learn_all(members, || self.replicas.nodes());
-            self.notify_dropped(location);
+            self.drops.add(self.cx.now_ms, *group, members.iter().map(|record| record.id.0));
+            self.repeat_drops();
+            if self.replicas.version() < DATED {
+                self.notify_dropped(location);
+            }
         }
         if was_dropped || has_other_name {
             self.cx.call(CoreCall::Publish { keyspace: keyspace.into(), group: *group, location: None });

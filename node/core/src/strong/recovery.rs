@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use starling_kv::Engine;
 use starling_strong::api::Failure;
-use starling_strong::group::GroupId;
+use starling_strong::group::{Asked, GroupId, Notice};
 use starling_strong::log::LogEnd;
 use starling_strong::machine::DATED;
 use starling_strong::members::NodeKey;
@@ -135,6 +135,10 @@ impl<E: Engine> Strong<E> {
     }
 
     fn recover_now(&mut self, group: GroupId) -> Result<(), ManageError> {
+        if let Some(keyspace) = self.replicas.keyspace_of(&group) {
+            let (by, what) = (self.cx.me, Asked::Recover);
+            self.cx.notice(keyspace, Notice::Asked { by, what });
+        }
         self.syncs.forget(&group);
         self.served().on_replica_gone(&group);
         self.replicas.recover(&mut self.cx, group, &self.directory)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use starling_kv::Engine;
 use starling_strong::api::{Answer, Failure, Options, Read, Refusal, Request, RequestId};
-use starling_strong::group::{ChangeError, GroupId, Input};
+use starling_strong::group::{Asked, ChangeError, GroupId, Input, Notice};
 use starling_strong::machine::DATED;
 use starling_strong::members::NodeKey;
 
@@ -80,6 +80,7 @@ impl<E: Engine> Handler<'_, E> {
             return;
         }
         let token = self.begin(from, id);
+        self.note_asked(from, group, &change);
         let input = match change {
             Manage::Voters(records) => {
                 self.directory.learn_all(&records, || self.replicas.nodes());
@@ -89,6 +90,28 @@ impl<E: Engine> Handler<'_, E> {
             Manage::Transfer(to) => Input::Transfer { token, to },
         };
         self.replicas.step(self.cx.now_ms, group, input);
+    }
+
+    /// Handles the drop of a group that reads its entry.
+    pub fn on_drop(&mut self, from: NodeKey, id: u64, group: GroupId) {
+        if self.is_full(&from) {
+            self.cx.send(&from, StrongMessage::ManageReply { id, result: Err(ChangeError::NotLeader) });
+            return;
+        }
+        let token = self.begin(from, id);
+        self.replicas.step(self.cx.now_ms, group, Input::Drop { token });
+    }
+
+    /// Logs a change that a node asks for, on the leader: other members redirect it.
+    fn note_asked(&mut self, by: NodeKey, group: GroupId, change: &Manage) {
+        let Some(replica) = self.replicas.get(&group).filter(|replica| replica.group.is_leader()) else {
+            return;
+        };
+        let what = match change {
+            Manage::Voters(records) => Asked::Voters(records.iter().map(|record| record.id.0).collect()),
+            Manage::Transfer(to) => Asked::Transfer(*to),
+        };
+        self.cx.notice(replica.keyspace.clone(), Notice::Asked { by, what });
     }
 
     /// Sends the status of a group.

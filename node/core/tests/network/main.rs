@@ -4,6 +4,7 @@ mod eventual;
 mod expiry;
 mod full_disk;
 mod growth;
+mod hostile;
 mod names;
 mod places;
 mod probes;

@@ -43,7 +43,7 @@ fn survey(world: &mut World, node: usize) -> Surveyed {
 }
 
 /// The replicas that a node keeps aside: their keyspaces, and whether they may have more than their group.
-fn asides(world: &World, node: usize) -> Vec<(String, bool)> {
+pub fn asides(world: &World, node: usize) -> Vec<(String, bool)> {
     let strong = world.nodes[node].core.strong().expect("a replica of the network");
     strong.asides().map(|(aside, may_have_more)| (aside.keyspace.clone(), may_have_more)).collect()
 }

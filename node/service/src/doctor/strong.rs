@@ -10,7 +10,7 @@ use starling_kv::{Engine, Error, Range, Reader};
 use starling_strong::group::GroupId;
 use starling_strong::log::Log;
 use starling_strong::machine::{inspect, stored};
-use starling_strong::registry::{Registered, registered};
+use starling_strong::registry::{self, Registered, registered};
 
 use super::{REPLICA_HINT, add};
 use crate::wall_ms;
@@ -52,7 +52,7 @@ pub fn check<E: Engine>(doctor: &mut Doctor, reader: &Reader<E>) -> Result<(), E
 /// Whether a replica is kept aside and may have writes that its group lacks.
 fn may_have_more<E: Engine>(reader: &Reader<E>, group: GroupId, keyspace: &str) -> Result<bool, Error> {
     let engine = reader.engine();
-    if Log::aside_since(engine, &group)?.is_none() {
+    if Log::aside_since(engine, &group)?.is_none() || registry::dropped(engine)?.contains_key(&group) {
         return Ok(false);
     }
     let (applied, _) = stored(engine, &group).unwrap_or_default();

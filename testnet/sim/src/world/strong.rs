@@ -228,6 +228,10 @@ impl World {
             // becomes of the replica of a voter that was replaced.
             Notice::Leader { node: None, .. }
             | Notice::Impossible { .. }
+            | Notice::Asked { .. }
+            // The creation of a group has failed that this one is left over from; the end of any other one would be noticed
+            // by its clients.
+            | Notice::Dropped
             | Notice::KeptAside { .. }
             // An older copy of its disk was put back.
             | Notice::RolledBack { .. }

@@ -473,7 +473,7 @@ impl World {
                 }
                 Output::Changed { token, result } => self.clients.changed.push((token, result)),
                 Output::Invite { node: invited, member } => self.invite(index(&invited), member),
-                Output::Removed => self.remove(node),
+                Output::Removed | Output::Dropped => self.remove(node),
                 Output::Notice(notice) => self.note(node, notice),
             }
         }

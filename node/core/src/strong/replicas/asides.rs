@@ -192,7 +192,7 @@ impl<E: Engine> Replicas<E> {
 
     /// Whether the group of a replica that is kept aside may lack what that one has, as far as this node knows.
     pub fn may_have_more(&self, group: &GroupId, directory: &Directory) -> bool {
-        let Some(aside) = self.asides.get(group) else { return false };
+        let Some(aside) = self.asides.get(group).filter(|_| !self.was_dropped(group)) else { return false };
         may_lack(aside.end, group, directory.location(&aside.keyspace))
     }
 

@@ -6,6 +6,7 @@
 
 mod asides;
 mod dropped;
+mod ended;
 mod recovery;
 mod removals;
 mod status;
@@ -25,6 +26,7 @@ use starling_strong::registry::{self, Registered};
 use self::asides::Asides;
 pub use self::asides::{Aside, AsideConfig, may_lack};
 use self::dropped::Dropped;
+use self::ended::Refused;
 use self::removals::Removals;
 use self::turns::Turns;
 use super::StrongConfig;
@@ -55,6 +57,10 @@ pub struct Replica<E: Engine> {
     published: Option<GroupLocation>,
     /// Nodes that have declined to be a member, and when, milliseconds.
     declined: BTreeMap<NodeKey, u64>,
+    /// The node that created the group, and when, milliseconds; `None`: an earlier run opened it first.
+    created_by: Option<(NodeKey, u64)>,
+    /// Nodes that have said that the group was dropped.
+    dropped_by: BTreeSet<NodeKey>,
 }
 
 /// A replica that did not open.
@@ -90,6 +96,7 @@ pub struct Replicas<E: Engine> {
     asides: Asides,
     /// Groups that were dropped.
     dropped: Dropped,
+    refused: Refused,
     /// Removed replicas that still have rows.
     removals: Removals,
     /// The turns of replicas with background work.
@@ -123,6 +130,7 @@ impl<E: Engine> Replicas<E> {
             unopened: BTreeMap::new(),
             asides: Asides::default(),
             dropped,
+            refused: Refused::default(),
             removals: Removals::default(),
             turns: Turns::default(),
             ready: BTreeSet::new(),
@@ -199,7 +207,9 @@ impl<E: Engine> Replicas<E> {
         group.set_version(self.version);
         self.withdraw_if_due(&mut group);
         let (published, declined) = (None, BTreeMap::new());
-        self.open.insert(id, Replica { keyspace, group, manual, published, declined });
+        let (created_by, dropped_by) = (None, BTreeSet::new());
+        let replica = Replica { keyspace, group, manual, published, declined, created_by, dropped_by };
+        self.open.insert(id, replica);
         self.ready.insert(id);
         self.set_timer(cx, id);
     }
@@ -266,6 +276,13 @@ impl<E: Engine> Replicas<E> {
     /// Whether a group was dropped, as far as this node knows.
     pub fn was_dropped(&self, group: &GroupId) -> bool {
         self.dropped.contains(group)
+    }
+
+    /// The keyspace of a replica here, whether it is open or not.
+    pub fn keyspace_of(&self, group: &GroupId) -> Option<String> {
+        let open = self.open.get(group).map(|replica| &replica.keyspace);
+        let unopened = || self.unopened.get(group).map(|unopened| &unopened.keyspace);
+        open.or_else(unopened).or_else(|| self.asides.get(group).map(|aside| &aside.keyspace)).cloned()
     }
 
     /// The nodes that share a group with this one.

@@ -20,12 +20,12 @@ mod probes;
 mod tests;
 mod vacating;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use starling_kv::Engine;
 use starling_proto::Millis;
 use starling_strong::api::{Answer, Failure, Member, Options, Read, Refusal, Request, Status, Write};
-use starling_strong::group::{ChangeError, Probed};
+use starling_strong::group::{ChangeError, GroupId, Probed};
 use starling_strong::machine::limits::TXN_OPS_ALL_MAX;
 use starling_strong::machine::txn_depth_max;
 use starling_strong::members::NodeKey;
@@ -65,6 +65,7 @@ enum Operation {
     Request(Request, Options),
     Manage(Manage),
     Vacate(Vacating),
+    Drop(GroupId),
     /// `of_leader`: the leader's status is preferred. `seen`: another member's, to be used without it.
     Status {
         of_leader: bool,
@@ -103,6 +104,7 @@ impl Pending {
             Operation::Request(..)
             | Operation::Manage(_)
             | Operation::Vacate(_)
+            | Operation::Drop(_)
             | Operation::Status { .. } => true,
         }
     }
@@ -130,7 +132,7 @@ impl Pending {
                 options.stale || (may_read && self.attempts == 0)
             }
             Operation::Status { .. } => true,
-            Operation::Manage(_) | Operation::Vacate(_) => false,
+            Operation::Manage(_) | Operation::Vacate(_) | Operation::Drop(_) => false,
         }
     }
 
@@ -142,7 +144,7 @@ impl Pending {
                 let failure = result.err().unwrap_or(Failure::Overloaded);
                 StrongOutput::Status { token, result: Err(failure) }
             }
-            Operation::Manage(_) | Operation::Vacate(_) => {
+            Operation::Manage(_) | Operation::Vacate(_) | Operation::Drop(_) => {
                 let result = match result {
                     Ok(_) => Ok(()),
                     Err(Failure::NoSuchKeyspace(keyspace)) => Err(ManageError::NoSuchKeyspace(keyspace)),
@@ -161,6 +163,15 @@ pub struct Requests {
     pending: BTreeMap<u64, Pending>,
     probes: Probes,
     breaker: Breaker,
+    ended_drops: VecDeque<EndedDrop>,
+}
+
+/// The outcome of a drop, which is not the client's yet.
+pub struct EndedDrop {
+    pub token: Token,
+    pub keyspace: String,
+    pub group: GroupId,
+    pub result: Result<(), ManageError>,
 }
 
 impl Requests {
@@ -172,6 +183,11 @@ impl Requests {
     /// Whether a request was sent to this node: only then its reply counts.
     pub fn has_asked(&self, id: u64, node: &NodeKey) -> bool {
         self.pending.get(&id).is_some_and(|pending| pending.asked.contains(node))
+    }
+
+    /// The next drop that has an outcome.
+    pub fn pop_ended_drop(&mut self) -> Option<EndedDrop> {
+        self.ended_drops.pop_front()
     }
 
     /// Records a message from a peer.
@@ -214,6 +230,11 @@ impl<E: Engine> Handler<'_, E> {
     /// Begins a change of a keyspace's voters or leader.
     pub fn manage(&mut self, token: Token, keyspace: String, change: Manage) {
         self.begin(token, keyspace, Operation::Manage(change), self.cx.now_ms + MANAGE_MS);
+    }
+
+    /// Begins the drop of a keyspace's group; its outcome comes with [`Requests::pop_ended_drop`].
+    pub fn drop(&mut self, token: Token, keyspace: String, group: GroupId) {
+        self.begin(token, keyspace, Operation::Drop(group), self.cx.now_ms + STATUS_MS);
     }
 
     fn begin(&mut self, token: Token, keyspace: String, operation: Operation, deadline_ms: u64) {
@@ -275,6 +296,7 @@ impl<E: Engine> Handler<'_, E> {
             Operation::Manage(change) | Operation::Vacate(Vacating { change, .. }) => {
                 StrongMessage::Manage { id, group, change }
             }
+            Operation::Drop(group) => StrongMessage::DropGroup { id, group },
             Operation::Status { .. } => StrongMessage::Status { id, group },
         };
         self.cx.send(&target, message);
@@ -499,7 +521,19 @@ impl<E: Engine> Handler<'_, E> {
     /// Handles the outcome of a request, or ends it with one.
     pub fn finish(&mut self, id: u64, result: Result<Answer, Failure>) {
         if let Some(pending) = self.remove(id) {
-            self.cx.reply(pending.outcome(result));
+            self.end(pending, result);
+        }
+    }
+
+    /// Hands an outcome to the client; that of a drop to [`super::Strong`] first.
+    fn end(&mut self, pending: Pending, result: Result<Answer, Failure>) {
+        let outcome = pending.outcome(result);
+        match (pending.operation, outcome) {
+            (Operation::Drop(group), StrongOutput::Managed { token, result }) => {
+                let keyspace = pending.keyspace;
+                self.state.ended_drops.push_back(EndedDrop { token, keyspace, group, result });
+            }
+            (_, outcome) => self.cx.reply(outcome),
         }
     }
 
@@ -518,7 +552,13 @@ impl<E: Engine> Handler<'_, E> {
             },
         };
         if let Some(pending) = self.remove(id) {
-            self.cx.reply(StrongOutput::Managed { token: pending.token, result });
+            match pending.operation {
+                Operation::Drop(group) => {
+                    let Pending { token, keyspace, .. } = pending;
+                    self.state.ended_drops.push_back(EndedDrop { token, keyspace, group, result });
+                }
+                _ => self.cx.reply(StrongOutput::Managed { token: pending.token, result }),
+            }
         }
     }
 

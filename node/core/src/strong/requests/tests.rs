@@ -92,6 +92,17 @@ fn a_transaction_that_no_node_decodes_is_not_sent() {
 }
 
 #[test]
+fn only_nodes_that_were_asked_reply() {
+    let mut node = Fixture::new();
+    node.write(None);
+    let (at, id) = node.asked();
+    assert!(node.requests.has_asked(id, &key(at)));
+    assert!(!node.requests.has_asked(id, &key(9)) && !node.requests.has_asked(id + 1, &key(at)));
+    let reply = StrongMessage::Response { id, result: Err(Failure::Overloaded) };
+    assert_eq!(reply.replies_to(), Some(id));
+}
+
+#[test]
 fn a_redirection_is_followed_at_once_a_few_times() {
     let mut node = Fixture::new();
     node.write(None);

@@ -31,6 +31,8 @@ pub struct SimNode {
     pub statuses: BTreeMap<u64, Result<Status, Failure>>,
     pub managed: BTreeMap<u64, Result<(), ManageError>>,
     pub surveys: BTreeMap<u64, Result<Surveyed, ManageError>>,
+    /// What the node reported of strong keyspaces.
+    pub notices: Vec<starling_strong::group::Notice>,
     /// Keys that changed, and when.
     pub changed: Vec<(Millis, Change)>,
     /// How far its wall clock is ahead of the world's, milliseconds.
@@ -179,6 +181,7 @@ impl World {
             statuses: BTreeMap::new(),
             managed: BTreeMap::new(),
             surveys: BTreeMap::new(),
+            notices: Vec::new(),
             changed: Vec::new(),
             ahead_ms: 0,
             engine,
@@ -323,6 +326,9 @@ impl World {
                 Output::Changed(changes) => {
                     let now = self.now;
                     self.nodes[node].changed.extend(changes.into_iter().map(|change| (now, change)));
+                }
+                Output::Notice(starling_core::Notice::Strong { notice, .. }) => {
+                    self.nodes[node].notices.push(notice);
                 }
                 Output::NeedContacts | Output::Notice(_) | Output::Misbehaved { .. } => {}
             }
