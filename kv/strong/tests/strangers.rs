@@ -1,4 +1,5 @@
-//! Messages of nodes that are no members of the group, and what a member believes of nodes that it does not know.
+//! Messages of nodes that are no members of the group, what a member believes of nodes that it does not know, and what members
+//! cannot do to each other's processes.
 
 use starling_kv::MemoryEngine;
 use starling_strong::group::wire::{Kind, Offer, RaftMessage, WireEntry};
@@ -201,4 +202,24 @@ fn a_member_whose_term_jumps_is_not_followed() {
 fn a_group_whose_term_was_raised_to_the_former_limit_can_elect_a_leader() {
     assert!(raft(Kind::Vote, 2, HUGE + 1).into_raft(1).is_ok());
     assert!(raft(Kind::Vote, 2, (1 << 63) + 1).into_raft(1).is_err());
+}
+
+/// Raft assumes that the log of a new leader is durable.
+#[test]
+fn a_member_that_is_given_entries_and_votes_at_once_does_not_lead() {
+    let mut group = first();
+    let vote = |kind, term| GroupMessage::Raft(raft(kind, 2, term));
+    let entries = GroupMessage::Raft(RaftMessage { commit: 1, ..append(2, 2) });
+    let messages =
+        [entries, vote(Kind::TimeoutNow, 2), vote(Kind::PreVoteReply, 3), vote(Kind::VoteReply, 3)];
+    for message in messages {
+        group.step(0, Input::Message { from: NODES[1], message });
+    }
+    group.process_ready(0);
+    drain(&mut group);
+    assert!(!group.is_leader());
+    assert_eq!(group.leader(), Some(NODES[1]), "it follows who sent the entries");
+    pass(&mut group, NODES[1], vote(Kind::TimeoutNow, 2));
+    pass(&mut group, NODES[1], vote(Kind::VoteReply, 3));
+    assert!(group.is_leader(), "once they are durable");
 }

@@ -114,7 +114,9 @@ impl Choices<'_> {
             7 => GroupMessage::AskIndex { name: self.number() },
             8 => GroupMessage::Index { name: self.number(), index: self.number() },
             9 => GroupMessage::AskLastIndex { name: self.number() },
-            10 => GroupMessage::LastIndex { name: self.number(), member: self.number(), index: self.number() },
+            10 => {
+                GroupMessage::LastIndex { name: self.number(), member: self.number(), index: self.number() }
+            }
             11 => {
                 let (name, member) = (self.number(), self.number());
                 GroupMessage::AskPromises { name, member, last: self.position() }
@@ -129,6 +131,11 @@ impl Choices<'_> {
                     acknowledged: self.position(),
                 },
             },
+            13 => GroupMessage::AskMembers,
+            14 => {
+                let members = self.numbers().map(|id| (id, node(id as u8))).collect();
+                GroupMessage::Members { members }
+            }
             _ => GroupMessage::Raft(self.raft()),
         }
     }
@@ -178,9 +185,15 @@ fuzz_target!(|bytes: &[u8]| {
             }
             6 => Input::SetVoters { token: 0, nodes: nodes()[..choices.byte() as usize % 4].to_vec() },
             7 => Input::Transfer { token: 0, to: node(choices.byte() % 4) },
+            8 => Input::Drop { token: 0 },
             _ => Input::Message { from: node(choices.byte() % 4), message: choices.message() },
         };
-        group.handle(now_ms, input);
+        group.step(now_ms, input);
+        // Several inputs may have arrived together.
+        if choices.byte() % 4 == 0 {
+            continue;
+        }
+        group.process_ready(now_ms);
         while let Some(output) = group.poll_output() {
             if let Output::Sync(number) = output {
                 written = number;

@@ -287,12 +287,17 @@ impl<E: Engine> Group<E> {
             return;
         }
         self.timing.campaigned(now_ms);
-        // Raft relies on it that all entries of a candidate are durable.
-        let is_durable = self.unsynced.is_empty();
-        if self.raw.raft.promotable() && is_durable && self.takes_part() && self.reaches_floor(now_ms) {
+        if self.raw.raft.promotable() && self.is_durable() && self.takes_part() && self.reaches_floor(now_ms)
+        {
             let result = self.raw.campaign();
             debug_assert!(result.is_ok(), "a local message does not fail");
         }
+    }
+
+    /// Whether all entries of the log are durable: Raft relies on it for candidates and new leaders.
+    fn is_durable(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        log.persisted == log.last_index()
     }
 
     fn handle_peer_down(&mut self, now_ms: u64, node: &NodeKey) {
@@ -318,8 +323,10 @@ impl<E: Engine> Group<E> {
             return Ok(());
         }
         self.distrust_commit(&mut message);
-        // The leader transfers leadership only to a member whose entries are durable; see `wait_for_leader`.
-        if message.kind == Kind::TimeoutNow && !self.unsynced.is_empty() {
+        // The leader transfers leadership only to a member whose entries are durable, and a candidate has asked for votes
+        // after its entries were.
+        let elects = matches!(message.kind, Kind::TimeoutNow | Kind::PreVoteReply | Kind::VoteReply);
+        if elects && !self.is_durable() {
             return Ok(());
         }
         self.note_hurried(&message);
