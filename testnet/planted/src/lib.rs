@@ -104,6 +104,10 @@ pub enum Bug {
     StartsForgotten,
     /// Of several keyspaces of one name a node uses the one that it has learned of first.
     RivalByArrival,
+    /// A member believes the number of a member that a message of Raft has, whoever sends it.
+    StrangersBelieved,
+    /// A node that is no member ends a replica by saying that its keyspace was dropped.
+    DropBelieved,
 }
 
 impl Bug {
@@ -131,6 +135,9 @@ impl Bug {
 
     /// Those of several keyspaces of one name.
     pub const RIVALS: [Self; 1] = [Self::RivalByArrival];
+
+    /// Those of nodes that send a group's members what only members may.
+    pub const STRANGERS: [Self; 2] = [Self::StrangersBelieved, Self::DropBelieved];
 
     /// Those that make a step of a node too long.
     pub const STEPS: [Self; 2] = [Self::DeadBodiesRead, Self::ExpiryInOneStep];

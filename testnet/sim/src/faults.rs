@@ -194,6 +194,7 @@ impl Simulation {
             }
             Action::ReplaceVoter => self.with_strong(Strong::replace_voter),
             Action::TransferLeader => self.with_strong(Strong::transfer_leader),
+            Action::Forge => self.with_strong(Strong::forge),
             Action::Links { loss, drop, duplicate } => {
                 let links = &mut self.world.links;
                 links.loss = loss.unwrap_or(links.loss);

@@ -48,6 +48,11 @@ fn bugs_planted_in_what_second_processes_meet_are_caught() {
 }
 
 #[test]
+fn bugs_planted_in_what_strangers_send_are_caught() {
+    assert_caught(&Bug::STRANGERS, |scenario| scenario.step.iter().any(|step| step.action == Action::Forge));
+}
+
+#[test]
 fn bugs_planted_in_what_rivals_meet_are_caught() {
     assert_caught(&Bug::RIVALS, |scenario| {
         scenario.step.iter().any(|step| matches!(step.action, Action::Rivals { .. }))

@@ -220,7 +220,8 @@ impl<'s> Faults<'s> {
             | Action::Clone { .. }
             | Action::Rivals { .. }
             | Action::ReplaceVoter
-            | Action::TransferLeader => Ok(()),
+            | Action::TransferLeader
+            | Action::Forge => Ok(()),
         }
     }
 

@@ -105,8 +105,9 @@ impl<E: Engine> Group<E> {
         self.knows_questions()
     }
 
-    /// Whether a node is one of a member that this one knows, from its log or by an introduction.
-    pub(super) fn knows(&self, node: &NodeKey) -> bool {
+    /// Whether messages of a node are handled: this member knows it as that of another one, from its log or by an
+    /// introduction.
+    pub fn knows(&self, node: &NodeKey) -> bool {
         let introductions = &self.introductions;
         self.members.on(node).is_some()
             || introductions.hosts.contains(node)
@@ -135,6 +136,10 @@ impl<E: Engine> Group<E> {
             return false;
         }
         if !self.is_informed() && self.introductions.hosts.contains(&from) || !self.is_wary() {
+            self.introductions.add(member, from);
+        }
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::StrangersBelieved) {
             self.introductions.add(member, from);
         }
         if self.introductions.node_of(member) == Some(&from) {

@@ -165,6 +165,7 @@ fn selections(action: &Action) -> Vec<&Selection> {
         | Action::Join { .. }
         | Action::Links { .. }
         | Action::ReplaceVoter
-        | Action::TransferLeader => Vec::new(),
+        | Action::TransferLeader
+        | Action::Forge => Vec::new(),
     }
 }

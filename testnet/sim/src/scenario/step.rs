@@ -148,6 +148,8 @@ pub enum Action {
     ReplaceVoter,
     /// A voter of the strong keyspace hands over to another one.
     TransferLeader,
+    /// Nodes that are no members of the strong keyspace's group send its members what only members may.
+    Forge,
     /// One node after the other is restarted; each is down for `for_s`. With a release, it comes back in
     /// that one; a network of real processes runs one program, and only restarts.
     RollingRestart {
@@ -183,6 +185,7 @@ impl Action {
             Self::Rivals { .. } => "rivals",
             Self::ReplaceVoter => "replace_voter",
             Self::TransferLeader => "transfer_leader",
+            Self::Forge => "forge",
             Self::RollingRestart { .. } => "rolling_restart",
         }
     }
@@ -270,7 +273,7 @@ impl From<Step> for Table {
             Action::Partition { nodes, to, one_way, for_s } => {
                 Self { nodes: Some(nodes), to, one_way: Some(one_way), for_s: one(for_s), ..table }
             }
-            Action::Heal | Action::ReplaceVoter | Action::TransferLeader => table,
+            Action::Heal | Action::ReplaceVoter | Action::TransferLeader | Action::Forge => table,
             Action::Kill { nodes, for_s } | Action::Leave { nodes, for_s } => {
                 Self { nodes: Some(nodes), for_s: one(for_s), ..table }
             }
@@ -364,6 +367,7 @@ impl Table {
             }
             "replace_voter" => Action::ReplaceVoter,
             "transfer_leader" => Action::TransferLeader,
+            "forge" => Action::Forge,
             "rolling_restart" => Action::RollingRestart {
                 nodes: self.nodes()?,
                 gap_s: self.gap_s.take().ok_or(missing("gap_s"))?,
@@ -374,7 +378,7 @@ impl Table {
                 return Err(format!(
                     "do = \"{other}\" is none of partition, heal, kill, power_off, wipe, leave, restart, \
                      stall, exhaust, join, skew, drift, links, clone, rivals, replace_voter, transfer_leader, \
-                     rolling_restart"
+                     forge, rolling_restart"
                 ));
             }
         })
@@ -444,7 +448,8 @@ impl Step {
             | Action::Restart { .. }
             | Action::Join { .. }
             | Action::ReplaceVoter
-            | Action::TransferLeader => {}
+            | Action::TransferLeader
+            | Action::Forge => {}
         }
         if self.repeat.is_some_and(|repeat| repeat.every_s.is_nan() || repeat.every_s < 0.01) {
             return Err("every_s has to be 0.01 or more".into());

@@ -9,6 +9,7 @@ mod measure;
 mod queuer;
 mod register;
 mod rivals;
+mod strangers;
 mod watchers;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use starling_core::Input;
 use starling_core::strong::{CreateError, GroupLocation, StrongInput};
 use starling_history::{Call, Checked, Locker, Log, Queuer, Violation};
-use starling_strong::group::Notice;
+use starling_strong::group::{GroupId, Notice};
 
 use crate::scenario::{Action, STRONG_KEYSPACE, Scenario, Step, StrongLoad};
 use crate::world::{Heard, World};
@@ -91,6 +92,10 @@ pub struct Strong {
     measured: Measured,
     tokens: u64,
     making: Option<u64>,
+    /// Its group.
+    made: Option<GroupId>,
+    /// The nodes that were asked to make it.
+    makers: BTreeSet<usize>,
     /// It was made twice, by another try because nobody answered.
     has_rival: bool,
     /// Requests answered since the last fault.
@@ -122,6 +127,8 @@ impl Strong {
             measured: Measured::default(),
             tokens: 0,
             making: None,
+            made: None,
+            makers: BTreeSet::new(),
             has_rival: false,
             answered_in_the_end: 0,
             revision: 1,
@@ -186,6 +193,7 @@ impl Strong {
         if let Some(node) = self.pick(world, false) {
             let token = self.token();
             self.making = Some(token);
+            self.makers.insert(node);
             let (keyspace, voters) = (STRONG_KEYSPACE.into(), self.load.voters);
             world.ask(
                 node,
@@ -203,6 +211,7 @@ impl Strong {
         if self.making.take_if(|making| *making == token).is_none() {
             return;
         }
+        self.made = result.as_ref().ok().map(|location| location.group);
         match result {
             Ok(_) | Err(CreateError::Exists(_)) => self.plan(world.now_us() + SETTLE_US, Turn::Begin),
             Err(_) => self.plan(world.now_us() + MAKE_AGAIN_US, Turn::Make),
@@ -378,6 +387,16 @@ impl Strong {
         } else {
             (self.phase, self.told) = (Phase::Over, self.revision);
         }
+        if self.phase == Phase::Over {
+            self.judge_drops(world);
+        }
+    }
+
+    /// Nobody drops the keyspace.
+    fn judge_drops(&mut self, world: &World) {
+        let Some(group) = self.made.filter(|_| !self.has_rival) else { return };
+        let droppers = (0..world.nodes.len()).filter(|node| world.has_dropped(*node, group));
+        self.broken.extend(droppers.map(|node| ("sound", format!("node {node} has dropped the keyspace"))));
     }
 
     /// Whether so few members are gone that a majority is there, whichever of two sets of voters counts.

@@ -27,6 +27,10 @@ const DOUBLE_SHARE: f64 = 0.3;
 const RIVAL_STREAM: u64 = 0x5249_5641;
 /// How many scenarios with a strong keyspace have them.
 const RIVAL_SHARE: f64 = 0.35;
+/// And this one, likewise for forged messages.
+const FORGE_STREAM: u64 = 0x464F_5247;
+/// How many scenarios with a strong keyspace have them.
+const FORGE_SHARE: f64 = 0.35;
 /// How many scenarios have used-up file descriptors.
 const EXHAUST_SHARE: f64 = 0.15;
 /// How many power failures become the return of an older copy.
@@ -82,7 +86,7 @@ pub fn draw(seed: u64) -> Scenario {
         ..Scenario::default()
     };
     let scenario = with_old_copies(with_strong(with_contacts(with_newcomers(scenario))));
-    with_rivals(with_doubles(with_narrow(with_exhausted(scenario))))
+    with_strangers(with_rivals(with_doubles(with_narrow(with_exhausted(scenario)))))
 }
 
 /// Disks that lose more than what a crash takes: an older copy was restored.
@@ -130,6 +134,19 @@ fn with_rivals(mut scenario: Scenario) -> Scenario {
         let (at_s, for_s) = (draw.between(0.0, 0.5 * draw.measure_s), draw.between(5.0, 15.0));
         let action = Action::Rivals { nodes: draw.share(0.7), for_s };
         scenario.step.push(Step { at_s, action, repeat: None });
+    }
+    scenario
+}
+
+/// Nodes that send what only members of the strong keyspace's group may.
+fn with_strangers(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(FORGE_STREAM);
+    if scenario.strong.is_some() && rng.random_bool(FORGE_SHARE) {
+        let mut draw = Draw { rng, measure_s: scenario.measure_s };
+        let at_s = draw.between(0.0, 0.5 * draw.measure_s);
+        let repeat = Repeat { every_s: draw.between(0.2, 5.0), until_s: draw.measure_s };
+        scenario.step.push(Step { at_s, action: Action::Forge, repeat: Some(repeat) });
     }
     scenario
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rand::RngExt;
 use starling_core::Input;
-use starling_core::strong::{CreateError, GroupLocation, StrongConfig, StrongOutput};
+use starling_core::strong::{
+    CreateError, GroupLocation, StrongConfig, StrongMessage, StrongOutput, encode_frames,
+};
 use starling_kv::MemoryEngine;
-use starling_proto::NodeId;
+use starling_proto::{Message, NodeId};
 use starling_strong::api::{Answer, Failure, Member, WatchUpdate};
 use starling_strong::group::{Group, GroupId, Notice};
 use starling_strong::log::Log;
@@ -257,6 +259,32 @@ impl World {
             self.give(index, input);
         }
         is_up
+    }
+
+    /// Whether a node has a link to a member of a keyspace's group that does not know it, and handles what it sends.
+    pub(crate) fn is_stranger(&self, from: usize, to: usize, keyspace: &str) -> bool {
+        let id = self.nodes[from].record.id;
+        let is_linked = self.nodes[to].core.as_ref().is_some_and(|core| core.is_linked(&id));
+        let knows = self.replica_of(to, keyspace).is_none_or(|(_, member)| member.knows(&id.0));
+        is_linked && !knows && self.nodes[to].stalled_until_us <= self.now_us
+    }
+
+    /// A node's replica of a keyspace.
+    pub(crate) fn replica_of(&self, index: usize, keyspace: &str) -> Option<(GroupId, &Group<MemoryEngine>)> {
+        let group = self.group_of(index, keyspace)?;
+        Some((group, self.group_with(index, group)?))
+    }
+
+    /// Whether a node has recorded that a group was dropped.
+    pub(crate) fn has_dropped(&self, index: usize, group: GroupId) -> bool {
+        registry::dropped(&self.nodes[index].strong).expect("a memory engine reads").contains_key(&group)
+    }
+
+    /// A node gets a message of another one, over a link that both have.
+    pub(crate) fn hand_over(&mut self, from: usize, to: usize, message: StrongMessage) {
+        for frame in encode_frames(&[message]) {
+            self.give_message(to, from, Message::Strong(frame));
+        }
     }
 
     /// The node that leads a keyspace's group in the newest term, among those whose process runs.

@@ -53,6 +53,10 @@ impl<E: Engine> Replicas<E> {
     /// have said so; where they may not be able to read the entry that drops it, whether one member has.
     pub fn dropped_by(&mut self, group: GroupId, from: NodeKey) -> bool {
         let Some(replica) = self.open.get_mut(&group) else { return false };
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::DropBelieved) {
+            return true;
+        }
         let members = replica.group.members();
         if members.on(&from).is_none() {
             return false;
