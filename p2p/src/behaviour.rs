@@ -219,7 +219,8 @@ impl Behaviour {
         }
         self.shared.metrics.connected.add(1);
         let Accepted { record, negotiated } = accepted;
-        self.emit(Event::Connected { peer, record, negotiated, dialed });
+        let from = self.sources.get(&id).map(|(_, from)| *from).filter(|from| !from.is_unspecified());
+        self.emit(Event::Connected { peer, record, from, negotiated, dialed });
     }
 
     fn on_down(&mut self, peer: NodeId, reason: String) {

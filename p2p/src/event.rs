@@ -1,5 +1,7 @@
 //! The events of a driver.
 
+use std::net::IpAddr;
+
 use starling_proto::{Class, Message, NodeId, NodeRecord, wire::Negotiated};
 
 /// An event of the network.
@@ -12,6 +14,8 @@ pub enum Event {
         peer: NodeId,
         /// Its record, whose signature is verified.
         record: NodeRecord,
+        /// The address of the link's other end, as this side sees it, if it has one.
+        from: Option<IpAddr>,
         /// The version and the features that the two nodes speak.
         negotiated: Negotiated,
         /// The address given to [`crate::Driver::dial_address`], if that is where the link came from.

@@ -3,6 +3,7 @@
 //! the node.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -198,8 +199,8 @@ impl<E: Engine> Core<E> {
         match input {
             Input::Batch(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
             Input::Timeout => self.handle_timeout(now),
-            Input::Connected { peer, record, dialed } => {
-                self.handle_connected(now, peer, record, dialed.is_some());
+            Input::Connected { peer: _, record, from, dialed } => {
+                self.handle_connected(now, record, from, dialed.is_some());
             }
             Input::Disconnected { peer } => self.handle_disconnected(now, peer),
             Input::Unreachable { peer, address: _ } => {
@@ -277,7 +278,8 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    fn handle_connected(&mut self, now: Now, peer: NodeId, record: NodeRecord, was_contact: bool) {
+    fn handle_connected(&mut self, now: Now, record: NodeRecord, from: Option<IpAddr>, was_contact: bool) {
+        let peer = record.id;
         if was_contact {
             self.healing.handle(now.mono, HealingInput::Contact(&record));
         }
@@ -294,7 +296,7 @@ impl<E: Engine> Core<E> {
             }
             self.send(now, peer, message);
         }
-        self.views.handle(now.mono, ViewInput::LinkUp(record.clone()));
+        self.views.handle(now.mono, ViewInput::LinkUp { record: record.clone(), from });
         if was_contact {
             self.views.handle(now.mono, ViewInput::Contact(record));
         }

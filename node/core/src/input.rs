@@ -1,5 +1,7 @@
 //! The inputs that the driver passes to the node, and the outputs that it carries out.
 
+use std::net::IpAddr;
+
 use starling_kv::{Batch, Change, Outcome, WriteError};
 use starling_proto::message::Description;
 use starling_proto::{Class, Message, Millis, NodeId, NodeRecord};
@@ -33,6 +35,8 @@ pub enum Input {
         peer: NodeId,
         /// Its verified record.
         record: NodeRecord,
+        /// The address of the link's other end, as this side sees it, if it has one.
+        from: Option<IpAddr>,
         /// The bare address this side dialed, if it did.
         dialed: Option<String>,
     },

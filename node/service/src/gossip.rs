@@ -182,8 +182,8 @@ impl GossipLoop {
 
     fn on_other_event(&mut self, event: Event) {
         match event {
-            Event::Connected { peer, record, dialed, .. } => {
-                self.feed(Input::Connected { peer, record, dialed });
+            Event::Connected { peer, record, from, dialed, .. } => {
+                self.feed(Input::Connected { peer, record, from, dialed });
             }
             Event::Disconnected { peer, reason } => {
                 tracing::debug!(?peer, reason, "disconnected");

@@ -1,5 +1,7 @@
 //! The inputs, outputs and counters of the views.
 
+use std::net::IpAddr;
+
 use crate::message::ViewMessage;
 use crate::{NodeId, NodeRecord};
 
@@ -22,8 +24,13 @@ pub enum ViewInput {
         /// The message.
         message: ViewMessage,
     },
-    /// There is a link to this peer, dialed by either side.
-    LinkUp(NodeRecord),
+    /// There is a link to a peer, dialed by either side.
+    LinkUp {
+        /// The peer.
+        record: NodeRecord,
+        /// The address of the link's other end, as this side sees it, if it has one.
+        from: Option<IpAddr>,
+    },
     /// The link to this peer is gone.
     LinkLost(NodeId),
     /// The peer could not be reached when something was to be sent to it.

@@ -7,9 +7,11 @@
 //! with `Disconnect`. The exception is a link whose end only one side noticed: that side sends `Disconnect` over the
 //! next link.
 
+use std::net::IpAddr;
+
 use rand::seq::IteratorRandom;
 
-use super::{Block, DownReason, Timer, ViewOutput, Views};
+use super::{DownReason, Timer, ViewOutput, Views};
 use crate::message::ViewMessage;
 use crate::{Millis, NodeId, NodeRecord, Role};
 
@@ -104,7 +106,7 @@ impl Views {
 
     /// Whether there are enough neighbours of this record's address block.
     pub(super) fn is_crowded(&self, record: &NodeRecord) -> bool {
-        Block::count(record, self.active.values()) >= self.config.block_enough
+        self.blocks.count(record, self.active.values()) >= self.config.block_enough
     }
 
     /// Whether this passive peer would be a neighbour of another block.
@@ -173,7 +175,8 @@ impl Views {
 
     /// Handles a new link. For a peer that did not notice the end of the previous one, that one continues, and the peer
     /// still counts this node as a neighbour.
-    pub(super) fn handle_link(&mut self, record: &NodeRecord) {
+    pub(super) fn handle_link(&mut self, record: &NodeRecord, from: Option<IpAddr>) {
+        self.blocks.linked(record.id, from);
         if self.unnotified.remove(&record.id) {
             self.correct_stranger(record);
         }
@@ -234,8 +237,9 @@ impl Views {
 
     fn pick_victim(&mut self, newcomer: &NodeRecord, kind: AskKind) -> Option<NodeRecord> {
         let crowd = |peer: &NodeRecord| {
-            let alike = Block::count(peer, self.active.values());
-            let as_newcomer = Block::of(peer).is_some() && Block::of(peer) == Block::of(newcomer);
+            let alike = self.blocks.count(peer, self.active.values());
+            let block = self.blocks.of(peer);
+            let as_newcomer = block.is_some() && block == self.blocks.of(newcomer);
             if alike + usize::from(as_newcomer) > self.config.block_enough { alike } else { 0 }
         };
         let most = self.active.values().map(crowd).max()?;

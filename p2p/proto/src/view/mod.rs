@@ -26,6 +26,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use self::block::Block;
+use self::block::Blocks;
 pub use self::config::{ACTIVE_RANGE, ViewConfig};
 pub use self::input::{DownReason, ViewCounters, ViewInput, ViewOutput};
 use self::links::{Ask, AskKind};
@@ -47,6 +48,7 @@ pub struct Views {
     me: NodeRecord,
     rng: ChaCha8Rng,
     active: BTreeMap<NodeId, NodeRecord>,
+    blocks: Blocks,
     /// The last node that joined through this one.
     last_joiner: Option<NodeId>,
     /// Peers asked to become neighbours that have not answered. At most [`links::ASKED_MAX`].
@@ -93,6 +95,7 @@ impl Views {
             me,
             rng: ChaCha8Rng::from_seed(seed),
             active: BTreeMap::new(),
+            blocks: Blocks::default(),
             last_joiner: None,
             asked: BTreeMap::new(),
             unnotified: BTreeSet::new(),
@@ -142,8 +145,11 @@ impl Views {
             ViewInput::Contact(record) => self.handle_contact(now, record),
             ViewInput::Known(records) => self.learn(now, records),
             ViewInput::Merge(record) => self.handle_merge(now, record),
-            ViewInput::LinkUp(record) => self.handle_link(&record),
-            ViewInput::LinkLost(peer) => self.handle_loss(now, peer, DownReason::LinkLost),
+            ViewInput::LinkUp { record, from } => self.handle_link(&record, from),
+            ViewInput::LinkLost(peer) => {
+                self.blocks.unlinked(&peer);
+                self.handle_loss(now, peer, DownReason::LinkLost);
+            }
             ViewInput::Suspected(peer) => self.handle_loss(now, peer, DownReason::Suspected),
             ViewInput::Unreachable(peer) => {
                 self.passive.unreachable(peer, now);

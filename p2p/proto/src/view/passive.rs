@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::Block;
+use super::Blocks;
 use super::repair::backoff_ms;
 use crate::{Millis, NodeId, NodeRecord};
 
@@ -49,7 +49,7 @@ impl Passive {
     }
 
     /// Adds or updates a record. The caller keeps out itself, its neighbours and seeds.
-    pub(super) fn add(&mut self, record: NodeRecord, now: Millis, rng: &mut ChaCha8Rng) {
+    pub(super) fn add(&mut self, now: Millis, record: NodeRecord, blocks: &Blocks, rng: &mut ChaCha8Rng) {
         let id = record.id;
         if let Some(known) = self.records.get_mut(&id) {
             if record.supersedes(known) {
@@ -62,18 +62,18 @@ impl Passive {
             return;
         }
         while self.records.len() >= self.capacity {
-            self.make_room(rng);
+            self.make_room(blocks, rng);
         }
         self.records.insert(id, record);
     }
 
-    fn make_room(&mut self, rng: &mut ChaCha8Rng) {
+    fn make_room(&mut self, blocks: &Blocks, rng: &mut ChaCha8Rng) {
         while let Some(sent) = self.shuffled.pop() {
             if self.records.remove(&sent).is_some() {
                 return;
             }
         }
-        let crowded = |p: &&NodeRecord| Block::count(p, self.records.values()) > self.capacity / 2;
+        let crowded = |p: &&NodeRecord| blocks.count(p, self.records.values()) > self.capacity / 2;
         let victim = self.records.values().filter(crowded).choose(rng);
         if let Some(id) = victim.or_else(|| self.records.values().choose(rng)).map(|p| p.id) {
             self.records.remove(&id);

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 
 use super::links::AskKind;
-use super::{Block, Timer, ViewOutput, Views};
+use super::{Timer, ViewOutput, Views};
 use crate::message::ViewMessage;
 use crate::{Millis, NodeRecord, Role};
 
@@ -48,7 +48,7 @@ impl Views {
                     *known = record;
                 }
             } else if record.id != self.me.id && record.role == Role::Replica {
-                self.passive.add(record, now, &mut self.rng);
+                self.passive.add(now, record, &self.blocks, &mut self.rng);
             }
         }
         if self.active.len() < self.config.active_low && self.passive.iter().len() > 0 {
@@ -111,9 +111,9 @@ impl Views {
     }
 
     fn pick_uncrowded(&mut self, now: Millis) -> Option<NodeRecord> {
-        let Self { passive, asked, active, config, rng, .. } = self;
+        let Self { passive, asked, active, blocks, config, rng, .. } = self;
         let free = |p: &&NodeRecord| !asked.contains_key(&p.id) && !passive.is_resting(&p.id, now);
-        let uncrowded = |p: &&NodeRecord| Block::count(p, active.values()) < config.block_enough;
+        let uncrowded = |p: &&NodeRecord| blocks.count(p, active.values()) < config.block_enough;
         passive.iter().filter(free).filter(uncrowded).choose(rng).cloned()
     }
 
@@ -121,7 +121,8 @@ impl Views {
     /// each time, the view comes closer to what the known blocks allow.
     pub(super) fn diversify(&mut self, now: Millis) {
         let enough = self.config.block_enough;
-        let too_many = self.active.values().any(|peer| Block::count(peer, self.active.values()) > enough);
+        let too_many =
+            self.active.values().any(|peer| self.blocks.count(peer, self.active.values()) > enough);
         if too_many && let Some(record) = self.pick_uncrowded(now) {
             self.ask(now, record, AskKind::High);
         }

@@ -140,14 +140,14 @@ fn a_peer_that_was_given_up_hears_of_it_over_the_next_link() {
     };
     exchange(&mut views);
     assert!(views[0].is_active(&b.id) && views[1].is_active(&a.id));
-    views[1].handle(now, ViewInput::LinkUp(a.clone()));
+    views[1].handle(now, ViewInput::LinkUp { record: a.clone(), from: None });
     assert_eq!(exchange(&mut views), 0, "neighbours have nothing to say");
     views[1].handle(now, ViewInput::Suspected(a.id));
     exchange(&mut views);
     assert!(views[0].is_active(&b.id) && !views[1].is_active(&a.id), "it was not told");
-    views[1].handle(now, ViewInput::LinkUp(a.clone()));
+    views[1].handle(now, ViewInput::LinkUp { record: a.clone(), from: None });
     exchange(&mut views);
     assert!(!views[0].is_active(&b.id));
-    views[1].handle(now, ViewInput::LinkUp(a.clone()));
+    views[1].handle(now, ViewInput::LinkUp { record: a.clone(), from: None });
     assert_eq!(exchange(&mut views), 0, "once is enough");
 }

@@ -1,7 +1,8 @@
 //! Nodes that join at the same time form one overlay, by each way of finding it.
 
-use starling_proto::Role;
-use starling_proto::view::{ViewConfig, ViewInput};
+use starling_proto::message::ViewMessage;
+use starling_proto::view::{ViewConfig, ViewInput, Views};
+use starling_proto::{Millis, Role};
 
 use crate::invariants::{connected, distances};
 use crate::network::{Network, Node, id, local, record};
@@ -114,6 +115,25 @@ fn neighbours_come_from_several_address_blocks() {
     let crowded = network.nodes.values().filter(|node| alike(node) > 3).count();
     println!("{crowded} of 60 views are crowded by one block");
     assert!(crowded <= 3, "{crowded} of 60 views are crowded by one block");
+}
+
+/// Identities of one machine, whose records name an address block each.
+#[test]
+fn whoever_is_linked_counts_by_the_address_that_the_link_comes_from() {
+    let claimed = |index: usize| format!("/ip4/10.{index}.0.1/tcp/7400");
+    let (me, config) = (record(0, Role::Replica, claimed(0)), ViewConfig::default());
+    let mut views = Views::new(config.clone(), me, [7; 32], Millis(0));
+    let mut ask = |index: usize, from: [u8; 4]| {
+        let record = record(index, Role::Replica, claimed(index));
+        views.handle(Millis(0), ViewInput::LinkUp { record: record.clone(), from: Some(from.into()) });
+        let message = ViewMessage::Neighbor { high: true };
+        views.handle(Millis(0), ViewInput::Message { from: record, message });
+    };
+    (1..=6).for_each(|index| ask(index, [10, index as u8, 0, 1]));
+    (100..200).for_each(|index| ask(index, [203, 0, 113, 7]));
+    let others = views.active().filter(|peer| (1..=6).any(|index| peer.id == id(index))).count();
+    assert_eq!(views.active().len(), config.active_max);
+    assert!(others >= config.active_max - config.block_enough, "{others} of its neighbours are others");
 }
 
 #[test]

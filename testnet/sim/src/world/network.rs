@@ -175,10 +175,13 @@ impl World {
         self.nodes[to].connections.push((from as u32, slot));
         let [ours, theirs] = [from, to].map(|node| self.nodes[node].record.clone());
         if tell[1] {
-            self.give(to, Input::Connected { peer: ours.id, record: ours, dialed: None });
+            self.give(to, Input::Connected { peer: ours.id, record: ours, from: None, dialed: None });
         }
         if tell[0] {
-            self.give(from, Input::Connected { peer: theirs.id, record: theirs, dialed: address });
+            self.give(
+                from,
+                Input::Connected { peer: theirs.id, record: theirs, from: None, dialed: address },
+            );
         }
     }
 

@@ -429,8 +429,8 @@ impl World {
         self.order += 1;
         self.links.insert(pair(from, to), self.order);
         let (ours, theirs) = (self.nodes[from].record.clone(), self.nodes[to].record.clone());
-        self.input(to, Input::Connected { peer: ours.id, record: ours, dialed: None });
-        self.input(from, Input::Connected { peer, record: theirs, dialed: address });
+        self.input(to, Input::Connected { peer: ours.id, record: ours, from: None, dialed: None });
+        self.input(from, Input::Connected { peer, record: theirs, from: None, dialed: address });
     }
 
     /// Lets `ms` of virtual time pass.
