@@ -148,7 +148,7 @@ async fn a_ticket_can_come_from_a_file_and_from_standard_input() {
     Node::up("lost").join(&format!("@{}", path.display())).refused().says("cannot read the join ticket");
     // As a command that failed leaves it, or a variable that is not set: no network of its own.
     let empty = temporary.path().join("empty");
-    File::options().write(true).create(true).mode(0o600).open(&empty).expect("a file");
+    File::options().write(true).create_new(true).mode(0o600).open(&empty).expect("a file");
     Node::up("lost").join(&format!("@{}", empty.display())).refused().says("it is empty");
     Node::up("lost").join("-").refused().says("it is empty");
     Node::up("lost").join("").refused().says("--join");
