@@ -50,11 +50,23 @@ async fn without_a_token_tcp_serves_data_and_the_unix_socket_everything() {
         assert_eq!(error["error"], "forbidden");
         assert!(error["hint"].as_str().is_some_and(|hint| hint.contains(SOCKET_FILE)), "{error}");
     }
+    let compact = r#"{"op":"compact","revision":1}"#;
+    let call = |body: &'static str| {
+        let url = format!("http://{}/v1/strong/orders/call?if_strong=true", node.api());
+        async move { reqwest::Client::new().post(url).body(body).send().await.expect("the node answers") }
+    };
+    let refused = call(compact).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN, "it ends the history of all clients");
+    assert!(refused.headers().contains_key(SOCKET_HEADER));
+    assert_eq!(
+        call(r#"{"op":"leases"}"#).await.json::<Value>().await.expect("JSON")["error"],
+        "other_keyspace"
+    );
     for path in ["/v1/status", "/v1/peers", "/v1/nodes", "/v1/upgrade", "/v1/keyspaces", "/readyz"] {
         assert_eq!(by_tcp(&node, &Method::GET, path).await.status(), StatusCode::OK, "{path}");
     }
     let metrics = by_tcp(&node, &Method::GET, "/metrics").await.text().await.expect("text");
-    assert!(metrics.contains("starling_api_forbidden_total 11"), "{metrics}");
+    assert!(metrics.contains("starling_api_forbidden_total 12"), "{metrics}");
 
     // Commands find the socket by the refusal, whichever way they name the node.
     let at_socket = format!("unix:{}", socket.display());
@@ -63,7 +75,27 @@ async fn without_a_token_tcp_serves_data_and_the_unix_socket_everything() {
     run(["--api", &at_socket, "put", "k", "v"], b"").ok();
     assert_eq!(node.run(["get", "k"]).ok(), "v");
     node.run(["keyspace", "create", "orders", "--strong", "--voters", "1"]).ok();
+    node.run(["-k", "orders", "put", "k", "v"]).ok();
+    node.run(["keyspace", "compact", "orders"]).ok();
     Client::new(&at_socket, None).expect("an address").status().await.expect("it answers");
+}
+
+/// A token makes whoever has it an administrator; the node's own user needs none.
+#[tokio::test]
+async fn with_a_token_its_owner_is_pointed_to_the_socket_and_a_weak_one_is_noticed() {
+    let node = Node::up("node").set("api.token", "secret").started().await;
+    assert!(node.log().contains("api.token has less than 128 bits"), "{}", node.log());
+    let refused = run(["--api", node.api(), "ticket"], b"");
+    refused.exits(1).says("wants its token");
+    let at_socket = format!("unix:{}", node.data_dir().join(SOCKET_FILE).display());
+    refused.says(&at_socket);
+    run(["--api", &at_socket, "ticket"], b"").ok();
+}
+
+#[test]
+fn addresses_of_sockets_that_lead_nowhere_say_why() {
+    let empty = run(["--api", "unix:", "status"], b"");
+    empty.exits(2).says("write unix:PATH");
 }
 
 #[tokio::test]
@@ -131,6 +163,9 @@ async fn a_ticket_is_in_no_list_of_processes_no_log_and_no_configuration() {
     assert!(shown.contains("--name") && !shown.contains("starling1") && !shown.contains(token), "{shown}");
     let config = second.run(["--token", token, "config", "--running"]).ok();
     assert!(config.contains("starling1***") && !config.contains(&ticket), "{config}");
+    let source = |key: &str| config.lines().find(|line| line.starts_with(key)).map(str::trim_end);
+    assert!(source("join").is_some_and(|line| line.ends_with("flag --join")), "{config}");
+    assert!(source("api.token").is_some_and(|line| line.ends_with("flag --set")), "{config}");
     assert!(!second.log().contains(&ticket), "{}", second.log());
     wait_until("they are joined", async || {
         let peers = first.client().status().await.expect("it answers").active;

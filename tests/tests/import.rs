@@ -153,7 +153,13 @@ async fn nothing_is_imported_behind_a_record_that_is_refused() {
     let bad = "{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\"}\n[]\n";
     let checked = node.run_with(["-k", "none", "import", "-", "--dry-run"], bad.as_bytes());
     checked.exits_noted(1).says("record 3: ");
-    checked.says("2 records were left out");
+    checked.says("the import would refuse 2 records");
+    checked.says("with --skip-bad");
+    assert_eq!(
+        checked.text(),
+        "1 record can be imported with --skip-bad, which leaves out 2 records; nothing was written"
+    );
+    assert!(!checked.stderr.contains("left out"), "nothing was: {checked:?}");
     node.run(["-k", "none", "ls"]).exits(3);
 }
 
@@ -253,7 +259,7 @@ async fn only_missing_keys_are_imported_and_the_others_counted() {
     assert_eq!(to.run(["smembers", "set"]).ok().lines().count(), 2500);
 
     let export = from.run(["export", "-k", "orders"]).ok();
-    let rehearsed = "1 records can be imported; 1 left out whose keys exist; nothing was written";
+    let rehearsed = "1 record can be imported; 1 left out whose keys exist; nothing was written";
     assert_eq!(rehearse(&export), rehearsed);
     assert_eq!(import(&export), (1, 1));
     assert_eq!(import(&export), (0, 2), "once more");
@@ -264,7 +270,7 @@ async fn only_missing_keys_are_imported_and_the_others_counted() {
     for keyspace in ["orders", "default"] {
         let args = ["import", "-k", keyspace, "--only-missing", "-"];
         let done = to.run_with(args, twice.as_bytes()).ok();
-        assert!(done.starts_with("1 records") && done.ends_with("1 left out whose keys exist"), "{done}");
+        assert!(done.starts_with("1 record in ") && done.ends_with("1 left out whose keys exist"), "{done}");
         assert_eq!(to.run(["get", "-k", keyspace, "twice"]).ok(), "1");
     }
 }

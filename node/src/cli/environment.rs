@@ -9,6 +9,8 @@ use crate::config::{Row, SETTINGS};
 /// Variables of commands besides those of the settings.
 const OF_COMMANDS: [&str; 4] =
     ["STARLING_API", "STARLING_API_TOKEN", "STARLING_KEYSPACE", "STARLING_TIMEOUT"];
+/// Names the flags whose values `up` and `bootstrap` have moved to the environment, as `KEY=FLAG`, separated by commas.
+pub const HIDDEN_FLAGS: &str = "STARLING_HIDDEN_FLAGS";
 /// What `lock`, `elect` and `put --ephemeral` set for the commands that they run.
 const OF_CHILDREN: [&str; 2] = ["STARLING_KEY", "STARLING_LEASE"];
 const OF_CHILDREN_PREFIXES: [&str; 2] = ["STARLING_LOCK_", "STARLING_ELECTION_"];
@@ -41,7 +43,7 @@ pub fn warn_of_misspelt() {
 fn misspelt(name: &str) -> Option<String> {
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let known = || SETTINGS.iter().map(Row::variable).chain(OF_COMMANDS.map(Into::into));
-    let is_set_for = OF_CHILDREN.contains(&name) || begins(&OF_CHILDREN_PREFIXES);
+    let is_set_for = name == HIDDEN_FLAGS || OF_CHILDREN.contains(&name) || begins(&OF_CHILDREN_PREFIXES);
     let is_other = !name.starts_with("STARLING_") || begins(&OF_KUBERNETES);
     if is_other || is_set_for || known().any(|known| known == name) {
         return None;

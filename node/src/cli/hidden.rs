@@ -8,6 +8,7 @@ use std::process::Command;
 
 use starling_service::hide_tickets;
 
+use super::environment::HIDDEN_FLAGS;
 use crate::config::{Flag, Row, SETTINGS};
 
 /// Replaces the process by one without secrets among its arguments, if there are any; returns only if it cannot.
@@ -21,16 +22,34 @@ pub fn hide(flags: &[Flag]) -> io::Result<()> {
     let keys: Vec<&str> = secret.iter().map(|(row, _)| row.key).collect();
     let mut command = Command::new(std::env::current_exe()?);
     command.arg0(program).args(without(&keys, given));
-    command.envs(secret.iter().map(|(row, value)| (row.variable(), value)));
+    command.envs(secret.iter().map(|(row, flag)| (row.variable(), &flag.value)));
+    let names: Vec<String> = secret.iter().map(|(row, flag)| format!("{}={}", row.key, flag.flag)).collect();
+    command.env(HIDDEN_FLAGS, names.join(","));
     Err(command.exec())
 }
 
-/// The settings for which flags give secrets or join tickets, with their values: of several flags the last counts.
-fn secret_settings(flags: &[Flag]) -> Vec<(&'static Row, &str)> {
+/// The flags that [`hide`] has moved to the environment.
+pub fn moved() -> Vec<Flag> {
+    let names = std::env::var(HIDDEN_FLAGS).unwrap_or_default();
+    moved_from(&names, |variable| std::env::var(variable).ok())
+}
+
+/// The flags of these names, `KEY=FLAG` each, with their values among the variables.
+fn moved_from(names: &str, value_of: impl Fn(&str) -> Option<String>) -> Vec<Flag> {
+    let flag = |name: &str| {
+        let (key, flag) = name.split_once('=')?;
+        let row = SETTINGS.iter().find(|row| row.key == key)?;
+        Some(Flag { key: key.into(), flag: flag.into(), value: value_of(&row.variable())? })
+    };
+    names.split(',').filter_map(flag).collect()
+}
+
+/// The settings for which flags give secrets or join tickets, each with its flag: of several the last counts.
+fn secret_settings(flags: &[Flag]) -> Vec<(&'static Row, &Flag)> {
     let given = |row: &'static Row| {
         let of_row = || flags.iter().filter(|flag| flag.key == row.key);
         let is_secret = of_row().any(|flag| row.secret || hide_tickets(&flag.value) != flag.value);
-        Some((row, &*of_row().next_back()?.value)).filter(|_| is_secret)
+        Some((row, of_row().next_back()?)).filter(|_| is_secret)
     };
     SETTINGS.iter().filter_map(given).collect()
 }
@@ -74,9 +93,27 @@ mod tests {
         assert!(secret_settings(&harmless).is_empty());
         let flags =
             [flag("join", "10.0.0.1:7400,starling1abc"), flag("api.token", "x"), flag("name", "anna")];
-        let found: Vec<_> =
-            secret_settings(&flags).into_iter().map(|(row, value)| (row.key, value)).collect();
-        assert_eq!(found, [("join", "10.0.0.1:7400,starling1abc"), ("api.token", "x")]);
+        let found: Vec<_> = secret_settings(&flags).into_iter().map(|(row, flag)| (row.key, flag)).collect();
+        assert_eq!(found, [("join", &flags[0]), ("api.token", &flags[1])]);
+    }
+
+    #[test]
+    fn a_hidden_flag_keeps_its_name() {
+        let value_of = |variable: &str| (variable != "STARLING_NAME").then(|| format!("the {variable}"));
+        let moved = moved_from("join=--join,api.token=--set,name=--name,other=--other,", value_of);
+        let expected = |key: &str, flag: &str, value: &str| Flag {
+            key: key.into(),
+            flag: flag.into(),
+            value: value.into(),
+        };
+        assert_eq!(
+            moved,
+            [
+                expected("join", "--join", "the STARLING_JOIN"),
+                expected("api.token", "--set", "the STARLING_API_TOKEN")
+            ]
+        );
+        assert!(moved_from("", value_of).is_empty());
     }
 
     #[test]

@@ -151,6 +151,11 @@ pub fn summary(data: &Data) -> String {
     }
 }
 
+/// A number of things, `one` of which is called so.
+pub fn count(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
 /// A number of bytes as text.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];

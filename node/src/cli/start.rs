@@ -22,10 +22,11 @@ pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
 }
 
 fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
-    let flags = flags(args, api)?;
+    let mut flags = flags(args, api)?;
     if let Err(error) = hidden::hide(&flags) {
         print::stderr_line(format!("warning: secrets stay visible in the list of processes: {error}"));
     }
+    flags.extend(hidden::moved());
     let loaded = configuration(args, flags)?;
     process::run(role, loaded, args.exit_with_parent)
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))

@@ -127,11 +127,14 @@ fn bind_api(config: &Config) -> Result<Socket, RunError> {
         BindError::Exposed { address } => RunError::Unprotected { address },
         error @ BindError::System { .. } => RunError::Api(error),
     })?;
-    if let Some(token) = &config.api_token
-        && !api.address().ip().is_loopback()
-        && is_weak(token)
-    {
-        return Err(RunError::WeakToken { address: config.api_listen.clone() });
+    if config.api_token.as_deref().is_some_and(is_weak) {
+        if !api.address().ip().is_loopback() {
+            return Err(RunError::WeakToken { address: config.api_listen.clone() });
+        }
+        tracing::warn!(
+            "api.token has less than 128 bits: another user of this machine who guesses it administers the node; \
+             `openssl rand -hex 16` prints a better one"
+        );
     }
     Ok(api)
 }

@@ -107,7 +107,7 @@ pub enum RequestForm {
     },
     /// Compare, then write.
     Txn(Txn),
-    /// Discard what was superseded up to this revision.
+    /// Discard what was superseded up to this revision. Only the administrator may.
     Compact {
         /// The revision.
         revision: u64,

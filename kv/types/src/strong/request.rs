@@ -99,6 +99,12 @@ impl Request {
     pub fn txn(txn: Txn) -> Self {
         if txn.writes() { Self::Write(Write::Txn(txn)) } else { Self::Read(Read::Txn(txn)) }
     }
+
+    /// Whether this manages the keyspace for all its clients, so that only an administrator may send it over HTTP: a
+    /// compaction ends the history that others read and resume watches from.
+    pub fn is_administration(&self) -> bool {
+        matches!(self, Self::Write(Write::Compact { .. }))
+    }
 }
 
 /// How a request is to be carried out.

@@ -34,6 +34,10 @@ pub const WORK: Duration = Duration::from_secs(120);
 /// Body from which a request counts as one that takes long, bytes: the link may be narrow. An estimate.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
+/// What to do about a unix socket that this process may not open.
+const OTHER_USER_HINT: &str = "only the user that runs the node may open its socket: run the command as that user, or name the \
+                               node's address by TCP: --api HOST:PORT";
+
 /// A client of the API of one node, or of several that stand in for each other. Cheap to clone; clones share
 /// connections, which are kept open and reused.
 #[derive(Clone, Debug)]
@@ -61,7 +65,11 @@ struct Unanswered {
 
 /// The URL of an address: `http://host:port`, or of a unix socket `unix:PATH`.
 fn base(api: &str) -> Result<String, Error> {
-    if api.starts_with(UNIX) {
+    if let Some(path) = api.strip_prefix(UNIX) {
+        if path.is_empty() {
+            let hint = "write unix:PATH: the socket is api.sock in the node's data directory";
+            return Err(Error::new(ErrorCode::Unsendable, "unix: names no socket", hint));
+        }
         return Ok(api.to_owned());
     }
     let base = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
@@ -312,6 +320,10 @@ impl Client {
         while let Some(source) = reason.source() {
             reason = source;
         }
+        let kind = reason.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::PermissionDenied) && self.url().starts_with(UNIX) {
+            return Error { hint: OTHER_USER_HINT.into(), ..Error::unreachable(self.url(), reason) };
+        }
         let reason = if error.is_timeout() { "no connection in time".into() } else { reason.to_string() };
         if error.is_builder() { Error::unsendable(reason) } else { Error::unreachable(self.url(), reason) }
     }
@@ -340,5 +352,7 @@ mod tests {
         assert!(Client::of_nodes(["127.0.0.1:1", "unix:/run/api.sock"], None).is_err());
         assert!(Client::new("https://example.org", None).is_err());
         assert!(Client::of_nodes([], None).is_err());
+        let no_path = Client::new("unix:", None).expect_err("no path");
+        assert!(no_path.hint.contains("api.sock"), "{no_path:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! Authentication of requests, the rights that follow from it, and protection from foreign web pages.
 
 use std::net::IpAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,12 +8,11 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use starling_api::{Error, ErrorCode, SOCKET_HEADER};
+use starling_api::{Error, ErrorCode};
 use starling_listener::{Activity, Origin};
 
 use super::App;
@@ -51,7 +49,8 @@ pub async fn guard(
     let rights = match (connection.origin(), &app.token) {
         (Origin::OwnUser, _) => Ok(Rights::Administrator),
         (_, Some(_)) if request.uri().path() == "/healthz" => Ok(Rights::Data),
-        (_, Some(token)) => bears(request.headers(), token).map(|()| Rights::Administrator),
+        (_, Some(token)) if bears(request.headers(), token) => Ok(Rights::Administrator),
+        (origin, Some(_)) => Err(Problem::unauthorized(origin.is_local().then_some(&*app.socket))),
         (_, None) => is_local(request.headers()).map(|()| Rights::Data),
     };
     match rights {
@@ -71,26 +70,28 @@ pub async fn guard(
     next.run(request).await.map(|body| Body::new(body.inspect_frame(move |_| _ = &in_progress)))
 }
 
-/// Rejects a request that only administrators may send. The answer names the socket on which they are served.
+/// Passes on what administrators send, and rejects it of others.
 pub async fn administrators_only(
     State(app): State<Arc<App>>,
     Extension(rights): Extension<Rights>,
     request: Request,
     next: Next,
 ) -> Response {
-    if rights == Rights::Administrator {
-        return next.run(request).await;
+    match app.check_administrator(rights) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
-    app.refusals.forbidden.fetch_add(1, Ordering::Relaxed);
-    let message =
-        "only this node's administrator may do this, and the API on TCP has no token to know one by";
-    let hint = format!(
-        "as the user that runs the node:  starling --api unix:{} ...;  or set api.token, and send it",
-        app.socket.display()
-    );
-    let problem = Problem::from(Error::new(ErrorCode::Forbidden, message, hint));
-    let socket = percent_encode(app.socket.as_os_str().as_bytes(), NON_ALPHANUMERIC).to_string();
-    ([(HeaderName::from_static(SOCKET_HEADER), socket)], problem).into_response()
+}
+
+impl App {
+    /// Rejects a request that only administrators may send. The answer names the socket on which they are served.
+    pub fn check_administrator(&self, rights: Rights) -> Result<(), Problem> {
+        if rights == Rights::Administrator {
+            return Ok(());
+        }
+        self.refusals.forbidden.fetch_add(1, Ordering::Relaxed);
+        Err(Problem::forbidden(&self.socket))
+    }
 }
 
 /// The answer on a spare connection, which is closed behind it.
@@ -135,13 +136,9 @@ impl Refusals {
     }
 }
 
-fn bears(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
+fn bears(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer "));
-    if given.is_some_and(|given| equal(given, token.as_bytes())) {
-        return Ok(());
-    }
-    let hint = "send Authorization: Bearer TOKEN (the command line: --token or STARLING_API_TOKEN)";
-    Err(Error::new(ErrorCode::Unauthorized, "the API of this node wants its token", hint).into())
+    given.is_some_and(|given| equal(given, token.as_bytes()))
 }
 
 /// Compares two byte strings in constant time.
@@ -170,7 +167,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderName, HeaderValue};
 
     fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
@@ -182,9 +179,9 @@ mod tests {
             [("Bearer abc", true), ("Bearer abd", false), ("Bearer ab", false), ("abc", false)]
         {
             let headers = headers(&[(header::AUTHORIZATION, given)]);
-            assert_eq!(bears(&headers, "abc").is_ok(), allowed, "{given}");
+            assert_eq!(bears(&headers, "abc"), allowed, "{given}");
         }
-        assert!(bears(&HeaderMap::new(), "abc").is_err());
+        assert!(!bears(&HeaderMap::new(), "abc"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{admin, keys, metrics, strong, types, watch, write};
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Starling", description = "A peer-to-peer key-value store. Every node takes reads and writes. Only the administrator \
-may send what has the answer 403: who bears api.token, and the node's own user over the unix socket api.sock in the data \
+may send what has the answer 403 (of the calls to a strong keyspace only `compact`): who bears api.token, and the node's own user over the unix socket api.sock in the data \
 directory.",
         license(name = "MIT OR Apache-2.0")),
     paths(

@@ -24,6 +24,16 @@ pub enum Origin {
     OwnUser,
 }
 
+impl Origin {
+    /// Whether it is a process of this machine, as far as its address shows.
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Address(address) => address.to_canonical().is_loopback(),
+            Self::OwnUser => true,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

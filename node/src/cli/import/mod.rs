@@ -57,7 +57,7 @@ impl Session {
         progress.finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
         let rate = done.records as f64 / seconds.max(0.001);
-        let records = done.records;
+        let records = print::count(done.records, "record");
         let left = if args.only_missing {
             format!("; {} left out whose keys exist", done.existing)
         } else {
@@ -65,12 +65,18 @@ impl Session {
         };
         match self.output {
             Output::Json => print::json(&serde_json::json!({
-                "records": records, "existing": done.existing, "skipped": done.skipped, "seconds": seconds
+                "records": done.records, "existing": done.existing, "skipped": done.skipped, "seconds": seconds
             }))?,
             _ if args.dry_run => {
-                print::line(format!("{records} records can be imported{left}; nothing was written"))?;
+                let skipped = match done.skipped {
+                    0 => String::new(),
+                    skipped => {
+                        format!(" with --skip-bad, which leaves out {}", print::count(skipped, "record"))
+                    }
+                };
+                print::line(format!("{records} can be imported{skipped}{left}; nothing was written"))?;
             }
-            _ => print::line(format!("{records} records in {seconds:.2} s ({rate:.0} records/s){left}"))?,
+            _ => print::line(format!("{records} in {seconds:.2} s ({rate:.0} records/s){left}"))?,
         }
         done.result(&args)
     }

@@ -87,17 +87,24 @@ impl Done {
     /// A failure where anything was left out.
     pub fn result(self, args: &ImportArgs) -> Result {
         if self.ended > 0 {
-            print::note(format!("{} keys were left out whose leases have ended since", self.ended));
+            let keys = print::count(self.ended, "key");
+            print::note(format!("left out because their leases have ended since: {keys}"));
         }
         if self.skipped == 0 {
             return Ok(());
+        }
+        let skipped = print::count(self.skipped, "record");
+        if args.dry_run {
+            let hint = "their numbers are above; correct them, or import the others with --skip-bad";
+            return Err(Failure::failed(format!("the import would refuse {skipped}"), hint));
         }
         let hint = format!(
             "their numbers are above; put them into a file of their own, correct them, and import that \
              ({} stays as it is)",
             args.file.display()
         );
-        Err(Failure::failed(format!("{} records were left out", self.skipped), hint))
+        let verb = if self.skipped == 1 { "was" } else { "were" };
+        Err(Failure::failed(format!("{skipped} {verb} left out"), hint))
     }
 }
 
@@ -380,9 +387,11 @@ fn stopped(first: u64, last: u64, failed: WriteFailed) -> Failure {
         let again = "; importing records again is safe for all but counters and items of queues";
         ("may or may not have been imported", again)
     } else {
-        ("were not imported", "")
+        (if first == last { "was not imported" } else { "were not imported" }, "")
     };
-    failure.message = format!("records {first} to {last} {outcome}: {}", failure.message);
+    let records =
+        if first == last { format!("record {first}") } else { format!("records {first} to {last}") };
+    failure.message = format!("{records} {outcome}: {}", failure.message);
     failure.hint = format!("{}; go on with --from {first}{again}", failure.hint);
     failure
 }

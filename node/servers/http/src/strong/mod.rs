@@ -4,6 +4,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -13,6 +14,7 @@ use starling_api::{Error, ErrorCode, Strong};
 use starling_strong::machine::limits::WRITE_BYTES_MAX;
 
 use super::App;
+use super::guard::Rights;
 use super::problem::Problem;
 use super::request::{JSON_EXPANSION, Query, read_json};
 pub use watch::{__path_watch, watch};
@@ -117,20 +119,24 @@ pub async fn recover(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Sends a request to a strong keyspace: reads, writes, transactions, leases.
+/// Sends a request to a strong keyspace: reads, writes, transactions, leases. Only the administrator may send `compact`.
 #[utoipa::path(post, path = "/v1/strong/{keyspace}/call", tag = "strong",
     params(("keyspace" = String, Path),
         ("if_strong" = Option<bool>, Query,
             description = "answer `other_keyspace` at once where this node knows no strong keyspace of the name")),
     request_body = StrongCall,
-    responses((status = 200, body = StrongAnswer), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
+    responses((status = 200, body = StrongAnswer), (status = 403, body = Error), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn call(
     State(app): State<Arc<App>>,
+    Extension(rights): Extension<Rights>,
     Path(keyspace): Path<String>,
     mut query: Query,
     body: Body,
 ) -> Result<Json<StrongAnswer>, Problem> {
     let call: StrongCall = read_json(body, CALL_BYTES_MAX).await?;
+    if call.request.is_administration() {
+        app.check_administrator(rights)?;
+    }
     app.check_if_strong(&mut query, &keyspace)?;
     query.finish()?;
     Ok(Json(app.node.call(&keyspace, call).await?))
