@@ -109,6 +109,13 @@ impl Node {
         self.args.extend(["--join".into(), whom.into()]);
     }
 
+    /// Joins nobody that it does not remember, from the next start on.
+    pub fn forget_joins(&mut self) {
+        while let Some(at) = self.args.iter().position(|arg| arg == "--join") {
+            self.args.drain(at..=at + 1);
+        }
+    }
+
     /// Has this setting.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {

@@ -31,6 +31,52 @@ async fn a_known_network_is_joined_by_address() {
     assert!(b.client().is_ready().await.expect("the node answers"));
 }
 
+/// Nobody answers at the addresses of the ticket: the start, the log, the status and the doctor say so.
+#[tokio::test]
+async fn a_node_that_finds_no_peer_says_where_it_looked() {
+    let mut a = Node::up("a").started().await;
+    let (ticket, address) = (a.ticket().await.to_string(), a.address().to_owned());
+    a.stop().await;
+    let mut b = Node::up("b").join(&ticket).started().await;
+    assert!(b.log().contains("joining its network"), "{}", b.log());
+    wait_until("the log names the address", async || {
+        let log = b.log();
+        let line = log.lines().find(|line| line.contains("no peer is connected; tried "));
+        line.filter(|line| line.contains(&address)).map(drop).ok_or(log.clone())
+    })
+    .await;
+    let doctor = b.run(["doctor"]);
+    doctor.exits(1);
+    assert!(
+        doctor.text().contains("no peer is connected; tried ") && doctor.text().contains(&address),
+        "{doctor:?}"
+    );
+    let status = b.run(["status"]).ok();
+    assert!(status.contains("no peer at") && status.contains(&address), "{status}");
+    // At another port than the ticket says.
+    a.also_join(b.address());
+    a.start().await;
+    joined(&[&a, &b]).await;
+    b.run(["doctor"]).ok();
+    assert_eq!(b.status().await.failed_contacts, []);
+    // Without the ticket it looks for the peers that it remembers.
+    let remembered = b.data_dir().join("peers.json");
+    wait_until("b remembers a", async || {
+        let text = std::fs::read_to_string(&remembered).map_err(|e| e.to_string())?;
+        if text.contains("\"a\"") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    a.stop().await;
+    b.stop().await;
+    b.forget_joins();
+    b.start().await;
+    wait_until("the peer that it remembers is named", async || {
+        let failed = b.status().await.failed_contacts;
+        if failed.iter().any(|it| it.reason.starts_with("a: ")) { Ok(()) } else { Err(format!("{failed:?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_address_alone_does_not_let_a_new_node_in() {
     let a = Node::up("a").started().await;
@@ -153,6 +199,33 @@ async fn leaving_is_told_to_the_neighbours() {
     })
     .await;
     assert_eq!(a.counter("suspicions").await, 0, "a goodbye leaves nothing to suspect");
+    wait_until("a knows that b has left", async || {
+        let found: Nodes = a.run(["--output", "json", "nodes"]).json();
+        match found.unreachable.as_slice() {
+            // No view has it any more.
+            [] => Ok(()),
+            [gone] if gone.name == "b" && gone.left => {
+                let shown = a.run(["nodes"]).ok();
+                assert!(!shown.contains("no answer"), "{shown}");
+                Ok(())
+            }
+            others => Err(format!("{others:?}")),
+        }
+    })
+    .await;
+    let unknown = a.run(["keyspace", "create", "orders", "--strong", "--on", "nobody"]);
+    assert_ne!(unknown.code, 0, "{unknown:?}");
+    unknown.says("known here: a (");
+    assert!(!unknown.stderr.contains("b ("), "it has left: {unknown:?}");
+    // It is no node that has left once it is back.
+    b.start().await;
+    joined(&[&a, &b]).await;
+    b.kill();
+    wait_until("b does not answer", async || {
+        let shown = a.run(["nodes"]).ok();
+        if shown.contains("no answer") { Ok(()) } else { Err(shown) }
+    })
+    .await;
 }
 
 fn copied(from: &std::path::Path, to: &std::path::Path) {
@@ -195,6 +268,11 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
         assert!(!answer.text().contains("leader"), "neither knows that of the other's keyspace: {answer:?}");
         answer.exits(1);
     }
+    for (node, other) in [(&original, &copy), (&copy, &original)] {
+        let shown = node.run(["status"]).ok();
+        let where_it_is = format!("identity: {} at {}, started ", other.name(), other.address());
+        assert!(shown.contains(&where_it_is), "{shown}");
+    }
     wait_until("the neighbour reports both", async || {
         let peers = neighbour.client().peers().await.map_err(|error| error.to_string())?;
         if peers.peers.iter().any(|peer| peer.doubled) { Ok(()) } else { Err(format!("{peers:?}")) }
@@ -226,4 +304,12 @@ async fn a_copied_machine_is_noticed_on_both_and_by_their_neighbour() {
     assert!(listed.contains("takes no part") && !listed.contains("voters answer"), "{listed}");
     let info = original.run(["keyspace", "info", "lone"]).ok();
     assert!(info.contains("leader        - (not known here)"), "{info}");
+    // What ended is no second process any more once the other one was restarted.
+    let mut copy = copy;
+    copy.stop().await;
+    original.stop().await;
+    original.start().await;
+    joined(&[&original, &neighbour]).await;
+    assert_eq!(neighbour.status().await.doubled_peers, []);
+    neighbour.run(["doctor"]).ok();
 }

@@ -29,6 +29,9 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Whether it knows a live peer, or was configured without peers to join.
     pub joined: bool,
+    /// While it knows no live peer: addresses where it looks for one and no node has answered, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_contacts: Vec<FailedContact>,
     /// Fingerprint of the whole replica in hexadecimal: equal on two nodes if and only if their data
     /// and their histories are. Absent while it is rebuilt, and on seeds.
     pub root: Option<String>,
@@ -83,6 +86,37 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// An address where a node looks for a first peer, and has found none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailedContact {
+    /// The multiaddress.
+    pub address: String,
+    /// Why, as text.
+    pub reason: String,
+}
+
+impl std::fmt::Display for FailedContact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A failed dial names the addresses that it has tried.
+        if self.reason.contains(&self.address) {
+            return f.write_str(&self.reason);
+        }
+        write!(f, "{}: {}", self.address, self.reason)
+    }
+}
+
+/// That a node has no peer, and where it has looked for one.
+pub fn no_peer(tried: &[FailedContact]) -> String {
+    let tried: Vec<String> = tried.iter().map(FailedContact::to_string).collect();
+    let tried = if tried.is_empty() { String::new() } else { format!("; tried {}", tried.join(", ")) };
+    format!("no peer is connected{tried}")
+}
+
+/// What to do about it.
+pub const NO_PEER_HINT: &str = "start a node of the join list, or look for what keeps this one from reaching it; where all have \
+                                other addresses now, `starling ticket` on a running node prints a ticket with its own, which \
+                                this one takes with --join. Reads and writes work meanwhile, on this node's copy";
+
 /// A peer whose identity two processes use: its data directory or machine was copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DoubledPeer {
@@ -107,13 +141,16 @@ pub struct DoubledProcess {
     pub addresses: Vec<String>,
 }
 
+impl std::fmt::Display for DoubledProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = self.addresses.first().map_or_else(String::new, |address| format!(" at {address}"));
+        write!(f, "{}{at}, started {}", self.name, time_of(self.started_ms))
+    }
+}
+
 impl std::fmt::Display for DoubledPeer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let process = |it: &DoubledProcess| {
-            let at = it.addresses.first().map_or_else(String::new, |address| format!(" at {address}"));
-            format!("{}{at}, started {}", it.name, time_of(it.started_ms))
-        };
-        let processes: Vec<String> = self.processes.iter().map(process).collect();
+        let processes: Vec<String> = self.processes.iter().map(DoubledProcess::to_string).collect();
         write!(
             f,
             "two processes use the identity {}: {}: its data directory or machine was copied; {}",
@@ -400,6 +437,16 @@ pub struct Unreachable {
     pub name: String,
     /// Its multiaddresses in that record.
     pub addresses: Vec<String>,
+    /// Whether it has left: it was a neighbour of the node that was asked, and has taken its leave.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
+}
+
+impl Unreachable {
+    /// What became of it, for people.
+    pub fn state(&self) -> &'static str {
+        if self.left { "left" } else { "no answer" }
+    }
 }
 
 /// The result of a check of the store.

@@ -20,6 +20,7 @@ use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::clock::Clock;
 use crate::crawl::Crawl;
+use crate::departures::Departures;
 use crate::doubles::{Doubled, Doubles};
 use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
@@ -103,6 +104,7 @@ pub struct Core<E: Engine> {
     pub(crate) strong: Option<Strong<E>>,
     pub(crate) links: Links,
     pub(crate) doubles: Doubles,
+    pub(crate) departures: Departures,
     pub(crate) gaps: Gaps,
     pub(crate) crawls: BTreeMap<u64, Crawl>,
     pub(crate) timers: Timers<Timer>,
@@ -145,6 +147,7 @@ impl<E: Engine> Core<E> {
             strong: None,
             links: Links::default(),
             doubles: Doubles::default(),
+            departures: Departures::default(),
             gaps: Gaps::default(),
             crawls: BTreeMap::new(),
             timers: Timers::default(),
@@ -287,6 +290,7 @@ impl<E: Engine> Core<E> {
         if let Some(strong) = &mut self.strong {
             strong.handle_connected(record.clone());
         }
+        self.departures.connected(&peer);
         for message in self.links.up(now.mono, record.clone()) {
             self.send(now, peer, message);
         }
@@ -305,6 +309,7 @@ impl<E: Engine> Core<E> {
 
     fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
         if self.links.down(&peer) {
+            self.departures.link_gone(now.mono, &peer);
             self.strong_disconnected(now, peer);
             self.views.handle(now.mono, ViewInput::LinkLost(peer));
             self.crawls.values_mut().for_each(|crawl| crawl.on_unreachable(&peer));

@@ -20,7 +20,7 @@ impl<E: Engine> Core<E> {
             links: self.links.len(),
             remembered: self.healing.remembered().len(),
             clock_offset_ms: self.detector.clock_offset_ms().unwrap_or(0),
-            double: self.doubles.own(now.mono),
+            double: self.doubles.own(now.mono).map(|(record, seen_ms)| (record.clone(), seen_ms)),
             doubled_peers: self.doubles.peers(now.mono).collect(),
             counters: self.counters(),
         }
@@ -34,6 +34,11 @@ impl<E: Engine> Core<E> {
     /// Records of the passive view.
     pub fn passive(&self) -> impl Iterator<Item = &NodeRecord> {
         self.views.passive()
+    }
+
+    /// Whether the node of this record has left the network, as far as it was a neighbour of this one.
+    pub fn has_left(&self, record: &NodeRecord) -> bool {
+        self.departures.has_left(record)
     }
 
     /// Every connected peer.

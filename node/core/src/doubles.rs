@@ -94,8 +94,8 @@ impl Runs {
 #[derive(Default)]
 pub struct Doubles {
     peers: BTreeMap<NodeId, Runs>,
-    /// The incarnation of another process with this node's identity, and when a neighbour reported it.
-    own: Option<(u64, Millis)>,
+    /// The record of another process with this node's identity, and when a neighbour reported it.
+    own: Option<(NodeRecord, Millis)>,
     /// Whether such a process has started later than this one.
     has_later: bool,
 }
@@ -138,8 +138,15 @@ impl Doubles {
         }
         let returns = runs.before.as_ref().is_some_and(|before| before.incarnation == record.incarnation);
         let other = std::mem::replace(&mut runs.latest, record.clone());
+        let is_third = runs.other.as_ref().is_some_and(|known| {
+            record.incarnation > known.incarnation && record.incarnation > other.incarnation
+        });
         runs.before = Some(other.clone());
         (runs.since, runs.later) = (now, None);
+        if is_third {
+            // One of the two was restarted, and the other one may have ended: another sign of it counts from here.
+            (runs.doubled, runs.other) = (None, None);
+        }
         if !returns {
             return None;
         }
@@ -188,10 +195,12 @@ impl Doubles {
             let is_later = other.incarnation > me.incarnation;
             other.id == me.id && (is_later || (is_report && other.incarnation < me.incarnation))
         };
-        let other = origin.into_iter().chain(sample).filter(is_other).map(|it| it.incarnation).max()?;
-        let is_first_later = other > me.incarnation && !std::mem::replace(&mut self.has_later, true);
-        let before = self.own.replace((other, now));
-        (is_first_later || !is_recent(now, before.map(|(_, at)| at))).then_some(other)
+        let others = origin.into_iter().chain(sample).filter(is_other);
+        let other = others.max_by_key(|it| (it.incarnation, it.revision))?;
+        let is_first_later =
+            other.incarnation > me.incarnation && !std::mem::replace(&mut self.has_later, true);
+        let before = self.own.replace((other.clone(), now));
+        (is_first_later || !is_recent(now, before.map(|(_, at)| at))).then_some(other.incarnation)
     }
 
     /// Whether another process with this node's identity has started later than this one.
@@ -199,10 +208,11 @@ impl Doubles {
         self.has_later
     }
 
-    /// The incarnation of another process that lately used this node's identity, and the milliseconds since the last sign
+    /// The record of another process that lately used this node's identity, and the milliseconds since the last sign
     /// of it.
-    pub fn own(&self, now: Millis) -> Option<(u64, u64)> {
-        self.own.map(|(incarnation, at)| (incarnation, now - at)).filter(|(_, age_ms)| *age_ms < SIGN_MS)
+    pub fn own(&self, now: Millis) -> Option<(&NodeRecord, u64)> {
+        let (record, at) = self.own.as_ref()?;
+        Some((record, now - *at)).filter(|(_, age_ms)| *age_ms < SIGN_MS)
     }
 
     /// The peers that lately ran twice.
@@ -344,6 +354,25 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_of_one_of_two_ends_the_report_until_there_is_a_sign_of_the_other_one() {
+        let mut doubles = Doubles::default();
+        for (at_ms, incarnation) in [(0, 50), (1_000, 60), (2_000, 50)] {
+            connect(&mut doubles, at_ms, incarnation);
+        }
+        assert_eq!(doubles.peers(Millis(3_000)).count(), 1);
+        // The copy was stopped, and the original restarted.
+        assert_eq!(connect(&mut doubles, 3_000, 70), None);
+        assert_eq!(doubles.peers(Millis(3_000)).count(), 0);
+        assert!(!doubles.is_doubled(Millis(3_000), &NodeId([1; 32])));
+        // The copy goes on after all.
+        assert_eq!(connect(&mut doubles, 4_000, 60), None, "as after a restart that set back the clock");
+        assert!(connect(&mut doubles, 5_000, 70).is_some_and(|doubled| doubled.is_new));
+        let found: Vec<_> =
+            doubles.peers(Millis(5_000)).map(|it| it.processes.map(|r| r.incarnation)).collect();
+        assert_eq!(found, [[60, 70]]);
+    }
+
+    #[test]
     fn a_peer_that_returns_to_an_earlier_run_runs_twice_and_both_are_notified() {
         let mut doubles = Doubles::default();
         assert_eq!(connect(&mut doubles, 0, 50), None);
@@ -357,7 +386,8 @@ mod tests {
             let mut own = Doubles::default();
             assert_eq!(own.reported(Millis(0), &record(1, me), &message), Some(other));
             assert_eq!(own.reported(Millis(9), &record(1, me), &message), None, "one notice");
-            assert_eq!((own.own(Millis(9)), own.own(Millis(9 + SIGN_MS))), (Some((other, 0)), None));
+            let known = own.own(Millis(9)).map(|(record, age_ms)| (record.incarnation, age_ms));
+            assert_eq!((known, own.own(Millis(9 + SIGN_MS))), (Some((other, 0)), None));
             assert_eq!(own.reported(Millis(0), &record(2, 7), &message), None, "of another node");
         }
     }

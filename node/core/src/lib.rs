@@ -7,6 +7,7 @@ pub mod client_urls;
 mod clock;
 mod core;
 mod crawl;
+mod departures;
 mod describe;
 mod doubles;
 mod gaps;

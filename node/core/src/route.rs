@@ -84,6 +84,9 @@ impl<E: Engine> Core<E> {
         for (peer, message) in self.doubles.mentioned(now.mono, &record.id, &message, linked) {
             self.send(now, peer, message);
         }
+        if message == ViewMessage::Disconnect {
+            self.departures.disconnects(now.mono, &record);
+        }
         self.healing.handle(now.mono, HealingInput::Message { from: &record, message: &message });
         self.views.handle(now.mono, ViewInput::Message { from: record, message });
     }

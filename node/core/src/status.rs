@@ -24,9 +24,8 @@ pub struct Status {
     pub remembered: usize,
     /// Median of the neighbours' wall clocks minus this node's, milliseconds.
     pub clock_offset_ms: i64,
-    /// When another process that lately used this node's identity started, milliseconds since the Unix epoch, and the
-    /// milliseconds since the last sign of it.
-    pub double: Option<(u64, u64)>,
+    /// The record of another process that lately used this node's identity, and the milliseconds since the last sign of it.
+    pub double: Option<(NodeRecord, u64)>,
     /// The peers whose identity two processes lately used.
     pub doubled_peers: Vec<DoubledPeer>,
     /// Counters since the start.

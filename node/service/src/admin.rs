@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use starling_api::admin::{ImpairedReplica, Nodes, Peers, Status};
+use starling_api::admin::{ImpairedReplica, NO_PEER_HINT, Nodes, Peers, Status, no_peer};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
-use starling_strong::api::{Member, Status as GroupStatus};
+use starling_strong::api::{Failure, Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 
 use crate::doctor::{STORAGE_HINT, count_keys, failures};
-use crate::error::{manage_error, stopping, store_error};
+use crate::error::{failure_error, manage_error, stopping, store_error};
 use crate::handle::{Handle, reserved};
 use crate::report::hex;
 use crate::strong::{Held, Manage};
@@ -84,8 +84,7 @@ impl Admin {
         if status.joined {
             return Ok(());
         }
-        let hint = "reads and writes work; check that a node of the join list runs and can be reached";
-        Err(Error::new(ErrorCode::NotReady, "no peer has been found yet", hint))
+        Err(Error::new(ErrorCode::NotReady, no_peer(&status.failed_contacts), NO_PEER_HINT))
     }
 
     /// The replicas of strong keyspaces on this node, for metrics.
@@ -153,11 +152,24 @@ impl Admin {
 
     /// The status of a strong keyspace, as its leader sees it if that one answers.
     pub async fn keyspace_info(&self, keyspace: &str) -> Result<StrongInfo, Error> {
+        self.0.reader()?;
+        if self.alone_without(keyspace).await? {
+            return Err(failure_error(&Failure::NoSuchKeyspace(keyspace.into())));
+        }
         let status = self.0.strong(keyspace)?.status(true).await?;
         let here = self.status().await?;
         let notes = notes_on(keyspace, &here.impaired_replicas).collect();
         let info = describe(keyspace.into(), &status);
         Ok(StrongInfo { notes, withdrawn: here.withdrawn && info.answered_by == here.name, ..info })
+    }
+
+    /// Whether a keyspace is unknown here, and there is no other node that may know it.
+    async fn alone_without(&self, keyspace: &str) -> Result<bool, Error> {
+        if self.0.knows_strong(keyspace) || self.groups().await?.iter().any(|it| it.keyspace == keyspace) {
+            return Ok(false);
+        }
+        let Status { joined, active, passive, closed_replicas: closed, .. } = self.status().await?;
+        Ok(joined && active == 0 && passive == 0 && !closed.iter().any(|it| it.keyspace == keyspace))
     }
 
     /// Removes a strong keyspace with all it holds.

@@ -10,7 +10,8 @@ use starling_strong::group::ChangeError;
 use crate::strong::ManageFailure;
 
 /// What to do without a majority.
-const NO_MAJORITY_HINT: &str = "start the nodes that are missing (nothing was changed); if most voters are lost for good, see \
+const NO_MAJORITY_HINT: &str = "start the nodes that are missing (nothing was changed; of those that run `starling doctor` says \
+                         why they take no part); if most voters are lost for good, see \
                          `starling keyspace recover --help`";
 
 /// This node is a seed.

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
 use super::command::{ChangeSet, Command, Written};
-use super::contacts::Contacts;
+use super::contacts::{Contacts, Search};
 use super::disk::{Acknowledgement, Disk};
 use super::error::write_failure;
 use super::notices::log;
@@ -81,6 +81,8 @@ pub struct GossipLoop {
     pub changes: broadcast::Sender<Arc<ChangeSet>>,
     /// The search for peers.
     pub contacts: Contacts,
+    /// What it has tried since the node last had a neighbour.
+    pub search: Search,
     /// What does not change while the node runs.
     pub facts: Facts,
     /// Pending requests to the core, by token.
@@ -183,6 +185,7 @@ impl GossipLoop {
     fn on_other_event(&mut self, event: Event) {
         match event {
             Event::Connected { peer, record, from, dialed, .. } => {
+                self.search.answered(&peer, dialed.as_deref());
                 self.feed(Input::Connected { peer, record, from, dialed });
             }
             Event::Disconnected { peer, reason } => {
@@ -191,6 +194,7 @@ impl GossipLoop {
             }
             Event::Unreachable { peer, address, reason } => {
                 tracing::debug!(?peer, ?address, reason, "unreachable");
+                self.search.failed(peer.as_ref(), address.as_deref(), reason);
                 self.feed(Input::Unreachable { peer, address });
             }
             Event::Message { peer, message } => {
@@ -255,7 +259,7 @@ impl GossipLoop {
                 self.asked.crawls.insert(token, reply);
                 self.feed(Input::Crawl(token));
             }
-            Command::Contact(addresses) => self.feed(Input::Contact(addresses)),
+            Command::Contact(addresses) => self.contact(addresses),
             Command::Survey(keyspace, reply) => {
                 let input = self.strong.survey(keyspace, reply);
                 self.core.handle(self.clock.now(), Input::Strong(input));
@@ -271,6 +275,20 @@ impl GossipLoop {
             }
             Command::Write(..) | Command::Leave => unreachable!("taken by the caller"),
         }
+    }
+
+    /// Dials the addresses of a round of the search.
+    fn contact(&mut self, addresses: Vec<String>) {
+        if !self.is_joined() && self.search.begin_round(&addresses) {
+            tracing::warn!("{}: {}", admin::no_peer(&self.search.report()), admin::NO_PEER_HINT);
+        }
+        self.feed(Input::Contact(addresses));
+    }
+
+    /// Whether this node has a neighbour, or needs none.
+    fn is_joined(&self) -> bool {
+        let is_seed = self.record.role == Role::Seed;
+        is_seed || !self.facts.has_contacts || self.core.active().next().is_some()
     }
 
     /// Carries out the core's outputs.
@@ -291,7 +309,12 @@ impl GossipLoop {
         let mut written: Vec<Acknowledgement> = Vec::new();
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Dial(record) => self.driver.dial(&record),
+                Output::Dial(record) => {
+                    if !self.is_joined() {
+                        self.search.dialed(&record);
+                    }
+                    self.driver.dial(&record);
+                }
                 Output::DialAddress(address) => self.driver.dial_address(&address),
                 Output::Send { to, message } => self.driver.send(&to, &message),
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
@@ -312,7 +335,8 @@ impl GossipLoop {
                 Output::Crawled { token, nodes, unreachable } => {
                     if let Some(reply) = self.asked.crawls.remove(&token) {
                         let (identity_conflict, doubled_peers) = self.doubles();
-                        let found = report::nodes(&nodes, &unreachable);
+                        let has_left = |record: &NodeRecord| self.core.has_left(record);
+                        let found = report::nodes(&nodes, &unreachable, has_left);
                         drop(reply.send(Nodes { identity_conflict, doubled_peers, ..found }));
                     }
                 }
@@ -341,7 +365,10 @@ impl GossipLoop {
             // Logged once, and not for every write that fails for the same reason.
             Notice::StorageFailed(reason) if !self.disk.failed(reason) => return,
             Notice::StorageFailed(_) => {}
-            Notice::NeighborUp(_) => self.contacts.succeeded(),
+            Notice::NeighborUp(_) => {
+                self.contacts.succeeded();
+                self.search = Search::default();
+            }
             Notice::IdentityConflict { incarnation } => self.disk.note_start(*incarnation),
             notice => self.strong.note(notice),
         }
@@ -390,7 +417,6 @@ impl GossipLoop {
         let strong = self.core.strong();
         let (identity_conflict, doubled_peers) = report::doubles(&core);
         let stats = self.core.store().map(starling_kv::Store::stats);
-        let is_seed = core.record.role == Role::Seed;
         Status {
             name: core.record.name.clone(),
             id: report::hex(&core.record.id.0),
@@ -400,7 +426,8 @@ impl GossipLoop {
             uptime_ms: core.uptime_ms,
             network: self.facts.network.clone(),
             listen: self.driver.listen_addresses(),
-            joined: is_seed || core.active > 0 || !self.facts.has_contacts,
+            joined: self.is_joined(),
+            failed_contacts: if self.is_joined() { Vec::new() } else { self.search.report() },
             root: core.root.as_ref().map(report::root),
             active: core.active as u64,
             passive: core.passive as u64,

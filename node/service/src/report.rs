@@ -157,13 +157,13 @@ fn abilities(found: Abilities) -> admin::Abilities {
 
 /// That another process uses this node's identity, and the peers whose identity two processes use.
 pub fn doubles(core: &starling_core::Status) -> (Option<String>, Vec<DoubledPeer>) {
-    (core.double.map(identity_conflict), core.doubled_peers.iter().map(doubled_peer).collect())
+    (core.double.as_ref().map(identity_conflict), core.doubled_peers.iter().map(doubled_peer).collect())
 }
 
-/// That another process, which started then, uses this node's identity.
-fn identity_conflict((started_ms, seen_ms): (u64, u64)) -> String {
-    let sign = admin::sign(seen_ms, SIGN_MS.saturating_sub(seen_ms));
-    format!("another process, started {}, uses this node's identity; {sign}", admin::time_of(started_ms))
+/// That another process, with this record, uses this node's identity.
+fn identity_conflict((record, seen_ms): &(NodeRecord, u64)) -> String {
+    let sign = admin::sign(*seen_ms, SIGN_MS.saturating_sub(*seen_ms));
+    format!("another process uses this node's identity: {}; {sign}", process(record))
 }
 
 /// A peer that is refused for misbehaviour.
@@ -176,14 +176,18 @@ pub fn banned_peer(banned: &starling_p2p::BanReport) -> BannedPeer {
     }
 }
 
-/// A peer whose identity two processes use.
-fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
-    let CoreDoubledPeer { processes, seen_ms } = found;
-    let process = |record: &NodeRecord| DoubledProcess {
+/// One of two processes with one identity.
+fn process(record: &NodeRecord) -> DoubledProcess {
+    DoubledProcess {
         name: record.name.clone(),
         started_ms: record.incarnation,
         addresses: record.addresses.clone(),
-    };
+    }
+}
+
+/// A peer whose identity two processes use.
+fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
+    let CoreDoubledPeer { processes, seen_ms } = found;
     DoubledPeer {
         id: hex(&processes[0].id.0),
         processes: processes.iter().map(process).collect(),
@@ -192,8 +196,8 @@ fn doubled_peer(found: &CoreDoubledPeer) -> DoubledPeer {
     }
 }
 
-/// The overlay of a finished crawl.
-pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
+/// The overlay of a finished crawl; `has_left` says which of the silent nodes are known to have left.
+pub fn nodes(found: &[Description], silent: &[NodeRecord], has_left: impl Fn(&NodeRecord) -> bool) -> Nodes {
     let claims: BTreeSet<(NodeId, NodeId)> =
         found.iter().flat_map(|node| node.active.iter().map(|peer| (node.record.id, *peer))).collect();
     let links: BTreeSet<(NodeId, NodeId)> = claims.iter().map(|(a, b)| (*a.min(b), *a.max(b))).collect();
@@ -219,6 +223,7 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord]) -> Nodes {
         id: hex(&record.id.0),
         name: record.name.clone(),
         addresses: record.addresses.clone(),
+        left: has_left(record),
     };
     let mut nodes: Vec<Node> = found.iter().map(node).collect();
     nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -253,10 +258,13 @@ mod tests {
 
     #[test]
     fn each_link_is_one_edge_and_one_sided_ones_show() {
-        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &[]);
+        let gone = [description(3, &[]).record, description(4, &[]).record];
+        let has_left = |record: &NodeRecord| record.name == "n4";
+        let found = nodes(&[description(2, &[1, 3]), description(1, &[2])], &gone, has_left);
         let names: Vec<_> = found.nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["n1", "n2"]);
         let edges: Vec<_> = found.edges.iter().map(|e| (&e.a[..2], &e.b[..2], e.mutual)).collect();
         assert_eq!(edges, [("01", "02", true), ("02", "03", false)]);
+        assert_eq!(found.unreachable.iter().map(|node| node.left).collect::<Vec<_>>(), [false, true]);
     }
 }

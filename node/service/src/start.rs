@@ -18,7 +18,7 @@ use tracing::error;
 use super::clock::{Clock, wall_ms};
 use super::command::channel;
 use super::config::{Config, Durability, LISTEN_DEFAULT};
-use super::contacts::Contacts;
+use super::contacts::{Contacts, Search};
 use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::gossip::{Asked, Facts, GossipLoop, is_local, public_addresses};
@@ -48,6 +48,8 @@ pub struct NodeInfo {
     pub ticket: String,
     /// Whether the data directory is new.
     pub is_first_run: bool,
+    /// Whether the node looks for peers that it was configured with or remembers.
+    pub seeks_peers: bool,
     /// Whether other machines cannot join with the ticket: it holds only addresses that mean this machine.
     pub is_local: bool,
     /// The data directory.
@@ -215,6 +217,7 @@ async fn prepare(
         ticket: (facts.ticket)(&record),
         is_local: record.addresses.iter().all(|address| is_local(address)),
         is_first_run: membership.is_first_run,
+        seeks_peers: role == Role::Replica && facts.has_contacts,
         data_dir: dir,
     };
     let node = record.id;
@@ -232,6 +235,7 @@ async fn prepare(
         strong: Requests::default(),
         changes: changes.clone(),
         contacts,
+        search: Search::default(),
         facts,
         asked: Asked::default(),
     };

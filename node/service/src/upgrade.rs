@@ -26,8 +26,14 @@ fn assess(found: Nodes) -> Upgrade {
                 Some(_) => None,
             }
         }));
-        let silent = found.unreachable.iter().map(|node| label(&node.name, &node.id));
-        obstacles.extend(silent.map(|name| format!("{name} did not answer")));
+        obstacles.extend(found.unreachable.iter().map(|node| {
+            let why = if node.left {
+                "has left, and may come back with the software that it had"
+            } else {
+                "did not answer"
+            };
+            format!("{} {why}", label(&node.name, &node.id))
+        }));
     }
     let Nodes { nodes, unreachable, .. } = found;
     Upgrade { in_force, newest: DATA_NEWEST, obstacles, nodes, unreachable }

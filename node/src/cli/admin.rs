@@ -16,7 +16,8 @@ const KEPT_MORE: &str = "a removed replica that may have writes which the keyspa
 
 impl Session {
     pub(super) async fn status(&self) -> Result {
-        let status = self.client.status().await?;
+        let mut status = self.client.status().await?;
+        self.add_silent_voters(&mut status).await;
         if self.output == Output::Json { print::json(&status) } else { show_status(&status) }
     }
 
@@ -81,7 +82,7 @@ impl Session {
             let dash = || "-".to_owned();
             let address = node.addresses.first().cloned().unwrap_or_default();
             let id = short(&node.id);
-            [id, node.name.clone(), "no answer".into(), dash(), dash(), dash(), dash(), dash(), address]
+            [id, node.name.clone(), node.state().into(), dash(), dash(), dash(), dash(), dash(), address]
         });
         let header = ["ID", "NAME", "ROLE", "LABELS", "ACTIVE", "ENTRIES", "ROOT", "UP", "ADDRESS"];
         print::table(header, answered.chain(silent))
@@ -115,7 +116,7 @@ impl Session {
         });
         let silent = found.unreachable.iter().map(|node| {
             let dash = || "-".to_owned();
-            [short(&node.id), node.name.clone(), "no answer".into(), dash(), dash(), dash(), dash(), dash()]
+            [short(&node.id), node.name.clone(), node.state().into(), dash(), dash(), dash(), dash(), dash()]
         });
         let header = ["ID", "NAME", "ROLE", "VERSION", "PROTOCOL", "FEATURES", "READS DATA", "IN FORCE"];
         print::table(header, answered.chain(silent))?;
@@ -134,18 +135,18 @@ impl Session {
 
     pub(super) async fn leave(&self, force: bool) -> Result {
         let Status { name, votes, kept_replicas, .. } = self.client.status().await?;
-        for replica in kept_replicas.iter().filter(|replica| replica.may_have_more) {
-            print::note(format!("its data directory keeps {}: {KEPT_MORE}", replica.keyspace));
-        }
+        self.client.leave(force).await?;
         if !votes.is_empty() {
             let votes = votes.join(", ");
             print::note(if force {
                 format!("its votes in {votes} stay: a majority has to do without this node")
             } else {
-                format!("this node votes for {votes}: other nodes take its place first, within a minute")
+                format!("other nodes have taken its votes in {votes}")
             });
         }
-        self.client.leave(force).await?;
+        for replica in kept_replicas.iter().filter(|replica| replica.may_have_more) {
+            print::note(format!("its data directory keeps {}: {KEPT_MORE}", replica.keyspace));
+        }
         print::note(format!("{name} leaves the network and stops; its data directory stays"));
         Ok(())
     }
@@ -222,6 +223,7 @@ fn show_status(status: &Status) -> Result {
         ("rumors", format!("{} new, {} old", status.payload_new, status.payload_old)),
         ("traffic", size(traffic)),
     ];
+    pairs.extend(status.failed_contacts.iter().map(|contact| ("no peer at", contact.to_string())));
     pairs.extend(status.storage_error.iter().map(|error| ("storage", error.clone())));
     pairs.extend(status.closed_replicas.iter().map(|replica| ("closed", replica.to_string())));
     pairs.extend(status.impaired_replicas.iter().map(|replica| ("impaired", replica.to_string())));

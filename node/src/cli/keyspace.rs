@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use starling_api::KeyspaceInfo;
+use starling_api::admin::Status;
 use starling_api::strong::{
     self, CreateKeyspace, Leader, Leaderless, REPORTED_MS, ReplicaInfo, Replicas, SilentVoter, StrongInfo,
     StrongMember, Voters,
 };
 use starling_client::WORK;
+
+use tokio::time::timeout;
 
 use super::Session;
 use super::args::{KeyspaceCommand, Output, VotersCommand};
@@ -21,6 +24,11 @@ use super::print::{self, Result, duration, size};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Such checks, at most.
 const LOOKS_MAX: u32 = 100;
+/// How long the status of a keyspace may take before a person at a terminal is told why. A guess: many round trips.
+const UNKNOWN_AFTER: Duration = Duration::from_millis(300);
+/// How long `status` waits for the leaders of the node's keyspaces. A guess: longer than a round trip, and not too long for a
+/// command that operators repeat.
+const STATUS_WAIT: Duration = Duration::from_secs(1);
 /// Keyspaces whose leaders are asked at a time, at most. A guess.
 const ASKED_AT_ONCE: usize = 64;
 
@@ -130,6 +138,24 @@ impl Session {
         stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).collect::<()>().await;
     }
 
+    /// Adds silent voters of keyspaces that other nodes lead, as far as these say so in time.
+    pub(super) async fn add_silent_voters(&self, status: &mut Status) {
+        let is_known = |name: &&String| !status.leaderless.iter().any(|it| it.keyspace == **name);
+        let votes = status.votes.iter().filter(|_| !status.withdrawn).filter(is_known);
+        let asked = votes.map(async |name| self.client.strong_info(name).await);
+        let answers = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
+        let found =
+            answers.take_until(tokio::time::sleep(STATUS_WAIT)).filter_map(async |answer| answer.ok()?);
+        let found: Vec<StrongInfo> =
+            found.filter(|info| std::future::ready(info.leader.is_some())).collect().await;
+        let silent = found.iter().flat_map(StrongInfo::silent_voters);
+        let is_news = |voter: &SilentVoter| {
+            !status.silent_voters.iter().any(|it| (&it.keyspace, &it.name) == (&voter.keyspace, &voter.name))
+        };
+        let news: Vec<SilentVoter> = silent.filter(is_news).collect();
+        status.silent_voters.extend(news);
+    }
+
     /// The status of a new keyspace once it has a leader, or after a while.
     async fn first_leader(&self, mut info: StrongInfo) -> std::result::Result<StrongInfo, Failure> {
         for _ in 0..LOOKS_MAX {
@@ -143,7 +169,22 @@ impl Session {
     }
 
     async fn info(&self, name: &str) -> std::result::Result<StrongInfo, Failure> {
-        self.client.strong_info(name).await?.ok_or_else(|| Failure::no_keyspace(name))
+        let info = self.client.strong_info(name);
+        tokio::pin!(info);
+        let info = match timeout(UNKNOWN_AFTER, &mut info).await {
+            Ok(info) => info?,
+            Err(_) => {
+                let known = self.client.keyspaces().await?.keyspaces;
+                if !known.iter().any(|it| it.name == name) {
+                    print::waiting(format!(
+                        "the node asked knows no keyspace {name:?}; it waits for two seconds, because one that was created a \
+                         moment ago may become known"
+                    ));
+                }
+                info.await?
+            }
+        };
+        info.ok_or_else(|| Failure::no_keyspace(name))
     }
 
     async fn compact(&self, name: &str, revision: Option<u64>) -> Result {
@@ -310,7 +351,9 @@ fn no_leader(info: &StrongInfo) -> String {
         None => format!("since {} started", info.answered_by),
     };
     let answers = strong::answering(voters, &silent);
-    format!("none {since}: {answers}; start the others, or see `starling keyspace recover --help`")
+    format!(
+        "none {since}: {answers}; start the others, or see `starling doctor` and `starling keyspace recover --help`"
+    )
 }
 
 /// Asks for confirmation at a terminal; elsewhere `--yes` is needed.

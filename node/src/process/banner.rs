@@ -21,6 +21,8 @@ pub struct Banner<'a> {
     pub api: &'a str,
     /// Where etcd clients are served, and which keyspace.
     pub etcd: &'a [(SocketAddr, String)],
+    /// Whether it looks for peers, and has found none yet.
+    pub seeks_peers: bool,
     /// Whether only this machine can join with the ticket.
     pub is_local: bool,
     /// Its data directory.
@@ -46,6 +48,9 @@ impl Banner<'_> {
             format!("  peers   {}", self.listen.join("\n          ")),
         ];
         lines.extend(self.etcd.iter().map(|(at, keyspace)| format!("  etcd    http://{at} ({keyspace})")));
+        if self.seeks_peers {
+            lines.push("  joining its network: `starling status` shows whether a peer has been found".into());
+        }
         if self.is_first_run {
             lines.push(format!("  data    {}\n", self.data_dir));
             let who = if self.is_local {
@@ -80,6 +85,7 @@ mod tests {
             listen: &listen,
             api: "http://127.0.0.1:7401",
             etcd: &[("127.0.0.1:2379".parse().expect("an address"), "orders".into())],
+            seeks_peers: true,
             is_local: false,
             data_dir: "/data",
             ticket: "starling1xyz",
@@ -87,6 +93,9 @@ mod tests {
         assert!(banner.text(true).contains("starling up --join starling1xyz"));
         assert!(banner.text(true).contains("Another machine joins"));
         assert!(banner.text(false).contains("--join starling1***  "), "it would end in a log");
+        assert!(banner.text(true).contains("joining its network"), "no peer has been found yet");
+        banner.seeks_peers = false;
+        assert!(!banner.text(true).contains("joining its network"));
         banner.is_local = true;
         assert!(!banner.text(true).contains("Another machine joins"));
         banner.is_first_run = false;

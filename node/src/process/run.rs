@@ -89,6 +89,7 @@ fn announce(node: &Node, api: &str, etcd: &[(SocketAddr, String)]) {
         listen: &info.listen,
         api,
         etcd,
+        seeks_peers: info.seeks_peers,
         is_local: info.is_local,
         data_dir: &info.data_dir.path().display().to_string(),
         ticket: &info.ticket,

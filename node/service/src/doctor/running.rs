@@ -1,11 +1,11 @@
 //! What the doctor of a running node finds beyond its store: replicas, and the strong keyspaces that it knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use starling_api::admin::{ClosedReplica, Doctor, Leaderless, SilentVoter, Status};
-use starling_api::strong::{REPORTED_MS, StrongInfo};
+use starling_api::admin::{ClosedReplica, Doctor, Leaderless, NO_PEER_HINT, SilentVoter, Status, no_peer};
+use starling_api::strong::{REPORTED_MS, ReplicaInfo, StrongInfo};
 use starling_api::{Error, ErrorCode};
 use starling_core::strong::former_name;
 use tokio::sync::oneshot;
@@ -19,13 +19,15 @@ use crate::strong::Held;
 pub const STORAGE_HINT: &str = "make space: the node then continues within seconds; after damage, replace the disk and this \
                                 node's voters (`starling keyspace voters remove`, then `add`)";
 /// What to do about two processes with one identity.
-const DOUBLED_HINT: &str = "stop one of them; this ends a minute after the last sign of it; a copy needs an empty data directory \
+const DOUBLED_HINT: &str = "stop one of them, unless it has ended by now; this ends a minute after the last sign of both; a copy needs an empty data directory \
                             and joins with the ticket";
 /// What to do about a peer that was disconnected for misbehaviour.
 const BANNED_HINT: &str = "compare `starling version` on both; if they are the same, look for damage on the way or for a program \
                            that has this network's ticket and is no node";
 /// Keyspaces that are asked at a time, at most. A guess.
 const ASKED_AT_ONCE: usize = 256;
+/// Keyspaces whose replicas are asked for at a time, at most: half of the surveys that a node makes at once.
+const SURVEYED_AT_ONCE: usize = 32;
 
 impl Admin {
     /// Checks the whole store on a snapshot, on a thread of its own, and asks for the leaders of the strong keyspaces.
@@ -37,10 +39,13 @@ impl Admin {
         for what in failures(&status) {
             add(&mut report, what, STORAGE_HINT);
         }
+        if !status.joined {
+            add(&mut report, no_peer(&status.failed_contacts), NO_PEER_HINT);
+        }
         for impaired in &status.impaired_replicas {
             let (name, me) = (&impaired.keyspace, &status.name);
             let hint = format!(
-                "of two processes stop one; after an older copy was restored, a restart ends this message once the replica has \
+                "of two processes stop one, then restart the other; after an older copy was restored, a restart ends this message once the replica has \
                  everything; if nothing was, the disk loses writes: `starling keyspace voters replace {name} {me} OTHER` puts \
                  another node in its place"
             );
@@ -60,13 +65,20 @@ impl Admin {
         let known = held.iter().filter(is_known).map(|replica| replica.keyspace.as_str());
         let known = known.chain(status.leaderless.iter().map(|leaderless| leaderless.keyspace.as_str()));
         let elsewhere = self.troubles(&known.collect()).await?;
-        for leaderless in
-            status.leaderless.iter().chain(elsewhere.iter().filter_map(|it| it.leaderless.as_ref()))
-        {
-            add(&mut report, leaderless.to_string(), leaderless_hint(leaderless));
+        let leaderless: Vec<&Leaderless> = status
+            .leaderless
+            .iter()
+            .chain(elsewhere.iter().filter_map(|it| it.leaderless.as_ref()))
+            .collect();
+        let silent: Vec<&SilentVoter> =
+            status.silent_voters.iter().chain(elsewhere.iter().flat_map(|it| &it.silent)).collect();
+        let troubled = leaderless.iter().map(|it| &it.keyspace).chain(silent.iter().map(|it| &it.keyspace));
+        let idle = self.idle(troubled.map(String::as_str).collect()).await;
+        for leaderless in leaderless {
+            add(&mut report, leaderless.to_string(), leaderless_hint(leaderless, &idle));
         }
-        for voter in status.silent_voters.iter().chain(elsewhere.iter().flat_map(|it| &it.silent)) {
-            add(&mut report, voter.to_string(), silent_hint(voter));
+        for voter in silent {
+            add(&mut report, voter.to_string(), silent_hint(voter, &idle));
         }
         if let Some(what) = status.identity_conflict {
             add(&mut report, what, DOUBLED_HINT);
@@ -97,6 +109,23 @@ impl Admin {
         Ok(found)
     }
 
+    /// The replicas of these keyspaces that take no part although their nodes answer: their leaders do not hear them either.
+    async fn idle(&self, keyspaces: BTreeSet<&str>) -> Idle {
+        let mut found = Idle::new();
+        for some in keyspaces.into_iter().collect::<Vec<_>>().chunks(SURVEYED_AT_ONCE) {
+            let surveyed = join_all(some.iter().map(async |name| (*name, self.replicas(name).await))).await;
+            // A keyspace whose replicas cannot be named has no such explanation.
+            let replicas =
+                surveyed.into_iter().filter_map(|(name, found)| Some((name, found.ok()?.replicas)));
+            found.extend(replicas.flat_map(|(name, replicas)| {
+                let why =
+                    move |it: ReplicaInfo| Some(((name.to_owned(), it.name), it.closed.or(it.impaired)?));
+                replicas.into_iter().filter_map(why)
+            }));
+        }
+        found
+    }
+
     /// Those of these keyspaces that are in trouble now.
     async fn ask_all(&self, names: Vec<String>) -> Vec<Trouble> {
         let mut found = Vec::new();
@@ -107,6 +136,9 @@ impl Admin {
         found
     }
 }
+
+/// Why replicas take no part in their keyspaces, by the names of the keyspace and of the node.
+type Idle = BTreeMap<(String, String), String>;
 
 /// What is wrong with a keyspace.
 struct Trouble {
@@ -136,7 +168,10 @@ fn trouble(keyspace: &str, info: Result<StrongInfo, Error>) -> Option<Trouble> {
     }
 }
 
-fn silent_hint(SilentVoter { keyspace, name, .. }: &SilentVoter) -> String {
+fn silent_hint(SilentVoter { keyspace, name, .. }: &SilentVoter, idle: &Idle) -> String {
+    if let Some(running) = running(keyspace, name, idle) {
+        return running;
+    }
     format!(
         "start {name}, or look at its log and its links; if it is lost for good, `starling keyspace voters replace {keyspace} \
          {name} OTHER` puts another node in its place, as happens automatically after a while (strong.replace_ms) unless the \
@@ -144,11 +179,21 @@ fn silent_hint(SilentVoter { keyspace, name, .. }: &SilentVoter) -> String {
     )
 }
 
-fn leaderless_hint(Leaderless { keyspace, voters, silent, .. }: &Leaderless) -> String {
-    let start = match (voters, silent.as_slice()) {
-        (0, _) => "start the nodes of its voters".to_owned(),
-        (_, []) => "look at the logs of the voters' nodes".to_owned(),
-        (_, silent) => format!("start {}", silent.join(" and ")),
+/// What to do about a silent voter whose node answers; `None`: it does not answer.
+fn running(keyspace: &str, name: &str, idle: &Idle) -> Option<String> {
+    let why = idle.get(&(keyspace.to_owned(), name.to_owned()))?;
+    Some(format!("{name} runs; its replica of {keyspace}: {why}"))
+}
+
+fn leaderless_hint(Leaderless { keyspace, voters, silent, .. }: &Leaderless, idle: &Idle) -> String {
+    let running: Vec<String> = silent.iter().filter_map(|name| running(keyspace, name, idle)).collect();
+    let stopped = silent.iter().filter(|name| !idle.contains_key(&(keyspace.clone(), (*name).clone())));
+    let stopped: Vec<&str> = stopped.map(String::as_str).collect();
+    let start = match (voters, silent.as_slice(), stopped.as_slice()) {
+        (0, ..) => "start the nodes of its voters".to_owned(),
+        (_, [], _) => "look at the logs of the voters' nodes".to_owned(),
+        (_, _, []) => running.join("; "),
+        (_, _, stopped) => [vec![format!("start {}", stopped.join(" and "))], running].concat().join("; "),
     };
     format!(
         "{start}; `starling keyspace info {keyspace}` shows its members; if most voters are lost for good, see \
@@ -175,4 +220,30 @@ async fn on_a_thread<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'stati
         .spawn(work)
         .map_err(|e| Error::new(ErrorCode::Internal, format!("the check cannot start: {e}"), "try again"))?;
     result.await.map_err(|_| Error::new(ErrorCode::Internal, "the check has failed", "see the node's log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_start_a_node_that_runs() {
+        let silent = |names: &[&str]| Leaderless {
+            keyspace: "orders".into(),
+            for_ms: 9_000,
+            voters: 3,
+            silent: names.iter().map(|&name| name.into()).collect(),
+        };
+        let idle = Idle::from([(("orders".into(), "emil".into()), "withdrew. Restart its node".into())]);
+        let hint = leaderless_hint(&silent(&["dora", "emil"]), &idle);
+        assert!(
+            hint.starts_with("start dora; emil runs; its replica of orders: withdrew. Restart"),
+            "{hint}"
+        );
+        let hint = leaderless_hint(&silent(&["emil"]), &idle);
+        assert!(hint.starts_with("emil runs;"), "{hint}");
+        let voter = |name: &str| SilentVoter { keyspace: "orders".into(), name: name.into(), for_ms: 9_000 };
+        assert!(silent_hint(&voter("emil"), &idle).contains("Restart its node"));
+        assert!(silent_hint(&voter("dora"), &idle).starts_with("start dora"));
+    }
 }

@@ -288,7 +288,8 @@ fn find(core: &Core<RocksEngine>, name: &str) -> Result<NodeId, ManageFailure> {
         (last, rest) => {
             let called =
                 |record: &NodeRecord| format!("{} ({})", escaped(record.name.as_bytes()), record.id.short());
-            let known = replicas.iter().take(NAMED_MAX).map(called).collect();
+            let present = replicas.iter().filter(|record| !core.has_left(record));
+            let known = present.take(NAMED_MAX).map(called).collect();
             Err(ManageFailure::Node {
                 name: name.to_owned(),
                 found: rest + usize::from(last.is_some()),

@@ -118,8 +118,8 @@ impl<E: Engine> Replicas<E> {
     /// Why a replica that works needs an operator's attention; `None`: it does not.
     fn impairment(&self, group: &Group<E>) -> Option<String> {
         if self.has_withdrawn {
-            let what = "takes no part in elections and writes: another process uses this node's identity, and has \
-                        started later. Stop one of them; to go on with this one, restart it after the other has stopped";
+            let what = "takes no part in elections and writes: it withdrew because a second process had its node's identity, \
+                        and had started later. Restart its node once that process has stopped";
             return Some(what.into());
         }
         let Rollback { acknowledged, found, is_behind } = group.rollback()?;
