@@ -12,7 +12,7 @@ use serde_json::Value;
 use starling_api::SOCKET_HEADER;
 use starling_api::admin::{RUN_FILE, RunFile, SOCKET_FILE};
 use starling_client::Client;
-use starling_tests::{Node, command, run, wait_until};
+use starling_tests::{Node, command, http_client, run, wait_until};
 
 /// What reveals the secret, changes the node or its network, or reads the whole store.
 const ADMINISTRATION: [(Method, &str); 11] = [
@@ -31,7 +31,7 @@ const ADMINISTRATION: [(Method, &str); 11] = [
 
 async fn by_tcp(node: &Node, method: &Method, path: &str) -> Response {
     let url = format!("http://{}{path}", node.api());
-    reqwest::Client::new().request(method.clone(), url).send().await.expect("the node answers")
+    http_client().request(method.clone(), url).send().await.expect("the node answers")
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use starling_api::admin::Doctor;
 use starling_api::{Error, ErrorCode, Precondition, Range};
-use starling_tests::{Answer, Node, joined, run, wait_until};
+use starling_tests::{Answer, Node, http_client, joined, run, wait_until};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -538,7 +538,7 @@ async fn damage_to_what_was_durable_is_noticed_and_a_strong_replica_does_not_go_
     doctor.exits(1);
     let report = doctor.text();
     assert!(report.contains("writes that were durable were missing"), "{report}");
-    let ready = reqwest::get(format!("http://{}/readyz", node.api())).await.expect("an answer");
+    let ready = http_client().get(format!("http://{}/readyz", node.api())).send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
     let reason = ready.text().await.expect("text");
     assert!(reason.contains("orders") && reason.contains("durable"), "{reason}");

@@ -9,10 +9,10 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use starling_api::admin::SOCKET_FILE;
 use starling_api::{Batch, Check, Op, WatchEvent};
-use starling_tests::{Node, pair, wait_until};
+use starling_tests::{Node, http_client, http_client_builder, pair, wait_until};
 
 async fn send(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
-    request(&Client::new(), method, format!("http://{}{path}", node.api()), body).await
+    request(&http_client(), method, format!("http://{}{path}", node.api()), body).await
 }
 
 async fn request(client: &Client, method: &str, url: String, body: &[u8]) -> Response {
@@ -22,7 +22,7 @@ async fn request(client: &Client, method: &str, url: String, body: &[u8]) -> Res
 
 /// The same over the unix socket, as an administrator.
 async fn administer(node: &Node, method: &str, path: &str, body: &[u8]) -> Response {
-    let client = Client::builder().unix_socket(node.data_dir().join(SOCKET_FILE)).build();
+    let client = http_client_builder().unix_socket(node.data_dir().join(SOCKET_FILE)).build();
     request(&client.expect("a client"), method, format!("http://localhost{path}"), body).await
 }
 
@@ -176,7 +176,7 @@ async fn keys_and_keyspaces_of_any_bytes_are_percent_encoded() {
 async fn conditions_are_those_of_http() {
     let node = Node::up("node").started().await;
     let url = format!("http://{}/v1/keyspaces/default/keys/k", node.api());
-    let http = Client::new();
+    let http = http_client();
     let put = async |name: &str, value: &str| {
         http.put(&url).header(name, value).body("v").send().await.expect("the node answers")
     };
@@ -331,10 +331,12 @@ async fn health_and_readiness_are_told_apart() {
 
 #[tokio::test]
 async fn with_a_token_nobody_else_is_answered() {
-    Node::up("open").api_on("0.0.0.0:0").refused().says("api.token");
-    Node::up("guessed").set("api.token", "sesame").api_on("0.0.0.0:0").refused().says("128 bits");
+    let open = |name: &str| Node::up(name).set("api.plaintext", "true").api_on("0.0.0.0:0");
+    open("open").refused().says("api.token");
+    open("guessed").set("api.token", "sesame").refused().says("128 bits");
     let token = "n4bQgYhMfWWaL-qgxVrQFaO";
-    let node = Node::up("node").set("api.token", token).api_on("0.0.0.0:0").started().await;
+    Node::up("read").set("api.token", token).api_on("0.0.0.0:0").refused().says("api.plaintext");
+    let node = open("node").set("api.token", token).started().await;
     assert_eq!(send(&node, "GET", "/healthz", b"").await.status(), StatusCode::OK);
     assert_eq!(send(&node, "GET", "/v1/ticket", b"").await.status(), StatusCode::UNAUTHORIZED);
     let refused = node.run(["--output", "json", "put", "k", "v"]);
@@ -345,7 +347,7 @@ async fn with_a_token_nobody_else_is_answered() {
     assert_eq!(node.run(["--token", token, "get", "k"]).ok(), "v");
     let settings = node.run(["--token", token, "config", "--running"]).ok();
     assert!(settings.contains("api.token") && !settings.contains(token), "{settings}");
-    let metrics = Client::new().get(format!("http://{}/metrics", node.api())).bearer_auth(token);
+    let metrics = http_client().get(format!("http://{}/metrics", node.api())).bearer_auth(token);
     let metrics = metrics.send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("starling_api_unauthorized_total 3"), "{metrics}");
 }

@@ -503,11 +503,12 @@ pub const SOCKET_FILE: &str = "api.sock";
 /// Content of [`RUN_FILE`]: written in one step after the start, removed by a clean stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFile {
-    /// Address of the API: `host:port`, or `unix:PATH` where it listens on its unix socket alone.
+    /// Address of the API: `host:port`, with TLS `https://host:port`, or `unix:PATH` where it listens on its unix socket
+    /// alone.
     pub api: String,
     /// Multiaddresses where peers reach it.
     pub listen: Vec<String>,
-    /// Where etcd clients are served, each as `host:port=keyspace`.
+    /// Where etcd clients are served, each as `host:port=keyspace`, with TLS `https://host:port=keyspace`.
     #[serde(default)]
     pub etcd: Vec<String>,
     /// Process id.

@@ -41,6 +41,7 @@ mod queue;
 mod retry;
 mod socket_path;
 mod stream;
+mod tls;
 
 pub use client::{Client, MANAGE_TIMEOUT, RawValue, WORK};
 pub use election::{Candidates, Leadership};
@@ -52,3 +53,4 @@ pub use queue::{Queue, Turns};
 pub use retry::Retries;
 pub use socket_path::SocketPath;
 pub use stream::Watch;
+pub use tls::ClientTls;

@@ -146,7 +146,9 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
         let event = "data: {\"event\":\"ready\"}\n\n";
         let (url, _listener) = node_that_stops(Box::leak(format!("{head}{event}").into_boxed_str()));
-        let response = reqwest::get(&url).await.expect("an answer");
+        let tls = crate::tls::nobody().expect("it needs no file");
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build().expect("a client");
+        let response = client.get(&url).send().await.expect("an answer");
         let mut watch = Watch::<WatchEvent>::new(url, response, Duration::from_millis(200));
         assert!(matches!(watch.next_event().await, Some(Ok(WatchEvent::Ready))));
         let error = watch.next_event().await.expect("an end").expect_err("silence");

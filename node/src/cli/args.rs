@@ -43,14 +43,24 @@ pub struct Cli {
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Address of the node's API: commands connect to it, or to a socket with unix:PATH [default: `STARLING_API`, else
-    /// the socket api.sock in the default data directory if a node listens there, else 127.0.0.1:7401]; `up` and
+    /// Address of the node's API: commands connect to it, in TLS with https://, or to a socket with unix:PATH [default:
+    /// `STARLING_API`, else the socket api.sock in the default data directory if a node listens there, else
+    /// 127.0.0.1:7401]; `up` and
     /// `bootstrap` listen on it, beside their socket, or with off on that alone [default: the setting `api.listen`]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub api: Option<String>,
     /// Token that the node's API asks for
     #[arg(long, global = true, value_name = "TOKEN", env = "STARLING_API_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Authorities of the nodes whose --api begins with https://, in PEM [default: those of the system]
+    #[arg(long, global = true, value_name = "FILE", env = "STARLING_CACERT")]
+    pub cacert: Option<PathBuf>,
+    /// Certificate to show to nodes that ask for one, in PEM
+    #[arg(long, global = true, value_name = "FILE", env = "STARLING_CERT", requires = "cert_key")]
+    pub cert: Option<PathBuf>,
+    /// Private key of --cert, in PEM
+    #[arg(long, global = true, value_name = "FILE", env = "STARLING_CERT_KEY", requires = "cert")]
+    pub cert_key: Option<PathBuf>,
     /// How long the node may be silent before the command ends with exit code 5 or 6 [default: `STARLING_TIMEOUT`,
     /// else 6s]; for `lock` and `elect campaign`: how long to wait for the other clients [default: for ever]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration_ms)]

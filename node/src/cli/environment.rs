@@ -7,8 +7,15 @@ use super::print;
 use crate::config::{Row, SETTINGS};
 
 /// Variables of commands besides those of the settings.
-const OF_COMMANDS: [&str; 4] =
-    ["STARLING_API", "STARLING_API_TOKEN", "STARLING_KEYSPACE", "STARLING_TIMEOUT"];
+const OF_COMMANDS: [&str; 7] = [
+    "STARLING_API",
+    "STARLING_API_TOKEN",
+    "STARLING_CACERT",
+    "STARLING_CERT",
+    "STARLING_CERT_KEY",
+    "STARLING_KEYSPACE",
+    "STARLING_TIMEOUT",
+];
 /// Names the flags whose values `up` and `bootstrap` have moved to the environment, as `KEY=FLAG`, separated by commas.
 pub const HIDDEN_FLAGS: &str = "STARLING_HIDDEN_FLAGS";
 /// What `lock`, `elect` and `put --ephemeral` set for the commands that they run.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use starling_api::{DEFAULT_KEYSPACE, Op};
-use starling_client::{Client, MANAGE_TIMEOUT, WORK, new_request_id};
+use starling_client::{Client, ClientTls, MANAGE_TIMEOUT, WORK, new_request_id};
 use tokio::time::timeout;
 
 use args::{Cli, Command, Global, KeyspaceCommand, Output, PutArgs, UpgradeCommand};
@@ -102,7 +102,11 @@ impl Session {
             _ => false,
         };
         let silence = silence(global.timeout, waits)?;
-        let client = Client::new(&api, global.token.clone())?.with_timeout(silence);
+        let tls = ClientTls {
+            authorities: global.cacert.clone(),
+            identity: global.cert.clone().zip(global.cert_key.clone()),
+        };
+        let client = Client::new(&api, global.token.clone())?.with_tls(&tls)?.with_timeout(silence);
         let makes = matches!(
             command,
             Command::Put(_)

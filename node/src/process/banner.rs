@@ -1,7 +1,6 @@
 //! The announcement of a started node on standard output.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 
 use starling_service::hide_tickets;
 
@@ -17,10 +16,10 @@ pub struct Banner<'a> {
     pub id: &'a str,
     /// Where peers reach it.
     pub listen: &'a [String],
-    /// Where its API listens, `http://host:port` or `unix:PATH`.
+    /// Where its API listens, a URL or `unix:PATH`.
     pub api: &'a str,
-    /// Where etcd clients are served, and which keyspace.
-    pub etcd: &'a [(SocketAddr, String)],
+    /// The URLs where etcd clients are served, and which keyspace.
+    pub etcd: &'a [(String, String)],
     /// Whether it looks for peers, and has found none yet.
     pub seeks_peers: bool,
     /// Whether only this machine can join with the ticket.
@@ -47,7 +46,7 @@ impl Banner<'_> {
             format!("  API     {}", self.api),
             format!("  peers   {}", self.listen.join("\n          ")),
         ];
-        lines.extend(self.etcd.iter().map(|(at, keyspace)| format!("  etcd    http://{at} ({keyspace})")));
+        lines.extend(self.etcd.iter().map(|(at, keyspace)| format!("  etcd    {at} ({keyspace})")));
         if self.seeks_peers {
             lines.push("  joining its network: `starling status` shows whether a peer has been found".into());
         }
@@ -84,7 +83,7 @@ mod tests {
             id: "0a0b0c0d",
             listen: &listen,
             api: "http://127.0.0.1:7401",
-            etcd: &[("127.0.0.1:2379".parse().expect("an address"), "orders".into())],
+            etcd: &[("http://127.0.0.1:2379".into(), "orders".into())],
             seeks_peers: true,
             is_local: false,
             data_dir: "/data",

@@ -1,6 +1,6 @@
 //! Why the process of a node did not start, and what to do about it.
 
-use starling_listener::BindError;
+use starling_listener::{BindError, TlsError};
 use starling_service::StartError;
 use thiserror::Error;
 
@@ -27,8 +27,22 @@ pub enum RunError {
     /// The etcd server cannot listen.
     #[error("the etcd server {0}")]
     Etcd(BindError),
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Of the files of TLS one is missing.
+    #[error("tls.certificate and tls.key belong together, and tls.client_ca to them")]
+    HalfOfTls,
+    /// The API would be open to the network without TLS.
+    #[error("the API would listen on {address}, which other machines can reach, without TLS")]
+    Plaintext {
+        /// As configured.
+        address: String,
+    },
     /// The API would be open to the network without authentication.
-    #[error("the API would listen on {address}, which other machines can reach, and no token is set")]
+    #[error(
+        "the API would listen on {address}, which other machines can reach, and neither api.token nor tls.client_ca is set"
+    )]
     Unprotected {
         /// As configured.
         address: String,
@@ -58,8 +72,15 @@ impl RunError {
                 "write what  starling ticket  prints into a file, and join with @FILE".into()
             }
             Self::Etcd(_) => "name another port: --etcd 127.0.0.1:2479=KEYSPACE".into(),
+            Self::Tls(_) => "check the files of tls.certificate, tls.key and tls.client_ca; they are PEM".into(),
+            Self::HalfOfTls => "set tls.certificate and tls.key, or none of them".into(),
+            Self::Plaintext { .. } => {
+                "set tls.certificate and tls.key, or  --set api.plaintext=true  if the network between is yours".into()
+            }
             Self::WeakToken { .. } => "set api.token to what  openssl rand -hex 16  prints".into(),
-            Self::Unprotected { .. } => "set api.token, or listen on loopback: --api 127.0.0.1:7401".into(),
+            Self::Unprotected { .. } => {
+                "set api.token or tls.client_ca, or listen on loopback: --api 127.0.0.1:7401".into()
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 //! A node with its servers, from the sockets to the end of the process.
 
-use std::net::SocketAddr;
-
 use rustix::fs::Mode;
 use rustix::process::umask;
 use starling_api::admin::{RunFile, SOCKET_FILE};
@@ -43,6 +41,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
         node: handle.clone(),
         settings,
         token: config.api_token.clone(),
+        has_tls: config.tls_certificate.is_some(),
         socket,
         refusals: Refusals::default(),
     };
@@ -50,9 +49,9 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     runtime.block_on(async {
         // A reader of the announcement may stop the node at once.
         let stop = stop_signal().map_err(system)?;
-        let url = api.map_or_else(|| local_api.clone(), |api| format!("http://{api}"));
-        announce(&node, &url, &etcd);
-        write_run_file(&node, api.map_or(local_api, |api| api.to_string()), &etcd)?;
+        let api = api.unwrap_or(local_api);
+        announce(&node, &api, &etcd);
+        write_run_file(&node, &api, &etcd)?;
         let manager = Manager::of_environment();
         manager.send("READY=1");
         let parent = if exit_with_parent { Some(stdin_end().map_err(system)?) } else { None };
@@ -79,7 +78,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     Ok(())
 }
 
-fn announce(node: &Node, api: &str, etcd: &[(SocketAddr, String)]) {
+fn announce(node: &Node, api: &str, etcd: &[(String, String)]) {
     let info = node.info();
     Banner {
         is_first_run: info.is_first_run,
@@ -97,9 +96,11 @@ fn announce(node: &Node, api: &str, etcd: &[(SocketAddr, String)]) {
     .print();
 }
 
-fn write_run_file(node: &Node, api: String, etcd: &[(SocketAddr, String)]) -> Result<(), RunError> {
+fn write_run_file(node: &Node, api: &str, etcd: &[(String, String)]) -> Result<(), RunError> {
     let info = node.info();
-    let etcd = etcd.iter().map(|(address, keyspace)| format!("{address}={keyspace}")).collect();
+    let address = |url: &str| url.trim_start_matches("http://").to_owned();
+    let etcd = etcd.iter().map(|(url, keyspace)| format!("{}={keyspace}", address(url))).collect();
+    let api = address(api);
     let run =
         RunFile { api, listen: info.listen.clone(), etcd, pid: std::process::id(), id: info.id.clone() };
     Ok(run_file::write(&info.data_dir, &run)?)

@@ -1,10 +1,9 @@
 //! The node's servers: sockets bound before the node starts, and a thread for each server.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use starling_http::App;
-use starling_listener::{BindError, Listener, LocalSocket, Reach, ServerThread, Socket};
+use starling_listener::{BindError, Listener, LocalSocket, Reach, ServerThread, Socket, Tls, TlsFiles};
 use starling_service::{Handle, Role, StartError};
 use tokio::task::JoinSet;
 
@@ -33,8 +32,19 @@ pub struct Sockets {
 impl Sockets {
     /// Binds what the configuration names.
     pub fn bind(config: &Config, role: Role) -> Result<Self, RunError> {
-        let api = if config.api_listen == API_OFF { None } else { Some(bind_api(config)?) };
-        let etcd = config.etcd_listen.iter().map(|entry| bind_etcd(entry, role)).collect::<Result<_, _>>()?;
+        let tls = tls_files(config)?;
+        let load = |protocol| tls.clone().map(|files| Tls::load(files, protocol)).transpose();
+        let api = match config.api_listen.as_str() {
+            API_OFF => None,
+            _ => Some(bind_api(config)?.with_tls(load(b"http/1.1")?)),
+        };
+        let etcd_tls = load(b"h2")?;
+        let asks_clients = config.tls_client_ca.is_some();
+        let bind = |entry: &String| {
+            let (socket, keyspace) = bind_etcd(entry, role, asks_clients)?;
+            Ok((socket.with_tls(etcd_tls.clone()), keyspace))
+        };
+        let etcd = config.etcd_listen.iter().map(bind).collect::<Result<_, RunError>>()?;
         Ok(Self { api, etcd })
     }
 
@@ -49,25 +59,22 @@ impl Sockets {
         self.etcd.iter_mut().for_each(|(socket, _)| socket.limit(connections_max));
     }
 
-    /// The API's address, if it is not on the unix socket alone.
-    pub fn api(&self) -> Option<SocketAddr> {
-        self.api.as_ref().map(Socket::address)
+    /// The API's URL, if it is not on the unix socket alone.
+    pub fn api(&self) -> Option<String> {
+        self.api.as_ref().map(url)
     }
 
-    /// The addresses of the etcd server, with the keyspace of each.
-    pub fn etcd(&self) -> Vec<(SocketAddr, String)> {
-        self.etcd.iter().map(|(socket, keyspace)| (socket.address(), keyspace.clone())).collect()
+    /// The URLs of the etcd server, with the keyspace of each.
+    pub fn etcd(&self) -> Vec<(String, String)> {
+        self.etcd.iter().map(|(socket, keyspace)| (url(socket), keyspace.clone())).collect()
     }
 
     /// The keyspaces of the etcd server, each with a URL for clients: those of `advertise`, or where it listens.
     pub fn client_urls(&self, advertise: &[String]) -> Result<Vec<(String, String)>, RunError> {
         let advertised: Vec<(String, String)> =
             advertise.iter().map(|entry| self.advertised(entry)).collect::<Result<_, _>>()?;
-        let mut urls: Vec<(String, String)> = self
-            .etcd()
-            .into_iter()
-            .map(|(address, keyspace)| (keyspace, format!("http://{address}")))
-            .collect();
+        let mut urls: Vec<(String, String)> =
+            self.etcd().into_iter().map(|(url, keyspace)| (keyspace, url)).collect();
         urls.retain(|(keyspace, _)| !advertised.iter().any(|(name, _)| name == keyspace));
         urls.extend(advertised);
         Ok(urls)
@@ -120,27 +127,55 @@ impl Sockets {
     }
 }
 
-/// Binds the API, on anything but loopback only with a token that nobody guesses.
+/// Where clients find a socket.
+fn url(socket: &Socket) -> String {
+    let scheme = if socket.has_tls() { "https" } else { "http" };
+    format!("{scheme}://{}", socket.address())
+}
+
+/// The files of TLS, if it is configured.
+fn tls_files(config: &Config) -> Result<Option<TlsFiles>, RunError> {
+    let client_authorities = config.tls_client_ca.clone().map(Into::into);
+    match (&config.tls_certificate, &config.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate: certificate.into(), key: key.into(), client_authorities }))
+        }
+        (None, None) if client_authorities.is_none() => Ok(None),
+        _ => Err(RunError::HalfOfTls),
+    }
+}
+
+/// Binds the API: on anything but loopback only if its clients are asked who they are, and nobody guesses that or reads it on
+/// the way.
 fn bind_api(config: &Config) -> Result<Socket, RunError> {
-    let reach = if config.api_token.is_some() { Reach::Anyone } else { Reach::Loopback };
-    let api = Socket::bind(&config.api_listen, reach).map_err(|error| match error {
+    let address = config.api_listen.clone();
+    let asks_clients = config.tls_client_ca.is_some();
+    let reach = if config.api_token.is_some() || asks_clients { Reach::Anyone } else { Reach::Loopback };
+    let api = Socket::bind(&address, reach).map_err(|error| match error {
         BindError::Exposed { address } => RunError::Unprotected { address },
         error @ BindError::System { .. } => RunError::Api(error),
     })?;
-    if config.api_token.as_deref().is_some_and(is_weak) {
-        if !api.address().ip().is_loopback() {
-            return Err(RunError::WeakToken { address: config.api_listen.clone() });
+    let is_weak = config.api_token.as_deref().is_some_and(is_weak);
+    if api.address().ip().is_loopback() {
+        if is_weak {
+            tracing::warn!(
+                "api.token has less than 128 bits: another user of this machine who guesses it administers the node; \
+                 `openssl rand -hex 16` prints a better one"
+            );
         }
-        tracing::warn!(
-            "api.token has less than 128 bits: another user of this machine who guesses it administers the node; \
-             `openssl rand -hex 16` prints a better one"
-        );
+        return Ok(api);
+    }
+    if config.tls_certificate.is_none() && !config.api_plaintext {
+        return Err(RunError::Plaintext { address });
+    }
+    if is_weak {
+        return Err(RunError::WeakToken { address });
     }
     Ok(api)
 }
 
-/// Binds one "ADDRESS=KEYSPACE", on loopback only: etcd's clients are not authenticated.
-fn bind_etcd(entry: &str, role: Role) -> Result<(Socket, String), RunError> {
+/// Binds one "ADDRESS=KEYSPACE", on loopback only unless TLS asks clients who they are: etcd's protocol does not here.
+fn bind_etcd(entry: &str, role: Role, asks_clients: bool) -> Result<(Socket, String), RunError> {
     let wrong =
         |reason: &str| StartError::Setting { key: ETCD_LISTEN, value: entry.into(), reason: reason.into() };
     let (address, keyspace) = entry
@@ -149,11 +184,12 @@ fn bind_etcd(entry: &str, role: Role) -> Result<(Socket, String), RunError> {
     if role == Role::Seed {
         return Err(wrong("a bootstrap seed serves no keyspace").into());
     }
-    match Socket::bind(address, Reach::Loopback) {
+    let reach = if asks_clients { Reach::Anyone } else { Reach::Loopback };
+    match Socket::bind(address, reach) {
         Ok(socket) => Ok((socket, keyspace.to_owned())),
         Err(BindError::Exposed { .. }) => Err(wrong(
-            "other machines could reach it, and etcd clients are not asked who they are: listen on 127.0.0.1, \
-             and put a proxy that asks in front of it",
+            "other machines could reach it, and etcd clients are not asked who they are: set tls.client_ca, or listen \
+             on 127.0.0.1",
         )
         .into()),
         Err(error) => Err(RunError::Etcd(error)),
@@ -180,18 +216,19 @@ mod tests {
         }
     }
 
-    fn bind(entry: &str, role: Role) -> Result<(SocketAddr, String), String> {
-        let bound = bind_etcd(entry, role).map(|(socket, keyspace)| (socket.address(), keyspace));
+    fn bind(entry: &str, role: Role) -> Result<(std::net::SocketAddr, String), String> {
+        let bound = bind_etcd(entry, role, false).map(|(socket, keyspace)| (socket.address(), keyspace));
         bound.map_err(|error| error.to_string())
     }
 
     #[test]
     fn clients_are_shown_the_configured_urls_or_the_listeners() {
-        let listener =
-            |keyspace: &str| bind_etcd(&format!("127.0.0.1:0={keyspace}"), Role::Replica).expect("binds");
+        let listener = |keyspace: &str| {
+            bind_etcd(&format!("127.0.0.1:0={keyspace}"), Role::Replica, false).expect("binds")
+        };
         let api = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("binds");
         let sockets = Sockets { api: Some(api), etcd: vec![listener("orders"), listener("jobs")] };
-        let listening = |at: usize| format!("http://{}", sockets.etcd()[at].0);
+        let listening = |at: usize| sockets.etcd()[at].0.clone();
         let urls = |advertise: &[&str]| {
             let advertise: Vec<String> = advertise.iter().map(|&entry| entry.to_owned()).collect();
             sockets.client_urls(&advertise).map_err(|error| error.to_string())

@@ -18,9 +18,10 @@ use starling_api::{Error, ErrorCode, NEW_KEYSPACE_HEADER};
 use tokio::time::{sleep, timeout};
 
 use crate::retry::{Attempts, Retries};
+use crate::tls::ClientTls;
 
 pub use eventual::RawValue;
-use socket::{Http, UNIX};
+use socket::{HTTPS, Http, UNIX};
 pub use strong::MANAGE_TIMEOUT;
 
 /// Characters that are not escaped in a path segment: the unreserved ones of RFC 3986.
@@ -42,7 +43,7 @@ const OTHER_USER_HINT: &str = "only the user that runs the node may open its soc
 /// connections, which are kept open and reused.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// `http://host:port` of each node, or `unix:PATH` of the only one.
+    /// `http://host:port` or `https://host:port` of each node, or `unix:PATH` of the only one.
     nodes: Arc<[String]>,
     /// Index of the node that gets the next request: the last one that answered.
     current: Arc<AtomicUsize>,
@@ -63,7 +64,7 @@ struct Unanswered {
     sent: bool,
 }
 
-/// The URL of an address: `http://host:port`, or of a unix socket `unix:PATH`.
+/// The URL of an address: `http://host:port`, `https://host:port`, or of a unix socket `unix:PATH`.
 fn base(api: &str) -> Result<String, Error> {
     if let Some(path) = api.strip_prefix(UNIX) {
         if path.is_empty() {
@@ -74,14 +75,14 @@ fn base(api: &str) -> Result<String, Error> {
     }
     let base = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
     let base = base.trim_end_matches('/').to_owned();
-    if !base.starts_with("http://") {
+    if !["http://", HTTPS].iter().any(|scheme| base.starts_with(scheme)) {
         return Err(Error::unsendable(format!("{api} is not an address like http://127.0.0.1:7401")));
     }
     Ok(base)
 }
 
 impl Client {
-    /// A client of the node at `api`: `host:port`, `http://host:port`, or `unix:PATH` for a node of this machine and
+    /// A client of the node at `api`: `host:port`, a URL, or `unix:PATH` for a node of this machine and
     /// user. Connects at the first call, and
     /// sends each request once.
     pub fn new(api: &str, token: Option<String>) -> Result<Self, Error> {
@@ -121,6 +122,16 @@ impl Client {
     #[must_use]
     pub fn if_strong(&self) -> Self {
         Self { if_strong: true, ..self.clone() }
+    }
+
+    /// This client with what it trusts where a node's address begins with https://. Without it no such node is trusted.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn with_tls(self, tls: &ClientTls) -> Result<Self, Error> {
+        let is_needed = self.nodes.iter().any(|node| node.starts_with(HTTPS));
+        let http = if is_needed { Http::over_tls(tls)? } else { self.http };
+        Ok(Self { http, ..self })
     }
 
     /// This client with another policy of retries.
@@ -231,7 +242,11 @@ impl Client {
         let again = request.try_clone();
         let response = self.attempt_over(&self.http, request).await?;
         match (self.http.socket_of(&response), again) {
-            (Some(socket), Some(again)) => self.attempt_over(&socket, again).await,
+            (Some(socket), Some(mut again)) => {
+                // The socket has no TLS.
+                let _ = again.url_mut().set_scheme("http");
+                self.attempt_over(&socket, again).await
+            }
             _ => Ok(response),
         }
     }

@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use reqwest::{Response, StatusCode, Url};
+use rustls::ClientConfig;
 use starling_api::admin::{RUN_FILE, RunFile};
 use starling_api::{Error, SOCKET_HEADER};
 
 use crate::socket_path::SocketPath;
+use crate::tls::{self, ClientTls};
 
 /// How long to wait for a connection: a node is on this machine or near; a guess.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// What the address of a unix socket begins with.
 pub const UNIX: &str = "unix:";
+/// What the address of a node that serves its API in TLS begins with.
+pub const HTTPS: &str = "https://";
 
 /// The connections of a client. Clones share them.
 #[derive(Clone, Debug)]
@@ -39,13 +43,17 @@ pub struct Http {
 
 impl Http {
     pub fn over_tcp() -> Result<Self, Error> {
-        Self::new(builder(), None)
+        Self::new(builder(tls::nobody()?), None)
+    }
+
+    pub fn over_tls(tls: &ClientTls) -> Result<Self, Error> {
+        Self::new(builder(tls.config()?), None)
     }
 
     pub fn over_socket(path: &Path) -> Result<Self, Error> {
         let path = SocketPath::of(path)
             .map_err(|error| Error::unreachable(&format!("{UNIX}{}", path.display()), error))?;
-        Self::new(builder().unix_socket(path.as_path()), Some(Arc::new(path)))
+        Self::new(builder(tls::nobody()?).unix_socket(path.as_path()), Some(Arc::new(path)))
     }
 
     fn new(builder: reqwest::ClientBuilder, path: Option<Arc<SocketPath>>) -> Result<Self, Error> {
@@ -74,14 +82,16 @@ impl Http {
     }
 }
 
-fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().pool_idle_timeout(IDLE_MAX).connect_timeout(CONNECT_TIMEOUT).no_proxy()
+fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    builder.pool_idle_timeout(IDLE_MAX).connect_timeout(CONNECT_TIMEOUT).no_proxy()
 }
 
 /// Whether the API of this running node is at this URL.
 fn serves(run: &RunFile, url: &Url) -> bool {
     let asked = url.socket_addrs(|| None).unwrap_or_default();
-    run.api.parse::<SocketAddr>().is_ok_and(|api| asked.contains(&api))
+    let address = run.api.strip_prefix(HTTPS).unwrap_or(&run.api);
+    address.parse::<SocketAddr>().is_ok_and(|api| asked.contains(&api))
 }
 
 #[cfg(test)]

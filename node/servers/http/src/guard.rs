@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use starling_api::{Error, ErrorCode};
-use starling_listener::{Activity, Origin};
+use starling_listener::{Activity, Origin, Seldom};
 
 use super::App;
 use super::problem::Problem;
@@ -22,8 +22,6 @@ use super::problem::Problem;
 pub const WHILE_FULL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// How long a request without the token waits for its answer: bounds how many tokens can be tried. An estimate.
 const REFUSAL: Duration = Duration::from_secs(1);
-/// Time between two log lines about such requests, at least.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a request may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +33,8 @@ pub enum Rights {
 }
 
 /// Who connects to the unix socket is the node's own user, an administrator. By TCP, with a token, every request except
-/// `/healthz` must bear it, and is an administrator's. Without one, the API listens on loopback only and serves data, and
-/// requests that a foreign web page makes a browser send are rejected.
+/// `/healthz` must bear it, and is an administrator's. Without one, the API listens on loopback only, or asks for certificates
+/// in TLS, and serves data, and requests that a foreign web page makes a browser send are rejected.
 ///
 /// The connection has the request in progress until the last part of the answer is sent; one that is rejected does not
 /// count, so that it keeps no other client out.
@@ -51,7 +49,7 @@ pub async fn guard(
         (_, Some(_)) if request.uri().path() == "/healthz" => Ok(Rights::Data),
         (_, Some(token)) if bears(request.headers(), token) => Ok(Rights::Administrator),
         (origin, Some(_)) => Err(Problem::unauthorized(origin.is_local().then_some(&*app.socket))),
-        (_, None) => is_local(request.headers()).map(|()| Rights::Data),
+        (_, None) => is_of_no_page(request.headers(), app.has_tls).map(|()| Rights::Data),
     };
     match rights {
         Ok(rights) => drop(request.extensions_mut().insert(rights)),
@@ -109,8 +107,7 @@ pub struct Refusals {
     unauthorized: AtomicU64,
     /// With data rights, for what only an administrator may do.
     forbidden: AtomicU64,
-    /// When they were last logged, and how many there were.
-    reported: Mutex<Option<(Instant, u64)>>,
+    unlogged: Mutex<Seldom>,
 }
 
 impl Refusals {
@@ -125,13 +122,9 @@ impl Refusals {
     }
 
     fn note(&self, origin: Origin) {
-        let count = self.unauthorized.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, before) = reported.unzip();
-        if at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            *reported = Some((Instant::now(), count));
-            let since = count - before.unwrap_or(0);
-            tracing::warn!(%origin, count = since, "requests to the API without a valid token, the last one from here");
+        self.unauthorized.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner).note() {
+            tracing::warn!(%origin, count, "requests to the API without a valid token, the last one from here");
         }
     }
 }
@@ -147,17 +140,19 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Rejects requests of foreign web pages. A browser sends the page's origin with every request that changes something,
-/// and the `Host` of a page whose name was pointed at loopback (DNS rebinding) is not local.
-fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
+/// and the `Host` of a page whose name was pointed at loopback (DNS rebinding) is not local; in TLS the certificate is for
+/// another name.
+fn is_of_no_page(headers: &HeaderMap, has_tls: bool) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("localhost");
     let name =
         host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
     let literal = name.trim_start_matches('[').trim_end_matches(']');
-    let host_is_local = literal == "localhost" || literal.parse::<IpAddr>().is_ok();
+    let host_is_ours = has_tls || literal == "localhost" || literal.parse::<IpAddr>().is_ok();
+    let scheme = if has_tls { "https://" } else { "http://" };
     let origin_is_host =
-        text(header::ORIGIN).is_none_or(|origin| origin.strip_prefix("http://").is_some_and(|o| o == host));
-    if host_is_local && origin_is_host {
+        text(header::ORIGIN).is_none_or(|origin| origin.strip_prefix(scheme).is_some_and(|o| o == host));
+    if host_is_ours && origin_is_host {
         return Ok(());
     }
     let hint = "speak to it by its address, and not from another site's page; or set api.token";
@@ -186,16 +181,20 @@ mod tests {
 
     #[test]
     fn foreign_pages_are_kept_out() {
-        let allowed = |host, origin: Option<&'static str>| {
+        let is_allowed = |host, origin: Option<&'static str>, has_tls| {
             let mut pairs = vec![(header::HOST, host)];
             pairs.extend(origin.map(|origin| (header::ORIGIN, origin)));
-            is_local(&headers(&pairs)).is_ok()
+            is_of_no_page(&headers(&pairs), has_tls).is_ok()
         };
+        let allowed = |host, origin| is_allowed(host, origin, false);
         assert!(allowed("127.0.0.1:7401", None));
         assert!(allowed("[::1]:7401", None));
         assert!(allowed("localhost:7401", Some("http://localhost:7401")));
         assert!(!allowed("127.0.0.1:7401", Some("https://example.org")));
         assert!(!allowed("127.0.0.1:7401", Some("null")));
         assert!(!allowed("rebound.example.org:7401", None));
+        assert!(is_allowed("db.example.org:7401", Some("https://db.example.org:7401"), true));
+        assert!(!is_allowed("db.example.org:7401", Some("https://example.org"), true));
+        assert!(!is_allowed("db.example.org:7401", Some("http://db.example.org:7401"), true));
     }
 }

@@ -39,6 +39,8 @@ pub struct App {
     pub settings: Vec<Setting>,
     /// The token that every request by TCP must bear, if there is one. Who has it is an administrator.
     pub token: Option<String>,
+    /// Whether it is served in TLS on TCP.
+    pub has_tls: bool,
     /// The unix socket of the node's own user, who is an administrator.
     pub socket: PathBuf,
     /// Requests without the token, or without the rights.

@@ -1,4 +1,4 @@
-//! HTTP/1.1 without TLS on TCP and on the unix socket, one task per connection.
+//! HTTP/1.1 on TCP, in TLS if its socket has that, and on the unix socket, one task per connection.
 
 use std::io;
 use std::sync::Arc;

@@ -1,17 +1,20 @@
 //! The connections of one socket.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::local::LocalSocket;
 use crate::places::{Activity, Origin, Places};
+use crate::seldom::Seldom;
 use crate::socket::Socket;
+use crate::tls::Tls;
 
 /// Pause where the system cannot accept a connection, out of files for example. An estimate.
 const ACCEPT_FAILED: Duration = Duration::from_millis(100);
@@ -19,8 +22,6 @@ const ACCEPT_FAILED: Duration = Duration::from_millis(100);
 const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Connections of the unix socket at a time, at most. An estimate: more than one operator and the machine's tools open.
 const LOCAL_MAX: usize = 32;
-/// Time between two reports that idle connections made room, at least. An estimate.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The signal to stop a server.
 #[derive(Clone, Debug)]
@@ -66,20 +67,25 @@ impl Listener {
         }
     }
 
-    fn into_tokio(self) -> io::Result<Accepting> {
+    fn into_tokio(self) -> io::Result<(Accepting, Option<Tls>)> {
         Ok(match self {
-            Self::Tcp(socket) => Either::Left(socket.into_tokio()?),
-            Self::Local(socket) => Either::Right(socket.into_tokio()?),
+            Self::Tcp(socket) => {
+                let (listener, tls) = socket.into_tokio()?;
+                (Either::Left(listener), tls)
+            }
+            Self::Local(socket) => (Either::Right(socket.into_tokio()?), None),
         })
     }
 }
 
 type Accepting = Either<TcpListener, UnixListener>;
 
-/// A connection of either kind.
-pub type Stream = Either<TcpStream, UnixStream>;
+type Accepted = Either<TcpStream, UnixStream>;
 
-async fn accept(listener: &Accepting) -> io::Result<(Stream, Origin)> {
+/// A connection of either kind, or in TLS.
+pub type Stream = Either<Accepted, Box<TlsStream<TcpStream>>>;
+
+async fn accept(listener: &Accepting) -> io::Result<(Accepted, Origin)> {
     match listener {
         Either::Left(listener) => {
             let (stream, peer) = listener.accept().await?;
@@ -121,12 +127,12 @@ impl Connections {
     {
         let max = self.max.min(self.listener.connections_max());
         let place = self.listener.place();
-        let listener = self.listener.into_tokio()?;
+        let (listener, tls) = self.listener.into_tokio()?;
         let signal = stop.clone();
         let mut connections = JoinSet::new();
         let mut places = Places::new(max, self.spare);
         let idle = places.idle();
-        let mut displaced = Displaced { count: 0, reported: None };
+        let mut displaced = Seldom::default();
         tokio::pin!(beside);
         let mut beside_ended = false;
         loop {
@@ -147,11 +153,15 @@ impl Connections {
             match accepted {
                 Ok((stream, origin)) => {
                     let (activity, has_displaced) = places.enter(origin);
-                    if has_displaced {
-                        displaced.note(&place);
+                    if has_displaced && let Some(count) = displaced.note() {
+                        tracing::warn!(
+                            place,
+                            count,
+                            "all places for connections were taken; idle ones were closed for new ones"
+                        );
                     }
-                    let serving =
-                        serve_when_it_speaks(stream, activity.clone(), signal.clone(), serve.clone());
+                    let (signal, serve) = (signal.clone(), serve.clone());
+                    let serving = serve_when_it_speaks(stream, tls.clone(), activity.clone(), signal, serve);
                     places.add(activity, connections.spawn(serving));
                 }
                 // After a connection that failed before it began, the next one may succeed at once. Without free file
@@ -174,49 +184,42 @@ impl Connections {
     }
 }
 
-/// Serves a connection once its client has sent something. One that sends nothing is closed.
-async fn serve_when_it_speaks<F, S>(stream: Stream, activity: Activity, mut stop: Stop, serve: F)
-where
+/// Serves a connection once its client has sent something, in TLS once the handshake is done. One that sends nothing is
+/// closed.
+async fn serve_when_it_speaks<F, S>(
+    stream: Accepted,
+    tls: Option<Tls>,
+    activity: Activity,
+    mut stop: Stop,
+    serve: F,
+) where
     F: Fn(Stream, Activity, Stop) -> S,
     S: Future<Output = ()>,
 {
-    let speaks = tokio::select! {
-        spoken = tokio::time::timeout(SILENT_MAX, has_spoken(&stream)) => spoken.unwrap_or(false),
-        () = stop.wait() => false,
+    let ready = async {
+        let speaks = tokio::time::timeout(SILENT_MAX, has_spoken(&stream)).await.unwrap_or(false);
+        match (stream, tls) {
+            _ if !speaks => None,
+            (Either::Left(stream), Some(tls)) => {
+                tls.accept(stream).await.ok().map(|stream| Either::Right(Box::new(stream)))
+            }
+            (stream, _) => Some(Either::Left(stream)),
+        }
     };
-    if speaks {
+    let ready = tokio::select! {
+        ready = ready => ready,
+        () = stop.wait() => None,
+    };
+    if let Some(stream) = ready {
         serve(stream, activity, stop).await;
     }
 }
 
 /// Completes once something can be read: whether that is a byte.
-async fn has_spoken(stream: &Stream) -> bool {
+async fn has_spoken(stream: &Accepted) -> bool {
     match stream {
         // Not only readiness, which the system may report without a byte.
         Either::Left(stream) => matches!(stream.peek(&mut [0]).await, Ok(1..)),
         Either::Right(stream) => stream.ready(Interest::READABLE).await.is_ok(),
-    }
-}
-
-/// Idle connections that made room for new ones.
-struct Displaced {
-    /// Since the last report.
-    count: u64,
-    reported: Option<Instant>,
-}
-
-impl Displaced {
-    /// Counts one, and reports them once in a while.
-    fn note(&mut self, place: &str) {
-        self.count += 1;
-        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            let count = std::mem::take(&mut self.count);
-            tracing::warn!(
-                place,
-                count,
-                "all places for connections were taken; idle ones were closed for new ones"
-            );
-            self.reported = Some(Instant::now());
-        }
     }
 }

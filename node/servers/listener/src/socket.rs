@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use thiserror::Error;
 
+use crate::tls::Tls;
+
 /// Who may reach a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -39,6 +41,7 @@ pub struct Socket {
     listener: TcpListener,
     address: SocketAddr,
     connections_max: usize,
+    tls: Option<Tls>,
 }
 
 impl Socket {
@@ -52,7 +55,7 @@ impl Socket {
         let listener = TcpListener::bind(&resolved[..]).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, connections_max: usize::MAX })
+        Ok(Self { listener, address, connections_max: usize::MAX, tls: None })
     }
 
     /// The address that the system gave.
@@ -65,14 +68,25 @@ impl Socket {
         self.connections_max = connections_max;
     }
 
+    /// Serves it in TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Whether it is served in TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Most connections at a time.
     pub fn connections_max(&self) -> usize {
         self.connections_max
     }
 
-    /// The listener for the runtime of the calling task.
-    pub fn into_tokio(self) -> io::Result<tokio::net::TcpListener> {
-        tokio::net::TcpListener::from_std(self.listener)
+    /// The listener for the runtime of the calling task, and its TLS.
+    pub fn into_tokio(self) -> io::Result<(tokio::net::TcpListener, Option<Tls>)> {
+        Ok((tokio::net::TcpListener::from_std(self.listener)?, self.tls))
     }
 }
 

@@ -1,0 +1,66 @@
+//! TLS of clients, version 1.3 (RFC 8446) only.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
+use starling_api::Error;
+
+/// What a client trusts, and shows of itself, where a node serves its API in TLS. The files are PEM (RFC 7468).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Certificates of the authorities of nodes. `None`: those that the system trusts.
+    pub authorities: Option<PathBuf>,
+    /// The client's certificate and its private key, for nodes that ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl ClientTls {
+    pub(crate) fn config(&self) -> Result<ClientConfig, Error> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_protocol_versions(&[&TLS13]).map_err(unsendable)?;
+        let builder = match &self.authorities {
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(path)? {
+                    roots.add(authority).map_err(|reason| unusable(path, reason))?;
+                }
+                builder.with_root_certificates(roots)
+            }
+            None => builder.with_platform_verifier().map_err(unsendable)?,
+        };
+        match &self.identity {
+            Some((certificate, key)) => {
+                let chain = certificates(certificate)?;
+                let private = PrivateKeyDer::from_pem_file(key).map_err(|reason| unusable(key, reason))?;
+                builder.with_client_auth_cert(chain, private).map_err(|reason| unusable(certificate, reason))
+            }
+            None => Ok(builder.with_no_client_auth()),
+        }
+    }
+}
+
+/// For connections without TLS: it trusts nobody.
+pub(crate) fn nobody() -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_protocol_versions(&[&TLS13]).map_err(unsendable)?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    all.map_err(|reason| unusable(path, reason))
+}
+
+fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::unsendable(format!("cannot use {}: {reason}", path.display()))
+}
+
+fn unsendable(reason: impl std::fmt::Display) -> Error {
+    Error::unsendable(reason.to_string())
+}
