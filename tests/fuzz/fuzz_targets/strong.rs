@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use starling_core::strong::{
-    Effect, GroupLocation, Strong, StrongConfig, StrongMessage, decode_frame, encode_frames,
+    CoreCall, Effect, GroupLocation, Strong, StrongConfig, StrongMessage, decode_frame, encode_frames,
 };
 use starling_kv::MemoryEngine;
 use starling_proto::message::Payload;
@@ -16,15 +16,19 @@ fn record(number: u8) -> NodeRecord {
     NodeRecord { name: format!("n{number}"), addresses: vec![format!("/ip4/10.0.{number}.1/tcp/7400")], signature: vec![0; 64], ..NodeRecord::new(NodeId([number; 32]), 1, Role::Replica) }
 }
 
-/// Time passes; every sync ends at once.
+/// Time passes; every sync ends at once, and nothing is published.
 fn pass(strong: &mut Strong<MemoryEngine>, now_ms: u64) {
     strong.handle_timeout(now_ms);
     strong.process_ready(now_ms);
     while let Some(effect) = strong.poll_output() {
-        if let Effect::Sync(number) = effect {
-            strong.handle_synced(now_ms, number);
-            strong.process_ready(now_ms);
+        match effect {
+            Effect::Sync(number) => strong.handle_synced(now_ms, number),
+            Effect::Call(CoreCall::LookupFirst { from, message, .. }) => {
+                strong.handle_looked_up(now_ms, from, *message);
+            }
+            _ => continue,
         }
+        strong.process_ready(now_ms);
     }
 }
 
