@@ -171,18 +171,17 @@ impl Session {
     async fn info(&self, name: &str) -> std::result::Result<StrongInfo, Failure> {
         let info = self.client.strong_info(name);
         tokio::pin!(info);
-        let info = match timeout(UNKNOWN_AFTER, &mut info).await {
-            Ok(info) => info?,
-            Err(_) => {
-                let known = self.client.keyspaces().await?.keyspaces;
-                if !known.iter().any(|it| it.name == name) {
-                    print::waiting(format!(
-                        "the node asked knows no keyspace {name:?}; it waits for two seconds, because one that was created a \
-                         moment ago may become known"
-                    ));
-                }
-                info.await?
+        let info = if let Ok(info) = timeout(UNKNOWN_AFTER, &mut info).await {
+            info?
+        } else {
+            let known = self.client.keyspaces().await?.keyspaces;
+            if !known.iter().any(|it| it.name == name) {
+                print::waiting(format!(
+                    "the node asked knows no keyspace {name:?}; it waits for two seconds, because one that was created a \
+                     moment ago may become known"
+                ));
             }
+            info.await?
         };
         info.ok_or_else(|| Failure::no_keyspace(name))
     }

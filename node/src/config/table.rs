@@ -83,13 +83,13 @@ settings! {
     mdns: bool = "mdns", "", false;
         "Look for peers on the local network, and be found there."
     api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();
-        "Where the HTTP API listens, beside the unix socket api.sock in the data directory; off: only there. Without a token it serves data, but not administration. Anything but loopback needs TLS, and an api.token of 128 bits or tls.client_ca."
+        "Where the HTTP API listens, beside the unix socket api.sock in the data directory; off: only there. Without a token it serves data, but not administration. Anything but loopback needs TLS, and an api.token of 128 bits or certificates of clients."
     api_plaintext: bool = "api.plaintext", "", false;
         "Whether the API listens for other machines without TLS: whoever is on the way reads the token and the data."
     api_token: Option<String> = "api.token", "", None, secret true;
         "Token that every API request by TCP must bear (Authorization: Bearer ...); it makes its sender an administrator. Empty: none."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
-        "Addresses where etcd clients are served, each with its strong keyspace. Loopback only, unless tls.client_ca is set."
+        "Addresses where etcd clients are served, each with its strong keyspace. Loopback only, unless TLS asks clients for certificates."
     etcd_advertise: Vec<String> = "etcd.advertise", "url=keyspace", Vec::new();
         "URLs that the lists of members for etcd clients show for this node instead of its etcd.listen, for example of a proxy."
     tls_certificate: Option<String> = "tls.certificate", "path", None;

@@ -8,8 +8,8 @@ use starling_service::hide_tickets;
 pub struct Banner<'a> {
     /// Whether the data directory is new.
     pub is_first_run: bool,
-    /// Whether this is a seed.
-    pub is_seed: bool,
+    /// What it is: a node, or a seed.
+    pub what: &'a str,
     /// Chosen by the operator.
     pub name: &'a str,
     /// The first digits of the node's id.
@@ -40,9 +40,8 @@ impl Banner<'_> {
     }
 
     fn text(&self, with_ticket: bool) -> String {
-        let what = if self.is_seed { "bootstrap seed" } else { "node" };
         let mut lines = vec![
-            format!("Starling {what} {} ({}) is up", self.name, self.id),
+            format!("Starling {} {} ({}) is up", self.what, self.name, self.id),
             format!("  API     {}", self.api),
             format!("  peers   {}", self.listen.join("\n          ")),
         ];
@@ -78,7 +77,7 @@ mod tests {
         let listen = ["/ip4/10.0.0.1/tcp/7400".to_owned()];
         let mut banner = Banner {
             is_first_run: true,
-            is_seed: false,
+            what: "node",
             name: "n1",
             id: "0a0b0c0d",
             listen: &listen,

@@ -82,7 +82,7 @@ fn announce(node: &Node, api: &str, etcd: &[(String, String)]) {
     let info = node.info();
     Banner {
         is_first_run: info.is_first_run,
-        is_seed: info.role == Role::Seed,
+        what: if info.role == Role::Seed { "bootstrap seed" } else { "node" },
         name: &info.name,
         id: &info.short_id,
         listen: &info.listen,

@@ -1,6 +1,7 @@
 //! TLS of the connections of a socket, version 1.3 (RFC 8446) only. The certificate is read again once its files have
 //! changed: it can be renewed without a restart.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -97,7 +98,7 @@ impl Tls {
     /// The server's side of a handshake.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let accepted = timeout(HANDSHAKE_MAX, TlsAcceptor::from(self.current()).accept(stream)).await;
-        accepted.map_err(io::Error::from).flatten().inspect_err(|error| self.note_failed(error))
+        accepted.unwrap_or_else(|late| Err(late.into())).inspect_err(|error| self.note_failed(error))
     }
 
     /// Files that have changed, and cannot be used, do not count: they may be half written.
@@ -172,6 +173,6 @@ fn unreadable(path: &Path, reason: pem::Error) -> TlsError {
     TlsError::File { path: path.into(), reason }
 }
 
-fn unusable(path: &Path, reason: impl ToString) -> TlsError {
+fn unusable(path: &Path, reason: impl fmt::Display) -> TlsError {
     TlsError::Unusable { path: path.into(), reason: reason.to_string() }
 }
