@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair};
-use starling_tests::{KEYSPACE, Node, wait_until};
+use starling_tests::{KEYSPACE, Node, run, wait_until};
 use tempfile::TempDir;
 
 /// An authority, whose certificate is in a file.
@@ -71,8 +71,9 @@ async fn the_api_is_served_in_tls_with_a_certificate_that_can_be_renewed() {
     let node = node("node", &identity).started().await;
     assert!(node.api().starts_with("https://"), "{}", node.api());
     node.run(["--cacert", &first.path, "put", "k", "v"]).ok();
-    node.run(["--cacert", &second.path, "get", "k"]).exits_noted(5);
+    node.run(["--cacert", &second.path, "get", "k"]).says("--cacert");
     node.run(["get", "k"]).exits_noted(5);
+    node.run(["--cacert", &text(&identity.key), "get", "k"]).says("no certificate");
     // Without TLS nothing is said.
     let mut plain = TcpStream::connect(node.api().trim_start_matches("https://")).expect("it listens");
     plain.write_all(b"GET /healthz HTTP/1.1\r\nhost: node\r\n\r\n").expect("sent");
@@ -110,7 +111,7 @@ async fn with_an_authority_of_clients_others_are_not_served() {
         .set("etcd.listen", &format!("0.0.0.0:0={KEYSPACE}"))
         .started()
         .await;
-    let run = |identity: Option<&Identity>, args: &[&str]| {
+    let ask = |identity: Option<&Identity>, args: &[&str]| {
         let mut all = vec!["--cacert".to_owned(), authority.path.clone()];
         if let Some(Identity { certificate, key }) = identity {
             all.extend(["--cert".into(), text(certificate), "--cert-key".into(), text(key)]);
@@ -118,11 +119,11 @@ async fn with_an_authority_of_clients_others_are_not_served() {
         all.extend(args.iter().map(ToString::to_string));
         node.run(all)
     };
-    run(Some(&client), &["put", "k", "v"]).ok();
-    run(Some(&stranger), &["get", "k"]).exits_noted(5);
-    run(None, &["get", "k"]).exits_noted(5);
+    ask(Some(&client), &["put", "k", "v"]).ok();
+    ask(Some(&stranger), &["get", "k"]).exits_noted(5);
+    ask(None, &["get", "k"]).says("--cert-key");
     // Administration: the node names its unix socket, which belongs to the address in TLS, too.
-    run(Some(&client), &["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
+    ask(Some(&client), &["keyspace", "create", KEYSPACE, "--strong", "--voters", "1"]).ok();
     let url = node.etcd(KEYSPACE).replace("0.0.0.0", "127.0.0.1");
     let etcdctl = |identity: Option<&Identity>, args: &[&str]| -> Output {
         let mut command = Command::new("etcdctl");
@@ -135,7 +136,7 @@ async fn with_an_authority_of_clients_others_are_not_served() {
     };
     let put = etcdctl(Some(&client), &["put", "from", "etcdctl"]);
     assert!(put.status.success(), "{put:?}");
-    let get = run(Some(&client), &["get", "-k", KEYSPACE, "from"]).ok();
+    let get = ask(Some(&client), &["get", "-k", KEYSPACE, "from"]).ok();
     assert_eq!(get.trim(), "etcdctl");
     for identity in [None, Some(&stranger)] {
         let refused = etcdctl(identity, &["get", "from"]);
@@ -151,6 +152,17 @@ fn a_node_without_all_files_of_tls_does_not_start() {
     let [identity, other] = ["server", "other"].map(|name| Identity::new(&dir, name));
     authority.certify(&identity);
     authority.certify(&other);
+    // What clients show is nothing that a node asks for.
+    let data_dir = text(&dir.path().join("data"));
+    for (given, meant) in [
+        (["--cert", "a.pem", "--cert-key", "a.key"].as_slice(), "tls.certificate"),
+        (&["--token", "x"], "api.token"),
+    ] {
+        let up = ["up", "--exit-with-parent", "--data-dir", &data_dir];
+        let refused = run([&up[..], given].concat(), b"");
+        refused.exits(2);
+        refused.says(meant);
+    }
     Node::up("half").set("tls.certificate", &text(&identity.certificate)).refused().says("tls.key");
     Node::up("half").set("tls.client_ca", &authority.path).refused().says("tls.certificate");
     let mixed = Identity { certificate: identity.certificate.clone(), key: other.key };

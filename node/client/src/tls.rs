@@ -52,9 +52,30 @@ pub(crate) fn nobody() -> Result<ClientConfig, Error> {
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
+/// What to do about a cause of a broken connection, if that is TLS.
+pub(crate) fn hint(mut cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    // Errors of the system that hold another one, sometimes in each other, do not name it as their source.
+    while let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        cause = inner;
+    }
+    Some(match cause.downcast_ref()? {
+        rustls::Error::InvalidCertificate(_) => {
+            "name the authority of the node's certificate: --cacert FILE; the certificate has to be valid now, and for this address"
+        }
+        rustls::Error::AlertReceived(_) => {
+            "the node wants a valid certificate of an authority that it knows: --cert FILE --cert-key FILE"
+        }
+        rustls::Error::InvalidMessage(_) => {
+            "does the node serve its API without TLS? Then its address begins with http://"
+        }
+        _ => "the node and this command do not agree on TLS 1.3: see the node's log",
+    })
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    all.map_err(|reason| unusable(path, reason))
+    let all = all.map_err(|reason| unusable(path, reason))?;
+    if all.is_empty() { Err(unusable(path, "there is no certificate in it")) } else { Ok(all) }
 }
 
 fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {

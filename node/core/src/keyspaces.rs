@@ -61,7 +61,10 @@ impl<E: Engine> Core<E> {
 
     /// Passes a client's request to the strong keyspaces, with the records of the nodes that it may name.
     pub(crate) fn handle_strong(&mut self, now: Now, input: StrongInput) {
-        if let StrongInput::Create { keyspace, .. } | StrongInput::Survey { keyspace, .. } = &input {
+        if let StrongInput::Create { keyspace, .. }
+        | StrongInput::Drop { keyspace, .. }
+        | StrongInput::Survey { keyspace, .. } = &input
+        {
             // Another node may have created it, and no client here has asked for it yet.
             self.lookup(now, keyspace);
         }

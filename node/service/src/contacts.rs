@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn what_does_not_answer_is_reported_and_logged_seldom() {
         let mut search = Search::default();
-        let bert = NodeRecord { name: "bert".into(), ..NodeRecord::new(NodeId([1; 32]), 1, Role::Replica) };
+        let (name, addresses) = ("bert".into(), vec!["/ip4/10.0.0.2/tcp/1".into()]);
+        let bert = NodeRecord { name, addresses, ..NodeRecord::new(NodeId([1; 32]), 1, Role::Replica) };
         let both = ["/dns4/a/tcp/1".to_owned(), "/dns4/b/tcp/1".to_owned()];
         let rounds = LOG_FIRST + LOG_EVERY;
         let logged: Vec<u32> = (1..=rounds).filter(|_| search.begin_round(&both)).collect();

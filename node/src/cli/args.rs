@@ -429,7 +429,8 @@ pub enum KeyspaceCommand {
         #[arg(long)]
         revision: Option<u64>,
     },
-    /// Remove a strong keyspace with all its data
+    /// Remove a strong keyspace with all its data. Without a leader its voters remove it once they have one again: the node
+    /// that was asked repeats it, and again after a start of its own
     Drop {
         /// Its name
         name: String,

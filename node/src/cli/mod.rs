@@ -132,8 +132,8 @@ impl Session {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
-        Command::Up(args) => return start::up(args, cli.global.api.as_deref()),
-        Command::Bootstrap(args) => return start::bootstrap(args, cli.global.api.as_deref()),
+        Command::Up(args) => return start::up(args, &cli.global),
+        Command::Bootstrap(args) => return start::bootstrap(args, &cli.global),
         Command::Config { node, running: false, reference } => {
             return start::config(node, *reference, &cli.global);
         }

@@ -1,5 +1,7 @@
 //! `starling up`, `starling bootstrap` and `starling config`: from arguments to a configuration.
 
+use std::path::PathBuf;
+
 use starling_api::admin::Configuration;
 use starling_service::Role;
 
@@ -12,17 +14,18 @@ use crate::config::{ConfigError, Flag, Loaded, load, reference};
 use crate::process;
 
 /// Runs a node until it is stopped.
-pub fn up(args: &NodeArgs, api: Option<&str>) -> Result {
-    run(Role::Replica, args, api)
+pub fn up(args: &NodeArgs, global: &Global) -> Result {
+    run(Role::Replica, args, global)
 }
 
 /// Runs a bootstrap seed until it is stopped.
-pub fn bootstrap(args: &NodeArgs, api: Option<&str>) -> Result {
-    run(Role::Seed, args, api)
+pub fn bootstrap(args: &NodeArgs, global: &Global) -> Result {
+    run(Role::Seed, args, global)
 }
 
-fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
-    let mut flags = flags(args, api)?;
+fn run(role: Role, args: &NodeArgs, global: &Global) -> Result {
+    refuse_flags_of_clients(global)?;
+    let mut flags = flags(args, global.api.as_deref())?;
     if let Err(error) = hidden::hide(&flags) {
         print::stderr_line(format!("warning: secrets stay visible in the list of processes: {error}"));
     }
@@ -30,6 +33,24 @@ fn run(role: Role, args: &NodeArgs, api: Option<&str>) -> Result {
     let loaded = configuration(args, flags)?;
     process::run(role, loaded, args.exit_with_parent)
         .map_err(|error| Failure::failed(error.to_string(), error.hint()))
+}
+
+/// Refuses what commands show to nodes: whoever gives it to a node believes that it asks for it. Their variables may be set
+/// for commands.
+fn refuse_flags_of_clients(global: &Global) -> std::result::Result<(), Failure> {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.clone().into_os_string());
+    for (flag, variable, value, setting) in [
+        ("--token", "STARLING_API_TOKEN", global.token.clone().map(Into::into), "api.token"),
+        ("--cacert", "STARLING_CACERT", path(&global.cacert), "tls.client_ca"),
+        ("--cert", "STARLING_CERT", path(&global.cert), "tls.certificate"),
+        ("--cert-key", "STARLING_CERT_KEY", path(&global.cert_key), "tls.key"),
+    ] {
+        if value.is_some() && value != std::env::var_os(variable) {
+            let what = format!("{flag} is for commands that ask a node");
+            return Err(Failure::usage(what, format!("a node has a setting:  --set {setting}=...")));
+        }
+    }
+    Ok(())
 }
 
 /// Prints the configuration that `up` would use with these arguments.

@@ -62,6 +62,9 @@ impl RunError {
     pub fn hint(&self) -> String {
         match self {
             Self::Start(error) => error.hint(),
+            Self::Api(BindError::System { address, .. }) if address.contains("unix:") || address.contains("://") => {
+                "write HOST:PORT; the unix socket is there anyway, and --set tls.certificate=FILE serves in TLS".into()
+            }
             Self::Api(_) => {
                 "is the node running already? Otherwise name another one: --api 127.0.0.1:7501".into()
             }

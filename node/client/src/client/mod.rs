@@ -18,7 +18,7 @@ use starling_api::{Error, ErrorCode, NEW_KEYSPACE_HEADER};
 use tokio::time::{sleep, timeout};
 
 use crate::retry::{Attempts, Retries};
-use crate::tls::ClientTls;
+use crate::tls::{self, ClientTls};
 
 pub use eventual::RawValue;
 use socket::{HTTPS, Http, UNIX};
@@ -331,9 +331,14 @@ impl Client {
     }
 
     fn broken(&self, error: &reqwest::Error) -> Error {
-        let mut reason: &dyn std::error::Error = error;
+        let mut reason: &(dyn std::error::Error + 'static) = error;
+        let mut hint = None;
         while let Some(source) = reason.source() {
             reason = source;
+            hint = hint.or_else(|| tls::hint(reason));
+        }
+        if let Some(hint) = hint {
+            return Error { hint: hint.into(), ..Error::unreachable(self.url(), reason) };
         }
         let kind = reason.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         if kind == Some(std::io::ErrorKind::PermissionDenied) && self.url().starts_with(UNIX) {
@@ -365,7 +370,8 @@ mod tests {
         assert_eq!(Client::new("127.0.0.1:1", None).expect("valid").url(), "http://127.0.0.1:1");
         assert_eq!(Client::new("unix:/run/api.sock", None).expect("valid").url(), "unix:/run/api.sock");
         assert!(Client::of_nodes(["127.0.0.1:1", "unix:/run/api.sock"], None).is_err());
-        assert!(Client::new("https://example.org", None).is_err());
+        assert_eq!(Client::new("https://example.org", None).expect("valid").url(), "https://example.org");
+        assert!(Client::new("ftp://example.org", None).is_err());
         assert!(Client::of_nodes([], None).is_err());
         let no_path = Client::new("unix:", None).expect_err("no path");
         assert!(no_path.hint.contains("api.sock"), "{no_path:?}");

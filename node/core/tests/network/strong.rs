@@ -445,6 +445,17 @@ pub fn drop_keyspace(world: &mut World, node: usize, keyspace: &str) -> Result<(
 }
 
 #[test]
+fn a_keyspace_can_be_dropped_through_a_node_that_never_used_it() {
+    let mut world = settled(6, 6);
+    let members = create(&mut world, "orders", 3, &[]);
+    world.run(5_000);
+    let leads = leader(&mut world, "orders", &members);
+    world.kill(*members.iter().find(|node| **node != leads).expect("a follower"));
+    let other = (0..6).find(|node| *node != 0 && !members.contains(node)).expect("six nodes");
+    drop_keyspace(&mut world, other, "orders").expect("dropped");
+}
+
+#[test]
 fn who_was_away_when_a_keyspace_was_dropped_forgets_it_too() {
     let mut world = settled(7, 6);
     let members = create(&mut world, "orders", 3, &[]);
