@@ -1,25 +1,13 @@
 //! The entry of the log that ends a group.
 
+mod common;
+
 use starling_kv::MemoryEngine;
 use starling_strong::api::{Options, Put, Request, Write};
-use starling_strong::group::{ChangeError, Group, GroupConfig, History, Input, KEPT_ENTRIES, Notice, Output};
+use starling_strong::group::{ChangeError, Group, Input, Notice, Output};
 use starling_strong::machine;
-use starling_strong::members::NodeKey;
 
-const ME: NodeKey = [1; 32];
-
-fn config() -> GroupConfig {
-    GroupConfig {
-        group: [9; 16],
-        keyspace: "orders".into(),
-        node: ME,
-        member: 1,
-        machine: machine::Config::default(),
-        history: History::default(),
-        kept_entries: KEPT_ENTRIES,
-        in_journal: true,
-    }
-}
+use common::member::{NODES, config};
 
 /// Passes time until an output is there, and returns everything until then.
 fn run(group: &mut Group<MemoryEngine>, now_ms: &mut u64, until: impl Fn(&Output) -> bool) -> Vec<Output> {
@@ -48,7 +36,7 @@ fn put(token: u64) -> Input {
 
 /// A group of one member that leads.
 fn leader(engine: &MemoryEngine, now_ms: &mut u64) -> Group<MemoryEngine> {
-    let group = Group::create(engine.clone(), config(), &[ME], [7; 32], 0);
+    let group = Group::create(engine.clone(), config(1), &NODES[..1], [7; 32], 0);
     let mut group = group.expect("a memory engine opens");
     group.set_version(machine::VERSION_NEWEST);
     run(&mut group, now_ms, |output| matches!(output, Output::Notice(Notice::Leader { node: Some(_), .. })));
@@ -73,7 +61,7 @@ fn nothing_behind_the_entry_is_applied_and_a_start_finds_it() {
     let applied = group.status(now_ms).applied_index;
     drop(group);
     // The process ended before it removed the replica.
-    let opened = Group::open(engine, config(), [7; 32], now_ms).expect("a memory engine opens");
+    let opened = Group::open(engine, config(1), [7; 32], now_ms).expect("a memory engine opens");
     let mut group = opened.expect("it is there");
     run(&mut group, &mut now_ms, is_dropped);
     assert_eq!((group.is_dropped(), group.status(now_ms).applied_index), (true, applied));
@@ -82,7 +70,7 @@ fn nothing_behind_the_entry_is_applied_and_a_start_finds_it() {
 #[test]
 fn only_the_leader_drops() {
     let engine = MemoryEngine::new();
-    let group = Group::create(engine, config(), &[ME, [2; 32], [3; 32]], [7; 32], 0);
+    let group = Group::create(engine, config(1), &NODES, [7; 32], 0);
     let mut group = group.expect("a memory engine opens");
     group.handle(0, Input::Drop { token: 2 });
     let refusal = Output::Changed { token: 2, result: Err(ChangeError::NotLeader) };

@@ -1,42 +1,22 @@
 //! Messages that no correct member would send, and the effects that they must not have. `tests/fuzz` searches for
 //! further ones.
 
+mod common;
+
 use starling_kv::MemoryEngine;
 use starling_strong::group::wire::{Kind, RaftMessage, WireEntry};
-use starling_strong::group::{Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Output};
-use starling_strong::machine;
+use starling_strong::group::{Group, GroupMessage, Input, Output};
 
-const NODES: [[u8; 32]; 3] = [[1; 32], [2; 32], [3; 32]];
-
-/// The first of three initial members, which has synced its first rows.
-fn first() -> Group<MemoryEngine> {
-    let config = GroupConfig {
-        group: [9; 16],
-        keyspace: "orders".into(),
-        node: NODES[0],
-        member: 1,
-        machine: machine::Config::default(),
-        history: History::default(),
-        kept_entries: KEPT_ENTRIES,
-        in_journal: true,
-    };
-    let mut group =
-        Group::create(MemoryEngine::new(), config, &NODES, [7; 32], 0).expect("a memory engine opens");
-    sync(&mut group);
-    group
-}
+use common::member::{NODES, drain, first};
 
 /// Syncs what was written, and returns the messages that the group then sends.
 fn sync(group: &mut Group<MemoryEngine>) -> Vec<RaftMessage> {
-    let mut sent = Vec::new();
-    while let Some(output) = group.poll_output() {
-        match output {
-            Output::Sync(number) => group.handle(0, Input::Synced(number)),
-            Output::Send { message: GroupMessage::Raft(message), .. } => sent.push(message),
-            _ => {}
-        }
-    }
-    sent
+    let outputs = drain(group).into_iter();
+    let sent = outputs.filter_map(|output| match output {
+        Output::Send { message: GroupMessage::Raft(message), .. } => Some(message),
+        _ => None,
+    });
+    sent.collect()
 }
 
 fn say(group: &mut Group<MemoryEngine>, message: RaftMessage) {
@@ -45,21 +25,7 @@ fn say(group: &mut Group<MemoryEngine>, message: RaftMessage) {
 
 /// The second member, which leads in term 2.
 fn from_leader(kind: Kind) -> RaftMessage {
-    RaftMessage {
-        kind,
-        from: 2,
-        to: 1,
-        term: 2,
-        log_term: 0,
-        index: 0,
-        commit: 0,
-        commit_term: 0,
-        reject: false,
-        reject_hint: 0,
-        context: Vec::new(),
-        entries: Vec::new(),
-        snapshot: None,
-    }
+    RaftMessage::new(kind, 2, 1, 2)
 }
 
 /// One entry, after the first one of a new group.
@@ -93,4 +59,25 @@ fn leadership_is_not_taken_before_what_was_promised_is_durable() {
     assert!(sync(&mut group).iter().any(|message| message.kind == Kind::Vote));
     say(&mut group, RaftMessage { term: 3, ..from_leader(Kind::VoteReply) });
     assert!(group.is_leader(), "durable, and told to by the leader");
+}
+
+/// Raft assumes that the log of a new leader is durable.
+#[test]
+fn a_member_that_is_given_entries_and_votes_at_once_does_not_lead() {
+    let mut group = first();
+    let vote = |kind, term| RaftMessage { term, ..from_leader(kind) };
+    let entries = RaftMessage { commit: 1, ..append() };
+    let messages =
+        [entries, vote(Kind::TimeoutNow, 2), vote(Kind::PreVoteReply, 3), vote(Kind::VoteReply, 3)];
+    for message in messages {
+        group.step(0, Input::Message { from: NODES[1], message: GroupMessage::Raft(message) });
+    }
+    group.process_ready(0);
+    sync(&mut group);
+    assert!(!group.is_leader());
+    assert_eq!(group.leader(), Some(NODES[1]), "it follows who sent the entries");
+    say(&mut group, vote(Kind::TimeoutNow, 2));
+    sync(&mut group);
+    say(&mut group, vote(Kind::VoteReply, 3));
+    assert!(group.is_leader(), "once they are durable");
 }

@@ -1,52 +1,26 @@
-//! Messages of nodes that are no members of the group, what a member believes of nodes that it does not know, and what members
-//! cannot do to each other's processes.
+//! Messages of nodes that are no members of the group, and what a member believes of nodes that it does not know.
+
+mod common;
 
 use starling_kv::MemoryEngine;
 use starling_strong::group::wire::{Kind, Offer, RaftMessage, WireEntry};
-use starling_strong::group::{
-    Group, GroupConfig, GroupMessage, History, Input, KEPT_ENTRIES, Notice, Output, Promises,
-};
+use starling_strong::group::{Group, GroupMessage, Input, Notice, Output, Promises};
 use starling_strong::log::LogPosition;
 use starling_strong::machine;
 use starling_strong::members::{Members, NodeKey};
 
-const NODES: [NodeKey; 3] = [[1; 32], [2; 32], [3; 32]];
+use common::member::{self, NODES, config, drain};
+
 const STRANGER: NodeKey = [9; 32];
 /// What earlier releases accepted as a term.
 const HUGE: u64 = 1 << 62;
 
-fn config(member: u64) -> GroupConfig {
-    GroupConfig {
-        group: [9; 16],
-        keyspace: "orders".into(),
-        node: NODES[0],
-        member,
-        machine: machine::Config::default(),
-        history: History::default(),
-        kept_entries: KEPT_ENTRIES,
-        in_journal: true,
-    }
-}
-
-/// The first of three initial members.
+/// The first of three initial members, which knows of data version 3.
 fn first() -> Group<MemoryEngine> {
-    let group = Group::create(MemoryEngine::new(), config(1), &NODES, [7; 32], 0);
-    let mut group = group.expect("a memory engine opens");
+    let mut group = member::first();
     group.set_version(machine::VERSION_NEWEST);
     drain(&mut group);
     group
-}
-
-/// Syncs what was written, and returns all other outputs.
-fn drain(group: &mut Group<MemoryEngine>) -> Vec<Output> {
-    let mut outputs = Vec::new();
-    while let Some(output) = group.poll_output() {
-        match output {
-            Output::Sync(number) => group.handle(0, Input::Synced(number)),
-            other => outputs.push(other),
-        }
-    }
-    outputs
 }
 
 fn pass(group: &mut Group<MemoryEngine>, from: NodeKey, message: GroupMessage) -> Vec<Output> {
@@ -55,21 +29,7 @@ fn pass(group: &mut Group<MemoryEngine>, from: NodeKey, message: GroupMessage) -
 }
 
 fn raft(kind: Kind, from: u64, term: u64) -> RaftMessage {
-    RaftMessage {
-        kind,
-        from,
-        to: 1,
-        term,
-        log_term: 0,
-        index: 0,
-        commit: 0,
-        commit_term: 0,
-        reject: false,
-        reject_hint: 0,
-        context: Vec::new(),
-        entries: Vec::new(),
-        snapshot: None,
-    }
+    RaftMessage::new(kind, from, 1, term)
 }
 
 /// An entry that no program reads, already committed.
@@ -202,24 +162,4 @@ fn a_member_whose_term_jumps_is_not_followed() {
 fn a_group_whose_term_was_raised_to_the_former_limit_can_elect_a_leader() {
     assert!(raft(Kind::Vote, 2, HUGE + 1).into_raft(1).is_ok());
     assert!(raft(Kind::Vote, 2, (1 << 63) + 1).into_raft(1).is_err());
-}
-
-/// Raft assumes that the log of a new leader is durable.
-#[test]
-fn a_member_that_is_given_entries_and_votes_at_once_does_not_lead() {
-    let mut group = first();
-    let vote = |kind, term| GroupMessage::Raft(raft(kind, 2, term));
-    let entries = GroupMessage::Raft(RaftMessage { commit: 1, ..append(2, 2) });
-    let messages =
-        [entries, vote(Kind::TimeoutNow, 2), vote(Kind::PreVoteReply, 3), vote(Kind::VoteReply, 3)];
-    for message in messages {
-        group.step(0, Input::Message { from: NODES[1], message });
-    }
-    group.process_ready(0);
-    drain(&mut group);
-    assert!(!group.is_leader());
-    assert_eq!(group.leader(), Some(NODES[1]), "it follows who sent the entries");
-    pass(&mut group, NODES[1], vote(Kind::TimeoutNow, 2));
-    pass(&mut group, NODES[1], vote(Kind::VoteReply, 3));
-    assert!(group.is_leader(), "once they are durable");
 }

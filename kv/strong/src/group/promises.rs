@@ -273,8 +273,8 @@ impl<E: Engine> Group<E> {
         self.recall.again(term);
     }
 
-    /// Whether all members know this question, and later ones: data version 3 is in force, or the group has adopted it, or it was when the
-    /// log was made.
+    /// Whether all members know this question, and later ones: data version 3 is in force, or the group has adopted it,
+    /// or it was when the log was made.
     pub(super) fn knows_questions(&self) -> bool {
         self.machine.version().max(self.version) >= DATED || self.raw.store().is_in_journal()
     }

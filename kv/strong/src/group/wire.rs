@@ -101,6 +101,25 @@ fn require(holds: bool, what: &'static str) -> Result<(), Impossible> {
 }
 
 impl RaftMessage {
+    /// A message that says nothing but its kind, for tests and simulations.
+    pub fn new(kind: Kind, from: MemberId, to: MemberId, term: u64) -> Self {
+        Self {
+            kind,
+            from,
+            to,
+            term,
+            log_term: 0,
+            index: 0,
+            commit: 0,
+            commit_term: 0,
+            reject: false,
+            reject_hint: 0,
+            context: Vec::new(),
+            entries: Vec::new(),
+            snapshot: None,
+        }
+    }
+
     /// Converts a message of raft-rs; `None` for a kind that members do not send. `offer` is the snapshot that the
     /// message names.
     pub fn from_raft(message: &Message, offer: Option<Offer>) -> Option<Self> {
@@ -219,21 +238,8 @@ mod tests {
 
     fn append() -> RaftMessage {
         let entry = |term| WireEntry { kind: 0, term, context: Vec::new(), data: vec![1] };
-        RaftMessage {
-            kind: Kind::Append,
-            from: 1,
-            to: 2,
-            term: 5,
-            log_term: 3,
-            index: 7,
-            commit: 6,
-            commit_term: 0,
-            reject: false,
-            reject_hint: 0,
-            context: Vec::new(),
-            entries: vec![entry(3), entry(5)],
-            snapshot: None,
-        }
+        let (log_term, index, commit, entries) = (3, 7, 6, vec![entry(3), entry(5)]);
+        RaftMessage { log_term, index, commit, entries, ..RaftMessage::new(Kind::Append, 1, 2, 5) }
     }
 
     #[test]

@@ -12,16 +12,12 @@ use crate::members::NodeKey;
 impl<E: Engine> Log<E> {
     /// Records the nodes of an invitation.
     pub fn write_hosts(&self, hosts: &BTreeSet<NodeKey>) -> Result<(), Error> {
-        let key = record::hosts_key(&self.group);
-        let row = record::seal(&key, hosts);
-        self.engine.write(vec![RowOp::Put(Family::Raft, key.to_vec(), row)])
+        self.write_nodes(record::hosts_key(&self.group), hosts)
     }
 
     /// Records the members before unsafe recovery.
     pub(super) fn write_former(&self, former: &BTreeSet<NodeKey>) -> Result<(), Error> {
-        let key = record::former_key(&self.group);
-        let row = record::seal(&key, former);
-        self.engine.write(vec![RowOp::Put(Family::Raft, key.to_vec(), row)])
+        self.write_nodes(record::former_key(&self.group), former)
     }
 
     /// The members before the last unsafe recovery by this member.
@@ -32,6 +28,11 @@ impl<E: Engine> Log<E> {
     /// The nodes of the last invitation; none if their row is damaged: the leader repeats it.
     pub fn read_hosts(&self) -> Result<BTreeSet<NodeKey>, Error> {
         self.read_nodes(&record::hosts_key(&self.group))
+    }
+
+    fn write_nodes(&self, key: record::Key, nodes: &BTreeSet<NodeKey>) -> Result<(), Error> {
+        let row = record::seal(&key, nodes);
+        self.engine.write(vec![RowOp::Put(Family::Raft, key.to_vec(), row)])
     }
 
     fn read_nodes(&self, key: &record::Key) -> Result<BTreeSet<NodeKey>, Error> {

@@ -1,6 +1,7 @@
 //! Helpers that several tests use.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod member;
 pub mod model;
 pub mod plans;
 

@@ -189,19 +189,9 @@ fn a_forgotten_vote_is_not_cast_twice() {
     assert_eq!(group(&world, voter).leader(), None, "it knows of no leader");
     let member = |node: usize| world.nodes[node].member.expect("a member");
     let vote = RaftMessage {
-        kind: Kind::Vote,
-        from: member(leader),
-        to: member(voter),
-        term,
         log_term: term,
         index: 1_000_000,
-        commit: 0,
-        commit_term: 0,
-        reject: false,
-        reject_hint: 0,
-        context: Vec::new(),
-        entries: Vec::new(),
-        snapshot: None,
+        ..RaftMessage::new(Kind::Vote, member(leader), member(voter), term)
     };
     let now = world.clock(voter);
     let group = world.nodes[voter].group.as_mut().expect("it is up");

@@ -424,17 +424,12 @@ impl<E: Engine> Strong<E> {
         }
         match message {
             StrongMessage::Groups(bundle) => self.on_groups(from, bundle),
-            StrongMessage::Create { group, keyspace, members, manual } => {
-                let message = StrongMessage::Create { group, keyspace: keyspace.clone(), members, manual };
-                self.look_up_first(keyspace, from, message);
+            StrongMessage::Create { ref keyspace, .. } | StrongMessage::Invite { ref keyspace, .. } => {
+                let (keyspace, message) = (keyspace.clone(), Box::new(message));
+                self.cx.call(CoreCall::LookupFirst { keyspace, from, message });
             }
             StrongMessage::CreateReply { group, refusal } => {
                 self.on_create_reply(from, group, refusal);
-            }
-            StrongMessage::Invite { group, keyspace, member, members, manual } => {
-                let invite =
-                    StrongMessage::Invite { group, keyspace: keyspace.clone(), member, members, manual };
-                self.look_up_first(keyspace, from, invite);
             }
             StrongMessage::Drop { group } => self.on_drop(from, group),
             StrongMessage::DropGroup { id, group } => self.on_drop_group(from, id, group),
@@ -477,10 +472,6 @@ impl<E: Engine> Strong<E> {
                 self.on_name_confirmed(from, group, &keyspace);
             }
         }
-    }
-
-    fn look_up_first(&mut self, keyspace: String, from: NodeKey, message: StrongMessage) {
-        self.cx.call(CoreCall::LookupFirst { keyspace, from, message: Box::new(message) });
     }
 
     fn on_group_output(&mut self, group: GroupId, output: Output) {

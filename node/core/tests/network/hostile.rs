@@ -87,19 +87,10 @@ fn messages_of_raft_from_a_node_that_is_no_member_change_nothing() {
     for (number, to) in (1..).zip(MEMBERS) {
         for from in [999, 1, 2, 3] {
             let raft = |kind, term| RaftMessage {
-                kind,
-                from,
-                to: number,
-                term,
                 log_term: 1,
                 index: 1,
                 commit: 2,
-                commit_term: 0,
-                reject: false,
-                reject_hint: 0,
-                context: Vec::new(),
-                entries: Vec::new(),
-                snapshot: None,
+                ..RaftMessage::new(kind, from, number, term)
             };
             let append = RaftMessage { entries: vec![entry(90)], ..raft(Kind::Append, 90) };
             let messages = [append, raft(Kind::Vote, 1 << 62), raft(Kind::TimeoutNow, 90)];

@@ -46,19 +46,9 @@ fn forged(group: GroupId, member: &Group<MemoryEngine>, stranger: NodeKey) -> [S
     let number = member.member();
     let end = member.log_end();
     let raft = |kind, term| RaftMessage {
-        kind,
-        from: member.members().next,
-        to: number,
-        term,
         log_term: end.term,
         index: end.index,
-        commit: 0,
-        commit_term: 0,
-        reject: false,
-        reject_hint: 0,
-        context: Vec::new(),
-        entries: Vec::new(),
-        snapshot: None,
+        ..RaftMessage::new(kind, member.members().next, number, term)
     };
     let term = member.term() + 1;
     // No program reads it.

@@ -525,15 +525,21 @@ impl<E: Engine> Handler<'_, E> {
         }
     }
 
-    /// Hands an outcome to the client; that of a drop to [`super::Strong`] first.
     fn end(&mut self, pending: Pending, result: Result<Answer, Failure>) {
-        let outcome = pending.outcome(result);
-        match (pending.operation, outcome) {
-            (Operation::Drop(group), StrongOutput::Managed { token, result }) => {
-                let keyspace = pending.keyspace;
+        match pending.outcome(result) {
+            StrongOutput::Managed { result, .. } => self.end_managed(pending, result),
+            outcome => self.cx.reply(outcome),
+        }
+    }
+
+    /// Hands an outcome to the client; that of a drop to [`super::Strong`] first.
+    fn end_managed(&mut self, pending: Pending, result: Result<(), ManageError>) {
+        let Pending { token, keyspace, operation, .. } = pending;
+        match operation {
+            Operation::Drop(group) => {
                 self.state.ended_drops.push_back(EndedDrop { token, keyspace, group, result });
             }
-            (_, outcome) => self.cx.reply(outcome),
+            _ => self.cx.reply(StrongOutput::Managed { token, result }),
         }
     }
 
@@ -552,13 +558,7 @@ impl<E: Engine> Handler<'_, E> {
             },
         };
         if let Some(pending) = self.remove(id) {
-            match pending.operation {
-                Operation::Drop(group) => {
-                    let Pending { token, keyspace, .. } = pending;
-                    self.state.ended_drops.push_back(EndedDrop { token, keyspace, group, result });
-                }
-                _ => self.cx.reply(StrongOutput::Managed { token: pending.token, result }),
-            }
+            self.end_managed(pending, result);
         }
     }
 
