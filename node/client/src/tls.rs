@@ -7,7 +7,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
 use starling_api::Error;
 
@@ -22,17 +22,15 @@ pub struct ClientTls {
 
 impl ClientTls {
     pub(crate) fn config(&self) -> Result<ClientConfig, Error> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_protocol_versions(&[&TLS13]).map_err(unsendable)?;
         let builder = match &self.authorities {
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(path)? {
                     roots.add(authority).map_err(|reason| unusable(path, reason))?;
                 }
-                builder.with_root_certificates(roots)
+                builder()?.with_root_certificates(roots)
             }
-            None => builder.with_platform_verifier().map_err(unsendable)?,
+            None => builder()?.with_platform_verifier().map_err(unsendable)?,
         };
         match &self.identity {
             Some((certificate, key)) => {
@@ -47,9 +45,12 @@ impl ClientTls {
 
 /// For connections without TLS: it trusts nobody.
 pub(crate) fn nobody() -> Result<ClientConfig, Error> {
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_protocol_versions(&[&TLS13]).map_err(unsendable)?;
-    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    builder.with_protocol_versions(&[&TLS13]).map_err(unsendable)
 }
 
 /// What to do about a cause of a broken connection, if that is TLS.
@@ -60,7 +61,8 @@ pub(crate) fn hint(mut cause: &(dyn std::error::Error + 'static)) -> Option<&'st
     }
     Some(match cause.downcast_ref()? {
         rustls::Error::InvalidCertificate(_) => {
-            "name the authority of the node's certificate: --cacert FILE; the certificate has to be valid now, and for this address"
+            "name the authority of the node's certificate: --cacert FILE; the certificate has to be valid now, and for \
+             this address"
         }
         rustls::Error::AlertReceived(_) => {
             "the node wants a valid certificate of an authority that it knows: --cert FILE --cert-key FILE"

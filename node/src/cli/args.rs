@@ -45,8 +45,8 @@ pub struct Cli {
 pub struct Global {
     /// Address of the node's API: commands connect to it, in TLS with https://, or to a socket with unix:PATH [default:
     /// `STARLING_API`, else the socket api.sock in the default data directory if a node listens there, else
-    /// 127.0.0.1:7401]; `up` and
-    /// `bootstrap` listen on it, beside their socket, or with off on that alone [default: the setting `api.listen`]
+    /// 127.0.0.1:7401]; `up` and `bootstrap` listen on it, beside their socket, or with off on that alone [default: the
+    /// setting `api.listen`]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub api: Option<String>,
     /// Token that the node's API asks for

@@ -145,8 +145,8 @@ fn tls_files(config: &Config) -> Result<Option<TlsFiles>, RunError> {
     }
 }
 
-/// Binds the API: on anything but loopback only if its clients are asked who they are, and nobody guesses that or reads it on
-/// the way.
+/// Binds the API: on anything but loopback only if its clients are asked who they are, and nobody guesses that or
+/// reads it on the way.
 fn bind_api(config: &Config) -> Result<Socket, RunError> {
     let address = config.api_listen.clone();
     let asks_clients = config.tls_client_ca.is_some();
@@ -155,9 +155,9 @@ fn bind_api(config: &Config) -> Result<Socket, RunError> {
         BindError::Exposed { address } => RunError::Unprotected { address },
         error @ BindError::System { .. } => RunError::Api(error),
     })?;
-    let is_weak = config.api_token.as_deref().is_some_and(is_weak);
+    let has_weak_token = config.api_token.as_deref().is_some_and(is_weak);
     if api.address().ip().is_loopback() {
-        if is_weak {
+        if has_weak_token {
             tracing::warn!(
                 "api.token has less than 128 bits: another user of this machine who guesses it administers the node; \
                  `openssl rand -hex 16` prints a better one"
@@ -168,7 +168,7 @@ fn bind_api(config: &Config) -> Result<Socket, RunError> {
     if config.tls_certificate.is_none() && !config.api_plaintext {
         return Err(RunError::Plaintext { address });
     }
-    if is_weak {
+    if has_weak_token {
         return Err(RunError::WeakToken { address });
     }
     Ok(api)

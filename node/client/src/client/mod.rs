@@ -82,9 +82,8 @@ fn base(api: &str) -> Result<String, Error> {
 }
 
 impl Client {
-    /// A client of the node at `api`: `host:port`, a URL, or `unix:PATH` for a node of this machine and
-    /// user. Connects at the first call, and
-    /// sends each request once.
+    /// A client of the node at `api`: `host:port`, a URL, or `unix:PATH` for a node of this machine and user. Connects
+    /// at the first call, and sends each request once.
     pub fn new(api: &str, token: Option<String>) -> Result<Self, Error> {
         Self::of_nodes([api], token).map(|client| client.with_retries(Retries::NONE))
     }

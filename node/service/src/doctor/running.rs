@@ -19,8 +19,8 @@ use crate::strong::Held;
 pub const STORAGE_HINT: &str = "make space: the node then continues within seconds; after damage, replace the disk and this \
                                 node's voters (`starling keyspace voters remove`, then `add`)";
 /// What to do about two processes with one identity.
-const DOUBLED_HINT: &str = "stop one of them, unless it has ended by now; this ends a minute after the last sign of both; a copy needs an empty data directory \
-                            and joins with the ticket";
+const DOUBLED_HINT: &str = "stop one of them, unless it has ended by now; this ends a minute after the last sign of both; a copy \
+                            needs an empty data directory and joins with the ticket";
 /// What to do about a peer that was disconnected for misbehaviour.
 const BANNED_HINT: &str = "compare `starling version` on both; if they are the same, look for damage on the way or for a program \
                            that has this network's ticket and is no node";
@@ -45,8 +45,8 @@ impl Admin {
         for impaired in &status.impaired_replicas {
             let (name, me) = (&impaired.keyspace, &status.name);
             let hint = format!(
-                "of two processes stop one, then restart the other; after an older copy was restored, a restart ends this message once the replica has \
-                 everything; if nothing was, the disk loses writes: `starling keyspace voters replace {name} {me} OTHER` puts \
+                "of two processes stop one, then restart the other; after an older copy was restored, a restart ends this \
+                 message once the replica has everything; if nothing was, the disk loses writes: `starling keyspace voters replace {name} {me} OTHER` puts \
                  another node in its place"
             );
             add(&mut report, impaired.to_string(), hint);
