@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use starling_report::Report;
+use starling_sim::policies::Links;
 use starling_sim::policies::mongering::{Direction, Interest, Variant};
 use starling_sim::policies::starling::{self, Plan, Senders};
 use starling_sim::policies::swim::{Network, Protocol};
@@ -85,7 +86,7 @@ impl Options {
 
     fn full_view(&self, name: &str, protocol: &Protocol, nodes: usize, seed: u64) -> Row {
         let (latency_min_ms, latency_max_ms) = LATENCY_MS;
-        let network = Network { members: nodes, latency_min_ms, latency_max_ms, loss: 0.0 };
+        let network = Network { members: nodes, links: Links { latency_min_ms, latency_max_ms, loss: 0.0 } };
         let outcome = swim::disseminate(protocol, &network, self.rumors, seed);
         Row {
             policy: name.into(),

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use starling_report::Report;
 use starling_sim::cost;
+use starling_sim::policies::Links;
 use starling_sim::policies::starling::{Figures, Outcome, Plan, Senders, run};
 
-use super::{Links, nodes, up_to_a_minute};
+use super::{nodes, up_to_a_minute};
 use crate::Common;
 use crate::error::{Error, Result};
 
@@ -29,7 +30,7 @@ pub struct Options {
     #[arg(long, default_value_t = 5, value_name = "N")]
     degree: usize,
     #[command(flatten)]
-    links: Links,
+    links: super::Links,
     /// Bytes of a rumor's payload
     #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
     payload_bytes: u32,
@@ -57,8 +58,7 @@ impl Options {
             let what = format!("--degree has to be at least 2 and below the number of nodes, {nodes}");
             return Err(Error::Unsupported(what));
         }
-        self.links.check()?;
-        let Links { latency_min_ms, latency_max_ms, loss } = self.links;
+        let Links { latency_min_ms, latency_max_ms, loss } = self.links.checked()?;
         Ok(Plan {
             nodes,
             degree: self.degree,

@@ -87,7 +87,7 @@ fn measure(protocol: Protocol, network: &Network, trials: u32, seed: u64) -> Out
         suspected_ms: detection.in_turn.mean * period_ms,
         declared_ms: millis(protocol.suspicion(network.members)) + dissemination.all_ms.mean,
         dissemination,
-        false_suspicions_hour: false_suspicion(&protocol, network.loss) * 3_600_000.0 / period_ms,
+        false_suspicions_hour: false_suspicion(&protocol, network.links.loss) * 3_600_000.0 / period_ms,
         false_failures: failures as f64 / f64::from(trials),
         idle_datagrams_s: 2000.0 / period_ms,
     }
@@ -96,9 +96,7 @@ fn measure(protocol: Protocol, network: &Network, trials: u32, seed: u64) -> Out
 impl Options {
     /// The paper's protocol and Serf's, side by side.
     pub fn run(&self, common: &Common) -> Result<Report> {
-        self.links.check()?;
-        let Links { latency_min_ms, latency_max_ms, loss } = self.links;
-        let network = Network { members: nodes(common).max(3), latency_min_ms, latency_max_ms, loss };
+        let network = Network { members: nodes(common).max(3), links: self.links.checked()? };
         let outcomes = [Protocol::paper(), Protocol::serf()]
             .map(|protocol| measure(protocol, &network, self.trials, common.seed));
         let row = |name: &str, of: &dyn Fn(&Outcome) -> String| {
@@ -119,7 +117,7 @@ impl Options {
             row("of these declared failed by another node", &|o| format!("{:.3}", o.false_failures)),
             row("datagrams per member and second when idle", &|o| format!("{:.1}", o.idle_datagrams_s)),
         ];
-        let title = format!("Full view: {} members, loss {}", network.members, network.loss);
+        let title = format!("Full view: {} members, loss {}", network.members, network.links.loss);
         let values = serde_json::json!({ "network": network, "outcomes": outcomes });
         Ok(Report::new(title, &values).table(["", "SWIM", "Serf"], rows))
     }

@@ -1,12 +1,15 @@
-//! Dissemination alone, without a store: policies to set beside the default one, and published
-//! tables to set beside both.
+//! Protocols alone, without a store: policies of dissemination to set beside the default one, elections of a
+//! leader, and published tables and counts to set beside both.
 //!
+//! - [`elections`]: ring, modified ring, bully, Paxos, and the node's own Raft group, under the same faults.
 //! - [`mongering`]: the epidemics of Demers et al. (PODC 1987), rumor mongering and anti-entropy.
 //! - [`swim`]: a baseline with a full view, as in SWIM (DSN 2002) and in Serf.
 //! - [`starling`]: the default, `starling_proto`'s machines unchanged, on a random regular overlay.
 
 mod calendar;
+pub mod elections;
 mod estimate;
+mod links;
 pub mod mongering;
 mod overlay;
 pub mod starling;
@@ -14,3 +17,4 @@ pub mod swim;
 pub mod tables;
 
 pub use estimate::Estimate;
+pub use links::Links;

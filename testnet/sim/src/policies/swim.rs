@@ -14,8 +14,8 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::Estimate;
 use super::calendar::Calendar;
+use super::{Estimate, Links};
 
 /// Parameters of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -85,12 +85,9 @@ impl Protocol {
 pub struct Network {
     /// Members, at least 3.
     pub members: usize,
-    /// Least latency of a datagram.
-    pub latency_min_ms: u64,
-    /// Largest; each datagram draws its own.
-    pub latency_max_ms: u64,
-    /// Share of datagrams lost.
-    pub loss: f64,
+    /// What datagrams go through.
+    #[serde(flatten)]
+    pub links: Links,
 }
 
 /// What became of one update.
@@ -254,13 +251,9 @@ impl<'a> Infection<'a> {
     }
 
     fn send(&mut self, event: Event, cargo: Cargo) {
-        if self.network.loss > 0.0 && self.rng.random_bool(self.network.loss) {
-            return;
-        }
-        let range = self.network.latency_min_ms * 1000..=self.network.latency_max_ms * 1000;
-        let at_us = self.now_us + self.rng.random_range(range);
+        let Some(delay_us) = self.network.links.draw_us(self.rng) else { return };
         self.active += usize::from(cargo.update > Update::Nothing);
-        self.events.push(at_us, event);
+        self.events.push(self.now_us + delay_us, event);
     }
 
     fn receive(&mut self, to: u32, cargo: Cargo) {
@@ -336,7 +329,7 @@ mod tests {
     use super::*;
 
     fn network(loss: f64) -> Network {
-        Network { members: 500, latency_min_ms: 10, latency_max_ms: 50, loss }
+        Network { members: 500, links: Links { latency_min_ms: 10, latency_max_ms: 50, loss } }
     }
 
     #[test]

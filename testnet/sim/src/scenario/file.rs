@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use starling_proto::view::ACTIVE_RANGE;
 use toml::{Table, Value};
 
@@ -62,9 +62,23 @@ pub fn load(path: &Path, set: &[(String, String)]) -> Result<Scenario, Error> {
 
 /// [`load`] for a text in memory. `name` stands in the messages, and names a scenario that has no name.
 pub fn parse(name: &str, text: &str, set: &[(String, String)]) -> Result<Scenario, Error> {
+    let mut scenario: Scenario = read_with(name, text, set)?;
+    if scenario.name.is_empty() {
+        name.clone_into(&mut scenario.name);
+    }
+    check(&scenario).map_err(|reason| Error::Invalid { name: scenario.name.clone(), reason })?;
+    Ok(scenario)
+}
+
+/// Reads a TOML text, of which single values are set from outside; see [`load`].
+pub(crate) fn read_with<T: DeserializeOwned>(
+    name: &str,
+    text: &str,
+    set: &[(String, String)],
+) -> Result<T, Error> {
     let malformed = |error: toml::de::Error| Error::Malformed(format!("scenario {name}: {error}"));
     // Before anything is set, for messages with line and column.
-    let _: Scenario = toml::from_str(text).map_err(malformed)?;
+    let _: T = toml::from_str(text).map_err(malformed)?;
     let mut root: Table = toml::from_str(text).map_err(malformed)?;
     for (path, value) in set {
         set_value(&mut root, path, value).map_err(|reason| Error::Set {
@@ -73,15 +87,10 @@ pub fn parse(name: &str, text: &str, set: &[(String, String)]) -> Result<Scenari
             reason,
         })?;
     }
-    let mut scenario = Scenario::deserialize(root).map_err(|error| {
+    T::deserialize(root).map_err(|error| {
         let set: Vec<String> = set.iter().map(|(path, value)| format!("--set {path}={value}")).collect();
         Error::Malformed(format!("scenario {name} with {}: {error}", set.join(" ")))
-    })?;
-    if scenario.name.is_empty() {
-        name.clone_into(&mut scenario.name);
-    }
-    check(&scenario).map_err(|reason| Error::Invalid { name: scenario.name.clone(), reason })?;
-    Ok(scenario)
+    })
 }
 
 fn set_value(root: &mut Table, path: &str, text: &str) -> Result<(), String> {

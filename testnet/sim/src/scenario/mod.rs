@@ -11,6 +11,7 @@ mod strong;
 mod workload;
 
 pub use churn::{Away, Churn, ChurnModel, Return};
+pub(crate) use file::read_with;
 pub use file::{Error, load, parse};
 pub use links::{Clog, Geography, Latency, Links};
 pub use release::Release;
