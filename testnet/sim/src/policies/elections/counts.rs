@@ -74,14 +74,29 @@ fn ring(n: u64) -> [Case; 4] {
     ]
 }
 
-fn modified_ring(n: u64) -> [Case; 1] {
-    [Case {
+fn modified_ring(n: u64) -> [Case; 3] {
+    let one = Scenario::counted(n as usize);
+    let all = Scenario { initiators: n as usize, ..one };
+    let case = |text, scenario, messages| Case {
         protocol: Protocol::ModifiedRing,
-        text: "one initiator, whichever",
-        scenario: Scenario::counted(n as usize),
-        messages: ("2n", 2 * n),
+        text,
+        scenario,
+        messages,
         turnaround: ("2n", 2 * n),
-    }]
+    };
+    [
+        case("one initiator, whichever", one, ("2n", 2 * n)),
+        case(
+            "all begin at once, ranks ascend clockwise, lower initiators are blocked",
+            Scenario { order: Order::Ascending, ..all },
+            ("3n - 1", 3 * n - 1),
+        ),
+        case(
+            "all begin at once, ranks descend clockwise, lower initiators are blocked",
+            Scenario { order: Order::Descending, ..all },
+            ("n(n+1)/2 + n", n * (n + 1) / 2 + n),
+        ),
+    ]
 }
 
 fn paxos(n: u64) -> [Case; 2] {
