@@ -97,7 +97,7 @@ enum Command {
     Sim(sim::Options),
     /// Search for bugs: draw networks and faults from seeds, and check the invariants of every run
     Swarm(swarm::Options),
-    /// Compare protocols that spread rumors or elect a leader, simulated without a store, with published figures
+    /// Compare protocols that spread rumors, elect a leader or detect failures, simulated without a store
     Policies {
         #[command(subcommand)]
         policy: policies::Policy,

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub use self::config::DetectorConfig;
 use self::health::Health;
-use self::phi::Window;
+pub use self::phi::Window;
 use crate::message::Heartbeat;
 use crate::{Millis, NodeId};
 

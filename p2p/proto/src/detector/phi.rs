@@ -11,7 +11,7 @@ pub(super) const PHI_MAX: f64 = 30.0;
 
 /// The last intervals between signs of life, milliseconds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Window {
+pub struct Window {
     intervals: VecDeque<u32>,
     sum: u64,
     squares: u64,
@@ -20,7 +20,7 @@ pub(super) struct Window {
 impl Window {
     /// Adds an interval in place of the oldest. Intervals are bounded by the caller to less than a
     /// day, so that sums of squares fit 64 bits.
-    pub(super) fn push(&mut self, interval_ms: u32) {
+    pub fn push(&mut self, interval_ms: u32) {
         if self.intervals.len() == WINDOW
             && let Some(old) = self.intervals.pop_front()
         {
@@ -45,7 +45,7 @@ impl Window {
     /// -log10 of the probability that a sign of life comes later than after `silent_ms`, for a normal
     /// distribution of intervals whose tail is approximated by a logistic one (Akka's
     /// `PhiAccrualFailureDetector`, after Bowling et al. 2009; error below 0.00014).
-    pub(super) fn phi(&self, silent_ms: u64, expected_ms: u64, std_min_ms: u64, pause_ms: u64) -> f64 {
+    pub fn phi(&self, silent_ms: u64, expected_ms: u64, std_min_ms: u64, pause_ms: u64) -> f64 {
         let (mean, std) = self.moments(expected_ms);
         let y = (silent_ms as f64 - mean - pause_ms as f64) / std.max(std_min_ms as f64).max(1.0);
         // P(later) = e^-x / (1 + e^-x), written so that neither tail overflows.

@@ -1,12 +1,14 @@
 //! Protocols alone, without a store: policies of dissemination to set beside the default one, elections of a
-//! leader, and published tables and counts to set beside both.
+//! leader, failure detectors, and published tables and counts to set beside them.
 //!
+//! - [`detectors`]: heartbeats, phi accrual, SWIM with and without Lifeguard, and the node's own, under the same faults.
 //! - [`elections`]: ring, modified ring, bully, Paxos, and the node's own Raft group, under the same faults.
 //! - [`mongering`]: the epidemics of Demers et al. (PODC 1987), rumor mongering and anti-entropy.
 //! - [`swim`]: a baseline with a full view, as in SWIM (DSN 2002) and in Serf.
 //! - [`starling`]: the default, `starling_proto`'s machines unchanged, on a random regular overlay.
 
 mod calendar;
+pub mod detectors;
 pub mod elections;
 mod estimate;
 mod links;

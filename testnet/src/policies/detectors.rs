@@ -1,0 +1,184 @@
+//! Failure detectors beside each other.
+
+use starling_report::Report;
+use starling_sim::policies::detectors::{DOWN_US, Detector, Fault, LATE_US, Plan, STALL_EVERY_US, STALL_US};
+use starling_sim::policies::detectors::{Summary, measure};
+
+use super::Links;
+use crate::Common;
+use crate::error::{Error, Result};
+
+/// Nodes unless the person said otherwise: all pairs are simulated, in seconds.
+const NODES_DEFAULT: usize = 50;
+/// Sizes above which a run takes seconds.
+const LARGE: u32 = 1000;
+/// Runs of such a size.
+const RUNS_LARGE: u32 = 2;
+/// Before the fault, detectors learn what is usual.
+const WARMUP_MS: u64 = 30_000;
+const MEASURE_MS: u64 = 60_000;
+
+/// What to simulate.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    links: Links,
+    /// Runs of each detector with each fault, with seeds from --seed on
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// One fault instead of all
+    #[arg(long, value_enum)]
+    fault: Option<Which>,
+    /// Sizes at which a crash is measured, if no fault is named
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000", value_name = "NODES,...", value_parser = sizes())]
+    sizes: Vec<u32>,
+}
+
+fn sizes() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(8..=10_000)
+}
+
+/// A fault, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// No fault: what detectors do to healthy nodes
+    None,
+    /// It stops, and nobody is notified
+    Crash,
+    /// It stops, and its host notifies the nodes that it has links with
+    FailStop,
+    /// It is down for 20 s
+    Recovery,
+    /// Four of five messages that it sends are lost
+    SendOmission,
+    /// Four of five messages to it are lost
+    ReceiveOmission,
+    /// Every message that it sends is up to 4 s late
+    Timing,
+    /// Nothing passes between it and half of the others
+    Split,
+    /// It stands still for 4 s out of 10
+    Slow,
+}
+
+impl Which {
+    fn fault(self) -> Fault {
+        match self {
+            Self::None => Fault::None,
+            Self::Crash => Fault::Crash,
+            Self::FailStop => Fault::FailStop,
+            Self::Recovery => Fault::Recovery,
+            Self::SendOmission => Fault::SendOmission,
+            Self::ReceiveOmission => Fault::ReceiveOmission,
+            Self::Timing => Fault::Timing,
+            Self::Split => Fault::Split,
+            Self::Slow => Fault::Slow,
+        }
+    }
+}
+
+/// What happens to the faulty node.
+fn about(fault: Fault) -> String {
+    let s = |us: u64| us / 1_000_000;
+    match fault {
+        Fault::None => "none: all nodes are well".into(),
+        Fault::Crash => "crash: it stops, and nobody is notified".into(),
+        Fault::FailStop => {
+            "fail-stop: it stops, and its host notifies the nodes that it has links with".into()
+        }
+        Fault::Recovery => {
+            format!("recovery: it is down for {} s, and continues with what it knew", s(DOWN_US))
+        }
+        Fault::SendOmission => "send-omission: four of five messages that it sends are lost".into(),
+        Fault::ReceiveOmission => "receive-omission: four of five messages to it are lost".into(),
+        Fault::Timing => format!("timing: every message that it sends is up to {} s late", s(LATE_US)),
+        Fault::Split => "split: nothing passes between it and half of the others".into(),
+        Fault::Slow => format!("slow: it stands still for {} s out of {}", s(STALL_US), s(STALL_EVERY_US)),
+    }
+}
+
+impl Options {
+    /// Measures all detectors.
+    pub fn run(&self, common: &Common) -> Result<Report> {
+        let links = self.links.checked()?;
+        let nodes = common.nodes.map_or(NODES_DEFAULT, |nodes| nodes as usize);
+        if !(8..=10_000).contains(&nodes) {
+            return Err(Error::Unsupported("the detectors need --nodes from 8 to 10,000".into()));
+        }
+        let plan = |nodes, fault| Plan { nodes, links, fault, warmup_ms: WARMUP_MS, measure_ms: MEASURE_MS };
+        let all = |plan: &Plan, runs| -> Vec<Summary> {
+            Detector::ALL.iter().map(|detector| measure(*detector, plan, runs, common.seed)).collect()
+        };
+        let one = self.fault.map(Which::fault);
+        let faults = Fault::ALL.into_iter().filter(|fault| one.is_none_or(|one| one == *fault));
+        let by_fault: Vec<(Fault, Vec<Summary>)> =
+            faults.map(|fault| (fault, all(&plan(nodes, fault), self.runs))).collect();
+        let by_size: Vec<(u32, Vec<Summary>)> = self
+            .sizes
+            .iter()
+            .filter(|_| one.is_none())
+            .map(|size| {
+                let runs = if *size < LARGE { self.runs } else { self.runs.min(RUNS_LARGE) };
+                (*size, all(&plan(*size as usize, Fault::Crash), runs))
+            })
+            .collect();
+        let values =
+            serde_json::json!({ "nodes": nodes, "links": links, "faults": by_fault, "sizes": by_size });
+        let title = format!("Failure detectors: {nodes} nodes, one with a fault, loss {}", links.loss);
+        let mut report = Report::new(title, &values);
+        for (fault, summaries) in &by_fault {
+            report =
+                report.line(about(*fault)).table(FAULTS, summaries.iter().map(|it| fault_row(it, nodes)));
+        }
+        report = report.line(LEGEND);
+        for (size, summaries) in &by_size {
+            let runs = summaries.first().map_or(0, |summary| summary.runs);
+            let line = format!("a crash among {size} nodes, {runs} runs");
+            let rows = summaries.iter().map(|it| size_row(it, *size as usize));
+            report = report.line(line).table(SIZES, rows);
+        }
+        Ok(report)
+    }
+}
+
+const FAULTS: [&str; 7] = ["", "noticed", "first, ms", "all, ms", "share", "false", "by the faulty"];
+const SIZES: [&str; 7] = ["", "first, ms", "all, ms", "false", "messages/s", "bytes/s", "busiest"];
+const LEGEND: &str = "noticed: runs in which another node considered the faulty one faulty; first: until then; all: until all did that\n\
+     can (all nodes; of heartbeats to all those that watch; of Starling's own its neighbours), over the runs in which\n\
+     they did; share: of those that can, how many did. false: times that a healthy node was considered faulty by healthy\n\
+     ones, per node and hour (>=: a sample of the nodes watches). by the faulty: its own verdicts about healthy nodes, per\n\
+     run. messages and bytes: sent by a node, without headers; busiest: messages that the busiest node sends and receives\n\
+     per second.";
+
+fn mean(runs: u32, value: f64) -> String {
+    if runs == 0 { "-".into() } else { format!("{value:.0}") }
+}
+
+fn mistakes(summary: &Summary, nodes: usize) -> String {
+    let bound = if summary.detector.watching(nodes) < nodes { ">= " } else { "" };
+    format!("{bound}{:.2}", summary.false_per_node_hour)
+}
+
+fn fault_row(summary: &Summary, nodes: usize) -> [String; 7] {
+    [
+        summary.detector.name().into(),
+        format!("{} of {}", summary.noticed, summary.runs),
+        mean(summary.noticed, summary.first_ms.mean),
+        mean(summary.complete, summary.all_ms.mean),
+        format!("{:.2}", summary.share.mean),
+        mistakes(summary, nodes),
+        format!("{:.1}", summary.by_the_faulty.mean),
+    ]
+}
+
+fn size_row(summary: &Summary, nodes: usize) -> [String; 7] {
+    [
+        summary.detector.name().into(),
+        mean(summary.noticed, summary.first_ms.mean),
+        mean(summary.complete, summary.all_ms.mean),
+        mistakes(summary, nodes),
+        format!("{:.1}", summary.messages_s),
+        format!("{:.1}", summary.bytes_s),
+        format!("{:.0}", summary.busiest_s),
+    ]
+}
