@@ -20,7 +20,7 @@ pub use file::{ReadError, json, read};
 pub use format::{bytes, number, thousands};
 pub use graph::Overlay;
 pub use html::html;
-pub use measurement::{Report, SideBySide};
+pub use measurement::{Curve, Curves, Report, SideBySide};
 pub use model::*;
 pub use stats::*;
 pub use text::text;

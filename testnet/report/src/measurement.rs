@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::format::number;
+use crate::html::measurement;
 use crate::model::{Bar, Limit};
 use crate::stats::Summary;
 use crate::table::{BARS, bar_row, table};
@@ -17,6 +18,29 @@ pub struct Report {
     bars: Vec<Bar>,
     /// Those that a table of [`Report::side_by_side`] shows.
     compared: Vec<Bar>,
+    curves: Vec<Curves>,
+}
+
+/// Curves that share a plot.
+#[derive(Clone, Debug)]
+pub struct Curves {
+    /// What they show.
+    pub title: String,
+    /// Unit of the horizontal axis.
+    pub x_unit: String,
+    /// Unit of the vertical axis.
+    pub y_unit: String,
+    /// What is drawn.
+    pub lines: Vec<Curve>,
+}
+
+/// One curve.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// Its name.
+    pub name: String,
+    /// Its points by ascending x.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// One load that two systems were put under.
@@ -36,7 +60,14 @@ impl Report {
     /// Starts a report; `values` is what its JSON form shows under `results`.
     pub fn new(title: impl Into<String>, values: &impl Serialize) -> Self {
         let values = serde_json::to_value(values).unwrap_or_else(|e| json!({ "error": e.to_string() }));
-        Self { title: title.into(), values, parts: Vec::new(), bars: Vec::new(), compared: Vec::new() }
+        Self {
+            title: title.into(),
+            values,
+            parts: Vec::new(),
+            bars: Vec::new(),
+            compared: Vec::new(),
+            curves: Vec::new(),
+        }
     }
 
     /// Adds a line of text.
@@ -96,6 +127,18 @@ impl Report {
         self.table(["load", names[0], names[1], "ratio", "target"], lines)
     }
 
+    /// Adds a plot. Only the page shows it.
+    #[must_use]
+    pub fn curves(mut self, curves: Curves) -> Self {
+        self.curves.push(curves);
+        self
+    }
+
+    /// The report as one page with its plots, which opens without a network.
+    pub fn html(&self) -> String {
+        measurement(&self.title, &self.curves, &self.text())
+    }
+
     /// The report as JSON: `title`, `results` and `bars`.
     pub fn json(&self) -> String {
         let bars: Vec<_> = self.compared.iter().chain(&self.bars).collect();
@@ -140,6 +183,23 @@ mod tests {
         let (text, json) = (report.text(), report.json());
         assert!(text.contains("2.00 x") && text.matches("NO").count() == 1, "{text}");
         assert!(json.contains("\"put: a / b\"") && json.matches("at_least").count() == 1, "{json}");
+    }
+
+    #[test]
+    fn the_page_has_the_curves_and_the_text_escaped() {
+        let line = |name: &str| Curve { name: name.into(), points: vec![(10.0, 1.0), (1000.0, 3000.0)] };
+        let curves = Curves {
+            title: "messages".into(),
+            x_unit: "nodes".into(),
+            y_unit: "1/s".into(),
+            lines: vec![line("a ring"), line("to all")],
+        };
+        let page = Report::new("<Detectors>", &()).line("1 < 2").curves(curves).html();
+        for part in ["&lt;Detectors&gt;", "1 &lt; 2", "<svg", "a ring", "to all", "messages"] {
+            assert!(page.contains(part), "{part} is missing: {page}");
+        }
+        assert!(!page.contains("<Detectors>"));
+        assert!(!Report::new("no plot", &()).html().contains("<svg"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Failure detectors beside each other.
 
-use starling_report::Report;
+use std::path::PathBuf;
+
+use starling_report::{Curve, Curves, Report};
 use starling_sim::policies::detectors::{DOWN_US, Detector, Fault, LATE_US, Plan, STALL_EVERY_US, STALL_US};
 use starling_sim::policies::detectors::{Summary, measure};
 
@@ -32,6 +34,9 @@ pub struct Options {
     /// Sizes at which a crash is measured, if no fault is named
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000", value_name = "NODES,...", value_parser = sizes())]
     sizes: Vec<u32>,
+    /// Write one page with the tables and with curves over the sizes that opens without a network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 fn sizes() -> clap::builder::RangedI64ValueParser<u32> {
@@ -137,8 +142,45 @@ impl Options {
             let rows = summaries.iter().map(|it| size_row(it, *size as usize));
             report = report.line(line).table(SIZES, rows);
         }
+        for curves in all_curves(&by_size) {
+            report = report.curves(curves);
+        }
+        if let Some(path) = &self.html {
+            std::fs::write(path, report.html()).map_err(Error::io(path))?;
+            eprintln!("the page is {}", path.display());
+        }
         Ok(report)
     }
+}
+
+/// A figure of a detector at one size.
+type Figure = fn(&Summary) -> f64;
+
+/// What is drawn over the number of nodes: title, unit and figure.
+const CURVES: [(&str, &str, Figure); 5] = [
+    ("a crash is noticed first after", "ms", |it| it.first_ms.mean),
+    ("and by all that can after", "ms", |it| if it.complete > 0 { it.all_ms.mean } else { f64::NAN }),
+    ("messages that a node sends", "1/s", |it| it.messages_s),
+    ("bytes that a node sends", "B/s", |it| it.bytes_s),
+    ("messages of the busiest node", "1/s", |it| it.busiest_s),
+];
+
+fn all_curves(by_size: &[(u32, Vec<Summary>)]) -> Vec<Curves> {
+    if by_size.len() < 2 {
+        return Vec::new();
+    }
+    let line = |index: usize, figure: Figure| {
+        let points = by_size.iter().map(|(size, all)| (f64::from(*size), figure(&all[index])));
+        let name = Detector::ALL[index].name().to_string();
+        Curve { name, points: points.filter(|(_, y)| y.is_finite()).collect() }
+    };
+    let curves = |(title, unit, figure): (&str, &str, Figure)| Curves {
+        title: title.into(),
+        x_unit: "nodes".into(),
+        y_unit: unit.into(),
+        lines: (0..Detector::ALL.len()).map(|index| line(index, figure)).collect(),
+    };
+    CURVES.into_iter().map(curves).collect()
 }
 
 const FAULTS: [&str; 7] = ["", "noticed", "first, ms", "all, ms", "share", "false", "by the faulty"];

@@ -2,6 +2,7 @@
 
 use super::axis::Axis;
 use super::plot::{Line, Plot, Shape};
+use crate::measurement::{Curve, Curves};
 use crate::model::{Distribution, Run, Series};
 
 /// Ratio of the largest value to the median from which a distribution needs a logarithmic axis to be
@@ -45,6 +46,28 @@ pub fn over_time(runs: &[Run], labels: &[String]) -> Vec<Plot> {
         }
     };
     groups(runs, labels, Named::series).into_iter().map(plot).collect()
+}
+
+/// Curves of a measurement; an axis is logarithmic where its values are far apart.
+pub fn curves(curves: &Curves) -> Plot {
+    let line = |(index, curve): (usize, &Curve)| {
+        Line::thinned(curve.name.clone(), index, curve.points.iter().copied())
+    };
+    let lines: Vec<Line> = curves.lines.iter().enumerate().map(line).collect();
+    let axis = |of: fn(&(f64, f64)) -> f64| {
+        let (min, max) = ends(&lines, of);
+        if min > 0.0 && max > min * LOG_FROM { Axis::log(min, max) } else { Axis::linear(min, max, false) }
+    };
+    Plot {
+        title: curves.title.clone(),
+        x_unit: curves.x_unit.clone(),
+        y_unit: curves.y_unit.clone(),
+        x: axis(|p| p.0),
+        y: axis(|p| p.1),
+        shape: Shape::Line,
+        marks: Vec::new(),
+        lines,
+    }
 }
 
 /// The cumulative distributions.

@@ -16,6 +16,7 @@ use self::plot::Plot;
 use crate::compare::{Compared, compare, header, labels};
 use crate::figures::{self, Row, Section, sections};
 use crate::format::{number, percent, short, thousands};
+use crate::measurement::Curves;
 use crate::model::Run;
 use crate::table::{BARS, bar_row};
 use crate::text::{setting, settings};
@@ -45,6 +46,15 @@ pub fn html(runs: &[Run]) -> String {
     page.tables(runs, &labels);
     page.overlay(runs, &labels);
     page.finish(&title)
+}
+
+/// The page for one measurement: its plots, and its text as a terminal shows it.
+pub fn measurement(title: &str, curves: &[Curves], text: &str) -> String {
+    let mut page = Page::default();
+    let plots: Vec<Plot> = curves.iter().map(charts::curves).collect();
+    page.plots("Curves", "", &plots);
+    let _ = write!(page.body, "<section><div class=\"scroll\"><pre>{}</pre></div></section>", Escaped(text));
+    page.finish(title)
 }
 
 /// What the marks of some plots are.
