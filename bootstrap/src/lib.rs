@@ -15,4 +15,7 @@ pub use finder::{Finder, FinderConfig, ROUND_ADDRESSES_MAX};
 pub use mdns::{Mdns, MdnsError};
 pub use network::{NetworkFile, NetworkFileError};
 pub use remembered::{PEERS_MAX, Peer, load_peers, save_peers};
-pub use ticket::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ticket, TicketError, hide_tickets};
+pub use ticket::{
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, INVITATION_BYTES_MAX, Ticket, TicketAuthority, TicketError,
+    hide_tickets,
+};

@@ -1,12 +1,14 @@
 //! Join tickets: everything that another machine needs to join a network, as one string.
 //!
 //! ```text
-//! starling1  prefix with the version
+//! starling1  prefix with the version; 2 in a network with an authority
 //! ...        base32 (RFC 4648, lower case, no padding) of:
 //!            u16  length of everything after it, most significant byte first
 //!            16   id of the network
 //!            32   secret of the network
 //!            u8   number of addresses, then each: u8 length, text
+//!            32   version 2: key of the authority
+//!            u8   version 2: length of the invitation, or 0; then the invitation
 //!            4    checksum: first bytes of blake3 over everything before it
 //! ```
 
@@ -22,11 +24,15 @@ pub const ADDRESSES_MAX: usize = 4;
 pub const ADDRESS_BYTES_MAX: usize = 255;
 
 const PREFIX: &str = "starling";
-const VERSION: &str = "1";
+/// The version of a ticket without an authority, and with one. Version 2 is made only where it is needed, so that older
+/// programs read the others.
+const VERSIONS: [&str; 2] = ["1", "2"];
+/// Longest invitation, bytes.
+pub const INVITATION_BYTES_MAX: usize = 255;
 const CHECKSUM_BYTES: usize = 4;
 const FIXED_BYTES: usize = 16 + 32 + 1 + CHECKSUM_BYTES;
 /// Longest text that is parsed, bytes: a little more than the largest ticket.
-const TEXT_BYTES_MAX: usize = 2048;
+const TEXT_BYTES_MAX: usize = 2560;
 
 /// A join ticket. Any node that has it can join the network: it is as secret as a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,17 +44,34 @@ pub struct Ticket {
     /// Multiaddresses of nodes through which to join, with `/p2p/` where the node is known.
     /// Printing keeps the first [`ADDRESSES_MAX`] that are at most [`ADDRESS_BYTES_MAX`] long.
     pub addresses: Vec<String>,
+    /// The authority of the network, if it has one.
+    pub authority: Option<TicketAuthority>,
+}
+
+/// The part of a ticket about certificates.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TicketAuthority {
+    /// The authority's public key.
+    pub key: [u8; 32],
+    /// What an issuer gives a certificate for, as the node encodes it; empty without one. At most
+    /// [`INVITATION_BYTES_MAX`].
+    pub invitation: Zeroizing<Vec<u8>>,
 }
 
 /// A text with `***` in place of what follows the first characters of each join ticket in it, for settings and logs.
 pub fn hide_tickets(text: &str) -> String {
-    let start = format!("{PREFIX}{VERSION}");
-    let mut parts = text.split(&start);
+    let mut parts = text.split(PREFIX);
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
+        shown.push_str(PREFIX);
+        let Some(version) = VERSIONS.into_iter().find(|version| part.starts_with(version)) else {
+            shown.push_str(part);
+            continue;
+        };
+        let part = &part[version.len()..];
         let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
         let secret = if rest.len() < part.len() { "***" } else { "" };
-        shown.extend([&start, secret, rest]);
+        shown.extend([version, secret, rest]);
     }
     shown
 }
@@ -64,11 +87,11 @@ impl fmt::Debug for Ticket {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TicketError {
     /// It does not begin as a ticket.
-    #[error("not a join ticket: a ticket begins with `starling1`")]
+    #[error("not a join ticket: a ticket begins with `starling1` or `starling2`")]
     NotATicket,
     /// It is of another version.
     #[error(
-        "join ticket of version {0}, this program reads version {VERSION}: use the same version of starling on both machines"
+        "join ticket of version {0}, this program reads versions 1 and 2: use the same version of starling on both machines"
     )]
     Version(String),
     /// A character that no ticket contains.
@@ -97,11 +120,18 @@ impl fmt::Display for Ticket {
             body.push(address.len() as u8);
             body.extend_from_slice(address.as_bytes());
         }
+        if let Some(TicketAuthority { key, invitation }) = &self.authority {
+            let invitation = if invitation.len() <= INVITATION_BYTES_MAX { &invitation[..] } else { &[] };
+            body.extend_from_slice(key);
+            body.push(invitation.len() as u8);
+            body.extend_from_slice(invitation);
+        }
+        let version = VERSIONS[usize::from(self.authority.is_some())];
         let length = (body.len() + CHECKSUM_BYTES) as u16;
         let mut bytes = Zeroizing::new([&length.to_be_bytes()[..], &body].concat());
         let sum = checksum(&bytes);
         bytes.extend_from_slice(&sum);
-        write!(f, "{PREFIX}{VERSION}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+        write!(f, "{PREFIX}{version}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
     }
 }
 
@@ -111,7 +141,7 @@ impl FromStr for Ticket {
     /// Parses a ticket. White space around the text is ignored.
     fn from_str(text: &str) -> Result<Self, TicketError> {
         let text = text.trim();
-        let encoded = strip_version(text)?;
+        let (version, encoded) = strip_version(text)?;
         if text.len() > TEXT_BYTES_MAX {
             return Err(TicketError::TooLong);
         }
@@ -126,15 +156,17 @@ impl FromStr for Ticket {
         if checksum(checked) != *sum {
             return Err(TicketError::Checksum);
         }
-        parse_body(&rest[..rest.len() - CHECKSUM_BYTES.min(rest.len())]).ok_or(TicketError::Malformed)
+        let body = &rest[..rest.len() - CHECKSUM_BYTES.min(rest.len())];
+        parse_body(body, version == VERSIONS[1]).ok_or(TicketError::Malformed)
     }
 }
 
-/// The text after the prefix and the version.
-fn strip_version(text: &str) -> Result<&str, TicketError> {
+/// The version, and the text after it.
+fn strip_version(text: &str) -> Result<(&'static str, &str), TicketError> {
     let versioned = text.strip_prefix(PREFIX).ok_or(TicketError::NotATicket)?;
-    match versioned.strip_prefix(VERSION) {
-        Some(encoded) => Ok(encoded),
+    let strip = |version| Some((version, versioned.strip_prefix(version)?));
+    match VERSIONS.into_iter().find_map(strip) {
+        Some(stripped) => Ok(stripped),
         None => match versioned.chars().next() {
             Some(version) if version.is_ascii_digit() => Err(TicketError::Version(version.to_string())),
             _ => Err(TicketError::NotATicket),
@@ -154,7 +186,7 @@ fn decode(encoded: &str, before: usize) -> Result<Zeroizing<Vec<u8>>, TicketErro
     BASE32_NOPAD.decode(encoded.as_bytes()).map(Zeroizing::new).map_err(|_| TicketError::Truncated)
 }
 
-fn parse_body(body: &[u8]) -> Option<Ticket> {
+fn parse_body(body: &[u8], has_authority: bool) -> Option<Ticket> {
     let (network, body) = body.split_first_chunk()?;
     let (secret, body) = body.split_first_chunk()?;
     let (count, mut body) = body.split_first()?;
@@ -165,8 +197,16 @@ fn parse_body(body: &[u8]) -> Option<Ticket> {
         addresses.push(String::from_utf8(address.to_vec()).ok().filter(|a| is_address(a))?);
         body = rest;
     }
+    let mut authority = None;
+    if has_authority {
+        let (key, rest) = body.split_first_chunk()?;
+        let (length, rest) = rest.split_first()?;
+        let (invitation, rest) = rest.split_at_checked(usize::from(*length))?;
+        authority = Some(TicketAuthority { key: *key, invitation: invitation.to_vec().into() });
+        body = rest;
+    }
     let is_whole = body.is_empty() && addresses.len() <= ADDRESSES_MAX;
-    is_whole.then_some(Ticket { network: *network, secret: Zeroizing::new(*secret), addresses })
+    is_whole.then_some(Ticket { network: *network, secret: Zeroizing::new(*secret), addresses, authority })
 }
 
 fn is_address(address: &str) -> bool {
@@ -180,7 +220,10 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-const _: () = assert!((FIXED_BYTES + ADDRESSES_MAX * (1 + ADDRESS_BYTES_MAX)) * 8 / 5 + 16 < TEXT_BYTES_MAX);
+const _: () = assert!(
+    (FIXED_BYTES + ADDRESSES_MAX * (1 + ADDRESS_BYTES_MAX) + 33 + INVITATION_BYTES_MAX) * 8 / 5 + 16
+        < TEXT_BYTES_MAX
+);
 
 #[cfg(test)]
 mod tests {
@@ -193,20 +236,26 @@ mod tests {
         let text = r#"["starling1abc", "/dns/starling1.example/tcp/1", "starling1"] starling1q2"#;
         let hidden = r#"["starling1***", "/dns/starling1.example/tcp/1", "starling1"] starling1***"#;
         assert_eq!(hide_tickets(text), hidden);
+        assert_eq!(hide_tickets("a starling2abc,starling3"), "a starling2***,starling3");
         assert_eq!(hide_tickets("db.example.org"), "db.example.org");
     }
 
     fn tickets() -> impl Strategy<Value = Ticket> {
         let addresses = prop::collection::vec("/[!-~]{0,254}", 0..=ADDRESSES_MAX);
-        (any::<[u8; 16]>(), any::<[u8; 32]>(), addresses).prop_map(|(network, secret, addresses)| Ticket {
-            network,
-            secret: secret.into(),
-            addresses,
-        })
+        let invitation = prop::collection::vec(any::<u8>(), 0..=INVITATION_BYTES_MAX);
+        let authority = prop::option::of((any::<[u8; 32]>(), invitation));
+        (any::<[u8; 16]>(), any::<[u8; 32]>(), addresses, authority).prop_map(
+            |(network, secret, addresses, authority)| {
+                let trust =
+                    |(key, invitation): (_, Vec<u8>)| TicketAuthority { key, invitation: invitation.into() };
+                Ticket { network, secret: secret.into(), addresses, authority: authority.map(trust) }
+            },
+        )
     }
 
     fn example() -> Ticket {
-        Ticket { network: [1; 16], secret: [2; 32].into(), addresses: vec!["/ip4/192.0.2.1/tcp/7400".into()] }
+        let addresses = vec!["/ip4/192.0.2.1/tcp/7400".into()];
+        Ticket { network: [1; 16], secret: [2; 32].into(), addresses, authority: None }
     }
 
     proptest! {
@@ -246,7 +295,7 @@ mod tests {
         assert_eq!(parse(""), TicketError::NotATicket);
         assert_eq!(parse("starling"), TicketError::NotATicket);
         assert_eq!(parse("/ip4/192.0.2.1/tcp/7400"), TicketError::NotATicket);
-        assert_eq!(parse(&text.replacen('1', "2", 1)), TicketError::Version("2".into()));
+        assert_eq!(parse(&text.replacen('1', "3", 1)), TicketError::Version("3".into()));
         assert_eq!(parse(&text.replacen("starling1", "starling1!", 1)), TicketError::Character(10));
         assert_eq!(parse(&text.replacen("starling1", "starling1é", 1)), TicketError::Character(10));
         assert_eq!(parse(&text.to_uppercase()), TicketError::NotATicket);
@@ -272,6 +321,14 @@ mod tests {
         );
         assert_eq!(example().to_string(), text);
         assert_eq!(text.parse(), Ok(example()));
+        let authority = Some(TicketAuthority { key: [3; 32], invitation: vec![4; 5].into() });
+        let invites = Ticket { authority, ..example() };
+        let text = concat!(
+            "starling2abzqcaibaeaqcaibaeaqcaibaeaqcaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaels62",
+            "lqgqxtcojsfyyc4mrogexxiy3qf43timbqambqgaydambqgaydambqgaydambqgaydambqgaydambqgaydambqkbaeaqcajhnppeaq"
+        );
+        assert_eq!(invites.to_string(), text);
+        assert_eq!(text.parse(), Ok(invites));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use starling_p2p::{Driver, DriverConfig, Event, Identity, Limits, Network};
+use starling_p2p::{Driver, DriverConfig, Event, Identity, Limits, Network, TrustConfig};
 use starling_proto::{
     ActorId, Message, NodeRecord, Role,
     message::{Payload, RumorId, RumorMessage},
@@ -21,7 +21,15 @@ fn config(listen: &str) -> DriverConfig {
     let record = NodeRecord::new(identity.node_id(), 1, Role::Replica);
     let network = Network { id: [1; 16], secrets: vec![[1; 32].into()] };
     let (protocol, limits) = (Protocol::CURRENT, Limits::default());
-    DriverConfig { identity, listen: vec![listen.to_owned()], protocol, network, record, limits }
+    DriverConfig {
+        identity,
+        listen: vec![listen.to_owned()],
+        protocol,
+        network,
+        record,
+        trust: TrustConfig::default(),
+        limits,
+    }
 }
 
 fn rumor(n: u64) -> Message {

@@ -22,7 +22,7 @@ use starling_proto::{NodeId, NodeRecord, wire::WireError};
 use thiserror::Error;
 
 use crate::{
-    DriverConfig, Event, Limits,
+    DriverConfig, Event, Limits, TrustConfig,
     admission::{self, Admission, Members, Places},
     handler::{End, FromLink, Handler, Offence, Shared},
     handshake::{Accepted, Credentials, HandshakeError, Side},
@@ -95,6 +95,7 @@ impl Behaviour {
                 protocol: config.protocol,
                 network: config.network.clone(),
                 record: config.record.clone(),
+                trust: config.trust.clone(),
             }),
             limits,
             counts: connection_limits::Behaviour::new(counts),
@@ -122,6 +123,11 @@ impl Behaviour {
     /// Sets the record for later handshakes.
     pub(crate) fn set_record(&mut self, record: NodeRecord) {
         Arc::make_mut(&mut self.credentials).record = record;
+    }
+
+    /// Changes the credentials for later handshakes.
+    pub(crate) fn trust_mut(&mut self) -> &mut TrustConfig {
+        &mut Arc::make_mut(&mut self.credentials).trust
     }
 
     pub(crate) fn banned(&self) -> Vec<BanReport> {
@@ -198,8 +204,12 @@ impl Behaviour {
         }
     }
 
-    fn on_up(&mut self, peer: NodeId, id: ConnectionId, accepted: Accepted) {
+    fn on_up(&mut self, peer: NodeId, id: ConnectionId, mut accepted: Accepted) {
         self.proved(peer, id);
+        // Also if the connection is the second one with the peer: a renewal needs a new one.
+        if let Some(certificate) = accepted.shown.issued.take() {
+            self.emit(Event::Certified(certificate));
+        }
         let dialed = self.dials.remove(&id).and_then(|dial| dial.address);
         match self.links.came_up(peer, id, &accepted) {
             CameUp::New => {}
@@ -218,9 +228,9 @@ impl Behaviour {
             }
         }
         self.shared.metrics.connected.add(1);
-        let Accepted { record, negotiated } = accepted;
+        let Accepted { record, negotiated, shown } = accepted;
         let from = self.sources.get(&id).map(|(_, from)| *from).filter(|from| !from.is_unspecified());
-        self.emit(Event::Connected { peer, record, from, negotiated, dialed });
+        self.emit(Event::Connected { peer, record, from, negotiated, dialed, shown: Box::new(shown) });
     }
 
     fn on_down(&mut self, peer: NodeId, reason: String) {
@@ -252,6 +262,7 @@ impl Behaviour {
             HandshakeError::WrongNetwork => &metrics.wrong_network,
             HandshakeError::WrongSecret => &metrics.wrong_secret,
             HandshakeError::BadRecord => &metrics.bad_record,
+            HandshakeError::NotAdmitted(_) | HandshakeError::Rejected(_) => &metrics.not_admitted,
             HandshakeError::Malformed(_) | HandshakeError::Broken(_) | HandshakeError::TimedOut => {
                 &metrics.failed_handshake
             }

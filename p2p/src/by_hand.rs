@@ -20,7 +20,7 @@ use starling_proto::{
 use tokio::time::timeout;
 
 use crate::{
-    Driver, DriverConfig, Event, HandshakeError, Identity, Limits, Network,
+    Driver, DriverConfig, Event, HandshakeError, Identity, Limits, Network, TrustConfig,
     admission::Admission,
     handshake::{self, Credentials},
     transport,
@@ -63,7 +63,15 @@ impl Victim {
         let record = record(identity.node_id());
         let listen = vec![address.to_owned()];
         let (protocol, network, limits) = (Protocol::CURRENT, network(), Limits::default());
-        let config = DriverConfig { identity, listen, protocol, network, record, limits };
+        let config = DriverConfig {
+            identity,
+            listen,
+            protocol,
+            network,
+            record,
+            trust: TrustConfig::default(),
+            limits,
+        };
         Self { driver: Driver::start(config).await.expect("starts"), seen: Vec::new() }
     }
 
@@ -154,7 +162,8 @@ impl ByHand {
     fn credentials(&self) -> Credentials {
         let mut record = record(self.identity.node_id());
         self.identity.sign(&mut record);
-        Credentials { me: record.id, protocol: Protocol::CURRENT, network: network(), record }
+        let trust = TrustConfig::default();
+        Credentials { me: record.id, protocol: Protocol::CURRENT, network: network(), record, trust }
     }
 
     /// The control substream of an accepted peer.

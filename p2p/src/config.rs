@@ -1,9 +1,15 @@
 //! The configuration of a driver.
 
-use starling_proto::{NodeRecord, wire::Protocol};
+use std::sync::Arc;
+
+use starling_proto::{
+    NodeRecord,
+    trust::{Certificate, Invitation, Trust},
+    wire::Protocol,
+};
 use zeroize::Zeroizing;
 
-use crate::Identity;
+use crate::{Identity, Issuer};
 
 /// The network this node belongs to.
 #[derive(Clone)]
@@ -25,6 +31,19 @@ impl std::fmt::Debug for Network {
     }
 }
 
+/// The credentials of this node, and the statements by which it judges those of peers.
+#[derive(Clone, Debug, Default)]
+pub struct TrustConfig {
+    /// The authority and its statements.
+    pub trust: Arc<Trust>,
+    /// This node's certificate.
+    pub certificate: Option<Certificate>,
+    /// Shown to issuers while the node has no certificate.
+    pub invitation: Option<Invitation>,
+    /// Gives certificates while the node is an issuer; `None` on one that never is.
+    pub issuer: Option<Arc<Issuer>>,
+}
+
 /// The configuration of a driver.
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
@@ -39,6 +58,8 @@ pub struct DriverConfig {
     pub network: Network,
     /// This node's own record, which is sent to every peer. The driver sets its id and signature.
     pub record: NodeRecord,
+    /// Certificates.
+    pub trust: TrustConfig,
     /// Bounds.
     pub limits: Limits,
 }

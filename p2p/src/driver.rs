@@ -13,7 +13,11 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use starling_proto::{Class, Message, NodeId, NodeRecord, wire};
+use starling_proto::{
+    Class, Message, NodeId, NodeRecord,
+    trust::{Certificate, Trust},
+    wire,
+};
 use thiserror::Error;
 
 use crate::{
@@ -177,8 +181,20 @@ impl Driver {
     /// once. Answered by `Connected` or `Unreachable`; does nothing if there is a link, or a dial
     /// under way.
     pub fn dial(&mut self, record: &NodeRecord) {
+        if !self.swarm.behaviour().links.is_connected(&record.id) {
+            self.dial_again(record);
+        }
+    }
+
+    /// Connects to a node, also if there is a link: the handshake asks an issuer for a certificate. Answered by
+    /// `Certified`, beside what [`Driver::dial`] is answered by.
+    pub fn renew(&mut self, issuer: &NodeRecord) {
+        self.dial_again(issuer);
+    }
+
+    fn dial_again(&mut self, record: &NodeRecord) {
         let node = record.id;
-        if self.swarm.behaviour().links.is_connected(&node) || self.swarm.behaviour().is_dialing(node) {
+        if self.swarm.behaviour().is_dialing(node) {
             return;
         }
         let (tcp, others): (Vec<Multiaddr>, Vec<Multiaddr>) =
@@ -273,6 +289,17 @@ impl Driver {
     pub fn set_record(&mut self, mut record: NodeRecord) {
         self.identity.sign(&mut record);
         self.swarm.behaviour_mut().set_record(record);
+    }
+
+    /// Replaces the authority's statements for later handshakes.
+    pub fn set_trust(&mut self, trust: Arc<Trust>) {
+        self.swarm.behaviour_mut().trust_mut().trust = trust;
+    }
+
+    /// Replaces this node's certificate for later handshakes. An invitation is then no longer shown.
+    pub fn set_certificate(&mut self, certificate: Certificate) {
+        let mine = self.swarm.behaviour_mut().trust_mut();
+        (mine.certificate, mine.invitation) = (Some(certificate), None);
     }
 
     /// Makes the record this node's own: sets its id and signs it.

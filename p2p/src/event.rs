@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use starling_proto::{Class, Message, NodeId, NodeRecord, wire::Negotiated};
+use starling_proto::{Class, Message, NodeId, NodeRecord, trust::Certificate, wire::Negotiated};
+
+use crate::Shown;
 
 /// An event of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,11 @@ pub enum Event {
         negotiated: Negotiated,
         /// The address given to [`crate::Driver::dial_address`], if that is where the link came from.
         dialed: Option<String>,
+        /// Its certificate, and statements of the authority that this node did not have.
+        shown: Box<Shown>,
     },
+    /// A peer, an issuer, has given this node a certificate.
+    Certified(Certificate),
     /// The link is gone, and its queued messages are dropped.
     Disconnected {
         /// The peer's id.

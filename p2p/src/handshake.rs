@@ -4,27 +4,34 @@
 //!
 //! ```text
 //! dialer                                              listener
-//! Hello (versions, features, network, nonce)   ->
-//!                                              <-     Hello (versions, features, network, nonce)
-//! Proof (a MAC per secret, record)             ->
-//!                                              <-     Proof (a MAC per secret, record) | Refused
+//! Hello (versions, features, network, nonce,   ->
+//!        digest of statements)                <-     Hello
+//! Papers (certificate, request),
+//! Proof (a MAC per secret, record),
+//! Statements                                   ->
+//!                                              <-     Proof, Papers, Statements | Refused
 //! ```
 //!
+//! Papers and statements are sent since version 5 of the protocol, statements only if the digests differ. A listener that is
+//! an issuer puts a new certificate for the dialer into its papers (`papers`).
+//!
 //! Both sides speak the highest common version, and the features that both have. A MAC is keyed by a
-//! secret and covers both hellos byte for byte, both nodes' keys and the side that speaks: a proof can
+//! secret and covers both hellos and the speaker's papers byte for byte, both nodes' keys and the side that speaks: a proof can
 //! be neither replayed, nor reflected, nor relayed to a third node, and a hello that was changed on
 //! its way (to lower the version, say) makes it invalid. The keys are those that the encrypted channel has
 //! authenticated. The listener proves itself only to a dialer that has. Nothing in it helps to guess a secret of 256
 //! random bits.
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use starling_proto::wire::handshake::{Answer, Greeting, Hello, PART_BYTES_MAX, PartError, Proof};
+use starling_proto::trust::{Certificate, Rejection};
+use starling_proto::wire::handshake::{Answer, Greeting, Hello, PART_BYTES_MAX, Papers, PartError, Proof};
 use starling_proto::wire::{Negotiated, Protocol};
 use starling_proto::{NodeId, NodeRecord};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::{Network, SECRETS_MAX, verify_record};
+pub use crate::papers::Shown;
+use crate::{Network, SECRETS_MAX, TrustConfig, papers, verify_record, verify_signed};
 
 /// The domain that separates these MACs from every other use of the secret.
 const DOMAIN: &str = "starling handshake v2";
@@ -46,6 +53,7 @@ pub(crate) struct Credentials {
     pub(crate) network: Network,
     /// This node's signed record.
     pub(crate) record: NodeRecord,
+    pub(crate) trust: TrustConfig,
 }
 
 /// A peer whose handshake succeeded.
@@ -55,6 +63,8 @@ pub(crate) struct Accepted {
     pub(crate) record: NodeRecord,
     /// The protocol to speak with it.
     pub(crate) negotiated: Negotiated,
+    /// Its certificate and what else it has shown.
+    pub(crate) shown: Shown,
 }
 
 /// Why a handshake failed.
@@ -77,6 +87,12 @@ pub enum HandshakeError {
     /// The peer's record is not its own.
     #[error("peer's record is not signed by it")]
     BadRecord,
+    /// The peer is not admitted as a member.
+    #[error("peer is not admitted: {0}")]
+    NotAdmitted(Rejection),
+    /// The peer does not admit this node.
+    #[error("peer does not admit this node: {0}")]
+    Rejected(Rejection),
     /// The peer sent something invalid.
     #[error("peer does not follow the handshake: {0}")]
     Malformed(&'static str),
@@ -104,6 +120,7 @@ impl From<PartError> for HandshakeError {
             PartError::Hello => Self::Malformed("it did not say hello"),
             PartError::Proof => Self::Malformed("its proof cannot be read"),
             PartError::Record => Self::BadRecord,
+            PartError::Papers => Self::Malformed("its papers cannot be read"),
         }
     }
 }
@@ -125,24 +142,25 @@ impl Transcript {
         Self { nodes, hellos }
     }
 
-    fn mac(&self, secret: &[u8; 32], speaker: Side) -> blake3::Hash {
+    /// `papers` are the speaker's, as sent; empty before version 5.
+    fn mac(&self, secret: &[u8; 32], speaker: Side, papers: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&Zeroizing::new(blake3::derive_key(DOMAIN, secret)));
         hasher.update(&[speaker as u8]);
         for (node, hello) in self.nodes.iter().zip(&self.hellos) {
             hasher.update(&node.0).update(&(hello.len() as u64).to_le_bytes()).update(hello);
         }
-        hasher.finalize()
+        hasher.update(papers).finalize()
     }
 
-    fn prove(&self, mine: &Credentials, speaker: Side) -> Proof {
-        let macs = mine.secrets().map(|secret| *self.mac(secret, speaker).as_bytes()).collect();
+    fn prove(&self, mine: &Credentials, speaker: Side, papers: &[u8]) -> Proof {
+        let macs = mine.secrets().map(|secret| *self.mac(secret, speaker, papers).as_bytes()).collect();
         Proof { macs, record: mine.record.clone() }
     }
 
     /// Whether one of the peer's MACs is keyed by one of this node's secrets.
-    fn accepts(&self, mine: &Credentials, proof: &Proof, speaker: Side) -> bool {
+    fn accepts(&self, mine: &Credentials, proof: &Proof, speaker: Side, papers: &[u8]) -> bool {
         // `blake3::Hash` compares in constant time.
-        mine.secrets().any(|secret| proof.macs.iter().any(|mac| self.mac(secret, speaker) == *mac))
+        mine.secrets().any(|secret| proof.macs.iter().any(|mac| self.mac(secret, speaker, papers) == *mac))
     }
 }
 
@@ -152,17 +170,19 @@ impl Credentials {
     }
 
     fn hello(&self, nonce: [u8; 32]) -> Vec<u8> {
-        Hello { protocol: self.protocol, network: self.network.id, nonce }.encode()
+        let (protocol, network) = (self.protocol, self.network.id);
+        Hello { protocol, network, nonce, trust: self.trust.trust.digest() }.encode()
     }
 
-    /// The protocol to speak with the peer, if it belongs to the network.
-    fn check_hello(&self, part: &[u8]) -> Result<Negotiated, HandshakeError> {
+    /// The protocol to speak with the peer, if it belongs to the network, and the digest of its statements.
+    fn check_hello(&self, part: &[u8]) -> Result<(Negotiated, [u8; 16]), HandshakeError> {
         let no_common = |theirs| HandshakeError::NoCommonVersion { ours: self.protocol, theirs };
         match Hello::decode(part, self.protocol)? {
             Greeting::Elsewhere(theirs) => Err(no_common(theirs)),
             Greeting::Hello(hello) if hello.network != self.network.id => Err(HandshakeError::WrongNetwork),
             Greeting::Hello(hello) => {
-                self.protocol.negotiate(hello.protocol).ok_or(no_common(hello.protocol))
+                let negotiated = self.protocol.negotiate(hello.protocol).ok_or(no_common(hello.protocol))?;
+                Ok((negotiated, hello.trust))
             }
         }
     }
@@ -184,24 +204,47 @@ where
     let hello = mine.hello(rand::random());
     write_part(stream, &hello).await?;
     let their_hello = read_part(stream).await?;
-    let negotiated = mine.check_hello(&their_hello)?;
+    let (negotiated, digest) = mine.check_hello(&their_hello)?;
+    let shows_papers = negotiated.version >= Protocol::SHOWS_PAPERS;
     let transcript = Transcript::new(mine, Side::Dialer, peer, hello, their_hello);
-    write_part(stream, &transcript.prove(mine, Side::Dialer).encode()).await?;
+    let (mut papers, mut statements) = (Vec::new(), Vec::new());
+    if shows_papers {
+        let (shown, parts) = mine.trust.papers(digest, mine.trust.request(mine.me), None);
+        (papers, statements) = (shown.encode(), parts);
+        stream.write_all(&frame(&papers)).await?;
+    }
+    write_part(stream, &transcript.prove(mine, Side::Dialer, &papers).encode()).await?;
+    for part in &statements {
+        write_part(stream, part).await?;
+    }
     let proof = match Answer::decode(&read_part(stream).await?)? {
         Answer::Proof(proof) => proof,
         Answer::SecretDiffers => return Err(HandshakeError::WrongSecret),
         Answer::BadRecord => return Err(HandshakeError::BadRecord),
+        Answer::Rejected(reason) => return Err(HandshakeError::Rejected(reason)),
     };
-    if !transcript.accepts(mine, &proof, Side::Listener) {
+    let theirs = if shows_papers { read_part(stream).await? } else { Vec::new() };
+    if !transcript.accepts(mine, &proof, Side::Listener, &theirs) {
         return Err(HandshakeError::WrongSecret);
     }
     if !is_own_record(&proof.record, peer) {
         return Err(HandshakeError::BadRecord);
     }
-    Ok(Accepted { record: proof.record, negotiated })
+    let papers = if shows_papers { Papers::decode(&theirs)? } else { Papers::default() };
+    let statements = mine.trust.read_statements(stream, &papers).await?;
+    let certificate = papers::verified(&papers);
+    let judged = mine
+        .trust
+        .merged(&papers, &statements)
+        .and_then(|trust| papers::judge(&trust, &proof.record, certificate.as_ref()));
+    judged.map_err(HandshakeError::NotAdmitted)?;
+    let is_own = |it: &Certificate| it.node == mine.me && verify_signed(it);
+    let (authority, issued) = (papers.authority, papers.issued.filter(is_own));
+    let shown = Shown { authority, statements, certificate, issued };
+    Ok(Accepted { record: proof.record, negotiated, shown })
 }
 
-/// Performs the listener's side. Returns the dialer, and the last part, which the caller sends when it is ready for
+/// Performs the listener's side. Returns the dialer, and the last parts, which the caller sends when it is ready for
 /// messages.
 pub(crate) async fn listen<S>(
     stream: &mut S,
@@ -215,11 +258,14 @@ where
     let hello = mine.hello(rand::random());
     // Answered even if the dialer is of another version or network, so that it learns which one this node has.
     write_part(stream, &hello).await?;
-    let negotiated = match mine.check_hello(&their_hello) {
-        Ok(negotiated) => negotiated,
+    let (negotiated, digest) = match mine.check_hello(&their_hello) {
+        Ok(checked) => checked,
         Err(error) => return refuse(stream, None, error).await,
     };
+    let shows_papers = negotiated.version >= Protocol::SHOWS_PAPERS;
     let transcript = Transcript::new(mine, Side::Listener, peer, hello, their_hello);
+    let theirs = if shows_papers { read_part(stream).await? } else { Vec::new() };
+    let papers = if shows_papers { Papers::decode(&theirs)? } else { Papers::default() };
     let proof = match Proof::decode(&read_part(stream).await?) {
         Ok(proof) => proof,
         Err(PartError::Record) => {
@@ -227,14 +273,38 @@ where
         }
         Err(error) => return Err(error.into()),
     };
-    if !transcript.accepts(mine, &proof, Side::Dialer) {
+    if !transcript.accepts(mine, &proof, Side::Dialer, &theirs) {
         return refuse(stream, Some(&Answer::SecretDiffers), HandshakeError::WrongSecret).await;
     }
     if !is_own_record(&proof.record, peer) {
         return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
     }
-    let answer = Answer::Proof(transcript.prove(mine, Side::Listener));
-    Ok((Accepted { record: proof.record, negotiated }, frame(&answer.encode())))
+    let statements = mine.trust.read_statements(stream, &papers).await?;
+    let mut certificate = papers::verified(&papers);
+    let admitted = match mine.trust.merged(&papers, &statements) {
+        Ok(trust) => {
+            papers::admit(&mine.trust, trust, &proof.record, certificate.as_ref(), papers.request).await
+        }
+        Err(reason) => Err(reason),
+    };
+    let issued = match admitted {
+        Ok(issued) => issued,
+        Err(reason) => {
+            let answer = Answer::Rejected(reason);
+            return refuse(stream, Some(&answer), HandshakeError::NotAdmitted(reason)).await;
+        }
+    };
+    certificate = issued.clone().or(certificate);
+    let (mut last, mut mine_shown) = (Vec::new(), Vec::new());
+    if shows_papers {
+        let (shown, parts) = mine.trust.papers(digest, None, issued);
+        mine_shown = shown.encode();
+        last = [&mine_shown].into_iter().chain(&parts).flat_map(|part| frame(part)).collect();
+    }
+    let answer = Answer::Proof(transcript.prove(mine, Side::Listener, &mine_shown));
+    let last = [frame(&answer.encode()), last].concat();
+    let shown = Shown { authority: papers.authority, statements, certificate, issued: None };
+    Ok((Accepted { record: proof.record, negotiated, shown }, last))
 }
 
 /// Sends the reason of a rejection, and lets the dialer close: closing first could overtake the reason.
@@ -249,8 +319,9 @@ where
     if let Some(answer) = answer {
         write_part(stream, &answer.encode()).await?;
     }
-    // What the dialer does afterwards does not matter.
-    let _ = stream.read(&mut [0]).await;
+    // What the dialer sends or does afterwards does not matter. The time for the handshake bounds it.
+    let mut ignored = [0; 4096];
+    while stream.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
     Err(error)
 }
 
@@ -265,7 +336,7 @@ async fn write_part<S: AsyncWrite + Unpin>(stream: &mut S, part: &[u8]) -> Resul
     Ok(stream.flush().await?)
 }
 
-async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, HandshakeError> {
+pub(crate) async fn read_part<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, HandshakeError> {
     let mut length = [0; 2];
     stream.read_exact(&mut length).await?;
     let length = usize::from(u16::from_be_bytes(length));
@@ -299,7 +370,8 @@ mod tests {
             NodeRecord { name: "n".into(), ..NodeRecord::new(identity.node_id(), 1, Role::Replica) };
         identity.sign(&mut record);
         let network = Network { id: [1; 16], secrets: vec![[secret; 32].into()] };
-        Credentials { me: record.id, protocol: Protocol::CURRENT, network, record }
+        let trust = TrustConfig::default();
+        Credentials { me: record.id, protocol: Protocol::CURRENT, network, record, trust }
     }
 
     type Outcome = Result<Accepted, HandshakeError>;
@@ -328,8 +400,11 @@ mod tests {
         theirs.protocol = Protocol { min: 3, max: 9, features: Features(0b110) };
         let (dialer, listener) = between(&mine, &theirs).await;
         let negotiated = Negotiated { version: 4, features: Features(0b010) };
-        assert_eq!(dialer, Ok(Accepted { record: theirs.record.clone(), negotiated }));
-        assert_eq!(listener, Ok(Accepted { record: mine.record.clone(), negotiated }));
+        let shown = Shown::default();
+        let accepted =
+            |record: &NodeRecord| Accepted { record: record.clone(), negotiated, shown: shown.clone() };
+        assert_eq!(dialer, Ok(accepted(&theirs.record)));
+        assert_eq!(listener, Ok(accepted(&mine.record)));
     }
 
     #[tokio::test]
@@ -400,9 +475,11 @@ mod tests {
         let listening = async {
             read_part(&mut listener).await.expect("hello");
             write_part(&mut listener, &theirs.hello([5; 32])).await.expect("hello");
+            let papers = read_part(&mut listener).await.expect("papers");
             let proof = Proof::decode(&read_part(&mut listener).await.expect("proof")).expect("proof");
             let answer = Answer::Proof(forge(proof, theirs.record.clone()));
             write_part(&mut listener, &answer.encode()).await.expect("answer");
+            write_part(&mut listener, &papers).await.expect("papers");
         };
         join(dial(&mut dialer, &mine, b.node_id()), listening).await.0
     }
@@ -440,16 +517,17 @@ mod tests {
         let base =
             || Transcript { nodes: [NodeId([2; 32]), NodeId([3; 32])], hellos: [vec![4; 66], vec![5; 66]] };
         let secret = [6; 32];
-        let mac = base().mac(&secret, Side::Dialer);
+        let mac = base().mac(&secret, Side::Dialer, b"papers");
         let swapped = Transcript { nodes: [NodeId([3; 32]), NodeId([2; 32])], ..base() };
         let replayed = Transcript { hellos: [vec![5; 66], vec![4; 66]], ..base() };
         let longer = Transcript { hellos: [vec![4; 67], vec![5; 66]], ..base() };
         for other in [swapped, replayed, longer] {
-            assert_ne!(mac, other.mac(&secret, Side::Dialer));
+            assert_ne!(mac, other.mac(&secret, Side::Dialer, b"papers"));
         }
-        assert_ne!(mac, base().mac(&secret, Side::Listener));
-        assert_ne!(mac, base().mac(&[7; 32], Side::Dialer));
-        assert_eq!(mac, base().mac(&secret, Side::Dialer));
+        assert_ne!(mac, base().mac(&secret, Side::Listener, b"papers"));
+        assert_ne!(mac, base().mac(&[7; 32], Side::Dialer, b"papers"));
+        assert_ne!(mac, base().mac(&secret, Side::Dialer, b"paper"));
+        assert_eq!(mac, base().mac(&secret, Side::Dialer, b"papers"));
     }
 
     proptest! {

@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use libp2p::{
     PeerId,
     identity::{Keypair, ed25519},
 };
-use starling_proto::{NodeId, NodeRecord};
+use starling_proto::{NodeId, NodeRecord, trust::Signed};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -77,6 +78,23 @@ impl Identity {
         }
     }
 
+    /// Reads the file.
+    pub fn load(path: &Path) -> Result<Self, IdentityError> {
+        if let Err(source) = fs::metadata(path) {
+            return Err(IdentityError::Io { path: path.to_owned(), source });
+        }
+        Self::load_or_create(path)
+    }
+
+    /// Writes the key to a file that must not exist (mode 0600, synced).
+    pub fn save_new(&self, path: &Path) -> Result<(), IdentityError> {
+        let io_error = |source| IdentityError::Io { path: path.to_owned(), source };
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(io_error(io::ErrorKind::AlreadyExists.into()));
+        }
+        self.create_file(path).map_err(io_error)
+    }
+
     fn parse(text: &str) -> Result<Self, &'static str> {
         let mut lines = text.lines();
         if lines.next() != Some(FILE_HEADER) {
@@ -95,8 +113,7 @@ impl Identity {
     /// Writes a temporary file and renames it, so that a crash leaves a whole file or none.
     fn create_file(&self, path: &Path) -> io::Result<()> {
         let secret = self.ed25519().secret();
-        let digits: Zeroizing<String> =
-            Zeroizing::new(secret.as_ref().iter().copied().flat_map(hex_digits).collect());
+        let digits = Zeroizing::new(HEXLOWER.encode(secret.as_ref()));
         let text = Zeroizing::new(format!(
             "{FILE_HEADER}
 {}
@@ -126,7 +143,12 @@ impl Identity {
     /// Makes the record this node's own: sets its id and signs it.
     pub fn sign(&self, record: &mut NodeRecord) {
         record.id = self.node_id();
-        record.signature = self.ed25519().sign(&record.signing_bytes());
+        record.signature = self.sign_bytes(&record.signing_bytes());
+    }
+
+    /// An Ed25519 signature.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        self.ed25519().sign(bytes)
     }
 
     pub(crate) fn keypair(&self) -> &Keypair {
@@ -134,21 +156,9 @@ impl Identity {
     }
 }
 
-fn hex_digits(byte: u8) -> [char; 2] {
-    [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).expect("four bits are one digit"))
-}
-
 fn parse_secret(hex: &str) -> Option<[u8; 32]> {
-    let mut secret = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in secret.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        let high = char::from(digits[0]).to_digit(16)?;
-        let low = char::from(digits[1]).to_digit(16)?;
-        *byte = (high * 16 + low) as u8;
-    }
-    Some(secret)
+    let bytes = Zeroizing::new(HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?);
+    bytes.as_slice().try_into().ok()
 }
 
 fn close_to_others(path: &Path) -> io::Result<()> {
@@ -163,8 +173,17 @@ fn close_to_others(path: &Path) -> io::Result<()> {
 
 /// Whether the record was signed by the node it names.
 pub fn verify_record(record: &NodeRecord) -> bool {
-    ed25519::PublicKey::try_from_bytes(&record.id.0)
-        .is_ok_and(|key| key.verify(&record.signing_bytes(), &record.signature))
+    verify(&record.id, &record.signing_bytes(), &record.signature)
+}
+
+/// Whether the value was signed by the key that it names.
+pub fn verify_signed(value: &impl Signed) -> bool {
+    verify(value.signer(), &value.signing_bytes(), value.signature())
+}
+
+/// Whether the owner of the key has signed the bytes.
+fn verify(key: &NodeId, bytes: &[u8], signature: &[u8]) -> bool {
+    ed25519::PublicKey::try_from_bytes(&key.0).is_ok_and(|key| key.verify(bytes, signature))
 }
 
 /// What precedes an Ed25519 key in libp2p's name of it (libp2p peer-ids spec): the multihash that

@@ -202,6 +202,7 @@ mod tests {
 
     use super::*;
     use crate::Limits;
+    use crate::Shown;
 
     const LOW: NodeId = NodeId([1; 32]);
     const HIGH: NodeId = NodeId([2; 32]);
@@ -210,7 +211,7 @@ mod tests {
         let (name, addresses, signature, features) = Default::default();
         let record =
             NodeRecord { name, addresses, signature, ..NodeRecord::new(id, incarnation, Role::Replica) };
-        Accepted { record, negotiated: Negotiated { version: 2, features } }
+        Accepted { record, negotiated: Negotiated { version: 2, features }, shown: Shown::default() }
     }
 
     fn id(n: usize) -> ConnectionId {

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub bad_checksum: Counter,
     /// Messages dropped because a record in them is not signed by its node.
     pub bad_record: Counter,
+    /// Handshakes in which one side did not admit the other one: no valid certificate, or revoked.
+    pub not_admitted: Counter,
     /// Handshakes that ended because the peer has none of this node's secrets.
     pub wrong_secret: Counter,
     /// Handshakes that ended because the peer belongs to another network.

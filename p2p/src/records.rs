@@ -1,20 +1,21 @@
-//! Verification of the signatures of records in messages.
+//! Verification of the signatures in messages: of records, certificates and statements.
 
 use std::collections::HashSet;
 
 use starling_proto::{
     Message, NodeRecord,
-    message::{CrawlMessage, ViewMessage},
+    message::{CrawlMessage, TrustMessage, ViewMessage},
+    trust::Signed,
 };
 
-use crate::verify_record;
+use crate::{identity::verify_signed, verify_record};
 
 /// Verified records remembered in each of two generations, at most: a few times the passive views of a node and its
 /// neighbours, 32 bytes each. A guess.
 const GENERATION_MAX: usize = 2048;
 
-/// A cache of records whose signature was verified. The same few hundred records arrive repeatedly, and a verification
-/// costs fifty times a hash.
+/// A cache of records and statements whose signature was verified. The same few hundred arrive repeatedly, and a
+/// verification costs fifty times a hash.
 #[derive(Debug, Default)]
 pub(crate) struct Verified {
     young: HashSet<[u8; 32]>,
@@ -22,20 +23,31 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Whether every record in the message is signed by the node it names.
+    /// Whether everything signed in the message is signed by the key that it names.
     pub(crate) fn check(&mut self, message: &Message) -> bool {
-        records(message).all(|record| self.check_record(record))
+        match message {
+            Message::Trust(TrustMessage::Statements(statements)) => statements
+                .iter()
+                .all(|it| self.check_once(&it.signing_bytes(), &it.signature, || verify_signed(it))),
+            Message::Trust(TrustMessage::Renewed(certificate)) => verify_signed(certificate),
+            message => records(message).all(|record| self.check_record(record)),
+        }
     }
 
     fn check_record(&mut self, record: &NodeRecord) -> bool {
+        self.check_once(&record.signing_bytes(), &record.signature, || verify_record(record))
+    }
+
+    fn check_once(&mut self, signed: &[u8], signature: &[u8], verify: impl FnOnce() -> bool) -> bool {
         let mut hasher = blake3::Hasher::new();
-        // A valid signature has a fixed length, so the two parts cannot be confused.
-        hasher.update(&record.signing_bytes()).update(&record.signature);
+        // A valid signature has a fixed length, so the two parts cannot be confused, and each kind of signed bytes begins
+        // with a separator of its own.
+        hasher.update(signed).update(signature);
         let hash = *hasher.finalize().as_bytes();
         if self.young.contains(&hash) {
             return true;
         }
-        if !self.old.contains(&hash) && !verify_record(record) {
+        if !self.old.contains(&hash) && !verify() {
             return false;
         }
         if self.young.len() == GENERATION_MAX {
@@ -70,6 +82,7 @@ fn records(message: &Message) -> Box<dyn Iterator<Item = &NodeRecord> + '_> {
         | Message::Sync(_)
         // Their records are only dialed and not passed on, and the dialed node proves its identity.
         | Message::Strong(_)
+        | Message::Trust(_)
         | Message::Crawl(CrawlMessage::Describe) => Box::new(std::iter::empty()),
     }
 }

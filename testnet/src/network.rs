@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use starling_api::Error as ApiError;
+use starling_api::trust::TicketSpec;
 use starling_client::Client;
 use tempfile::TempDir;
 
@@ -103,7 +104,8 @@ impl Network {
             Factory { plan: plan.clone(), root: Arc::new(folder(plan)?), ticket: None, made: 0 };
         let mut bootstrap = factory.make()?;
         bootstrap.start().await?;
-        factory.ticket = Some(bootstrap.client()?.ticket().await.map_err(bootstrap.failed())?.ticket);
+        factory.ticket =
+            Some(bootstrap.client()?.ticket(TicketSpec::default()).await.map_err(bootstrap.failed())?.ticket);
         let nodes = (0..plan.nodes).map(|_| factory.make()).collect::<Result<_>>()?;
         Ok(Self { bootstrap, nodes, factory })
     }

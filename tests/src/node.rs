@@ -7,6 +7,7 @@ use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::process::Signal;
 use starling_api::admin::{RUN_FILE, RunFile, Status};
+use starling_api::trust::TicketSpec;
 use starling_bootstrap::Ticket;
 use starling_client::Client;
 use tempfile::TempDir;
@@ -348,7 +349,7 @@ impl Node {
 
     /// Its join ticket.
     pub async fn ticket(&self) -> Ticket {
-        let ticket = self.client().ticket().await.expect("the node answers").ticket;
+        let ticket = self.client().ticket(TicketSpec::default()).await.expect("the node answers").ticket;
         ticket.parse().expect("a ticket")
     }
 

@@ -15,8 +15,9 @@ use starling_client::Client;
 use starling_tests::{Node, command, http_client, run, wait_until};
 
 /// What reveals the secret, changes the node or its network, or reads the whole store.
-const ADMINISTRATION: [(Method, &str); 11] = [
+const ADMINISTRATION: [(Method, &str); 12] = [
     (Method::GET, "/v1/ticket"),
+    (Method::POST, "/v1/trust/statements"),
     (Method::GET, "/v1/config"),
     (Method::GET, "/v1/doctor"),
     (Method::POST, "/v1/leave"),
@@ -66,7 +67,7 @@ async fn without_a_token_tcp_serves_data_and_the_unix_socket_everything() {
         assert_eq!(by_tcp(&node, &Method::GET, path).await.status(), StatusCode::OK, "{path}");
     }
     let metrics = by_tcp(&node, &Method::GET, "/metrics").await.text().await.expect("text");
-    assert!(metrics.contains("starling_api_forbidden_total 12"), "{metrics}");
+    assert!(metrics.contains("starling_api_forbidden_total 13"), "{metrics}");
 
     // Commands find the socket by the refusal, whichever way they name the node.
     let at_socket = format!("unix:{}", socket.display());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::trust::Standing;
 pub use starling_types::strong::{Leaderless, SilentVoter};
 
 /// The status of a node.
@@ -387,6 +388,9 @@ pub struct Node {
     /// The capabilities of its software; absent if it is too old to report them.
     #[serde(default)]
     pub abilities: Option<Abilities>,
+    /// Its credentials; absent without an authority.
+    #[serde(default)]
+    pub standing: Option<Standing>,
 }
 
 /// The capabilities of a node's software.

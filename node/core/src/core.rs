@@ -26,6 +26,7 @@ use crate::gaps::Gaps;
 use crate::links::{Links, TRANSIENT_IDLE_MS};
 use crate::status::Counters;
 use crate::strong::Strong;
+use crate::trust::Credentials;
 use crate::upgrade::{DATA_NEWEST, Finalized};
 use crate::{Input, Notice, Now, Output, Token};
 
@@ -84,6 +85,8 @@ pub(crate) enum Timer {
     Expire,
     /// Continue to rebuild fingerprints, or write a checkpoint.
     Maintain,
+    /// Look for certificates that have expired, or are about to.
+    Credentials,
 }
 
 /// Time between two checks whether the store has background work, milliseconds. A guess.
@@ -106,6 +109,7 @@ pub struct Core<E: Engine> {
     pub(crate) doubles: Doubles,
     pub(crate) departures: Departures,
     pub(crate) gaps: Gaps,
+    pub(crate) credentials: Credentials,
     pub(crate) crawls: BTreeMap<u64, Crawl>,
     pub(crate) timers: Timers<Timer>,
     pub(crate) counters: Counters,
@@ -149,6 +153,7 @@ impl<E: Engine> Core<E> {
             doubles: Doubles::default(),
             departures: Departures::default(),
             gaps: Gaps::default(),
+            credentials: Credentials::default(),
             crawls: BTreeMap::new(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -202,9 +207,20 @@ impl<E: Engine> Core<E> {
         match input {
             Input::Batch(inputs) => inputs.into_iter().for_each(|input| self.step(now, input)),
             Input::Timeout => self.handle_timeout(now),
-            Input::Connected { peer: _, record, from, dialed } => {
-                self.handle_connected(now, record, from, dialed.is_some());
+            Input::Connected { peer, record, from, dialed, certificate } => {
+                if self.admits(now, &record, certificate.as_ref()).is_ok() {
+                    self.note_certificate(now, peer, certificate);
+                    self.handle_connected(now, record, from, dialed.is_some());
+                } else {
+                    // A statement has come after the driver judged the peer.
+                    self.outputs.push_back(Output::Close { peer, reason: "not admitted" });
+                    self.handle_unreachable(now, peer);
+                }
             }
+            Input::Statements { from, authority, statements } => {
+                self.learn_statements(now, from, authority, &statements);
+            }
+            Input::Certified(certificate) => self.handle_certified(now, certificate),
             Input::Disconnected { peer } => self.handle_disconnected(now, peer),
             Input::Unreachable { peer, address: _ } => {
                 if let Some(peer) = peer {
@@ -277,6 +293,7 @@ impl<E: Engine> Core<E> {
                 Timer::Expired => self.notify_expired(now),
                 Timer::Expire => self.expire(now),
                 Timer::Maintain => self.maintain(now),
+                Timer::Credentials => self.check_credentials(now),
             }
         }
     }
@@ -308,6 +325,7 @@ impl<E: Engine> Core<E> {
     }
 
     fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
+        self.forget_certificate(&peer);
         if self.links.down(&peer) {
             self.departures.link_gone(now.mono, &peer);
             self.strong_disconnected(now, peer);
@@ -316,7 +334,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    fn handle_unreachable(&mut self, now: Now, peer: NodeId) {
+    pub(crate) fn handle_unreachable(&mut self, now: Now, peer: NodeId) {
         // The peer's own dial succeeded before this one failed: the waiting messages have been sent.
         if self.links.record(&peer).is_some() {
             return;
@@ -350,6 +368,9 @@ impl<E: Engine> Core<E> {
 
     /// Sends, after dialing if need be.
     pub(crate) fn send_or_dial(&mut self, now: Now, record: &NodeRecord, message: Message) {
+        if self.credentials.trust.is_revoked(&record.id) {
+            return self.handle_unreachable(now, record.id);
+        }
         if let Ok(output) = self.links.send_or_dial(now.mono, record, message) {
             self.outputs.extend(output);
         } else {
@@ -369,6 +390,7 @@ impl<E: Engine> Core<E> {
     }
 
     pub(crate) fn close(&mut self, now: Now, peer: NodeId, reason: &'static str) {
+        self.forget_certificate(&peer);
         if self.links.down(&peer) {
             self.outputs.push_back(Output::Close { peer, reason });
             self.strong_disconnected(now, peer);

@@ -110,6 +110,7 @@ impl<E: Engine> Core<E> {
                 data_newest: self.software.data_newest,
                 data_in_force: self.data_in_force(),
             }),
+            standing: self.standing(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The inputs that the driver passes to the node, and the outputs that it carries out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use starling_kv::{Batch, Change, Outcome, WriteError};
 use starling_proto::message::Description;
+use starling_proto::trust::{Certificate, Statement, Trust};
 use starling_proto::{Class, Message, Millis, NodeId, NodeRecord};
 
 use crate::strong::{StrongInput, StrongOutput};
@@ -39,7 +41,20 @@ pub enum Input {
         from: Option<IpAddr>,
         /// The bare address this side dialed, if it did.
         dialed: Option<String>,
+        /// Its certificate, whose signature is verified.
+        certificate: Option<Certificate>,
     },
+    /// Statements of the network's authority, with verified signatures.
+    Statements {
+        /// The peer that has sent them; `None` for the operator.
+        from: Option<NodeId>,
+        /// The authority that the peer follows.
+        authority: NodeId,
+        /// The statements.
+        statements: Vec<Statement>,
+    },
+    /// An issuer has given this node a certificate.
+    Certified(Certificate),
     /// A link is gone.
     Disconnected {
         /// The peer's id.
@@ -125,6 +140,12 @@ pub enum Output {
     },
     /// Keys whose visible state may have changed, by a client here or by a peer.
     Changed(Vec<Change>),
+    /// Connect to this issuer, also if there is a link, to ask for a certificate.
+    Renew(NodeRecord),
+    /// The authority's statements have changed: store them, and judge later handshakes by them.
+    Trust(Arc<Trust>),
+    /// Store this node's new certificate, and show it in later handshakes.
+    Certified(Certificate),
     /// Store these peers on disk, in place of those that were stored before.
     Remember(Vec<NodeRecord>),
     /// Look for contacts (seeds, DNS, mDNS): the node has no neighbour.
@@ -202,6 +223,15 @@ pub enum Notice {
     IdentityConflict {
         /// When that process started, milliseconds since the Unix epoch.
         incarnation: u64,
+    },
+    /// This node follows an authority now.
+    AuthorityAdopted(NodeId),
+    /// The authority has revoked a node.
+    Revoked {
+        /// The node.
+        node: NodeId,
+        /// Whether it is this one.
+        is_self: bool,
     },
     /// Two processes use this peer's identity.
     PeerDoubled(NodeId),

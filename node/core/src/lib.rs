@@ -18,6 +18,7 @@ mod replica;
 mod route;
 mod status;
 pub mod strong;
+mod trust;
 pub mod upgrade;
 mod writes;
 

@@ -44,6 +44,7 @@ impl<E: Engine> Core<E> {
                     strong.handle_frame(now.mono.0, peer, &frame);
                 }
             }
+            Message::Trust(message) => self.on_trust_message(now, peer, message),
             Message::Crawl(CrawlMessage::Describe) => {
                 let description = Box::new(self.describe(now));
                 self.send(now, peer, Message::Crawl(CrawlMessage::Description(description)));

@@ -38,7 +38,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
     let writer = Node::start(config.clone())?;
     config.data_dir = dir.path().join("reader");
-    config.join = vec![writer.info().ticket.clone()];
+    config.join = writer.info().ticket.clone().into_iter().collect();
     let reader = Node::start(config)?;
 
     let (node, settings) = (reader.handle(), writer.handle());

@@ -14,7 +14,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::new(dir.path());
     config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
     let node = Node::start(config)?;
-    println!("another node joins with {}", node.info().ticket);
+    println!("another node joins with {}", node.info().ticket.as_deref().unwrap_or_default());
 
     let site = node.handle().eventual("site")?;
     block_on(async {

@@ -34,7 +34,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
     let anna = Node::start(config.clone())?;
     config.data_dir = dir.path().join("ben");
-    config.join = vec![anna.info().ticket.clone()];
+    config.join = anna.info().ticket.clone().into_iter().collect();
     let ben = Node::start(config)?;
 
     announce(anna.handle(), "anna").await?;

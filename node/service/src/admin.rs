@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use data_encoding::HEXLOWER;
 use futures::future::join_all;
 use starling_api::admin::{ImpairedReplica, NO_PEER_HINT, Nodes, Peers, Status, no_peer};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
+use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
+use starling_p2p::verify_signed;
+use starling_proto::trust::{Signed, Statement};
 use starling_strong::api::{Failure, Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 
@@ -36,9 +40,44 @@ impl Admin {
         self.0.0.gossip.crawl().await.ok_or_else(stopping)
     }
 
-    /// The join ticket: any node that has it can join the network.
-    pub async fn ticket(&self) -> Result<String, Error> {
-        self.0.0.gossip.ticket().await.ok_or_else(stopping)
+    /// A join ticket: any node that has it can join the network, within its limits if the network has an authority.
+    ///
+    /// # Errors
+    /// The network has an authority, and this node is no issuer; or it has none, and limits were asked for.
+    pub async fn ticket(&self, spec: TicketSpec) -> Result<String, Error> {
+        self.0.0.gossip.ticket(spec).await.ok_or_else(stopping)?
+    }
+
+    /// The authority of the network and its statements, as far as the node has them.
+    pub async fn trust(&self) -> Result<Trust, Error> {
+        self.0.0.gossip.trust().await.ok_or_else(stopping)
+    }
+
+    /// Learns statements of the network's authority, and passes them on to the other nodes. The first ones make the network
+    /// follow the authority.
+    ///
+    /// # Errors
+    /// A statement is none, is not signed by the key that it names, or is of another authority. Nothing was changed.
+    pub async fn state(&self, statements: &Statements) -> Result<Trust, Error> {
+        let invalid =
+            |message: &str| Error::new(ErrorCode::Invalid, message, "`starling authority` makes statements");
+        let read = |hex: &String| -> Option<Statement> {
+            let statement = Statement::decoded(&HEXLOWER.decode(hex.as_bytes()).ok()?)?;
+            verify_signed(&statement).then_some(statement)
+        };
+        let read: Option<Vec<Statement>> = statements.statements.iter().map(read).collect();
+        let read = read.ok_or_else(|| {
+            invalid("a statement cannot be read, or is not signed by the key that it names")
+        })?;
+        let authority = read.first().ok_or_else(|| invalid("there is no statement"))?.authority;
+        let known = self.trust().await?.authority.unwrap_or_else(|| hex(&authority.0));
+        if read.iter().any(|statement| hex(&statement.authority.0) != known) {
+            return Err(invalid(&format!(
+                "the network follows the authority {}, and a statement is of another one",
+                &known[..8]
+            )));
+        }
+        self.0.0.gossip.state(authority, read).await.ok_or_else(stopping)
     }
 
     /// Has the node leave the network and stop. Returns before it has stopped. Where the node is a voter of a strong

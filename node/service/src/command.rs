@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::call::{Call, Calls};
 use starling_api::Error;
 use starling_api::admin::{Nodes, Peers, Status};
+use starling_api::trust::{TicketSpec, Trust};
 use starling_kv::{Batch, Change, Outcome};
+use starling_proto::NodeId;
+use starling_proto::trust::Statement;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::strong::{Held, Manage, Managed, SurveyReply};
@@ -31,8 +34,12 @@ pub enum Command {
     Status(oneshot::Sender<Status>),
     /// Send the peers.
     Peers(oneshot::Sender<Peers>),
-    /// Send the join ticket.
-    Ticket(oneshot::Sender<String>),
+    /// Send a join ticket.
+    Ticket(TicketSpec, oneshot::Sender<Result<String, Error>>),
+    /// Send the authority's statements and the node's certificate.
+    Trust(oneshot::Sender<Trust>),
+    /// Learn statements of an authority.
+    State(NodeId, Vec<Statement>, oneshot::Sender<Trust>),
     /// Crawl the network and send its nodes.
     Crawl(oneshot::Sender<Nodes>),
     /// Try addresses where peers may listen.
@@ -106,9 +113,19 @@ impl Gossip {
         self.ask(Command::Peers).await
     }
 
-    /// Its join ticket.
-    pub async fn ticket(&self) -> Option<String> {
-        self.ask(Command::Ticket).await
+    /// A join ticket.
+    pub async fn ticket(&self, spec: TicketSpec) -> Option<Result<String, Error>> {
+        self.ask(|reply| Command::Ticket(spec, reply)).await
+    }
+
+    /// The authority's statements, and the node's certificate.
+    pub async fn trust(&self) -> Option<Trust> {
+        self.ask(Command::Trust).await
+    }
+
+    /// Learns statements, which are verified.
+    pub async fn state(&self, authority: NodeId, statements: Vec<Statement>) -> Option<Trust> {
+        self.ask(|reply| Command::State(authority, statements, reply)).await
     }
 
     /// The overlay.

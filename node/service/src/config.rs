@@ -19,6 +19,10 @@ pub const LISTEN_DEFAULT: [&str; 4] = [
     "/ip6/::/udp/7400/quic-v1",
 ];
 
+/// How long a certificate is valid by default: 30 days. A guess: an issuer may be away for ten days, and a lost node that
+/// nobody revokes is out after a month.
+const CERTIFICATE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
 /// Settings of a node. [`Config::new`] has the defaults; [`Node::start`](crate::Node::start) checks the
 /// bounds, and its error names the setting as the configuration file does.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub struct Config {
     pub strong_aside_bytes: u64,
     /// Bytes of a strong keyspace, history included, beyond which writes that need space are refused.
     pub strong_quota_bytes: u64,
+    /// How long a certificate is valid that this node gives as an issuer, ms.
+    pub certificate_ms: u64,
     /// When a write is on the disk.
     pub durability: Durability,
     /// Longest key, bytes.
@@ -104,6 +110,7 @@ impl Config {
             strong_aside_ms: strong.aside.keep_ms,
             strong_aside_bytes: strong.aside.bytes_max,
             strong_quota_bytes: strong.machine.quota_bytes,
+            certificate_ms: CERTIFICATE_MS,
             durability: Durability::EverySecond,
             key_bytes_max: limits.key_bytes_max as u64,
             value_bytes_max: limits.value_bytes_max as u64,

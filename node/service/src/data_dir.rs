@@ -20,6 +20,8 @@ use super::start_error::StartError;
 const MODE: u32 = 0o700;
 /// The time of the last start, milliseconds since 1970, as text.
 const STARTED: &str = "started";
+/// The authority's statements and the node's certificate.
+pub const TRUST: &str = "trust";
 /// The store's database.
 pub const STORE_DIR: &str = "store";
 
@@ -64,6 +66,11 @@ impl DataDir {
     /// The network's id and secrets.
     pub fn network(&self) -> PathBuf {
         self.path.join("network")
+    }
+
+    /// The uses of invitations that this node has counted.
+    pub fn invitations(&self) -> PathBuf {
+        self.path.join("invitations")
     }
 
     fn peers(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use super::command::Written;
-use super::data_dir::DataDir;
+use super::data_dir::{DataDir, TRUST};
 use super::error::unsynced;
 use crate::config::Durability;
 
@@ -35,6 +35,8 @@ struct Work {
     strong: Option<u64>,
     /// The peers to store; only the latest ones matter.
     remember: Option<Vec<NodeRecord>>,
+    /// The contents of the file with the authority's statements and the node's certificate; only the latest matter.
+    credentials: Option<Vec<u8>>,
     /// The start of another process with this node's identity, to be kept.
     other_start_ms: Option<u64>,
     stop: bool,
@@ -120,6 +122,11 @@ impl Disk {
         self.shared.add(|work| work.remember = Some(peers));
     }
 
+    /// Keeps these credentials for the next start.
+    pub fn keep_credentials(&self, contents: Vec<u8>) {
+        self.shared.add(|work| work.credentials = Some(contents));
+    }
+
     /// Lets the next start be later than that of another process with this node's identity.
     pub fn note_start(&self, started_ms: u64) {
         self.shared.add(|work| work.other_start_ms = Some(started_ms));
@@ -185,6 +192,11 @@ impl Worker {
             if let Some(peers) = work.remember {
                 self.dir.save_peers(&peers);
             }
+            if let Some(contents) = work.credentials
+                && let Err(error) = self.dir.replace(TRUST, &contents)
+            {
+                error!(%error, "the authority's statements cannot be kept: after its next start this node lacks them");
+            }
             if let Some(started_ms) = work.other_start_ms {
                 self.dir.note_start(started_ms);
             }
@@ -204,6 +216,7 @@ impl Worker {
                 || work.strong.is_some()
                 || !work.acknowledgements.is_empty()
                 || work.remember.is_some()
+                || work.credentials.is_some()
                 || work.other_start_ms.is_some()
             {
                 break;

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
+use starling_api::Error;
 use starling_api::admin::{
     self, ClosedReplica, DoubledPeer, ImpairedReplica, KeptReplica, Nodes, Peers, Status,
 };
+use starling_api::trust::TicketSpec;
+use starling_bootstrap::TicketAuthority;
 use starling_core::strong::{Aside, Strong};
 use starling_core::{Core, Input, Notice, Output, Token};
 use starling_kv::Reader;
-use starling_p2p::{Driver, Event};
+use starling_p2p::{Driver, Event, Issuer, Shown};
 use starling_proto::message::SyncMessage;
 use starling_proto::record::ADDRESSES_MAX;
+use starling_proto::trust::Invitation;
 use starling_proto::{Class, Message, NodeRecord, Role};
 use starling_rocks::RocksEngine;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -24,6 +28,7 @@ use tokio::time::{sleep, timeout};
 use super::clock::Clock;
 use super::command::{ChangeSet, Command, Written};
 use super::contacts::{Contacts, Search};
+use super::credentials::{Credentials, invite};
 use super::disk::{Acknowledgement, Disk};
 use super::error::write_failure;
 use super::notices::log;
@@ -39,6 +44,9 @@ const CALLS_AT_ONCE_MAX: usize = 512;
 /// How long a leaving node waits until its last messages are sent. A guess: more than a round trip.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Makes a join ticket that names the addresses of a record.
+type TicketMaker = dyn Fn(&NodeRecord, Option<TicketAuthority>) -> String + Send;
+
 /// What does not change while the node runs.
 pub struct Facts {
     /// The network's id in hexadecimal.
@@ -48,7 +56,9 @@ pub struct Facts {
     /// Addresses for peers instead of the listening ones, if not empty.
     pub external: Vec<String>,
     /// Makes a join ticket that names these addresses.
-    pub ticket: Box<dyn Fn(&NodeRecord) -> String + Send>,
+    pub ticket: Box<TicketMaker>,
+    /// Gives certificates, if this node is an issuer.
+    pub issuer: Arc<Issuer>,
     /// Whether the node was configured with, or remembers, a way to other nodes.
     pub has_contacts: bool,
 }
@@ -83,6 +93,8 @@ pub struct GossipLoop {
     pub contacts: Contacts,
     /// What it has tried since the node last had a neighbour.
     pub search: Search,
+    /// The invitation with which this node has joined.
+    pub invitation: Option<Invitation>,
     /// What does not change while the node runs.
     pub facts: Facts,
     /// Pending requests to the core, by token.
@@ -184,10 +196,16 @@ impl GossipLoop {
 
     fn on_other_event(&mut self, event: Event) {
         match event {
-            Event::Connected { peer, record, from, dialed, .. } => {
+            Event::Connected { peer, record, from, dialed, shown, .. } => {
                 self.search.answered(&peer, dialed.as_deref());
-                self.feed(Input::Connected { peer, record, from, dialed });
+                let Shown { authority, statements, certificate, .. } = *shown;
+                // The peer may be one that its own statements exclude.
+                if let Some(authority) = authority {
+                    self.feed(Input::Statements { from: Some(peer), authority, statements });
+                }
+                self.feed(Input::Connected { peer, record, from, dialed, certificate });
             }
+            Event::Certified(certificate) => self.feed(Input::Certified(certificate)),
             Event::Disconnected { peer, reason } => {
                 tracing::debug!(?peer, reason, "disconnected");
                 self.feed(Input::Disconnected { peer });
@@ -253,7 +271,12 @@ impl GossipLoop {
         match question {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Peers(reply) => drop(reply.send(self.peers())),
-            Command::Ticket(reply) => drop(reply.send((self.facts.ticket)(&self.record))),
+            Command::Ticket(spec, reply) => drop(reply.send(self.ticket(spec))),
+            Command::Trust(reply) => drop(reply.send(self.trust())),
+            Command::State(authority, statements, reply) => {
+                self.feed(Input::Statements { from: None, authority, statements });
+                drop(reply.send(self.trust()));
+            }
             Command::Crawl(reply) => {
                 let token = self.asked.token();
                 self.asked.crawls.insert(token, reply);
@@ -275,6 +298,22 @@ impl GossipLoop {
             }
             Command::Write(..) | Command::Leave => unreachable!("taken by the caller"),
         }
+    }
+
+    fn trust(&self) -> starling_api::trust::Trust {
+        report::trust(self.core.trust(), self.core.certificate(), self.record.id)
+    }
+
+    fn ticket(&self, spec: TicketSpec) -> Result<String, Error> {
+        let wall_ms = self.clock.now().wall_ms;
+        let authority = invite(self.core.trust(), self.record.id, &self.facts.issuer, spec, wall_ms)?;
+        Ok((self.facts.ticket)(&self.record, authority))
+    }
+
+    fn keep_credentials(&self) {
+        let (trust, certificate) = (self.core.trust(), self.core.certificate());
+        let invitation = self.invitation.as_ref().filter(|_| certificate.is_none());
+        self.disk.keep_credentials(Credentials::encode(trust, certificate, invitation));
     }
 
     /// Dials the addresses of a round of the search.
@@ -316,6 +355,16 @@ impl GossipLoop {
                     self.driver.dial(&record);
                 }
                 Output::DialAddress(address) => self.driver.dial_address(&address),
+                Output::Renew(issuer) => self.driver.renew(&issuer),
+                Output::Trust(trust) => {
+                    self.driver.set_trust(trust);
+                    self.keep_credentials();
+                }
+                Output::Certified(certificate) => {
+                    tracing::info!(issuer = ?certificate.issuer, "this node has a new certificate");
+                    self.driver.set_certificate(certificate);
+                    self.keep_credentials();
+                }
                 Output::Send { to, message } => self.driver.send(&to, &message),
                 Output::Close { peer, reason } => self.driver.close(peer, reason),
                 Output::Misbehaved { peer, what } => self.driver.misbehaved(peer, what),

@@ -9,11 +9,13 @@
 //! the *disk* thread syncs the store's log. Reads run on the caller's thread, on snapshots of the store.
 
 mod admin;
+mod authority;
 mod call;
 mod clock;
 mod command;
 mod config;
 mod contacts;
+mod credentials;
 mod data_dir;
 mod disk;
 mod doctor;
@@ -34,6 +36,7 @@ pub mod view;
 mod watch;
 
 pub use admin::Admin;
+pub use authority::AuthorityKey;
 pub use call::{Answered, Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};
 pub use config::{Config, Durability};
 pub use data_dir::DataDir;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use starling_bootstrap::{NetworkFile, Ticket};
+use starling_bootstrap::{NetworkFile, Ticket, TicketAuthority};
 use starling_p2p::{Network, peer_id};
 use starling_proto::NodeRecord;
 use zeroize::Zeroizing;
@@ -26,6 +26,8 @@ pub struct Membership {
     pub is_first_run: bool,
     /// Whether this run has made the network.
     pub is_new_network: bool,
+    /// The authority that a ticket names.
+    pub authority: Option<TicketAuthority>,
 }
 
 impl Membership {
@@ -57,8 +59,10 @@ impl Membership {
         for ticket in &tickets {
             is_saved &= !adopt_secret(&mut file, &ticket.secret);
         }
+        let authority = tickets.iter().find_map(|ticket| ticket.authority.clone());
         addresses.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
-        let mut membership = Self { file, is_saved, addresses, names, is_first_run, is_new_network };
+        let mut membership =
+            Self { file, is_saved, addresses, names, is_first_run, is_new_network, authority };
         if remains.is_none() {
             membership.save(dir)?;
         }
@@ -90,12 +94,12 @@ impl Membership {
     }
 
     /// Makes tickets that lead to the node of a record.
-    pub fn ticket_maker(&self) -> impl Fn(&NodeRecord) -> String + Send + use<> {
+    pub fn ticket_maker(&self) -> impl Fn(&NodeRecord, Option<TicketAuthority>) -> String + Send + use<> {
         let (network, secret) = (self.file.id, self.file.secrets[0].clone());
-        move |record| {
+        move |record, authority| {
             let peer = format!("/p2p/{}", peer_id(&record.id));
             let addresses = record.addresses.iter().map(|address| format!("{address}{peer}")).collect();
-            Ticket { network, secret: secret.clone(), addresses }.to_string()
+            Ticket { network, secret: secret.clone(), addresses, authority }.to_string()
         }
     }
 }
@@ -162,6 +166,7 @@ mod tests {
             network: [network; 16],
             secret: [secret; 32].into(),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            authority: None,
         }
     }
 

@@ -24,6 +24,15 @@ pub fn log(notice: &Notice) {
         Notice::IdentityConflict { incarnation } => {
             error!(incarnation, "another process uses this node's identity: was the data directory copied?");
         }
+        Notice::AuthorityAdopted(authority) => {
+            info!(?authority, "this node follows the authority of the network");
+        }
+        Notice::Revoked { is_self: true, .. } => {
+            error!("the network's authority has revoked this node: no other node accepts it");
+        }
+        Notice::Revoked { node, is_self: false } => {
+            warn!(?node, "the network's authority has revoked a node: it is cut off");
+        }
         Notice::PeerDoubled(peer) => {
             error!(
                 ?peer,

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::HEXLOWER;
 use starling_api::admin::{
     self, BannedPeer, DoubledPeer, DoubledProcess, Edge, Flow, Node, Nodes, Peer, Traffic, Unreachable,
 };
+use starling_api::trust::{self as api, Standing};
 use starling_core::{Core, Counters, DoubledPeer as CoreDoubledPeer, SIGN_MS};
 use starling_kv::{Engine, Stats};
 use starling_p2p::Metrics;
 use starling_proto::message::{Abilities, Description, Root};
+use starling_proto::trust::{Certificate, Trust};
 use starling_proto::{Class, NodeId, NodeRecord, Role};
 
 /// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    HEXLOWER.encode(bytes)
 }
 
 /// A root fingerprint in hexadecimal: context, then live entries.
@@ -80,6 +82,7 @@ pub fn counters(core: &Counters, stats: Option<&Stats>, driver: &Metrics) -> BTr
         ("wrong_secret", driver.wrong_secret.get()),
         ("wrong_network", driver.wrong_network.get()),
         ("wrong_version", driver.wrong_version.get()),
+        ("not_admitted", driver.not_admitted.get()),
         ("failed_handshakes", driver.failed_handshake.get()),
         ("refused_connections", driver.refused.get()),
         ("banned_peers", driver.banned.get()),
@@ -155,6 +158,34 @@ fn abilities(found: Abilities) -> admin::Abilities {
     }
 }
 
+fn standing(found: &starling_proto::message::Standing) -> Standing {
+    Standing {
+        authority: hex(&found.authority.0),
+        digest: hex(&found.digest),
+        not_after_ms: found.not_after_ms,
+    }
+}
+
+/// The authority's statements, and this node's certificate.
+pub fn trust(trust: &Trust, certificate: Option<&Certificate>, me: NodeId) -> api::Trust {
+    let issuer =
+        |(id, addresses): (NodeId, &[String])| api::Issuer { id: hex(&id.0), addresses: addresses.to_vec() };
+    let certificate = certificate.map(|it| api::Certificate {
+        issuer: hex(&it.issuer.0),
+        issued_ms: it.issued_ms,
+        not_after_ms: it.not_after_ms,
+    });
+    api::Trust {
+        authority: trust.authority().map(|key| hex(&key.0)),
+        required: trust.is_required(),
+        issuers: trust.issuers().map(issuer).collect(),
+        revoked: trust.revoked().map(|id| hex(&id.0)).collect(),
+        digest: hex(&trust.digest()),
+        certificate,
+        is_issuer: trust.is_issuer(&me),
+    }
+}
+
 /// That another process uses this node's identity, and the peers whose identity two processes use.
 pub fn doubles(core: &starling_core::Status) -> (Option<String>, Vec<DoubledPeer>) {
     (core.double.as_ref().map(identity_conflict), core.doubled_peers.iter().map(doubled_peer).collect())
@@ -218,6 +249,7 @@ pub fn nodes(found: &[Description], silent: &[NodeRecord], has_left: impl Fn(&No
         entries: node.entries,
         uptime_ms: node.uptime_ms,
         abilities: node.abilities.map(abilities),
+        standing: node.standing.as_ref().map(standing),
     };
     let unreachable = |record: &NodeRecord| Unreachable {
         id: hex(&record.id.0),
@@ -253,6 +285,7 @@ mod tests {
             entries: 0,
             uptime_ms: 0,
             abilities: None,
+            standing: None,
         }
     }
 

@@ -27,6 +27,11 @@ fn bounded(key: &'static str, value: u64, min: u64, max: u64) -> Result<usize, S
     Err(StartError::Setting { key, value: value.to_string(), reason: format!("{min} to {max} are possible") })
 }
 
+/// How long a certificate is valid, milliseconds: a second to ten years.
+pub fn certificate_ms(config: &Config) -> Result<u64, StartError> {
+    Ok(bounded("trust.certificate_ms", config.certificate_ms, 1_000, 315_360_000_000)? as u64)
+}
+
 /// Bounds on what clients write.
 pub fn limits(config: &Config) -> Result<Limits, StartError> {
     Ok(Limits {

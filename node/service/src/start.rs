@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use starling_api::trust::TicketSpec;
 use starling_bootstrap::{Finder, FinderConfig, Mdns};
 use starling_core::Core;
 use starling_kv::{Limits, Options, Store};
-use starling_p2p::{Driver, DriverConfig, Identity};
+use starling_p2p::{Driver, DriverConfig, Identity, Issuer, TrustConfig};
 use starling_proto::{NodeRecord, Role};
 use starling_rocks::{LostWrites, RocksEngine, RocksOptions};
 use starling_strong::registry::mark_lost;
@@ -19,6 +20,7 @@ use super::clock::{Clock, wall_ms};
 use super::command::channel;
 use super::config::{Config, Durability, LISTEN_DEFAULT};
 use super::contacts::{Contacts, Search};
+use super::credentials::{Credentials, invite};
 use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::gossip::{Asked, Facts, GossipLoop, is_local, public_addresses};
@@ -44,8 +46,9 @@ pub struct NodeInfo {
     pub role: Role,
     /// Multiaddresses where peers reach it.
     pub listen: Vec<String>,
-    /// The join ticket. Any node that has it can join the network: treat it as a password.
-    pub ticket: String,
+    /// A join ticket. Any node that has it can join the network: treat it as a password. `None` on a node that cannot
+    /// invite others.
+    pub ticket: Option<String>,
     /// Whether the data directory is new.
     pub is_first_run: bool,
     /// Whether the node looks for peers that it was configured with or remembers.
@@ -182,8 +185,14 @@ async fn prepare(
     // The store has compared its network with this one.
     membership.save(&dir)?;
     let (engine, store) = store.unzip();
+    let mut credentials = Credentials::load(&dir)?;
+    if let Some(authority) = &membership.authority {
+        credentials.adopt(authority, &dir)?;
+    }
+    let issuer = Arc::new(issuer(&identity, &dir, setup::certificate_ms(config)?)?);
     let started_ms = dir.next_start(wall_ms())?;
-    let (driver, record) = listen(started_ms, config, identity, &membership).await?;
+    let trust = credentials.for_driver(Arc::clone(&issuer));
+    let (driver, record) = listen(started_ms, config, identity, &membership, trust).await?;
 
     let names = store.as_ref().map(|store| Names::load(&store.reader())).transpose()?.unwrap_or_default();
     let (gossip, commands, calls) = channel();
@@ -197,10 +206,13 @@ async fn prepare(
         durability: config.durability.name(),
         external: config.external.clone(),
         ticket: Box::new(membership.ticket_maker()),
+        issuer,
         has_contacts: membership.has_contacts() || !remembered.is_empty() || config.mdns,
     };
     let reader = store.as_ref().map(Store::reader);
     let mut core = Core::new(core_config, record.clone(), store, remembered, rand::random(), clock.now());
+    let Credentials { trust, certificate, invitation } = credentials;
+    core.restore_credentials(clock.now(), trust, certificate);
     if membership.is_new_network {
         core.start_network(clock.now());
     }
@@ -214,7 +226,9 @@ async fn prepare(
         name: record.name.clone(),
         role,
         listen: driver.listen_addresses(),
-        ticket: (facts.ticket)(&record),
+        ticket: invite(core.trust(), record.id, &facts.issuer, TicketSpec::default(), clock.now().wall_ms)
+            .ok()
+            .map(|authority| (facts.ticket)(&record, authority)),
         is_local: record.addresses.iter().all(|address| is_local(address)),
         is_first_run: membership.is_first_run,
         seeks_peers: role == Role::Replica && facts.has_contacts,
@@ -236,6 +250,7 @@ async fn prepare(
         changes: changes.clone(),
         contacts,
         search: Search::default(),
+        invitation,
         facts,
         asked: Asked::default(),
     };
@@ -273,12 +288,19 @@ fn open_store(
     Ok((engine, store))
 }
 
+fn issuer(identity: &Identity, dir: &DataDir, certificate_ms: u64) -> Result<Issuer, StartError> {
+    let path = dir.invitations();
+    let opened = Issuer::open(identity.clone(), &path, certificate_ms, wall_ms());
+    opened.map_err(|reason| StartError::DataDir { path, reason })
+}
+
 /// Starts the driver, and signs the node's record once it knows where it listens.
 async fn listen(
     started_ms: u64,
     config: &Config,
     identity: Identity,
     membership: &Membership,
+    trust: TrustConfig,
 ) -> Result<(Driver, NodeRecord), StartError> {
     let mut record = NodeRecord {
         name: setup::name(config)?,
@@ -293,6 +315,7 @@ async fn listen(
         protocol: config.software.protocol,
         network: membership.network(),
         record: record.clone(),
+        trust,
         limits: setup::driver_limits(config)?,
     })
     .await?;

@@ -62,6 +62,22 @@ pub enum StartError {
         /// The ticket's.
         theirs: String,
     },
+    /// The file with the authority's statements is damaged.
+    #[error("line {line} of {path} cannot be read, or is not signed")]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        line: usize,
+    },
+    /// The ticket names another authority than this node follows.
+    #[error("this node follows the authority {ours}, and the ticket is of {theirs}")]
+    OtherAuthority {
+        /// The authority of the data directory.
+        ours: String,
+        /// The ticket's.
+        theirs: String,
+    },
     /// A new node cannot join by an address alone.
     #[error(
         "{address} is an address: a new node also needs the network's secret, which is in the join ticket"
@@ -115,6 +131,13 @@ impl StartError {
             }
             Self::OtherNetwork { .. } => {
                 "name another data directory with --data-dir, or leave the ticket out".into()
+            }
+            Self::Trust { .. } => {
+                "restore it from a backup; without one, remove it and start with --join and a new ticket of an issuer".into()
+            }
+            Self::OtherAuthority { .. } => {
+                "ask the network's operator which of the two is right: whoever makes the other one is not to be trusted"
+                    .into()
             }
             Self::Store(error) => error.hint().into(),
             Self::Driver(_) => "name other addresses with --listen, like /ip4/0.0.0.0/tcp/7500".into(),

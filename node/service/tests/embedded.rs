@@ -18,7 +18,7 @@ fn config(dir: &TempDir, name: &str, join: &[&Node]) -> Config {
     let mut config = Config::new(dir.path().join(name));
     config.name = name.into();
     config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
-    config.join = join.iter().map(|node| node.info().ticket.clone()).collect();
+    config.join = join.iter().filter_map(|node| node.info().ticket.clone()).collect();
     config.cache_bytes = 1 << 20;
     config
 }

@@ -154,11 +154,6 @@ impl Session {
     pub(super) async fn config(&self) -> Result {
         show_config(&self.client.config().await?, self.output)
     }
-
-    pub(super) async fn ticket(&self) -> Result {
-        let ticket = self.client.ticket().await?;
-        if self.output == Output::Json { print::json(&ticket) } else { print::line(ticket.ticket) }
-    }
 }
 
 /// Notes identities that several processes use, because they make links flap and nodes appear and disappear.
@@ -190,7 +185,7 @@ pub fn show_config(configuration: &Configuration, output: Output) -> Result {
     print::table(["KEY", "VALUE", "FROM"], rows)
 }
 
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     id.chars().take(8).collect()
 }
 

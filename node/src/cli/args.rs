@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::authority::args::{AuthorityCommand, IssuerCommand, MemberCommand, TicketArgs};
 use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
 use super::import::args::ImportArgs;
 use super::value::{parse_duration_ms, parse_precondition, parse_voters};
@@ -235,8 +236,17 @@ pub enum Command {
         #[arg(long, conflicts_with = "running")]
         reference: bool,
     },
-    /// Print the join ticket: the one string another node needs
-    Ticket,
+    /// Print a join ticket: the one string another node needs
+    Ticket(TicketArgs),
+    /// The network's authority, whose key says who gives certificates and who is cut off
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
+    /// The nodes that give certificates to others
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
+    /// The members of the network and their certificates
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Make the node leave the network for good and stop. Where it is a voter of a strong keyspace, another node takes its
     /// place first, within a minute; if none can, the node stays (exit code 4). A node that is to come back is stopped by
     /// ending its process (SIGTERM) instead

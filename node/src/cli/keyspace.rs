@@ -356,7 +356,7 @@ fn no_leader(info: &StrongInfo) -> String {
 }
 
 /// Asks for confirmation at a terminal; elsewhere `--yes` is needed.
-fn confirm(warning: &str, name: &str, yes: bool) -> Result {
+pub(super) fn confirm(warning: &str, name: &str, yes: bool) -> Result {
     if yes {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 mod address;
 mod admin;
 mod args;
+mod authority;
 mod coordinate;
 mod environment;
 mod export;
@@ -239,7 +240,10 @@ impl Session {
             Command::Upgrade(UpgradeCommand::Finalize { force }) => self.finalize_upgrade(force).await,
             Command::Doctor { .. } => self.doctor().await,
             Command::Config { .. } => self.config().await,
-            Command::Ticket => self.ticket().await,
+            Command::Ticket(args) => self.ticket(&args).await,
+            Command::Authority(command) => self.authority(command).await,
+            Command::Issuer(command) => self.issuer(command).await,
+            Command::Member(command) => self.member(command).await,
             Command::Leave { force } => self.leave(force).await,
             Command::Up(_)
             | Command::Bootstrap(_)

@@ -22,6 +22,7 @@ impl Config {
             strong_aside_ms: self.strong_aside_ms,
             strong_aside_bytes: self.strong_aside_bytes,
             strong_quota_bytes: self.strong_quota_bytes,
+            certificate_ms: self.certificate_ms,
             durability: self.durability,
             key_bytes_max: self.key_bytes_max,
             value_bytes_max: self.value_bytes_max,

@@ -110,6 +110,8 @@ settings! {
         "Bytes of all such replicas beyond which the oldest is deleted; on a full disk it is deleted, too."
     strong_quota_bytes: u64 = "strong.quota_bytes", "bytes", node().strong_quota_bytes;
         "Bytes of a strong keyspace, history included, beyond which its leader refuses writes that need space."
+    certificate_ms: u64 = "trust.certificate_ms", "ms", node().certificate_ms;
+        "How long a certificate is valid that this node gives as an issuer of the network's authority. Nodes renew theirs after two thirds of it."
     durability: Durability = "durability", "always, everysec or no", node().durability;
         "When a write is on the disk: before its acknowledgement, within a second, or when the system writes it."
     key_bytes_max: u64 = "limits.key_bytes", "bytes", node().key_bytes_max;

@@ -26,8 +26,8 @@ pub struct Banner<'a> {
     pub is_local: bool,
     /// Its data directory.
     pub data_dir: &'a str,
-    /// The join ticket.
-    pub ticket: &'a str,
+    /// A join ticket; `None` on a node that cannot invite others.
+    pub ticket: Option<&'a str>,
 }
 
 impl Banner<'_> {
@@ -50,18 +50,20 @@ impl Banner<'_> {
             lines.push("  joining its network: `starling status` shows whether a peer has been found".into());
         }
         if self.is_first_run {
-            lines.push(format!("  data    {}\n", self.data_dir));
+            lines.push(format!("  data    {}", self.data_dir));
+        }
+        if let Some(ticket) = self.ticket.filter(|_| self.is_first_run) {
             let who = if self.is_local {
                 "Other nodes on this machine join with this ticket (treat it as a password). No other machine can reach it: \
                  --listen or --external names an address:"
             } else {
                 "Another machine joins with this ticket (treat it as a password):"
             };
-            lines.push(who.to_owned());
+            lines.extend([String::new(), who.to_owned()]);
             lines.push(if with_ticket {
-                format!("  starling up --join {}", self.ticket)
+                format!("  starling up --join {ticket}")
             } else {
-                format!("  starling up --join {}    (`starling ticket` prints it)", hide_tickets(self.ticket))
+                format!("  starling up --join {}    (`starling ticket` prints it)", hide_tickets(ticket))
             });
         }
         lines.join("\n") + "\n"
@@ -86,7 +88,7 @@ mod tests {
             seeks_peers: true,
             is_local: false,
             data_dir: "/data",
-            ticket: "starling1xyz",
+            ticket: Some("starling1xyz"),
         };
         assert!(banner.text(true).contains("starling up --join starling1xyz"));
         assert!(banner.text(true).contains("Another machine joins"));

@@ -91,7 +91,7 @@ fn announce(node: &Node, api: &str, etcd: &[(String, String)]) {
         seeks_peers: info.seeks_peers,
         is_local: info.is_local,
         data_dir: &info.data_dir.path().display().to_string(),
-        ticket: &info.ticket,
+        ticket: info.ticket.as_deref(),
     }
     .print();
 }

@@ -16,6 +16,7 @@ pub mod rumor;
 pub mod sync;
 pub mod time;
 pub mod timers;
+pub mod trust;
 pub mod view;
 pub mod wire;
 

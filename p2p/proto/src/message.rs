@@ -4,6 +4,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
+use crate::trust::{Certificate, Statement};
 use crate::wire::Protocol;
 use crate::{ActorGroup, ActorId, DotRange, DotRanges, NodeId, NodeRecord};
 pub use starling_types::{Root, SPAN_FANOUT, SPAN_LEAF};
@@ -11,7 +12,7 @@ pub use starling_types::{Root, SPAN_FANOUT, SPAN_LEAF};
 /// A class of traffic: one long-lived substream, one bounded queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Views, heartbeats, announcements, grafts, crawls: small and urgent.
+    /// Views, heartbeats, announcements, grafts, crawls, credentials: small and urgent.
     Control,
     /// Full rumors.
     Rumor,
@@ -39,6 +40,8 @@ pub enum Message {
     Sync(SyncMessage),
     /// Crawling the overlay.
     Crawl(CrawlMessage),
+    /// Credentials.
+    Trust(TrustMessage),
     /// Strong keyspaces, encoded by their own codec.
     Strong(Payload),
 }
@@ -251,6 +254,26 @@ pub enum CrawlMessage {
     Description(Box<Description>),
 }
 
+/// Changes of credentials while a link is open. Since version 5 of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustMessage {
+    /// Statements of the authority that the sender has just received, at most `STATEMENTS_MAX`.
+    Statements(Vec<Statement>),
+    /// The sender's new certificate.
+    Renewed(Certificate),
+}
+
+/// A node's own credentials, for a crawl.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Standing {
+    /// The authority that it follows.
+    pub authority: NodeId,
+    /// The digest of the statements that it has.
+    pub digest: [u8; 16],
+    /// When its certificate expires, milliseconds since the Unix epoch; `None` without one.
+    pub not_after_ms: Option<u64>,
+}
+
 /// The capabilities of a node's software.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Abilities {
@@ -281,4 +304,6 @@ pub struct Description {
     pub uptime_ms: u64,
     /// Since version 3 of the protocol; `None` if the two nodes speak an older one.
     pub abilities: Option<Abilities>,
+    /// Since version 5 of the protocol; `None` without an authority.
+    pub standing: Option<Standing>,
 }

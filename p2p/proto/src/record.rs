@@ -17,7 +17,7 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const MORE_BYTES_MAX: usize = 256;
 
 /// What a node does in the overlay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum Role {
     /// Keeps the store, gossips, sits in active views.
     Replica,

@@ -6,8 +6,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use starling_proto::labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 use starling_proto::message::*;
-use starling_proto::record::MORE_BYTES_MAX;
-use starling_proto::wire::handshake::{Answer, Greeting, Hello, MACS_MAX, PartError, Proof};
+use starling_proto::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, MORE_BYTES_MAX};
+use starling_proto::trust::{Certificate, Claim, Invitation, Rejection, Request, Statement};
+use starling_proto::wire::handshake::{
+    Answer, Greeting, Hello, MACS_MAX, PART_BYTES_MAX, Papers, PartError, Proof, decode_statements,
+    encode_statements,
+};
 use starling_proto::wire::{
     self, Features, FrameReader, Protocol, WireError, bounds, decode, encoded_len, frame_max,
 };
@@ -41,6 +45,36 @@ fn ranges() -> DotRanges {
     DotRanges(vec![range(1, 1, 1), range(1, 3, 300), range(2, 70_000, 70_001)])
 }
 
+fn certificate() -> Certificate {
+    Certificate {
+        node: NodeId([1; 32]),
+        role: Role::Seed,
+        issued_ms: 1_700_000_000_000,
+        not_after_ms: 1_700_002_592_000,
+        issuer: NodeId([2; 32]),
+        signature: vec![3; 64],
+    }
+}
+
+fn statements() -> [Statement; 3] {
+    let addresses = vec!["/ip4/192.0.2.1/tcp/7400".into()];
+    let node = NodeId([4; 32]);
+    let claims =
+        [Claim::Required, Claim::Issuer { node, addresses, is_granted: true }, Claim::Revoked { node }];
+    let mut serial = 1_700_000_000_000;
+    claims.map(|claim| {
+        serial += 1;
+        Statement { authority: NodeId([5; 32]), serial, claim, signature: vec![6; 64] }
+    })
+}
+
+/// The largest statement.
+fn large_statement() -> Statement {
+    let addresses = vec!["a".repeat(ADDRESS_BYTES_MAX); ADDRESSES_MAX];
+    let claim = Claim::Issuer { node: NodeId([255; 32]), addresses, is_granted: true };
+    Statement { authority: NodeId([255; 32]), serial: u64::MAX, claim, signature: vec![255; 64] }
+}
+
 fn examples() -> Vec<(&'static str, Message)> {
     let root = Root { context: [1; 16], live: [2; 16] };
     let payload = || Payload(Bytes::from_static(b"delta"));
@@ -55,6 +89,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         entries: 12,
         uptime_ms: 3456,
         abilities: Some(abilities),
+        standing: Some(Standing { authority: NodeId([9; 32]), digest: [8; 16], not_after_ms: Some(1 << 40) }),
     };
     let labelled =
         NodeRecord { labels: "zone=a,rack=7".parse().expect("labels"), role: Role::Seed, ..record(4) };
@@ -94,6 +129,8 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("crawl.describe", Message::Crawl(CrawlMessage::Describe)),
         ("crawl.description", Message::Crawl(CrawlMessage::Description(Box::new(description)))),
         ("strong", Message::Strong(payload())),
+        ("trust.statements", Message::Trust(TrustMessage::Statements(statements().to_vec()))),
+        ("trust.renewed", Message::Trust(TrustMessage::Renewed(certificate()))),
     ])
     .collect()
 }
@@ -241,7 +278,7 @@ fn a_description_in_version_2_has_no_abilities() {
     for (_, message) in examples() {
         let Message::Crawl(CrawlMessage::Description(description)) = &message else { continue };
         let frame = wire::encode(&message, 2).expect("has the kind");
-        let without = Description { abilities: None, ..(**description).clone() };
+        let without = Description { abilities: None, standing: None, ..(**description).clone() };
         let expected = Message::Crawl(CrawlMessage::Description(Box::new(without)));
         assert_eq!(decode(Class::Control, &frame), Ok(expected));
         assert_eq!(encoded_len(&message, 2), Some(frame.len()));
@@ -295,8 +332,10 @@ fn a_version_without_the_kind_cannot_say_it() {
     for (name, message) in examples() {
         assert_eq!(wire::encode(&message, 1), None, "{name}: version 1 had no kinds");
         assert_eq!(encoded_len(&message, 1), None, "{name}");
-        let is_newer =
-            matches!(&message, Message::Sync(SyncMessage::ListGroups { .. } | SyncMessage::Digests { .. }));
+        let is_newer = matches!(
+            &message,
+            Message::Sync(SyncMessage::ListGroups { .. } | SyncMessage::Digests { .. }) | Message::Trust(_)
+        );
         assert_eq!(wire::encode(&message, Protocol::CURRENT.min).is_none(), is_newer, "{name}");
     }
 }
@@ -339,8 +378,16 @@ fn the_largest_rumor_and_the_largest_description_fit() {
             data_newest: u16::MAX,
             data_in_force: u16::MAX,
         }),
+        standing: Some(Standing {
+            authority: NodeId([255; 32]),
+            digest: [255; 16],
+            not_after_ms: Some(u64::MAX),
+        }),
     })));
     assert_eq!(decode(Class::Control, &encode(&description)), Ok(description));
+    let statements = vec![large_statement(); bounds::STATEMENTS_MAX];
+    let statements = Message::Trust(TrustMessage::Statements(statements));
+    assert_eq!(decode(Class::Control, &encode(&statements)), Ok(statements));
 }
 
 #[test]
@@ -477,15 +524,30 @@ proptest! {
 #[test]
 fn every_part_of_the_handshake_keeps_its_bytes_and_comes_back() {
     let protocol = Protocol { min: 2, max: 7, features: Features(0x0102) };
-    let hello = Hello { protocol, network: [3; 16], nonce: [4; 32] };
+    let hello = Hello { protocol, network: [3; 16], nonce: [4; 32], trust: [7; 16] };
     let proof = Proof { macs: vec![[5; 32], [6; 32]], record: record(1) };
-    let answers = [Answer::Proof(proof.clone()), Answer::SecretDiffers, Answer::BadRecord];
+    let rejected = Answer::Rejected(Rejection::NoCertificate);
+    let answers = [Answer::Proof(proof.clone()), Answer::SecretDiffers, Answer::BadRecord, rejected];
     assert_eq!(Hello::decode(&hello.encode(), Protocol::CURRENT), Ok(Greeting::Hello(hello)));
     assert_eq!(Proof::decode(&proof.encode()), Ok(proof.clone()));
     for answer in &answers {
         assert_eq!(Answer::decode(&answer.encode()).as_ref(), Ok(answer));
     }
+    let signature = vec![9; 64];
+    let (id, role, uses, issuer) = ([8; 16], Role::Replica, 3, NodeId([7; 32]));
+    let invitation = Invitation { id, role, uses, not_after_ms: 1 << 41, issuer, signature };
+    let papers = Papers {
+        authority: Some(NodeId([6; 32])),
+        certificate: Some(certificate()),
+        request: Some(Request::Invited(invitation)),
+        issued: Some(certificate()),
+        parts: 1,
+    };
+    assert_eq!(Papers::decode(&papers.encode()), Ok(papers.clone()));
+    let stated = encode_statements(statements().iter());
+    assert_eq!(stated.iter().flat_map(|part| decode_statements(part).expect("decodes")).count(), 3);
     let parts = [hello.encode(), proof.encode()].into_iter().chain(answers.iter().map(Answer::encode));
+    let parts = parts.chain([papers.encode()]).chain(stated);
     let lines: String = parts.map(|part| hex(&part) + "\n").collect();
     assert_eq!(lines, include_str!("golden/handshake.txt"), "the handshake changed: it needs a new version");
 }
@@ -512,6 +574,28 @@ fn parts_of_the_handshake_out_of_bounds_are_refused() {
     assert_eq!(Answer::decode(&Answer::Proof(large).encode()), Err(PartError::Proof));
     let wide = Proof { macs: vec![], record: NodeRecord { name: "n".repeat(1 << 10), ..record(1) } };
     assert_eq!(Proof::decode(&wide.encode()), Err(PartError::Record));
+    let signed = Certificate { signature: vec![0; 65], ..certificate() };
+    let papers = Papers { certificate: Some(signed), ..Papers::default() };
+    assert_eq!(Papers::decode(&papers.encode()), Err(PartError::Papers));
+    let endless = Papers { parts: u16::MAX, ..Papers::default() };
+    assert_eq!(Papers::decode(&endless.encode()), Err(PartError::Papers));
+    let mut wide = large_statement();
+    if let Claim::Issuer { addresses, .. } = &mut wide.claim {
+        addresses.push(String::new());
+    }
+    let parts = encode_statements([wide].iter());
+    assert_eq!(decode_statements(&parts[0]), Err(PartError::Papers));
+    assert_eq!(decode_statements(&[1]), Err(PartError::Papers), "cut short");
+}
+
+#[test]
+fn statements_fill_parts_that_are_not_too_long() {
+    let many = vec![large_statement(); 9];
+    let parts = encode_statements(many.iter());
+    assert!(parts.len() < many.len() && parts.iter().all(|part| part.len() <= PART_BYTES_MAX));
+    let read: Vec<_> = parts.iter().flat_map(|part| decode_statements(part).expect("decodes")).collect();
+    assert_eq!(read, many);
+    assert_eq!(encode_statements([].iter()), Vec::<Vec<u8>>::new());
 }
 
 #[test]
@@ -519,7 +603,7 @@ fn a_hello_of_other_versions_names_them_and_a_longer_one_is_read() {
     let ours = Protocol { min: 3, max: 5, features: Features(0) };
     let hello = |min, max| {
         let protocol = Protocol { min, max, features: Features(1) };
-        Hello { protocol, network: [8; 16], nonce: [9; 32] }
+        Hello { protocol, network: [8; 16], nonce: [9; 32], trust: [0; 16] }
     };
     let elsewhere = |min, max| Ok(Greeting::Elsewhere(Protocol { min, max, features: Features(0) }));
     assert_eq!(Hello::decode(&hello(6, 9).encode(), ours), elsewhere(6, 9));

@@ -3,3 +3,4 @@
 mod admission;
 mod links;
 mod support;
+mod trust;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::select_all;
-use starling_p2p::{Driver, DriverConfig, Event, Identity, Limits, Network};
+use starling_p2p::{Driver, DriverConfig, Event, Identity, Limits, Network, TrustConfig};
 use starling_proto::{Message, NodeId, NodeRecord, Role, message::Heartbeat, wire::Protocol};
 use tokio::time::timeout;
 
@@ -32,7 +32,7 @@ pub fn config(identity: Identity, listen: &[&str], network: Network) -> DriverCo
     let record = NodeRecord { name: "test".into(), ..NodeRecord::new(identity.node_id(), 1, Role::Replica) };
     let listen = listen.iter().map(ToString::to_string).collect();
     let (protocol, limits) = (Protocol::CURRENT, Limits::default());
-    DriverConfig { identity, listen, protocol, network, record, limits }
+    DriverConfig { identity, listen, protocol, network, record, trust: TrustConfig::default(), limits }
 }
 
 impl Node {

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
+use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_api::{Error, ErrorCode};
 
 use super::Client;
@@ -42,9 +43,24 @@ impl Client {
         self.fetch(self.get("/v1/config")).await
     }
 
-    /// The join ticket.
-    pub async fn ticket(&self) -> Result<Ticket, Error> {
-        self.fetch(self.get("/v1/ticket")).await
+    /// A join ticket.
+    pub async fn ticket(&self, spec: TicketSpec) -> Result<Ticket, Error> {
+        let TicketSpec { uses, expires_ms, seed } = spec;
+        let expires = expires_ms.map(|ms| format!("&expires_ms={ms}")).unwrap_or_default();
+        // Nodes of release 0.1.0 know no limits.
+        let is_plain = spec == TicketSpec::default();
+        let limits = if is_plain { String::new() } else { format!("?uses={uses}&seed={seed}{expires}") };
+        self.fetch(self.get(&format!("/v1/ticket{limits}"))).await
+    }
+
+    /// The authority of the network and its statements, and the node's certificate.
+    pub async fn trust(&self) -> Result<Trust, Error> {
+        self.fetch(self.get("/v1/trust")).await
+    }
+
+    /// Passes statements of the authority to the node.
+    pub async fn state(&self, statements: &Statements) -> Result<Trust, Error> {
+        self.fetch(self.request(Method::POST, "/v1/trust/statements").json(statements)).await
     }
 
     /// Has the node leave the network and stop. Other nodes take its votes in strong keyspaces first, unless `force` is

@@ -10,4 +10,5 @@ mod places;
 mod probes;
 mod recovery;
 mod strong;
+mod trust;
 mod world;

@@ -8,11 +8,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use starling_api::Error;
 use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
+use starling_api::trust::{Statements, TicketSpec, Trust};
 
 use super::App;
 use super::problem::Problem;
 use super::request::{Query, read_json};
 
+/// Largest JSON body with statements: 64 of the largest.
+const STATEMENTS_BYTES_MAX: usize = 256 << 10;
 /// Largest JSON body of a finalization.
 const FINALIZE_BYTES_MAX: usize = 1024;
 
@@ -62,10 +65,32 @@ pub async fn config(State(app): State<Arc<App>>) -> Json<Configuration> {
     Json(Configuration { settings: app.settings.clone() })
 }
 
-/// The join ticket: any node that has it can join the network.
-#[utoipa::path(get, path = "/v1/ticket", tag = "node", responses((status = 403, body = Error), (status = 200, body = Ticket)))]
-pub async fn ticket(State(app): State<Arc<App>>) -> Result<Json<Ticket>, Problem> {
-    Ok(Json(Ticket { ticket: app.node.admin().ticket().await? }))
+/// A join ticket: any node that has it can join the network. In a network with an authority an issuer makes it, with limits.
+#[utoipa::path(get, path = "/v1/ticket", tag = "node",
+    params(("uses" = Option<u32>, Query, description = "nodes that each issuer lets in by it; 0, the default, for any number"),
+        ("expires_ms" = Option<u64>, Query, description = "how long it is valid, milliseconds; a day by default"),
+        ("seed" = Option<bool>, Query, description = "for a bootstrap seed")),
+    responses((status = 403, body = Error), (status = 200, body = Ticket), (status = "4XX", body = Error)))]
+pub async fn ticket(State(app): State<Arc<App>>, mut query: Query) -> Result<Json<Ticket>, Problem> {
+    let uses = u32::try_from(query.number("uses")?.unwrap_or(0)).unwrap_or(u32::MAX);
+    let (expires_ms, seed) = (query.number("expires_ms")?, query.switch("seed")?);
+    query.finish()?;
+    Ok(Json(Ticket { ticket: app.node.admin().ticket(TicketSpec { uses, expires_ms, seed }).await? }))
+}
+
+/// The authority of the network and its statements, as far as the node has them, and the node's certificate.
+#[utoipa::path(get, path = "/v1/trust", tag = "node", responses((status = 200, body = Trust)))]
+pub async fn trust(State(app): State<Arc<App>>) -> Result<Json<Trust>, Problem> {
+    Ok(Json(app.node.admin().trust().await?))
+}
+
+/// Learns statements that the network's authority has signed, and passes them on to the other nodes. The first ones make the
+/// network follow the authority.
+#[utoipa::path(post, path = "/v1/trust/statements", tag = "node", request_body = Statements,
+    responses((status = 403, body = Error), (status = 200, body = Trust), (status = "4XX", body = Error)))]
+pub async fn state(State(app): State<Arc<App>>, body: Body) -> Result<Json<Trust>, Problem> {
+    let statements: Statements = read_json(body, STATEMENTS_BYTES_MAX).await?;
+    Ok(Json(app.node.admin().state(&statements).await?))
 }
 
 /// Lets other nodes vote in strong keyspaces instead of this one, notifies the neighbours, then stops the node.

@@ -78,6 +78,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/peers", get(admin::peers))
         .route("/v1/nodes", get(admin::nodes))
         .route("/v1/upgrade", get(admin::upgrade))
+        .route("/v1/trust", get(admin::trust))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(admin::healthz))
         .route("/readyz", get(admin::readyz))
@@ -96,6 +97,7 @@ fn router(app: Arc<App>) -> Router {
 fn administration(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/v1/ticket", get(admin::ticket))
+        .route("/v1/trust/statements", post(admin::state))
         .route("/v1/config", get(admin::config))
         .route("/v1/doctor", get(admin::doctor))
         .route("/v1/leave", post(admin::leave))

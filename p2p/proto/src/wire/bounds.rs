@@ -3,8 +3,9 @@
 use super::WireError;
 use crate::message::{
     Abilities, CrawlMessage, Leaf, Message, RumorId, RumorMessage, SPAN_FANOUT, SPAN_LEAF, Span, SyncMessage,
-    ViewMessage,
+    TrustMessage, ViewMessage,
 };
+use crate::trust::{Signed, Statement};
 use crate::{ActorGroup, ActorId, DotRanges, NodeRecord};
 
 /// Records in one message (a sample, a crawl's answer), at most: an active and a passive view of the default sizes, and
@@ -26,6 +27,8 @@ pub const GROUPS_MAX: usize = 8192;
 pub const SPANS_MAX: usize = 256;
 /// Ranges of dots in each list of one message, at most: every second dot of [`SPANS_MAX`] leaves.
 pub const RANGES_MAX: usize = 8192;
+/// Statements in one message, at most: the largest ones take half a control frame.
+pub const STATEMENTS_MAX: usize = 40;
 /// Highest level of a span: level 14 covers 2^62 sequence numbers, level 15 all of them.
 pub const LEVEL_MAX: u8 = 15;
 
@@ -38,6 +41,7 @@ pub(super) fn check(message: &Message) -> Result<(), WireError> {
         Message::Rumor(message) => rumor(message),
         Message::Sync(message) => sync(message),
         Message::Crawl(message) => crawl(message),
+        Message::Trust(message) => trust(message),
     }
 }
 
@@ -79,6 +83,16 @@ fn crawl(message: &CrawlMessage) -> Result<(), WireError> {
     require(description.abilities.is_none_or(is_range), "versions of the protocol")?;
     require(description.active.len() <= ACTIVE_MAX, "number of neighbours")?;
     records(&description.known)
+}
+
+fn trust(message: &TrustMessage) -> Result<(), WireError> {
+    match message {
+        TrustMessage::Statements(statements) => {
+            require(statements.len() <= STATEMENTS_MAX, "number of statements")?;
+            require(statements.iter().all(Statement::is_bounded), "size of a statement")
+        }
+        TrustMessage::Renewed(certificate) => require(certificate.is_bounded(), "size of a certificate"),
+    }
 }
 
 fn rumor(message: &RumorMessage) -> Result<(), WireError> {

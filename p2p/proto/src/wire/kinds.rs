@@ -11,8 +11,11 @@ use bincode::enc::write::Writer;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
+use super::Protocol;
 use crate::Message;
-use crate::message::{CrawlMessage, Description, Heartbeat, RumorMessage, SyncMessage, ViewMessage};
+use crate::message::{
+    CrawlMessage, Description, Heartbeat, RumorMessage, SyncMessage, TrustMessage, ViewMessage,
+};
 
 /// [`CrawlMessage::Description`]'s number.
 const DESCRIPTION: u8 = 0x51;
@@ -29,6 +32,10 @@ const OPEN: u8 = 0x30;
 const LIST_GROUPS: u8 = 0x3f;
 /// [`SyncMessage::Digests`]'s number.
 const DIGESTS: u8 = 0x40;
+/// [`TrustMessage::Statements`]'s number.
+const STATEMENTS: u8 = 0x70;
+/// [`TrustMessage::Renewed`]'s number.
+const RENEWED: u8 = 0x71;
 /// The first version of the protocol with version 2 of [`SyncMessage::Open`], and with the messages that it leads to.
 const COMPARES_DIGESTS: u8 = 4;
 
@@ -74,9 +81,11 @@ macro_rules! kinds {
             match kind {
                 _ if protocol < FIRST_PROTOCOL => None,
                 LIST_GROUPS | DIGESTS if protocol < COMPARES_DIGESTS => None,
+                STATEMENTS | RENEWED if protocol < Protocol::SHOWS_PAPERS => None,
                 $($number)|* | STRONG => Some(1),
                 OPEN => Some(if protocol < COMPARES_DIGESTS { 1 } else { 2 }),
-                DESCRIPTION => Some(if protocol < DESCRIBES_ABILITIES { 1 } else { 2 }),
+                DESCRIPTION if protocol < DESCRIBES_ABILITIES => Some(1),
+                DESCRIPTION => Some(if protocol < Protocol::SHOWS_PAPERS { 2 } else { 3 }),
                 _ => None,
             }
         }
@@ -160,13 +169,28 @@ kinds! {
     0x3f Sync SyncMessage::ListGroups { session, salt, groups };
     0x40 Sync SyncMessage::Digests { session, groups, digests, actors };
     0x50 Crawl CrawlMessage::Describe;
+    0x70 Trust TrustMessage::Statements(statements);
+    0x71 Trust TrustMessage::Renewed(certificate);
 }
 
-/// Version 2 adds the abilities.
+/// Version 2 adds the abilities, version 3 the credentials.
 fn encode_description<E: Encoder>(it: &Description, version: u8, encoder: &mut E) -> Result<(), EncodeError> {
-    let Description { record, version: software, active, known, root, entries, uptime_ms, abilities } = it;
+    let Description {
+        record,
+        version: software,
+        active,
+        known,
+        root,
+        entries,
+        uptime_ms,
+        abilities,
+        standing,
+    } = it;
     (record, software, active, known, root, entries, uptime_ms).encode(encoder)?;
-    if version >= 2 { abilities.encode(encoder) } else { Ok(()) }
+    if version >= 2 {
+        abilities.encode(encoder)?;
+    }
+    if version >= 3 { standing.encode(encoder) } else { Ok(()) }
 }
 
 fn decode_description<D: Decoder<Context = Head>>(
@@ -175,5 +199,16 @@ fn decode_description<D: Decoder<Context = Head>>(
 ) -> Result<Description, DecodeError> {
     let (record, software, active, known, root, entries, uptime_ms) = Decode::decode(decoder)?;
     let abilities = if version >= 2 { Decode::decode(decoder)? } else { None };
-    Ok(Description { record, version: software, active, known, root, entries, uptime_ms, abilities })
+    let standing = if version >= 3 { Decode::decode(decoder)? } else { None };
+    Ok(Description {
+        record,
+        version: software,
+        active,
+        known,
+        root,
+        entries,
+        uptime_ms,
+        abilities,
+        standing,
+    })
 }

@@ -42,7 +42,11 @@ impl Protocol {
     /// | 2 | kinds and their versions; labels |
     /// | 3 | a crawl's description contains the capabilities of the node's software |
     /// | 4 | sessions compare digests of groups of actors |
-    pub const CURRENT: Self = Self { min: 2, max: 4, features: Features(0) };
+    /// | 5 | certificates of nodes, and the statements of an authority, in the handshake and in messages |
+    pub const CURRENT: Self = Self { min: 2, max: 5, features: Features(0) };
+
+    /// The first version whose handshake has papers.
+    pub const SHOWS_PAPERS: u8 = 5;
 
     /// [`Protocol::CURRENT`] without its newest version: that of a node of the previous release.
     /// For tests of rolling upgrades.

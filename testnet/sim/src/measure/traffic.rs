@@ -27,11 +27,24 @@ pub enum Kind {
     Crawl,
     /// Strong keyspaces.
     Strong,
+    /// Credentials.
+    Trust,
 }
 
 impl Kind {
-    const NAMES: [&str; 10] =
-        ["view", "heartbeat", "rumor", "announce", "graft", "prune", "beacon", "sync", "crawl", "strong"];
+    const NAMES: [&str; 11] = [
+        "view",
+        "heartbeat",
+        "rumor",
+        "announce",
+        "graft",
+        "prune",
+        "beacon",
+        "sync",
+        "crawl",
+        "strong",
+        "trust",
+    ];
 
     /// The class of a message.
     pub fn of(message: &Message) -> Self {
@@ -46,6 +59,7 @@ impl Kind {
             Message::Sync(_) => Self::Sync,
             Message::Crawl(_) => Self::Crawl,
             Message::Strong(_) => Self::Strong,
+            Message::Trust(_) => Self::Trust,
         }
     }
 }

@@ -13,6 +13,7 @@ mod outputs;
 mod queue;
 mod strong;
 mod trace;
+mod trust;
 
 use std::collections::BTreeMap;
 

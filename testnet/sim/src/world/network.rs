@@ -3,7 +3,7 @@
 use rand::RngExt;
 use starling_core::Input;
 use starling_proto::detector::PROGRESS_MS;
-use starling_proto::{Message, NodeId, wire};
+use starling_proto::{Message, NodeId, NodeRecord, wire};
 
 use super::link::{CLASSES, Item, RTO_MIN_US, SLICE_BYTES, Sent, Wire, transfer_us};
 use super::node::Waiting;
@@ -174,15 +174,19 @@ impl World {
         self.nodes[from].connections.push((to as u32, slot));
         self.nodes[to].connections.push((from as u32, slot));
         let [ours, theirs] = [from, to].map(|node| self.nodes[node].record.clone());
+        self.show(from, to);
+        self.show(to, from);
         if tell[1] {
-            self.give(to, Input::Connected { peer: ours.id, record: ours, from: None, dialed: None });
+            self.connected(to, ours, None);
         }
         if tell[0] {
-            self.give(
-                from,
-                Input::Connected { peer: theirs.id, record: theirs, from: None, dialed: address },
-            );
+            self.connected(from, theirs, address);
         }
+    }
+
+    fn connected(&mut self, node: usize, peer: NodeRecord, dialed: Option<String>) {
+        let input = Input::Connected { peer: peer.id, record: peer, from: None, dialed, certificate: None };
+        self.give(node, input);
     }
 
     /// What becomes of an older connection: nothing (`None`) if both ends believe in it. Otherwise a new

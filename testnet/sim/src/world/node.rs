@@ -7,6 +7,7 @@ use starling_kv::engine::{Cost, Pending};
 use starling_kv::{Batch, MemoryEngine, Options, Store};
 use starling_proto::detector::DetectorConfig;
 use starling_proto::rumor::RumorConfig;
+use starling_proto::trust::Trust;
 use starling_proto::view::ViewConfig;
 use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
@@ -44,6 +45,8 @@ pub struct Node {
     pub(super) life: u32,
     /// Peers on its disk.
     pub(super) remembered: Vec<NodeRecord>,
+    /// The authority's statements on its disk.
+    pub(super) trust: Trust,
     /// The machine is off, not only the process.
     pub(super) is_off: bool,
     /// It handles nothing before this time, microseconds.
@@ -103,6 +106,7 @@ impl Node {
             syncing: None,
             life: 0,
             remembered: Vec::new(),
+            trust: Trust::default(),
             is_off: false,
             stalled_until_us: 0,
             exhausted_until_us: 0,
@@ -174,7 +178,9 @@ impl Node {
         let store = self.is_replica().then(open);
         let known = self.remembered.clone();
         let config = CoreConfig { software: self.release.software(), ..config.clone() };
-        self.core = Some(Box::new(Core::new(config, self.record.clone(), store, known, seeds[1], now)));
+        let mut core = Core::new(config, self.record.clone(), store, known, seeds[1], now);
+        core.restore_credentials(now, self.trust.clone(), None);
+        self.core = Some(Box::new(core));
         self.is_off = false;
         (self.stalled_until_us, self.exhausted_until_us) = (0, 0);
         self.scheduled_us = None;

@@ -59,14 +59,19 @@ impl World {
                     }
                 }
                 Output::Remember(records) => self.nodes[index].remembered = records,
+                Output::Trust(trust) => self.nodes[index].trust = trust.as_ref().clone(),
                 Output::NeedContacts => {
                     self.queue.push(self.now_us + FIND_CONTACTS_US, Event::Contacts { node: index as u32 });
                 }
                 Output::Notice(notice) => self.on_notice(index, &notice),
                 Output::Sync(number) => self.sync(index, number),
                 Output::Strong(output) => self.on_strong_output(index, output),
-                // No client here asks for these, and no peer here misbehaves.
-                Output::Changed(_) | Output::Crawled { .. } | Output::Misbehaved { .. } => {}
+                // No client here asks for these, no peer here misbehaves, and no certificates are required.
+                Output::Changed(_)
+                | Output::Crawled { .. }
+                | Output::Misbehaved { .. }
+                | Output::Renew(_)
+                | Output::Certified(_) => {}
             }
         }
         self.schedule(index);

@@ -12,9 +12,12 @@ use starling_core::strong::{
 use starling_core::{Core, CoreConfig, Input, Now, Output, WriteFailure, upgrade};
 use starling_kv::engine::MemoryEngine;
 use starling_kv::{Batch, Change, Op, Options, Outcome, Store, Write};
+use starling_proto::trust::Certificate;
 use starling_proto::{Class, Millis, NodeId, NodeRecord, Role, wire};
 use starling_strong::api::{Answer, Failure, Status, WatchUpdate};
 
+/// How long certificates are valid here, milliseconds.
+pub const CERTIFICATE_MS: u64 = 60_000;
 /// Wall clock at the beginning of the world: 2026-01-01.
 const EPOCH_MS: u64 = 1_767_225_600_000;
 
@@ -133,7 +136,7 @@ impl World {
         }
     }
 
-    fn at(&self) -> Now {
+    pub fn at(&self) -> Now {
         Now { mono: self.now, wall_ms: EPOCH_MS + self.now.0 }
     }
 
@@ -236,8 +239,10 @@ impl World {
             .core
             .store()
             .map(|_| Store::open(sim.engine.clone(), Options::default(), store_seed).expect("reopens"));
+        let (trust, certificate) = (sim.core.trust().as_ref().clone(), sim.core.certificate().cloned());
         sim.core =
             Core::new(self.config.clone(), sim.record.clone(), store, sim.remembered.clone(), seed, now);
+        sim.core.restore_credentials(now, trust, certificate);
         sim.up = true;
         sim.timer = None;
         if sim.record.role == Role::Replica {
@@ -330,7 +335,12 @@ impl World {
                 Output::Notice(starling_core::Notice::Strong { notice, .. }) => {
                     self.nodes[node].notices.push(notice);
                 }
-                Output::NeedContacts | Output::Notice(_) | Output::Misbehaved { .. } => {}
+                Output::Renew(issuer) => self.renew(node, &issuer),
+                Output::NeedContacts
+                | Output::Notice(_)
+                | Output::Misbehaved { .. }
+                | Output::Trust(_)
+                | Output::Certified(_) => {}
             }
         }
         let due = self.nodes[node].core.poll_timeout();
@@ -340,6 +350,37 @@ impl World {
                 self.order += 1;
                 self.events.insert((due.max(self.now), self.order), Event::Timer(node));
             }
+        }
+    }
+
+    /// One side of the handshake's exchange of statements.
+    fn show(&mut self, from: usize, to: usize) {
+        let trust = self.nodes[from].core.trust();
+        if let Some(authority) = trust.authority() {
+            let statements = trust.statements().cloned().collect();
+            let from = Some(self.nodes[from].record.id);
+            self.input(to, Input::Statements { from, authority, statements });
+        }
+    }
+
+    /// Gives a node a certificate if its issuer can be reached, as the driver of the issuer does. The signatures of this
+    /// world are empty.
+    fn renew(&mut self, node: usize, issuer: &NodeRecord) {
+        let is_reached =
+            self.find(&issuer.id).is_some_and(|to| self.nodes[to].up && self.reachable(node, to));
+        let NodeRecord { id, role, .. } = self.nodes[node].record;
+        let is_member = self.find(&issuer.id).is_some_and(|to| {
+            let trust = self.nodes[to].core.trust();
+            let certificate = self.nodes[node].core.certificate();
+            !trust.is_required() || certificate.is_some_and(|it| trust.check_signed(&id, role, it).is_ok())
+        });
+        if is_reached && is_member {
+            let issued_ms = self.at().wall_ms;
+            let not_after_ms = issued_ms + CERTIFICATE_MS;
+            let signature = Vec::new();
+            let issuer = issuer.id;
+            let certificate = Certificate { node: id, role, issued_ms, not_after_ms, issuer, signature };
+            self.input(node, Input::Certified(certificate));
         }
     }
 
@@ -429,8 +470,16 @@ impl World {
         self.order += 1;
         self.links.insert(pair(from, to), self.order);
         let (ours, theirs) = (self.nodes[from].record.clone(), self.nodes[to].record.clone());
-        self.input(to, Input::Connected { peer: ours.id, record: ours, from: None, dialed: None });
-        self.input(from, Input::Connected { peer, record: theirs, from: None, dialed: address });
+        self.show(from, to);
+        self.show(to, from);
+        let certificate = |node: usize| self.nodes[node].core.certificate().cloned();
+        let (our_certificate, their_certificate) = (certificate(from), certificate(to));
+        let (peer_of_theirs, certificate) = (ours.id, our_certificate);
+        let connected =
+            Input::Connected { peer: peer_of_theirs, record: ours, from: None, dialed: None, certificate };
+        self.input(to, connected);
+        let certificate = their_certificate;
+        self.input(from, Input::Connected { peer, record: theirs, from: None, dialed: address, certificate });
     }
 
     /// Lets `ms` of virtual time pass.

@@ -1,0 +1,72 @@
+//! Types of the API about certificates of nodes and the network's authority.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The authority of the network and its statements, as far as the node has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trust {
+    /// The authority's public key in hexadecimal; null in a network without certificates.
+    pub authority: Option<String>,
+    /// Whether nodes accept only peers with a valid certificate.
+    pub required: bool,
+    /// Nodes that give certificates.
+    pub issuers: Vec<Issuer>,
+    /// Ids of nodes that are cut off for good.
+    pub revoked: Vec<String>,
+    /// Equal on two nodes with the same statements.
+    pub digest: String,
+    /// This node's certificate.
+    pub certificate: Option<Certificate>,
+    /// Whether this node is an issuer.
+    pub is_issuer: bool,
+}
+
+/// A node that gives certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Issuer {
+    /// Its public key in hexadecimal.
+    pub id: String,
+    /// Its multiaddresses, as the authority stated them.
+    pub addresses: Vec<String>,
+}
+
+/// A certificate of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Certificate {
+    /// Id of the issuer.
+    pub issuer: String,
+    /// When it was given, milliseconds since the Unix epoch.
+    pub issued_ms: u64,
+    /// Time after which it is not valid, milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+/// Statements of an authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Statements {
+    /// Each in hexadecimal, as the authority's key has signed it. At most 64.
+    pub statements: Vec<String>,
+}
+
+/// A node's credentials in a crawl.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Standing {
+    /// The authority that it follows.
+    pub authority: String,
+    /// Equal on two nodes with the same statements.
+    pub digest: String,
+    /// When its certificate expires, milliseconds since the Unix epoch; null without one.
+    pub not_after_ms: Option<u64>,
+}
+
+/// The limits of a join ticket, in a network with an authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TicketSpec {
+    /// Nodes that each issuer lets in by it, at most; 0 for any number.
+    pub uses: u32,
+    /// How long it is valid, milliseconds; a day by default.
+    pub expires_ms: Option<u64>,
+    /// Whether it is for seeds.
+    pub seed: bool,
+}

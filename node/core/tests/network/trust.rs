@@ -1,0 +1,143 @@
+//! Certificates and the authority's statements in small networks. Signatures are the driver's: here they are empty.
+
+use starling_core::Input;
+use starling_proto::trust::{Claim, Statement};
+use starling_proto::{NodeId, Role};
+
+use crate::world::{CERTIFICATE_MS, World, settled};
+
+const AUTHORITY: NodeId = NodeId([0xaa; 32]);
+
+/// Passes statements to a node, as its operator does.
+fn state(world: &mut World, node: usize, claims: impl IntoIterator<Item = Claim>) {
+    let statement = |claim| Statement { authority: AUTHORITY, serial: 1, claim, signature: Vec::new() };
+    let statements = claims.into_iter().map(statement).collect();
+    world.input(node, Input::Statements { from: None, authority: AUTHORITY, statements });
+}
+
+fn issuer(world: &World, node: usize) -> Claim {
+    let record = &world.nodes[node].record;
+    Claim::Issuer { node: record.id, addresses: record.addresses.clone(), is_granted: true }
+}
+
+fn revoked(world: &World, node: usize) -> Claim {
+    Claim::Revoked { node: world.nodes[node].record.id }
+}
+
+/// Nodes with a link to this one.
+fn linked_to(world: &World, node: usize) -> usize {
+    let id = world.nodes[node].record.id;
+    world.alive().filter(|other| other.record.id != id && other.core.is_linked(&id)).count()
+}
+
+fn have_certificates(world: &World) -> bool {
+    // A seed without links has not learned of the authority.
+    let needs = |node: &&crate::world::SimNode| {
+        node.record.role == Role::Replica && !node.core.trust().is_issuer(&node.record.id)
+    };
+    world.alive().filter(needs).all(|node| {
+        let now_ms = world.at().wall_ms;
+        node.core.certificate().is_some_and(|it| it.not_after_ms > now_ms)
+    })
+}
+
+fn are_required(world: &World) -> bool {
+    world.nodes[1..].iter().all(|node| node.core.trust().is_required())
+}
+
+#[test]
+fn a_revoked_node_is_cut_off_and_stays_out() {
+    let mut world = settled(1, 16);
+    let lost = 5;
+    assert!(linked_to(&world, lost) > 0);
+    let claim = revoked(&world, lost);
+    state(&mut world, 9, [claim]);
+    // A few hops of the flood, and the closing of links.
+    world.run_until(1_000, "no node has a link to it", |world| linked_to(world, lost) == 0);
+    world.run_until(1_000, "every replica has the statement", |world| {
+        world.nodes[1..].iter().all(|node| node.core.trust().revoked().count() == 1)
+    });
+    world.put(lost, "k", "v");
+    world.run(60_000);
+    assert_eq!(linked_to(&world, lost), 0, "it tries to come back, and is refused");
+    let has_its_write =
+        |node: &&crate::world::SimNode| node.core.store().is_some_and(|s| s.stats().entries > 0);
+    assert_eq!(world.alive().filter(has_its_write).count(), 1, "its write reaches no other node");
+    world.restart(lost);
+    world.run(30_000);
+    assert_eq!(linked_to(&world, lost), 0, "neither is its next process admitted");
+}
+
+#[test]
+fn a_partition_learns_of_a_revocation_before_it_receives_data() {
+    let mut world = settled(2, 12);
+    // The lost node is in the part that does not learn of it.
+    world.groups.extend((7..=12).map(|node| (node, 1)));
+    world.run(30_000);
+    let claim = revoked(&world, 8);
+    state(&mut world, 1, [claim]);
+    world.run(5_000);
+    assert!(world.nodes[9].core.trust().authority().is_none());
+    world.put(8, "k", "from the lost node");
+    world.groups.clear();
+    world.run_until(120_000, "the parts have merged", |world| {
+        (1..=12).filter(|node| *node != 8).all(|node| world.nodes[node].core.trust().revoked().count() == 1)
+    });
+    world.run_until(30_000, "no node has a link to it", |world| linked_to(world, 8) == 0);
+}
+
+#[test]
+fn certificates_are_given_before_they_are_required_and_renewed_while_they_are() {
+    let mut world = settled(3, 10);
+    let claim = issuer(&world, 2);
+    state(&mut world, 4, [claim]);
+    world.run_until(20_000, "all nodes have a certificate", have_certificates);
+    state(&mut world, 7, [Claim::Required]);
+    world.run_until(20_000, "all know that certificates are required", are_required);
+    world.run(5 * CERTIFICATE_MS);
+    assert!(have_certificates(&world));
+    world.put(3, "k", "v");
+    world.run_until(10_000, "the write is everywhere", World::equal);
+    // This world's driver judges no peer: the nodes do.
+    let stranger = world.start(Role::Replica, &[1]);
+    world.run(20_000);
+    assert_eq!(linked_to(&world, stranger), 0);
+}
+
+#[test]
+fn nodes_whose_certificates_expire_come_back_with_the_issuer() {
+    let mut world = settled(4, 8);
+    let claim = issuer(&world, 2);
+    state(&mut world, 2, [claim]);
+    world.run_until(60_000, "all nodes have a certificate", have_certificates);
+    state(&mut world, 2, [Claim::Required]);
+    world.run_until(20_000, "all know that certificates are required", are_required);
+    world.kill(2);
+    world.run(2 * CERTIFICATE_MS);
+    assert!(!have_certificates(&world));
+    assert_eq!(linked_to(&world, 3), 0, "expired certificates end links");
+    world.restart(2);
+    world.run_until(60_000, "all nodes have a certificate again", have_certificates);
+    world.run_until(120_000, "one component again", |world| world.components() == 1);
+}
+
+#[test]
+fn an_issuer_that_is_none_any_more_takes_its_certificates_with_it() {
+    let mut world = settled(5, 8);
+    let claims = [issuer(&world, 2), issuer(&world, 3)];
+    state(&mut world, 2, claims);
+    world.run_until(60_000, "all nodes have a certificate", have_certificates);
+    let by = |world: &World, node: usize| {
+        let id = world.nodes[node].record.id;
+        world.alive().filter(|it| it.core.certificate().is_some_and(|it| it.issuer == id)).count()
+    };
+    assert!(by(&world, 2) > 0 && by(&world, 3) > 0, "nodes ask different issuers");
+    let id = world.nodes[2].record.id;
+    let withdrawn = Claim::Issuer { node: id, addresses: Vec::new(), is_granted: false };
+    let statement = Statement { authority: AUTHORITY, serial: 2, claim: withdrawn, signature: Vec::new() };
+    world.input(1, Input::Statements { from: None, authority: AUTHORITY, statements: vec![statement] });
+    world.run_until(60_000, "all have certificates of the other issuer", |world| {
+        by(world, 2) == 0 && have_certificates(world)
+    });
+    world.run_until(120_000, "one component", |world| world.components() == 1);
+}

@@ -1,0 +1,135 @@
+//! The file of the network's authority and of this node's certificate, and the tickets of such a network.
+
+use std::io;
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use starling_api::trust::TicketSpec;
+use starling_api::{Error, ErrorCode};
+use starling_bootstrap::TicketAuthority;
+use starling_p2p::{Issuer, TrustConfig, verify_signed};
+use starling_proto::trust::{Certificate, Invitation, Signed, Statement, Trust};
+use starling_proto::{NodeId, Role};
+
+use super::data_dir::{DataDir, TRUST};
+use super::start_error::StartError;
+
+/// First line of the file.
+const HEADER: &str = "starling trust v1";
+/// How long the invitation of a ticket is valid by default, milliseconds.
+const INVITED_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What is kept for the next start.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    pub trust: Trust,
+    pub certificate: Option<Certificate>,
+    /// Until there is a certificate.
+    pub invitation: Option<Invitation>,
+}
+
+impl Credentials {
+    /// Reads the file; nothing if there is none. What is not signed by its key is damage.
+    pub fn load(dir: &DataDir) -> Result<Self, StartError> {
+        let path = dir.path().join(TRUST);
+        let damaged = |line: usize| StartError::Trust { path: path.clone(), line };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(reason) => return Err(StartError::DataDir { path, reason }),
+        };
+        let mut read = Self::default();
+        for (at, line) in text.lines().enumerate() {
+            let known = if at == 0 { (line == HEADER).then_some(()) } else { read.read_line(line) };
+            known.ok_or_else(|| damaged(at + 1))?;
+        }
+        if text.is_empty() { Err(damaged(1)) } else { Ok(read) }
+    }
+
+    fn read_line(&mut self, line: &str) -> Option<()> {
+        let (kind, hex) = line.split_once(' ')?;
+        let bytes = HEXLOWER.decode(hex.as_bytes()).ok()?;
+        match kind {
+            "authority" => self.trust.adopt(NodeId(bytes.try_into().ok()?)).then_some(()),
+            "certificate" => signed(&bytes).map(|it| self.certificate = Some(it)),
+            "invitation" => signed(&bytes).map(|it| self.invitation = Some(it)),
+            "statement" => self.trust.learn(&signed::<Statement>(&bytes)?).then_some(()),
+            _ => None,
+        }
+    }
+
+    /// The file's contents.
+    pub fn encode(
+        trust: &Trust,
+        certificate: Option<&Certificate>,
+        invitation: Option<&Invitation>,
+    ) -> Vec<u8> {
+        let line = |kind: &str, bytes: &[u8]| format!("{kind} {}\n", HEXLOWER.encode(bytes));
+        let mut text = format!("{HEADER}\n");
+        text.extend(trust.authority().map(|key| line("authority", &key.0)));
+        text.extend(certificate.map(|it| line("certificate", &it.encoded())));
+        text.extend(invitation.map(|it| line("invitation", &it.encoded())));
+        text.extend(trust.statements().map(|it| line("statement", &it.encoded())));
+        text.into_bytes()
+    }
+
+    /// Takes over what a ticket says, and keeps it.
+    ///
+    /// # Errors
+    /// The ticket names another authority than the one that this node follows.
+    pub fn adopt(&mut self, ticket: &TicketAuthority, dir: &DataDir) -> Result<(), StartError> {
+        let ours = self.trust.authority();
+        let theirs = NodeId(ticket.key);
+        if !self.trust.adopt(theirs) {
+            let ours = ours.unwrap_or(theirs);
+            return Err(StartError::OtherAuthority { ours: ours.short(), theirs: theirs.short() });
+        }
+        if self.certificate.is_none() {
+            self.invitation = signed(&ticket.invitation).or(self.invitation.take());
+        }
+        let contents = Self::encode(&self.trust, self.certificate.as_ref(), self.invitation.as_ref());
+        let failed = |reason| StartError::DataDir { path: dir.path().join(TRUST), reason };
+        dir.replace(TRUST, &contents).map_err(failed)
+    }
+
+    /// The driver's part.
+    pub fn for_driver(&self, issuer: Arc<Issuer>) -> TrustConfig {
+        let (certificate, invitation) = (self.certificate.clone(), self.invitation.clone());
+        TrustConfig { trust: Arc::new(self.trust.clone()), certificate, invitation, issuer: Some(issuer) }
+    }
+}
+
+fn signed<T: Signed>(bytes: &[u8]) -> Option<T> {
+    T::decoded(bytes).filter(verify_signed)
+}
+
+/// The part of a ticket about certificates: `None` in a network without an authority.
+///
+/// # Errors
+/// This node is no issuer, or something was asked for that needs an authority.
+pub fn invite(
+    trust: &Trust,
+    me: NodeId,
+    issuer: &Issuer,
+    spec: TicketSpec,
+    wall_ms: u64,
+) -> Result<Option<TicketAuthority>, Error> {
+    let Some(authority) = trust.authority() else {
+        if spec == TicketSpec::default() {
+            return Ok(None);
+        }
+        let message = "this network has no authority: its tickets have no limits";
+        return Err(Error::new(ErrorCode::Conflict, message, "make one: starling authority init"));
+    };
+    if !trust.is_issuer(&me) {
+        let issuers: Vec<String> = trust.issuers().map(|(id, _)| id.short()).collect();
+        let message = "this node is no issuer, so that it cannot invite other nodes";
+        let hint =
+            format!("ask an issuer ({}), or make this node one: starling issuer add", issuers.join(", "));
+        return Err(Error::new(ErrorCode::Conflict, message, hint));
+    }
+    let role = if spec.seed { Role::Seed } else { Role::Replica };
+    let not_after_ms = wall_ms.saturating_add(spec.expires_ms.unwrap_or(INVITED_MS));
+    let invitation = issuer.invite(role, spec.uses, not_after_ms).encoded();
+    Ok(Some(TicketAuthority { key: authority.0, invitation: invitation.into() }))
+}

@@ -1,0 +1,101 @@
+//! Arguments of the commands on the network's authority.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use starling_api::trust::TicketSpec;
+
+use crate::cli::value::parse_duration_ms;
+
+/// Arguments of `ticket`. Limits need an authority, and a node that is an issuer.
+#[derive(Debug, Args)]
+pub struct TicketArgs {
+    /// Nodes that each issuer lets in by it, at most [default: any number]
+    #[arg(long, value_name = "N")]
+    pub uses: Option<NonZeroU32>,
+    /// How long it is valid, like 1h or 7d [default: 1d]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub expires: Option<u64>,
+    /// For a bootstrap seed
+    #[arg(long)]
+    pub seed: bool,
+}
+
+impl TicketArgs {
+    /// As the API takes it.
+    pub fn spec(&self) -> TicketSpec {
+        let uses = self.uses.map_or(0, NonZeroU32::get);
+        TicketSpec { uses, expires_ms: self.expires, seed: self.seed }
+    }
+}
+
+/// The file with the authority's key.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// File with the authority's key. It stays on this machine
+    #[arg(long, value_name = "FILE", env = "STARLING_AUTHORITY_KEY")]
+    pub key: PathBuf,
+}
+
+/// Commands of `authority`.
+#[derive(Debug, Subcommand)]
+pub enum AuthorityCommand {
+    /// Make the authority of a network that has none, with the node asked as its first issuer, which then gives every node a
+    /// certificate
+    Init {
+        /// File for its key; it must not exist
+        #[arg(long, value_name = "FILE", default_value = "authority.key", env = "STARLING_AUTHORITY_KEY")]
+        key: PathBuf,
+    },
+    /// Show the authority, its issuers and the node's certificate
+    Show,
+    /// Have nodes accept only peers with a certificate, permanently. Refused while a node has none or does not answer
+    Require {
+        /// The authority's key.
+        #[command(flatten)]
+        key: KeyArgs,
+        /// Even so: such nodes are cut off until they join again with a ticket of an issuer
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Commands of `issuer`.
+#[derive(Debug, Subcommand)]
+pub enum IssuerCommand {
+    /// Make a node an issuer, or state its present addresses
+    Add {
+        /// Its name, or the first digits of its id
+        node: String,
+        /// The authority's key.
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Make a node an issuer no longer: certificates that it gave are invalid, and their nodes ask the other issuers
+    Rm {
+        /// Its name, or the first digits of its id
+        node: String,
+        /// The authority's key.
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+}
+
+/// Commands of `member`.
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// List the nodes with their certificates, and whether they have the statements of the node asked
+    Ls,
+    /// Cut a node off for good: no node accepts its key again, nor certificates that it gave as an issuer
+    Revoke {
+        /// Its name, the first digits of its id, or the whole id of a node that no other remembers
+        node: String,
+        /// The authority's key.
+        #[command(flatten)]
+        key: KeyArgs,
+        /// Without asking
+        #[arg(long)]
+        yes: bool,
+    },
+}

@@ -1,0 +1,253 @@
+//! The network's authority: who gets a certificate, who is admitted with and without one, and how a node is cut off.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use starling_api::admin::Nodes;
+use starling_api::trust::Trust;
+use starling_tests::{Node, Release, equal, joined, run, wait_until};
+use tempfile::TempDir;
+
+/// A network with an authority, in which every node has a certificate.
+struct Certified {
+    nodes: Vec<Node>,
+    _dir: TempDir,
+    key: PathBuf,
+}
+
+impl Certified {
+    async fn new() -> Self {
+        let a = Node::up("a").started().await;
+        let ticket = a.ticket().await.to_string();
+        let mut nodes = vec![a];
+        for name in ["b", "c"] {
+            nodes.push(Node::up(name).join(&ticket).started().await);
+        }
+        nodes.iter_mut().for_each(Node::keep_address);
+        joined(&nodes.iter().collect::<Vec<_>>()).await;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let key = dir.path().join("authority.key");
+        nodes[0].run(["authority", "init", "--key", path(&key)]).ok();
+        wait_until("every node has a certificate", async || certificates(&nodes[0], 3)).await;
+        Self { nodes, _dir: dir, key }
+    }
+
+    /// In which certificates are required.
+    async fn required() -> Self {
+        let network = Self::new().await;
+        network.nodes[1].run(["authority", "require", "--key", network.key()]).ok();
+        network
+    }
+
+    fn key(&self) -> &str {
+        path(&self.key)
+    }
+
+    fn ticket(&self, args: &[&str]) -> String {
+        self.nodes[0].run([&["ticket"], args].concat()).ok()
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("is text")
+}
+
+/// So many nodes answer, and each is an issuer or has a certificate.
+fn certificates(node: &Node, count: usize) -> Result<(), String> {
+    let found: Nodes = node.run(["member", "ls", "--output", "json"]).json();
+    let trust: Trust = node.run(["authority", "show", "--output", "json"]).json();
+    let is_issuer = |id: &String| trust.issuers.iter().any(|issuer| issuer.id == *id);
+    let has = found.nodes.iter().filter(|it| {
+        is_issuer(&it.id) || it.standing.as_ref().is_some_and(|standing| standing.not_after_ms.is_some())
+    });
+    if has.count() == count && found.nodes.len() == count { Ok(()) } else { Err(format!("{found:?}")) }
+}
+
+async fn is_alone(node: &Node) -> Result<(), String> {
+    let peers = node.client().peers().await.expect("the node answers").peers;
+    let linked = peers.iter().filter(|peer| peer.view == "active").count();
+    if linked == 0 { Ok(()) } else { Err(format!("{peers:?}")) }
+}
+
+#[tokio::test]
+async fn a_network_requires_certificates_and_new_nodes_join_with_tickets_of_an_issuer() {
+    let plain = Node::up("plain").started().await;
+    let shown = plain.run(["authority", "show"]).ok();
+    assert!(shown.contains("no authority"), "{shown}");
+    plain.run(["ticket", "--uses", "1"]).exits(4);
+    plain.run(["member", "revoke", "plain", "--yes", "--key", "/nonexistent"]).exits(1);
+
+    let network = Certified::new().await;
+    let [a, b, c] = &network.nodes[..] else { panic!("three nodes") };
+    let mode = fs::metadata(&network.key).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    a.run(["authority", "init", "--key", network.key()]).exits(4);
+    let old_ticket = {
+        let mut ticket = a.ticket().await;
+        ticket.authority = None;
+        ticket.to_string()
+    };
+    // Any node passes a statement on; the key is not the node's.
+    let required = b.run(["authority", "require", "--key", network.key()]);
+    required.says("3 of the 3 nodes that answer have it");
+    let shown = c.run(["authority", "show"]).ok();
+    assert!(shown.contains("required") && shown.contains("by "), "{shown}");
+
+    // A node with the network's secret, and without an invitation.
+    let stranger = Node::up("stranger").join(&old_ticket).started().await;
+    wait_until("the stranger is told why", async || {
+        let log = stranger.log();
+        log.contains("has no certificate").then_some(()).ok_or(log)
+    })
+    .await;
+    is_alone(&stranger).await.expect("it has no link");
+    // Only an issuer makes tickets.
+    b.run(["ticket"]).exits(4).says("no issuer");
+
+    let ticket = network.ticket(&["--uses", "1"]);
+    let invited = Node::up("d").join(&ticket).started().await;
+    joined(&[a, b, c, &invited]).await;
+    wait_until("it has a certificate", async || certificates(a, 4)).await;
+    invited.run(["put", "city", "Bern"]).ok();
+    equal(&[a, b, c, &invited]).await;
+    let late = Node::up("late").join(&ticket).started().await;
+    wait_until("the second one is told why", async || {
+        let log = late.log();
+        log.contains("used as often as it may be").then_some(()).ok_or(log)
+    })
+    .await;
+    assert!(a.counter("not_admitted").await > 0);
+
+    // A second issuer: its tickets count, and it renews.
+    b.run(["issuer", "add", "b", "--key", network.key()]).ok();
+    wait_until("b knows", async || {
+        let trust: Trust = b.run(["authority", "show", "--output", "json"]).json();
+        trust.is_issuer.then_some(()).ok_or(format!("{trust:?}"))
+    })
+    .await;
+    let second = Node::up("e").join(&b.run(["ticket"]).ok()).started().await;
+    joined(&[a, b, c, &invited, &second]).await;
+}
+
+#[tokio::test]
+async fn a_revoked_node_is_cut_off_at_once_and_its_writes_reach_no_node() {
+    let mut network = Certified::required().await;
+    let key = network.key().to_owned();
+    let [a, b, c] = &mut network.nodes[..] else { panic!("three nodes") };
+    b.run(["member", "revoke", "c", "--key", &key]).exits(2);
+    b.run(["member", "revoke", "c", "--yes", "--key", &key]).says("2 of the 2 nodes that answer have it");
+    wait_until("c is alone", async || is_alone(c).await).await;
+    assert!(c.log().contains("has revoked this node"), "{}", c.log());
+    c.run(["put", "k", "from the lost node"]).ok();
+    a.run(["put", "k", "v"]).ok();
+    equal(&[a, b]).await;
+    assert_eq!(b.run(["get", "k"]).ok(), "v");
+    // With all that it knows, and a new ticket.
+    c.also_join(&a.run(["ticket"]).ok());
+    c.stop().await;
+    c.start().await;
+    wait_until("it is told why", async || {
+        let log = c.log();
+        log.contains("does not admit this node: it was revoked").then_some(()).ok_or(log)
+    })
+    .await;
+    is_alone(c).await.expect("it has no link");
+    // The others remember it after a restart.
+    for node in [&mut *a, &mut *b] {
+        node.stop().await;
+        node.start().await;
+    }
+    joined(&[a, b]).await;
+    let trust: Trust = a.run(["authority", "show", "--output", "json"]).json();
+    assert!(trust.required && trust.revoked == [c.id().to_owned()], "{trust:?}");
+    let members = a.run(["member", "ls"]).ok();
+    assert!(members.contains("issuer"), "{members}");
+    is_alone(c).await.expect("it has no link");
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_while_nodes_run() {
+    let a = Node::up("a").set("trust.certificate_ms", "6000").started().await;
+    let b = Node::up("b").join(&a.ticket().await.to_string()).started().await;
+    joined(&[&a, &b]).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let key = dir.path().join("key");
+    a.run(["authority", "init", "--key", path(&key)]).ok();
+    wait_until("b has a certificate", async || certificates(&a, 2)).await;
+    a.run(["authority", "require", "--key", path(&key)]).ok();
+    let until =
+        async || b.client().trust().await.expect("the node answers").certificate.map(|it| it.not_after_ms);
+    let first = until().await.expect("a certificate");
+    wait_until("it was renewed twice", async || match until().await {
+        Some(now) if now > first + 6000 => Ok(()),
+        other => Err(format!("{other:?}, first {first}")),
+    })
+    .await;
+    b.run(["put", "k", "v"]).ok();
+    equal(&[&a, &b]).await;
+}
+
+/// The rolling change: nodes of the release before are members until certificates are required.
+#[tokio::test]
+async fn nodes_of_the_release_before_stay_members_until_certificates_are_required() {
+    let a = Node::up("a").started().await;
+    let mut old = Node::up("old").join(&a.ticket().await.to_string());
+    old.set_release(&Release::HeldBack);
+    let mut old = old.started().await;
+    joined(&[&a, &old]).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let key = dir.path().join("key");
+    a.run(["authority", "init", "--key", path(&key)]).ok();
+    old.run(["put", "k", "v"]).ok();
+    equal(&[&a, &old]).await;
+    let refused = a.run(["authority", "require", "--key", path(&key)]);
+    refused.exits(4).says("have no certificate, or do not answer: old");
+    old.stop().await;
+    old.set_release(&Release::Current);
+    old.start().await;
+    wait_until("it has a certificate", async || certificates(&a, 2)).await;
+    a.run(["authority", "require", "--key", path(&key)]).ok();
+    joined(&[&a, &old]).await;
+    // And back: the program before cannot show it.
+    old.stop().await;
+    old.set_release(&Release::HeldBack);
+    old.start().await;
+    wait_until("it is refused", async || {
+        let log = a.log();
+        log.contains("has no certificate, and this network requires one").then_some(()).ok_or(log)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_and_a_ticket_of_another_authority_are_refused_at_the_start() {
+    let mut network = Certified::new().await;
+    let a = &mut network.nodes[0];
+    a.stop().await;
+    let file = a.data_dir().join("trust");
+    let whole = fs::read_to_string(&file).expect("is there");
+    assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, 0o600);
+    let mut forged = whole.clone().into_bytes();
+    let digit = forged.len() - 2;
+    forged[digit] = if forged[digit] == b'0' { b'1' } else { b'0' };
+    let forged = String::from_utf8(forged).expect("is text");
+    for damaged in [String::new(), forged, whole.replace("trust v1", "trust v2")] {
+        assert_ne!(damaged, whole);
+        fs::write(&file, damaged).expect("writes");
+        a.refused().says("cannot be read, or is not signed");
+    }
+    fs::write(&file, &whole).expect("writes");
+    a.start().await;
+    let mut other = a.ticket().await;
+    other.authority.as_mut().expect("an authority").key = [7; 32];
+    let b = &mut network.nodes[1];
+    b.stop().await;
+    b.also_join(&other.to_string());
+    b.refused().says("follows the authority");
+    let foreign = network.key.with_file_name("foreign");
+    fs::copy(b.data_dir().join("identity"), &foreign).expect("copies");
+    let c = &network.nodes[2];
+    c.run(["issuer", "add", "c", "--key", path(&foreign)]).exits(2);
+    run(["--api", "127.0.0.1:1", "authority", "show"], b"").exits(5);
+}
