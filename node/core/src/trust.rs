@@ -80,6 +80,12 @@ impl<E: Engine> Core<E> {
         self.outputs.push_back(Output::Trust(Arc::clone(&self.credentials.trust)));
         let peers: Vec<NodeId> =
             self.links.peers().map(|(id, _)| *id).filter(|id| Some(*id) != from).collect();
+        #[cfg(planted)]
+        let peers = if starling_planted::on(starling_planted::Bug::StatementsNotPassedOn) {
+            Vec::new()
+        } else {
+            peers
+        };
         for some in new.chunks(STATEMENTS_MAX) {
             let message = Message::Trust(TrustMessage::Statements(some.to_vec()));
             self.send_to_all(now, peers.clone(), message);
@@ -127,6 +133,10 @@ impl<E: Engine> Core<E> {
         record: &NodeRecord,
         certificate: Option<&Certificate>,
     ) -> Result<(), Rejection> {
+        #[cfg(planted)]
+        if starling_planted::on(starling_planted::Bug::RevokedAdmitted) {
+            return Ok(());
+        }
         self.credentials.trust.check(&record.id, record.role, certificate, now.wall_ms)
     }
 
@@ -174,7 +184,9 @@ impl<E: Engine> Core<E> {
         let Credentials { trust, certificate, .. } = &self.credentials;
         let me = self.record.id;
         let is_current = |it: &Certificate| {
-            trust.check_signed(&me, self.record.role, it).is_ok() && now.wall_ms < it.renewal_ms()
+            trust.check_signed(&me, self.record.role, it).is_ok()
+                && trust.is_issuer(&it.issuer)
+                && now.wall_ms < it.renewal_ms()
         };
         !trust.is_issuer(&me) && !trust.is_revoked(&me) && !certificate.as_ref().is_some_and(is_current)
     }

@@ -108,6 +108,10 @@ pub enum Bug {
     StrangersBelieved,
     /// A node that is no member ends a replica by saying that its keyspace was dropped.
     DropBelieved,
+    /// A link to a node that is revoked stays, and new ones are accepted.
+    RevokedAdmitted,
+    /// Statements of the authority go to no other node, but in handshakes.
+    StatementsNotPassedOn,
 }
 
 impl Bug {
@@ -138,6 +142,9 @@ impl Bug {
 
     /// Those of nodes that send a group's members what only members may.
     pub const STRANGERS: [Self; 2] = [Self::StrangersBelieved, Self::DropBelieved];
+
+    /// Those of nodes that the authority has revoked.
+    pub const REVOKED: [Self; 2] = [Self::RevokedAdmitted, Self::StatementsNotPassedOn];
 
     /// Those that make a step of a node too long.
     pub const STEPS: [Self; 2] = [Self::DeadBodiesRead, Self::ExpiryInOneStep];

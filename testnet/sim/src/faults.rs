@@ -163,6 +163,7 @@ impl Simulation {
                 }
                 self.plan_in(*for_s, Task::Heals(format!("{} nodes without descriptors", nodes.len())));
             }
+            Action::Revoke { nodes, for_s } => self.revoke(nodes, *for_s),
             Action::Join { count } => {
                 let regions = self.scenario.regions.len();
                 for index in 0..*count {
@@ -206,6 +207,19 @@ impl Simulation {
                 self.roll(left, *gap_s, *for_s, *release);
             }
         }
+    }
+
+    fn revoke(&mut self, nodes: &Selection, for_s: f64) {
+        let (_, voters) = self.world.members(STRONG_KEYSPACE);
+        let mut lost = self.live(nodes);
+        lost.retain(|node| !voters.contains(node));
+        let others = self.live(&Selection::All).into_iter().filter(|node| lost.binary_search(node).is_err());
+        let others = others.collect();
+        let Some(&by) = self.draw(others, 1).first() else { return };
+        for &node in &lost {
+            self.world.revoke(node, by);
+        }
+        self.plan_in(for_s, Task::EndRevoked);
     }
 
     /// Returns the number of the cut, and its sides.

@@ -56,6 +56,8 @@ pub(crate) enum Task {
     StartCopy(usize, f64),
     /// One of the two processes of this node's identity ends.
     EndDouble(usize),
+    /// The processes of revoked nodes end.
+    EndRevoked,
     /// Everything has healed since then: of all pairs of processes with one identity one ends.
     EndDoubles(u64),
     /// The next node of a rolling restart.
@@ -277,6 +279,7 @@ impl Simulation {
             Task::Strong(turn) => self.with_strong(|strong, world| strong.turn(world, turn)),
             Task::EndDouble(node) => self.end_double(node),
             Task::EndDoubles(since_us) => self.end_doubles(since_us),
+            Task::EndRevoked => self.world.end_revoked(),
             task => self.perform_fault(task),
         }
     }
@@ -332,6 +335,7 @@ impl Simulation {
             }
         }
         self.with_strong(Strong::end_faults);
+        self.world.end_revoked();
         self.plan_in(0.0, Task::EndDoubles(self.world.now_us()));
         self.check_planned = false;
         self.heals("the end of writes and faults".into());

@@ -53,6 +53,13 @@ fn bugs_planted_in_what_strangers_send_are_caught() {
 }
 
 #[test]
+fn bugs_planted_in_what_revoked_nodes_meet_are_caught() {
+    assert_caught(&Bug::REVOKED, |scenario| {
+        scenario.step.iter().any(|step| matches!(step.action, Action::Revoke { .. }))
+    });
+}
+
+#[test]
 fn bugs_planted_in_what_rivals_meet_are_caught() {
     assert_caught(&Bug::RIVALS, |scenario| {
         scenario.step.iter().any(|step| matches!(step.action, Action::Rivals { .. }))

@@ -60,6 +60,7 @@ pub fn check(scenario: &Scenario) -> Result<()> {
         Action::PowerOff { .. } => Some((index, NO_POWER_OFF)),
         Action::RollingRestart { release: Some(_), .. } => Some((index, ONE_RELEASE)),
         Action::Clone { .. } => Some((index, "second processes of an identity are simulated only")),
+        Action::Revoke { .. } => Some((index, "the networks of processes have no authority")),
         Action::Skew { .. } | Action::Drift { .. } => {
             Some((index, "all processes share this machine's clock"))
         }
@@ -218,6 +219,7 @@ impl<'s> Faults<'s> {
             | Action::Skew { .. }
             | Action::Drift { .. }
             | Action::Clone { .. }
+            | Action::Revoke { .. }
             | Action::Rivals { .. }
             | Action::ReplaceVoter
             | Action::TransferLeader

@@ -19,6 +19,7 @@ mod minted;
 mod narrow;
 mod once;
 mod resurrection;
+mod revoked;
 mod state;
 mod steps;
 mod strong;
@@ -394,9 +395,15 @@ impl Witness {
         self.judge("withdrawn", Some(first), world.now_us(), withdrawn::check(world, first));
     }
 
+    /// Nodes that the authority has revoked, at any time.
+    pub fn look_at_revoked(&mut self, world: &World) {
+        self.judge("revoked", None, world.now_us(), revoked::check(world));
+    }
+
     /// The overlay, after healing.
     pub fn look_at_views(&mut self, world: &World, need_symmetry: bool) {
         self.judge("views", None, world.now_us(), views::check(world, need_symmetry));
+        self.judge("revoked", None, world.now_us(), revoked::check_spread(world));
     }
 
     /// Writes in the calm, [`CALM_S`] later, and large ones later still; so many of them may miss somebody.

@@ -165,6 +165,7 @@ fn selections(action: &Action) -> Vec<&Selection> {
         | Action::Restart { nodes }
         | Action::Stall { nodes, .. }
         | Action::Exhaust { nodes, .. }
+        | Action::Revoke { nodes, .. }
         | Action::Skew { nodes, .. }
         | Action::Drift { nodes, .. }
         | Action::Clone { nodes, .. }

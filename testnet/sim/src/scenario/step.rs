@@ -96,6 +96,14 @@ pub enum Action {
         /// How long, seconds.
         for_s: f64,
     },
+    /// The network's authority revokes the nodes, as far as they vote in no strong keyspace. Their processes go on for a while,
+    /// and end for good.
+    Revoke {
+        /// Which nodes.
+        nodes: Selection,
+        /// How long, seconds.
+        for_s: f64,
+    },
     /// So many new nodes join at once.
     Join {
         /// How many.
@@ -177,6 +185,7 @@ impl Action {
             Self::Restart { .. } => "restart",
             Self::Stall { .. } => "stall",
             Self::Exhaust { .. } => "exhaust",
+            Self::Revoke { .. } => "revoke",
             Self::Join { .. } => "join",
             Self::Skew { .. } => "skew",
             Self::Drift { .. } => "drift",
@@ -280,7 +289,9 @@ impl From<Step> for Table {
             Action::PowerOff { nodes, for_s, loses_s } => {
                 Self { nodes: Some(nodes), for_s: one(for_s), loses_s: Some(loses_s), ..table }
             }
-            Action::Wipe { nodes, for_s } | Action::Exhaust { nodes, for_s } => {
+            Action::Wipe { nodes, for_s }
+            | Action::Exhaust { nodes, for_s }
+            | Action::Revoke { nodes, for_s } => {
                 Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table }
             }
             Action::Restart { nodes } => Self { nodes: Some(nodes), ..table },
@@ -332,6 +343,10 @@ impl Table {
             "exhaust" => {
                 let for_s = self.one_time()?.ok_or(missing("for_s"))?;
                 Action::Exhaust { nodes: self.nodes()?, for_s }
+            }
+            "revoke" => {
+                let for_s = self.one_time()?.ok_or(missing("for_s"))?;
+                Action::Revoke { nodes: self.nodes()?, for_s }
             }
             "leave" => Action::Leave { nodes: self.nodes()?, for_s: self.one_time()? },
             "restart" => Action::Restart { nodes: self.nodes()? },
@@ -432,7 +447,10 @@ impl Step {
                 numbers.extend(for_s);
                 numbers.push(if *loses_s > 0.0 { *loses_s } else { f64::NAN });
             }
-            Action::Wipe { for_s, .. } | Action::Exhaust { for_s, .. } | Action::Rivals { for_s, .. } => {
+            Action::Wipe { for_s, .. }
+            | Action::Exhaust { for_s, .. }
+            | Action::Revoke { for_s, .. }
+            | Action::Rivals { for_s, .. } => {
                 numbers.push(*for_s);
             }
             Action::Clone { age_s, for_s, .. } => numbers.extend([*age_s, *for_s]),

@@ -31,6 +31,10 @@ const RIVAL_SHARE: f64 = 0.35;
 const FORGE_STREAM: u64 = 0x464F_5247;
 /// How many scenarios with a strong keyspace have them.
 const FORGE_SHARE: f64 = 0.35;
+/// And this one, likewise for revoked nodes.
+const REVOKE_STREAM: u64 = 0x5245_564F;
+/// How many scenarios have them, if they can.
+const REVOKE_SHARE: f64 = 0.25;
 /// How many scenarios have used-up file descriptors.
 const EXHAUST_SHARE: f64 = 0.15;
 /// How many power failures become the return of an older copy.
@@ -86,7 +90,21 @@ pub fn draw(seed: u64) -> Scenario {
         ..Scenario::default()
     };
     let scenario = with_old_copies(with_strong(with_contacts(with_newcomers(scenario))));
-    with_strangers(with_rivals(with_doubles(with_narrow(with_exhausted(scenario)))))
+    with_revoked(with_strangers(with_rivals(with_doubles(with_narrow(with_exhausted(scenario))))))
+}
+
+/// Nodes that the authority revokes; not with second processes of identities, which are revoked with the first ones.
+fn with_revoked(mut scenario: Scenario) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(scenario.seed);
+    rng.set_stream(REVOKE_STREAM);
+    let has_doubles = scenario.step.iter().any(|step| matches!(step.action, Action::Clone { .. }));
+    if !has_doubles && rng.random_bool(REVOKE_SHARE) {
+        let mut draw = Draw { rng, measure_s: scenario.measure_s };
+        let (at_s, for_s) = (draw.between(0.0, 0.7 * draw.measure_s), draw.between(1.0, 20.0));
+        let action = Action::Revoke { nodes: draw.share(0.4), for_s };
+        scenario.step.push(Step { at_s, action, repeat: None });
+    }
+    scenario
 }
 
 /// Disks that lose more than what a crash takes: an older copy was restored.

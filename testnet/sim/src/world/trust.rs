@@ -12,10 +12,27 @@ const AUTHORITY: NodeId = NodeId([0xaa; 32]);
 impl World {
     /// The operator of a node revokes another one.
     pub fn revoke(&mut self, node: usize, by: usize) {
+        self.nodes[node].is_revoked = true;
         let claim = Claim::Revoked { node: self.nodes[node].record.id };
         let statement = Statement { authority: AUTHORITY, serial: 1, claim, signature: Vec::new() };
         let statements = vec![statement];
         self.give(by, Input::Statements { from: None, authority: AUTHORITY, statements });
+    }
+
+    /// Ends the processes of all revoked nodes, for good.
+    pub fn end_revoked(&mut self) {
+        if let Some(mut witness) = self.witness.take() {
+            witness.look_at_revoked(self);
+            self.witness = Some(witness);
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].is_revoked && !self.nodes[node].is_retired {
+                if self.nodes[node].is_up() {
+                    self.kill(node);
+                }
+                self.nodes[node].is_retired = true;
+            }
+        }
     }
 
     /// Nodes with a link to this one.
