@@ -89,6 +89,8 @@ impl Issuer {
         match request {
             // Before certificates are required, the network's secret is what makes a member.
             _ if !trust.is_required() => {}
+            // An issuer has no certificate before it is one no longer.
+            Request::Renewal if trust.was_issuer(node) => {}
             Request::Renewal => {
                 trust.check_signed(node, *role, certificate.ok_or(Rejection::NoCertificate)?)?;
             }

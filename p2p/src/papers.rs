@@ -45,7 +45,11 @@ impl TrustConfig {
         let certificate = self.certificate.as_ref();
         let is_valid = |it: &Certificate| self.trust.check_signed(&me, it.role, it).is_ok();
         match (certificate.filter(|it| is_valid(it)), &self.invitation) {
-            (Some(certificate), _) => (wall_ms() >= certificate.renewal_ms()).then_some(Request::Renewal),
+            (Some(certificate), _) => {
+                let is_due =
+                    wall_ms() >= certificate.renewal_ms() || !self.trust.is_issuer(&certificate.issuer);
+                is_due.then_some(Request::Renewal)
+            }
             (None, Some(invitation)) => Some(Request::Invited(invitation.clone())),
             (None, None) => Some(Request::Renewal),
         }
@@ -76,6 +80,9 @@ impl TrustConfig {
         stream: &mut S,
         papers: &Papers,
     ) -> Result<Vec<Statement>, HandshakeError> {
+        if papers.parts == 0 {
+            return Ok(Vec::new());
+        }
         let authority = self.trust.authority().or(papers.authority);
         let mut seen = Trust::clone(&self.trust);
         authority.map(|authority| seen.adopt(authority));
@@ -100,10 +107,12 @@ impl TrustConfig {
     /// The statements by which the peer is judged: this node's, and those that the peer has sent.
     pub(crate) fn merged(&self, papers: &Papers, new: &[Statement]) -> Result<Arc<Trust>, Rejection> {
         let mut trust = Arc::clone(&self.trust);
-        if let Some(authority) = papers.authority
-            && !Arc::make_mut(&mut trust).adopt(authority)
-        {
-            return Err(Rejection::OtherAuthority);
+        match (trust.authority(), papers.authority) {
+            (Some(ours), Some(theirs)) if ours != theirs => return Err(Rejection::OtherAuthority),
+            (None, Some(theirs)) => {
+                let _ = Arc::make_mut(&mut trust).adopt(theirs);
+            }
+            _ => {}
         }
         for statement in new {
             Arc::make_mut(&mut trust).learn(statement);

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair, date_time_ymd};
+use starling_api::admin::SOCKET_FILE;
+use starling_client::Client;
 use starling_tests::{KEYSPACE, Node, run, wait_until};
 use tempfile::TempDir;
 
@@ -36,9 +38,15 @@ impl Authority {
 
     /// Certifies a new key for this machine.
     fn certify(&self, identity: &Identity) {
+        self.certify_until(identity, 2999);
+    }
+
+    /// Until the beginning of a year.
+    fn certify_until(&self, identity: &Identity, year: i32) {
         let key = KeyPair::generate().expect("a key");
         let names = ["127.0.0.1", "localhost"].map(Into::into);
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.certificate, &self.key).expect("a certificate");
         fs::write(&identity.key, key.serialize_pem()).expect("writes");
         fs::write(&identity.certificate, certificate.pem()).expect("writes");
@@ -96,6 +104,34 @@ async fn the_api_is_served_in_tls_with_a_certificate_that_can_be_renewed() {
     })
     .await;
     node.run(["--cacert", &first.path, "get", "k"]).exits_noted(5);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_found_by_the_doctor_and_shown_by_a_metric() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(&dir, "authority.pem");
+    let identity = Identity::new(&dir, "server");
+    authority.certify_until(&identity, 2020);
+    let node = node("node", &identity).started().await;
+    let socket = format!("unix:{}", node.data_dir().join(SOCKET_FILE).display());
+    let local = |command: &str| run(["--api", &socket, command], b"");
+    let found = local("doctor");
+    found.exits(1);
+    assert!(found.text().contains("tls.certificate has expired"), "{found:?}");
+    let expires = async || {
+        let client = Client::new(&socket, None).expect("an address");
+        let metrics = client.metrics().await.expect("the node answers");
+        let line = metrics.lines().find(|line| line.starts_with("starling_tls_expiry_timestamp_seconds "));
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).expect("the metric")
+    };
+    assert_eq!(expires().await, 1_577_836_800, "2020-01-01");
+    authority.certify(&identity);
+    wait_until("the renewed certificate is used", async || match expires().await {
+        1_577_836_800 => Err(node.log()),
+        _ => Ok(()),
+    })
+    .await;
+    local("doctor").ok();
 }
 
 #[tokio::test]

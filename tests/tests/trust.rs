@@ -18,24 +18,28 @@ struct Certified {
 
 impl Certified {
     async fn new() -> Self {
+        Self::of(3).await
+    }
+
+    async fn of(count: usize) -> Self {
         let a = Node::up("a").started().await;
         let ticket = a.ticket().await.to_string();
         let mut nodes = vec![a];
-        for name in ["b", "c"] {
-            nodes.push(Node::up(name).join(&ticket).started().await);
+        for name in ["b", "c"].into_iter().map(String::from).chain((3..count).map(|n| format!("n{n}"))) {
+            nodes.push(Node::up(&name).join(&ticket).started().await);
         }
         nodes.iter_mut().for_each(Node::keep_address);
         joined(&nodes.iter().collect::<Vec<_>>()).await;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let key = dir.path().join("authority.key");
         nodes[0].run(["authority", "init", "--key", path(&key)]).ok();
-        wait_until("every node has a certificate", async || certificates(&nodes[0], 3)).await;
+        wait_until("every node has a certificate", async || certificates(&nodes[0], count)).await;
         Self { nodes, _dir: dir, key }
     }
 
     /// In which certificates are required.
-    async fn required() -> Self {
-        let network = Self::new().await;
+    async fn required(count: usize) -> Self {
+        let network = Self::of(count).await;
         network.nodes[1].run(["authority", "require", "--key", network.key()]).ok();
         network
     }
@@ -119,8 +123,14 @@ async fn a_network_requires_certificates_and_new_nodes_join_with_tickets_of_an_i
     .await;
     assert!(a.counter("not_admitted").await > 0);
 
-    // A second issuer: its tickets count, and it renews.
+    // The only issuer stays one. A second one: its tickets count, and it renews.
+    b.run(["issuer", "rm", "a", "--key", network.key()]).exits(4).says("the only issuer");
+    b.run(["member", "revoke", "a", "--yes", "--key", network.key()]).exits(4).says("the only issuer");
+    let one = a.run(["doctor"]);
+    one.exits(1);
+    assert!(one.text().contains("has one issuer"), "{one:?}");
     b.run(["issuer", "add", "b", "--key", network.key()]).ok();
+    a.run(["doctor"]).ok();
     wait_until("b knows", async || {
         let trust: Trust = b.run(["authority", "show", "--output", "json"]).json();
         trust.is_issuer.then_some(()).ok_or(format!("{trust:?}"))
@@ -128,17 +138,39 @@ async fn a_network_requires_certificates_and_new_nodes_join_with_tickets_of_an_i
     .await;
     let second = Node::up("e").join(&b.run(["ticket"]).ok()).started().await;
     joined(&[a, b, c, &invited, &second]).await;
+    // The first one retires: nodes keep their links, and get certificates of the other one, as it does.
+    b.run(["issuer", "rm", "a", "--key", network.key()]).ok();
+    for node in [a, c, &invited] {
+        wait_until("it has a certificate of b", async || {
+            let certificate = node.client().trust().await.expect("the node answers").certificate;
+            certificate
+                .as_ref()
+                .is_some_and(|it| it.issuer == b.id())
+                .then_some(())
+                .ok_or(format!("{certificate:?}"))
+        })
+        .await;
+    }
+    joined(&[a, b, c, &invited, &second]).await;
 }
 
+/// `STARLING_TRUST_NODES` says how many nodes; the time until the last one knows of it is printed.
 #[tokio::test]
 async fn a_revoked_node_is_cut_off_at_once_and_its_writes_reach_no_node() {
-    let mut network = Certified::required().await;
+    let count = std::env::var("STARLING_TRUST_NODES").map_or(3, |n| n.parse().expect("a number"));
+    let mut network = Certified::required(count).await;
     let key = network.key().to_owned();
-    let [a, b, c] = &mut network.nodes[..] else { panic!("three nodes") };
+    let [a, b, c, others @ ..] = &mut network.nodes[..] else { panic!("three nodes") };
     b.run(["member", "revoke", "c", "--key", &key]).exits(2);
-    b.run(["member", "revoke", "c", "--yes", "--key", &key]).says("2 of the 2 nodes that answer have it");
+    let rest = count - 1;
+    b.run(["member", "revoke", "c", "--yes", "--key", &key])
+        .says(&format!("{rest} of the {rest} nodes that answer have it"));
     wait_until("c is alone", async || is_alone(c).await).await;
     assert!(c.log().contains("has revoked this node"), "{}", c.log());
+    let known = [&*a, &*b].into_iter().chain(others.iter()).map(|node| logged_ms(node, "has revoked a node"));
+    let known: Vec<f64> = known.collect();
+    let [first, last] = [f64::min, f64::max].map(|of| known.iter().copied().reduce(of).expect("a time"));
+    println!("{count} nodes: the last one knows {:.0} ms after the first one", last - first);
     c.run(["put", "k", "from the lost node"]).ok();
     a.run(["put", "k", "v"]).ok();
     equal(&[a, b]).await;
@@ -153,6 +185,9 @@ async fn a_revoked_node_is_cut_off_at_once_and_its_writes_reach_no_node() {
     })
     .await;
     is_alone(c).await.expect("it has no link");
+    let found = c.run(["doctor"]);
+    found.exits(1);
+    assert!(found.text().contains("has revoked this node"), "{found:?}");
     // The others remember it after a restart.
     for node in [&mut *a, &mut *b] {
         node.stop().await;
@@ -164,6 +199,14 @@ async fn a_revoked_node_is_cut_off_at_once_and_its_writes_reach_no_node() {
     let members = a.run(["member", "ls"]).ok();
     assert!(members.contains("issuer"), "{members}");
     is_alone(c).await.expect("it has no link");
+}
+
+/// When the node logged a line with this text, milliseconds of the day.
+fn logged_ms(node: &Node, text: &str) -> f64 {
+    let log = node.log();
+    let line = log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log}"));
+    let time = line.split_once('T').and_then(|(_, rest)| rest.split_once('Z')).expect("a time").0;
+    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().expect("a number")) * 1000.0
 }
 
 #[tokio::test]

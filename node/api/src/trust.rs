@@ -16,6 +16,8 @@ pub struct Trust {
     pub revoked: Vec<String>,
     /// Equal on two nodes with the same statements.
     pub digest: String,
+    /// The highest serial number of all statements: of two about one subject the higher one counts.
+    pub serial: u64,
     /// This node's certificate.
     pub certificate: Option<Certificate>,
     /// Whether this node is an issuer.

@@ -9,7 +9,7 @@ use starling_proto::message::{Standing, TrustMessage};
 use starling_proto::trust::{Certificate, Rejection, Statement, Trust};
 use starling_proto::view::ViewInput;
 use starling_proto::wire::bounds::STATEMENTS_MAX;
-use starling_proto::{Message, NodeId, NodeRecord, Role};
+use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::core::Timer;
 use crate::{Core, Notice, Now, Output};
@@ -28,7 +28,7 @@ pub(crate) struct Credentials {
     peers: BTreeMap<NodeId, Certificate>,
     /// Requests since the last certificate: the issuers are asked in turn.
     asked: usize,
-    ask_at_ms: u64,
+    ask_at: Millis,
 }
 
 impl<E: Engine> Core<E> {
@@ -192,7 +192,7 @@ impl<E: Engine> Core<E> {
     }
 
     fn ask_for_certificate(&mut self, now: Now) {
-        if now.wall_ms < self.credentials.ask_at_ms || !self.needs_certificate(now) {
+        if now.mono < self.credentials.ask_at || !self.needs_certificate(now) {
             return;
         }
         let issuers: Vec<(NodeId, Vec<String>)> =
@@ -209,7 +209,7 @@ impl<E: Engine> Core<E> {
             ..NodeRecord::new(*id, 0, Role::Replica)
         });
         self.credentials.asked += 1;
-        self.credentials.ask_at_ms = now.wall_ms + ASK_EVERY_MS;
+        self.credentials.ask_at = now.mono + ASK_EVERY_MS;
         self.outputs.push_back(Output::Renew(record));
     }
 }

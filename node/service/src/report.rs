@@ -181,6 +181,7 @@ pub fn trust(trust: &Trust, certificate: Option<&Certificate>, me: NodeId) -> ap
         issuers: trust.issuers().map(issuer).collect(),
         revoked: trust.revoked().map(|id| hex(&id.0)).collect(),
         digest: hex(&trust.digest()),
+        serial: trust.serial(),
         certificate,
         is_issuer: trust.is_issuer(&me),
     }

@@ -41,7 +41,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
         node: handle.clone(),
         settings,
         token: config.api_token.clone(),
-        has_tls: config.tls_certificate.is_some(),
+        tls: sockets.tls(),
         socket,
         refusals: Refusals::default(),
     };

@@ -48,6 +48,12 @@ impl Sockets {
         Ok(Self { api, etcd })
     }
 
+    /// TLS of the API or, without one, of an etcd server: both show the same certificate.
+    pub fn tls(&self) -> Option<Tls> {
+        let mut sockets = self.api.iter().chain(self.etcd.iter().map(|(socket, _)| socket));
+        sockets.find_map(Socket::tls).cloned()
+    }
+
     /// How many sockets there are.
     pub fn count(&self) -> usize {
         usize::from(self.api.is_some()) + self.etcd.len()
@@ -129,7 +135,7 @@ impl Sockets {
 
 /// Where clients find a socket.
 fn url(socket: &Socket) -> String {
-    let scheme = if socket.has_tls() { "https" } else { "http" };
+    let scheme = if socket.tls().is_some() { "https" } else { "http" };
     format!("{scheme}://{}", socket.address())
 }
 

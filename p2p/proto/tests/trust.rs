@@ -117,9 +117,17 @@ fn who_is_admitted() {
     assert_eq!(check(&required, 2, Some(&certificate(2, 3, 200))), Err(Rejection::Invalid), "of no issuer");
     let seed = Certificate { role: Role::Seed, ..certificate(2, 1, 200) };
     assert_eq!(check(&required, 2, Some(&seed)), Err(Rejection::Invalid), "a replica is no seed");
-    let withdrawn =
-        trust(&[&open[..], &[statement(1, Claim::Required), statement(2, issuer(1, false))]].concat());
-    assert_eq!(check(&withdrawn, 2, Some(&certificate(2, 1, 200))), Err(Rejection::Invalid));
+    let retired = [statement(1, Claim::Required), statement(2, issuer(1, false))];
+    let withdrawn = trust(&[&open[..], &retired].concat());
+    assert_eq!(check(&withdrawn, 2, Some(&certificate(2, 1, 200))), Ok(()), "of a retired issuer");
+    assert_eq!(check(&withdrawn, 1, None), Err(Rejection::NoCertificate), "which needs one now");
+    let lost = statement(3, Claim::Revoked { node: node(1) });
+    let lost = trust(&[&open[..], &[statement(1, Claim::Required), lost]].concat());
+    assert_eq!(
+        check(&lost, 2, Some(&certificate(2, 1, 200))),
+        Err(Rejection::Invalid),
+        "of a revoked issuer"
+    );
 
     let invitation = |by, not_after_ms| {
         let (id, role, uses, signature) = ([0; 16], Role::Replica, 0, Vec::new());

@@ -3,7 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use starling_proto::wire::Protocol;
-use starling_proto::wire::handshake::{Answer, Greeting, Hello, Proof};
+use starling_proto::wire::handshake::{
+    Answer, Greeting, Hello, Papers, Proof, decode_statements, encode_statements,
+};
 
 fuzz_target!(|part: &[u8]| {
     if let Ok(Greeting::Hello(hello)) = Hello::decode(part, Protocol::CURRENT) {
@@ -14,5 +16,13 @@ fuzz_target!(|part: &[u8]| {
     }
     if let Ok(answer) = Answer::decode(part) {
         assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+    }
+    if let Ok(papers) = Papers::decode(part) {
+        assert_eq!(Papers::decode(&papers.encode()), Ok(papers));
+    }
+    if let Ok(statements) = decode_statements(part) {
+        let parts = encode_statements(statements.iter());
+        let read: Vec<_> = parts.iter().flat_map(|part| decode_statements(part).expect("is bounded")).collect();
+        assert_eq!(read, statements);
     }
 });

@@ -122,7 +122,7 @@ fn nodes_whose_certificates_expire_come_back_with_the_issuer() {
 }
 
 #[test]
-fn an_issuer_that_is_none_any_more_takes_its_certificates_with_it() {
+fn nodes_of_a_retired_issuer_get_certificates_of_another_one_and_keep_their_links() {
     let mut world = settled(5, 8);
     let claims = [issuer(&world, 2), issuer(&world, 3)];
     state(&mut world, 2, claims);
@@ -132,12 +132,41 @@ fn an_issuer_that_is_none_any_more_takes_its_certificates_with_it() {
         world.alive().filter(|it| it.core.certificate().is_some_and(|it| it.issuer == id)).count()
     };
     assert!(by(&world, 2) > 0 && by(&world, 3) > 0, "nodes ask different issuers");
+    state(&mut world, 2, [Claim::Required]);
+    world.run_until(20_000, "all know that certificates are required", are_required);
+    world.run_until(20_000, "one component", |world| world.components() == 1);
     let id = world.nodes[2].record.id;
     let withdrawn = Claim::Issuer { node: id, addresses: Vec::new(), is_granted: false };
     let statement = Statement { authority: AUTHORITY, serial: 2, claim: withdrawn, signature: Vec::new() };
     world.input(1, Input::Statements { from: None, authority: AUTHORITY, statements: vec![statement] });
-    world.run_until(60_000, "all have certificates of the other issuer", |world| {
+    let took_ms = world.run_until(60_000, "all have certificates of the other issuer", |world| {
         by(world, 2) == 0 && have_certificates(world)
     });
-    world.run_until(120_000, "one component", |world| world.components() == 1);
+    assert!(took_ms < 10_000, "{took_ms} ms: not only when theirs expire");
+    assert_eq!(world.components(), 1);
+    world.run(2 * CERTIFICATE_MS);
+    assert_eq!(world.components(), 1, "the retired issuer has a certificate, too");
+}
+
+#[test]
+fn certificates_of_a_revoked_issuer_are_invalid() {
+    let mut world = settled(6, 8);
+    let claims = [issuer(&world, 2), issuer(&world, 3)];
+    state(&mut world, 2, claims);
+    world.run_until(60_000, "all nodes have a certificate", have_certificates);
+    state(&mut world, 2, [Claim::Required]);
+    world.run_until(20_000, "all know that certificates are required", are_required);
+    let id = world.nodes[2].record.id;
+    let of_lost = |world: &World| -> Vec<usize> {
+        let is_of = |node: &usize| world.nodes[*node].core.certificate().is_some_and(|it| it.issuer == id);
+        (1..=8).filter(is_of).collect()
+    };
+    let victims = of_lost(&world);
+    assert!(!victims.is_empty());
+    let claim = revoked(&world, 2);
+    state(&mut world, 4, [claim]);
+    world.run(20_000);
+    for node in victims {
+        assert_eq!(linked_to(&world, node), 0, "an attacker may have made it");
+    }
 }

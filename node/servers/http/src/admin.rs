@@ -1,14 +1,17 @@
 //! Endpoints about the node: its status, the network, upgrades, the configuration.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use starling_api::Error;
-use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
+use starling_api::admin::{Configuration, Doctor, Finalize, Finding, Nodes, Peers, Status, Ticket, Upgrade};
 use starling_api::trust::{Statements, TicketSpec, Trust};
+
+use starling_listener::Tls;
 
 use super::App;
 use super::problem::Problem;
@@ -16,6 +19,11 @@ use super::request::{Query, read_json};
 
 /// Largest JSON body with statements: 64 of the largest.
 const STATEMENTS_BYTES_MAX: usize = 256 << 10;
+/// Seconds of a day.
+const DAY_S: i64 = 86_400;
+/// The doctor finds a certificate of TLS that expires within this, seconds: ten days. A guess: programs renew certificates of
+/// 90 days 30 days before, and one of a few days is expected to be short.
+const TLS_WARNED_S: i64 = 10 * DAY_S;
 /// Largest JSON body of a finalization.
 const FINALIZE_BYTES_MAX: usize = 1024;
 
@@ -56,7 +64,29 @@ pub async fn finalize_upgrade(State(app): State<Arc<App>>, body: Body) -> Result
 #[utoipa::path(get, path = "/v1/doctor", tag = "node",
     responses((status = 403, body = Error), (status = 200, body = Doctor), (status = "5XX", body = Error)))]
 pub async fn doctor(State(app): State<Arc<App>>) -> Result<Json<Doctor>, Problem> {
-    Ok(Json(app.node.admin().doctor().await?))
+    let mut doctor = app.node.admin().doctor().await?;
+    let left_s = app.tls.as_ref().and_then(Tls::not_after_s).map(|at| at.saturating_sub(now_s()));
+    if let Some(left_s) = left_s.filter(|left| *left < TLS_WARNED_S) {
+        doctor.healthy = false;
+        doctor.findings.push(expiring(left_s));
+    }
+    Ok(Json(doctor))
+}
+
+/// That clients refuse the certificate of TLS, or will do so in this many seconds.
+fn expiring(left_s: i64) -> Finding {
+    let what = if left_s < 0 {
+        "the certificate in tls.certificate has expired: clients refuse to connect".to_owned()
+    } else {
+        format!("the certificate in tls.certificate expires in {} days", left_s / DAY_S)
+    };
+    Finding { what, hint: "write a renewed one into the same files: no restart is needed".into() }
+}
+
+/// The wall clock, seconds since the Unix epoch.
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The effective configuration, secrets hidden.

@@ -49,7 +49,7 @@ pub async fn guard(
         (_, Some(_)) if request.uri().path() == "/healthz" => Ok(Rights::Data),
         (_, Some(token)) if bears(request.headers(), token) => Ok(Rights::Administrator),
         (origin, Some(_)) => Err(Problem::unauthorized(origin.is_local().then_some(&*app.socket))),
-        (_, None) => is_of_no_page(request.headers(), app.has_tls).map(|()| Rights::Data),
+        (_, None) => is_of_no_page(request.headers(), app.tls.is_some()).map(|()| Rights::Data),
     };
     match rights {
         Ok(rights) => drop(request.extensions_mut().insert(rights)),

@@ -29,6 +29,7 @@ use starling_api::{Error, ErrorCode};
 pub use guard::Refusals;
 use problem::Problem;
 pub use serve::serve;
+use starling_listener::Tls;
 use starling_service::{EventualKeyspace, Handle};
 
 /// The state that all handlers share.
@@ -39,8 +40,8 @@ pub struct App {
     pub settings: Vec<Setting>,
     /// The token that every request by TCP must bear, if there is one. Who has it is an administrator.
     pub token: Option<String>,
-    /// Whether it is served in TLS on TCP.
-    pub has_tls: bool,
+    /// TLS of the sockets other than the unix one.
+    pub tls: Option<Tls>,
     /// The unix socket of the node's own user, who is an administrator.
     pub socket: PathBuf,
     /// Requests without the token, or without the rights.

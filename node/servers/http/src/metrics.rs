@@ -15,6 +15,7 @@ use starling_api::admin::{Flow, Status};
 
 use super::App;
 use super::problem::Problem;
+use starling_listener::Tls;
 use starling_service::Held;
 
 /// Everything the node counts.
@@ -25,7 +26,13 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, P
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let groups = app.node.admin().groups().await?;
     let (unauthorized, forbidden) = (app.refusals.unauthorized(), app.refusals.forbidden());
-    Ok(([(header::CONTENT_TYPE, content_type)], render(Snapshot { status, groups, unauthorized, forbidden })))
+    let certificate = app.node.admin().trust().await?.certificate;
+    let expiries = Expiries {
+        node_s: certificate.map(|it| it.not_after_ms / 1000),
+        tls_s: app.tls.as_ref().and_then(Tls::not_after_s).and_then(|at| u64::try_from(at).ok()),
+    };
+    let snapshot = Snapshot { status, groups, unauthorized, forbidden, expiries };
+    Ok(([(header::CONTENT_TYPE, content_type)], render(snapshot)))
 }
 
 fn render(snapshot: Snapshot) -> String {
@@ -48,6 +55,16 @@ struct Snapshot {
     unauthorized: u64,
     /// Requests for administrators from other clients.
     forbidden: u64,
+    expiries: Expiries,
+}
+
+/// When certificates expire, seconds since the Unix epoch.
+#[derive(Debug, Default)]
+struct Expiries {
+    /// The node's, in a network with an authority.
+    node_s: Option<u64>,
+    /// Of TLS for clients.
+    tls_s: Option<u64>,
 }
 
 impl Collector for Snapshot {
@@ -62,6 +79,16 @@ impl Collector for Snapshot {
         ];
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, value)?;
+        }
+        let Expiries { node_s, tls_s } = self.expiries;
+        for (name, what, at_s) in
+            [("certificate", "this node's certificate", node_s), ("tls", "tls.certificate", tls_s)]
+        {
+            if let Some(at_s) = at_s {
+                let (name, help) =
+                    (format!("{name}_expiry_timestamp_seconds"), format!("When {what} expires"));
+                gauge(&mut encoder, &name, &help, at_s)?;
+            }
         }
         counter(
             &mut encoder,
@@ -194,7 +221,13 @@ mod tests {
         let mut status = Status { active: 5, payload_new: 7, ..Status::default() };
         status.traffic.rumor.bytes_out = 42;
         status.counters.insert("grafts".into(), 3);
-        let text = render(Snapshot { status, groups: Vec::new(), unauthorized: 3, forbidden: 0 });
+        let text = render(Snapshot {
+            status,
+            groups: Vec::new(),
+            unauthorized: 3,
+            forbidden: 0,
+            expiries: Expiries::default(),
+        });
         for line in [
             "starling_active_view 5",
             "starling_payload_new_total 7",

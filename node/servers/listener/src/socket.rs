@@ -74,9 +74,9 @@ impl Socket {
         Self { tls, ..self }
     }
 
-    /// Whether it is served in TLS.
-    pub fn has_tls(&self) -> bool {
-        self.tls.is_some()
+    /// Its TLS.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Most connections at a time.

@@ -74,6 +74,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     config: Arc<ServerConfig>,
+    /// When the certificate expires, seconds since the Unix epoch; `None` if that cannot be read.
+    not_after_s: Option<i64>,
     /// What the files were when they were last read, whether they could be used or not.
     read: Vec<Option<Stamp>>,
     looked: Instant,
@@ -90,9 +92,16 @@ impl Tls {
     /// A file cannot be read, or they do not fit each other.
     pub fn load(files: TlsFiles, protocol: &'static [u8]) -> Result<Self, TlsError> {
         let read = stamps(&files);
-        let config = Arc::new(config(&files, protocol)?);
-        let state = State { config, read, looked: Instant::now(), failed: Seldom::default() };
+        let (config, not_after_s) = config(&files, protocol)?;
+        let config = Arc::new(config);
+        let state = State { config, not_after_s, read, looked: Instant::now(), failed: Seldom::default() };
         Ok(Self(Arc::new(Shared { files, protocol, state: Mutex::new(state) })))
+    }
+
+    /// When the certificate in use expires, seconds since the Unix epoch; `None` if that cannot be read.
+    pub fn not_after_s(&self) -> Option<i64> {
+        self.current();
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).not_after_s
     }
 
     /// The server's side of a handshake.
@@ -111,9 +120,9 @@ impl Tls {
             if found != state.read {
                 state.read = found;
                 match config(files, protocol) {
-                    Ok(config) => {
+                    Ok((config, not_after_s)) => {
                         tracing::info!(certificate = %files.certificate.display(), "read the renewed certificate");
-                        state.config = Arc::new(config);
+                        (state.config, state.not_after_s) = (Arc::new(config), not_after_s);
                     }
                     Err(error) => tracing::warn!(%error, "go on with the former certificate"),
                 }
@@ -139,10 +148,12 @@ fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
     paths.map(stamp).collect()
 }
 
-fn config(files: &TlsFiles, protocol: &[u8]) -> Result<ServerConfig, TlsError> {
+/// The configuration, and when its certificate expires.
+fn config(files: &TlsFiles, protocol: &[u8]) -> Result<(ServerConfig, Option<i64>), TlsError> {
     let TlsFiles { certificate, key, client_authorities } = files;
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(certificate)?;
+    let not_after_s = chain.first().and_then(not_after_s);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])
         .map_err(|reason| unusable(certificate, reason))?;
@@ -160,7 +171,13 @@ fn config(files: &TlsFiles, protocol: &[u8]) -> Result<ServerConfig, TlsError> {
     let key = PrivateKeyDer::from_pem_file(key).map_err(|reason| unreadable(key, reason))?;
     let mut config = builder.with_single_cert(chain, key).map_err(|reason| unusable(certificate, reason))?;
     config.alpn_protocols = vec![protocol.to_vec()];
-    Ok(config)
+    Ok((config, not_after_s))
+}
+
+/// Servers show a certificate also after it has expired: clients refuse it.
+fn not_after_s(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

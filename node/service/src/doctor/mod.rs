@@ -1,5 +1,6 @@
 //! Checks of the whole store, outside the gossip thread.
 
+mod certificate;
 mod running;
 mod strong;
 

@@ -10,8 +10,9 @@ use starling_api::{Error, ErrorCode};
 use starling_core::strong::former_name;
 use tokio::sync::oneshot;
 
-use super::{add, check_running};
+use super::{add, certificate, check_running};
 use crate::admin::Admin;
+use crate::clock::wall_ms;
 use crate::error::store_error;
 use crate::strong::Held;
 
@@ -39,6 +40,7 @@ impl Admin {
         for what in failures(&status) {
             add(&mut report, what, STORAGE_HINT);
         }
+        certificate::check(&mut report, &self.trust().await?, &status.id, wall_ms());
         if !status.joined {
             add(&mut report, no_peer(&status.failed_contacts), NO_PEER_HINT);
         }

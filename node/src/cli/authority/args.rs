@@ -72,7 +72,8 @@ pub enum IssuerCommand {
         #[command(flatten)]
         key: KeyArgs,
     },
-    /// Make a node an issuer no longer: certificates that it gave are invalid, and their nodes ask the other issuers
+    /// Make a node an issuer no longer: nodes with a certificate of it get one of another issuer. If its key is in wrong
+    /// hands, `member revoke` it instead
     Rm {
         /// Its name, or the first digits of its id
         node: String,
@@ -87,7 +88,8 @@ pub enum IssuerCommand {
 pub enum MemberCommand {
     /// List the nodes with their certificates, and whether they have the statements of the node asked
     Ls,
-    /// Cut a node off for good: no node accepts its key again, nor certificates that it gave as an issuer
+    /// Cut a node off for good: no node accepts its key again. Certificates that it gave as an issuer are invalid, and their
+    /// nodes have to join again with tickets of another issuer
     Revoke {
         /// Its name, the first digits of its id, or the whole id of a node that no other remembers
         node: String,

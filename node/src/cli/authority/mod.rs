@@ -35,7 +35,8 @@ impl Session {
     }
 
     async fn init_authority(&self, path: &Path) -> Result {
-        if let Some(authority) = self.client.trust().await?.authority {
+        let trust = self.client.trust().await?;
+        if let Some(authority) = trust.authority {
             let message = format!("this network follows the authority {} already", short(&authority));
             return Err(Failure::held(message, "nothing was changed: `starling authority show` shows it"));
         }
@@ -43,7 +44,7 @@ impl Session {
         let key = AuthorityKey::create(path).map_err(|error| {
             Failure::failed(error.to_string(), "name a file that does not exist with --key FILE")
         })?;
-        let issuer = key.issuer(&me.id, &me.listen, true, serial()).ok_or_else(|| no_id(&me.id))?;
+        let issuer = key.issuer(&me.id, &me.listen, true, now_ms()).ok_or_else(|| no_id(&me.id))?;
         self.state(vec![issuer]).await?;
         let path = path.display();
         print::note(format!(
@@ -70,7 +71,7 @@ impl Session {
             let hint = "nothing was changed: start or upgrade them, or cut them off with --force";
             return Err(Failure::held(message, hint));
         }
-        self.state(vec![key.require(serial())]).await?;
+        self.state(vec![key.require(serial(&trust))]).await?;
         print::note(
             "nodes accept only peers with a certificate now: new ones join with  starling ticket  of an issuer",
         );
@@ -80,12 +81,15 @@ impl Session {
     pub(super) async fn issuer(&self, command: IssuerCommand) -> Result {
         let (IssuerCommand::Add { node, key } | IssuerCommand::Rm { node, key }) = &command;
         let key = self.key(&key.key).await?;
-        let found = self.client.nodes().await?;
+        let (trust, found) = (self.client.trust().await?, self.client.nodes().await?);
         let id = find(&found, node)?;
         let is_granted = matches!(command, IssuerCommand::Add { .. });
+        if !is_granted {
+            require_other_issuer(&trust, &id, node)?;
+        }
         let addresses =
             found.nodes.iter().find(|it| it.id == id).map(|it| &it.addresses[..]).unwrap_or_default();
-        let statement = key.issuer(&id, addresses, is_granted, serial()).ok_or_else(|| no_id(node))?;
+        let statement = key.issuer(&id, addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
         self.state(vec![statement]).await
     }
 
@@ -98,15 +102,16 @@ impl Session {
                 let id = find(&found, &node)?;
                 let called = found.nodes.iter().find(|it| it.id == id).map_or(node.as_str(), name);
                 let trust = self.client.trust().await?;
+                require_other_issuer(&trust, &id, called)?;
                 let issued = if trust.issuers.iter().any(|issuer| issuer.id == id) {
-                    " It is an issuer: nodes with a certificate of it need one of another issuer."
+                    " It is an issuer: nodes with a certificate of it have to join again with a ticket of another one."
                 } else {
                     ""
                 };
                 let warning =
                     format!("This cuts {called} ({}) off from the network for good.{issued}", short(&id));
                 confirm(&warning, called, yes)?;
-                let statement = key.revoke(&id, serial()).ok_or_else(|| no_id(&node))?;
+                let statement = key.revoke(&id, serial(&trust)).ok_or_else(|| no_id(&node))?;
                 self.state(vec![statement]).await?;
                 print::note(
                     "its votes in strong keyspaces stay: `starling keyspace ls` shows silent voters, and `starling keyspace \
@@ -261,9 +266,18 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Later than that of every statement before, as long as this machine's clock is right.
-fn serial() -> u64 {
-    now_ms()
+/// Fails if the node is the only issuer: without one no certificate is renewed.
+fn require_other_issuer(trust: &Trust, id: &str, called: &str) -> Outcome<()> {
+    if !trust.issuers.iter().all(|issuer| issuer.id == id) {
+        return Ok(());
+    }
+    let message = format!("{called} is the only issuer: without one, all nodes lose their certificates");
+    Err(Failure::held(message, "nothing was changed: starling issuer add  makes another node one first"))
+}
+
+/// Later than that of every statement before, also if the clock of a machine was wrong.
+fn serial(trust: &Trust) -> u64 {
+    now_ms().max(trust.serial.saturating_add(1))
 }
 
 fn until(not_after_ms: u64) -> String {

@@ -120,6 +120,16 @@ impl Trust {
         matches!(statement, Some(Claim::Issuer { is_granted: true, .. })) && !self.is_revoked(node)
     }
 
+    /// Whether the authority has ever made the node an issuer, and has not revoked it.
+    pub fn was_issuer(&self, node: &NodeId) -> bool {
+        self.statements.contains_key(&Subject::Issuer(*node)) && !self.is_revoked(node)
+    }
+
+    /// The highest serial number of all statements.
+    pub fn serial(&self) -> u64 {
+        self.statements.values().map(|statement| statement.serial).max().unwrap_or(0)
+    }
+
     /// Whether this node may be a peer now. An issuer needs no certificate: the authority's statement is one.
     pub fn check(
         &self,
@@ -139,7 +149,8 @@ impl Trust {
         if certificate.not_after_ms < wall_ms { Err(Rejection::Expired) } else { Ok(()) }
     }
 
-    /// Whether a certificate is the node's own and of an issuer, whenever it expires.
+    /// Whether a certificate is the node's own and of a node that is an issuer, or was one and is not revoked; whenever it
+    /// expires.
     pub fn check_signed(
         &self,
         node: &NodeId,
@@ -147,7 +158,7 @@ impl Trust {
         certificate: &Certificate,
     ) -> Result<(), Rejection> {
         let is_own = certificate.node == *node && certificate.role == role;
-        if is_own && self.is_issuer(&certificate.issuer) { Ok(()) } else { Err(Rejection::Invalid) }
+        if is_own && self.was_issuer(&certificate.issuer) { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
     /// Whether an invitation permits a certificate for this role now.

@@ -17,10 +17,10 @@ pub enum Claim {
         node: NodeId,
         /// Where it listens, for nodes that do not know it: multiaddresses without `/p2p`.
         addresses: Vec<String>,
-        /// `false` if it is one no longer. Certificates that it signed are then invalid.
+        /// `false` if it is one no longer. Certificates that it signed stay valid until they expire.
         is_granted: bool,
     },
-    /// A node is cut off for good, as are those with certificates that it issued.
+    /// A node is cut off for good, and certificates that it signed are invalid.
     Revoked {
         /// The node.
         node: NodeId,

@@ -103,6 +103,8 @@ pub struct World {
     strong: Option<Strong>,
     /// The second process of identities that have, or had, two; by the index of the first one.
     doubles: BTreeMap<usize, usize>,
+    /// Nodes that the authority has revoked, and whose processes go on.
+    revoked: Vec<usize>,
 }
 
 impl World {
@@ -116,6 +118,7 @@ impl World {
             receipts: None,
             witness: None,
             longest_step: Cost::default(),
+            revoked: Vec::new(),
             links: scenario.links.clone(),
             now_us: 0,
             queue: Queue::default(),

@@ -37,8 +37,7 @@ pub struct Node {
     pub(super) may_lack_promises: bool,
     /// Its process has ended for good: another one with its identity goes on, or it was revoked.
     pub(super) is_retired: bool,
-    /// The authority has revoked it.
-    pub(super) is_revoked: bool,
+
     /// The latest start of a process with its identity that is on its disk.
     pub(super) last_start: u64,
     /// The sync under way: its number, and the writes that it covers.
@@ -104,7 +103,6 @@ impl Node {
             old_strong: None,
             may_lack_promises: false,
             is_retired: false,
-            is_revoked: false,
             last_start: 0,
             syncing: None,
             life: 0,

@@ -12,7 +12,7 @@ const AUTHORITY: NodeId = NodeId([0xaa; 32]);
 impl World {
     /// The operator of a node revokes another one.
     pub fn revoke(&mut self, node: usize, by: usize) {
-        self.nodes[node].is_revoked = true;
+        self.revoked.push(node);
         let claim = Claim::Revoked { node: self.nodes[node].record.id };
         let statement = Statement { authority: AUTHORITY, serial: 1, claim, signature: Vec::new() };
         let statements = vec![statement];
@@ -25,13 +25,11 @@ impl World {
             witness.look_at_revoked(self);
             self.witness = Some(witness);
         }
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].is_revoked && !self.nodes[node].is_retired {
-                if self.nodes[node].is_up() {
-                    self.kill(node);
-                }
-                self.nodes[node].is_retired = true;
+        for node in std::mem::take(&mut self.revoked) {
+            if self.nodes[node].is_up() {
+                self.kill(node);
             }
+            self.nodes[node].is_retired = true;
         }
     }
 
