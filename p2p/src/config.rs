@@ -38,7 +38,7 @@ pub struct TrustConfig {
     pub trust: Arc<Trust>,
     /// This node's certificate.
     pub certificate: Option<Certificate>,
-    /// Shown to issuers while the node has no certificate.
+    /// Shown to issuers while the node has no valid certificate.
     pub invitation: Option<Invitation>,
     /// Gives certificates while the node is an issuer; `None` on one that never is.
     pub issuer: Option<Arc<Issuer>>,

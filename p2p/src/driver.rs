@@ -296,10 +296,9 @@ impl Driver {
         self.swarm.behaviour_mut().trust_mut().trust = trust;
     }
 
-    /// Replaces this node's certificate for later handshakes. An invitation is then no longer shown.
+    /// Replaces this node's certificate for later handshakes.
     pub fn set_certificate(&mut self, certificate: Certificate) {
-        let mine = self.swarm.behaviour_mut().trust_mut();
-        (mine.certificate, mine.invitation) = (Some(certificate), None);
+        self.swarm.behaviour_mut().trust_mut().certificate = Some(certificate);
     }
 
     /// Makes the record this node's own: sets its id and signs it.

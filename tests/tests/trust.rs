@@ -263,6 +263,55 @@ async fn nodes_of_the_release_before_stay_members_until_certificates_are_require
     .await;
 }
 
+/// Its certificate is of an issuer that was revoked: a ticket of another one gives it a new one. The nodes are named before.
+#[tokio::test]
+async fn a_node_with_an_invalid_certificate_joins_again_with_a_new_ticket() {
+    let mut network = Certified::required(3).await;
+    let key = network.key().to_owned();
+    let [a, b, c] = &mut network.nodes[..] else { panic!("three nodes") };
+    a.run(["issuer", "add", "b", "--key", &key]).says("b is an issuer now");
+    a.run(["issuer", "add", "b", "--key", &key])
+        .says("an issuer already, at these addresses: nothing was changed");
+    a.run(["issuer", "rm", "c", "--key", &key]).exits(3).says("c is no issuer");
+    let revoked = b.run(["member", "revoke", "a", "--yes", "--key", &key]);
+    revoked.says("It has given the certificates of c, which become invalid");
+    wait_until("c is alone", async || is_alone(c).await).await;
+    b.run(["member", "revoke", "a", "--yes", "--key", &key]).says("revoked already: nothing was changed");
+    a.run(["member", "revoke", "c", "--yes", "--key", &key]).exits(4).says("a is revoked");
+    c.also_join(&b.run(["ticket"]).ok());
+    c.stop().await;
+    c.start().await;
+    joined(&[b, c]).await;
+    b.run(["put", "k", "v"]).ok();
+    equal(&[b, c]).await;
+}
+
+#[tokio::test]
+async fn a_seed_gets_its_certificate_by_its_own_ticket_and_no_authority_is_made_apart() {
+    let network = Certified::required(3).await;
+    let a = &network.nodes[0];
+    let seed = Node::bootstrap("seed").join(&network.ticket(&["--seed"])).started().await;
+    wait_until("the seed has a certificate", async || {
+        let trust = seed.client().trust().await.expect("the node answers");
+        trust.certificate.is_some().then_some(()).ok_or(format!("{trust:?}"))
+    })
+    .await;
+    let replica = Node::up("replica").join(&network.ticket(&["--seed"])).started().await;
+    wait_until("it is told why", async || {
+        let log = replica.log();
+        log.contains("for another role").then_some(()).ok_or(log)
+    })
+    .await;
+    // A node that its network has refused makes no authority of its own.
+    let mut ticket = a.ticket().await;
+    ticket.authority = None;
+    let refused = Node::up("refused").join(&ticket.to_string()).started().await;
+    let other = network.key.with_file_name("other");
+    refused.run(["authority", "init", "--key", path(&other)]).exits(4).says("has no peer");
+    assert!(!other.exists());
+    assert!(refused.run(["authority", "show"]).ok().contains("no authority is known here"));
+}
+
 #[tokio::test]
 async fn a_damaged_file_and_a_ticket_of_another_authority_are_refused_at_the_start() {
     let mut network = Certified::new().await;

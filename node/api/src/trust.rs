@@ -58,6 +58,8 @@ pub struct Standing {
     pub authority: String,
     /// Equal on two nodes with the same statements.
     pub digest: String,
+    /// Id of the issuer that has given its certificate; null without one.
+    pub issuer: Option<String>,
     /// When its certificate expires, milliseconds since the Unix epoch; null without one.
     pub not_after_ms: Option<u64>,
 }

@@ -227,7 +227,10 @@ impl<E: Engine> Core<E> {
                     self.handle_unreachable(now, peer);
                 }
             }
-            Input::Shed { peer, class: _ } => self.rumor(now, RumorInput::Shed { peer }),
+            Input::Shed { peer, class } => {
+                self.rumor(now, RumorInput::Shed { peer });
+                self.handle_shed(now, peer, class);
+            }
             Input::Message { peer, message } => self.handle_message(now, peer, message),
             Input::Progress { peer } => self.handle_progress(now, peer),
             Input::Write(batches) => self.handle_writes(now, batches),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use starling_kv::{Batch, Change, Outcome, WriteError};
 use starling_proto::message::Description;
-use starling_proto::trust::{Certificate, Statement, Trust};
+use starling_proto::trust::{Certificate, Claim, Statement, Trust};
 use starling_proto::{Class, Message, Millis, NodeId, NodeRecord};
 
 use crate::strong::{StrongInput, StrongOutput};
@@ -226,12 +226,12 @@ pub enum Notice {
     },
     /// This node follows an authority now.
     AuthorityAdopted(NodeId),
-    /// The authority has revoked a node.
-    Revoked {
-        /// The node.
-        node: NodeId,
-        /// Whether it is this one.
-        is_self: bool,
+    /// The authority has stated something.
+    Stated {
+        /// What.
+        claim: Claim,
+        /// This node.
+        me: NodeId,
     },
     /// Two processes use this peer's identity.
     PeerDoubled(NodeId),

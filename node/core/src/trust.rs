@@ -9,7 +9,7 @@ use starling_proto::message::{Standing, TrustMessage};
 use starling_proto::trust::{Certificate, Rejection, Statement, Trust};
 use starling_proto::view::ViewInput;
 use starling_proto::wire::bounds::STATEMENTS_MAX;
-use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
+use starling_proto::{Class, Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::core::Timer;
 use crate::{Core, Notice, Now, Output};
@@ -20,6 +20,10 @@ const ASK_EVERY_MS: u64 = 5_000;
 /// for so long, at most.
 const CHECK_EVERY_MS: u64 = 1_000;
 
+/// A control message that is dropped this long after statements were passed on may be one of them, milliseconds. A guess: a
+/// queue that takes longer to drain belongs to a link that is about to be closed.
+const SHED_WITHIN_MS: u64 = 10_000;
+
 /// The credentials of this node and of its linked peers.
 #[derive(Default)]
 pub(crate) struct Credentials {
@@ -29,6 +33,8 @@ pub(crate) struct Credentials {
     /// Requests since the last certificate: the issuers are asked in turn.
     asked: usize,
     ask_at: Millis,
+    /// When statements were passed on last.
+    flooded: Option<Millis>,
 }
 
 impl<E: Engine> Core<E> {
@@ -52,8 +58,8 @@ impl<E: Engine> Core<E> {
     /// This node's credentials for a crawl.
     pub(crate) fn standing(&self) -> Option<Standing> {
         let Credentials { trust, certificate, .. } = &self.credentials;
-        let not_after_ms = certificate.as_ref().map(|certificate| certificate.not_after_ms);
-        trust.authority().map(|authority| Standing { authority, digest: trust.digest(), not_after_ms })
+        let certificate = certificate.as_ref().map(|it| (it.issuer, it.not_after_ms));
+        trust.authority().map(|authority| Standing { authority, digest: trust.digest(), certificate })
     }
 
     /// Adds statements of a peer, or of the operator if there is no peer. Passes new ones on, and cuts off those whom they
@@ -73,6 +79,7 @@ impl<E: Engine> Core<E> {
         if !trust.adopt(authority) {
             return;
         }
+        let known: Vec<NodeId> = trust.revoked().collect();
         let new: Vec<Statement> = statements.iter().filter(|it| trust.learn(it)).cloned().collect();
         if !had_authority {
             self.outputs.push_back(Output::Notice(Notice::AuthorityAdopted(authority)));
@@ -90,8 +97,11 @@ impl<E: Engine> Core<E> {
             let message = Message::Trust(TrustMessage::Statements(some.to_vec()));
             self.send_to_all(now, peers.clone(), message);
         }
-        for node in new.iter().filter_map(Statement::revoked) {
-            self.outputs.push_back(Output::Notice(Notice::Revoked { node, is_self: node == self.record.id }));
+        self.credentials.flooded = Some(now.mono);
+        let is_news = |it: &&Statement| it.revoked().is_none_or(|node| !known.contains(&node));
+        for statement in new.iter().filter(is_news) {
+            let claim = statement.claim.clone();
+            self.outputs.push_back(Output::Notice(Notice::Stated { claim, me: self.record.id }));
         }
         self.check_credentials(now);
     }
@@ -149,6 +159,15 @@ impl<E: Engine> Core<E> {
         self.credentials.peers.remove(peer);
     }
 
+    /// Closes the link to a peer whose queue has dropped control messages, if statements may be among them: the next handshake
+    /// brings them.
+    pub(crate) fn handle_shed(&mut self, now: Now, peer: NodeId, class: Class) {
+        let is_recent = |at: Millis| now.mono - at < SHED_WITHIN_MS;
+        if class == Class::Control && self.credentials.flooded.is_some_and(is_recent) {
+            self.close(now, peer, "a statement may be lost");
+        }
+    }
+
     /// Closes the links to peers that are not members any more, and asks for a certificate if this node needs one.
     pub(crate) fn check_credentials(&mut self, now: Now) {
         let rejected: Vec<(NodeId, Rejection)> = self
@@ -197,7 +216,12 @@ impl<E: Engine> Core<E> {
         }
         let issuers: Vec<(NodeId, Vec<String>)> =
             self.credentials.trust.issuers().map(|(id, addresses)| (id, addresses.to_vec())).collect();
+        self.credentials.ask_at = now.mono + ASK_EVERY_MS;
         if issuers.is_empty() {
+            // A seed looks for no peer otherwise, and its ticket invites it where an issuer answers.
+            if self.links.len() == 0 {
+                self.outputs.push_back(Output::NeedContacts);
+            }
             return;
         }
         // Nodes begin with different issuers.
@@ -209,7 +233,6 @@ impl<E: Engine> Core<E> {
             ..NodeRecord::new(*id, 0, Role::Replica)
         });
         self.credentials.asked += 1;
-        self.credentials.ask_at = now.mono + ASK_EVERY_MS;
         self.outputs.push_back(Output::Renew(record));
     }
 }

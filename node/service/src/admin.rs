@@ -10,7 +10,7 @@ use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
 use starling_p2p::verify_signed;
-use starling_proto::trust::{Signed, Statement};
+use starling_proto::trust::{STATEMENTS_MAX, Signed, Statement};
 use starling_strong::api::{Failure, Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 
@@ -57,7 +57,8 @@ impl Admin {
     /// follow the authority.
     ///
     /// # Errors
-    /// A statement is none, is not signed by the key that it names, or is of another authority. Nothing was changed.
+    /// A statement is none, is not signed by the key that it names, or is of another authority; or there is no room for it.
+    /// Nothing was changed.
     pub async fn state(&self, statements: &Statements) -> Result<Trust, Error> {
         let invalid =
             |message: &str| Error::new(ErrorCode::Invalid, message, "`starling authority` makes statements");
@@ -77,7 +78,11 @@ impl Admin {
                 &known[..8]
             )));
         }
-        self.0.0.gossip.state(authority, read).await.ok_or_else(stopping)
+        let stated = self.0.0.gossip.state(authority, read).await.ok_or_else(stopping)?;
+        stated.ok_or_else(|| {
+            let message = format!("the network has {STATEMENTS_MAX} statements, and no room for another one");
+            Error::new(ErrorCode::TooLarge, message, "a new network has none: nothing was changed here")
+        })
     }
 
     /// Has the node leave the network and stop. Returns before it has stopped. Where the node is a voter of a strong

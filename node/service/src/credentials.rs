@@ -24,7 +24,7 @@ const INVITED_MS: u64 = 24 * 60 * 60 * 1000;
 pub struct Credentials {
     pub trust: Trust,
     pub certificate: Option<Certificate>,
-    /// Until there is a certificate.
+    /// Of the last ticket: for a node without a certificate, or with one that has become invalid.
     pub invitation: Option<Invitation>,
 }
 
@@ -84,9 +84,7 @@ impl Credentials {
             let ours = ours.unwrap_or(theirs);
             return Err(StartError::OtherAuthority { ours: ours.short(), theirs: theirs.short() });
         }
-        if self.certificate.is_none() {
-            self.invitation = signed(&ticket.invitation).or(self.invitation.take());
-        }
+        self.invitation = signed(&ticket.invitation).or(self.invitation.take());
         let contents = Self::encode(&self.trust, self.certificate.as_ref(), self.invitation.as_ref());
         let failed = |reason| StartError::DataDir { path: dir.path().join(TRUST), reason };
         dir.replace(TRUST, &contents).map_err(failed)
@@ -123,9 +121,9 @@ pub fn invite(
     };
     if !trust.is_issuer(&me) {
         let issuers: Vec<String> = trust.issuers().map(|(id, _)| id.short()).collect();
+        let issuers = if issuers.is_empty() { "none is known here".to_owned() } else { issuers.join(", ") };
         let message = "this node is no issuer, so that it cannot invite other nodes";
-        let hint =
-            format!("ask an issuer ({}), or make this node one: starling issuer add", issuers.join(", "));
+        let hint = format!("ask an issuer ({issuers}), or make this node one: starling issuer add");
         return Err(Error::new(ErrorCode::Conflict, message, hint));
     }
     let role = if spec.seed { Role::Seed } else { Role::Replica };

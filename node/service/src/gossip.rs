@@ -93,7 +93,7 @@ pub struct GossipLoop {
     pub contacts: Contacts,
     /// What it has tried since the node last had a neighbour.
     pub search: Search,
-    /// The invitation with which this node has joined.
+    /// The invitation of the last ticket.
     pub invitation: Option<Invitation>,
     /// What does not change while the node runs.
     pub facts: Facts,
@@ -274,8 +274,11 @@ impl GossipLoop {
             Command::Ticket(spec, reply) => drop(reply.send(self.ticket(spec))),
             Command::Trust(reply) => drop(reply.send(self.trust())),
             Command::State(authority, statements, reply) => {
-                self.feed(Input::Statements { from: None, authority, statements });
-                drop(reply.send(self.trust()));
+                let has_room = statements.iter().all(|it| self.core.trust().has_room(it));
+                if has_room {
+                    self.feed(Input::Statements { from: None, authority, statements });
+                }
+                drop(reply.send(has_room.then(|| self.trust())));
             }
             Command::Crawl(reply) => {
                 let token = self.asked.token();
@@ -312,8 +315,7 @@ impl GossipLoop {
 
     fn keep_credentials(&self) {
         let (trust, certificate) = (self.core.trust(), self.core.certificate());
-        let invitation = self.invitation.as_ref().filter(|_| certificate.is_none());
-        self.disk.keep_credentials(Credentials::encode(trust, certificate, invitation));
+        self.disk.keep_credentials(Credentials::encode(trust, certificate, self.invitation.as_ref()));
     }
 
     /// Dials the addresses of a round of the search.

@@ -46,6 +46,7 @@ pub use handle::Handle;
 pub use report::hex;
 pub use starling_bootstrap::hide_tickets;
 pub use starling_core::Software;
+pub use starling_p2p::IdentityError;
 pub use starling_proto::Role;
 pub use start::{Node, NodeInfo};
 pub use start_error::StartError;

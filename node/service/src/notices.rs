@@ -2,6 +2,7 @@
 
 use starling_core::Notice;
 use starling_proto::NodeId;
+use starling_proto::trust::Claim;
 use starling_strong::group::{Asked, Notice as StrongNotice};
 use tracing::{debug, error, info, warn};
 
@@ -27,12 +28,7 @@ pub fn log(notice: &Notice) {
         Notice::AuthorityAdopted(authority) => {
             info!(?authority, "this node follows the authority of the network");
         }
-        Notice::Revoked { is_self: true, .. } => {
-            error!("the network's authority has revoked this node: no other node accepts it");
-        }
-        Notice::Revoked { node, is_self: false } => {
-            warn!(?node, "the network's authority has revoked a node: it is cut off");
-        }
+        Notice::Stated { claim, me } => log_claim(claim, *me),
         Notice::PeerDoubled(peer) => {
             error!(
                 ?peer,
@@ -53,6 +49,22 @@ pub fn log(notice: &Notice) {
                 offset_ms,
                 "this machine's clock differs from its peers': nothing expires on this node until it is corrected"
             );
+        }
+    }
+}
+
+fn log_claim(claim: &Claim, me: NodeId) {
+    match claim {
+        Claim::Required => info!("nodes accept only peers with a certificate from now on"),
+        Claim::Issuer { node, is_granted: true, .. } => info!(?node, "a node gives certificates"),
+        Claim::Issuer { node, is_granted: false, .. } => {
+            info!(?node, "a node gives no certificates any more");
+        }
+        Claim::Revoked { node } if *node == me => {
+            error!("the network's authority has revoked this node: no other node accepts it");
+        }
+        Claim::Revoked { node } => {
+            warn!(?node, "the network's authority has revoked a node: it is cut off");
         }
     }
 }

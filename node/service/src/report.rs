@@ -162,7 +162,8 @@ fn standing(found: &starling_proto::message::Standing) -> Standing {
     Standing {
         authority: hex(&found.authority.0),
         digest: hex(&found.digest),
-        not_after_ms: found.not_after_ms,
+        issuer: found.certificate.map(|(issuer, _)| hex(&issuer.0)),
+        not_after_ms: found.certificate.map(|(_, not_after_ms)| not_after_ms),
     }
 }
 

@@ -7,11 +7,12 @@ use super::print;
 use crate::config::{Row, SETTINGS};
 
 /// Variables of commands besides those of the settings.
-const OF_COMMANDS: [&str; 7] = [
+const OF_COMMANDS: [&str; 8] = [
     "STARLING_API",
     "STARLING_API_TOKEN",
     "STARLING_CACERT",
     "STARLING_CERT",
+    "STARLING_AUTHORITY_KEY",
     "STARLING_CERT_KEY",
     "STARLING_KEYSPACE",
     "STARLING_TIMEOUT",

@@ -270,8 +270,8 @@ pub struct Standing {
     pub authority: NodeId,
     /// The digest of the statements that it has.
     pub digest: [u8; 16],
-    /// When its certificate expires, milliseconds since the Unix epoch; `None` without one.
-    pub not_after_ms: Option<u64>,
+    /// Who has given its certificate, and when it expires, milliseconds since the Unix epoch; `None` without one.
+    pub certificate: Option<(NodeId, u64)>,
 }
 
 /// The capabilities of a node's software.

@@ -116,7 +116,7 @@ fn who_is_admitted() {
     );
     assert_eq!(check(&required, 2, Some(&certificate(2, 3, 200))), Err(Rejection::Invalid), "of no issuer");
     let seed = Certificate { role: Role::Seed, ..certificate(2, 1, 200) };
-    assert_eq!(check(&required, 2, Some(&seed)), Err(Rejection::Invalid), "a replica is no seed");
+    assert_eq!(check(&required, 2, Some(&seed)), Err(Rejection::OtherRole), "a replica is no seed");
     let retired = [statement(1, Claim::Required), statement(2, issuer(1, false))];
     let withdrawn = trust(&[&open[..], &retired].concat());
     assert_eq!(check(&withdrawn, 2, Some(&certificate(2, 1, 200))), Ok(()), "of a retired issuer");
@@ -135,8 +135,8 @@ fn who_is_admitted() {
     };
     let invited = |by, until, role| required.check_invitation(&invitation(by, until), role, 100);
     assert_eq!(invited(1, 100, Role::Replica), Ok(()));
-    assert_eq!(invited(1, 99, Role::Replica), Err(Rejection::Expired));
-    assert_eq!(invited(1, 100, Role::Seed), Err(Rejection::Invalid));
+    assert_eq!(invited(1, 99, Role::Replica), Err(Rejection::TicketExpired));
+    assert_eq!(invited(1, 100, Role::Seed), Err(Rejection::OtherRole));
     assert_eq!(invited(2, 100, Role::Replica), Err(Rejection::Invalid));
 }
 

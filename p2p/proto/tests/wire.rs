@@ -89,7 +89,11 @@ fn examples() -> Vec<(&'static str, Message)> {
         entries: 12,
         uptime_ms: 3456,
         abilities: Some(abilities),
-        standing: Some(Standing { authority: NodeId([9; 32]), digest: [8; 16], not_after_ms: Some(1 << 40) }),
+        standing: Some(Standing {
+            authority: NodeId([9; 32]),
+            digest: [8; 16],
+            certificate: Some((NodeId([7; 32]), 1 << 40)),
+        }),
     };
     let labelled =
         NodeRecord { labels: "zone=a,rack=7".parse().expect("labels"), role: Role::Seed, ..record(4) };
@@ -381,7 +385,7 @@ fn the_largest_rumor_and_the_largest_description_fit() {
         standing: Some(Standing {
             authority: NodeId([255; 32]),
             digest: [255; 16],
-            not_after_ms: Some(u64::MAX),
+            certificate: Some((NodeId([255; 32]), u64::MAX)),
         }),
     })));
     assert_eq!(decode(Class::Control, &encode(&description)), Ok(description));

@@ -193,7 +193,7 @@ async fn an_invitation_is_used_as_often_as_it_says_also_after_a_restart_of_the_i
 
     let late = closed.invited(Identity::generate(), Some(closed.invitation(0, 1))).await;
     let expired = refusal(closed.issuer().await, late).await;
-    assert!(expired.contains(&Rejection::Expired.to_string()), "{expired}");
+    assert!(expired.contains(&Rejection::TicketExpired.to_string()), "{expired}");
     let extended = Invitation { not_after_ms: FAR_MS, ..closed.invitation(0, 1) };
     let forger = closed.invited(Identity::generate(), Some(extended)).await;
     let invalid = refusal(closed.issuer().await, forger).await;

@@ -2,7 +2,7 @@
 
 use starling_core::Input;
 use starling_proto::trust::{Claim, Statement};
-use starling_proto::{NodeId, Role};
+use starling_proto::{Class, NodeId, Role};
 
 use crate::world::{CERTIFICATE_MS, World, settled};
 
@@ -84,6 +84,22 @@ fn a_partition_learns_of_a_revocation_before_it_receives_data() {
         (1..=12).filter(|node| *node != 8).all(|node| world.nodes[node].core.trust().revoked().count() == 1)
     });
     world.run_until(30_000, "no node has a link to it", |world| linked_to(world, 8) == 0);
+}
+
+#[test]
+fn a_statement_that_a_full_queue_drops_is_brought_by_the_next_handshake() {
+    let mut world = settled(7, 6);
+    let claim = revoked(&world, 5);
+    state(&mut world, 1, [claim]);
+    let peer = world.nodes[1].core.active().next().expect("a neighbour");
+    world.input(1, Input::Shed { peer, class: Class::Rumor });
+    assert!(world.nodes[1].core.is_linked(&peer), "it was a rumor");
+    world.input(1, Input::Shed { peer, class: Class::Control });
+    assert!(!world.nodes[1].core.is_linked(&peer));
+    world.run_until(60_000, "it is back, and has the statement", |world| {
+        let node = world.nodes.iter().find(|node| node.record.id == peer).expect("a node");
+        world.nodes[1].core.is_linked(&peer) && node.core.trust().revoked().count() == 1
+    });
 }
 
 #[test]

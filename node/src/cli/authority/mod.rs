@@ -3,12 +3,13 @@
 
 pub mod args;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use starling_api::admin::{Node, Nodes};
-use starling_api::trust::{Statements, Trust};
-use starling_service::AuthorityKey;
+use starling_api::trust::{Statements, TicketSpec, Trust};
+use starling_service::{AuthorityKey, IdentityError};
 
 use self::args::{AuthorityCommand, IssuerCommand, MemberCommand, TicketArgs};
 use super::Session;
@@ -35,22 +36,28 @@ impl Session {
     }
 
     async fn init_authority(&self, path: &Path) -> Result {
-        let trust = self.client.trust().await?;
+        let (trust, me) = (self.client.trust().await?, self.client.status().await?);
         if let Some(authority) = trust.authority {
             let message = format!("this network follows the authority {} already", short(&authority));
             return Err(Failure::held(message, "nothing was changed: `starling authority show` shows it"));
         }
-        let me = self.client.status().await?;
+        if !me.joined {
+            let message = format!("{} has no peer, and its network may have an authority", me.name);
+            return Err(Failure::held(
+                message,
+                "nothing was changed: `starling doctor` says why it has none",
+            ));
+        }
         let key = AuthorityKey::create(path).map_err(|error| {
-            Failure::failed(error.to_string(), "name a file that does not exist with --key FILE")
+            Failure::failed(key_error(path, &error), "name a file that does not exist with --key FILE")
         })?;
         let issuer = key.issuer(&me.id, &me.listen, true, now_ms()).ok_or_else(|| no_id(&me.id))?;
-        self.state(vec![issuer]).await?;
         let path = path.display();
         print::note(format!(
             "{path} is the key of the network's authority: keep it and a copy of it offline"
         ));
-        print::note(format!("{} is its first issuer, and gives every node a certificate now", me.name));
+        let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
+        self.state(issuer, &done, |trust| trust.is_issuer).await?;
         print::note(format!(
             "next:  starling member ls  until all have one;  starling issuer add NODE --key {path}  for a second issuer;  \
              starling authority require --key {path}"
@@ -59,9 +66,11 @@ impl Session {
     }
 
     async fn require(&self, path: &Path, force: bool) -> Result {
-        let key = self.key(path).await?;
+        let (key, trust) = self.key(path).await?;
+        if trust.required {
+            return self.unchanged("certificates are required already", &trust);
+        }
         let found = self.client.nodes().await?;
-        let trust = self.client.trust().await?;
         let mut without: Vec<&str> =
             found.nodes.iter().filter(|it| !is_certified(it, &trust)).map(name).collect();
         without.extend(found.unreachable.iter().filter(|node| !node.left).map(|node| node.name.as_str()));
@@ -71,55 +80,93 @@ impl Session {
             let hint = "nothing was changed: start or upgrade them, or cut them off with --force";
             return Err(Failure::held(message, hint));
         }
-        self.state(vec![key.require(serial(&trust))]).await?;
-        print::note(
-            "nodes accept only peers with a certificate now: new ones join with  starling ticket  of an issuer",
-        );
-        Ok(())
+        let done = "nodes accept only peers with a certificate now: new ones join with  starling ticket  of an issuer";
+        self.state(key.require(serial(&trust)), done, |trust| trust.required).await
     }
 
     pub(super) async fn issuer(&self, command: IssuerCommand) -> Result {
         let (IssuerCommand::Add { node, key } | IssuerCommand::Rm { node, key }) = &command;
-        let key = self.key(&key.key).await?;
-        let (trust, found) = (self.client.trust().await?, self.client.nodes().await?);
-        let id = find(&found, node)?;
-        let is_granted = matches!(command, IssuerCommand::Add { .. });
-        if !is_granted {
-            require_other_issuer(&trust, &id, node)?;
-        }
-        let addresses =
-            found.nodes.iter().find(|it| it.id == id).map(|it| &it.addresses[..]).unwrap_or_default();
-        let statement = key.issuer(&id, addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
-        self.state(vec![statement]).await
+        let (key, trust) = self.key(&key.key).await?;
+        let found = self.client.nodes().await?;
+        let id = find(&found, &trust, node)?;
+        let called = called(&found, &id);
+        let known = trust.issuers.iter().find(|issuer| issuer.id == id);
+        let answers = found.nodes.iter().find(|it| it.id == id);
+        // Of one that does not answer, the addresses that are known stay.
+        let addresses = answers.map(|it| &it.addresses).or(known.map(|it| &it.addresses));
+        let addresses = addresses.cloned().unwrap_or_default();
+        let (is_granted, done) = match command {
+            IssuerCommand::Add { .. } if trust.revoked.contains(&id) => {
+                let message = format!("{called} is revoked, and cannot be an issuer");
+                return Err(Failure::held(message, "nothing was changed: name another node"));
+            }
+            IssuerCommand::Add { .. } if known.is_some_and(|it| it.addresses == addresses) => {
+                return self.unchanged(&format!("{called} is an issuer already, at these addresses"), &trust);
+            }
+            IssuerCommand::Add { .. } => (true, format!("{called} is an issuer now")),
+            IssuerCommand::Rm { .. } if known.is_none() => {
+                let hint = "nothing was changed: `starling authority show` lists the issuers";
+                return Err(Failure::nothing(format!("{called} is no issuer"), hint));
+            }
+            IssuerCommand::Rm { .. } => {
+                require_other_issuer(&trust, &id, &called)?;
+                (false, format!("{called} is an issuer no longer"))
+            }
+        };
+        let statement = key.issuer(&id, &addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
+        let is_done = |trust: &Trust| trust.issuers.iter().any(|issuer| issuer.id == id) == is_granted;
+        self.state(statement, &done, is_done).await
     }
 
     pub(super) async fn member(&self, command: MemberCommand) -> Result {
         match command {
             MemberCommand::Ls => self.list_members().await,
-            MemberCommand::Revoke { node, key, yes } => {
-                let key = self.key(&key.key).await?;
-                let found = self.client.nodes().await?;
-                let id = find(&found, &node)?;
-                let called = found.nodes.iter().find(|it| it.id == id).map_or(node.as_str(), name);
-                let trust = self.client.trust().await?;
-                require_other_issuer(&trust, &id, called)?;
-                let issued = if trust.issuers.iter().any(|issuer| issuer.id == id) {
-                    " It is an issuer: nodes with a certificate of it have to join again with a ticket of another one."
-                } else {
-                    ""
-                };
-                let warning =
-                    format!("This cuts {called} ({}) off from the network for good.{issued}", short(&id));
-                confirm(&warning, called, yes)?;
-                let statement = key.revoke(&id, serial(&trust)).ok_or_else(|| no_id(&node))?;
-                self.state(vec![statement]).await?;
-                print::note(
-                    "its votes in strong keyspaces stay: `starling keyspace ls` shows silent voters, and `starling keyspace \
-                     voters replace` lets another node vote",
-                );
-                Ok(())
-            }
+            MemberCommand::Revoke { node, key, yes } => self.revoke(&node, &key.key, yes).await,
         }
+    }
+
+    async fn revoke(&self, node: &str, key: &Path, yes: bool) -> Result {
+        let (key, trust) = self.key(key).await?;
+        let found = self.client.nodes().await?;
+        let id = find(&found, &trust, node)?;
+        let called = called(&found, &id);
+        if trust.revoked.contains(&id) {
+            return self.unchanged(&format!("{called} is revoked already"), &trust);
+        }
+        require_other_issuer(&trust, &id, &called)?;
+        let is_issuer = |node: &Node| trust.issuers.iter().any(|issuer| issuer.id == node.id);
+        let is_of_it = |node: &&Node| {
+            let given_by = node.standing.as_ref().and_then(|it| it.issuer.as_ref());
+            !is_issuer(node) && given_by == Some(&id)
+        };
+        let victims: Vec<&str> = found.nodes.iter().filter(is_of_it).map(name).collect();
+        let issued = if victims.is_empty() {
+            String::new()
+        } else {
+            format!(
+                " It has given the certificates of {}, which become invalid: these nodes have to join again with a ticket of \
+                 another issuer. `starling issuer rm` first gives them other ones.",
+                victims.join(", ")
+            )
+        };
+        let warning = format!("This cuts {called} ({id}) off from the network for good.{issued}");
+        if yes {
+            print::note(&warning);
+        }
+        confirm(&warning, node, yes)?;
+        let statement = key.revoke(&id, serial(&trust)).ok_or_else(|| no_id(node))?;
+        self.state(statement, &format!("{called} is revoked"), |trust| trust.revoked.contains(&id)).await?;
+        print::note(
+            "its votes in strong keyspaces stay: `starling keyspace ls` shows silent voters, and `starling keyspace \
+             voters replace` lets another node vote",
+        );
+        Ok(())
+    }
+
+    /// Reports that a command has nothing to do.
+    fn unchanged(&self, what: &str, trust: &Trust) -> Result {
+        print::note(format!("{what}: nothing was changed"));
+        if self.output == Output::Json { print::json(trust) } else { Ok(()) }
     }
 
     async fn show_trust(&self) -> Result {
@@ -127,14 +174,23 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&trust);
         }
+        let me = self.client.status().await?;
+        if !me.joined {
+            print::note("this node has no peer: what its network has stated may not have reached it");
+        }
         let Some(authority) = &trust.authority else {
-            return print::line("this network has no authority: every node with the ticket is a member");
+            return print::line(if me.joined {
+                "this network has no authority: every node with the ticket is a member"
+            } else {
+                "no authority is known here"
+            });
         };
         let ids = |all: &mut dyn Iterator<Item = &String>| {
             let all: Vec<String> = all.map(|id| short(id)).collect();
             if all.is_empty() { "-".to_owned() } else { all.join(", ") }
         };
         let certificate = match &trust.certificate {
+            _ if trust.revoked.contains(&me.id) => "revoked".to_owned(),
             _ if trust.is_issuer => "not needed: it is an issuer".to_owned(),
             Some(it) => format!("by {}, {}", short(&it.issuer), until(it.not_after_ms)),
             None => "none".to_owned(),
@@ -153,45 +209,75 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
+        let is_issuer = |id: &String| trust.issuers.iter().any(|issuer| issuer.id == *id);
         let row = |node: &Node| {
             let standing = node.standing.as_ref();
-            let certificate = if trust.issuers.iter().any(|issuer| issuer.id == node.id) {
-                "issuer".to_owned()
-            } else {
-                standing.and_then(|it| it.not_after_ms).map_or_else(|| "none".into(), until)
+            let certificate = match standing.and_then(|it| it.not_after_ms) {
+                _ if trust.revoked.contains(&node.id) => "revoked".to_owned(),
+                _ if is_issuer(&node.id) => "issuer".to_owned(),
+                Some(not_after_ms) => until(not_after_ms),
+                None => "none".to_owned(),
             };
             let statements = match standing {
                 None => "none",
+                Some(it) if Some(&it.authority) != trust.authority.as_ref() => "of another authority",
                 Some(it) if it.digest == trust.digest => "all",
                 Some(_) => "others",
             };
             [short(&node.id), node.name.clone(), node.role.clone(), certificate, statements.to_owned()]
         };
         let silent = found.unreachable.iter().map(|node| {
-            let certificate = if trust.revoked.contains(&node.id) { "revoked" } else { "-" };
+            let certificate = match () {
+                () if trust.revoked.contains(&node.id) => "revoked",
+                () if is_issuer(&node.id) => "issuer",
+                () => "-",
+            };
             [short(&node.id), node.name.clone(), node.state().into(), certificate.into(), "-".into()]
         });
+        let is_listed = |id: &String| {
+            found
+                .nodes
+                .iter()
+                .map(|it| &it.id)
+                .chain(found.unreachable.iter().map(|it| &it.id))
+                .any(|it| it == id)
+        };
+        let unseen = |id: &String, what: &str| {
+            [short(id), "-".to_owned(), "not seen".to_owned(), what.to_owned(), "-".to_owned()]
+        };
+        let lost = trust.revoked.iter().filter(|id| !is_listed(id)).map(|id| unseen(id, "revoked"));
+        let away = trust.issuers.iter().map(|issuer| &issuer.id).filter(|id| !is_listed(id));
+        let away = away.map(|id| unseen(id, "issuer"));
         let header = ["ID", "NAME", "ROLE", "CERTIFICATE", "STATEMENTS"];
-        print::table(header, found.nodes.iter().map(row).chain(silent))
+        print::table(header, found.nodes.iter().map(row).chain(silent).chain(away).chain(lost))
     }
 
     pub(super) async fn ticket(&self, args: &TicketArgs) -> Result {
-        let ticket = self.client.ticket(args.spec()).await?;
+        let spec = args.spec();
+        let ticket = self.client.ticket(spec).await?;
+        if spec != TicketSpec::default() && !self.client.trust().await?.required {
+            print::note("its limits count once certificates are required: starling authority require");
+        }
         if self.output == Output::Json { print::json(&ticket) } else { print::line(ticket.ticket) }
     }
 
-    /// The key in the file, if the network follows it.
-    async fn key(&self, path: &Path) -> Outcome<AuthorityKey> {
+    /// The key in the file, if the network follows it, and what the node knows.
+    async fn key(&self, path: &Path) -> Outcome<(AuthorityKey, Trust)> {
         let hint = "name the file that `starling authority init` has written with --key FILE";
-        let key = AuthorityKey::load(path).map_err(|error| Failure::failed(error.to_string(), hint))?;
-        match self.client.trust().await?.authority {
-            Some(authority) if authority == key.id() => Ok(key),
+        let key = AuthorityKey::load(path).map_err(|error| Failure::failed(key_error(path, &error), hint))?;
+        let (trust, me) = (self.client.trust().await?, self.client.status().await?);
+        if trust.revoked.contains(&me.id) {
+            let message = format!("{} is revoked: no other node would learn it", me.name);
+            return Err(Failure::held(message, "nothing was changed: ask another node, with --api"));
+        }
+        match &trust.authority {
+            Some(authority) if *authority == key.id() => Ok((key, trust)),
             Some(authority) => {
                 let message = format!(
                     "{} is not the key of the network's authority: it is {}, and the network follows {}",
                     path.display(),
                     short(&key.id()),
-                    short(&authority)
+                    short(authority)
                 );
                 Err(Failure::usage(message, hint))
             }
@@ -199,31 +285,41 @@ impl Session {
         }
     }
 
-    /// Passes statements to the node, and reports how many nodes have them.
-    async fn state(&self, statements: Vec<String>) -> Result {
-        let trust = self.client.state(&Statements { statements }).await?;
+    /// Passes a statement to the node, checks that it counts there, and reports how many nodes have it.
+    async fn state(&self, statement: String, done: &str, is_done: impl Fn(&Trust) -> bool) -> Result {
+        let trust = self.client.state(&Statements { statements: vec![statement] }).await?;
+        if !is_done(&trust) {
+            let message = "the node has not taken the statement: another one about the same node counts";
+            return Err(Failure::failed(message, "`starling authority show` shows what counts; try again"));
+        }
         let mut found = self.client.nodes().await?;
-        let have = |found: &Nodes| {
-            let has = |node: &&Node| node.standing.as_ref().is_some_and(|it| it.digest == trust.digest);
-            found.nodes.iter().filter(has).count()
-        };
+        let is_equal = |node: &&Node| node.standing.as_ref().is_some_and(|it| it.digest == trust.digest);
         for _ in 0..LOOKS_MAX {
-            if have(&found) == found.nodes.len() {
+            if found.nodes.iter().all(|node| is_equal(&node)) {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY).await;
             found = self.client.nodes().await?;
         }
+        let follows =
+            |node: &&Node| node.standing.as_ref().map(|it| &it.authority) != trust.authority.as_ref();
+        let others = found.nodes.iter().filter(|node| node.standing.is_some()).filter(follows);
+        let others: Vec<&str> = others.map(name).collect();
+        if !others.is_empty() {
+            let message = format!("{done}; but these nodes follow another authority: {}", others.join(", "));
+            let hint = "remove the file `trust` of the nodes with the wrong one, and start them with --join and a new ticket";
+            return Err(Failure::failed(message, hint));
+        }
         let silent =
             found.unreachable.iter().filter(|it| !it.left && !trust.revoked.contains(&it.id)).count();
-        let (have, all) = (have(&found), found.nodes.len());
+        let (have, all) = (found.nodes.iter().filter(is_equal).count(), found.nodes.len());
         let later = if silent > 0 {
             format!("; {silent} more do not answer and learn it later")
         } else {
             String::new()
         };
-        print::note(format!("{have} of the {all} nodes that answer have it{later}"));
-        Ok(())
+        print::note(format!("{done}: {have} of the {all} nodes that answer have it{later}"));
+        if self.output == Output::Json { print::json(&trust) } else { Ok(()) }
     }
 }
 
@@ -236,28 +332,54 @@ fn is_certified(node: &Node, trust: &Trust) -> bool {
         || node.standing.as_ref().and_then(|it| it.not_after_ms).is_some_and(|until| until > now_ms())
 }
 
-/// The id of the one node with this name, these first digits of its id, or, of one that does not answer, this id.
-fn find(found: &Nodes, node: &str) -> Outcome<String> {
-    let answer = found.nodes.iter().map(|it| (&it.id, &it.name));
-    let all = answer.chain(found.unreachable.iter().map(|it| (&it.id, &it.name)));
-    let is_called = |id: &str, name: &str| name == node || (node.len() >= 4 && id.starts_with(node));
-    let mut ids: Vec<&String> = all.filter(|(id, name)| is_called(id, name)).map(|(id, _)| id).collect();
-    ids.dedup();
-    match ids[..] {
-        [id] => Ok(id.clone()),
-        [] if node.len() == 64 => Ok(node.to_owned()),
-        [] => Err(no_id(node)),
-        _ => Err(Failure::usage(
+/// The id of the node with this id, the one with this name, or the one with these first digits of its id. A node that does
+/// not answer is found if it is an issuer; any other one by its whole id.
+fn find(found: &Nodes, trust: &Trust, node: &str) -> Outcome<String> {
+    let answer = found.nodes.iter().map(|it| (&it.id, it.name.as_str()));
+    let silent = found.unreachable.iter().map(|it| (&it.id, it.name.as_str()));
+    let issuers = trust.issuers.iter().map(|it| (&it.id, ""));
+    let all: Vec<(&String, &str)> = answer.chain(silent).chain(issuers).collect();
+    let is_id = |node: &str| node.len() == 64 && node.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id(node) {
+        if !all.iter().any(|(id, _)| *id == node) {
+            print::note("no node that answers knows this id: make sure that it is right");
+        }
+        return Ok(node.to_owned());
+    }
+    let is_called = |(id, name): &&(&String, &str)| {
+        !node.is_empty() && *name == node || node.len() >= 4 && id.starts_with(node)
+    };
+    let ids: BTreeSet<&String> = all.iter().filter(is_called).map(|(id, _)| *id).collect();
+    match ids.first() {
+        Some(id) if ids.len() == 1 => Ok((*id).clone()),
+        Some(_) => Err(Failure::usage(
             format!("several nodes are called {node}"),
             "name the node by its id: `starling nodes` lists them",
         )),
+        None => Err(no_id(node)),
+    }
+}
+
+/// The name of a node, or the first digits of its id.
+fn called(found: &Nodes, id: &str) -> String {
+    let answer = found.nodes.iter().map(|it| (&it.id, &it.name));
+    let mut all = answer.chain(found.unreachable.iter().map(|it| (&it.id, &it.name)));
+    all.find(|(other, _)| *other == id).map_or_else(|| short(id), |(_, name)| name.clone())
+}
+
+fn key_error(path: &Path, error: &IdentityError) -> String {
+    match error {
+        IdentityError::Io { source, .. } => format!("the key {}: {source}", path.display()),
+        IdentityError::Malformed { what, .. } => {
+            format!("{} is not the key of an authority: {what}", path.display())
+        }
     }
 }
 
 fn no_id(node: &str) -> Failure {
     Failure::nothing(
         format!("no node is called {node}"),
-        "`starling nodes` lists them; a node that no other remembers is named by its whole id",
+        "`starling nodes` lists them; one that does not answer is named by its whole id (`starling nodes --output json`)",
     )
 }
 

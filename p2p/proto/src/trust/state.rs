@@ -23,12 +23,18 @@ pub enum Rejection {
     /// It has shown no certificate, and the network requires one.
     #[error("it has no certificate, and this network requires one: join with a new ticket of an issuer")]
     NoCertificate,
-    /// The certificate or the invitation has expired.
+    /// The certificate has expired.
     #[error(
-        "its certificate or invitation has expired: an issuer renews certificates, and makes new tickets"
+        "its certificate has expired: start an issuer, which renews it, and compare the clocks of the machines"
     )]
     Expired,
-    /// Signed by a node that is no issuer, or for another node or role.
+    /// The invitation has expired.
+    #[error("its ticket has expired: make a new one with `starling ticket` on an issuer")]
+    TicketExpired,
+    /// For another role than the node's.
+    #[error("its ticket or certificate is for another role: `starling ticket --seed` is for bootstrap seeds")]
+    OtherRole,
+    /// Signed by a node that is no issuer, or for another node.
     #[error("its certificate or invitation is not valid here: join with a new ticket of an issuer")]
     Invalid,
     /// All uses of the invitation have been made.
@@ -74,9 +80,13 @@ impl Trust {
     /// Whether [`Trust::learn`] would add the statement.
     pub fn is_new(&self, statement: &Statement) -> bool {
         let known = self.statements.get(&statement.subject());
-        let has_room = known.is_some() || self.statements.len() < STATEMENTS_MAX;
         let is_later = known.is_none_or(|known| statement.supersedes(known));
-        self.authority == Some(statement.authority) && is_later && has_room
+        self.authority == Some(statement.authority) && is_later && self.has_room(statement)
+    }
+
+    /// Whether there is room for the statement: there always is for one about a known subject.
+    pub fn has_room(&self, statement: &Statement) -> bool {
+        self.statements.len() < STATEMENTS_MAX || self.statements.contains_key(&statement.subject())
     }
 
     /// Every statement, in a fixed order.
@@ -157,7 +167,10 @@ impl Trust {
         role: Role,
         certificate: &Certificate,
     ) -> Result<(), Rejection> {
-        let is_own = certificate.node == *node && certificate.role == role;
+        if certificate.role != role {
+            return Err(Rejection::OtherRole);
+        }
+        let is_own = certificate.node == *node;
         if is_own && self.was_issuer(&certificate.issuer) { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
@@ -168,10 +181,13 @@ impl Trust {
         role: Role,
         wall_ms: u64,
     ) -> Result<(), Rejection> {
-        if !self.is_issuer(&invitation.issuer) || invitation.role != role {
+        if !self.is_issuer(&invitation.issuer) {
             return Err(Rejection::Invalid);
         }
-        if invitation.not_after_ms < wall_ms { Err(Rejection::Expired) } else { Ok(()) }
+        if invitation.role != role {
+            return Err(Rejection::OtherRole);
+        }
+        if invitation.not_after_ms < wall_ms { Err(Rejection::TicketExpired) } else { Ok(()) }
     }
 }
 
