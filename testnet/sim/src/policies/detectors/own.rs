@@ -1,6 +1,6 @@
 //! The node's own detector, `starling_proto`'s machine unchanged, on a random overlay of neighbours: each node watches a
 //! few others, and notifies nobody. What the node does with a suspicion (it drops the link and looks for another
-//! neighbour) is not simulated here: a link is made again after [`RELINK_US`], and carries nothing but heartbeats.
+//! neighbour) is not simulated here: a link is made again after `RELINK_US`, and carries nothing but heartbeats.
 
 use std::collections::{BTreeMap, VecDeque};
 

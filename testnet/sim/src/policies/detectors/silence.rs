@@ -12,7 +12,7 @@ pub enum Patience {
     Jacobson,
     /// Phi accrual: N. Hayashibara, X. Defago, R. Yared, T. Katayama, "The phi accrual failure detector", SRDS 2004;
     /// suspicion at this phi. The window is the node's (`starling_proto`), with a least standard deviation of
-    /// [`PHI_STD_MIN_MS`] and no further pause.
+    /// `PHI_STD_MIN_MS` and no further pause.
     Phi(u32),
 }
 

@@ -1,7 +1,7 @@
 //! Elections of a leader: the textbooks' protocols and the node's own, under the same faults, counted and judged in
 //! the same way.
 //!
-//! Each protocol is a [`machine::Machine`] for one node, without clock and network. [`network`] runs the machines of
+//! Each protocol is a [`machine::Machine`] for one node, without clock and network. `network` runs the machines of
 //! all nodes through a [`Scenario`], and [`judge`] watches. Equal seeds give equal runs.
 
 pub mod bully;
@@ -47,13 +47,13 @@ pub enum Protocol {
     ModifiedRing,
     /// [`bully`].
     Bully,
-    /// [`paxos`] with proposers that duel.
+    /// Paxos with proposers that duel.
     PaxosDuel,
-    /// [`paxos`] with proposers that back off.
+    /// Paxos with proposers that back off.
     Paxos,
-    /// [`paxos`] with proposers that yield to a distinguished one.
+    /// Paxos with proposers that yield to a distinguished one.
     PaxosStable,
-    /// [`paxos`] with the highest value taken instead of that of the highest ballot: a planted mistake.
+    /// Paxos with the highest value taken instead of that of the highest ballot: a planted mistake.
     PaxosMistaken,
     /// [`raft`]: the node's own.
     Raft,
