@@ -86,14 +86,14 @@ impl Issuer {
         if !trust.is_issuer(&issuer) {
             return Err(Rejection::NoIssuer);
         }
+        let shown = certificate.ok_or(Rejection::NoCertificate);
+        let is_renewed = shown.and_then(|certificate| trust.check_signed(node, *role, certificate));
         match request {
             // Before certificates are required, the network's secret is what makes a member.
             _ if !trust.is_required() => {}
-            // An issuer has no certificate before it is one no longer.
-            Request::Renewal if trust.was_issuer(node) => {}
-            Request::Renewal => {
-                trust.check_signed(node, *role, certificate.ok_or(Rejection::NoCertificate)?)?;
-            }
+            // An issuer has no certificate before it is one no longer, whatever its first ticket was.
+            _ if trust.was_issuer(node) || is_renewed.is_ok() => {}
+            Request::Renewal => is_renewed?,
             Request::Invited(invitation) => {
                 if !verify_signed(invitation) {
                     return Err(Rejection::Invalid);

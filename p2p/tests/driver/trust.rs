@@ -176,6 +176,29 @@ async fn an_expired_certificate_is_renewed_by_an_issuer() {
     assert!(renewed.not_after_ms - renewed.issued_ms == LIFETIME_MS && renewed.issued_ms > 1);
 }
 
+/// A retired issuer without a certificate, which still has an invitation of a revoked one.
+#[tokio::test]
+async fn a_retired_issuer_is_given_a_certificate() {
+    let closed = Closed::new();
+    let (retired, lost) = (Identity::generate(), Identity::generate());
+    let former = Claim::Issuer { node: retired.node_id(), addresses: Vec::new(), is_granted: false };
+    let claims = [
+        granted(closed.issuer.node_id()),
+        former,
+        granted(lost.node_id()),
+        Claim::Revoked { node: lost.node_id() },
+        Claim::Required,
+    ];
+    let trust = Arc::new(closed.authority.trust(claims));
+    let issuer = Some(issuer_of(&closed.issuer, closed.dir.path()));
+    let gives = TrustConfig { trust: Arc::clone(&trust), issuer, ..TrustConfig::default() };
+    let invitation = Some(issuer_of(&lost, closed.dir.path()).invite(Role::Replica, 0, FAR_MS));
+    let asks = TrustConfig { trust, invitation, ..TrustConfig::default() };
+    let mut nodes = [start(closed.issuer.clone(), gives).await, start(retired, asks).await];
+    meet(&mut nodes).await;
+    assert!(certificate(&nodes[1]).is_some(), "{:?}", nodes[1].unreachable());
+}
+
 #[tokio::test]
 async fn an_invitation_is_used_as_often_as_it_says_also_after_a_restart_of_the_issuer() {
     let closed = Closed::new();

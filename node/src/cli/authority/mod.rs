@@ -53,11 +53,15 @@ impl Session {
         })?;
         let issuer = key.issuer(&me.id, &me.listen, true, now_ms()).ok_or_else(|| no_id(&me.id))?;
         let path = path.display();
+        let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
+        self.state(issuer, &done, |trust| trust.is_issuer).await.inspect_err(|_| {
+            print::note(format!(
+                "{path} is the key of no authority yet: remove it, unless you keep this one of two"
+            ));
+        })?;
         print::note(format!(
             "{path} is the key of the network's authority: keep it and a copy of it offline"
         ));
-        let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
-        self.state(issuer, &done, |trust| trust.is_issuer).await?;
         print::note(format!(
             "next:  starling member ls  until all have one;  starling issuer add NODE --key {path}  for a second issuer;  \
              starling authority require --key {path}"
@@ -80,8 +84,12 @@ impl Session {
             let hint = "nothing was changed: start or upgrade them, or cut them off with --force";
             return Err(Failure::held(message, hint));
         }
-        let done = "nodes accept only peers with a certificate now: new ones join with  starling ticket  of an issuer";
-        self.state(key.require(serial(&trust)), done, |trust| trust.required).await
+        let done = "nodes accept only peers with a certificate now";
+        self.state(key.require(serial(&trust)), done, |trust| trust.required).await?;
+        print::note(
+            "new nodes, and those that were stopped all the while, join with  starling ticket  of an issuer",
+        );
+        Ok(())
     }
 
     pub(super) async fn issuer(&self, command: IssuerCommand) -> Result {
@@ -99,6 +107,10 @@ impl Session {
             IssuerCommand::Add { .. } if trust.revoked.contains(&id) => {
                 let message = format!("{called} is revoked, and cannot be an issuer");
                 return Err(Failure::held(message, "nothing was changed: name another node"));
+            }
+            IssuerCommand::Add { .. } if answers.is_some_and(|it| it.role == "seed") => {
+                let message = format!("{called} is a seed, and nodes cannot join through its ticket alone");
+                return Err(Failure::held(message, "nothing was changed: make a replica an issuer"));
             }
             IssuerCommand::Add { .. } if known.is_some_and(|it| it.addresses == addresses) => {
                 return self.unchanged(&format!("{called} is an issuer already, at these addresses"), &trust);
@@ -192,6 +204,9 @@ impl Session {
         let certificate = match &trust.certificate {
             _ if trust.revoked.contains(&me.id) => "revoked".to_owned(),
             _ if trust.is_issuer => "not needed: it is an issuer".to_owned(),
+            Some(it) if trust.revoked.contains(&it.issuer) => {
+                format!("invalid: its issuer {} is revoked", short(&it.issuer))
+            }
             Some(it) => format!("by {}, {}", short(&it.issuer), until(it.not_after_ms)),
             None => "none".to_owned(),
         };
@@ -379,7 +394,7 @@ fn key_error(path: &Path, error: &IdentityError) -> String {
 fn no_id(node: &str) -> Failure {
     Failure::nothing(
         format!("no node is called {node}"),
-        "`starling nodes` lists them; one that does not answer is named by its whole id (`starling nodes --output json`)",
+        "`starling nodes` lists them; of one that does not answer give the whole id, or the first digits of an issuer's",
     )
 }
 
