@@ -8,7 +8,7 @@ use starling_kv::Engine;
 use starling_proto::message::{Standing, TrustMessage};
 use starling_proto::trust::{Certificate, Rejection, Statement, Trust};
 use starling_proto::view::ViewInput;
-use starling_proto::wire::bounds::STATEMENTS_MAX;
+use starling_proto::wire::bounds::STATEMENTS_AT_ONCE_MAX;
 use starling_proto::{Class, Message, Millis, NodeId, NodeRecord, Role};
 
 use crate::core::Timer;
@@ -93,7 +93,7 @@ impl<E: Engine> Core<E> {
         } else {
             peers
         };
-        for some in new.chunks(STATEMENTS_MAX) {
+        for some in new.chunks(STATEMENTS_AT_ONCE_MAX) {
             let message = Message::Trust(TrustMessage::Statements(some.to_vec()));
             self.send_to_all(now, peers.clone(), message);
         }

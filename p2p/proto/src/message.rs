@@ -257,7 +257,7 @@ pub enum CrawlMessage {
 /// Changes of credentials while a link is open. Since version 5 of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustMessage {
-    /// Statements of the authority that the sender has just received, at most `STATEMENTS_MAX`.
+    /// Statements of the authority that the sender has just received, at most `STATEMENTS_AT_ONCE_MAX`.
     Statements(Vec<Statement>),
     /// The sender's new certificate.
     Renewed(Certificate),

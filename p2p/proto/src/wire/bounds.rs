@@ -28,7 +28,7 @@ pub const SPANS_MAX: usize = 256;
 /// Ranges of dots in each list of one message, at most: every second dot of [`SPANS_MAX`] leaves.
 pub const RANGES_MAX: usize = 8192;
 /// Statements in one message, at most: the largest ones take half a control frame.
-pub const STATEMENTS_MAX: usize = 40;
+pub const STATEMENTS_AT_ONCE_MAX: usize = 40;
 /// Highest level of a span: level 14 covers 2^62 sequence numbers, level 15 all of them.
 pub const LEVEL_MAX: u8 = 15;
 
@@ -88,7 +88,7 @@ fn crawl(message: &CrawlMessage) -> Result<(), WireError> {
 fn trust(message: &TrustMessage) -> Result<(), WireError> {
     match message {
         TrustMessage::Statements(statements) => {
-            require(statements.len() <= STATEMENTS_MAX, "number of statements")?;
+            require(statements.len() <= STATEMENTS_AT_ONCE_MAX, "number of statements")?;
             require(statements.iter().all(Statement::is_bounded), "size of a statement")
         }
         TrustMessage::Renewed(certificate) => require(certificate.is_bounded(), "size of a certificate"),
