@@ -30,6 +30,16 @@ impl<T> Calendar<T> {
         }
     }
 
+    /// Schedules the event that wakes a node when its machine wants it, unless one at least as early is planned: a microsecond
+    /// later, so that what arrives at that instant arrives in time.
+    pub(super) fn wake(&mut self, planned_us: &mut Option<u64>, due_us: u64, now_us: u64, event: T) {
+        let at_us = due_us.max(now_us) + 1;
+        if planned_us.is_none_or(|planned_us| at_us < planned_us) {
+            *planned_us = Some(at_us);
+            self.push(at_us, event);
+        }
+    }
+
     /// When the next event is due.
     pub(super) fn next_us(&mut self) -> Option<u64> {
         if self.current.is_empty() {

@@ -263,11 +263,8 @@ impl<'a, M: Machine> Network<'a, M> {
     }
 
     fn schedule(&mut self, node: Node) {
-        let Some(due_us) = self.nodes[node].machine.poll_timeout() else { return };
-        let at_us = due_us.max(self.now_us) + 1;
-        if self.nodes[node].wake_us.is_none_or(|planned_us| at_us < planned_us) {
-            self.nodes[node].wake_us = Some(at_us);
-            self.events.push(at_us, Event::Wake(node));
+        if let Some(due_us) = self.nodes[node].machine.poll_timeout() {
+            self.events.wake(&mut self.nodes[node].wake_us, due_us, self.now_us, Event::Wake(node));
         }
     }
 
