@@ -30,8 +30,11 @@ use starling_proto::{NodeId, NodeRecord};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use crate::papers::Shown;
-use crate::{Network, SECRETS_MAX, TrustConfig, papers, verify_record, verify_signed};
+use crate::{
+    Network, SECRETS_MAX, TrustConfig,
+    papers::{self, Shown},
+    verify_record, verify_signed,
+};
 
 /// The domain that separates these MACs from every other use of the secret.
 const DOMAIN: &str = "starling handshake v2";
@@ -231,13 +234,10 @@ where
         return Err(HandshakeError::BadRecord);
     }
     let papers = if shows_papers { Papers::decode(&theirs)? } else { Papers::default() };
-    let statements = mine.trust.read_statements(stream, &papers).await?;
+    let mut trust = mine.trust.trust_with(&papers).map_err(HandshakeError::NotAdmitted)?;
+    let statements = papers::read_statements(stream, &papers, &mut trust).await?;
     let certificate = papers::verified(&papers);
-    let judged = mine
-        .trust
-        .merged(&papers, &statements)
-        .and_then(|trust| papers::judge(&trust, &proof.record, certificate.as_ref()));
-    judged.map_err(HandshakeError::NotAdmitted)?;
+    papers::judge(&trust, &proof.record, certificate.as_ref()).map_err(HandshakeError::NotAdmitted)?;
     let is_own = |it: &Certificate| it.node == mine.me && verify_signed(it);
     let (authority, issued) = (papers.authority, papers.issued.filter(is_own));
     let shown = Shown { authority, statements, certificate, issued };
@@ -279,22 +279,18 @@ where
     if !is_own_record(&proof.record, peer) {
         return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
     }
-    let statements = mine.trust.read_statements(stream, &papers).await?;
-    let mut certificate = papers::verified(&papers);
-    let admitted = match mine.trust.merged(&papers, &statements) {
-        Ok(trust) => {
-            papers::admit(&mine.trust, trust, &proof.record, certificate.as_ref(), papers.request).await
-        }
-        Err(reason) => Err(reason),
+    let mut trust = match mine.trust.trust_with(&papers) {
+        Ok(trust) => trust,
+        Err(reason) => return reject(stream, reason).await,
     };
+    let statements = papers::read_statements(stream, &papers, &mut trust).await?;
+    let shown = papers::verified(&papers);
+    let admitted = papers::admit(&mine.trust, trust, &proof.record, shown.as_ref(), papers.request).await;
     let issued = match admitted {
         Ok(issued) => issued,
-        Err(reason) => {
-            let answer = Answer::Rejected(reason);
-            return refuse(stream, Some(&answer), HandshakeError::NotAdmitted(reason)).await;
-        }
+        Err(reason) => return reject(stream, reason).await,
     };
-    certificate = issued.clone().or(certificate);
+    let certificate = issued.clone().or(shown);
     let (mut last, mut mine_shown) = (Vec::new(), Vec::new());
     if shows_papers {
         let (shown, parts) = mine.trust.papers(digest, None, issued);
@@ -305,6 +301,14 @@ where
     let last = [frame(&answer.encode()), last].concat();
     let shown = Shown { authority: papers.authority, statements, certificate, issued: None };
     Ok((Accepted { record: proof.record, negotiated, shown }, last))
+}
+
+/// Refuses a dialer that is not admitted as a member.
+async fn reject<S, T>(stream: &mut S, reason: Rejection) -> Result<T, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    refuse(stream, Some(&Answer::Rejected(reason)), HandshakeError::NotAdmitted(reason)).await
 }
 
 /// Sends the reason of a rejection, and lets the dialer close: closing first could overtake the reason.

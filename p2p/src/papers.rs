@@ -42,16 +42,11 @@ impl TrustConfig {
         if !is_member || self.trust.is_issuer(&me) {
             return None;
         }
-        let certificate = self.certificate.as_ref();
-        let is_valid = |it: &Certificate| self.trust.check_signed(&me, it.role, it).is_ok();
-        match (certificate.filter(|it| is_valid(it)), &self.invitation) {
-            (Some(certificate), _) => {
-                let is_due =
-                    wall_ms() >= certificate.renewal_ms() || !self.trust.is_issuer(&certificate.issuer);
-                is_due.then_some(Request::Renewal)
-            }
-            (None, Some(invitation)) => Some(Request::Invited(invitation.clone())),
-            (None, None) => Some(Request::Renewal),
+        match (&self.certificate, &self.invitation) {
+            (Some(it), _) if self.trust.is_current(&me, it.role, it, wall_ms()) => None,
+            (Some(it), _) if self.trust.check_signed(&me, it.role, it).is_ok() => Some(Request::Renewal),
+            (_, Some(invitation)) => Some(Request::Invited(invitation.clone())),
+            (_, None) => Some(Request::Renewal),
         }
     }
 
@@ -74,51 +69,43 @@ impl TrustConfig {
         (papers, parts)
     }
 
-    /// Reads the statements that follow a peer's papers. Keeps those that are new to this node.
-    pub(crate) async fn read_statements<S: AsyncRead + Unpin>(
-        &self,
-        stream: &mut S,
-        papers: &Papers,
-    ) -> Result<Vec<Statement>, HandshakeError> {
-        if papers.parts == 0 {
-            return Ok(Vec::new());
-        }
-        let authority = self.trust.authority().or(papers.authority);
-        let mut seen = Trust::clone(&self.trust);
-        authority.map(|authority| seen.adopt(authority));
-        let mut new = Vec::new();
-        for _ in 0..papers.parts {
-            for statement in decode_statements(&read_part(stream).await?)? {
-                if Some(statement.authority) != authority || !seen.is_new(&statement) {
-                    continue;
-                }
-                if !verify_signed(&statement) {
-                    return Err(HandshakeError::Malformed("a statement is not signed by the authority"));
-                }
-                seen.learn(&statement);
-                new.push(statement);
-            }
-            // Each part takes up to a few milliseconds: other links of this thread have their turn.
-            tokio::task::yield_now().await;
-        }
-        Ok(new)
-    }
-
-    /// The statements by which the peer is judged: this node's, and those that the peer has sent.
-    pub(crate) fn merged(&self, papers: &Papers, new: &[Statement]) -> Result<Arc<Trust>, Rejection> {
+    /// This node's statements, with the peer's authority where it follows none yet.
+    pub(crate) fn trust_with(&self, peer: &Papers) -> Result<Arc<Trust>, Rejection> {
         let mut trust = Arc::clone(&self.trust);
-        match (trust.authority(), papers.authority) {
+        match (trust.authority(), peer.authority) {
             (Some(ours), Some(theirs)) if ours != theirs => return Err(Rejection::OtherAuthority),
             (None, Some(theirs)) => {
                 let _ = Arc::make_mut(&mut trust).adopt(theirs);
             }
             _ => {}
         }
-        for statement in new {
-            Arc::make_mut(&mut trust).learn(statement);
-        }
         Ok(trust)
     }
+}
+
+/// Reads the statements that follow a peer's papers, and adds them to those by which the peer is judged. Returns the new
+/// ones.
+pub(crate) async fn read_statements<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    papers: &Papers,
+    trust: &mut Arc<Trust>,
+) -> Result<Vec<Statement>, HandshakeError> {
+    let mut new = Vec::new();
+    for _ in 0..papers.parts {
+        for statement in decode_statements(&read_part(stream).await?)? {
+            if !trust.is_new(&statement) {
+                continue;
+            }
+            if !verify_signed(&statement) {
+                return Err(HandshakeError::Malformed("a statement is not signed by the authority"));
+            }
+            Arc::make_mut(trust).learn(&statement);
+            new.push(statement);
+        }
+        // Each part takes up to a few milliseconds: other links of this thread have their turn.
+        tokio::task::yield_now().await;
+    }
+    Ok(new)
 }
 
 /// The peer's certificate, if its signature is valid.

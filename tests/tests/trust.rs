@@ -61,9 +61,9 @@ fn path(path: &Path) -> &str {
 fn certificates(node: &Node, count: usize) -> Result<(), String> {
     let found: Nodes = node.run(["member", "ls", "--output", "json"]).json();
     let trust: Trust = node.run(["authority", "show", "--output", "json"]).json();
-    let is_issuer = |id: &String| trust.issuers.iter().any(|issuer| issuer.id == *id);
     let has = found.nodes.iter().filter(|it| {
-        is_issuer(&it.id) || it.standing.as_ref().is_some_and(|standing| standing.not_after_ms.is_some())
+        trust.has_issuer(&it.id)
+            || it.standing.as_ref().is_some_and(|standing| standing.not_after_ms.is_some())
     });
     if has.count() == count && found.nodes.len() == count { Ok(()) } else { Err(format!("{found:?}")) }
 }

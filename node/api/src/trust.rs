@@ -24,6 +24,13 @@ pub struct Trust {
     pub is_issuer: bool,
 }
 
+impl Trust {
+    /// Whether the node with this id is an issuer.
+    pub fn has_issuer(&self, id: &str) -> bool {
+        self.issuers.iter().any(|issuer| issuer.id == id)
+    }
+}
+
 /// A node that gives certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Issuer {
@@ -47,7 +54,7 @@ pub struct Certificate {
 /// Statements of an authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Statements {
-    /// Each in hexadecimal, as the authority's key has signed it. At most 64.
+    /// Each in hexadecimal, as the authority's key has signed it. The body of the request has 256 KiB at most.
     pub statements: Vec<String>,
 }
 

@@ -14,6 +14,7 @@ use starling_proto::healing::{Healing, HealingConfig, HealingInput};
 use starling_proto::rumor::{RumorConfig, RumorInput, Rumors};
 use starling_proto::sync::{Sessions, SyncConfig, SyncInput};
 use starling_proto::timers::Timers;
+use starling_proto::trust::Certificate;
 use starling_proto::view::{ViewConfig, ViewInput, Views};
 use starling_proto::wire::Protocol;
 use starling_proto::{Message, Millis, NodeId, NodeRecord, Role};
@@ -209,8 +210,7 @@ impl<E: Engine> Core<E> {
             Input::Timeout => self.handle_timeout(now),
             Input::Connected { peer, record, from, dialed, certificate } => {
                 if self.admits(now, &record, certificate.as_ref()).is_ok() {
-                    self.note_certificate(now, peer, certificate);
-                    self.handle_connected(now, record, from, dialed.is_some());
+                    self.handle_connected(now, record, certificate, from, dialed.is_some());
                 } else {
                     // A statement has come after the driver judged the peer.
                     self.outputs.push_back(Output::Close { peer, reason: "not admitted" });
@@ -301,7 +301,14 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    fn handle_connected(&mut self, now: Now, record: NodeRecord, from: Option<IpAddr>, was_contact: bool) {
+    fn handle_connected(
+        &mut self,
+        now: Now,
+        record: NodeRecord,
+        certificate: Option<Certificate>,
+        from: Option<IpAddr>,
+        was_contact: bool,
+    ) {
         let peer = record.id;
         if was_contact {
             self.healing.handle(now.mono, HealingInput::Contact(&record));
@@ -311,7 +318,7 @@ impl<E: Engine> Core<E> {
             strong.handle_connected(record.clone());
         }
         self.departures.connected(&peer);
-        for message in self.links.up(now.mono, record.clone()) {
+        for message in self.links.up(now.mono, record.clone(), certificate) {
             self.send(now, peer, message);
         }
         if let Some(Doubled { message, is_new }) = self.doubles.connected(now.mono, &record) {
@@ -328,7 +335,6 @@ impl<E: Engine> Core<E> {
     }
 
     fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
-        self.forget_certificate(&peer);
         if self.links.down(&peer) {
             self.departures.link_gone(now.mono, &peer);
             self.strong_disconnected(now, peer);
@@ -393,7 +399,6 @@ impl<E: Engine> Core<E> {
     }
 
     pub(crate) fn close(&mut self, now: Now, peer: NodeId, reason: &'static str) {
-        self.forget_certificate(&peer);
         if self.links.down(&peer) {
             self.outputs.push_back(Output::Close { peer, reason });
             self.strong_disconnected(now, peer);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use starling_proto::trust::Certificate;
 use starling_proto::{Message, Millis, NodeId, NodeRecord};
 
 use crate::Output;
@@ -23,6 +24,7 @@ pub const TRANSIENT_IDLE_MS: u64 = 5_000;
 
 struct Link {
     record: NodeRecord,
+    certificate: Option<Certificate>,
     used: Millis,
 }
 
@@ -105,10 +107,22 @@ impl Links {
         Ok(Some(Output::Dial(record.clone())))
     }
 
+    /// Connected peers with their certificates.
+    pub fn certificates(&self) -> impl Iterator<Item = (&NodeRecord, Option<&Certificate>)> {
+        self.connected.values().map(|link| (&link.record, link.certificate.as_ref()))
+    }
+
+    /// Replaces the certificate of a connected peer.
+    pub fn renewed(&mut self, peer: &NodeId, certificate: Certificate) {
+        if let Some(link) = self.connected.get_mut(peer) {
+            link.certificate = Some(certificate);
+        }
+    }
+
     /// Adds a link, and returns the messages that waited for it.
-    pub fn up(&mut self, now: Millis, record: NodeRecord) -> Vec<Message> {
+    pub fn up(&mut self, now: Millis, record: NodeRecord, certificate: Option<Certificate>) -> Vec<Message> {
         let id = record.id;
-        self.connected.insert(id, Link { record, used: now });
+        self.connected.insert(id, Link { record, certificate, used: now });
         self.dialing.remove(&id).unwrap_or_default()
     }
 

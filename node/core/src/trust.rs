@@ -1,7 +1,6 @@
 //! Certificates and the authority's statements: who may have a link, how statements spread, and when this node asks for
 //! its next certificate. Signatures are verified before they arrive here.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use starling_kv::Engine;
@@ -24,12 +23,11 @@ const CHECK_EVERY_MS: u64 = 1_000;
 /// queue that takes longer to drain belongs to a link that is about to be closed.
 const SHED_WITHIN_MS: u64 = 10_000;
 
-/// The credentials of this node and of its linked peers.
+/// The credentials of this node.
 #[derive(Default)]
 pub(crate) struct Credentials {
     pub trust: Arc<Trust>,
     pub certificate: Option<Certificate>,
-    peers: BTreeMap<NodeId, Certificate>,
     /// Requests since the last certificate: the issuers are asked in turn.
     asked: usize,
     ask_at: Millis,
@@ -39,8 +37,8 @@ pub(crate) struct Credentials {
 
 impl<E: Engine> Core<E> {
     /// Sets what an earlier run has stored, before the first input.
-    pub fn restore_credentials(&mut self, now: Now, trust: Trust, certificate: Option<Certificate>) {
-        self.credentials.trust = Arc::new(trust);
+    pub fn restore_credentials(&mut self, now: Now, trust: Arc<Trust>, certificate: Option<Certificate>) {
+        self.credentials.trust = trust;
         self.credentials.certificate = certificate;
         self.watch_credentials(now);
     }
@@ -79,10 +77,19 @@ impl<E: Engine> Core<E> {
         if !trust.adopt(authority) {
             return;
         }
-        let known: Vec<NodeId> = trust.revoked().collect();
-        let new: Vec<Statement> = statements.iter().filter(|it| trust.learn(it)).cloned().collect();
         if !had_authority {
             self.outputs.push_back(Output::Notice(Notice::AuthorityAdopted(authority)));
+        }
+        let mut new = Vec::new();
+        for statement in statements {
+            let is_repeated = statement.revoked().is_some_and(|node| trust.is_revoked(&node));
+            if trust.learn(statement) {
+                new.push(statement.clone());
+                if !is_repeated {
+                    let (claim, me) = (statement.claim.clone(), self.record.id);
+                    self.outputs.push_back(Output::Notice(Notice::Stated { claim, me }));
+                }
+            }
         }
         self.outputs.push_back(Output::Trust(Arc::clone(&self.credentials.trust)));
         let peers: Vec<NodeId> =
@@ -98,11 +105,6 @@ impl<E: Engine> Core<E> {
             self.send_to_all(now, peers.clone(), message);
         }
         self.credentials.flooded = Some(now.mono);
-        let is_news = |it: &&Statement| it.revoked().is_none_or(|node| !known.contains(&node));
-        for statement in new.iter().filter(is_news) {
-            let claim = statement.claim.clone();
-            self.outputs.push_back(Output::Notice(Notice::Stated { claim, me: self.record.id }));
-        }
         self.check_credentials(now);
     }
 
@@ -116,7 +118,7 @@ impl<E: Engine> Core<E> {
             TrustMessage::Renewed(certificate) => {
                 let role = self.links.record(&peer).map_or(Role::Replica, |record| record.role);
                 if self.credentials.trust.check_signed(&peer, role, &certificate).is_ok() {
-                    self.credentials.peers.insert(peer, certificate);
+                    self.links.renewed(&peer, certificate);
                 }
             }
         }
@@ -150,15 +152,6 @@ impl<E: Engine> Core<E> {
         self.credentials.trust.check(&record.id, record.role, certificate, now.wall_ms)
     }
 
-    pub(crate) fn note_certificate(&mut self, now: Now, peer: NodeId, certificate: Option<Certificate>) {
-        self.credentials.peers.extend(certificate.map(|certificate| (peer, certificate)));
-        self.watch_credentials(now);
-    }
-
-    pub(crate) fn forget_certificate(&mut self, peer: &NodeId) {
-        self.credentials.peers.remove(peer);
-    }
-
     /// Closes the link to a peer whose queue has dropped control messages, if statements may be among them: the next handshake
     /// brings them.
     pub(crate) fn handle_shed(&mut self, now: Now, peer: NodeId, class: Class) {
@@ -172,10 +165,9 @@ impl<E: Engine> Core<E> {
     pub(crate) fn check_credentials(&mut self, now: Now) {
         let rejected: Vec<(NodeId, Rejection)> = self
             .links
-            .peers()
-            .filter_map(|(id, record)| {
-                let certificate = self.credentials.peers.get(id);
-                self.admits(now, record, certificate).err().map(|reason| (*id, reason))
+            .certificates()
+            .filter_map(|(record, certificate)| {
+                Some((record.id, self.admits(now, record, certificate).err()?))
             })
             .collect();
         for (peer, reason) in rejected {
@@ -202,11 +194,7 @@ impl<E: Engine> Core<E> {
     fn needs_certificate(&self, now: Now) -> bool {
         let Credentials { trust, certificate, .. } = &self.credentials;
         let me = self.record.id;
-        let is_current = |it: &Certificate| {
-            trust.check_signed(&me, self.record.role, it).is_ok()
-                && trust.is_issuer(&it.issuer)
-                && now.wall_ms < it.renewal_ms()
-        };
+        let is_current = |it: &Certificate| trust.is_current(&me, self.record.role, it, now.wall_ms);
         !trust.is_issuer(&me) && !trust.is_revoked(&me) && !certificate.as_ref().is_some_and(is_current)
     }
 

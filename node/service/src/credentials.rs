@@ -4,14 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use starling_api::trust::TicketSpec;
+use starling_api::trust::{self as api, TicketSpec};
 use starling_api::{Error, ErrorCode};
 use starling_bootstrap::TicketAuthority;
+use starling_core::Input;
 use starling_p2p::{Issuer, TrustConfig, verify_signed};
 use starling_proto::trust::{Certificate, Invitation, Signed, Statement, Trust};
 use starling_proto::{NodeId, Role};
 
 use super::data_dir::{DataDir, TRUST};
+use super::gossip::GossipLoop;
+use super::report;
 use super::start_error::StartError;
 
 /// First line of the file.
@@ -20,9 +23,9 @@ const HEADER: &str = "starling trust v1";
 const INVITED_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What is kept for the next start.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    pub trust: Trust,
+    pub trust: Arc<Trust>,
     pub certificate: Option<Certificate>,
     /// Of the last ticket: for a node without a certificate, or with one that has become invalid.
     pub invitation: Option<Invitation>,
@@ -50,50 +53,78 @@ impl Credentials {
         let (kind, hex) = line.split_once(' ')?;
         let bytes = HEXLOWER.decode(hex.as_bytes()).ok()?;
         match kind {
-            "authority" => self.trust.adopt(NodeId(bytes.try_into().ok()?)).then_some(()),
+            "authority" => Arc::make_mut(&mut self.trust).adopt(NodeId(bytes.try_into().ok()?)).then_some(()),
             "certificate" => signed(&bytes).map(|it| self.certificate = Some(it)),
             "invitation" => signed(&bytes).map(|it| self.invitation = Some(it)),
-            "statement" => self.trust.learn(&signed::<Statement>(&bytes)?).then_some(()),
+            "statement" => Arc::make_mut(&mut self.trust).learn(&signed::<Statement>(&bytes)?).then_some(()),
             _ => None,
         }
     }
 
-    /// The file's contents.
-    pub fn encode(
-        trust: &Trust,
-        certificate: Option<&Certificate>,
-        invitation: Option<&Invitation>,
-    ) -> Vec<u8> {
+    /// Replaces the file.
+    pub fn save(&self, dir: &DataDir) -> io::Result<()> {
+        let Self { trust, certificate, invitation } = self;
         let line = |kind: &str, bytes: &[u8]| format!("{kind} {}\n", HEXLOWER.encode(bytes));
         let mut text = format!("{HEADER}\n");
         text.extend(trust.authority().map(|key| line("authority", &key.0)));
-        text.extend(certificate.map(|it| line("certificate", &it.encoded())));
-        text.extend(invitation.map(|it| line("invitation", &it.encoded())));
+        text.extend(certificate.iter().map(|it| line("certificate", &it.encoded())));
+        text.extend(invitation.iter().map(|it| line("invitation", &it.encoded())));
         text.extend(trust.statements().map(|it| line("statement", &it.encoded())));
-        text.into_bytes()
+        dir.replace(TRUST, text.as_bytes())
     }
 
-    /// Takes over what a ticket says, and keeps it.
+    /// Takes over what a ticket says, and keeps it if it is new.
     ///
     /// # Errors
     /// The ticket names another authority than the one that this node follows.
     pub fn adopt(&mut self, ticket: &TicketAuthority, dir: &DataDir) -> Result<(), StartError> {
-        let ours = self.trust.authority();
-        let theirs = NodeId(ticket.key);
-        if !self.trust.adopt(theirs) {
-            let ours = ours.unwrap_or(theirs);
+        let (ours, theirs) = (self.trust.authority(), NodeId(ticket.key));
+        if let Some(ours) = ours.filter(|ours| *ours != theirs) {
             return Err(StartError::OtherAuthority { ours: ours.short(), theirs: theirs.short() });
         }
-        self.invitation = signed(&ticket.invitation).or(self.invitation.take());
-        let contents = Self::encode(&self.trust, self.certificate.as_ref(), self.invitation.as_ref());
-        let failed = |reason| StartError::DataDir { path: dir.path().join(TRUST), reason };
-        dir.replace(TRUST, &contents).map_err(failed)
+        let invitation = signed(&ticket.invitation);
+        let is_known = ours.is_some() && (invitation.is_none() || invitation == self.invitation);
+        if is_known {
+            return Ok(());
+        }
+        let _ = Arc::make_mut(&mut self.trust).adopt(theirs);
+        self.invitation = invitation.or(self.invitation.take());
+        self.save(dir).map_err(|reason| StartError::DataDir { path: dir.path().join(TRUST), reason })
     }
 
     /// The driver's part.
     pub fn for_driver(&self, issuer: Arc<Issuer>) -> TrustConfig {
-        let (certificate, invitation) = (self.certificate.clone(), self.invitation.clone());
-        TrustConfig { trust: Arc::new(self.trust.clone()), certificate, invitation, issuer: Some(issuer) }
+        let Self { trust, certificate, invitation } = self.clone();
+        TrustConfig { trust, certificate, invitation, issuer: Some(issuer) }
+    }
+}
+
+impl GossipLoop {
+    /// What this node knows of the network's authority.
+    pub(super) fn trust(&self) -> api::Trust {
+        report::trust(self.core.trust(), self.core.certificate(), self.record.id)
+    }
+
+    /// A join ticket that names this node.
+    pub(super) fn ticket(&self, spec: TicketSpec) -> Result<String, Error> {
+        let wall_ms = self.clock.now().wall_ms;
+        let authority = invite(self.core.trust(), self.record.id, &self.facts.issuer, spec, wall_ms)?;
+        Ok((self.facts.ticket)(&self.record, authority))
+    }
+
+    /// Learns statements of the operator; `None` if there is no room for one.
+    pub(super) fn state(&mut self, authority: NodeId, statements: Vec<Statement>) -> Option<api::Trust> {
+        if !statements.iter().all(|statement| self.core.trust().has_room(statement)) {
+            return None;
+        }
+        self.feed(Input::Statements { from: None, authority, statements });
+        Some(self.trust())
+    }
+
+    /// Keeps the statements and the certificate for the next start.
+    pub(super) fn keep_credentials(&self) {
+        let (trust, certificate) = (Arc::clone(self.core.trust()), self.core.certificate().cloned());
+        self.disk.keep_credentials(Credentials { trust, certificate, invitation: self.invitation.clone() });
     }
 }
 

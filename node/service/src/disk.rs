@@ -11,7 +11,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use super::command::Written;
-use super::data_dir::{DataDir, TRUST};
+use super::credentials::Credentials;
+use super::data_dir::DataDir;
 use super::error::unsynced;
 use crate::config::Durability;
 
@@ -35,8 +36,8 @@ struct Work {
     strong: Option<u64>,
     /// The peers to store; only the latest ones matter.
     remember: Option<Vec<NodeRecord>>,
-    /// The contents of the file with the authority's statements and the node's certificate; only the latest matter.
-    credentials: Option<Vec<u8>>,
+    /// The authority's statements and the node's certificate; only the latest matter.
+    credentials: Option<Credentials>,
     /// The start of another process with this node's identity, to be kept.
     other_start_ms: Option<u64>,
     stop: bool,
@@ -123,8 +124,8 @@ impl Disk {
     }
 
     /// Keeps these credentials for the next start.
-    pub fn keep_credentials(&self, contents: Vec<u8>) {
-        self.shared.add(|work| work.credentials = Some(contents));
+    pub fn keep_credentials(&self, credentials: Credentials) {
+        self.shared.add(|work| work.credentials = Some(credentials));
     }
 
     /// Lets the next start be later than that of another process with this node's identity.
@@ -192,8 +193,8 @@ impl Worker {
             if let Some(peers) = work.remember {
                 self.dir.save_peers(&peers);
             }
-            if let Some(contents) = work.credentials
-                && let Err(error) = self.dir.replace(TRUST, &contents)
+            if let Some(credentials) = work.credentials
+                && let Err(error) = credentials.save(&self.dir)
             {
                 error!(%error, "the authority's statements cannot be kept: after its next start this node lacks them");
             }

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use crate::call::Call;
 use futures::FutureExt;
-use starling_api::Error;
 use starling_api::admin::{
     self, ClosedReplica, DoubledPeer, ImpairedReplica, KeptReplica, Nodes, Peers, Status,
 };
-use starling_api::trust::TicketSpec;
 use starling_bootstrap::TicketAuthority;
 use starling_core::strong::{Aside, Strong};
 use starling_core::{Core, Input, Notice, Output, Token};
@@ -28,7 +26,6 @@ use tokio::time::{sleep, timeout};
 use super::clock::Clock;
 use super::command::{ChangeSet, Command, Written};
 use super::contacts::{Contacts, Search};
-use super::credentials::{Credentials, invite};
 use super::disk::{Acknowledgement, Disk};
 use super::error::write_failure;
 use super::notices::log;
@@ -150,7 +147,7 @@ impl GossipLoop {
         self.leave().await;
     }
 
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.core.handle(self.clock.now(), input);
         self.carry_out();
     }
@@ -274,11 +271,7 @@ impl GossipLoop {
             Command::Ticket(spec, reply) => drop(reply.send(self.ticket(spec))),
             Command::Trust(reply) => drop(reply.send(self.trust())),
             Command::State(authority, statements, reply) => {
-                let has_room = statements.iter().all(|it| self.core.trust().has_room(it));
-                if has_room {
-                    self.feed(Input::Statements { from: None, authority, statements });
-                }
-                drop(reply.send(has_room.then(|| self.trust())));
+                drop(reply.send(self.state(authority, statements)));
             }
             Command::Crawl(reply) => {
                 let token = self.asked.token();
@@ -301,21 +294,6 @@ impl GossipLoop {
             }
             Command::Write(..) | Command::Leave => unreachable!("taken by the caller"),
         }
-    }
-
-    fn trust(&self) -> starling_api::trust::Trust {
-        report::trust(self.core.trust(), self.core.certificate(), self.record.id)
-    }
-
-    fn ticket(&self, spec: TicketSpec) -> Result<String, Error> {
-        let wall_ms = self.clock.now().wall_ms;
-        let authority = invite(self.core.trust(), self.record.id, &self.facts.issuer, spec, wall_ms)?;
-        Ok((self.facts.ticket)(&self.record, authority))
-    }
-
-    fn keep_credentials(&self) {
-        let (trust, certificate) = (self.core.trust(), self.core.certificate());
-        self.disk.keep_credentials(Credentials::encode(trust, certificate, self.invitation.as_ref()));
     }
 
     /// Dials the addresses of a round of the search.

@@ -53,4 +53,4 @@ pub use start_error::StartError;
 pub use strong::{Held, StrongError, StrongKeyspace, StrongWatch, StrongWatchEvent};
 pub use watch::{EventualWatch, KeyEvent};
 
-use clock::wall_ms;
+pub use clock::wall_ms;

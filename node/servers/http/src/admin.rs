@@ -1,7 +1,6 @@
 //! Endpoints about the node: its status, the network, upgrades, the configuration.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Body;
@@ -12,12 +11,13 @@ use starling_api::admin::{Configuration, Doctor, Finalize, Finding, Nodes, Peers
 use starling_api::trust::{Statements, TicketSpec, Trust};
 
 use starling_listener::Tls;
+use starling_service::wall_ms;
 
 use super::App;
 use super::problem::Problem;
 use super::request::{Query, read_json};
 
-/// Largest JSON body with statements: 64 of the largest.
+/// Largest JSON body with statements: 80 of the largest, or 900 revocations.
 const STATEMENTS_BYTES_MAX: usize = 256 << 10;
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
@@ -65,7 +65,8 @@ pub async fn finalize_upgrade(State(app): State<Arc<App>>, body: Body) -> Result
     responses((status = 403, body = Error), (status = 200, body = Doctor), (status = "5XX", body = Error)))]
 pub async fn doctor(State(app): State<Arc<App>>) -> Result<Json<Doctor>, Problem> {
     let mut doctor = app.node.admin().doctor().await?;
-    let left_s = app.tls.as_ref().and_then(Tls::not_after_s).map(|at| at.saturating_sub(now_s()));
+    let now_s = i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX);
+    let left_s = app.tls.as_ref().and_then(Tls::not_after_s).map(|at| at.saturating_sub(now_s));
     if let Some(left_s) = left_s.filter(|left| *left < TLS_WARNED_S) {
         doctor.healthy = false;
         doctor.findings.push(expiring(left_s));
@@ -81,12 +82,6 @@ fn expiring(left_s: i64) -> Finding {
         format!("the certificate in tls.certificate expires in {} days", left_s / DAY_S)
     };
     Finding { what, hint: "write a renewed one into the same files: no restart is needed".into() }
-}
-
-/// The wall clock, seconds since the Unix epoch.
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The effective configuration, secrets hidden.

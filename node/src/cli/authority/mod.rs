@@ -5,11 +5,11 @@ pub mod args;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use starling_api::admin::{Node, Nodes};
 use starling_api::trust::{Statements, TicketSpec, Trust};
-use starling_service::{AuthorityKey, IdentityError};
+use starling_service::{AuthorityKey, IdentityError, wall_ms};
 
 use self::args::{AuthorityCommand, IssuerCommand, MemberCommand, TicketArgs};
 use super::Session;
@@ -51,7 +51,7 @@ impl Session {
         let key = AuthorityKey::create(path).map_err(|error| {
             Failure::failed(key_error(path, &error), "name a file that does not exist with --key FILE")
         })?;
-        let issuer = key.issuer(&me.id, &me.listen, true, now_ms()).ok_or_else(|| no_id(&me.id))?;
+        let issuer = key.issuer(&me.id, &me.listen, true, wall_ms()).ok_or_else(|| no_id(&me.id))?;
         let path = path.display();
         let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
         self.state(issuer, &done, |trust| trust.is_issuer).await.inspect_err(|_| {
@@ -126,8 +126,7 @@ impl Session {
             }
         };
         let statement = key.issuer(&id, &addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
-        let is_done = |trust: &Trust| trust.issuers.iter().any(|issuer| issuer.id == id) == is_granted;
-        self.state(statement, &done, is_done).await
+        self.state(statement, &done, |trust| trust.has_issuer(&id) == is_granted).await
     }
 
     pub(super) async fn member(&self, command: MemberCommand) -> Result {
@@ -146,10 +145,9 @@ impl Session {
             return self.unchanged(&format!("{called} is revoked already"), &trust);
         }
         require_other_issuer(&trust, &id, &called)?;
-        let is_issuer = |node: &Node| trust.issuers.iter().any(|issuer| issuer.id == node.id);
         let is_of_it = |node: &&Node| {
             let given_by = node.standing.as_ref().and_then(|it| it.issuer.as_ref());
-            !is_issuer(node) && given_by == Some(&id)
+            !trust.has_issuer(&node.id) && given_by == Some(&id)
         };
         let victims: Vec<&str> = found.nodes.iter().filter(is_of_it).map(name).collect();
         let issued = if victims.is_empty() {
@@ -224,47 +222,21 @@ impl Session {
         if self.output == Output::Json {
             return print::json(&found);
         }
-        let is_issuer = |id: &String| trust.issuers.iter().any(|issuer| issuer.id == *id);
-        let row = |node: &Node| {
-            let standing = node.standing.as_ref();
-            let certificate = match standing.and_then(|it| it.not_after_ms) {
-                _ if trust.revoked.contains(&node.id) => "revoked".to_owned(),
-                _ if is_issuer(&node.id) => "issuer".to_owned(),
-                Some(not_after_ms) => until(not_after_ms),
-                None => "none".to_owned(),
-            };
-            let statements = match standing {
-                None => "none",
-                Some(it) if Some(&it.authority) != trust.authority.as_ref() => "of another authority",
-                Some(it) if it.digest == trust.digest => "all",
-                Some(_) => "others",
-            };
-            [short(&node.id), node.name.clone(), node.role.clone(), certificate, statements.to_owned()]
-        };
+        let answered = found.nodes.iter().map(|node| member_row(node, &trust));
         let silent = found.unreachable.iter().map(|node| {
-            let certificate = match () {
-                () if trust.revoked.contains(&node.id) => "revoked",
-                () if is_issuer(&node.id) => "issuer",
-                () => "-",
-            };
+            let certificate = if trust.has_issuer(&node.id) { "issuer" } else { "-" };
+            let certificate = if trust.revoked.contains(&node.id) { "revoked" } else { certificate };
             [short(&node.id), node.name.clone(), node.state().into(), certificate.into(), "-".into()]
         });
-        let is_listed = |id: &String| {
-            found
-                .nodes
-                .iter()
-                .map(|it| &it.id)
-                .chain(found.unreachable.iter().map(|it| &it.id))
-                .any(|it| it == id)
+        let unseen = |id: &String, certificate: &str| {
+            let is_listed = all_nodes(&found).any(|(other, _)| other == id);
+            let row = [short(id), "-".into(), "not seen".into(), certificate.into(), "-".into()];
+            (!is_listed).then_some(row)
         };
-        let unseen = |id: &String, what: &str| {
-            [short(id), "-".to_owned(), "not seen".to_owned(), what.to_owned(), "-".to_owned()]
-        };
-        let lost = trust.revoked.iter().filter(|id| !is_listed(id)).map(|id| unseen(id, "revoked"));
-        let away = trust.issuers.iter().map(|issuer| &issuer.id).filter(|id| !is_listed(id));
-        let away = away.map(|id| unseen(id, "issuer"));
+        let away = trust.issuers.iter().filter_map(|issuer| unseen(&issuer.id, "issuer"));
+        let lost = trust.revoked.iter().filter_map(|id| unseen(id, "revoked"));
         let header = ["ID", "NAME", "ROLE", "CERTIFICATE", "STATEMENTS"];
-        print::table(header, found.nodes.iter().map(row).chain(silent).chain(away).chain(lost))
+        print::table(header, answered.chain(silent).chain(away).chain(lost))
     }
 
     pub(super) async fn ticket(&self, args: &TicketArgs) -> Result {
@@ -316,10 +288,10 @@ impl Session {
             tokio::time::sleep(LOOK_EVERY).await;
             found = self.client.nodes().await?;
         }
-        let follows =
-            |node: &&Node| node.standing.as_ref().map(|it| &it.authority) != trust.authority.as_ref();
-        let others = found.nodes.iter().filter(|node| node.standing.is_some()).filter(follows);
-        let others: Vec<&str> = others.map(name).collect();
+        let is_other = |node: &&Node| {
+            node.standing.as_ref().is_some_and(|it| Some(&it.authority) != trust.authority.as_ref())
+        };
+        let others: Vec<&str> = found.nodes.iter().filter(is_other).map(name).collect();
         if !others.is_empty() {
             let message = format!("{done}; but these nodes follow another authority: {}", others.join(", "));
             let hint = "remove the file `trust` of the nodes with the wrong one, and start them with --join and a new ticket";
@@ -342,18 +314,39 @@ fn name(node: &Node) -> &str {
     &node.name
 }
 
+/// Ids and names of all nodes that a crawl has found, whether they answered or not.
+fn all_nodes(found: &Nodes) -> impl Iterator<Item = (&String, &str)> {
+    let answered = found.nodes.iter().map(|it| (&it.id, it.name.as_str()));
+    answered.chain(found.unreachable.iter().map(|it| (&it.id, it.name.as_str())))
+}
+
+fn member_row(node: &Node, trust: &Trust) -> [String; 5] {
+    let standing = node.standing.as_ref();
+    let certificate = match standing.and_then(|it| it.not_after_ms) {
+        _ if trust.revoked.contains(&node.id) => "revoked".to_owned(),
+        _ if trust.has_issuer(&node.id) => "issuer".to_owned(),
+        Some(not_after_ms) => until(not_after_ms),
+        None => "none".to_owned(),
+    };
+    let statements = match standing {
+        None => "none",
+        Some(it) if Some(&it.authority) != trust.authority.as_ref() => "of another authority",
+        Some(it) if it.digest == trust.digest => "all",
+        Some(_) => "others",
+    };
+    [short(&node.id), node.name.clone(), node.role.clone(), certificate, statements.to_owned()]
+}
+
 fn is_certified(node: &Node, trust: &Trust) -> bool {
-    trust.issuers.iter().any(|issuer| issuer.id == node.id)
-        || node.standing.as_ref().and_then(|it| it.not_after_ms).is_some_and(|until| until > now_ms())
+    trust.has_issuer(&node.id)
+        || node.standing.as_ref().and_then(|it| it.not_after_ms).is_some_and(|until| until > wall_ms())
 }
 
 /// The id of the node with this id, the one with this name, or the one with these first digits of its id. A node that does
 /// not answer is found if it is an issuer; any other one by its whole id.
 fn find(found: &Nodes, trust: &Trust, node: &str) -> Outcome<String> {
-    let answer = found.nodes.iter().map(|it| (&it.id, it.name.as_str()));
-    let silent = found.unreachable.iter().map(|it| (&it.id, it.name.as_str()));
     let issuers = trust.issuers.iter().map(|it| (&it.id, ""));
-    let all: Vec<(&String, &str)> = answer.chain(silent).chain(issuers).collect();
+    let all: Vec<(&String, &str)> = all_nodes(found).chain(issuers).collect();
     let is_id = |node: &str| node.len() == 64 && node.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_id(node) {
         if !all.iter().any(|(id, _)| *id == node) {
@@ -377,9 +370,7 @@ fn find(found: &Nodes, trust: &Trust, node: &str) -> Outcome<String> {
 
 /// The name of a node, or the first digits of its id.
 fn called(found: &Nodes, id: &str) -> String {
-    let answer = found.nodes.iter().map(|it| (&it.id, &it.name));
-    let mut all = answer.chain(found.unreachable.iter().map(|it| (&it.id, &it.name)));
-    all.find(|(other, _)| *other == id).map_or_else(|| short(id), |(_, name)| name.clone())
+    all_nodes(found).find(|(other, _)| *other == id).map_or_else(|| short(id), |(_, name)| name.to_owned())
 }
 
 fn key_error(path: &Path, error: &IdentityError) -> String {
@@ -398,11 +389,6 @@ fn no_id(node: &str) -> Failure {
     )
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Fails if the node is the only issuer: without one no certificate is renewed.
 fn require_other_issuer(trust: &Trust, id: &str, called: &str) -> Outcome<()> {
     if !trust.issuers.iter().all(|issuer| issuer.id == id) {
@@ -414,11 +400,11 @@ fn require_other_issuer(trust: &Trust, id: &str, called: &str) -> Outcome<()> {
 
 /// Later than that of every statement before, also if the clock of a machine was wrong.
 fn serial(trust: &Trust) -> u64 {
-    now_ms().max(trust.serial.saturating_add(1))
+    wall_ms().max(trust.serial.saturating_add(1))
 }
 
 fn until(not_after_ms: u64) -> String {
-    match not_after_ms.checked_sub(now_ms()) {
+    match not_after_ms.checked_sub(wall_ms()) {
         Some(left) => format!("for {}", print::span(left)),
         None => "expired".into(),
     }

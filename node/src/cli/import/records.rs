@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use starling_api::{Blob, Check, DEFAULT_KEYSPACE, Data, Entry, Op, Write};
+use starling_service::wall_ms;
 
 use super::super::coordinate::args::parse_lease;
 use super::super::export::{Exported, STRONG_TYPES};
@@ -353,10 +353,6 @@ fn exported_strong(record: Exported, keyspace: Option<&str>) -> Result<Item, Str
             Item::Lease { keyspace: own(keyspace), id: parse_lease(&id)?, ttl_ms }
         }
     })
-}
-
-fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

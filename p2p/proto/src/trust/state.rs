@@ -174,6 +174,13 @@ impl Trust {
         if is_own && self.was_issuer(&certificate.issuer) { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
+    /// Whether a node need not ask for another certificate than this one yet.
+    pub fn is_current(&self, node: &NodeId, role: Role, certificate: &Certificate, wall_ms: u64) -> bool {
+        self.check_signed(node, role, certificate).is_ok()
+            && self.is_issuer(&certificate.issuer)
+            && wall_ms < certificate.renewal_ms()
+    }
+
     /// Whether an invitation permits a certificate for this role now.
     pub fn check_invitation(
         &self,

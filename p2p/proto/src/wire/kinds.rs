@@ -173,42 +173,22 @@ kinds! {
     0x71 Trust TrustMessage::Renewed(certificate);
 }
 
-/// Version 2 adds the abilities, version 3 the credentials.
-fn encode_description<E: Encoder>(it: &Description, version: u8, encoder: &mut E) -> Result<(), EncodeError> {
-    let Description {
-        record,
-        version: software,
-        active,
-        known,
-        root,
-        entries,
-        uptime_ms,
-        abilities,
-        standing,
-    } = it;
-    (record, software, active, known, root, entries, uptime_ms).encode(encoder)?;
-    if version >= 2 {
+/// Layout 2 adds the abilities, layout 3 the credentials.
+fn encode_description<E: Encoder>(it: &Description, layout: u8, encoder: &mut E) -> Result<(), EncodeError> {
+    let Description { record, version, active, known, root, entries, uptime_ms, abilities, standing } = it;
+    (record, version, active, known, root, entries, uptime_ms).encode(encoder)?;
+    if layout >= 2 {
         abilities.encode(encoder)?;
     }
-    if version >= 3 { standing.encode(encoder) } else { Ok(()) }
+    if layout >= 3 { standing.encode(encoder) } else { Ok(()) }
 }
 
 fn decode_description<D: Decoder<Context = Head>>(
-    version: u8,
+    layout: u8,
     decoder: &mut D,
 ) -> Result<Description, DecodeError> {
-    let (record, software, active, known, root, entries, uptime_ms) = Decode::decode(decoder)?;
-    let abilities = if version >= 2 { Decode::decode(decoder)? } else { None };
-    let standing = if version >= 3 { Decode::decode(decoder)? } else { None };
-    Ok(Description {
-        record,
-        version: software,
-        active,
-        known,
-        root,
-        entries,
-        uptime_ms,
-        abilities,
-        standing,
-    })
+    let (record, version, active, known, root, entries, uptime_ms) = Decode::decode(decoder)?;
+    let abilities = if layout >= 2 { Decode::decode(decoder)? } else { None };
+    let standing = if layout >= 3 { Decode::decode(decoder)? } else { None };
+    Ok(Description { record, version, active, known, root, entries, uptime_ms, abilities, standing })
 }

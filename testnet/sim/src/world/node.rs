@@ -1,6 +1,7 @@
 //! One virtual node: its core, its disk, its clock.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use starling_core::{Core, CoreConfig, Input, Now};
 use starling_kv::engine::{Cost, Pending};
@@ -47,7 +48,7 @@ pub struct Node {
     /// Peers on its disk.
     pub(super) remembered: Vec<NodeRecord>,
     /// The authority's statements on its disk.
-    pub(super) trust: Trust,
+    pub(super) trust: Arc<Trust>,
     /// The machine is off, not only the process.
     pub(super) is_off: bool,
     /// It handles nothing before this time, microseconds.
@@ -107,7 +108,7 @@ impl Node {
             syncing: None,
             life: 0,
             remembered: Vec::new(),
-            trust: Trust::default(),
+            trust: Arc::default(),
             is_off: false,
             stalled_until_us: 0,
             exhausted_until_us: 0,

@@ -59,7 +59,7 @@ impl World {
                     }
                 }
                 Output::Remember(records) => self.nodes[index].remembered = records,
-                Output::Trust(trust) => self.nodes[index].trust = trust.as_ref().clone(),
+                Output::Trust(trust) => self.nodes[index].trust = trust,
                 Output::NeedContacts => {
                     self.queue.push(self.now_us + FIND_CONTACTS_US, Event::Contacts { node: index as u32 });
                 }

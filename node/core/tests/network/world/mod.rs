@@ -239,7 +239,7 @@ impl World {
             .core
             .store()
             .map(|_| Store::open(sim.engine.clone(), Options::default(), store_seed).expect("reopens"));
-        let (trust, certificate) = (sim.core.trust().as_ref().clone(), sim.core.certificate().cloned());
+        let (trust, certificate) = (sim.core.trust().clone(), sim.core.certificate().cloned());
         sim.core =
             Core::new(self.config.clone(), sim.record.clone(), store, sim.remembered.clone(), seed, now);
         sim.core.restore_credentials(now, trust, certificate);
