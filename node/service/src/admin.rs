@@ -59,7 +59,7 @@ impl Admin {
     /// # Errors
     /// A statement is none, is not signed by the key that it names, or is of another authority; or there is no room for it.
     /// Nothing was changed.
-    pub async fn state(&self, statements: &Statements) -> Result<Trust, Error> {
+    pub async fn add_statements(&self, statements: &Statements) -> Result<Trust, Error> {
         let invalid =
             |message: &str| Error::new(ErrorCode::Invalid, message, "`starling authority` makes statements");
         let read = |hex: &String| -> Option<Statement> {
@@ -78,7 +78,7 @@ impl Admin {
                 &known[..8]
             )));
         }
-        let stated = self.0.0.gossip.state(authority, read).await.ok_or_else(stopping)?;
+        let stated = self.0.0.gossip.add_statements(authority, read).await.ok_or_else(stopping)?;
         stated.ok_or_else(|| {
             let message = format!("the network has {STATEMENTS_MAX} statements, and no room for another one");
             Error::new(ErrorCode::TooLarge, message, "a new network has none: nothing was changed here")

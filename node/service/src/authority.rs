@@ -31,21 +31,21 @@ impl AuthorityKey {
     /// The statement that certificates are required, as the API takes it. Of two statements about one subject the one with
     /// the higher serial number counts.
     pub fn require(&self, serial: u64) -> String {
-        self.state(Claim::Required, serial)
+        self.sign(Claim::Required, serial)
     }
 
     /// The statement whether a node is an issuer; `None` if `node` is no id.
     pub fn issuer(&self, node: &str, addresses: &[String], is_granted: bool, serial: u64) -> Option<String> {
         let addresses = addresses.to_vec();
-        Some(self.state(Claim::Issuer { node: parse(node)?, addresses, is_granted }, serial))
+        Some(self.sign(Claim::Issuer { node: parse(node)?, addresses, is_granted }, serial))
     }
 
     /// The statement that a node is revoked; `None` if `node` is no id.
     pub fn revoke(&self, node: &str, serial: u64) -> Option<String> {
-        Some(self.state(Claim::Revoked { node: parse(node)? }, serial))
+        Some(self.sign(Claim::Revoked { node: parse(node)? }, serial))
     }
 
-    fn state(&self, claim: Claim, serial: u64) -> String {
+    fn sign(&self, claim: Claim, serial: u64) -> String {
         let authority = self.0.node_id();
         let mut statement = Statement { authority, serial, claim, signature: Vec::new() };
         statement.signature = self.0.sign_bytes(&statement.signing_bytes());

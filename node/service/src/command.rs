@@ -39,7 +39,7 @@ pub enum Command {
     /// Send the authority's statements and the node's certificate.
     Trust(oneshot::Sender<Trust>),
     /// Learn statements of an authority.
-    State(NodeId, Vec<Statement>, oneshot::Sender<Option<Trust>>),
+    AddStatements(NodeId, Vec<Statement>, oneshot::Sender<Option<Trust>>),
     /// Crawl the network and send its nodes.
     Crawl(oneshot::Sender<Nodes>),
     /// Try addresses where peers may listen.
@@ -124,8 +124,12 @@ impl Gossip {
     }
 
     /// Learns statements, which are verified; `None` inside if there is no room for one.
-    pub async fn state(&self, authority: NodeId, statements: Vec<Statement>) -> Option<Option<Trust>> {
-        self.ask(|reply| Command::State(authority, statements, reply)).await
+    pub async fn add_statements(
+        &self,
+        authority: NodeId,
+        statements: Vec<Statement>,
+    ) -> Option<Option<Trust>> {
+        self.ask(|reply| Command::AddStatements(authority, statements, reply)).await
     }
 
     /// The overlay.

@@ -113,7 +113,11 @@ impl GossipLoop {
     }
 
     /// Learns statements of the operator; `None` if there is no room for one.
-    pub(super) fn state(&mut self, authority: NodeId, statements: Vec<Statement>) -> Option<api::Trust> {
+    pub(super) fn add_statements(
+        &mut self,
+        authority: NodeId,
+        statements: Vec<Statement>,
+    ) -> Option<api::Trust> {
         if !statements.iter().all(|statement| self.core.trust().has_room(statement)) {
             return None;
         }

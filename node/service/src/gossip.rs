@@ -270,8 +270,8 @@ impl GossipLoop {
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Ticket(spec, reply) => drop(reply.send(self.ticket(spec))),
             Command::Trust(reply) => drop(reply.send(self.trust())),
-            Command::State(authority, statements, reply) => {
-                drop(reply.send(self.state(authority, statements)));
+            Command::AddStatements(authority, statements, reply) => {
+                drop(reply.send(self.add_statements(authority, statements)));
             }
             Command::Crawl(reply) => {
                 let token = self.asked.token();

@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Passes statements of the authority to the node.
-    pub async fn state(&self, statements: &Statements) -> Result<Trust, Error> {
+    pub async fn add_statements(&self, statements: &Statements) -> Result<Trust, Error> {
         self.fetch(self.request(Method::POST, "/v1/trust/statements").json(statements)).await
     }
 

@@ -113,9 +113,9 @@ pub async fn trust(State(app): State<Arc<App>>) -> Result<Json<Trust>, Problem> 
 /// network follow the authority.
 #[utoipa::path(post, path = "/v1/trust/statements", tag = "node", request_body = Statements,
     responses((status = 403, body = Error), (status = 200, body = Trust), (status = "4XX", body = Error)))]
-pub async fn state(State(app): State<Arc<App>>, body: Body) -> Result<Json<Trust>, Problem> {
+pub async fn add_statements(State(app): State<Arc<App>>, body: Body) -> Result<Json<Trust>, Problem> {
     let statements: Statements = read_json(body, STATEMENTS_BYTES_MAX).await?;
-    Ok(Json(app.node.admin().state(&statements).await?))
+    Ok(Json(app.node.admin().add_statements(&statements).await?))
 }
 
 /// Lets other nodes vote in strong keyspaces instead of this one, notifies the neighbours, then stops the node.

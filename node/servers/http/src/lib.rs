@@ -98,7 +98,7 @@ fn router(app: Arc<App>) -> Router {
 fn administration(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/v1/ticket", get(admin::ticket))
-        .route("/v1/trust/statements", post(admin::state))
+        .route("/v1/trust/statements", post(admin::add_statements))
         .route("/v1/config", get(admin::config))
         .route("/v1/doctor", get(admin::doctor))
         .route("/v1/leave", post(admin::leave))

@@ -54,7 +54,7 @@ impl Session {
         let issuer = key.issuer(&me.id, &me.listen, true, wall_ms()).ok_or_else(|| no_id(&me.id))?;
         let path = path.display();
         let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
-        self.state(issuer, &done, |trust| trust.is_issuer).await.inspect_err(|_| {
+        self.publish(issuer, &done, |trust| trust.is_issuer).await.inspect_err(|_| {
             print::note(format!(
                 "{path} is the key of no authority yet: remove it, unless you keep this one of two"
             ));
@@ -85,7 +85,7 @@ impl Session {
             return Err(Failure::held(message, hint));
         }
         let done = "nodes accept only peers with a certificate now";
-        self.state(key.require(serial(&trust)), done, |trust| trust.required).await?;
+        self.publish(key.require(serial(&trust)), done, |trust| trust.required).await?;
         print::note(
             "new nodes, and those that were stopped all the while, join with  starling ticket  of an issuer",
         );
@@ -126,7 +126,7 @@ impl Session {
             }
         };
         let statement = key.issuer(&id, &addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
-        self.state(statement, &done, |trust| trust.has_issuer(&id) == is_granted).await
+        self.publish(statement, &done, |trust| trust.has_issuer(&id) == is_granted).await
     }
 
     pub(super) async fn member(&self, command: MemberCommand) -> Result {
@@ -165,7 +165,7 @@ impl Session {
         }
         confirm(&warning, node, yes)?;
         let statement = key.revoke(&id, serial(&trust)).ok_or_else(|| no_id(node))?;
-        self.state(statement, &format!("{called} is revoked"), |trust| trust.revoked.contains(&id)).await?;
+        self.publish(statement, &format!("{called} is revoked"), |trust| trust.revoked.contains(&id)).await?;
         print::note(
             "its votes in strong keyspaces stay: `starling keyspace ls` shows silent voters, and `starling keyspace \
              voters replace` lets another node vote",
@@ -273,8 +273,8 @@ impl Session {
     }
 
     /// Passes a statement to the node, checks that it counts there, and reports how many nodes have it.
-    async fn state(&self, statement: String, done: &str, is_done: impl Fn(&Trust) -> bool) -> Result {
-        let trust = self.client.state(&Statements { statements: vec![statement] }).await?;
+    async fn publish(&self, statement: String, done: &str, is_done: impl Fn(&Trust) -> bool) -> Result {
+        let trust = self.client.add_statements(&Statements { statements: vec![statement] }).await?;
         if !is_done(&trust) {
             let message = "the node has not taken the statement: another one about the same node counts";
             return Err(Failure::failed(message, "`starling authority show` shows what counts; try again"));
