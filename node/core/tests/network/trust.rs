@@ -121,6 +121,22 @@ fn certificates_are_given_before_they_are_required_and_renewed_while_they_are() 
 }
 
 #[test]
+fn a_link_outlives_the_certificate_with_which_it_was_made() {
+    let mut world = settled(8, 2);
+    let claim = issuer(&world, 2);
+    state(&mut world, 2, [claim]);
+    world.run_until(20_000, "the other node has a certificate", have_certificates);
+    state(&mut world, 2, [Claim::Required]);
+    let member = world.nodes[1].record.id;
+    let is_linked = |world: &World| world.nodes[2].core.is_linked(&member);
+    world.run_until(20_000, "they are linked", |world| are_required(world) && is_linked(world));
+    for _ in 0..3 * CERTIFICATE_MS / 10 {
+        world.run(10);
+        assert!(is_linked(&world), "the member has shown its next certificate over the link");
+    }
+}
+
+#[test]
 fn nodes_whose_certificates_expire_come_back_with_the_issuer() {
     let mut world = settled(4, 8);
     let claim = issuer(&world, 2);
