@@ -42,6 +42,11 @@ pub trait Signed: Encode + Decode<()> {
 
     /// Whether the sizes are within bounds.
     fn is_bounded(&self) -> bool {
+        self.has_bounded_signature()
+    }
+
+    /// Whether the signature has no more bytes than any.
+    fn has_bounded_signature(&self) -> bool {
         self.signature().len() <= SIGNATURE_BYTES_MAX
     }
 
@@ -59,7 +64,7 @@ pub trait Signed: Encode + Decode<()> {
 }
 
 /// The bytes that a signature covers: a separator of its domain, and the fields.
-fn signing_bytes(domain: &str, fields: impl Encode) -> Vec<u8> {
+pub fn signing_bytes(domain: &str, fields: impl Encode) -> Vec<u8> {
     let mut bytes = domain.as_bytes().to_vec();
     bincode::encode_into_std_write(fields, &mut bytes, config::standard())
         .expect("writing to a Vec does not fail");

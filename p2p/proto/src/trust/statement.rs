@@ -2,7 +2,7 @@
 
 use bincode::{Decode, Encode};
 
-use super::{SIGNATURE_BYTES_MAX, Signed, signing_bytes};
+use super::{Signed, signing_bytes};
 use crate::NodeId;
 use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 
@@ -68,7 +68,7 @@ impl Signed for Statement {
             Claim::Issuer { addresses, .. } => &addresses[..],
             Claim::Required | Claim::Revoked { .. } => &[],
         };
-        self.signature.len() <= SIGNATURE_BYTES_MAX
+        self.has_bounded_signature()
             && addresses.len() <= ADDRESSES_MAX
             && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
     }
