@@ -36,9 +36,9 @@ impl Credentials {
     pub fn load(dir: &DataDir) -> Result<Self, StartError> {
         let path = dir.path().join(TRUST);
         let damaged = |line: usize| StartError::Trust { path: path.clone(), line };
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+        let text = match dir.read(TRUST) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(Self::default()),
             Err(reason) => return Err(StartError::DataDir { path, reason }),
         };
         let mut read = Self::default();

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use starling_bootstrap::{Peer, replace_file};
 use starling_kv::Error;
@@ -46,6 +46,18 @@ impl DataDir {
         let probe = ".probe";
         directory.replace(probe, b"").and_then(|()| fs::remove_file(path.join(probe))).map_err(failed)?;
         Ok(directory)
+    }
+
+    /// Reads a file of the directory, whole; `None` if there is none. A link is not followed.
+    pub fn read(&self, name: &str) -> io::Result<Option<String>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(self.path.join(name), flags, Mode::empty());
+        match opened.map(|file| io::read_to_string(File::from(file))) {
+            Ok(text) => text.map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP) => Err(io::Error::other("it is a link, which no file of a node is")),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Replaces a file of the directory in one step. Only the node's user can read it.
@@ -120,15 +132,12 @@ impl DataDir {
     }
 
     fn last_start(&self) -> io::Result<u64> {
-        let path = self.path.join(STARTED);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().parse().unwrap_or_else(|_| {
-                warn!(path = %path.display(), "the time of the last start cannot be read: the clock's is used");
-                0
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        }
+        let Some(text) = self.read(STARTED)? else { return Ok(0) };
+        Ok(text.trim().parse().unwrap_or_else(|_| {
+            let path = self.path.join(STARTED);
+            warn!(path = %path.display(), "the time of the last start cannot be read: the clock's is used");
+            0
+        }))
     }
 
     /// The peers of the last run, without those whose record was tampered with.
@@ -247,6 +256,21 @@ mod tests {
         assert_eq!(mode(&path), MODE);
         dir.replace("run.json", b"{}").expect("writes");
         assert_eq!(mode(&path.join("run.json")), 0o600);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_file_is_not_followed() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::open(&temporary.path().join("data")).expect("opens");
+        assert_eq!(dir.read(TRUST).expect("there is none"), None);
+        let elsewhere = temporary.path().join("elsewhere");
+        fs::write(&elsewhere, "of another user").expect("writes");
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join(TRUST)).expect("links");
+        let error = dir.read(TRUST).expect_err("a link").to_string();
+        assert!(error.contains("it is a link"), "{error}");
+        dir.replace(TRUST, b"its own").expect("replaces the link");
+        assert_eq!(dir.read(TRUST).expect("is there").as_deref(), Some("its own"));
+        assert_eq!(fs::read_to_string(&elsewhere).expect("is there"), "of another user");
     }
 
     #[test]
