@@ -108,6 +108,8 @@ async fn a_network_requires_certificates_and_new_nodes_join_with_tickets_of_an_i
     is_alone(&stranger).await.expect("it has no link");
     // Only an issuer makes tickets.
     b.run(["ticket"]).exits(4).says("no issuer");
+    a.run(["ticket", "--uses", "0"]).exits(1).says("uses is out of its bounds: 1 to 100000");
+    a.run(["ticket", "--expires", "5000d"]).exits(1).says("1000 to 315360000000 milliseconds");
 
     let ticket = network.ticket(&["--uses", "1"]);
     let invited = Node::up("d").join(&ticket).started().await;

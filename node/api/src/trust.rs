@@ -71,12 +71,17 @@ pub struct Standing {
     pub not_after_ms: Option<u64>,
 }
 
+/// Nodes that an issuer lets in by one ticket, at most, unless it lets in any number: it keeps a line of each.
+pub const USES_MAX: u64 = 100_000;
+/// How long a join ticket is valid, milliseconds: a second to ten years.
+pub const EXPIRES_MS: std::ops::RangeInclusive<u64> = 1_000..=315_360_000_000;
+
 /// The limits of a join ticket, in a network with an authority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TicketSpec {
-    /// Nodes that each issuer lets in by it, at most; 0 for any number.
-    pub uses: u32,
-    /// How long it is valid, milliseconds; a day by default.
+    /// Nodes that each issuer lets in by it, 1 to [`USES_MAX`]; any number by default.
+    pub uses: Option<u64>,
+    /// How long it is valid, milliseconds in [`EXPIRES_MS`]; a day by default.
     pub expires_ms: Option<u64>,
     /// Whether it is for seeds.
     pub seed: bool,

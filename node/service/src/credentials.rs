@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use starling_api::trust::{self as api, TicketSpec};
+use starling_api::trust::{self as api, EXPIRES_MS, TicketSpec, USES_MAX};
 use starling_api::{Error, ErrorCode};
 use starling_bootstrap::TicketAuthority;
 use starling_core::Input;
@@ -139,7 +139,7 @@ fn signed<T: Signed>(bytes: &[u8]) -> Option<T> {
 /// The part of a ticket about certificates: `None` in a network without an authority.
 ///
 /// # Errors
-/// This node is no issuer, or something was asked for that needs an authority.
+/// A limit is out of its bounds, this node is no issuer, or something was asked for that needs an authority.
 pub fn invite(
     trust: &Trust,
     me: NodeId,
@@ -147,6 +147,14 @@ pub fn invite(
     spec: TicketSpec,
     wall_ms: u64,
 ) -> Result<Option<TicketAuthority>, Error> {
+    let uses =
+        spec.uses.map_or(Some(0), |uses| u32::try_from(uses).ok().filter(|_| (1..=USES_MAX).contains(&uses)));
+    let uses =
+        uses.ok_or_else(|| out_of_bounds("uses", &format!("1 to {USES_MAX}"), "any number of nodes"))?;
+    if spec.expires_ms.is_some_and(|ms| !EXPIRES_MS.contains(&ms)) {
+        let bounds = format!("{} to {} milliseconds (ten years)", EXPIRES_MS.start(), EXPIRES_MS.end());
+        return Err(out_of_bounds("expiry", &bounds, "a day"));
+    }
     let Some(authority) = trust.authority() else {
         if spec == TicketSpec::default() {
             return Ok(None);
@@ -163,6 +171,11 @@ pub fn invite(
     }
     let role = if spec.seed { Role::Seed } else { Role::Replica };
     let not_after_ms = wall_ms.saturating_add(spec.expires_ms.unwrap_or(INVITED_MS));
-    let invitation = issuer.invite(role, spec.uses, not_after_ms).encoded();
+    let invitation = issuer.invite(role, uses, not_after_ms).encoded();
     Ok(Some(TicketAuthority { key: authority.0, invitation: invitation.into() }))
+}
+
+fn out_of_bounds(limit: &str, bounds: &str, default: &str) -> Error {
+    let message = format!("the ticket's {limit} is out of its bounds: {bounds}");
+    Error::new(ErrorCode::Invalid, message, format!("leave it out for {default}"))
 }

@@ -46,10 +46,11 @@ impl Client {
     /// A join ticket.
     pub async fn ticket(&self, spec: TicketSpec) -> Result<Ticket, Error> {
         let TicketSpec { uses, expires_ms, seed } = spec;
+        let uses = uses.map(|uses| format!("&uses={uses}")).unwrap_or_default();
         let expires = expires_ms.map(|ms| format!("&expires_ms={ms}")).unwrap_or_default();
         // Nodes of release 0.1.0 know no limits.
         let is_plain = spec == TicketSpec::default();
-        let limits = if is_plain { String::new() } else { format!("?uses={uses}&seed={seed}{expires}") };
+        let limits = if is_plain { String::new() } else { format!("?seed={seed}{uses}{expires}") };
         self.fetch(self.get(&format!("/v1/ticket{limits}"))).await
     }
 

@@ -92,15 +92,15 @@ pub async fn config(State(app): State<Arc<App>>) -> Json<Configuration> {
 
 /// A join ticket: any node that has it can join the network. In a network with an authority an issuer makes it, with limits.
 #[utoipa::path(get, path = "/v1/ticket", tag = "node",
-    params(("uses" = Option<u32>, Query, description = "nodes that each issuer lets in by it; 0, the default, for any number"),
-        ("expires_ms" = Option<u64>, Query, description = "how long it is valid, milliseconds; a day by default"),
+    params(("uses" = Option<u64>, Query, description = "nodes that each issuer lets in by it, 1 to 100000; any number by default"),
+        ("expires_ms" = Option<u64>, Query, description = "how long it is valid, milliseconds, a second to ten years; a day by default"),
         ("seed" = Option<bool>, Query, description = "for a bootstrap seed")),
     responses((status = 403, body = Error), (status = 200, body = Ticket), (status = "4XX", body = Error)))]
 pub async fn ticket(State(app): State<Arc<App>>, mut query: Query) -> Result<Json<Ticket>, Problem> {
-    let uses = u32::try_from(query.number("uses")?.unwrap_or(0)).unwrap_or(u32::MAX);
-    let (expires_ms, seed) = (query.number("expires_ms")?, query.switch("seed")?);
+    let (uses, expires_ms) = (query.number("uses")?, query.number("expires_ms")?);
+    let spec = TicketSpec { uses, expires_ms, seed: query.switch("seed")? };
     query.finish()?;
-    Ok(Json(Ticket { ticket: app.node.admin().ticket(TicketSpec { uses, expires_ms, seed }).await? }))
+    Ok(Json(Ticket { ticket: app.node.admin().ticket(spec).await? }))
 }
 
 /// The authority of the network and its statements, as far as the node has them, and the node's certificate.

@@ -1,6 +1,5 @@
 //! Arguments of the commands on the network's authority.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -11,10 +10,10 @@ use crate::cli::value::parse_duration_ms;
 /// Arguments of `ticket`. Limits need an authority, and a node that is an issuer.
 #[derive(Debug, Args)]
 pub struct TicketArgs {
-    /// Nodes that each issuer lets in by it, at most [default: any number]
+    /// Nodes that each issuer lets in by it, 1 to 100000 [default: any number]
     #[arg(long, value_name = "N")]
-    pub uses: Option<NonZeroU32>,
-    /// How long it is valid, like 1h or 7d [default: 1d]
+    pub uses: Option<u64>,
+    /// How long it is valid, like 1h or 7d, a second to ten years [default: 1d]
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub expires: Option<u64>,
     /// For a bootstrap seed
@@ -25,8 +24,7 @@ pub struct TicketArgs {
 impl TicketArgs {
     /// As the API takes it.
     pub fn spec(&self) -> TicketSpec {
-        let uses = self.uses.map_or(0, NonZeroU32::get);
-        TicketSpec { uses, expires_ms: self.expires, seed: self.seed }
+        TicketSpec { uses: self.uses, expires_ms: self.expires, seed: self.seed }
     }
 }
 
