@@ -315,6 +315,27 @@ async fn a_seed_gets_its_certificate_by_its_own_ticket_and_no_authority_is_made_
 }
 
 #[tokio::test]
+async fn a_revoked_voter_is_named_as_such() {
+    let network = Certified::required(4).await;
+    let [a, b, c, _] = &network.nodes[..] else { panic!("four nodes") };
+    a.run(["keyspace", "create", "orders", "--strong", "--on", "a,b,c"]).ok();
+    a.run(["-k", "orders", "put", "k", "v"]).ok();
+    b.run(["member", "revoke", "c", "--yes", "--key", network.key()]).ok();
+    wait_until("c is alone", async || is_alone(c).await).await;
+    let replace = "`starling keyspace voters replace orders c OTHER`";
+    for node in [a, b] {
+        for command in [&["doctor"][..], &["keyspace", "ls"]] {
+            wait_until("the voter is revoked", async || {
+                let found = node.run(command).text();
+                let is_said = found.contains("voter c is revoked") && found.contains(replace);
+                is_said.then_some(()).ok_or(found)
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_file_and_a_ticket_of_another_authority_are_refused_at_the_start() {
     let mut network = Certified::new().await;
     let a = &mut network.nodes[0];

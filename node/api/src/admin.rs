@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::trust::Standing;
-pub use starling_types::strong::{Leaderless, SilentVoter};
+pub use starling_types::strong::{Leaderless, SilentVoter, replace_revoked};
 
 /// The status of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]

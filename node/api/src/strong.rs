@@ -124,6 +124,7 @@ impl StrongInfo {
             keyspace: self.name.clone(),
             name: it.name.clone(),
             for_ms: it.silent_ms.unwrap_or_default(),
+            revoked: it.revoked,
         };
         let mut voters: Vec<SilentVoter> = silent.map(voter).collect();
         voters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -133,11 +134,16 @@ impl StrongInfo {
     /// What is known of the lack of a leader; `None`: there is one, or the member that answered cannot know.
     pub fn leaderless(&self) -> Option<Leaderless> {
         let is_leaderless = self.leader.is_none() && !self.withdrawn;
+        let silent = self.silent_voters();
+        let names = |of: &dyn Fn(&&SilentVoter) -> bool| {
+            silent.iter().filter(of).map(|voter| voter.name.clone()).collect()
+        };
         is_leaderless.then(|| Leaderless {
             keyspace: self.name.clone(),
             for_ms: self.heard_ms.unwrap_or_default(),
             voters: self.voters(),
-            silent: self.silent_voters().into_iter().map(|voter| voter.name).collect(),
+            silent: names(&|_| true),
+            revoked: names(&|voter| voter.revoked),
         })
     }
 }
@@ -164,6 +170,9 @@ pub struct StrongMember {
     /// Null: nothing since that one started, or both follow a leader and exchange no messages.
     #[serde(default)]
     pub silent_ms: Option<u64>,
+    /// Whether the network's authority has revoked its node, as far as the node that was asked knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 /// The replicas of a strong keyspace on all nodes that were reached, those that do not work included.

@@ -203,7 +203,9 @@ impl Admin {
         let status = self.0.strong(keyspace)?.status(true).await?;
         let here = self.status().await?;
         let notes = notes_on(keyspace, &here.impaired_replicas).collect();
-        let info = describe(keyspace.into(), &status);
+        let mut info = describe(keyspace.into(), &status);
+        let trust = self.trust().await?;
+        info.members.iter_mut().for_each(|member| member.revoked = trust.revoked.contains(&member.id));
         Ok(StrongInfo { notes, withdrawn: here.withdrawn && info.answered_by == here.name, ..info })
     }
 
@@ -332,6 +334,7 @@ fn describe(name: String, status: &GroupStatus) -> StrongInfo {
         behind: member.behind,
         restoring: member.restoring,
         silent_ms: member.silent_ms,
+        revoked: false,
     };
     StrongInfo {
         name,

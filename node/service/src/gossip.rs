@@ -442,7 +442,7 @@ impl GossipLoop {
 
     fn status(&self) -> Status {
         let now = self.clock.now();
-        let (core, metrics) = (self.core.status(now), self.driver.metrics());
+        let (core, metrics, trust) = (self.core.status(now), self.driver.metrics(), self.core.trust());
         let strong = self.core.strong();
         let (identity_conflict, doubled_peers) = report::doubles(&core);
         let stats = self.core.store().map(starling_kv::Store::stats);
@@ -467,8 +467,8 @@ impl GossipLoop {
             impaired_replicas: self.impaired_replicas(),
             kept_replicas: self.kept_replicas(),
             votes: self.votes(),
-            leaderless: strong.map_or_else(Vec::new, |strong| strong.leaderless(now.mono.0)),
-            silent_voters: strong.map_or_else(Vec::new, |strong| strong.silent_voters(now.mono.0)),
+            leaderless: strong.map_or_else(Vec::new, |strong| strong.leaderless(now.mono.0, trust)),
+            silent_voters: strong.map_or_else(Vec::new, |strong| strong.silent_voters(now.mono.0, trust)),
             identity_conflict,
             withdrawn: strong.is_some_and(Strong::has_withdrawn),
             doubled_peers,

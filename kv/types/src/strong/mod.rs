@@ -18,5 +18,5 @@ pub use request::{
     Revision, SortBy, SortOrder, Txn, TxnOp, Write,
 };
 pub use status::{Member, Status};
-pub use trouble::{Leaderless, REPORTED_MS, SilentVoter, answering};
+pub use trouble::{Leaderless, REPORTED_MS, SilentVoter, answering, replace_revoked};
 pub use watch::{Event, EventKind, Watch, WatchUpdate};

@@ -23,11 +23,14 @@ pub struct Leaderless {
     pub voters: u64,
     /// Names of the voters that do not answer, in order.
     pub silent: Vec<String>,
+    /// Those of them whose nodes the network's authority has revoked: they never answer again.
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub revoked: Vec<String>,
 }
 
 impl fmt::Display for Leaderless {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keyspace, for_ms, voters, silent } = self;
+        let Self { keyspace, for_ms, voters, silent, .. } = self;
         match for_ms {
             0 => write!(f, "keyspace {keyspace} has no leader: ")?,
             _ => write!(f, "keyspace {keyspace} has had no leader for {} s: ", for_ms / 1000)?,
@@ -46,13 +49,25 @@ pub struct SilentVoter {
     pub name: String,
     /// Milliseconds since its last message to the leader, or since that one leads.
     pub for_ms: u64,
+    /// Whether the network's authority has revoked its node: it never sends anything again.
+    #[cfg_attr(feature = "json", serde(default, skip_serializing_if = "std::ops::Not::not"))]
+    pub revoked: bool,
 }
 
 impl SilentVoter {
     /// What is wrong, beside the name of the keyspace.
     pub fn what(&self) -> String {
-        format!("voter {} has sent its leader nothing for {} s", self.name, self.for_ms / 1000)
+        let Self { keyspace, name, for_ms, revoked } = self;
+        if *revoked {
+            return format!("voter {name} is revoked: {}", replace_revoked(keyspace, name));
+        }
+        format!("voter {name} has sent its leader nothing for {} s", for_ms / 1000)
     }
+}
+
+/// What to do about a voter whose node is revoked.
+pub fn replace_revoked(keyspace: &str, name: &str) -> String {
+    format!("`starling keyspace voters replace {keyspace} {name} OTHER` puts another node in its place")
 }
 
 impl fmt::Display for SilentVoter {
@@ -79,7 +94,8 @@ mod tests {
     #[test]
     fn a_time_that_is_not_known_is_left_out() {
         let keyspace = String::from("orders");
-        let known = Leaderless { keyspace, for_ms: 61_000, voters: 3, silent: vec!["b".into(), "c".into()] };
+        let (silent, revoked) = (vec!["b".into(), "c".into()], Vec::new());
+        let known = Leaderless { keyspace, for_ms: 61_000, voters: 3, silent, revoked };
         let since = "keyspace orders has had no leader for 61 s: 1 of its 3 voters answers (not b, c)";
         assert_eq!(known.to_string(), since);
         let unknown = Leaderless { for_ms: 0, voters: 0, silent: Vec::new(), ..known };

@@ -1,6 +1,7 @@
 //! What a node shows of its strong keyspaces.
 
 use starling_kv::Engine;
+use starling_proto::trust::Trust;
 use starling_strong::api::{Leaderless, SilentVoter, Status};
 use starling_strong::group::{Group, GroupId};
 
@@ -45,13 +46,13 @@ impl<E: Engine> Strong<E> {
     }
 
     /// The groups of replicas on this node that have had no leader for some seconds.
-    pub fn leaderless(&self, now_ms: u64) -> Vec<Leaderless> {
-        self.replicas.leaderless(now_ms, &self.directory)
+    pub fn leaderless(&self, now_ms: u64, trust: &Trust) -> Vec<Leaderless> {
+        self.replicas.leaderless(now_ms, &self.directory, trust)
     }
 
     /// The voters of the groups that this node leads that have sent nothing for some seconds.
-    pub fn silent_voters(&self, now_ms: u64) -> Vec<SilentVoter> {
-        self.replicas.silent_voters(now_ms, &self.directory)
+    pub fn silent_voters(&self, now_ms: u64, trust: &Trust) -> Vec<SilentVoter> {
+        self.replicas.silent_voters(now_ms, &self.directory, trust)
     }
 
     /// Whether the replicas on this node take no part in their groups, and so learn nothing of other members: another

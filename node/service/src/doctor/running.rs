@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use starling_api::admin::{ClosedReplica, Doctor, Leaderless, NO_PEER_HINT, SilentVoter, Status, no_peer};
+use starling_api::admin::{
+    ClosedReplica, Doctor, Leaderless, NO_PEER_HINT, SilentVoter, Status, no_peer, replace_revoked,
+};
 use starling_api::strong::{REPORTED_MS, ReplicaInfo, StrongInfo};
 use starling_api::{Error, ErrorCode};
 use starling_core::strong::former_name;
@@ -163,14 +165,18 @@ fn trouble(keyspace: &str, info: Result<StrongInfo, Error>) -> Option<Trouble> {
         }
         Err(error) if matches!(error.code, ErrorCode::NoMajority | ErrorCode::Timeout) => {
             let (keyspace, silent) = (keyspace.to_owned(), Vec::new());
-            let leaderless = Leaderless { keyspace, for_ms: 0, voters: 0, silent: Vec::new() };
+            let leaderless =
+                Leaderless { keyspace, for_ms: 0, voters: 0, silent: Vec::new(), revoked: Vec::new() };
             Some(Trouble { leaderless: Some(leaderless), silent })
         }
         Err(_) => None,
     }
 }
 
-fn silent_hint(SilentVoter { keyspace, name, .. }: &SilentVoter, idle: &Idle) -> String {
+fn silent_hint(SilentVoter { keyspace, name, revoked, .. }: &SilentVoter, idle: &Idle) -> String {
+    if *revoked {
+        return replace_revoked(keyspace, name);
+    }
     if let Some(running) = running(keyspace, name, idle) {
         return running;
     }
@@ -187,9 +193,14 @@ fn running(keyspace: &str, name: &str, idle: &Idle) -> Option<String> {
     Some(format!("{name} runs; its replica of {keyspace}: {why}"))
 }
 
-fn leaderless_hint(Leaderless { keyspace, voters, silent, .. }: &Leaderless, idle: &Idle) -> String {
+fn leaderless_hint(leaderless: &Leaderless, idle: &Idle) -> String {
+    let Leaderless { keyspace, voters, silent, revoked, .. } = leaderless;
     let running: Vec<String> = silent.iter().filter_map(|name| running(keyspace, name, idle)).collect();
-    let stopped = silent.iter().filter(|name| !idle.contains_key(&(keyspace.clone(), (*name).clone())));
+    let may_start =
+        |name: &&String| !revoked.contains(name) && !idle.contains_key(&(keyspace.clone(), (*name).clone()));
+    let stopped = silent.iter().filter(may_start);
+    let lost = revoked.iter().map(|name| format!("{name} is revoked: {}", replace_revoked(keyspace, name)));
+    let running: Vec<String> = running.into_iter().chain(lost).collect();
     let stopped: Vec<&str> = stopped.map(String::as_str).collect();
     let start = match (voters, silent.as_slice(), stopped.as_slice()) {
         (0, ..) => "start the nodes of its voters".to_owned(),
@@ -235,6 +246,7 @@ mod tests {
             for_ms: 9_000,
             voters: 3,
             silent: names.iter().map(|&name| name.into()).collect(),
+            revoked: Vec::new(),
         };
         let idle = Idle::from([(("orders".into(), "emil".into()), "withdrew. Restart its node".into())]);
         let hint = leaderless_hint(&silent(&["dora", "emil"]), &idle);
@@ -244,8 +256,23 @@ mod tests {
         );
         let hint = leaderless_hint(&silent(&["emil"]), &idle);
         assert!(hint.starts_with("emil runs;"), "{hint}");
-        let voter = |name: &str| SilentVoter { keyspace: "orders".into(), name: name.into(), for_ms: 9_000 };
+        let voter = |name: &str| SilentVoter {
+            keyspace: "orders".into(),
+            name: name.into(),
+            for_ms: 9_000,
+            revoked: false,
+        };
         assert!(silent_hint(&voter("emil"), &idle).contains("Restart its node"));
         assert!(silent_hint(&voter("dora"), &idle).starts_with("start dora"));
+        let replace = "`starling keyspace voters replace orders dora OTHER`";
+        let revoked = SilentVoter { revoked: true, ..voter("dora") };
+        assert!(silent_hint(&revoked, &idle).starts_with(replace));
+        assert!(revoked.what().starts_with(&format!("voter dora is revoked: {replace}")));
+        let lost = Leaderless { revoked: vec!["dora".into()], ..silent(&["dora", "fred"]) };
+        let hint = leaderless_hint(&lost, &idle);
+        assert!(hint.starts_with(&format!("start fred; dora is revoked: {replace}")), "{hint}");
+        let lost = Leaderless { revoked: vec!["dora".into()], ..silent(&["dora"]) };
+        let hint = leaderless_hint(&lost, &idle);
+        assert!(hint.starts_with(&format!("dora is revoked: {replace}")), "{hint}");
     }
 }

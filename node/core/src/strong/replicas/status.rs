@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use starling_kv::Engine;
-use starling_proto::NodeRecord;
+use starling_proto::trust::Trust;
+use starling_proto::{NodeId, NodeRecord};
 use starling_strong::api::{Failure, Leaderless, Member, REPORTED_MS, SilentVoter, Status};
 use starling_strong::group::{Group, GroupId, Rollback};
 use starling_strong::log::{Log, Recoveries};
@@ -24,7 +25,7 @@ const DECLINED_MS: u64 = 600_000;
 impl<E: Engine> Replicas<E> {
     /// The voters of the groups that this node leads that have sent nothing for [`REPORTED_MS`]. A node that has withdrawn
     /// cannot know.
-    pub fn silent_voters(&self, now_ms: u64, directory: &Directory) -> Vec<SilentVoter> {
+    pub fn silent_voters(&self, now_ms: u64, directory: &Directory, trust: &Trust) -> Vec<SilentVoter> {
         if self.has_withdrawn {
             return Vec::new();
         }
@@ -34,6 +35,7 @@ impl<E: Engine> Replicas<E> {
                 keyspace: keyspace.clone(),
                 name: directory.name(&node),
                 for_ms,
+                revoked: trust.is_revoked(&NodeId(node)),
             };
             replica.group.silent(now_ms, REPORTED_MS).map(voter).collect::<Vec<_>>()
         };
@@ -41,16 +43,19 @@ impl<E: Engine> Replicas<E> {
     }
 
     /// The groups that have had no leader for [`REPORTED_MS`]. Replicas that do not work are not among them.
-    pub fn leaderless(&self, now_ms: u64, directory: &Directory) -> Vec<Leaderless> {
+    pub fn leaderless(&self, now_ms: u64, directory: &Directory, trust: &Trust) -> Vec<Leaderless> {
         if self.has_withdrawn {
             return Vec::new();
         }
         let found = |replica: &Replica<E>| {
             let for_ms = replica.group.leaderless_ms(now_ms).filter(|ms| *ms >= REPORTED_MS)?;
-            let (voters, silent) = replica.group.silent_voters(now_ms);
-            let mut silent: Vec<String> = silent.iter().map(|node| directory.name(node)).collect();
+            let (voters, found) = replica.group.silent_voters(now_ms);
+            let mut silent: Vec<String> = found.iter().map(|node| directory.name(node)).collect();
             silent.sort();
-            Some(Leaderless { keyspace: replica.keyspace.clone(), for_ms, voters: voters as u64, silent })
+            let revoked = found.iter().filter(|node| trust.is_revoked(&NodeId(**node)));
+            let revoked = revoked.map(|node| directory.name(node)).collect();
+            let (keyspace, voters) = (replica.keyspace.clone(), voters as u64);
+            Some(Leaderless { keyspace, for_ms, voters, silent, revoked })
         };
         self.open.values().filter_map(found).collect()
     }
