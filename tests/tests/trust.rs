@@ -298,6 +298,17 @@ async fn a_seed_gets_its_certificate_by_its_own_ticket_and_no_authority_is_made_
         trust.certificate.is_some().then_some(()).ok_or(format!("{trust:?}"))
     })
     .await;
+    assert!(seed.status().await.joined);
+    // One with a ticket for replicas is not admitted, and says so.
+    let refused = Node::bootstrap("other").join(&network.ticket(&[])).started().await;
+    wait_until("it says why", async || {
+        let found = refused.run(["doctor"]).text();
+        let is_said = found.contains("no peer is connected") && found.contains("another role");
+        is_said.then_some(()).ok_or(found)
+    })
+    .await;
+    let status = refused.status().await;
+    assert!(!status.joined && !status.failed_contacts.is_empty(), "{status:?}");
     let replica = Node::up("replica").join(&network.ticket(&["--seed"])).started().await;
     wait_until("it is told why", async || {
         let log = replica.log();

@@ -115,8 +115,10 @@ pub fn no_peer(tried: &[FailedContact]) -> String {
 
 /// What to do about it.
 pub const NO_PEER_HINT: &str = "start a node of the join list, or look for what keeps this one from reaching it; where all have \
-                                other addresses now, `starling ticket` on a running node prints a ticket with its own, which \
-                                this one takes with --join. Reads and writes work meanwhile, on this node's copy";
+                                other addresses now, or refuse this one for its certificate, `starling ticket` on a running \
+                                node (in a network with an authority: on an issuer, `starling authority show` names them; \
+                                with --seed for a seed) prints a ticket with its own, which this one takes with --join. Reads \
+                                and writes of a replica work meanwhile, on its copy";
 
 /// A peer whose identity two processes use: its data directory or machine was copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -53,6 +53,17 @@ impl<E: Engine> Core<E> {
         self.credentials.certificate.as_ref()
     }
 
+    /// Whether other nodes admit this one, as far as it knows: it follows no authority, has a link, or could have one with its
+    /// certificate.
+    pub fn is_admitted(&self, now: Now) -> bool {
+        let Credentials { trust, certificate, .. } = &self.credentials;
+        let (me, certificate) = (&self.record, certificate.as_ref());
+        // A node that has only its ticket does not know whether certificates are required.
+        let is_certified = trust.is_issuer(&me.id) || certificate.is_some();
+        let is_valid = || trust.check(&me.id, me.role, certificate, now.wall_ms).is_ok();
+        trust.authority().is_none() || self.links.len() > 0 || is_certified && is_valid()
+    }
+
     /// This node's credentials for a crawl.
     pub(crate) fn standing(&self) -> Option<Standing> {
         let Credentials { trust, certificate, .. } = &self.credentials;

@@ -304,10 +304,12 @@ impl GossipLoop {
         self.feed(Input::Contact(addresses));
     }
 
-    /// Whether this node has a neighbour, or needs none.
+    /// Whether this node has a neighbour, or needs none. A seed waits for others, once they admit it.
     fn is_joined(&self) -> bool {
-        let is_seed = self.record.role == Role::Seed;
-        is_seed || !self.facts.has_contacts || self.core.active().next().is_some()
+        match self.record.role {
+            Role::Seed => self.core.is_admitted(self.clock.now()),
+            Role::Replica => !self.facts.has_contacts || self.core.active().next().is_some(),
+        }
     }
 
     /// Carries out the core's outputs.
@@ -335,7 +337,12 @@ impl GossipLoop {
                     self.driver.dial(&record);
                 }
                 Output::DialAddress(address) => self.driver.dial_address(&address),
-                Output::Renew(issuer) => self.driver.renew(&issuer),
+                Output::Renew(issuer) => {
+                    if !self.is_joined() {
+                        self.search.dialed(&issuer);
+                    }
+                    self.driver.renew(&issuer);
+                }
                 Output::Trust(trust) => {
                     self.driver.set_trust(trust);
                     self.keep_credentials();

@@ -181,6 +181,28 @@ fn nodes_of_a_retired_issuer_get_certificates_of_another_one_and_keep_their_link
 }
 
 #[test]
+fn a_node_knows_whether_others_admit_it() {
+    let mut world = settled(9, 4);
+    let is_admitted = |world: &World, node: usize| world.nodes[node].core.is_admitted(world.at());
+    assert!(is_admitted(&world, 0), "a seed of a network without an authority");
+    let claim = issuer(&world, 2);
+    state(&mut world, 2, [claim]);
+    world.run_until(60_000, "all nodes have a certificate", have_certificates);
+    state(&mut world, 2, [Claim::Required]);
+    world.run_until(20_000, "all know that certificates are required", are_required);
+    assert!((1..=4).all(|node| is_admitted(&world, node)));
+    let lost = revoked(&world, 3);
+    state(&mut world, 2, [lost]);
+    world.run_until(5_000, "no node has a link to it", |world| linked_to(world, 3) == 0);
+    world.run(5_000);
+    assert!(!is_admitted(&world, 3), "it is revoked");
+    // One that has its ticket, and no certificate.
+    let invited = world.start(Role::Seed, &[]);
+    world.input(invited, Input::Statements { from: None, authority: AUTHORITY, statements: Vec::new() });
+    assert!(!is_admitted(&world, invited));
+}
+
+#[test]
 fn certificates_of_a_revoked_issuer_are_invalid() {
     let mut world = settled(6, 8);
     let claims = [issuer(&world, 2), issuer(&world, 3)];

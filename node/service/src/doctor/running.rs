@@ -36,8 +36,12 @@ impl Admin {
     /// Checks the whole store on a snapshot, on a thread of its own, and asks for the leaders of the strong keyspaces.
     /// Takes minutes on a large store, and some seconds more where it is not known since when a keyspace has no leader.
     pub async fn doctor(&self) -> Result<Doctor, Error> {
-        let reader = self.0.reader()?;
-        let mut report = on_a_thread(move || check_running(&reader)).await?.map_err(store_error)?;
+        let mut report = match self.0.reader() {
+            Ok(reader) => on_a_thread(move || check_running(&reader)).await?.map_err(store_error)?,
+            // A seed.
+            Err(error) if error.code == ErrorCode::NoStore => Doctor { healthy: true, ..Doctor::default() },
+            Err(error) => return Err(error),
+        };
         let status = self.status().await?;
         for what in failures(&status) {
             add(&mut report, what, STORAGE_HINT);
