@@ -275,8 +275,23 @@ async fn a_node_with_an_invalid_certificate_joins_again_with_a_new_ticket() {
     a.run(["issuer", "add", "b", "--key", &key])
         .says("an issuer already, at these addresses: nothing was changed");
     a.run(["issuer", "rm", "c", "--key", &key]).exits(3).says("c is no issuer");
+    // While b is down, a is the last issuer that answers.
+    b.stop().await;
+    wait_until("b does not answer", async || {
+        let found: Nodes = a.run(["member", "ls", "--output", "json"]).json();
+        if found.nodes.len() == 2 { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    for command in [&["issuer", "rm", "a"][..], &["member", "revoke", "a", "--yes"]] {
+        let held = c.run([command, &["--key", &key]].concat());
+        held.exits(4).says("no issuer other than a answers");
+    }
+    a.run(["leave"]).exits(4).says("no other issuer answers");
+    b.start().await;
+    joined(&[a, b, c]).await;
     let revoked = b.run(["member", "revoke", "a", "--yes", "--key", &key]);
     revoked.says("It has given the certificates of c, which become invalid");
+    assert!(!revoked.stderr.contains("do not answer"), "c does not learn it later: {revoked:?}");
     wait_until("c is alone", async || is_alone(c).await).await;
     b.run(["member", "revoke", "a", "--yes", "--key", &key]).says("revoked already: nothing was changed");
     a.run(["member", "revoke", "c", "--yes", "--key", &key]).exits(4).says("a is revoked");

@@ -90,9 +90,12 @@ impl Admin {
     /// to do without it.
     ///
     /// # Errors
-    /// No other node can take its place in a keyspace, or has not done so in time; or, with `force`, the node is the only
-    /// voter of a keyspace, which would end. The node goes on.
+    /// No other node can take its place in a keyspace, or has not done so in time; it is an issuer, and no other one answers;
+    /// or, with `force`, the node is the only voter of a keyspace, which would end. The node goes on.
     pub async fn leave(&self, force: bool) -> Result<(), Error> {
+        if !force {
+            self.require_other_issuer().await?;
+        }
         if force {
             let is_alone = |it: &Held| {
                 let mut voters = it.status.members.iter().filter(|member| !member.learner);
@@ -116,6 +119,26 @@ impl Admin {
             }
         }
         self.0.0.gossip.leave().await.ok_or_else(stopping)
+    }
+
+    /// Fails if this node is the only issuer that answers in a network that requires certificates, and other nodes need one.
+    async fn require_other_issuer(&self) -> Result<(), Error> {
+        let trust = self.trust().await?;
+        if !trust.is_issuer || !trust.required {
+            return Ok(());
+        }
+        let (found, me) = (self.nodes().await?, self.status().await?);
+        let others = || found.nodes.iter().filter(|node| node.id != me.id);
+        let is_known = |id: &String| !trust.revoked.contains(id);
+        let is_alone = others().next().is_none()
+            && !found.unreachable.iter().any(|node| !node.left && is_known(&node.id));
+        if is_alone || others().any(|node| trust.has_issuer(&node.id)) {
+            return Ok(());
+        }
+        let message = "no other issuer answers: until one does, no certificate is renewed and no node joins";
+        let hint = "start one, make another node one with  starling issuer add,  or leave with --force; to come back soon, end \
+                    the process (SIGTERM) instead";
+        Err(Error::new(ErrorCode::Conflict, message, hint))
     }
 
     /// Succeeds if the store works, and the node knows a live peer or was configured without peers to join.

@@ -135,7 +135,11 @@ impl Session {
 
     pub(super) async fn leave(&self, force: bool) -> Result {
         let Status { name, votes, kept_replicas, .. } = self.client.status().await?;
+        let is_issuer = self.client.trust().await?.is_issuer;
         self.client.leave(force).await?;
+        if is_issuer {
+            print::note(format!("it stays an issuer until  starling issuer rm {name}  on another node"));
+        }
         if !votes.is_empty() {
             let votes = votes.join(", ");
             print::note(if force {

@@ -251,7 +251,7 @@ pub enum Command {
     /// place first, within a minute; if none can, the node stays (exit code 4). A node that is to come back is stopped by
     /// ending its process (SIGTERM) instead
     Leave {
-        /// Leave at once and keep the votes: the keyspaces have to do without them until `keyspace voters remove` or
+        /// Leave at once, also as the last issuer that answers, and keep the votes: the keyspaces have to do without them until `keyspace voters remove` or
         /// `replace`, or until they are replaced automatically (setting `strong.replace_ms`). Refused where the node is the
         /// only voter of a keyspace, which `keyspace drop` deletes
         #[arg(long)]

@@ -78,6 +78,9 @@ pub enum IssuerCommand {
         /// The authority's key.
         #[command(flatten)]
         key: KeyArgs,
+        /// Also while no other issuer answers: until one does, no certificate is renewed and no node joins
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -97,5 +100,8 @@ pub enum MemberCommand {
         /// Without asking
         #[arg(long)]
         yes: bool,
+        /// Also an issuer while no other one answers: until one does, no certificate is renewed and no node joins
+        #[arg(long)]
+        force: bool,
     },
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use starling_api::admin::{Node, Nodes};
+use starling_api::admin::{Node, Nodes, Unreachable};
 use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_service::{AuthorityKey, IdentityError, wall_ms};
 
@@ -54,7 +54,7 @@ impl Session {
         let issuer = key.issuer(&me.id, &me.listen, true, wall_ms()).ok_or_else(|| no_id(&me.id))?;
         let path = path.display();
         let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
-        self.publish(issuer, &done, |trust| trust.is_issuer).await.inspect_err(|_| {
+        self.publish(issuer, &done, &[], |trust| trust.is_issuer).await.inspect_err(|_| {
             print::note(format!(
                 "{path} is the key of no authority yet: remove it, unless you keep this one of two"
             ));
@@ -75,17 +75,17 @@ impl Session {
             return self.unchanged("certificates are required already", &trust);
         }
         let found = self.client.nodes().await?;
-        let mut without: Vec<&str> =
-            found.nodes.iter().filter(|it| !is_certified(it, &trust)).map(name).collect();
-        without.extend(found.unreachable.iter().filter(|node| !node.left).map(|node| node.name.as_str()));
-        if !without.is_empty() && !force {
-            let message =
-                format!("these nodes have no certificate, or do not answer: {}", without.join(", "));
+        let without = found.nodes.iter().filter(|it| !is_certified(it, &trust)).map(|it| (&it.id, &it.name));
+        let silent = found.unreachable.iter().filter(|node| !node.left).map(|it| (&it.id, &it.name));
+        let (ids, names): (Vec<&str>, Vec<&str>) =
+            without.chain(silent).map(|(id, name)| (id.as_str(), name.as_str())).unzip();
+        if !names.is_empty() && !force {
+            let message = format!("these nodes have no certificate, or do not answer: {}", names.join(", "));
             let hint = "nothing was changed: start or upgrade them, or cut them off with --force";
             return Err(Failure::held(message, hint));
         }
         let done = "nodes accept only peers with a certificate now";
-        self.publish(key.require(serial(&trust)), done, |trust| trust.required).await?;
+        self.publish(key.require(serial(&trust)), done, &ids, |trust| trust.required).await?;
         print::note(
             "new nodes, and those that were stopped all the while, join with  starling ticket  of an issuer",
         );
@@ -93,7 +93,7 @@ impl Session {
     }
 
     pub(super) async fn issuer(&self, command: IssuerCommand) -> Result {
-        let (IssuerCommand::Add { node, key } | IssuerCommand::Rm { node, key }) = &command;
+        let (IssuerCommand::Add { node, key } | IssuerCommand::Rm { node, key, .. }) = &command;
         let (key, trust) = self.key(&key.key).await?;
         let found = self.client.nodes().await?;
         let id = find(&found, &trust, node)?;
@@ -120,23 +120,23 @@ impl Session {
                 let hint = "nothing was changed: `starling authority show` lists the issuers";
                 return Err(Failure::nothing(format!("{called} is no issuer"), hint));
             }
-            IssuerCommand::Rm { .. } => {
-                require_other_issuer(&trust, &id, &called)?;
+            IssuerCommand::Rm { force, .. } => {
+                require_other_issuer(&trust, &found, &id, force)?;
                 (false, format!("{called} is an issuer no longer"))
             }
         };
         let statement = key.issuer(&id, &addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
-        self.publish(statement, &done, |trust| trust.has_issuer(&id) == is_granted).await
+        self.publish(statement, &done, &[], |trust| trust.has_issuer(&id) == is_granted).await
     }
 
     pub(super) async fn member(&self, command: MemberCommand) -> Result {
         match command {
             MemberCommand::Ls => self.list_members().await,
-            MemberCommand::Revoke { node, key, yes } => self.revoke(&node, &key.key, yes).await,
+            MemberCommand::Revoke { node, key, yes, force } => self.revoke(&node, &key.key, yes, force).await,
         }
     }
 
-    async fn revoke(&self, node: &str, key: &Path, yes: bool) -> Result {
+    async fn revoke(&self, node: &str, key: &Path, yes: bool, force: bool) -> Result {
         let (key, trust) = self.key(key).await?;
         let found = self.client.nodes().await?;
         let id = find(&found, &trust, node)?;
@@ -144,19 +144,19 @@ impl Session {
         if trust.revoked.contains(&id) {
             return self.unchanged(&format!("{called} is revoked already"), &trust);
         }
-        require_other_issuer(&trust, &id, &called)?;
+        require_other_issuer(&trust, &found, &id, force)?;
         let is_of_it = |node: &&Node| {
             let given_by = node.standing.as_ref().and_then(|it| it.issuer.as_ref());
             !trust.has_issuer(&node.id) && given_by == Some(&id)
         };
-        let victims: Vec<&str> = found.nodes.iter().filter(is_of_it).map(name).collect();
-        let issued = if victims.is_empty() {
+        let victims: Vec<&Node> = found.nodes.iter().filter(is_of_it).collect();
+        let issued = if victims.is_empty() || !trust.required {
             String::new()
         } else {
             format!(
                 " It has given the certificates of {}, which become invalid: these nodes have to join again with a ticket of \
                  another issuer. `starling issuer rm` first gives them other ones.",
-                victims.join(", ")
+                victims.iter().copied().map(name).collect::<Vec<_>>().join(", ")
             )
         };
         let warning = format!("This cuts {called} ({id}) off from the network for good.{issued}");
@@ -165,7 +165,10 @@ impl Session {
         }
         confirm(&warning, node, yes)?;
         let statement = key.revoke(&id, serial(&trust)).ok_or_else(|| no_id(node))?;
-        self.publish(statement, &format!("{called} is revoked"), |trust| trust.revoked.contains(&id)).await?;
+        let cut_off: Vec<&str> =
+            if trust.required { victims.iter().map(|it| it.id.as_str()).collect() } else { Vec::new() };
+        let done = format!("{called} is revoked");
+        self.publish(statement, &done, &cut_off, |trust| trust.revoked.contains(&id)).await?;
         print::note(
             "its votes in strong keyspaces stay: `starling keyspace ls` shows silent voters, and `starling keyspace \
              voters replace` lets another node vote",
@@ -272,21 +275,33 @@ impl Session {
         }
     }
 
-    /// Passes a statement to the node, checks that it counts there, and reports how many nodes have it.
-    async fn publish(&self, statement: String, done: &str, is_done: impl Fn(&Trust) -> bool) -> Result {
+    /// Passes a statement to the node, checks that it counts there, and reports how many nodes have it. It cuts these nodes
+    /// off, beside the revoked ones.
+    async fn publish(
+        &self,
+        statement: String,
+        done: &str,
+        cut_off: &[&str],
+        is_done: impl Fn(&Trust) -> bool,
+    ) -> Result {
         let trust = self.client.add_statements(&Statements { statements: vec![statement] }).await?;
         if !is_done(&trust) {
             let message = "the node has not taken the statement: another one about the same node counts";
             return Err(Failure::failed(message, "`starling authority show` shows what counts; try again"));
         }
-        let mut found = self.client.nodes().await?;
+        let crawl = async || -> Outcome<Nodes> {
+            let mut found = self.client.nodes().await?;
+            found.unreachable.retain(|node| !node.left && !trust.revoked.contains(&node.id));
+            Ok(found)
+        };
+        let mut found = crawl().await?;
         let is_equal = |node: &&Node| node.standing.as_ref().is_some_and(|it| it.digest == trust.digest);
         for _ in 0..LOOKS_MAX {
             if found.nodes.iter().all(|node| is_equal(&node)) {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            found = self.client.nodes().await?;
+            found = crawl().await?;
         }
         let is_other = |node: &&Node| {
             node.standing.as_ref().is_some_and(|it| Some(&it.authority) != trust.authority.as_ref())
@@ -297,14 +312,14 @@ impl Session {
             let hint = "remove the file `trust` of the nodes with the wrong one, and start them with --join and a new ticket";
             return Err(Failure::failed(message, hint));
         }
-        let silent =
-            found.unreachable.iter().filter(|it| !it.left && !trust.revoked.contains(&it.id)).count();
         let (have, all) = (found.nodes.iter().filter(is_equal).count(), found.nodes.len());
-        let later = if silent > 0 {
-            format!("; {silent} more do not answer and learn it later")
-        } else {
-            String::new()
-        };
+        let (cut, silent): (Vec<&Unreachable>, Vec<&Unreachable>) =
+            found.unreachable.iter().partition(|it| cut_off.contains(&it.id.as_str()));
+        let cut: Vec<&str> = cut.iter().map(|it| it.name.as_str()).collect();
+        let cut = (!cut.is_empty()).then(|| format!("; cut off until they join again: {}", cut.join(", ")));
+        let silent =
+            (!silent.is_empty()).then(|| format!("; {} more do not answer and learn it later", silent.len()));
+        let later: String = cut.into_iter().chain(silent).collect();
         print::note(format!("{done}: {have} of the {all} nodes that answer have it{later}"));
         if self.output == Output::Json { print::json(&trust) } else { Ok(()) }
     }
@@ -389,13 +404,30 @@ fn no_id(node: &str) -> Failure {
     )
 }
 
-/// Fails if the node is the only issuer: without one no certificate is renewed.
-fn require_other_issuer(trust: &Trust, id: &str, called: &str) -> Outcome<()> {
-    if !trust.issuers.iter().all(|issuer| issuer.id == id) {
+/// Fails if the node is the only issuer, or, unless forced, the only one that answers: without one no certificate is renewed.
+fn require_other_issuer(trust: &Trust, found: &Nodes, id: &str, force: bool) -> Outcome<()> {
+    let others: Vec<&str> =
+        trust.issuers.iter().map(|issuer| issuer.id.as_str()).filter(|other| *other != id).collect();
+    let is_issuer = trust.has_issuer(id);
+    if is_issuer && others.is_empty() {
+        let called = called(found, id);
+        let message = format!("{called} is the only issuer: without one, all nodes lose their certificates");
+        return Err(Failure::held(
+            message,
+            "nothing was changed: starling issuer add  makes another node one first",
+        ));
+    }
+    if !is_issuer || force || found.nodes.iter().any(|node| others.contains(&node.id.as_str())) {
         return Ok(());
     }
-    let message = format!("{called} is the only issuer: without one, all nodes lose their certificates");
-    Err(Failure::held(message, "nothing was changed: starling issuer add  makes another node one first"))
+    let silent: Vec<String> = others.iter().map(|id| called(found, id)).collect();
+    let message = format!(
+        "no issuer other than {} answers (not {}): until one does, no certificate is renewed and no node joins",
+        called(found, id),
+        silent.join(", ")
+    );
+    let hint = "nothing was changed: start one, make another node one with  starling issuer add,  or repeat with --force";
+    Err(Failure::held(message, hint))
 }
 
 /// Later than that of every statement before, also if the clock of a machine was wrong.
