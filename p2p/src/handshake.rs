@@ -234,10 +234,11 @@ where
         return Err(HandshakeError::BadRecord);
     }
     let papers = if shows_papers { Papers::decode(&theirs)? } else { Papers::default() };
-    let mut trust = mine.trust.trust_with(&papers).map_err(HandshakeError::NotAdmitted)?;
-    let statements = papers::read_statements(stream, &papers, &mut trust).await?;
+    let (trust, statements) = papers::read_statements(stream, &mine.trust, &papers).await?;
     let certificate = papers::verified(&papers);
-    papers::judge(&trust, &proof.record, certificate.as_ref()).map_err(HandshakeError::NotAdmitted)?;
+    papers::check_authority(&trust, &papers)
+        .and_then(|()| papers::judge(&trust, &proof.record, certificate.as_ref()))
+        .map_err(HandshakeError::NotAdmitted)?;
     let is_own = |it: &Certificate| it.node == mine.me && verify_signed(it);
     let (authority, issued) = (papers.authority, papers.issued.filter(is_own));
     let shown = Shown { authority, statements, certificate, issued };
@@ -279,11 +280,10 @@ where
     if !is_own_record(&proof.record, peer) {
         return refuse(stream, Some(&Answer::BadRecord), HandshakeError::BadRecord).await;
     }
-    let mut trust = match mine.trust.trust_with(&papers) {
-        Ok(trust) => trust,
-        Err(reason) => return reject(stream, reason).await,
-    };
-    let statements = papers::read_statements(stream, &papers, &mut trust).await?;
+    let (trust, statements) = papers::read_statements(stream, &mine.trust, &papers).await?;
+    if let Err(reason) = papers::check_authority(&trust, &papers) {
+        return reject(stream, reason).await;
+    }
     let shown = papers::verified(&papers);
     let admitted = papers::admit(&mine.trust, trust, &proof.record, shown.as_ref(), papers.request).await;
     let issued = match admitted {

@@ -176,9 +176,10 @@ pub fn verify_record(record: &NodeRecord) -> bool {
     verify(&record.id, &record.signing_bytes(), &record.signature)
 }
 
-/// Whether the value was signed by the key that it names.
+/// Whether the value was signed by the key that it names, and by the one that has to agree.
 pub fn verify_signed(value: &impl Signed) -> bool {
     verify(value.signer(), &value.signing_bytes(), value.signature())
+        && value.endorsement().is_none_or(|(key, bytes, signature)| verify(&key, &bytes, signature))
 }
 
 /// Whether the owner of the key has signed the bytes.

@@ -68,44 +68,37 @@ impl TrustConfig {
         };
         (papers, parts)
     }
-
-    /// This node's statements, with the peer's authority where it follows none yet.
-    pub(crate) fn trust_with(&self, peer: &Papers) -> Result<Arc<Trust>, Rejection> {
-        let mut trust = Arc::clone(&self.trust);
-        match (trust.authority(), peer.authority) {
-            (Some(ours), Some(theirs)) if ours != theirs => return Err(Rejection::OtherAuthority),
-            (None, Some(theirs)) => {
-                let _ = Arc::make_mut(&mut trust).adopt(theirs);
-            }
-            _ => {}
-        }
-        Ok(trust)
-    }
 }
 
-/// Reads the statements that follow a peer's papers, and adds them to those by which the peer is judged. Returns the new
-/// ones.
+/// Reads the statements that follow a peer's papers, and adds them to this node's: by them the peer is judged. Returns all,
+/// and the new ones.
 pub(crate) async fn read_statements<S: AsyncRead + Unpin>(
     stream: &mut S,
+    mine: &TrustConfig,
     papers: &Papers,
-    trust: &mut Arc<Trust>,
-) -> Result<Vec<Statement>, HandshakeError> {
-    let mut new = Vec::new();
+) -> Result<(Arc<Trust>, Vec<Statement>), HandshakeError> {
+    let (mut trust, mut new) = (Arc::clone(&mine.trust), Vec::new());
+    if let (None, Some(theirs)) = (trust.authority(), papers.authority) {
+        let _ = Arc::make_mut(&mut trust).adopt(theirs);
+    }
     for _ in 0..papers.parts {
-        for statement in decode_statements(&read_part(stream).await?)? {
-            if !trust.is_new(&statement) {
-                continue;
-            }
-            if !verify_signed(&statement) {
-                return Err(HandshakeError::Malformed("a statement is not signed by the authority"));
-            }
-            Arc::make_mut(trust).learn(&statement);
-            new.push(statement);
+        let part = decode_statements(&read_part(stream).await?)?;
+        if part.iter().any(|statement| trust.is_new(statement)) {
+            new.extend(Arc::make_mut(&mut trust).learn_all(&part, |statement| {
+                let unsigned = HandshakeError::Malformed("a statement is not signed by the authority");
+                if verify_signed(statement) { Ok(()) } else { Err(unsigned) }
+            })?);
         }
         // Each part takes up to a few milliseconds: other links of this thread have their turn.
         tokio::task::yield_now().await;
     }
-    Ok(new)
+    Ok((trust, new))
+}
+
+/// Whether both nodes follow one authority, as far as either knows its keys.
+pub(crate) fn check_authority(trust: &Trust, papers: &Papers) -> Result<(), Rejection> {
+    let is_known = papers.authority.is_none_or(|theirs| trust.is_known(&theirs));
+    if is_known { Ok(()) } else { Err(Rejection::OtherAuthority) }
 }
 
 /// The peer's certificate, if its signature is valid.

@@ -6,8 +6,14 @@ use utoipa::ToSchema;
 /// The authority of the network and its statements, as far as the node has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trust {
-    /// The authority's public key in hexadecimal; null in a network without certificates.
+    /// The authority's public key in hexadecimal, of several the oldest one; null in a network without certificates.
     pub authority: Option<String>,
+    /// All keys that sign for the authority: the oldest one, and those that came from it.
+    #[serde(default)]
+    pub keys: Vec<AuthorityKey>,
+    /// Retired keys of the authority, whose tickets still lead to it.
+    #[serde(default)]
+    pub former_keys: Vec<String>,
     /// Whether nodes accept only peers with a valid certificate.
     pub required: bool,
     /// Nodes that give certificates.
@@ -29,6 +35,33 @@ impl Trust {
     pub fn has_issuer(&self, id: &str) -> bool {
         self.issuers.iter().any(|issuer| issuer.id == id)
     }
+
+    /// Whether statements of this key count.
+    pub fn has_key(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+
+    /// Whether a node that names its authority by this key follows the same one.
+    pub fn is_authority(&self, id: &str) -> bool {
+        self.has_key(id) || self.former_keys.iter().any(|key| key == id)
+    }
+
+    /// Whether a key came from another one, by one step or several.
+    pub fn descends(&self, id: &str, from: &str) -> bool {
+        let before = |id: &&str| self.keys.iter().find(|key| key.id == *id)?.after.as_deref();
+        // There are no more steps than keys.
+        let steps = std::iter::successors(before(&id), before).take(self.keys.len());
+        steps.into_iter().any(|step| step == from)
+    }
+}
+
+/// A key that signs for the authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthorityKey {
+    /// The public key in hexadecimal.
+    pub id: String,
+    /// The key that has made it one; null for the oldest one.
+    pub after: Option<String>,
 }
 
 /// A node that gives certificates.

@@ -1,6 +1,7 @@
 //! Certificates and the authority's statements: who may have a link, how statements spread, and when this node asks for
 //! its next certificate. Signatures are verified before they arrive here.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use starling_kv::Engine;
@@ -84,23 +85,16 @@ impl<E: Engine> Core<E> {
         if had_authority && statements.iter().all(|statement| !self.credentials.trust.is_new(statement)) {
             return;
         }
+        let before = Arc::clone(&self.credentials.trust);
         let trust = Arc::make_mut(&mut self.credentials.trust);
-        if !trust.adopt(authority) {
-            return;
-        }
         if !had_authority {
+            let _ = trust.adopt(authority);
             self.outputs.push_back(Output::Notice(Notice::AuthorityAdopted(authority)));
         }
-        let mut new = Vec::new();
-        for statement in statements {
-            let is_repeated = statement.revoked().is_some_and(|node| trust.is_revoked(&node));
-            if trust.learn(statement) {
-                new.push(statement.clone());
-                if !is_repeated {
-                    let (claim, me) = (statement.claim.clone(), self.record.id);
-                    self.outputs.push_back(Output::Notice(Notice::Stated { claim, me }));
-                }
-            }
+        let Ok(new) = trust.learn_all(statements, |_| Ok::<_, Infallible>(()));
+        for Statement { claim, .. } in new.iter().filter(|it| !before.has_claim(it)) {
+            let (claim, me) = (claim.clone(), self.record.id);
+            self.outputs.push_back(Output::Notice(Notice::Stated { claim, me }));
         }
         self.outputs.push_back(Output::Trust(Arc::clone(&self.credentials.trust)));
         let peers: Vec<NodeId> =

@@ -10,7 +10,7 @@ use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, KeyspaceInfo, Keyspaces};
 use starling_core::strong::{Surveyed, SurveyedReplica, former_name};
 use starling_p2p::verify_signed;
-use starling_proto::trust::{STATEMENTS_MAX, Signed, Statement};
+use starling_proto::trust::{Signed, Statement};
 use starling_strong::api::{Failure, Member, Status as GroupStatus};
 use starling_strong::group::GroupId;
 
@@ -70,19 +70,15 @@ impl Admin {
         let read = read.ok_or_else(|| {
             invalid("a statement cannot be read, or is not signed by the key that it names")
         })?;
-        let authority = read.first().ok_or_else(|| invalid("there is no statement"))?.authority;
-        let known = self.trust().await?.authority.unwrap_or_else(|| hex(&authority.0));
-        if read.iter().any(|statement| hex(&statement.authority.0) != known) {
-            return Err(invalid(&format!(
-                "the network follows the authority {}, and a statement is of another one",
-                &known[..8]
-            )));
+        if read.is_empty() {
+            return Err(invalid("there is no statement"));
         }
-        let stated = self.0.0.gossip.add_statements(authority, read).await.ok_or_else(stopping)?;
-        stated.ok_or_else(|| {
-            let message = format!("the network has {STATEMENTS_MAX} statements, and no room for another one");
-            Error::new(ErrorCode::TooLarge, message, "a new network has none: nothing was changed here")
-        })
+        self.0.0.gossip.add_statements(read).await.ok_or_else(stopping)?
+    }
+
+    /// The statements of the network's authority that the node has.
+    pub async fn statements(&self) -> Result<Statements, Error> {
+        self.0.0.gossip.statements().await.ok_or_else(stopping)
     }
 
     /// Has the node leave the network and stop. Returns before it has stopped. Where the node is a voter of a strong

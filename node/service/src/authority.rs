@@ -1,11 +1,12 @@
 //! The key of a network's authority. It signs statements wherever its file is: no running node needs it.
 
+use std::convert::Infallible;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use starling_p2p::{Identity, IdentityError};
+use starling_p2p::{Identity, IdentityError, verify_signed};
 use starling_proto::NodeId;
-use starling_proto::trust::{Claim, Signed, Statement};
+use starling_proto::trust::{Claim, Signed, Statement, Trust, endorsement_bytes};
 
 /// A key of an authority.
 pub struct AuthorityKey(Identity);
@@ -43,6 +44,30 @@ impl AuthorityKey {
     /// The statement that a node is revoked; `None` if `node` is no id.
     pub fn revoke(&self, node: &str, serial: u64) -> Option<String> {
         Some(self.sign(Claim::Revoked { node: parse(node)? }, serial))
+    }
+
+    /// The statement that another key signs for the authority, too.
+    pub fn succeed(&self, other: &Self, serial: u64) -> String {
+        let key = other.0.node_id();
+        let endorsement = other.0.sign_bytes(&endorsement_bytes(&self.0.node_id(), &key));
+        self.sign(Claim::Successor { key, endorsement }, serial)
+    }
+
+    /// The statement that a key before this one counts no longer; `None` if `key` is none.
+    pub fn retire(&self, key: &str, serial: u64) -> Option<String> {
+        Some(self.sign(Claim::Retired { key: parse(key)? }, serial))
+    }
+
+    /// What counts among statements of the authority, signed by this key: all that other keys have stated. Statements that no key
+    /// of this one's authority has signed are left out.
+    pub fn restate(&self, statements: &[String], serial: u64) -> Vec<String> {
+        let read = |hex: &String| Statement::decoded(&HEXLOWER.decode(hex.as_bytes()).ok()?);
+        let statements: Vec<Statement> = statements.iter().filter_map(read).filter(verify_signed).collect();
+        let mut trust = Trust::default();
+        let _ = trust.adopt(self.0.node_id());
+        let Ok(_) = trust.learn_all(&statements, |_| Ok::<_, Infallible>(()));
+        let of_others = |it: &&Statement| !it.is_about_keys() && it.authority != self.0.node_id();
+        trust.in_force().filter(of_others).map(|it| self.sign(it.claim.clone(), serial)).collect()
     }
 
     fn sign(&self, claim: Claim, serial: u64) -> String {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::call::{Call, Calls};
 use starling_api::Error;
 use starling_api::admin::{Nodes, Peers, Status};
-use starling_api::trust::{TicketSpec, Trust};
+use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_kv::{Batch, Change, Outcome};
-use starling_proto::NodeId;
 use starling_proto::trust::Statement;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -39,7 +38,9 @@ pub enum Command {
     /// Send the authority's statements and the node's certificate.
     Trust(oneshot::Sender<Trust>),
     /// Learn statements of an authority.
-    AddStatements(NodeId, Vec<Statement>, oneshot::Sender<Option<Trust>>),
+    AddStatements(Vec<Statement>, oneshot::Sender<Result<Trust, Error>>),
+    /// Send the statements of the authority.
+    Statements(oneshot::Sender<Statements>),
     /// Crawl the network and send its nodes.
     Crawl(oneshot::Sender<Nodes>),
     /// Try addresses where peers may listen.
@@ -123,13 +124,14 @@ impl Gossip {
         self.ask(Command::Trust).await
     }
 
-    /// Learns statements, which are verified; `None` inside if there is no room for one.
-    pub async fn add_statements(
-        &self,
-        authority: NodeId,
-        statements: Vec<Statement>,
-    ) -> Option<Option<Trust>> {
-        self.ask(|reply| Command::AddStatements(authority, statements, reply)).await
+    /// Learns statements, whose signatures are verified.
+    pub async fn add_statements(&self, statements: Vec<Statement>) -> Option<Result<Trust, Error>> {
+        self.ask(|reply| Command::AddStatements(statements, reply)).await
+    }
+
+    /// The statements of the authority.
+    pub async fn statements(&self) -> Option<Statements> {
+        self.ask(Command::Statements).await
     }
 
     /// The overlay.

@@ -1,5 +1,6 @@
 //! The file of the network's authority and of this node's certificate, and the tickets of such a network.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use starling_api::{Error, ErrorCode};
 use starling_bootstrap::TicketAuthority;
 use starling_core::Input;
 use starling_p2p::{Issuer, TrustConfig, verify_signed};
-use starling_proto::trust::{Certificate, Invitation, Signed, Statement, Trust};
+use starling_proto::trust::{Certificate, Invitation, STATEMENTS_MAX, Signed, Statement, Trust};
 use starling_proto::{NodeId, Role};
 
 use super::data_dir::{DataDir, TRUST};
@@ -41,22 +42,29 @@ impl Credentials {
             Ok(None) => return Ok(Self::default()),
             Err(reason) => return Err(StartError::DataDir { path, reason }),
         };
-        let mut read = Self::default();
+        let (mut read, mut statements) = (Self::default(), Vec::new());
         for (at, line) in text.lines().enumerate() {
-            let known = if at == 0 { (line == HEADER).then_some(()) } else { read.read_line(line) };
+            let known =
+                if at == 0 { (line == HEADER).then_some(()) } else { read.read_line(line, &mut statements) };
             known.ok_or_else(|| damaged(at + 1))?;
         }
-        if text.is_empty() { Err(damaged(1)) } else { Ok(read) }
+        // A key of the authority may come after what it has signed.
+        let count = text.lines().count();
+        let Ok(learned) = Arc::make_mut(&mut read.trust).learn_all(&statements, |_| Ok::<_, Infallible>(()));
+        if count == 0 || learned.len() != statements.len() {
+            return Err(damaged(count.max(1)));
+        }
+        Ok(read)
     }
 
-    fn read_line(&mut self, line: &str) -> Option<()> {
+    fn read_line(&mut self, line: &str, statements: &mut Vec<Statement>) -> Option<()> {
         let (kind, hex) = line.split_once(' ')?;
         let bytes = HEXLOWER.decode(hex.as_bytes()).ok()?;
         match kind {
             "authority" => Arc::make_mut(&mut self.trust).adopt(NodeId(bytes.try_into().ok()?)).then_some(()),
             "certificate" => signed(&bytes).map(|it| self.certificate = Some(it)),
             "invitation" => signed(&bytes).map(|it| self.invitation = Some(it)),
-            "statement" => Arc::make_mut(&mut self.trust).learn(&signed::<Statement>(&bytes)?).then_some(()),
+            "statement" => signed(&bytes).map(|it| statements.push(it)),
             _ => None,
         }
     }
@@ -76,10 +84,10 @@ impl Credentials {
     /// Takes over what a ticket says, and keeps it if it is new.
     ///
     /// # Errors
-    /// The ticket names another authority than the one that this node follows.
+    /// The ticket names another authority than the one that this node follows, or a key of it that this node does not know.
     pub fn adopt(&mut self, ticket: &TicketAuthority, dir: &DataDir) -> Result<(), StartError> {
         let (ours, theirs) = (self.trust.authority(), NodeId(ticket.key));
-        if let Some(ours) = ours.filter(|ours| *ours != theirs) {
+        if let Some(ours) = ours.filter(|_| !self.trust.is_known(&theirs)) {
             return Err(StartError::OtherAuthority { ours: ours.short(), theirs: theirs.short() });
         }
         let invitation = signed(&ticket.invitation);
@@ -112,17 +120,42 @@ impl GossipLoop {
         Ok((self.facts.ticket)(&self.record, authority))
     }
 
-    /// Learns statements of the operator; `None` if there is no room for one.
-    pub(super) fn add_statements(
-        &mut self,
-        authority: NodeId,
-        statements: Vec<Statement>,
-    ) -> Option<api::Trust> {
-        if !statements.iter().all(|statement| self.core.trust().has_room(statement)) {
-            return None;
+    /// Every statement of the authority that this node has.
+    pub(super) fn statements(&self) -> api::Statements {
+        let hex = |it: &Statement| HEXLOWER.encode(&it.encoded());
+        api::Statements { statements: self.core.trust().statements().map(hex).collect() }
+    }
+
+    /// Learns statements of the operator.
+    ///
+    /// # Errors
+    /// One is of another authority, or there is no room for it.
+    pub(super) fn add_statements(&mut self, statements: Vec<Statement>) -> Result<api::Trust, Error> {
+        let mut trust = Trust::clone(self.core.trust());
+        let authority = trust.authority().or(statements.first().map(|statement| statement.authority));
+        if let Some(authority) = authority {
+            let _ = trust.adopt(authority);
+            let Ok(_) = trust.learn_all(&statements, |_| Ok::<_, Infallible>(()));
+            if statements.iter().any(|statement| !trust.is_known(&statement.authority)) {
+                let authority = authority.short();
+                let message = format!(
+                    "the network follows the authority {authority}, and a statement is of another one"
+                );
+                return Err(Error::new(
+                    ErrorCode::Invalid,
+                    message,
+                    "`starling authority show` names its keys",
+                ));
+            }
+            if !statements.iter().all(|statement| trust.has_room(statement)) {
+                let message =
+                    format!("the network has {STATEMENTS_MAX} statements, and no room for another one");
+                let hint = "a new network has none: nothing was changed here";
+                return Err(Error::new(ErrorCode::TooLarge, message, hint));
+            }
+            self.feed(Input::Statements { from: None, authority, statements });
         }
-        self.feed(Input::Statements { from: None, authority, statements });
-        Some(self.trust())
+        Ok(self.trust())
     }
 
     /// Keeps the statements and the certificate for the next start.

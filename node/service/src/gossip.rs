@@ -270,9 +270,8 @@ impl GossipLoop {
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Ticket(spec, reply) => drop(reply.send(self.ticket(spec))),
             Command::Trust(reply) => drop(reply.send(self.trust())),
-            Command::AddStatements(authority, statements, reply) => {
-                drop(reply.send(self.add_statements(authority, statements)));
-            }
+            Command::AddStatements(statements, reply) => drop(reply.send(self.add_statements(statements))),
+            Command::Statements(reply) => drop(reply.send(self.statements())),
             Command::Crawl(reply) => {
                 let token = self.asked.token();
                 self.asked.crawls.insert(token, reply);

@@ -66,6 +66,12 @@ fn log_claim(claim: &Claim, me: NodeId) {
         Claim::Revoked { node } => {
             warn!(?node, "the network's authority has revoked a node: it is cut off");
         }
+        Claim::Successor { key, .. } => {
+            warn!(?key, "another key signs for the network's authority, too");
+        }
+        Claim::Retired { key } => {
+            warn!(?key, "a key of the network's authority, and those before it, count no longer");
+        }
     }
 }
 

@@ -171,6 +171,10 @@ fn standing(found: &starling_proto::message::Standing) -> Standing {
 pub fn trust(trust: &Trust, certificate: Option<&Certificate>, me: NodeId) -> api::Trust {
     let issuer =
         |(id, addresses): (NodeId, &[String])| api::Issuer { id: hex(&id.0), addresses: addresses.to_vec() };
+    let key = |(key, after): (NodeId, Option<NodeId>)| api::AuthorityKey {
+        id: hex(&key.0),
+        after: after.map(|key| hex(&key.0)),
+    };
     let certificate = certificate.map(|it| api::Certificate {
         issuer: hex(&it.issuer.0),
         issued_ms: it.issued_ms,
@@ -178,6 +182,8 @@ pub fn trust(trust: &Trust, certificate: Option<&Certificate>, me: NodeId) -> ap
     });
     api::Trust {
         authority: trust.authority().map(|key| hex(&key.0)),
+        keys: trust.keys().map(key).collect(),
+        former_keys: trust.former_keys().map(|key| hex(&key.0)).collect(),
         required: trust.is_required(),
         issuers: trust.issuers().map(issuer).collect(),
         revoked: trust.revoked().map(|id| hex(&id.0)).collect(),

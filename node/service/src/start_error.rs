@@ -136,7 +136,9 @@ impl StartError {
                 "restore it from a backup; without one, remove it and start with --join and a new ticket of an issuer".into()
             }
             Self::OtherAuthority { .. } => {
-                "ask the network's operator which of the two is right: whoever makes the other one is not to be trusted"
+                "after `starling authority rotate` start the node without the new ticket first: its peers tell it of the other \
+                 key. Otherwise ask the network's operator which of the two is right: whoever makes the other one is not to \
+                 be trusted"
                     .into()
             }
             Self::Store(error) => error.hint().into(),

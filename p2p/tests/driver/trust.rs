@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use starling_p2p::{Event, Identity, Issuer, TrustConfig};
 use starling_proto::{
     NodeId, Role,
-    trust::{Certificate, Claim, Invitation, Rejection, Signed, Statement, Trust},
+    trust::{Certificate, Claim, Invitation, Rejection, Signed, Statement, Trust, endorsement_bytes},
 };
 
 use crate::support::{Node, TCP, config, network, until};
@@ -269,6 +269,55 @@ async fn a_forged_statement_ends_the_handshake_and_another_authority_is_refused(
     let mut nodes = [start(Identity::generate(), trusting(authority.trust([]))).await, new];
     meet(&mut nodes).await;
     assert!(nodes[0].is_connected(nodes[1].id()));
+}
+
+fn successor(old: &Authority, new: &Authority, endorsed_by: &Authority) -> Statement {
+    let key = new.0.node_id();
+    let endorsement = endorsed_by.0.sign_bytes(&endorsement_bytes(&old.0.node_id(), &key));
+    old.state(1, Claim::Successor { key, endorsement })
+}
+
+/// The keys of one authority follow each other in the handshake itself, whichever of the two sides knows the later one.
+#[tokio::test]
+async fn nodes_with_different_keys_of_one_authority_meet() {
+    let [old, new] = [(), ()].map(|()| Authority(Identity::generate()));
+    let trusting = |trust: &Trust| TrustConfig { trust: Arc::new(trust.clone()), ..TrustConfig::default() };
+    let mut retired = old.trust([]);
+    assert!(retired.learn(&successor(&old, &new, &new)));
+    assert!(retired.learn(&new.state(2, Claim::Retired { key: old.0.node_id() })));
+    assert_eq!(retired.authority(), Some(new.0.node_id()));
+    let away = old.trust([Claim::Revoked { node: NodeId([7; 32]) }]);
+    // The last node has a ticket of the later key, and has met none.
+    for other in [&away, &new.trust([])] {
+        for [listens, dials] in [[&retired, other], [other, &retired]] {
+            let mut nodes = [
+                start(Identity::generate(), trusting(listens)).await,
+                start(Identity::generate(), trusting(dials)).await,
+            ];
+            meet(&mut nodes).await;
+            assert!(nodes[0].is_connected(nodes[1].id()), "{:?}", nodes[1].unreachable());
+        }
+    }
+    // Nothing connects the two keys here.
+    let listens = start(Identity::generate(), trusting(&away)).await;
+    let dials = start(Identity::generate(), trusting(&new.trust([]))).await;
+    let refused = refusal(listens, dials).await;
+    assert!(refused.contains(&Rejection::OtherAuthority.to_string()), "{refused}");
+}
+
+#[tokio::test]
+async fn a_key_follows_another_one_only_if_both_have_signed() {
+    let [old, new] = [(), ()].map(|()| Authority(Identity::generate()));
+    let trusting = |trust| TrustConfig { trust: Arc::new(trust), ..TrustConfig::default() };
+    let mut lies = old.trust([]);
+    assert!(lies.learn(&successor(&old, &new, &old)), "nothing verifies it here");
+    let mut nodes = [
+        start(Identity::generate(), trusting(old.trust([]))).await,
+        start(Identity::generate(), trusting(lies)).await,
+    ];
+    meet(&mut nodes).await;
+    assert!(nodes[1].unreachable().is_some());
+    assert_eq!(nodes[0].ups_and_downs(), (0, 0));
 }
 
 /// The largest number of statements goes through a handshake.

@@ -59,6 +59,11 @@ impl Client {
         self.fetch(self.get("/v1/trust")).await
     }
 
+    /// The statements of the network's authority that the node has.
+    pub async fn statements(&self) -> Result<Statements, Error> {
+        self.fetch(self.get("/v1/trust/statements")).await
+    }
+
     /// Passes statements of the authority to the node.
     pub async fn add_statements(&self, statements: &Statements) -> Result<Trust, Error> {
         self.fetch(self.request(Method::POST, "/v1/trust/statements").json(statements)).await

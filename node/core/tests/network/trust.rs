@@ -8,11 +8,32 @@ use crate::world::{CERTIFICATE_MS, World, settled};
 
 const AUTHORITY: NodeId = NodeId([0xaa; 32]);
 
+/// Another key of the authority, and one that another operator has made.
+const LATER: NodeId = NodeId([0xbb; 32]);
+const OTHER: NodeId = NodeId([0xcc; 32]);
+
 /// Passes statements to a node, as its operator does.
 fn state(world: &mut World, node: usize, claims: impl IntoIterator<Item = Claim>) {
-    let statement = |claim| Statement { authority: AUTHORITY, serial: 1, claim, signature: Vec::new() };
+    state_by(world, node, AUTHORITY, claims);
+}
+
+/// The same with another key.
+fn state_by(world: &mut World, node: usize, key: NodeId, claims: impl IntoIterator<Item = Claim>) {
+    let statement = |claim| Statement { authority: key, serial: 1, claim, signature: Vec::new() };
     let statements = claims.into_iter().map(statement).collect();
-    world.input(node, Input::Statements { from: None, authority: AUTHORITY, statements });
+    world.input(node, Input::Statements { from: None, authority: key, statements });
+}
+
+fn successor(key: NodeId) -> Claim {
+    Claim::Successor { key, endorsement: Vec::new() }
+}
+
+/// Replicas, from the first one on, whose authority has these keys.
+fn have_keys(world: &World, nodes: impl IntoIterator<Item = usize>, keys: &[NodeId]) -> bool {
+    nodes.into_iter().all(|node| {
+        let found = world.nodes[node].core.trust().keys().map(|(key, _)| key);
+        found.collect::<Vec<_>>() == keys
+    })
 }
 
 fn issuer(world: &World, node: usize) -> Claim {
@@ -178,6 +199,81 @@ fn nodes_of_a_retired_issuer_get_certificates_of_another_one_and_keep_their_link
     assert_eq!(world.components(), 1);
     world.run(2 * CERTIFICATE_MS);
     assert_eq!(world.components(), 1, "the retired issuer has a certificate, too");
+}
+
+#[test]
+fn a_key_takes_over_and_nodes_that_were_away_follow() {
+    let mut world = settled(10, 12);
+    let claim = issuer(&world, 2);
+    state(&mut world, 2, [claim.clone()]);
+    world.run_until(60_000, "all nodes have a certificate", have_certificates);
+    state(&mut world, 3, [Claim::Required]);
+    world.run_until(20_000, "all know that certificates are required", are_required);
+    // One node is away from now on, and two after the exchange.
+    world.kill(5);
+    state(&mut world, 4, [successor(LATER)]);
+    let rest = || (1..=12).filter(|node| *node != 5);
+    world.run_until(5_000, "all have both keys", |world| have_keys(world, rest(), &[AUTHORITY, LATER]));
+    world.groups.extend([(6, 1), (7, 1)]);
+    let lost = revoked(&world, 8);
+    state(&mut world, 9, [lost]);
+    let lost = revoked(&world, 8);
+    state_by(&mut world, 4, LATER, [claim, Claim::Required, lost, Claim::Retired { key: AUTHORITY }]);
+    let rest = || [1, 2, 3, 4, 9, 10, 11, 12];
+    world.run_until(5_000, "the later key remains", |world| have_keys(world, rest(), &[LATER]));
+    world.groups.clear();
+    world.restart(5);
+    let all = || (1..=12).filter(|node| *node != 8);
+    world.run_until(120_000, "those that were away follow", |world| have_keys(world, all(), &[LATER]));
+    assert!(all().all(|node| {
+        let trust = world.nodes[node].core.trust();
+        trust.is_required() && trust.issuers().count() == 1 && trust.revoked().count() == 1
+    }));
+    // The retired key has no say, the other one has.
+    let claim = revoked(&world, 9);
+    state(&mut world, 10, [claim]);
+    let claim = revoked(&world, 11);
+    state_by(&mut world, 10, LATER, [claim]);
+    world.run_until(5_000, "no node has a link to it", |world| linked_to(world, 11) == 0);
+    assert!(linked_to(&world, 9) > 0);
+    world.run(2 * CERTIFICATE_MS);
+    let is_certified = |node: usize| {
+        let core = &world.nodes[node].core;
+        core.trust().is_issuer(&world.nodes[node].record.id) || core.is_admitted(world.at())
+    };
+    assert!(all().filter(|node| *node != 11).all(is_certified), "certificates are renewed all the while");
+}
+
+#[test]
+fn two_keys_that_take_over_on_two_sides_of_a_partition_both_count_until_one_remains() {
+    let mut world = settled(11, 12);
+    let claim = issuer(&world, 2);
+    state(&mut world, 2, [claim]);
+    world.run_until(60_000, "all nodes have a certificate", have_certificates);
+    world.groups.extend((7..=12).map(|node| (node, 1)));
+    world.run(30_000);
+    let [near, far] = [3, 9].map(|node| revoked(&world, node));
+    state(&mut world, 1, [successor(LATER)]);
+    state_by(&mut world, 1, LATER, [near.clone()]);
+    state(&mut world, 8, [successor(OTHER)]);
+    state_by(&mut world, 8, OTHER, [far.clone()]);
+    world.run(5_000);
+    assert!(
+        have_keys(&world, [1, 4], &[AUTHORITY, LATER]) && have_keys(&world, [8, 12], &[AUTHORITY, OTHER])
+    );
+    world.groups.clear();
+    let all = || (1..=12).filter(|node| ![3, 9].contains(node));
+    let have = |world: &World, keys: &[NodeId]| {
+        have_keys(world, all(), keys)
+            && all().all(|node| world.nodes[node].core.trust().revoked().count() == 2)
+    };
+    world.run_until(120_000, "all have all keys, and what they have stated", |world| {
+        have(world, &[AUTHORITY, LATER, OTHER])
+    });
+    state_by(&mut world, 4, LATER, [near, far, Claim::Retired { key: AUTHORITY }]);
+    world.run_until(5_000, "one key remains", |world| have(world, &[LATER]));
+    let digests: Vec<_> = all().map(|node| world.nodes[node].core.trust().digest()).collect();
+    assert!(digests.windows(2).all(|two| two[0] == two[1]));
 }
 
 #[test]

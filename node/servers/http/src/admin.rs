@@ -109,6 +109,12 @@ pub async fn trust(State(app): State<Arc<App>>) -> Result<Json<Trust>, Problem> 
     Ok(Json(app.node.admin().trust().await?))
 }
 
+/// The statements of the network's authority that the node has.
+#[utoipa::path(get, path = "/v1/trust/statements", tag = "node", responses((status = 200, body = Statements)))]
+pub async fn statements(State(app): State<Arc<App>>) -> Result<Json<Statements>, Problem> {
+    Ok(Json(app.node.admin().statements().await?))
+}
+
 /// Learns statements that the network's authority has signed, and passes them on to the other nodes. The first ones make the
 /// network follow the authority.
 #[utoipa::path(post, path = "/v1/trust/statements", tag = "node", request_body = Statements,

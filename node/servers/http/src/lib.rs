@@ -80,6 +80,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes", get(admin::nodes))
         .route("/v1/upgrade", get(admin::upgrade))
         .route("/v1/trust", get(admin::trust))
+        .route("/v1/trust/statements", get(admin::statements))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(admin::healthz))
         .route("/readyz", get(admin::readyz))

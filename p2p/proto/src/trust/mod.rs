@@ -2,25 +2,28 @@
 //! network's authority.
 //!
 //! ```text
-//! authority key (kept offline)   signs   Statement: certificates are required | a node is an issuer | a node is revoked
+//! authority key (kept offline)   signs   Statement: certificates are required | a node is an issuer | a node is revoked |
+//!                                                   another key signs, too | a key before it counts no longer
 //! issuer (a node, by its key)    signs   Certificate: this node key belongs to the network until then
 //!                                signs   Invitation: its bearer may ask for a certificate
 //! ```
 //!
 //! Statements are a state-based CRDT (Shapiro et al. 2011): for each subject the statement with the highest serial
-//! number wins, and a revocation has no opposite. Nodes exchange them in the handshake, before any other message, and
-//! flood new ones over their links. Every node judges a peer's certificate by the statements that it has, without asking
-//! another node.
+//! number wins, and a revocation has no opposite; keys of the authority follow one another (`keys`). Nodes exchange
+//! statements in the handshake, before any other message, and flood new ones over their links. Every node judges a peer's
+//! certificate by the statements that it has, without asking another node.
 //!
 //! Nothing here verifies a signature: the driver drops what is not signed by the key that it names, before it passes it on.
 
 mod certificate;
+mod keys;
 mod state;
 mod statement;
 
 pub use certificate::{Certificate, Invitation, Request};
+pub use keys::KEYS_MAX;
 pub use state::{Rejection, STATEMENTS_MAX, Trust};
-pub use statement::{Claim, Statement};
+pub use statement::{Claim, Statement, endorsement_bytes};
 
 use bincode::{Decode, Encode, config};
 
@@ -39,6 +42,11 @@ pub trait Signed: Encode + Decode<()> {
     fn signature(&self) -> &[u8];
     /// Every other field, behind a separator of the domain.
     fn signing_bytes(&self) -> Vec<u8>;
+
+    /// The key that has to agree, what it signs, and its signature; for most values there is none.
+    fn endorsement(&self) -> Option<(NodeId, Vec<u8>, &[u8])> {
+        None
+    }
 
     /// Whether the sizes are within bounds.
     fn is_bounded(&self) -> bool {

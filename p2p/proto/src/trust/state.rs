@@ -17,7 +17,7 @@ pub enum Rejection {
     /// The authority has revoked it.
     #[error("it was revoked by the network's authority")]
     Revoked,
-    /// It has another authority.
+    /// It has another authority, or neither node knows which key of the authority took over from which.
     #[error("it follows another authority: one of the two nodes was set up with a wrong ticket")]
     OtherAuthority,
     /// It has shown no certificate, and the network requires one.
@@ -48,21 +48,53 @@ pub enum Rejection {
 /// The authority and its statements, as far as a node has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
+    /// The oldest key that counts: it names the authority.
     authority: Option<NodeId>,
-    statements: BTreeMap<Subject, Statement>,
+    /// The statements about each subject, at most one of each key, and none of a key from which the key of another one came.
+    statements: BTreeMap<(Subject, NodeId), Statement>,
     /// Exclusive or of the hashes of all statements.
     digest: [u8; 16],
 }
 
 impl Trust {
-    /// The key whose statements count; `None` in a network without certificates.
+    /// The oldest key whose statements count, which names the authority; `None` in a network without certificates.
     pub fn authority(&self) -> Option<NodeId> {
         self.authority
     }
 
-    /// Follows this authority, if the node has none yet. Returns whether the node follows it now.
-    pub fn adopt(&mut self, authority: NodeId) -> bool {
-        *self.authority.get_or_insert(authority) == authority
+    /// Follows the authority with this key, if the node follows none yet. Returns whether it is a key of the node's authority.
+    pub fn adopt(&mut self, key: NodeId) -> bool {
+        if self.authority.is_none() {
+            self.authority = Some(key);
+        }
+        self.is_known(&key)
+    }
+
+    /// Adds statements, in whatever order they come, whose signatures `verify` accepts. Returns the new ones.
+    ///
+    /// # Errors
+    /// That of `verify`, which is asked about statements that are new only. The statements before it were added.
+    pub fn learn_all<E>(
+        &mut self,
+        statements: &[Statement],
+        mut verify: impl FnMut(&Statement) -> Result<(), E>,
+    ) -> Result<Vec<Statement>, E> {
+        let mut new = Vec::new();
+        loop {
+            let mut is_again = false;
+            for statement in statements {
+                if self.is_new(statement) {
+                    verify(statement)?;
+                    self.learn(statement);
+                    // Another one may be of the key that this one is about.
+                    is_again |= statement.is_about_keys();
+                    new.push(statement.clone());
+                }
+            }
+            if !is_again {
+                return Ok(new);
+            }
+        }
     }
 
     /// Adds a statement whose signature is verified. Returns whether it was new.
@@ -70,28 +102,91 @@ impl Trust {
         if !self.is_new(statement) {
             return false;
         }
-        let replaced = self.statements.insert(statement.subject(), statement.clone());
-        for hash in replaced.iter().chain([statement]).map(hash) {
-            self.digest.iter_mut().zip(hash).for_each(|(sum, byte)| *sum ^= byte);
+        let (subject, key) = (statement.subject(), statement.authority);
+        // One retirement is kept, and one statement about a subject of the keys in a row.
+        let is_replaced = |by: &NodeId| subject == Subject::Retired || *by == key || self.descends(&key, by);
+        let replaced: Vec<NodeId> =
+            self.about(subject).map(|other| other.authority).filter(is_replaced).collect();
+        for by in replaced {
+            self.remove(&(subject, by));
+        }
+        self.toggle(statement);
+        self.statements.insert((subject, key), statement.clone());
+        if statement.is_about_keys() {
+            self.authority = self.find_root();
+            let lost: Vec<(Subject, NodeId)> =
+                self.statements.iter().filter(|(_, it)| !self.is_kept(it)).map(|(at, _)| *at).collect();
+            for at in &lost {
+                self.remove(at);
+            }
         }
         true
     }
 
-    /// Whether [`Trust::learn`] would add the statement.
-    pub fn is_new(&self, statement: &Statement) -> bool {
-        let known = self.statements.get(&statement.subject());
-        let is_later = known.is_none_or(|known| statement.supersedes(known));
-        self.authority == Some(statement.authority) && is_later && self.has_room(statement)
+    fn remove(&mut self, at: &(Subject, NodeId)) {
+        if let Some(removed) = self.statements.remove(at) {
+            self.toggle(&removed);
+        }
     }
 
-    /// Whether there is room for the statement: there always is for one about a known subject.
+    /// Adds a statement to the digest, or removes it.
+    fn toggle(&mut self, statement: &Statement) {
+        self.digest.iter_mut().zip(hash(statement)).for_each(|(sum, byte)| *sum ^= byte);
+    }
+
+    /// Whether [`Trust::learn`] would add the statement.
+    pub fn is_new(&self, statement: &Statement) -> bool {
+        let by = &statement.authority;
+        let known = self.statements.get(&(statement.subject(), *by));
+        match &statement.claim {
+            Claim::Successor { key, .. } => {
+                self.joins_successor(by, key) && known.is_none_or(|known| statement.supersedes(known))
+            }
+            Claim::Retired { key } => self.root_after(key, by).is_some_and(|root| {
+                let mut last = self.about(Subject::Retired);
+                Some(root) != self.authority && self.is_live(&root)
+                    || Some(root) == self.authority && last.all(|last| statement.supersedes(last))
+            }),
+            _ => {
+                let is_later = known.is_none_or(|known| statement.supersedes(known));
+                let mut others = self.about(statement.subject());
+                let is_last_word = !others.any(|other| self.descends(&other.authority, by));
+                self.is_live(by) && is_later && is_last_word && self.has_room(statement)
+            }
+        }
+    }
+
+    /// Whether there is room for the statement: there always is for one about the authority's keys or about a known subject.
     pub fn has_room(&self, statement: &Statement) -> bool {
-        self.statements.len() < STATEMENTS_MAX || self.statements.contains_key(&statement.subject())
+        let is_known = || self.about(statement.subject()).next().is_some();
+        self.statements.len() < STATEMENTS_MAX || statement.is_about_keys() || is_known()
     }
 
     /// Every statement, in a fixed order.
     pub fn statements(&self) -> impl ExactSizeIterator<Item = &Statement> {
         self.statements.values()
+    }
+
+    /// Whether a statement says what counts already: another key has stated it, or it was stated before.
+    pub fn has_claim(&self, statement: &Statement) -> bool {
+        self.last_word(statement.subject()).is_some_and(|known| known.claim == statement.claim)
+    }
+
+    /// The statements that count: one about each subject.
+    pub fn in_force(&self) -> impl Iterator<Item = &Statement> {
+        self.statements.values().filter(|it| self.last_word(it.subject()).is_some_and(|last| last == *it))
+    }
+
+    /// The statements of different keys about a subject, of which none came from another one.
+    pub(super) fn about(&self, subject: Subject) -> impl Iterator<Item = &Statement> {
+        const FIRST: NodeId = NodeId([0; 32]);
+        const LAST: NodeId = NodeId([0xff; 32]);
+        self.statements.range((subject, FIRST)..=(subject, LAST)).map(|(_, statement)| statement)
+    }
+
+    /// The statement about a subject that counts.
+    fn last_word(&self, subject: Subject) -> Option<&Statement> {
+        self.about(subject).reduce(|last, it| if it.supersedes(last) { it } else { last })
     }
 
     /// Equal on two nodes with the same statements, and all zeros without any.
@@ -101,22 +196,22 @@ impl Trust {
 
     /// Whether nodes accept only peers with a valid certificate.
     pub fn is_required(&self) -> bool {
-        self.statements.contains_key(&Subject::Required)
+        self.last_word(Subject::Required).is_some()
     }
 
     /// Whether the authority has revoked the node.
     pub fn is_revoked(&self, node: &NodeId) -> bool {
-        self.statements.contains_key(&Subject::Revoked(*node))
+        self.last_word(Subject::Revoked(*node)).is_some()
     }
 
     /// Every revoked node.
     pub fn revoked(&self) -> impl Iterator<Item = NodeId> {
-        self.statements.values().filter_map(Statement::revoked)
+        self.in_force().filter_map(Statement::revoked)
     }
 
     /// Every issuer that is not revoked, with where it listens.
     pub fn issuers(&self) -> impl Iterator<Item = (NodeId, &[String])> {
-        self.statements.values().filter_map(|statement| match &statement.claim {
+        self.in_force().filter_map(|statement| match &statement.claim {
             Claim::Issuer { node, addresses, is_granted: true } if !self.is_revoked(node) => {
                 Some((*node, &addresses[..]))
             }
@@ -126,13 +221,13 @@ impl Trust {
 
     /// Whether the node is an issuer, and not revoked.
     pub fn is_issuer(&self, node: &NodeId) -> bool {
-        let statement = self.statements.get(&Subject::Issuer(*node)).map(|statement| &statement.claim);
+        let statement = self.last_word(Subject::Issuer(*node)).map(|statement| &statement.claim);
         matches!(statement, Some(Claim::Issuer { is_granted: true, .. })) && !self.is_revoked(node)
     }
 
     /// Whether the authority has ever made the node an issuer, and has not revoked it.
     pub fn was_issuer(&self, node: &NodeId) -> bool {
-        self.statements.contains_key(&Subject::Issuer(*node)) && !self.is_revoked(node)
+        self.last_word(Subject::Issuer(*node)).is_some() && !self.is_revoked(node)
     }
 
     /// The highest serial number of all statements.
