@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use starling_api::admin::Nodes;
 use starling_api::trust::Trust;
 use starling_tests::{Node, Release, equal, joined, run, wait_until};
@@ -338,6 +339,64 @@ async fn a_seed_gets_its_certificate_by_its_own_ticket_and_no_authority_is_made_
     refused.run(["authority", "init", "--key", path(&other)]).exits(4).says("has no peer");
     assert!(!other.exists());
     assert!(refused.run(["authority", "show"]).ok().contains("no authority is known here"));
+}
+
+#[tokio::test]
+async fn a_second_key_of_the_authority_takes_over_and_the_first_one_is_retired() {
+    let mut network = Certified::required(3).await;
+    let key = network.key().to_owned();
+    let new_key = network.key.with_file_name("later.key");
+    let new_key = path(&new_key).to_owned();
+    let old_ticket = network.ticket(&[]);
+    let [a, b, c] = &mut network.nodes[..] else { panic!("three nodes") };
+    let trust = |node: &Node| -> Trust { node.run(["authority", "show", "--output", "json"]).json() };
+    let old = trust(a).authority.expect("an authority");
+    let rotate = ["authority", "rotate", "--key", &key, "--new-key", &new_key];
+    b.run(rotate).says("3 of the 3 nodes that answer have it");
+    let mode = fs::metadata(&new_key).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    b.run(rotate).exits(1).says("name a file that does not exist with --new-key");
+    let new = trust(c).keys.last().expect("a key").id.clone();
+    assert!(new != old && trust(c).authority.as_ref() == Some(&old), "{:?}", trust(c));
+    // Both sign. The later one cannot be retired by the first one.
+    b.run(["issuer", "add", "b", "--key", &new_key]).ok();
+    b.run(["issuer", "add", "c", "--key", &key]).ok();
+    b.run(["authority", "retire", &new[..8], "--key", &key]).exits(4).says("cannot retire it");
+    b.run(["authority", "retire", "0000", "--key", &key])
+        .exits(3)
+        .says("no key of the authority begins with");
+    let retire = ["authority", "retire", &old[..8], "--key", &new_key];
+    c.signal(Signal::STOP);
+    a.run(retire).exits(4).says("do not answer: c");
+    c.signal(Signal::CONT);
+    joined(&[a, b, c]).await;
+    // One node is away while the first key is retired.
+    c.stop().await;
+    a.run(retire).says("2 of the 2 nodes that answer have it");
+    a.run(["issuer", "rm", "c", "--key", &key]).exits(2).says("is retired");
+    for node in [&mut *a, &mut *b] {
+        node.stop().await;
+        node.start().await;
+    }
+    c.start().await;
+    joined(&[a, b, c]).await;
+    for node in [&*a, b, c] {
+        let found = trust(node);
+        assert_eq!((found.authority.as_ref(), found.keys.len()), (Some(&new), 1), "{found:?}");
+        assert_eq!(found.former_keys, std::slice::from_ref(&old));
+        assert!(
+            found.required && found.issuers.len() == 3,
+            "it has stated again what the first one had: {found:?}"
+        );
+    }
+    // A ticket that names the first key, and one that names the later one.
+    let late = Node::up("late").join(&old_ticket).started().await;
+    let later = Node::up("later").join(&a.run(["ticket"]).ok()).started().await;
+    joined(&[a, b, c, &late, &later]).await;
+    a.run(["member", "revoke", "late", "--yes", "--key", &new_key]).ok();
+    wait_until("it is alone", async || is_alone(&late).await).await;
+    let shown = later.run(["authority", "show"]).ok();
+    assert!(shown.contains("retired keys") && shown.contains(&old[..8]), "{shown}");
 }
 
 #[tokio::test]

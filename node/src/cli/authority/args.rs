@@ -57,6 +57,27 @@ pub enum AuthorityCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Make another key of the authority, which takes over: both count until the older one is retired
+    Rotate {
+        /// The present key.
+        #[command(flatten)]
+        key: KeyArgs,
+        /// File for the other key; it must not exist
+        #[arg(long, value_name = "FILE")]
+        new_key: PathBuf,
+    },
+    /// Have a key, lost or stolen or replaced, count no longer, permanently. A key that came from it has to sign that, and
+    /// first signs all that the retired one has stated. Refused while a node does not answer or lacks statements
+    Retire {
+        /// The first digits of the key that is retired
+        old: String,
+        /// The key that remains.
+        #[command(flatten)]
+        key: KeyArgs,
+        /// Even so: such nodes follow when they meet one that has. What the retired key has stated and they alone know is lost
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Commands of `issuer`.

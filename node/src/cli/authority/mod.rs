@@ -2,6 +2,7 @@
 //! the machine where the command runs: nodes receive what it has signed.
 
 pub mod args;
+mod keys;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,6 +24,8 @@ use super::print::{self, Result};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Such looks, at most: statements take a few round trips to all nodes.
 const LOOKS_MAX: u32 = 10;
+/// Statements in a request, at most: of the largest ones half of what a node reads.
+const STATEMENTS_AT_ONCE: usize = 20;
 
 type Outcome<T> = std::result::Result<T, Failure>;
 
@@ -32,6 +35,8 @@ impl Session {
             AuthorityCommand::Init { key } => self.init_authority(&key).await,
             AuthorityCommand::Show => self.show_trust().await,
             AuthorityCommand::Require { key, force } => self.require(&key.key, force).await,
+            AuthorityCommand::Rotate { key, new_key } => self.rotate(&key.key, &new_key).await,
+            AuthorityCommand::Retire { old, key, force } => self.retire(&old, &key.key, force).await,
         }
     }
 
@@ -48,13 +53,11 @@ impl Session {
                 "nothing was changed: `starling doctor` says why it has none",
             ));
         }
-        let key = AuthorityKey::create(path).map_err(|error| {
-            Failure::failed(key_error(path, &error), "name a file that does not exist with --key FILE")
-        })?;
+        let key = create(path, "--key")?;
         let issuer = key.issuer(&me.id, &me.listen, true, wall_ms()).ok_or_else(|| no_id(&me.id))?;
         let path = path.display();
         let done = format!("{} is the first issuer, and gives every node a certificate now", me.name);
-        self.publish(issuer, &done, &[], |trust| trust.is_issuer).await.inspect_err(|_| {
+        self.publish(vec![issuer], &done, &[], |trust| trust.is_issuer).await.inspect_err(|_| {
             print::note(format!(
                 "{path} is the key of no authority yet: remove it, unless you keep this one of two"
             ));
@@ -85,7 +88,7 @@ impl Session {
             return Err(Failure::held(message, hint));
         }
         let done = "nodes accept only peers with a certificate now";
-        self.publish(key.require(serial(&trust)), done, &ids, |trust| trust.required).await?;
+        self.publish(vec![key.require(serial(&trust))], done, &ids, |trust| trust.required).await?;
         print::note(
             "new nodes, and those that were stopped all the while, join with  starling ticket  of an issuer",
         );
@@ -126,7 +129,7 @@ impl Session {
             }
         };
         let statement = key.issuer(&id, &addresses, is_granted, serial(&trust)).ok_or_else(|| no_id(node))?;
-        self.publish(statement, &done, &[], |trust| trust.has_issuer(&id) == is_granted).await
+        self.publish(vec![statement], &done, &[], |trust| trust.has_issuer(&id) == is_granted).await
     }
 
     pub(super) async fn member(&self, command: MemberCommand) -> Result {
@@ -168,7 +171,7 @@ impl Session {
         let cut_off: Vec<&str> =
             if trust.required { victims.iter().map(|it| it.id.as_str()).collect() } else { Vec::new() };
         let done = format!("{called} is revoked");
-        self.publish(statement, &done, &cut_off, |trust| trust.revoked.contains(&id)).await?;
+        self.publish(vec![statement], &done, &cut_off, |trust| trust.revoked.contains(&id)).await?;
         print::note(
             "its votes in strong keyspaces stay: `starling keyspace ls` shows silent voters, and `starling keyspace \
              voters replace` lets another node vote",
@@ -211,8 +214,11 @@ impl Session {
             Some(it) => format!("by {}, {}", short(&it.issuer), until(it.not_after_ms)),
             None => "none".to_owned(),
         };
+        let others = trust.keys.iter().filter(|key| key.id != *authority).map(|key| &key.id);
         print::pairs([
             ("authority", authority.clone()),
+            ("other keys", ids(&mut others.into_iter())),
+            ("retired keys", ids(&mut trust.former_keys.iter())),
             ("certificates", if trust.required { "required".into() } else { "not required yet".to_owned() }),
             ("issuers", ids(&mut trust.issuers.iter().map(|issuer| &issuer.id))),
             ("revoked", ids(&mut trust.revoked.iter())),
@@ -261,7 +267,11 @@ impl Session {
             return Err(Failure::held(message, "nothing was changed: ask another node, with --api"));
         }
         match &trust.authority {
-            Some(authority) if *authority == key.id() => Ok((key, trust)),
+            Some(_) if trust.has_key(&key.id()) => Ok((key, trust)),
+            Some(_) if trust.is_authority(&key.id()) => {
+                let message = format!("{} is retired: what it signs counts no longer", path.display());
+                Err(Failure::usage(message, "name the file of a key that `starling authority show` lists"))
+            }
             Some(authority) => {
                 let message = format!(
                     "{} is not the key of the network's authority: it is {}, and the network follows {}",
@@ -275,16 +285,19 @@ impl Session {
         }
     }
 
-    /// Passes a statement to the node, checks that it counts there, and reports how many nodes have it. It cuts these nodes
+    /// Passes statements to the node, checks that they count there, and reports how many nodes have them. They cut these nodes
     /// off, beside the revoked ones.
     async fn publish(
         &self,
-        statement: String,
+        statements: Vec<String>,
         done: &str,
         cut_off: &[&str],
         is_done: impl Fn(&Trust) -> bool,
     ) -> Result {
-        let trust = self.client.add_statements(&Statements { statements: vec![statement] }).await?;
+        let mut trust = Trust::default();
+        for some in statements.chunks(STATEMENTS_AT_ONCE) {
+            trust = self.client.add_statements(&Statements { statements: some.to_vec() }).await?;
+        }
         if !is_done(&trust) {
             let message = "the node has not taken the statement: another one about the same node counts";
             return Err(Failure::failed(message, "`starling authority show` shows what counts; try again"));
@@ -303,9 +316,8 @@ impl Session {
             tokio::time::sleep(LOOK_EVERY).await;
             found = crawl().await?;
         }
-        let is_other = |node: &&Node| {
-            node.standing.as_ref().is_some_and(|it| Some(&it.authority) != trust.authority.as_ref())
-        };
+        let is_other =
+            |node: &&Node| node.standing.as_ref().is_some_and(|it| !trust.is_authority(&it.authority));
         let others: Vec<&str> = found.nodes.iter().filter(is_other).map(name).collect();
         if !others.is_empty() {
             let message = format!("{done}; but these nodes follow another authority: {}", others.join(", "));
@@ -345,7 +357,7 @@ fn member_row(node: &Node, trust: &Trust) -> [String; 5] {
     };
     let statements = match standing {
         None => "none",
-        Some(it) if Some(&it.authority) != trust.authority.as_ref() => "of another authority",
+        Some(it) if !trust.is_authority(&it.authority) => "of another authority",
         Some(it) if it.digest == trust.digest => "all",
         Some(_) => "others",
     };
@@ -386,6 +398,13 @@ fn find(found: &Nodes, trust: &Trust, node: &str) -> Outcome<String> {
 /// The name of a node, or the first digits of its id.
 fn called(found: &Nodes, id: &str) -> String {
     all_nodes(found).find(|(other, _)| *other == id).map_or_else(|| short(id), |(_, name)| name.to_owned())
+}
+
+/// Makes a key in a file that does not exist; the flag names it.
+fn create(path: &Path, flag: &str) -> Outcome<AuthorityKey> {
+    AuthorityKey::create(path).map_err(|error| {
+        Failure::failed(key_error(path, &error), format!("name a file that does not exist with {flag} FILE"))
+    })
 }
 
 fn key_error(path: &Path, error: &IdentityError) -> String {
