@@ -70,8 +70,13 @@ impl Issuer {
         let issuer = self.identity.node_id();
         let id = rand::random();
         let mut invitation = Invitation { id, role, uses, not_after_ms, issuer, signature: Vec::new() };
-        invitation.signature = self.identity.sign_bytes(&invitation.signing_bytes());
+        invitation.signature = self.sign(&invitation);
         invitation
+    }
+
+    /// The signature of this node's key over a value of which it is the signer.
+    pub fn sign(&self, value: &impl Signed) -> Vec<u8> {
+        self.identity.sign_bytes(&value.signing_bytes())
     }
 
     /// Gives a certificate, or says why not. Waits for the disk if the invitation has limited uses.
@@ -105,7 +110,7 @@ impl Issuer {
         let not_after_ms = wall_ms.saturating_add(self.lifetime_ms);
         let (node, role, signature) = (*node, *role, Vec::new());
         let mut given = Certificate { node, role, issued_ms: wall_ms, not_after_ms, issuer, signature };
-        given.signature = self.identity.sign_bytes(&given.signing_bytes());
+        given.signature = self.sign(&given);
         Ok(given)
     }
 

@@ -15,11 +15,14 @@ use starling_client::Client;
 use starling_tests::{Node, command, http_client, run, wait_until};
 
 /// What reveals the secret, changes the node or its network, or reads the whole store.
-const ADMINISTRATION: [(Method, &str); 12] = [
+const ADMINISTRATION: [(Method, &str); 15] = [
     (Method::GET, "/v1/ticket"),
     (Method::POST, "/v1/trust/statements"),
     (Method::GET, "/v1/config"),
     (Method::GET, "/v1/doctor"),
+    (Method::GET, "/v1/tokens"),
+    (Method::POST, "/v1/tokens"),
+    (Method::DELETE, "/v1/tokens/0123456789abcdef"),
     (Method::POST, "/v1/leave"),
     (Method::POST, "/v1/upgrade/finalize"),
     (Method::POST, "/v1/strong"),
@@ -32,7 +35,8 @@ const ADMINISTRATION: [(Method, &str); 12] = [
 
 async fn by_tcp(node: &Node, method: &Method, path: &str) -> Response {
     let url = format!("http://{}{path}", node.api());
-    http_client().request(method.clone(), url).send().await.expect("the node answers")
+    let body = if path == "/v1/strong" { r#"{"name":"orders"}"# } else { "" };
+    http_client().request(method.clone(), url).body(body).send().await.expect("the node answers")
 }
 
 #[tokio::test]
@@ -52,22 +56,22 @@ async fn without_a_token_tcp_serves_data_and_the_unix_socket_everything() {
         assert!(error["hint"].as_str().is_some_and(|hint| hint.contains(SOCKET_FILE)), "{error}");
     }
     let compact = r#"{"op":"compact","revision":1}"#;
-    let call = |body: &'static str| {
-        let url = format!("http://{}/v1/strong/orders/call?if_strong=true", node.api());
+    let call = |query: &str, body: &'static str| {
+        let url = format!("http://{}/v1/strong/orders/call{query}", node.api());
         async move { reqwest::Client::new().post(url).body(body).send().await.expect("the node answers") }
     };
-    let refused = call(compact).await;
+    let refused = call("", compact).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN, "it ends the history of all clients");
     assert!(refused.headers().contains_key(SOCKET_HEADER));
     assert_eq!(
-        call(r#"{"op":"leases"}"#).await.json::<Value>().await.expect("JSON")["error"],
+        call("?if_strong=true", r#"{"op":"leases"}"#).await.json::<Value>().await.expect("JSON")["error"],
         "other_keyspace"
     );
     for path in ["/v1/status", "/v1/peers", "/v1/nodes", "/v1/upgrade", "/v1/keyspaces", "/readyz"] {
         assert_eq!(by_tcp(&node, &Method::GET, path).await.status(), StatusCode::OK, "{path}");
     }
     let metrics = by_tcp(&node, &Method::GET, "/metrics").await.text().await.expect("text");
-    assert!(metrics.contains("starling_api_forbidden_total 13"), "{metrics}");
+    assert!(metrics.contains("starling_api_forbidden_total 16"), "{metrics}");
 
     // Commands find the socket by the refusal, whichever way they name the node.
     let at_socket = format!("unix:{}", socket.display());
@@ -87,7 +91,7 @@ async fn with_a_token_its_owner_is_pointed_to_the_socket_and_a_weak_one_is_notic
     let node = Node::up("node").set("api.token", "secret").started().await;
     assert!(node.log().contains("api.token has less than 128 bits"), "{}", node.log());
     let refused = run(["--api", node.api(), "ticket"], b"");
-    refused.exits(1).says("wants its token");
+    refused.exits(1).says("wants a token");
     let at_socket = format!("unix:{}", node.data_dir().join(SOCKET_FILE).display());
     refused.says(&at_socket);
     run(["--api", &at_socket, "ticket"], b"").ok();

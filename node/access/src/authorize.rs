@@ -14,7 +14,7 @@ const SHOWN_BYTES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Denied {
     /// A verb on keys.
-    #[error("this needs {verb} on {keys} of the keyspace {keyspace}, which is not granted")]
+    #[error("it needs {verb} on {keys} of the keyspace {keyspace}")]
     Keys {
         /// The verb.
         verb: Verb,
@@ -24,11 +24,11 @@ pub enum Denied {
         keys: String,
     },
     /// Administration of the node.
-    #[error("this needs admin on all keyspaces, which is not granted")]
+    #[error("it needs admin on all keyspaces")]
     Node,
     /// Another one's lease.
     #[error(
-        "the lease {0:x} is not one of the caller's: leases that it grants itself are, with an id that the server draws"
+        "the lease {0:x} is another one's: use leases granted with a token of the same name, their ids left to the server"
     )]
     Lease(LeaseId),
 }
@@ -92,7 +92,7 @@ fn shown(span: Span) -> String {
     match span {
         Span::Nothing => "some keys".into(),
         Span::Key(key) => format!("the key {}", shown(key)),
-        Span::Prefix(b"") => "all keys".into(),
+        Span::Prefix(b"") | Span::Range(b"", None) => "all keys".into(),
         Span::Prefix(prefix) => format!("the keys that begin with {}", shown(prefix)),
         Span::Range(from, Some(to)) => format!("the keys from {} to {}", shown(from), shown(to)),
         Span::Range(from, None) => format!("the keys from {} on", shown(from)),

@@ -62,6 +62,11 @@ pub enum CapabilityError {
     /// It was revoked.
     #[error("it was revoked")]
     Revoked,
+    /// The node cannot look up whether it was revoked: it keeps no data, or its store fails.
+    #[error(
+        "this node cannot read which tokens were revoked: use another node, or as its user the unix socket"
+    )]
+    Unchecked,
 }
 
 impl fmt::Debug for Capability {

@@ -46,6 +46,12 @@ impl Rights {
         Self { grants: vec![Grant::all(Verbs::DATA)], owner: None }
     }
 
+    /// Everything with one keyspace.
+    pub fn on_keyspace(keyspace: &str) -> Self {
+        let grant = Grant::new(Verbs::EVERYTHING, keyspace, b"");
+        Self { grants: grant.into_iter().collect(), owner: None }
+    }
+
     /// Whether the caller may use this lease.
     fn has_lease(&self, id: LeaseId) -> bool {
         self.owner.as_ref().is_none_or(|owner| lease::is_of(owner, id))

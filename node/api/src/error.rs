@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 pub enum ErrorCode {
     /// 400: the request is invalid.
     Invalid,
-    /// 401: a token is configured, and the request has none, or another one.
+    /// 401: the request has no token, and the node wants one; or one that does not count.
     Unauthorized,
-    /// 403: only the administrator of the node may do this.
+    /// 403: the caller's rights do not suffice; nothing was changed.
     Forbidden,
     /// 404: there is no such key, lease, keyspace or path.
     NotFound,
@@ -41,6 +41,8 @@ pub enum ErrorCode {
     OutcomeUnknown,
     /// 413: a key, value or body is above its limit.
     TooLarge,
+    /// 429: the token has used up its quota of requests or bytes on this node; nothing was changed.
+    TooManyRequests,
     /// 503: the disk is full; reads continue.
     StorageFull,
     /// 503: storage failed otherwise.
@@ -89,6 +91,7 @@ impl ErrorCode {
             | Self::Conflict => 409,
             Self::Compacted => 410,
             Self::TooLarge => 413,
+            Self::TooManyRequests => 429,
             Self::StorageFull | Self::Storage | Self::NotReady | Self::NoMajority | Self::Timeout => 503,
             Self::OutcomeUnknown => 504,
             Self::NoStore => 501,
@@ -99,7 +102,7 @@ impl ErrorCode {
     /// Whether a request that failed so may be sent again.
     pub fn retry(self) -> Retry {
         match self {
-            Self::NoMajority | Self::Timeout | Self::NotReady => Retry::Safe,
+            Self::NoMajority | Self::Timeout | Self::NotReady | Self::TooManyRequests => Retry::Safe,
             Self::OutcomeUnknown | Self::Unreachable => Retry::IfIdempotent,
             _ => Retry::Never,
         }

@@ -8,6 +8,7 @@ mod data;
 mod error;
 mod node;
 pub mod strong;
+pub mod token;
 pub mod trust;
 mod watch;
 mod write;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use data_encoding::HEXLOWER;
 use futures::future::join_all;
+use starling_access::Operation;
 use starling_api::admin::{ImpairedReplica, NO_PEER_HINT, Nodes, Peers, Status, no_peer};
 use starling_api::strong::{CreateKeyspace, ReplicaInfo, Replicas, StrongInfo, StrongMember};
 use starling_api::trust::{Statements, TicketSpec, Trust};
@@ -27,17 +28,17 @@ pub struct Admin(pub(crate) Handle);
 impl Admin {
     /// The node's status.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.0.0.gossip.status().await.ok_or_else(stopping)
+        self.0.parts.gossip.status().await.ok_or_else(stopping)
     }
 
     /// The peers that the node knows.
     pub async fn peers(&self) -> Result<Peers, Error> {
-        self.0.0.gossip.peers().await.ok_or_else(stopping)
+        self.0.parts.gossip.peers().await.ok_or_else(stopping)
     }
 
     /// The whole overlay, by asking every node. Takes seconds where nodes do not answer.
     pub async fn nodes(&self) -> Result<Nodes, Error> {
-        self.0.0.gossip.crawl().await.ok_or_else(stopping)
+        self.0.parts.gossip.crawl().await.ok_or_else(stopping)
     }
 
     /// A join ticket: any node that has it can join the network, within its limits if the network has an authority.
@@ -45,12 +46,13 @@ impl Admin {
     /// # Errors
     /// The network has an authority, and this node is no issuer; or it has none, and limits were asked for.
     pub async fn ticket(&self, spec: TicketSpec) -> Result<String, Error> {
-        self.0.0.gossip.ticket(spec).await.ok_or_else(stopping)?
+        let ticket = async { self.0.parts.gossip.ticket(spec).await.ok_or_else(stopping)? };
+        self.administer("ticket", "", ticket).await
     }
 
     /// The authority of the network and its statements, as far as the node has them.
     pub async fn trust(&self) -> Result<Trust, Error> {
-        self.0.0.gossip.trust().await.ok_or_else(stopping)
+        self.0.parts.gossip.trust().await.ok_or_else(stopping)
     }
 
     /// Learns statements of the network's authority, and passes them on to the other nodes. The first ones make the network
@@ -60,6 +62,10 @@ impl Admin {
     /// A statement is none, is not signed by the key that it names, or is of another authority; or there is no room for it.
     /// Nothing was changed.
     pub async fn add_statements(&self, statements: &Statements) -> Result<Trust, Error> {
+        self.administer("statements of the authority", "", self.pass_on_statements(statements)).await
+    }
+
+    async fn pass_on_statements(&self, statements: &Statements) -> Result<Trust, Error> {
         let invalid =
             |message: &str| Error::new(ErrorCode::Invalid, message, "`starling authority` makes statements");
         let read = |hex: &String| -> Option<Statement> {
@@ -73,12 +79,12 @@ impl Admin {
         if read.is_empty() {
             return Err(invalid("there is no statement"));
         }
-        self.0.0.gossip.add_statements(read).await.ok_or_else(stopping)?
+        self.0.parts.gossip.add_statements(read).await.ok_or_else(stopping)?
     }
 
     /// The statements of the network's authority that the node has.
     pub async fn statements(&self) -> Result<Statements, Error> {
-        self.0.0.gossip.statements().await.ok_or_else(stopping)
+        self.0.parts.gossip.statements().await.ok_or_else(stopping)
     }
 
     /// Has the node leave the network and stop. Returns before it has stopped. Where the node is a voter of a strong
@@ -89,9 +95,11 @@ impl Admin {
     /// No other node can take its place in a keyspace, or has not done so in time; it is an issuer, and no other one answers;
     /// or, with `force`, the node is the only voter of a keyspace, which would end. The node goes on.
     pub async fn leave(&self, force: bool) -> Result<(), Error> {
-        if !force {
-            self.require_other_issuer().await?;
-        }
+        let target = if force { "with its votes" } else { "" };
+        self.administer("leave", target, self.depart(force)).await
+    }
+
+    async fn depart(&self, force: bool) -> Result<(), Error> {
         if force {
             let is_alone = |it: &Held| {
                 let mut voters = it.status.members.iter().filter(|member| !member.learner);
@@ -105,8 +113,9 @@ impl Admin {
                 return Err(only_voter(&alone, &status.name));
             }
         } else {
+            self.require_other_issuer().await?;
             let votes = self.status().await?.votes;
-            let moved = votes.iter().map(async |name| (name, self.manage(name, Manage::Vacate).await));
+            let moved = votes.iter().map(async |name| (name, self.order(name, Manage::Vacate).await));
             let kept =
                 join_all(moved).await.into_iter().filter_map(|(name, moved)| Some((name, moved.err()?)));
             let kept: Vec<_> = kept.collect();
@@ -114,7 +123,7 @@ impl Admin {
                 return Err(votes_here(&kept, &self.status().await?.name));
             }
         }
-        self.0.0.gossip.leave().await.ok_or_else(stopping)
+        self.0.parts.gossip.leave().await.ok_or_else(stopping)
     }
 
     /// Fails if this node is the only issuer that answers in a network that requires certificates, and other nodes need one.
@@ -152,20 +161,20 @@ impl Admin {
 
     /// The replicas of strong keyspaces on this node, for metrics.
     pub async fn groups(&self) -> Result<Vec<Held>, Error> {
-        self.0.0.gossip.groups().await.ok_or_else(stopping)
+        self.0.parts.gossip.groups().await.ok_or_else(stopping)
     }
 
     /// The strong keyspaces that this node knows, and the eventual ones that hold a key.
     pub async fn keyspaces(&self) -> Result<Keyspaces, Error> {
         let eventual = self.0.reader()?.keyspaces().map_err(store_error)?;
         let eventual: BTreeSet<String> = eventual.into_iter().filter(|name| !name.starts_with('.')).collect();
-        let strong = self.0.0.names.all();
+        let strong = self.0.parts.names.all();
         let Status { closed_replicas: closed, kept_replicas: kept, impaired_replicas: impaired, .. } =
             self.status().await?;
         let with_replica = closed.iter().map(|replica| &replica.keyspace);
         let with_replica = with_replica.chain(kept.iter().map(|replica| &replica.keyspace)).cloned();
-        let all: BTreeSet<String> =
-            eventual.iter().chain(strong.keys()).cloned().chain(with_replica).collect();
+        let all = eventual.iter().chain(strong.keys()).cloned().chain(with_replica);
+        let all: BTreeSet<String> = all.filter(|name| self.0.caller().knows(name)).collect();
         let info = |name: String| {
             let kind = match (eventual.contains(&name), strong.contains_key(&name)) {
                 (true, true) => "both",
@@ -197,6 +206,7 @@ impl Admin {
     /// wait for it.
     pub async fn create_keyspace(&self, create: CreateKeyspace) -> Result<StrongInfo, Error> {
         let CreateKeyspace { name, voters, on, manual } = create;
+        self.0.caller().check_manager(&name)?;
         if name.starts_with('.') {
             return Err(reserved());
         }
@@ -215,7 +225,7 @@ impl Admin {
 
     /// The status of a strong keyspace, as its leader sees it if that one answers.
     pub async fn keyspace_info(&self, keyspace: &str) -> Result<StrongInfo, Error> {
-        self.0.reader()?;
+        self.check_known(keyspace)?;
         if self.alone_without(keyspace).await? {
             return Err(failure_error(&Failure::NoSuchKeyspace(keyspace.into())));
         }
@@ -226,6 +236,13 @@ impl Admin {
         let trust = self.trust().await?;
         info.members.iter_mut().for_each(|member| member.revoked = trust.revoked.contains(&member.id));
         Ok(StrongInfo { notes, withdrawn: here.withdrawn && info.answered_by == here.name, ..info })
+    }
+
+    /// Fails on a seed, and for a keyspace of which the caller may not know.
+    fn check_known(&self, keyspace: &str) -> Result<(), Error> {
+        self.0.reader()?;
+        let is_known = self.0.caller().knows(keyspace);
+        if is_known { Ok(()) } else { Err(failure_error(&Failure::NoSuchKeyspace(keyspace.into()))) }
     }
 
     /// Whether a keyspace is unknown here, and there is no other node that may know it.
@@ -264,10 +281,10 @@ impl Admin {
 
     /// The replicas of a strong keyspace on all nodes that can be reached. Takes seconds where nodes do not answer.
     pub async fn replicas(&self, keyspace: &str) -> Result<Replicas, Error> {
-        self.0.reader()?;
-        let surveyed = self.0.0.gossip.survey(keyspace.to_owned()).await.ok_or_else(stopping)?;
+        self.check_known(keyspace)?;
+        let surveyed = self.0.parts.gossip.survey(keyspace.to_owned()).await.ok_or_else(stopping)?;
         let surveyed = surveyed.map_err(|error| manage_error(&error.into(), keyspace))?;
-        Ok(describe_replicas(&surveyed, &self.0.0.node.0))
+        Ok(describe_replicas(&surveyed, &self.0.parts.node.0))
     }
 
     /// Removes the replicas of a strong keyspace that this node keeps although they were removed from it.
@@ -275,9 +292,15 @@ impl Admin {
         self.manage(keyspace, Manage::Discard).await
     }
 
+    /// Carries out an operator's change of a keyspace, and records it.
     async fn manage(&self, keyspace: &str, what: Manage) -> Result<(), Error> {
+        let (action, operation) = (what.name(), Operation::Manage { keyspace });
+        self.0.caller().audited(&operation, action, keyspace, self.order(keyspace, what)).await
+    }
+
+    async fn order(&self, keyspace: &str, what: Manage) -> Result<(), Error> {
         self.0.reader()?;
-        let managed = self.0.0.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(stopping)?;
+        let managed = self.0.parts.gossip.manage(keyspace.to_owned(), what).await.ok_or_else(stopping)?;
         managed.map_err(|failure| manage_error(&failure, keyspace))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::call::{Call, Calls};
+use starling_access::Capability;
 use starling_api::Error;
 use starling_api::admin::{Nodes, Peers, Status};
 use starling_api::trust::{Statements, TicketSpec, Trust};
@@ -35,6 +36,8 @@ pub enum Command {
     Peers(oneshot::Sender<Peers>),
     /// Send a join ticket.
     Ticket(TicketSpec, oneshot::Sender<Result<String, Error>>),
+    /// Sign a token of a client.
+    SignToken(Capability, oneshot::Sender<Result<Capability, Error>>),
     /// Send the authority's statements and the node's certificate.
     Trust(oneshot::Sender<Trust>),
     /// Learn statements of an authority.
@@ -117,6 +120,11 @@ impl Gossip {
     /// A join ticket.
     pub async fn ticket(&self, spec: TicketSpec) -> Option<Result<String, Error>> {
         self.ask(|reply| Command::Ticket(spec, reply)).await
+    }
+
+    /// Signs a token of a client.
+    pub async fn sign_token(&self, token: Capability) -> Option<Result<Capability, Error>> {
+        self.ask(|reply| Command::SignToken(token, reply)).await
     }
 
     /// The authority's statements, and the node's certificate.

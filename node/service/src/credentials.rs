@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
+use starling_access::Capability;
 use starling_api::trust::{self as api, EXPIRES_MS, TicketSpec, USES_MAX};
 use starling_api::{Error, ErrorCode};
 use starling_bootstrap::TicketAuthority;
@@ -120,6 +121,18 @@ impl GossipLoop {
         Ok((self.facts.ticket)(&self.record, authority))
     }
 
+    /// Signs a token of a client.
+    pub(super) fn sign_token(&self, mut token: Capability) -> Result<Capability, Error> {
+        let trust = self.core.trust();
+        if trust.authority().is_none() {
+            let message = "this network has no authority, whose issuers sign tokens";
+            return Err(Error::new(ErrorCode::Conflict, message, "make one: starling authority init"));
+        }
+        check_issuer(trust, self.record.id, "sign tokens")?;
+        token.signature = self.facts.issuer.sign(&token);
+        Ok(token)
+    }
+
     /// Every statement of the authority that this node has.
     pub(super) fn statements(&self) -> api::Statements {
         let hex = |it: &Statement| HEXLOWER.encode(&it.encoded());
@@ -169,6 +182,18 @@ fn signed<T: Signed>(bytes: &[u8]) -> Option<T> {
     T::decoded(bytes).filter(verify_signed)
 }
 
+/// Fails unless this node is an issuer, as it has to be to do this.
+fn check_issuer(trust: &Trust, me: NodeId, what: &str) -> Result<(), Error> {
+    if trust.is_issuer(&me) {
+        return Ok(());
+    }
+    let issuers: Vec<String> = trust.issuers().map(|(id, _)| id.short()).collect();
+    let issuers = if issuers.is_empty() { "none is known here".to_owned() } else { issuers.join(", ") };
+    let message = format!("this node is no issuer, so that it cannot {what}");
+    let hint = format!("ask an issuer ({issuers}), or make this node one: starling issuer add");
+    Err(Error::new(ErrorCode::Conflict, message, hint))
+}
+
 /// The part of a ticket about certificates: `None` in a network without an authority.
 ///
 /// # Errors
@@ -195,13 +220,7 @@ pub fn invite(
         let message = "this network has no authority: its tickets have no limits";
         return Err(Error::new(ErrorCode::Conflict, message, "make one: starling authority init"));
     };
-    if !trust.is_issuer(&me) {
-        let issuers: Vec<String> = trust.issuers().map(|(id, _)| id.short()).collect();
-        let issuers = if issuers.is_empty() { "none is known here".to_owned() } else { issuers.join(", ") };
-        let message = "this node is no issuer, so that it cannot invite other nodes";
-        let hint = format!("ask an issuer ({issuers}), or make this node one: starling issuer add");
-        return Err(Error::new(ErrorCode::Conflict, message, hint));
-    }
+    check_issuer(trust, me, "invite other nodes")?;
     let role = if spec.seed { Role::Seed } else { Role::Replica };
     let not_after_ms = wall_ms.saturating_add(spec.expires_ms.unwrap_or(INVITED_MS));
     let invitation = issuer.invite(role, uses, not_after_ms).encoded();

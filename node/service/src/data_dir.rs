@@ -22,6 +22,8 @@ const MODE: u32 = 0o700;
 const STARTED: &str = "started";
 /// The authority's statements and the node's certificate.
 pub const TRUST: &str = "trust";
+/// The audit log.
+pub const AUDIT: &str = "audit.log";
 /// The store's database.
 pub const STORE_DIR: &str = "store";
 

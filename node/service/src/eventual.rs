@@ -1,9 +1,11 @@
 //! Reads, writes and watches of one eventual keyspace.
 
 use bytes::Bytes;
+use starling_access::Operation;
 use starling_api::{Data, Error, MapPage, SetPage};
 use starling_kv::{Batch, Check, Contents, Kind, Op, Outcome, Page, Range, Reader, Register, Version, Write};
 use starling_rocks::RocksEngine;
+use starling_strong::api::Keys;
 
 use crate::error::{other_type, store_error};
 use crate::handle::Handle;
@@ -39,6 +41,21 @@ pub struct WriteOptions {
     pub check: Option<Check>,
 }
 
+/// The keys that a listing may show, the cursor of the page before included.
+fn keys_of(range: &Range) -> Keys {
+    let (mut from, mut to) = match Keys::prefix(range.prefix.clone()) {
+        Keys::Range { from, to } => (from, to),
+        Keys::One(key) => (key, None),
+    };
+    for start in range.start.iter().chain(&range.after) {
+        from = from.max(start.clone());
+    }
+    if let Some(end) = &range.end {
+        to = Some(to.map_or_else(|| end.clone(), |to| to.min(end.clone())));
+    }
+    Keys::Range { from, to }
+}
+
 #[expect(clippy::unused_async, reason = "a read that has to ask another node is to fit the same signature")]
 impl EventualKeyspace {
     /// Its name.
@@ -46,12 +63,21 @@ impl EventualKeyspace {
         &self.keyspace
     }
 
-    fn store(&self) -> Result<Reader<RocksEngine>, Error> {
+    /// The store, for a read of these keys.
+    fn read_of(&self, keys: &Keys) -> Result<Reader<RocksEngine>, Error> {
+        let operation = Operation::Read { keyspace: &self.keyspace, keys };
+        self.node.caller().check(&operation)?;
         self.node.reader()
     }
 
+    /// The store, for a read of a key.
+    fn read_key(&self, key: &[u8]) -> Result<Reader<RocksEngine>, Error> {
+        self.read_of(&Keys::One(key.to_vec()))
+    }
+
+    /// What a key holds, for a caller that may know it.
     pub(crate) fn held(&self, key: &[u8], fields_max: usize) -> Result<Option<Contents>, Error> {
-        self.store()?.read(wall_ms(), &self.keyspace, key, fields_max).map_err(store_error)
+        self.node.reader()?.read(wall_ms(), &self.keyspace, key, fields_max).map_err(store_error)
     }
 
     // ---- reads
@@ -61,7 +87,7 @@ impl EventualKeyspace {
     /// # Errors
     /// `type_mismatch`: the key holds another type only.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Register>, Error> {
-        match self.store()?.register(wall_ms(), &self.keyspace, key).map_err(store_error)? {
+        match self.read_key(key)?.register(wall_ms(), &self.keyspace, key).map_err(store_error)? {
             Some(register) => Ok(Some(register)),
             None => self.absent(key, Kind::Register),
         }
@@ -72,7 +98,9 @@ impl EventualKeyspace {
     /// # Errors
     /// `type_mismatch`: the key holds a set or a map, which have no such form.
     pub async fn plain(&self, key: &[u8]) -> Result<Option<Plain>, Error> {
-        if let Some(register) = self.store()?.register(wall_ms(), &self.keyspace, key).map_err(store_error)? {
+        if let Some(register) =
+            self.read_key(key)?.register(wall_ms(), &self.keyspace, key).map_err(store_error)?
+        {
             let siblings = register.siblings.len() as u64 + 1;
             return Ok(Some(Plain { value: register.value, version: Some(register.version), siblings }));
         }
@@ -85,6 +113,7 @@ impl EventualKeyspace {
 
     /// What a key holds, of every type, with at most `fields_max` members and fields of each.
     pub async fn read(&self, key: &[u8], fields_max: usize) -> Result<Option<Contents>, Error> {
+        self.read_key(key)?;
         self.held(key, fields_max)
     }
 
@@ -131,12 +160,12 @@ impl EventualKeyspace {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Option<Data>, Error> {
-        self.store()?.read_kind(wall_ms(), &self.keyspace, key, kind, after, limit).map_err(store_error)
+        self.read_key(key)?.read_kind(wall_ms(), &self.keyspace, key, kind, after, limit).map_err(store_error)
     }
 
     /// One field of a map; `None` if there is no such key or field.
     pub async fn field(&self, key: &[u8], name: &[u8]) -> Result<Option<starling_api::Register>, Error> {
-        match self.store()?.map_get(wall_ms(), &self.keyspace, key, name).map_err(store_error)? {
+        match self.read_key(key)?.map_get(wall_ms(), &self.keyspace, key, name).map_err(store_error)? {
             Some(found) => Ok(Some(found.into())),
             None => self.absent(key, Kind::Map),
         }
@@ -144,7 +173,7 @@ impl EventualKeyspace {
 
     /// Whether a flag is on. One that was never set, or was disabled, is off.
     pub async fn flag(&self, key: &[u8]) -> Result<bool, Error> {
-        let enabled = self.store()?.flag(wall_ms(), &self.keyspace, key).map_err(store_error)?;
+        let enabled = self.read_key(key)?.flag(wall_ms(), &self.keyspace, key).map_err(store_error)?;
         match self.held(key, 0)? {
             Some(held) if !enabled => Err(other_type(&held, "flag")),
             _ => Ok(enabled),
@@ -153,13 +182,18 @@ impl EventualKeyspace {
 
     /// A page of keys in order, with at most `fields_max` members and fields of each.
     pub async fn list(&self, range: &Range, limit: usize, fields_max: usize) -> Result<Page, Error> {
-        self.store()?.list(wall_ms(), &self.keyspace, range, limit, fields_max).map_err(store_error)
+        let store = self.read_of(&keys_of(range))?;
+        store.list(wall_ms(), &self.keyspace, range, limit, fields_max).map_err(store_error)
     }
 
     /// Changes of keys that begin with `prefix`, from now on.
     pub fn watch(&self, prefix: impl Into<Vec<u8>>) -> Result<EventualWatch, Error> {
-        self.store()?;
-        Ok(EventualWatch::new(self.clone(), self.node.changes()?, prefix.into()))
+        let prefix = prefix.into();
+        let keys = Keys::prefix(prefix.clone());
+        let operation = Operation::Watch { keyspace: &self.keyspace, keys: &keys };
+        self.node.caller().check(&operation)?;
+        self.node.reader()?;
+        Ok(EventualWatch::new(self.clone(), self.node.changes()?, prefix))
     }
 
     /// Nothing of the wanted type was found: an error if the key holds other types only.

@@ -17,7 +17,7 @@ use starling_kv::Reader;
 use starling_p2p::{Driver, Event, Issuer, Shown};
 use starling_proto::message::SyncMessage;
 use starling_proto::record::ADDRESSES_MAX;
-use starling_proto::trust::Invitation;
+use starling_proto::trust::{Invitation, Trust};
 use starling_proto::{Class, Message, NodeRecord, Role};
 use starling_rocks::RocksEngine;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -92,6 +92,8 @@ pub struct GossipLoop {
     pub search: Search,
     /// The invitation of the last ticket.
     pub invitation: Option<Invitation>,
+    /// The authority's statements, for the handles.
+    pub trust: watch::Sender<Arc<Trust>>,
     /// What does not change while the node runs.
     pub facts: Facts,
     /// Pending requests to the core, by token.
@@ -269,6 +271,7 @@ impl GossipLoop {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Ticket(spec, reply) => drop(reply.send(self.ticket(spec))),
+            Command::SignToken(token, reply) => drop(reply.send(self.sign_token(token))),
             Command::Trust(reply) => drop(reply.send(self.trust())),
             Command::AddStatements(statements, reply) => drop(reply.send(self.add_statements(statements))),
             Command::Statements(reply) => drop(reply.send(self.statements())),
@@ -343,6 +346,7 @@ impl GossipLoop {
                     self.driver.renew(&issuer);
                 }
                 Output::Trust(trust) => {
+                    self.trust.send_replace(Arc::clone(&trust));
                     self.driver.set_trust(trust);
                     self.keep_credentials();
                 }

@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode};
-use starling_kv::{Batch, Limits, Op, Outcome, Reader};
+use starling_access::Operation;
+use starling_api::{EVENTUAL_PREFIX, Error, ErrorCode, escaped};
+use starling_kv::{Batch, Limits, Op, Outcome, Reader, Write};
 use starling_proto::NodeId;
+use starling_proto::trust::Trust;
 use starling_rocks::RocksEngine;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
+use crate::access::{Audit, Caller};
 use crate::admin::Admin;
 use crate::command::{ChangeSet, Gossip};
 use crate::error::{no_store, stopping};
@@ -19,8 +22,14 @@ use crate::strong::{Names, StrongKeyspace};
 /// Every method may be called from any thread and inside any runtime or none. Dropping a future is safe:
 /// a read leaves nothing behind, and a write that was queued is carried out or not, as if the answer had
 /// been lost. After the node has stopped, every method fails with [`ErrorCode::NotReady`].
+///
+/// Methods fail with [`ErrorCode::Forbidden`] where the rights of its caller do not suffice. The program that runs the node has
+/// all rights; servers make a handle for each of their callers with [`Handle::for_caller`].
 #[derive(Clone)]
-pub struct Handle(pub(crate) Arc<Parts>);
+pub struct Handle {
+    pub(crate) parts: Arc<Parts>,
+    caller: Caller,
+}
 
 /// What a handle works with.
 pub(crate) struct Parts {
@@ -36,6 +45,10 @@ pub(crate) struct Parts {
     changes: broadcast::WeakSender<Arc<ChangeSet>>,
     /// Bounds on writes.
     pub limits: Limits,
+    /// The authority's statements.
+    pub trust: watch::Receiver<Arc<Trust>>,
+    /// The record of administrative actions.
+    pub audit: Arc<Audit>,
 }
 
 /// Whether there is a store to read.
@@ -52,13 +65,13 @@ impl Parts {
     pub fn new(
         node: NodeId,
         gossip: Gossip,
-        reader: Option<Reader<RocksEngine>>,
-        names: Names,
-        changes: broadcast::WeakSender<Arc<ChangeSet>>,
-        limits: Limits,
+        (reader, changes): (Option<Reader<RocksEngine>>, broadcast::WeakSender<Arc<ChangeSet>>),
+        (names, limits): (Names, Limits),
+        trust: watch::Receiver<Arc<Trust>>,
+        audit: Audit,
     ) -> Self {
         let store = RwLock::new(reader.map_or(StoreState::None, StoreState::Open));
-        Self { node, gossip, store, names, changes, limits }
+        Self { node, gossip, store, names, changes, limits, trust, audit: Arc::new(audit) }
     }
 
     /// Commits writes, to Starling's own keyspaces as well.
@@ -73,6 +86,33 @@ impl Parts {
 }
 
 impl Handle {
+    /// The handle of the program that runs the node.
+    pub(crate) fn new(parts: Arc<Parts>) -> Self {
+        let caller = Caller::program(Some(Arc::clone(&parts.audit)));
+        Self { parts, caller }
+    }
+
+    /// The same node, with the rights of a caller.
+    #[must_use]
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { parts: Arc::clone(&self.parts), caller }
+    }
+
+    /// Whose rights the handle has.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The record of administrative actions.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.parts.audit
+    }
+
+    /// The authority's statements, as far as the node has them.
+    pub(crate) fn trusted(&self) -> Arc<Trust> {
+        Arc::clone(&self.parts.trust.borrow())
+    }
+
     /// An eventual keyspace. It exists while it holds a key; no call creates it. After [`EVENTUAL_PREFIX`] the name may be
     /// that of a strong keyspace, too.
     ///
@@ -95,13 +135,14 @@ impl Handle {
     /// This node is a seed.
     pub fn strong(&self, keyspace: impl Into<Arc<str>>) -> Result<StrongKeyspace, Error> {
         self.reader()?;
-        Ok(StrongKeyspace::new(keyspace, self.0.node.0, self.0.gossip.calls().clone()))
+        let (node, calls) = (self.parts.node.0, self.parts.gossip.calls().clone());
+        Ok(StrongKeyspace::new(keyspace, node, calls).for_caller(self.caller.clone()))
     }
 
     /// Whether this node knows a strong keyspace of this name. One that was created a moment ago may not be known
     /// yet.
     pub fn knows_strong(&self, keyspace: &str) -> bool {
-        self.0.names.contains(keyspace)
+        self.parts.names.contains(keyspace)
     }
 
     /// The node itself, its peers and its network.
@@ -126,18 +167,24 @@ impl Handle {
                 None => self.check_eventual(&write.keyspace)?,
             }
         }
-        self.0.write_unchecked(batch).await
+        batch.writes.iter().try_for_each(|write| self.caller.check(&Operation::Write(write)))?;
+        let swept: Vec<String> = batch.writes.iter().filter_map(swept).collect();
+        let outcome = self.parts.write_unchecked(batch).await;
+        for target in swept {
+            self.caller.record("del --prefix", &target, outcome.as_ref().map(drop));
+        }
+        outcome
     }
 
     /// Bounds on writes.
     pub fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.parts.limits
     }
 
     /// Fails where an eventual keyspace may not have this name: a strong one has it, or Starling itself.
     fn check_eventual(&self, keyspace: &str) -> Result<(), Error> {
         check_reserved(keyspace)?;
-        if self.0.names.contains(keyspace) {
+        if self.parts.names.contains(keyspace) {
             let hint = format!(
                 "it holds keys and values only: `starling put`, `get`, `del`; over HTTP POST /v1/strong/{keyspace}/call"
             );
@@ -149,7 +196,7 @@ impl Handle {
 
     /// The store's snapshots; a seed has none.
     pub(crate) fn reader(&self) -> Result<Reader<RocksEngine>, Error> {
-        match &*self.0.store.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.parts.store.read().unwrap_or_else(PoisonError::into_inner) {
             StoreState::Open(reader) => Ok(reader.clone()),
             StoreState::None => Err(no_store()),
             StoreState::Closed => Err(stopping()),
@@ -158,8 +205,13 @@ impl Handle {
 
     /// Changes of keys from now on.
     pub(crate) fn changes(&self) -> Result<broadcast::Receiver<Arc<ChangeSet>>, Error> {
-        self.0.changes.upgrade().map(|changes| changes.subscribe()).ok_or_else(stopping)
+        self.parts.changes.upgrade().map(|changes| changes.subscribe()).ok_or_else(stopping)
     }
+}
+
+/// What a write deletes without naming each key, for the audit log.
+fn swept(write: &Write) -> Option<String> {
+    (write.op == Op::DeletePrefix).then(|| format!("{}: {}", write.keyspace, escaped(&write.key)))
 }
 
 /// Fails for Starling's own keyspaces.

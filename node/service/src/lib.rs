@@ -8,6 +8,7 @@
 //! Two threads: the *gossip* thread owns the network and the core, and never waits for a disk or a client;
 //! the *disk* thread syncs the store's log. Reads run on the caller's thread, on snapshots of the store.
 
+mod access;
 mod admin;
 mod authority;
 mod call;
@@ -35,6 +36,7 @@ mod upgrade;
 pub mod view;
 mod watch;
 
+pub use access::{Access, Audit, Caller, token_info};
 pub use admin::Admin;
 pub use authority::AuthorityKey;
 pub use call::{Answered, Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};
@@ -44,6 +46,7 @@ pub use doctor::examine;
 pub use eventual::{EventualKeyspace, Plain, WriteOptions};
 pub use handle::Handle;
 pub use report::hex;
+pub use starling_access::{Capability, Rights};
 pub use starling_bootstrap::hide_tickets;
 pub use starling_core::Software;
 pub use starling_p2p::IdentityError;

@@ -82,10 +82,11 @@ impl Strong for Handle {
         from_revision: u64,
     ) -> Result<Events<StrongEvent>, Error> {
         let keyspace = self.strong(keyspace)?;
+        let watch = Watch { keys: Keys::prefix(prefix.into()), from_revision, prev: false, only: None };
+        keyspace.may_watch(&watch)?;
         // That there is no such keyspace is answered at once, and not by a watch that is lost later.
         keyspace.status(false).await?;
-        let keys = Keys::prefix(prefix.into());
-        let watch = keyspace.watch(Watch { keys, from_revision, prev: false, only: None }).await?;
+        let watch = keyspace.watch(watch).await?;
         let updates = stream::unfold(watch, |mut watch| async move { Some((watch.next().await?, watch)) });
         Ok(updates.flat_map(|update| stream::iter(told(update))).map(Ok).boxed())
     }

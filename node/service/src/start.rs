@@ -16,6 +16,7 @@ use starling_strong::registry::mark_lost;
 use tokio::sync::{broadcast, watch};
 use tracing::error;
 
+use super::access::Audit;
 use super::clock::{Clock, wall_ms};
 use super::command::channel;
 use super::config::{Config, Durability, LISTEN_DEFAULT};
@@ -145,7 +146,7 @@ fn run(config: &Config, stop: watch::Receiver<bool>, ready: &SyncSender<Result<S
     runtime.block_on(async {
         match prepare(config).await {
             Ok((started, gossip_loop, search)) => {
-                let parts = Arc::clone(&started.handle.0);
+                let parts = Arc::clone(&started.handle.parts);
                 // The caller waits.
                 let _ = ready.send(Ok(started));
                 Box::pin(live(gossip_loop, search, stop)).await;
@@ -235,6 +236,8 @@ async fn prepare(
         data_dir: dir,
     };
     let node = record.id;
+    let (trust, trusted) = watch::channel(Arc::clone(core.trust()));
+    let audit_dir = info.data_dir.path().to_owned();
     let gossip_loop = GossipLoop {
         clock,
         core,
@@ -251,10 +254,13 @@ async fn prepare(
         contacts,
         search: Search::default(),
         invitation,
+        trust,
         facts,
         asked: Asked::default(),
     };
-    let handle = Handle(Arc::new(Parts::new(node, gossip, reader, names, changes.downgrade(), limits)));
+    let stored = (reader, changes.downgrade());
+    let parts = Parts::new(node, gossip, stored, (names, limits), trusted, Audit::new(audit_dir));
+    let handle = Handle::new(Arc::new(parts));
     Ok((Started { handle, info }, gossip_loop, search))
 }
 

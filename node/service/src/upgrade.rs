@@ -54,6 +54,10 @@ impl Admin {
     /// # Errors
     /// `conflict`: a node cannot read it, or did not answer. Nothing was changed.
     pub async fn finalize_upgrade(&self, force: bool) -> Result<Upgrade, Error> {
+        self.administer("upgrade finalize", "", self.finalize(force)).await
+    }
+
+    async fn finalize(&self, force: bool) -> Result<Upgrade, Error> {
         let found = self.upgrade().await?;
         if !found.obstacles.is_empty() && !force {
             let reasons = found.obstacles.join("; ");
@@ -64,7 +68,7 @@ impl Admin {
         }
         if found.in_force < found.newest {
             let switch = finalize(found.newest, env!("CARGO_PKG_VERSION"));
-            self.0.0.write_unchecked(switch).await?;
+            self.0.parts.write_unchecked(switch).await?;
         }
         Ok(Upgrade { in_force: found.in_force.max(found.newest), obstacles: Vec::new(), ..found })
     }

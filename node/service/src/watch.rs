@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use starling_kv::Contents;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use crate::access::TOKEN_OVER;
 use crate::command::ChangeSet;
 use crate::eventual::EventualKeyspace;
 
@@ -43,6 +45,8 @@ pub struct EventualWatch {
     prefix: Vec<u8>,
     /// Keys of the change set at hand that have not been reported.
     keys: VecDeque<Vec<u8>>,
+    /// Completes when the caller's token counts no more.
+    over: BoxFuture<'static, ()>,
     ended: bool,
 }
 
@@ -52,7 +56,8 @@ impl EventualWatch {
         changes: broadcast::Receiver<Arc<ChangeSet>>,
         prefix: Vec<u8>,
     ) -> Self {
-        Self { keyspace, changes, prefix, keys: VecDeque::new(), ended: false }
+        let over = keyspace.node.caller().over();
+        Self { keyspace, changes, prefix, keys: VecDeque::new(), over, ended: false }
     }
 
     /// The keyspace that is watched.
@@ -66,7 +71,11 @@ impl EventualWatch {
             if let Some(key) = self.keys.pop_front() {
                 return Some(self.look_up(key));
             }
-            match self.changes.recv().await {
+            let changes = tokio::select! {
+                changes = self.changes.recv() => changes,
+                () = &mut self.over => return Some(self.end(TOKEN_OVER)),
+            };
+            match changes {
                 Ok(changes) => self.keys.extend(self.matching(&changes)),
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(_)) => {

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use super::authority::args::{AuthorityCommand, IssuerCommand, MemberCommand, TicketArgs};
 use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
 use super::import::args::ImportArgs;
+use super::token::TokenCommand;
 use super::value::{parse_duration_ms, parse_precondition, parse_voters};
 use starling_api::Precondition;
 
@@ -247,6 +248,9 @@ pub enum Command {
     /// The members of the network and their certificates
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Tokens of clients: what each may do with which keys, on every node
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Make the node leave the network for good and stop. Where it is a voter of a strong keyspace, another node takes its
     /// place first, within a minute; if none can, the node stays (exit code 4). A node that is to come back is stopped by
     /// ending its process (SIGTERM) instead

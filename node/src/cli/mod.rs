@@ -16,6 +16,7 @@ mod keyspace;
 mod print;
 mod start;
 mod strong;
+mod token;
 mod types;
 mod value;
 
@@ -244,6 +245,7 @@ impl Session {
             Command::Authority(command) => self.authority(command).await,
             Command::Issuer(command) => self.issuer(command).await,
             Command::Member(command) => self.member(command).await,
+            Command::Token(command) => self.token(command).await,
             Command::Leave { force } => self.leave(force).await,
             Command::Up(_)
             | Command::Bootstrap(_)

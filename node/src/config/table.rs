@@ -83,13 +83,15 @@ settings! {
     mdns: bool = "mdns", "", false;
         "Look for peers on the local network, and be found there."
     api_listen: String = "api.listen", "host:port", starling_api::API_DEFAULT.to_owned();
-        "Where the HTTP API listens, beside the unix socket api.sock in the data directory; off: only there. Without a token it serves data, but not administration. Anything but loopback needs TLS, and an api.token of 128 bits or certificates of clients."
+        "Where the HTTP API listens, beside the unix socket api.sock in the data directory; off: only there. Without a token it serves data, but not administration. Anything but loopback needs TLS, and callers that show who they are: an api.token of 128 bits, api.anonymous = false, or certificates of clients."
     api_plaintext: bool = "api.plaintext", "", false;
         "Whether the API listens for other machines without TLS: whoever is on the way reads the token and the data."
     api_token: Option<String> = "api.token", "", None, secret true;
-        "Token that every API request by TCP must bear (Authorization: Bearer ...); it makes its sender an administrator. Empty: none."
+        "Token that makes who sends it an administrator (Authorization: Bearer ...). With it, every API request by TCP must bear this or one of `starling token add`. Empty: none."
+    api_anonymous: bool = "api.anonymous", "", true;
+        "Whether callers need no token for data, on loopback or with a client's certificate in TLS: through the API if there is no api.token, and through the etcd server. With false, both want a token: api.token, or one of `starling token add`."
     etcd_listen: Vec<String> = "etcd.listen", "host:port=keyspace", Vec::new();
-        "Addresses where etcd clients are served, each with its strong keyspace. Loopback only, unless TLS asks clients for certificates."
+        "Addresses where etcd clients are served, each with its strong keyspace. Loopback only, unless TLS asks clients for certificates, or api.anonymous is false."
     etcd_advertise: Vec<String> = "etcd.advertise", "url=keyspace", Vec::new();
         "URLs that the lists of members for etcd clients show for this node instead of its etcd.listen, for example of a proxy."
     tls_certificate: Option<String> = "tls.certificate", "path", None;

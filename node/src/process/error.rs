@@ -41,7 +41,7 @@ pub enum RunError {
     },
     /// The API would be open to the network without authentication.
     #[error(
-        "the API would listen on {address}, which other machines can reach, and neither api.token nor tls.client_ca is set"
+        "the API would listen on {address}, which other machines can reach, and callers would not have to show who they are"
     )]
     Unprotected {
         /// As configured.
@@ -82,7 +82,7 @@ impl RunError {
             }
             Self::WeakToken { .. } => "set api.token to what  openssl rand -hex 16  prints".into(),
             Self::Unprotected { .. } => {
-                "set api.token or tls.client_ca, or listen on loopback: --api 127.0.0.1:7401".into()
+                "set api.token, api.anonymous=false or tls.client_ca, or listen on loopback: --api 127.0.0.1:7401".into()
             }
         }
     }

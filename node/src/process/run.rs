@@ -1,12 +1,14 @@
 //! A node with its servers, from the sockets to the end of the process.
 
+use std::sync::Arc;
+
 use rustix::fs::Mode;
 use rustix::process::umask;
 use starling_api::admin::{RunFile, SOCKET_FILE};
 use starling_client::SocketPath;
 use starling_http::{App, Refusals};
 use starling_listener::{LocalSocket, ServerThread};
-use starling_service::{Node, Role};
+use starling_service::{Access, Node, Role};
 
 use super::banner::Banner;
 use super::error::{RunError, system};
@@ -37,15 +39,16 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     let local = LocalSocket::bind(&socket, short.as_path()).map_err(RunError::Local)?;
     let local_api = format!("unix:{}", socket.display());
     let api = sockets.api();
+    let access = Access::new(handle, config.api_token.clone(), config.api_anonymous);
     let app = App {
         node: handle.clone(),
         settings,
-        token: config.api_token.clone(),
+        access: Arc::clone(&access),
         tls: sockets.tls(),
         socket,
         refusals: Refusals::default(),
     };
-    let servers = sockets.serve(local, handle, app)?;
+    let servers = sockets.serve(local, handle, &access, app)?;
     runtime.block_on(async {
         // A reader of the announcement may stop the node at once.
         let stop = stop_signal().map_err(system)?;

@@ -1,10 +1,11 @@
 //! The node's servers: sockets bound before the node starts, and a thread for each server.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use starling_http::App;
 use starling_listener::{BindError, Listener, LocalSocket, Reach, ServerThread, Socket, Tls, TlsFiles};
-use starling_service::{Handle, Role, StartError};
+use starling_service::{Access, Handle, Role, StartError};
 use tokio::task::JoinSet;
 
 use super::error::{RunError, system};
@@ -39,9 +40,9 @@ impl Sockets {
             _ => Some(bind_api(config)?.with_tls(load(b"http/1.1")?)),
         };
         let etcd_tls = load(b"h2")?;
-        let asks_clients = config.tls_client_ca.is_some();
         let bind = |entry: &String| {
-            let (socket, keyspace) = bind_etcd(entry, role, asks_clients)?;
+            let (socket, keyspace) = bind_etcd(entry, role, asks_clients(config))?;
+            check_exposure(&socket, config, entry)?;
             Ok((socket.with_tls(etcd_tls.clone()), keyspace))
         };
         let etcd = config.etcd_listen.iter().map(bind).collect::<Result<_, RunError>>()?;
@@ -109,15 +110,22 @@ impl Sockets {
     }
 
     /// Serves the node, also on its unix socket, until the threads are stopped.
-    pub fn serve(self, local: LocalSocket, node: &Handle, app: App) -> Result<Vec<ServerThread>, RunError> {
+    pub fn serve(
+        self,
+        local: LocalSocket,
+        node: &Handle,
+        access: &Arc<Access>,
+        app: App,
+    ) -> Result<Vec<ServerThread>, RunError> {
         let mut threads = Vec::new();
         if !self.etcd.is_empty() {
-            let node = node.clone();
+            let (node, access) = (node.clone(), Arc::clone(access));
             let serve = |stop| async move {
                 let mut servers = JoinSet::new();
                 for (socket, keyspace) in self.etcd {
                     let keyspace = node.strong(keyspace).map_err(std::io::Error::other)?;
-                    servers.spawn(starling_etcd::serve(socket, keyspace, Clone::clone(&stop)));
+                    let access = Some(Arc::clone(&access));
+                    servers.spawn(starling_etcd::serve(socket, keyspace, access, Clone::clone(&stop)));
                 }
                 while let Some(ended) = servers.join_next().await {
                     ended.map_err(std::io::Error::other)??;
@@ -155,32 +163,44 @@ fn tls_files(config: &Config) -> Result<Option<TlsFiles>, RunError> {
 /// reads it on the way.
 fn bind_api(config: &Config) -> Result<Socket, RunError> {
     let address = config.api_listen.clone();
-    let asks_clients = config.tls_client_ca.is_some();
-    let reach = if config.api_token.is_some() || asks_clients { Reach::Anyone } else { Reach::Loopback };
+    let is_asked = config.api_token.is_some() || asks_clients(config);
+    let reach = if is_asked { Reach::Anyone } else { Reach::Loopback };
     let api = Socket::bind(&address, reach).map_err(|error| match error {
         BindError::Exposed { address } => RunError::Unprotected { address },
         error @ BindError::System { .. } => RunError::Api(error),
     })?;
-    let has_weak_token = config.api_token.as_deref().is_some_and(is_weak);
-    if api.address().ip().is_loopback() {
-        if has_weak_token {
-            tracing::warn!(
-                "api.token has less than 128 bits: another user of this machine who guesses it administers the node; \
-                 `openssl rand -hex 16` prints a better one"
-            );
-        }
-        return Ok(api);
+    if api.address().ip().is_loopback() && has_weak_token(config) {
+        tracing::warn!(
+            "api.token has less than 128 bits: another user of this machine who guesses it administers the node; \
+             `openssl rand -hex 16` prints a better one"
+        );
+    }
+    check_exposure(&api, config, &address)?;
+    Ok(api)
+}
+
+/// Whether every caller shows who it is, by a certificate or a token, although there is no `api.token`.
+fn asks_clients(config: &Config) -> bool {
+    config.tls_client_ca.is_some() || !config.api_anonymous
+}
+
+fn has_weak_token(config: &Config) -> bool {
+    config.api_token.as_deref().is_some_and(is_weak)
+}
+
+/// Fails where other machines reach a socket, and a token can be guessed or read on the way.
+fn check_exposure(socket: &Socket, config: &Config, address: &str) -> Result<(), RunError> {
+    let address = address.to_owned();
+    if socket.address().ip().is_loopback() {
+        return Ok(());
     }
     if config.tls_certificate.is_none() && !config.api_plaintext {
         return Err(RunError::Plaintext { address });
     }
-    if has_weak_token {
-        return Err(RunError::WeakToken { address });
-    }
-    Ok(api)
+    if has_weak_token(config) { Err(RunError::WeakToken { address }) } else { Ok(()) }
 }
 
-/// Binds one "ADDRESS=KEYSPACE", on loopback only unless TLS asks clients who they are: etcd's protocol does not here.
+/// Binds one "ADDRESS=KEYSPACE", on loopback only unless clients show who they are.
 fn bind_etcd(entry: &str, role: Role, asks_clients: bool) -> Result<(Socket, String), RunError> {
     let wrong =
         |reason: &str| StartError::Setting { key: ETCD_LISTEN, value: entry.into(), reason: reason.into() };
@@ -194,8 +214,8 @@ fn bind_etcd(entry: &str, role: Role, asks_clients: bool) -> Result<(Socket, Str
     match Socket::bind(address, reach) {
         Ok(socket) => Ok((socket, keyspace.to_owned())),
         Err(BindError::Exposed { .. }) => Err(wrong(
-            "other machines could reach it, and etcd clients are not asked who they are: set tls.client_ca, or listen \
-             on 127.0.0.1",
+            "other machines could reach it, and etcd clients are not asked who they are: set tls.client_ca or \
+             api.anonymous=false, or listen on 127.0.0.1",
         )
         .into()),
         Err(error) => Err(RunError::Etcd(error)),

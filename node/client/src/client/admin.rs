@@ -1,7 +1,9 @@
 //! The node itself: its status, its peers, its network.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
+use starling_api::token::{MadeToken, NewToken, TokenInfo, Tokens};
 use starling_api::trust::{Statements, TicketSpec, Trust};
 use starling_api::{Error, ErrorCode};
 
@@ -67,6 +69,22 @@ impl Client {
     /// Passes statements of the authority to the node.
     pub async fn add_statements(&self, statements: &Statements) -> Result<Trust, Error> {
         self.fetch(self.request(Method::POST, "/v1/trust/statements").json(statements)).await
+    }
+
+    /// Makes a token for a client.
+    pub async fn add_token(&self, new: &NewToken) -> Result<MadeToken, Error> {
+        self.fetch(self.request(Method::POST, "/v1/tokens").json(new)).await
+    }
+
+    /// The tokens that the issuers of the network have recorded and that have not expired.
+    pub async fn tokens(&self) -> Result<Tokens, Error> {
+        self.fetch(self.get("/v1/tokens")).await
+    }
+
+    /// Revokes a token, by its id or the first digits of it.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenInfo, Error> {
+        let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+        self.fetch(self.request(Method::DELETE, &format!("/v1/tokens/{id}"))).await
     }
 
     /// Has the node leave the network and stop. Other nodes take its votes in strong keyspaces first, unless `force` is

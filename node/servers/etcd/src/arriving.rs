@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use hyper::body::{Body, Frame, SizeHint};
 use starling_listener::{Activity, InProgress};
+use starling_service::Caller;
 
 /// Marks a call as in progress once its request has arrived. Clones are of one call, which ends when all are dropped.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ impl Arrival {
 pub struct Arriving<B> {
     pub body: B,
     pub arrival: Arrival,
+    /// Whose quota its bytes are taken from.
+    pub sender: Caller,
 }
 
 impl<B: Body + Unpin> Body for Arriving<B> {
@@ -38,6 +42,9 @@ impl<B: Body + Unpin> Body for Arriving<B> {
         cx: &mut Context,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.sender.charge(frame.data_ref().map_or(0, Buf::remaining));
+        }
         if frame.is_none() || self.arrival.is_stream || self.body.is_end_stream() {
             self.arrival.in_progress.get_or_init(|| self.arrival.connection.begin());
         }

@@ -1,17 +1,24 @@
-//! The auth service of a cluster without users and roles: any client that can connect may do everything.
+//! The auth service. There are no users and roles: a client's token is its password (`crate::entry`), and grants what
+//! `starling token add` chose.
 
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_etcd_proto::etcdserverpb::auth_server::Auth;
 use tonic::{Request, Response, Status};
 
+use crate::entry::Entry;
 use crate::failure::unsupported;
 use crate::keyspace::Keyspace;
 
 const NO_USERS: &str =
-    "Starling's etcd server has no users and roles: any client that can connect may do everything";
+    "there are no users and roles: `starling token add NAME` makes a token, which is the password of NAME";
 
 /// The service.
-pub struct AuthService(pub Keyspace);
+pub struct AuthService {
+    /// With the rights of the caller.
+    pub keyspace: Keyspace,
+    /// What checks tokens.
+    pub entry: Entry,
+}
 
 type Unsupported = Result<Response<pb::Unsupported>, Status>;
 
@@ -21,27 +28,28 @@ impl Auth for AuthService {
         &self,
         _: Request<pb::AuthStatusRequest>,
     ) -> Result<Response<pb::AuthStatusResponse>, Status> {
-        let group = self.0.status().await?;
+        let group = self.keyspace.status().await?;
         // etcd's store of users begins at revision 1, and this one never changes.
-        let header = self.0.header(group.revision);
-        Ok(Response::new(pb::AuthStatusResponse { header, enabled: false, auth_revision: 1 }))
+        let header = self.keyspace.header(group.revision);
+        let enabled = self.entry.needs_token();
+        Ok(Response::new(pb::AuthStatusResponse { header, enabled, auth_revision: 1 }))
     }
 
     async fn auth_disable(
         &self,
         _: Request<pb::AuthDisableRequest>,
     ) -> Result<Response<pb::AuthDisableResponse>, Status> {
-        let group = self.0.status().await?;
-        Ok(Response::new(pb::AuthDisableResponse { header: self.0.header(group.revision) }))
+        let group = self.keyspace.status().await?;
+        Ok(Response::new(pb::AuthDisableResponse { header: self.keyspace.header(group.revision) }))
     }
 
     async fn user_list(
         &self,
         _: Request<pb::AuthUserListRequest>,
     ) -> Result<Response<pb::AuthUserListResponse>, Status> {
-        let group = self.0.status().await?;
+        let group = self.keyspace.status().await?;
         Ok(Response::new(pb::AuthUserListResponse {
-            header: self.0.header(group.revision),
+            header: self.keyspace.header(group.revision),
             users: Vec::new(),
         }))
     }
@@ -50,9 +58,9 @@ impl Auth for AuthService {
         &self,
         _: Request<pb::AuthRoleListRequest>,
     ) -> Result<Response<pb::AuthRoleListResponse>, Status> {
-        let group = self.0.status().await?;
+        let group = self.keyspace.status().await?;
         Ok(Response::new(pb::AuthRoleListResponse {
-            header: self.0.header(group.revision),
+            header: self.keyspace.header(group.revision),
             roles: Vec::new(),
         }))
     }
@@ -61,8 +69,13 @@ impl Auth for AuthService {
         Err(Status::failed_precondition("etcdserver: root user does not exist"))
     }
 
-    async fn authenticate(&self, _: Request<pb::Unsupported>) -> Unsupported {
-        Err(Status::failed_precondition("etcdserver: authentication is not enabled"))
+    async fn authenticate(
+        &self,
+        request: Request<pb::AuthenticateRequest>,
+    ) -> Result<Response<pb::AuthenticateResponse>, Status> {
+        let pb::AuthenticateRequest { name, password } = request.into_inner();
+        let token = self.entry.authenticate(&name, password).await?;
+        Ok(Response::new(pb::AuthenticateResponse { header: self.keyspace.header(0), token }))
     }
 
     async fn user_get(&self, _: Request<pb::Unsupported>) -> Unsupported {

@@ -2,8 +2,8 @@
 //! for the deletion of the key before its own, so that each deletion wakes one client.
 
 use starling_strong::api::{
-    Answer, Body, Compare, Delete, EventKind, Failure, KeyValue, Keys, LeaseId, Operand, Put, Range, Read,
-    Relation, Request, Revision, SortBy, SortOrder, Txn, TxnOp, Watch, Write,
+    Body, Compare, Delete, EventKind, KeyValue, Keys, LeaseId, Operand, Put, Range, Read, Relation, Request,
+    Revision, SortBy, SortOrder, Txn, TxnOp, Watch, Write,
 };
 use starling_strong::line;
 use tonic::Status;
@@ -136,7 +136,7 @@ pub fn everybody(name: &[u8]) -> Keys {
 }
 
 async fn first(keyspace: &Keyspace, range: Range) -> Result<(Revision, Option<KeyValue>), Status> {
-    let answer: Result<Answer, Failure> = keyspace.read(Read::Range(range)).await;
+    let answer = keyspace.read(Read::Range(range)).await;
     let answer = answer.map_err(|error| status(&error))?;
     let Body::Range(found) = answer.body else { return Err(unexpected()) };
     Ok((answer.revision, found.kvs.into_iter().next()))

@@ -1,5 +1,7 @@
 //! Conversion of failures into etcd's: clients match on the gRPC code and the exact text.
 
+use starling_api::{Error, ErrorCode};
+use starling_service::StrongError;
 use starling_strong::api::{Failure, Refusal};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -14,8 +16,32 @@ pub const TOO_LARGE: &str = "etcdserver: request is too large";
 pub const LEASE_TTL: &str = "etcdserver: too large lease TTL";
 pub const NO_LEADER: &str = "etcdserver: no leader";
 
-/// The gRPC status of a failure.
-pub fn status(failure: &Failure) -> Status {
+pub const PERMISSION_DENIED: &str = "etcdserver: permission denied";
+pub const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
+pub const NO_USER: &str = "etcdserver: user name is empty";
+pub const INVALID_TOKEN: &str = "etcdserver: invalid auth token";
+pub const AUTHENTICATION_FAILED: &str = "etcdserver: authentication failed, invalid user ID or password";
+
+/// The gRPC status of an error.
+pub fn status(error: &StrongError) -> Status {
+    match error {
+        StrongError::Failed(failure) => failed(failure),
+        StrongError::Forbidden(error) => refusal(error),
+        StrongError::Stopped => stopped(),
+    }
+}
+
+/// The status of a call that is refused because of who sends it.
+pub fn refusal(error: &Error) -> Status {
+    let (code, text) = match error.code {
+        ErrorCode::Unauthorized => (Code::Unauthenticated, INVALID_TOKEN),
+        ErrorCode::TooManyRequests => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
+        _ => (Code::PermissionDenied, PERMISSION_DENIED),
+    };
+    detailed(code, text, format!("{}: {}", error.message, error.hint))
+}
+
+fn failed(failure: &Failure) -> Status {
     let (code, text) = match failure {
         Failure::Refused(refusal) => refused(refusal),
         Failure::NoSuchKeyspace(_) | Failure::Ambiguous(_) => (Code::FailedPrecondition, None),
@@ -23,13 +49,19 @@ pub fn status(failure: &Failure) -> Status {
         Failure::Timeout(_) | Failure::OutcomeUnknown(_) | Failure::Unconfirmed { .. } => {
             (Code::Unavailable, Some("etcdserver: request timed out"))
         }
-        Failure::Overloaded => (Code::ResourceExhausted, Some("etcdserver: too many requests")),
+        Failure::Overloaded => (Code::ResourceExhausted, Some(TOO_MANY_REQUESTS)),
         Failure::NoReplica(_) => (Code::Unavailable, None),
         Failure::Diverged(_) => (Code::DataLoss, Some("etcdserver: corrupt cluster")),
         Failure::Storage(_) => (Code::Internal, None),
     };
     let detail = failure.to_string();
-    let Some(text) = text else { return Status::new(code, detail) };
+    match text {
+        Some(text) => detailed(code, text, detail),
+        None => Status::new(code, detail),
+    }
+}
+
+fn detailed(code: Code, text: &'static str, detail: String) -> Status {
     let mut status = Status::new(code, text);
     // Text that is not a valid header value is left out.
     if let Ok(value) = MetadataValue::try_from(detail) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use starling_etcd_proto::etcdserverpb::ResponseHeader;
-use starling_service::{Answered, EtcdServer, StrongError, StrongKeyspace, WatchId, WatchUpdates};
+use starling_service::{Answered, Caller, EtcdServer, StrongError, StrongKeyspace, WatchId, WatchUpdates};
 use starling_strong::api::{
     Answer, Failure, Options, Read, Refusal, Request, Revision, Status as Group, Watch, Write,
 };
@@ -14,7 +14,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::convert::wire;
-use crate::failure;
+use crate::failure::status;
 
 /// Longest deadline of a request, milliseconds: five seconds and twice an election timeout of one second, as in etcd.
 pub const REQUEST_MS_MAX: u64 = 7000;
@@ -26,12 +26,15 @@ const LEADERLESS: u32 = 3;
 /// Longest age of the term in an answer's header.
 const IDENTITY_AGE: Duration = Duration::from_secs(1);
 
-/// A handle; cloning it is cheap.
+/// A handle, with the rights of a caller; cloning it is cheap.
 #[derive(Clone)]
-pub struct Keyspace(Arc<Inner>);
-
-struct Inner {
+pub struct Keyspace {
     keyspace: StrongKeyspace,
+    shared: Arc<Shared>,
+}
+
+/// What all calls to a listener have in common.
+struct Shared {
     cluster: AtomicU64,
     member: AtomicU64,
     /// The highest term that was received: headers never show a lower one than before.
@@ -48,58 +51,79 @@ impl Keyspace {
     /// A handle, and the queue of answers for [`pass_on`].
     pub fn new(keyspace: StrongKeyspace) -> (Self, Answering) {
         let (answers, answering) = mpsc::channel(ANSWERS_MAX);
-        let keyspace = Self(Arc::new(Inner {
-            keyspace: keyspace.with_answers(answers),
+        let shared = Arc::new(Shared {
             cluster: AtomicU64::new(0),
             member: AtomicU64::new(0),
             term: AtomicU64::new(0),
             written: AtomicU64::new(0),
             compacted: AtomicU64::new(0),
             is_led: watch::Sender::new(true),
-        }));
-        (keyspace, answering)
+        });
+        (Self { keyspace: keyspace.with_answers(answers), shared }, answering)
+    }
+
+    /// The same keyspace, with the rights of a caller.
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { keyspace: self.keyspace.for_caller(caller), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Whose rights it has.
+    pub fn caller(&self) -> &Caller {
+        self.keyspace.caller()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.keyspace.keyspace()
     }
 
     /// Sends a request, and waits for its answer. An overloaded node rejects it.
-    pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, Failure> {
+    pub async fn ask(&self, request: Request, timing: Timing) -> Result<Answer, StrongError> {
         let options = Options { timeout_ms: timing.timeout_ms, stale: timing.stale, id: None, fence: None };
         let (is_write, compacted) = match &request {
             Request::Write(Write::Compact { revision }) => (true, *revision),
             request => (matches!(request, Request::Write(_)), 0),
         };
-        let answer = self.0.keyspace.request(request, options).await.map_err(|error| match error {
-            StrongError::Failed(failure) => failure,
+        let answer = self.keyspace.request(request, options).await.map_err(|error| match error {
             // etcd's clients get a timeout when a server stops during their request.
-            StrongError::Stopped => Failure::Timeout(self.0.keyspace.keyspace().to_owned()),
+            StrongError::Stopped => Failure::Timeout(self.keyspace.keyspace().to_owned()).into(),
+            error => error,
         })?;
         if is_write {
-            self.0.written.fetch_max(answer.revision, Ordering::Relaxed);
-            self.0.compacted.fetch_max(compacted, Ordering::Relaxed);
+            self.shared.written.fetch_max(answer.revision, Ordering::Relaxed);
+            self.shared.compacted.fetch_max(compacted, Ordering::Relaxed);
         }
         Ok(answer)
     }
 
     /// Whether the answer to a stale read shows every write that was acknowledged here. In etcd it does, because a
     /// member answers a write only after it has applied it; here the leader does, and this member may be behind.
-    pub fn shows_writes(&self, read: &Read, answer: &Result<Answer, Failure>) -> bool {
-        let written = self.0.written.load(Ordering::Relaxed);
+    pub fn shows_writes(&self, read: &Read, answer: &Result<Answer, StrongError>) -> bool {
+        let written = self.shared.written.load(Ordering::Relaxed);
         let is_compacted =
-            read.oldest_revision().is_some_and(|at| at < self.0.compacted.load(Ordering::Relaxed));
+            read.oldest_revision().is_some_and(|at| at < self.shared.compacted.load(Ordering::Relaxed));
         match answer {
             Ok(answer) => answer.revision >= written && !is_compacted,
-            Err(Failure::Refused(Refusal::FutureRevision { now, .. })) => *now >= written,
+            Err(StrongError::Failed(Failure::Refused(Refusal::FutureRevision { now, .. }))) => {
+                *now >= written
+            }
             Err(_) => true,
         }
     }
 
     /// Sends a write with the longest deadline.
-    pub async fn write(&self, write: Write) -> Result<Answer, Failure> {
+    pub async fn write(&self, write: Write) -> Result<Answer, StrongError> {
         self.ask(Request::Write(write), Timing::default()).await
     }
 
     /// Sends a linearizable read with the longest deadline.
-    pub async fn read(&self, read: Read) -> Result<Answer, Failure> {
+    pub async fn read(&self, read: Read) -> Result<Answer, StrongError> {
         self.ask(Request::Read(read), Timing::default()).await
+    }
+
+    /// Whether the caller may watch these keys.
+    pub fn may_watch(&self, watch: &Watch) -> bool {
+        self.keyspace.may_watch(watch).is_ok()
     }
 
     /// Begins a watch; see [`StrongKeyspace::begin_watch`].
@@ -110,47 +134,47 @@ impl Keyspace {
         credit: u32,
         updates: WatchUpdates,
     ) -> Result<(), Status> {
-        self.0.keyspace.begin_watch(id, watch, credit, updates).await.map_err(status)
+        self.keyspace.begin_watch(id, watch, credit, updates).await.map_err(|error| status(&error))
     }
 
     /// Allows a watch this many more updates.
     pub async fn allow(&self, id: WatchId, credit: u32) -> Result<(), Status> {
-        self.0.keyspace.allow(id, credit).await.map_err(status)
+        self.keyspace.allow(id, credit).await.map_err(|error| status(&error))
     }
 
     /// Requests the progress of a watch.
     pub async fn request_progress(&self, id: WatchId) -> Result<(), Status> {
-        self.0.keyspace.request_progress(id).await.map_err(status)
+        self.keyspace.request_progress(id).await.map_err(|error| status(&error))
     }
 
     /// Ends watches.
     pub async fn end_watches(&self, ids: Vec<WatchId>) -> Result<(), Status> {
-        self.0.keyspace.end_watches(ids).await.map_err(status)
+        self.keyspace.end_watches(ids).await.map_err(|error| status(&error))
     }
 
     /// Ends a watch without waiting.
     pub fn abandon_watch(&self, id: WatchId) {
-        self.0.keyspace.abandon_watch(id);
+        self.keyspace.abandon_watch(id);
     }
 
     /// Sends a write without waiting for its answer. An overloaded node drops it.
     pub fn order(&self, write: Write) {
-        self.0.keyspace.order(write, REQUEST_MS_MAX);
+        self.keyspace.order(write, REQUEST_MS_MAX);
     }
 
     /// The status of the group.
     pub async fn status(&self) -> Result<Group, Status> {
-        let group = self.0.keyspace.status(false).await.map_err(status)?;
-        self.0.cluster.store(cluster_id(group.group), Ordering::Relaxed);
-        self.0.member.store(self.member_id(&group), Ordering::Relaxed);
-        self.0.term.fetch_max(group.term, Ordering::Relaxed);
+        let group = self.keyspace.status(false).await.map_err(|error| status(&error))?;
+        self.shared.cluster.store(cluster_id(group.group), Ordering::Relaxed);
+        self.shared.member.store(self.member_id(&group), Ordering::Relaxed);
+        self.shared.term.fetch_max(group.term, Ordering::Relaxed);
         Ok(group)
     }
 
     /// This node's id among the members: that of its own member, or an id of the node outside of the group, which
     /// therefore never is the leader's.
     pub fn member_id(&self, group: &Group) -> u64 {
-        let node = self.0.keyspace.node();
+        let node = self.keyspace.node();
         group
             .members
             .iter()
@@ -160,23 +184,23 @@ impl Keyspace {
 
     /// The nodes that serve the keyspace to etcd clients, as far as this node knows.
     pub async fn etcd_servers(&self) -> Result<Vec<EtcdServer>, Status> {
-        self.0.keyspace.etcd_servers().await.map_err(status)
+        self.keyspace.etcd_servers().await.map_err(|error| status(&error))
     }
 
     /// The header of an answer at this revision.
     #[allow(clippy::unnecessary_wraps, reason = "the field of every message is optional")]
     pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
         Some(ResponseHeader {
-            cluster_id: self.0.cluster.load(Ordering::Relaxed),
-            member_id: self.0.member.load(Ordering::Relaxed),
+            cluster_id: self.shared.cluster.load(Ordering::Relaxed),
+            member_id: self.shared.member.load(Ordering::Relaxed),
             revision: wire(revision),
-            raft_term: self.0.term.load(Ordering::Relaxed),
+            raft_term: self.shared.term.load(Ordering::Relaxed),
         })
     }
 
     /// Completes when the group has had no leader for a few seconds.
     pub async fn lost_leader(&self) {
-        let mut is_led = self.0.is_led.subscribe();
+        let mut is_led = self.shared.is_led.subscribe();
         // The sender lives as long as this handle.
         drop(is_led.wait_for(|is_led| !is_led).await);
     }
@@ -189,19 +213,12 @@ impl Keyspace {
             let is_led = self.status().await.is_ok_and(|group| group.leader.is_some());
             failures = if is_led { 0 } else { failures + 1 };
             let is_led = failures < LEADERLESS;
-            self.0.is_led.send_if_modified(|before| std::mem::replace(before, is_led) != is_led);
-            if self.0.keyspace.is_stopped() {
+            self.shared.is_led.send_if_modified(|before| std::mem::replace(before, is_led) != is_led);
+            if self.keyspace.is_stopped() {
                 return;
             }
             tokio::time::sleep(IDENTITY_AGE).await;
         }
-    }
-}
-
-fn status(error: StrongError) -> Status {
-    match error {
-        StrongError::Failed(failure) => failure::status(&failure),
-        StrongError::Stopped => failure::stopped(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_etcd_proto::etcdserverpb::kv_server::Kv;
+use starling_service::StrongError;
 use starling_strong::api::{Answer, Body, Failure, Read, Request as Asked, Write};
 use tonic::{Request, Response, Status};
 
@@ -23,10 +24,10 @@ impl KvService {
 
     /// Reads. A stale read becomes a linearizable one on a node without a replica, and where the replica lacks writes
     /// that were acknowledged here.
-    async fn read(&self, read: Read, timing: Timing) -> Result<Answer, Failure> {
+    async fn read(&self, read: Read, timing: Timing) -> Result<Answer, StrongError> {
         if timing.stale {
             match self.0.ask(Asked::Read(read.clone()), timing).await {
-                Err(Failure::NoReplica(_)) => {}
+                Err(StrongError::Failed(Failure::NoReplica(_))) => {}
                 answered if self.0.shows_writes(&read, &answered) => return answered,
                 _ => {}
             }

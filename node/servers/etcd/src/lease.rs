@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt};
 use starling_etcd_proto::etcdserverpb as pb;
 use starling_etcd_proto::etcdserverpb::lease_server::Lease;
+use starling_service::StrongError;
 use starling_strong::api::{Body, Failure, LeaseId, Read, Refusal, Request as Asked, Write};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -76,7 +77,7 @@ impl Lease for LeaseService {
         let asked = request.into_inner();
         let answer = match self.0.ask(Asked::TimeToLive { id: asked.id, keys: asked.keys }, timing).await {
             Ok(answer) => answer,
-            Err(Failure::Refused(Refusal::LeaseNotFound(id))) => {
+            Err(StrongError::Failed(Failure::Refused(Refusal::LeaseNotFound(id)))) => {
                 // As in etcd this is not an error, but a lease with a negative time left.
                 let header = self.0.header(self.0.status().await?.revision);
                 let gone = pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() };
@@ -116,7 +117,7 @@ async fn keep_alive(keyspace: &Keyspace, id: LeaseId) -> Result<pb::LeaseKeepAli
             Ok(pb::LeaseKeepAliveResponse { header, id, ttl: seconds(ttl_ms) })
         }
         // This is not an error of the stream, which serves other leases too.
-        Err(Failure::Refused(Refusal::LeaseNotFound(id))) => {
+        Err(StrongError::Failed(Failure::Refused(Refusal::LeaseNotFound(id)))) => {
             let header = keyspace.header(keyspace.status().await?.revision);
             Ok(pb::LeaseKeepAliveResponse { header, id, ttl: 0 })
         }

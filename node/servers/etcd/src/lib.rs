@@ -11,6 +11,7 @@ mod claim;
 mod cluster;
 mod convert;
 mod election;
+mod entry;
 mod failure;
 mod keyspace;
 mod kv;

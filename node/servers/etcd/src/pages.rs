@@ -3,9 +3,8 @@
 
 use std::cmp::Ordering;
 
-use starling_strong::api::{
-    Answer, Body, Failure, Found, KeyValue, Keys, Range, Revision, SortBy, SortOrder,
-};
+use starling_service::StrongError;
+use starling_strong::api::{Answer, Body, Found, KeyValue, Keys, Range, Revision, SortBy, SortOrder};
 use tonic::Status;
 
 use crate::convert::unexpected;
@@ -18,7 +17,7 @@ pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Reads a whole range at one revision, and returns it with the keyspace's revision.
 pub async fn all<F>(range: Range, read: impl Fn(Range) -> F) -> Result<(Revision, Found), Status>
 where
-    F: Future<Output = Result<Answer, Failure>>,
+    F: Future<Output = Result<Answer, StrongError>>,
 {
     let (revision, first) = one(read(range.clone()).await)?;
     if !first.more || range.limit != 0 && first.kvs.len() as u64 >= range.limit {
@@ -55,7 +54,7 @@ where
     Ok((revision, found))
 }
 
-fn one(answer: Result<Answer, Failure>) -> Result<(Revision, Found), Status> {
+fn one(answer: Result<Answer, StrongError>) -> Result<(Revision, Found), Status> {
     let answer = answer.map_err(|error| status(&error))?;
     let Body::Range(found) = answer.body else { return Err(unexpected()) };
     Ok((answer.revision, found))

@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::TryFutureExt;
 use http::HeaderValue;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +23,7 @@ use starling_etcd_proto::etcdserverpb::watch_server::WatchServer;
 use starling_etcd_proto::v3electionpb::election_server::ElectionServer;
 use starling_etcd_proto::v3lockpb::lock_server::LockServer;
 use starling_listener::{Activity, Connections, Listener, Socket, Stop, Stream};
-use starling_service::StrongKeyspace;
+use starling_service::{Access, StrongKeyspace};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -32,6 +33,7 @@ use crate::auth::AuthService;
 use crate::authority::AnyAuthority;
 use crate::cluster::ClusterService;
 use crate::election::ElectionService;
+use crate::entry::Entry;
 use crate::keyspace::{Keyspace, pass_on};
 use crate::kv::KvService;
 use crate::lease::LeaseService;
@@ -63,17 +65,26 @@ const PING_WAIT: Duration = Duration::from_secs(10);
 /// How long calls may take to finish when the server stops. A guess: longer than a write takes.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Serves a strong keyspace to etcd clients until `stop`.
-pub async fn serve(socket: Socket, keyspace: StrongKeyspace, stop: Stop) -> io::Result<()> {
+/// Serves a strong keyspace to etcd clients until `stop`. Without `access` there are no tokens, and every caller may do what the
+/// handle may.
+pub async fn serve(
+    socket: Socket,
+    keyspace: StrongKeyspace,
+    access: Option<Arc<Access>>,
+    stop: Stop,
+) -> io::Result<()> {
     let (keyspace, mut answering) = Keyspace::new(keyspace);
-    let services = Services::new(&keyspace);
+    let entry = Entry::new(keyspace.clone(), access);
     // The task that accepts connections also passes on answers: several at one instant wake it once.
     let beside = async {
         tokio::join!(pass_on(&mut answering), keyspace.keep_identity());
     };
     let listener = Listener::Tcp(socket);
     let connections = Connections { listener, max: CONNECTIONS_MAX, spare: 0, closing: CLOSING };
-    let serve = move |stream, activity, stop| connection(stream, activity, services.clone(), stop);
+    let serve = move |stream, activity: Activity, stop| {
+        let services = Services { entry: entry.for_connection(activity.origin()) };
+        connection(stream, activity, services, stop)
+    };
     connections.serve(stop, beside, serve).await
 }
 
@@ -100,19 +111,10 @@ async fn connection(stream: Stream, activity: Activity, services: Services, mut 
     }
 }
 
-/// All services, which are found by the first part of a call's path.
+/// The services for a connection, which are found by the first part of a call's path.
 #[derive(Clone)]
-struct Services(Arc<All>);
-
-struct All {
-    kv: KvServer<KvService>,
-    watch: WatchServer<WatchService>,
-    lease: LeaseServer<LeaseService>,
-    lock: LockServer<LockService>,
-    election: ElectionServer<ElectionService>,
-    cluster: ClusterServer<ClusterService>,
-    maintenance: MaintenanceServer<MaintenanceService>,
-    auth: AuthServer<AuthService>,
+struct Services {
+    entry: Entry,
 }
 
 macro_rules! bounded {
@@ -124,43 +126,50 @@ macro_rules! bounded {
 }
 
 impl Services {
-    fn new(keyspace: &Keyspace) -> Self {
-        let keyspace = || keyspace.clone();
-        Self(Arc::new(All {
-            kv: bounded!(KvServer, KvService(keyspace())),
-            watch: bounded!(WatchServer, WatchService(keyspace())),
-            lease: bounded!(LeaseServer, LeaseService(keyspace())),
-            lock: bounded!(LockServer, LockService(keyspace())),
-            election: bounded!(ElectionServer, ElectionService(keyspace())),
-            cluster: bounded!(ClusterServer, ClusterService(keyspace())),
-            maintenance: bounded!(MaintenanceServer, MaintenanceService(keyspace())),
-            auth: bounded!(AuthServer, AuthService(keyspace())),
-        }))
-    }
-
     /// Answers a call. The connection has it in progress from the end of the request until the last part of the answer is
     /// sent.
     fn call(&self, request: http::Request<Incoming>, connection: &Activity) -> Answering {
-        let all = &self.0;
         let mut path = request.uri().path().split('/').skip(1);
         let (service, method) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
         let arrival = Arrival::new(connection, STREAMS.contains(&method));
         let held = arrival.clone();
         let service = service.to_owned();
-        let request = request.map(|body| Arriving { body, arrival });
-        let answering = match service.as_str() {
-            "etcdserverpb.KV" => all.kv.clone().call(request),
-            "etcdserverpb.Watch" => all.watch.clone().call(request),
-            "etcdserverpb.Lease" => all.lease.clone().call(request),
-            "v3lockpb.Lock" => all.lock.clone().call(request),
-            "v3electionpb.Election" => all.election.clone().call(request),
-            "etcdserverpb.Cluster" => all.cluster.clone().call(request),
-            "etcdserverpb.Maintenance" => all.maintenance.clone().call(request),
-            "etcdserverpb.Auth" => all.auth.clone().call(request),
-            _ => Box::pin(std::future::ready(Ok(unknown(&service)))),
+        let entry = self.entry.clone();
+        let answering = async move {
+            let keyspace = match entry.admit(request.headers(), request.uri().path()).await {
+                Ok(keyspace) => keyspace,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let (sender, receiver) = (keyspace.caller().clone(), keyspace.caller().clone());
+            let request = request.map(|body| Arriving { body, arrival, sender });
+            let answer = carry_out(&service, keyspace, entry, request).await?;
+            let held = move |frame: &Frame<Bytes>| {
+                _ = &held;
+                receiver.charge(frame.data_ref().map_or(0, Bytes::len));
+            };
+            Ok(answer.map(|body| Body::new(body.inspect_frame(held))))
         };
-        let held = move |answer: Answer| answer.map(|body| Body::new(body.inspect_frame(move |_| _ = &held)));
-        Box::pin(answering.map_ok(with_code_of_large_messages).map_ok(held))
+        Box::pin(answering.map_ok(with_code_of_large_messages))
+    }
+}
+
+/// Has a service with the rights of the caller answer a call.
+fn carry_out(
+    service: &str,
+    keyspace: Keyspace,
+    entry: Entry,
+    request: http::Request<Arriving<Incoming>>,
+) -> Answering {
+    match service {
+        "etcdserverpb.KV" => bounded!(KvServer, KvService(keyspace)).call(request),
+        "etcdserverpb.Watch" => bounded!(WatchServer, WatchService(keyspace)).call(request),
+        "etcdserverpb.Lease" => bounded!(LeaseServer, LeaseService(keyspace)).call(request),
+        "v3lockpb.Lock" => bounded!(LockServer, LockService(keyspace)).call(request),
+        "v3electionpb.Election" => bounded!(ElectionServer, ElectionService(keyspace)).call(request),
+        "etcdserverpb.Cluster" => bounded!(ClusterServer, ClusterService(keyspace)).call(request),
+        "etcdserverpb.Maintenance" => bounded!(MaintenanceServer, MaintenanceService(keyspace)).call(request),
+        "etcdserverpb.Auth" => bounded!(AuthServer, AuthService { keyspace, entry }).call(request),
+        _ => Box::pin(std::future::ready(Ok(unknown(service)))),
     }
 }
 

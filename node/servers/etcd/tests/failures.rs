@@ -37,7 +37,7 @@ async fn stage_with_room(calls: usize) -> Stage {
     let (sender, calls) = mpsc::channel(calls);
     let (stop, stopped) = Stop::channel();
     let keyspace = StrongKeyspace::new("orders", [1; 32], sender);
-    let server = tokio::spawn(starling_etcd::serve(socket, keyspace, stopped));
+    let server = tokio::spawn(starling_etcd::serve(socket, keyspace, None, stopped));
     let client = Client::connect([address.clone()], None).await.expect("connects");
     let mut stage = Stage { calls, address, client, stop, server };
     // The server sends one call unprompted.

@@ -1,95 +1,135 @@
-//! Authentication of requests, the rights that follow from it, and protection from foreign web pages.
+//! Who sends a request, and protection from foreign web pages.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use starling_api::{Error, ErrorCode};
 use starling_listener::{Activity, Origin, Seldom};
+use starling_service::{Caller, Capability, Handle, Rights};
 
 use super::App;
 use super::problem::Problem;
 
 /// Paths that are served on spare connections, while all others have requests in progress.
 pub const WHILE_FULL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-/// How long a request without the token waits for its answer: bounds how many tokens can be tried. An estimate.
+/// How long a request without a token that counts waits for its answer: bounds how many can be tried. An estimate.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// What a request may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rights {
-    /// Read and write data, and read the status of the node and its network.
-    Data,
-    /// Everything.
-    Administrator,
+/// The node, with the rights of the caller of a request.
+pub struct Node(Handle);
+
+impl Deref for Node {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.0
+    }
 }
 
-/// Who connects to the unix socket is the node's own user, an administrator. By TCP, with a token, every request except
-/// `/healthz` must bear it, and is an administrator's. Without one, the API listens on loopback only, or asks for certificates
-/// in TLS, and serves data, and requests that a foreign web page makes a browser send are rejected.
+impl<S: Sync> FromRequestParts<S> for Node {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let node = parts.extensions.get::<Handle>().cloned();
+        node.map(Self).ok_or_else(|| Problem::unauthorized(None))
+    }
+}
+
+/// Gives each request the [`Node`] of its caller.
+///
+/// Who connects to the unix socket is the node's own user, an administrator. By TCP a request with a token has the rights of
+/// that. One without a token has those of data where callers need none; requests that a foreign web page makes a browser send
+/// are rejected then.
 ///
 /// The connection has the request in progress until the last part of the answer is sent; one that is rejected does not
 /// count, so that it keeps no other client out.
 pub async fn guard(
     State(app): State<Arc<App>>,
     Extension(connection): Extension<Activity>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let rights = match (connection.origin(), &app.token) {
-        (Origin::OwnUser, _) => Ok(Rights::Administrator),
-        (_, Some(_)) if request.uri().path() == "/healthz" => Ok(Rights::Data),
-        (_, Some(token)) if bears(request.headers(), token) => Ok(Rights::Administrator),
-        (origin, Some(_)) => Err(Problem::unauthorized(origin.is_local().then_some(&*app.socket))),
-        (_, None) => is_of_no_page(request.headers(), app.tls.is_some()).map(|()| Rights::Data),
-    };
-    match rights {
-        Ok(rights) => drop(request.extensions_mut().insert(rights)),
+    let caller = match app.caller(connection.origin(), &request) {
+        Ok(caller) => caller,
         Err(problem) => {
-            if app.token.is_some() {
+            if problem.code() == ErrorCode::Unauthorized && !app.access.is_anonymous() {
                 app.refusals.note(connection.origin());
                 tokio::time::sleep(REFUSAL).await;
             }
             return problem.into_response();
         }
-    }
+    };
     if connection.is_spare() && !WHILE_FULL.contains(&request.uri().path()) {
         return too_busy();
     }
     let in_progress = connection.begin();
-    next.run(request).await.map(|body| Body::new(body.inspect_frame(move |_| _ = &in_progress)))
+    let (sender, receiver) = (caller.clone(), caller.clone());
+    let mut request = request.map(|body| Body::new(body.inspect_frame(move |frame| charge(&sender, frame))));
+    let is_anonymous = caller.is_anonymous();
+    request.extensions_mut().insert(app.node.for_caller(caller));
+    let mut answer = next.run(request).await;
+    if answer.status() == StatusCode::FORBIDDEN {
+        app.refusals.forbidden.fetch_add(1, Ordering::Relaxed);
+        if is_anonymous {
+            Problem::name_socket(answer.headers_mut(), &app.socket);
+        }
+    }
+    let held = move |frame: &Frame<Bytes>| {
+        _ = &in_progress;
+        charge(&receiver, frame);
+    };
+    answer.map(|body| Body::new(body.inspect_frame(held)))
 }
 
-/// Passes on what administrators send, and rejects it of others.
-pub async fn administrators_only(
-    State(app): State<Arc<App>>,
-    Extension(rights): Extension<Rights>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match app.check_administrator(rights) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
+/// Takes a part of a body from the caller's quota.
+fn charge(caller: &Caller, frame: &Frame<Bytes>) {
+    caller.charge(frame.data_ref().map_or(0, Bytes::len));
 }
 
 impl App {
-    /// Rejects a request that only administrators may send. The answer names the socket on which they are served.
-    pub fn check_administrator(&self, rights: Rights) -> Result<(), Problem> {
-        if rights == Rights::Administrator {
-            return Ok(());
+    /// Who sends a request.
+    fn caller(&self, origin: Origin, request: &Request) -> Result<Caller, Problem> {
+        let token = bearer(request.headers());
+        match token {
+            _ if origin == Origin::OwnUser => Ok(self.access.own_user()),
+            _ if request.uri().path() == "/healthz" => {
+                Ok(self.access.anonymous(Rights::default(), origin, ""))
+            }
+            // Where none is needed, one of another node does no harm.
+            Some(token) if !self.access.is_anonymous() || Capability::is_text(token) => {
+                Ok(self.access.bearer(token, origin)?)
+            }
+            None if !self.access.is_anonymous() => {
+                Err(Problem::unauthorized(origin.is_local().then_some(&*self.socket)))
+            }
+            _ => {
+                is_of_no_page(request.headers(), self.tls.is_some())?;
+                let hint = format!(
+                    "as the user that runs the node:  starling --api unix:{} ...;  or send a token that grants it",
+                    self.socket.display()
+                );
+                Ok(self.access.anonymous(Rights::data(), origin, &hint))
+            }
         }
-        self.refusals.forbidden.fetch_add(1, Ordering::Relaxed);
-        Err(Problem::forbidden(&self.socket))
     }
+}
+
+/// The token that a request bears.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// The answer on a spare connection, which is closed behind it.
@@ -100,23 +140,23 @@ fn too_busy() -> Response {
     ([(header::CONNECTION, "close")], problem).into_response()
 }
 
-/// Counts rejected requests, and logs those without the token once a minute.
+/// Counts rejected requests, and logs those without a token that counts once a minute.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// Without the token.
+    /// Without a token that counts.
     unauthorized: AtomicU64,
-    /// With data rights, for what only an administrator may do.
+    /// For what the caller has no right to.
     forbidden: AtomicU64,
     unlogged: Mutex<Seldom>,
 }
 
 impl Refusals {
-    /// Requests without the token since the start.
+    /// Requests without a token that counts, since the start.
     pub fn unauthorized(&self) -> u64 {
         self.unauthorized.load(Ordering::Relaxed)
     }
 
-    /// Requests that only an administrator may send, of others, since the start.
+    /// Requests for which the caller's rights did not suffice, since the start.
     pub fn forbidden(&self) -> u64 {
         self.forbidden.load(Ordering::Relaxed)
     }
@@ -127,16 +167,6 @@ impl Refusals {
             tracing::warn!(%origin, count, "requests to the API without a valid token, the last one from here");
         }
     }
-}
-
-fn bears(headers: &HeaderMap, token: &str) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer "));
-    given.is_some_and(|given| equal(given, token.as_bytes()))
-}
-
-/// Compares two byte strings in constant time.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
 }
 
 /// Rejects requests of foreign web pages. A browser sends the page's origin with every request that changes something,
@@ -166,17 +196,6 @@ mod tests {
 
     fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn a_token_must_match_entirely() {
-        for (given, allowed) in
-            [("Bearer abc", true), ("Bearer abd", false), ("Bearer ab", false), ("abc", false)]
-        {
-            let headers = headers(&[(header::AUTHORIZATION, given)]);
-            assert_eq!(bears(&headers, "abc"), allowed, "{given}");
-        }
-        assert!(!bears(&HeaderMap::new(), "abc"));
     }
 
     #[test]

@@ -1,17 +1,14 @@
 //! Keys of any type: get, put, delete, list.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use starling_api::{Entry, Error, Keyspaces, Listing, Op, Outcome, PAGE_KEYS_DEFAULT, SIBLINGS_HEADER};
 use starling_kv::Range;
 use starling_service::view;
 
-use super::App;
+use super::Node;
 use super::problem::Problem;
 use super::request::{KeyPath, Query, condition, read_body, read_json};
 use super::write::json_bytes_max;
@@ -29,14 +26,9 @@ const LISTED_FIELDS_MAX: usize = 100;
         headers(("etag" = String, description = "the version"),
             ("x-starling-siblings" = u64, description = "concurrent values, this one included"))),
         (status = "4XX", body = Error)))]
-pub async fn get(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    query: Query,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn get(node: Node, path: KeyPath, query: Query, headers: HeaderMap) -> Result<Response, Problem> {
     query.finish()?;
-    let keyspace = app.eventual(path.keyspace)?;
+    let keyspace = node.eventual(path.keyspace)?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("application/json") {
         let found = keyspace.read(&path.key, PAGE_KEYS_DEFAULT).await?;
@@ -66,7 +58,7 @@ fn etag(version: &str) -> HeaderValue {
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn put(
-    State(app): State<Arc<App>>,
+    node: Node,
     path: KeyPath,
     query: Query,
     headers: HeaderMap,
@@ -74,8 +66,8 @@ pub async fn put(
 ) -> Result<Response, Problem> {
     let ttl_ms = query.only_ttl_ms()?;
     let check = condition(&headers)?;
-    let value = read_body(body, app.node.limits().value_bytes_max).await?;
-    let result = app.write_one(path, Op::Put { value }, ttl_ms, check).await?;
+    let value = read_body(body, node.limits().value_bytes_max).await?;
+    let result = node.write_one(path, Op::Put { value }, ttl_ms, check).await?;
     let mut answer = Json(&result).into_response();
     if let Outcome::Put { version } = &result {
         answer.headers_mut().insert(header::ETAG, etag(&version.to_string()));
@@ -89,15 +81,10 @@ pub async fn put(
         ("ttl_ms" = Option<u64>, Query, description = "how long what is written lives")),
     request_body = Op,
     responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
-pub async fn apply(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    query: Query,
-    body: Body,
-) -> Result<Json<Outcome>, Problem> {
+pub async fn apply(node: Node, path: KeyPath, query: Query, body: Body) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.only_ttl_ms()?;
-    let op: Op = read_json(body, json_bytes_max(app.node.limits())).await?;
-    app.write_one(path, op, ttl_ms, None).await.map(Json)
+    let op: Op = read_json(body, json_bytes_max(node.limits())).await?;
+    node.write_one(path, op, ttl_ms, None).await.map(Json)
 }
 
 /// Deletes a key, whatever it holds.
@@ -106,25 +93,21 @@ pub async fn apply(
         ("If-Match" = Option<String>, Header, description = "only if the key has this version")),
     responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
 pub async fn delete(
-    State(app): State<Arc<App>>,
+    node: Node,
     path: KeyPath,
     query: Query,
     headers: HeaderMap,
 ) -> Result<Json<Outcome>, Problem> {
     query.finish()?;
     let check = condition(&headers)?;
-    app.write_one(path, Op::Delete, None, check).await.map(Json)
+    node.write_one(path, Op::Delete, None, check).await.map(Json)
 }
 
 /// Deletes every key that begins with `prefix`, a bounded number at a time: with `more`, repeat the request.
 #[utoipa::path(delete, path = "/v1/keyspaces/{keyspace}/keys", tag = "keys",
     params(("keyspace" = String, Path), ("prefix" = String, Query, description = "may be empty: all keys")),
     responses((status = 200, body = Outcome), (status = "4XX", body = Error), (status = 503, body = Error)))]
-pub async fn delete_prefix(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    mut query: Query,
-) -> Result<Json<Outcome>, Problem> {
+pub async fn delete_prefix(node: Node, path: KeyPath, mut query: Query) -> Result<Json<Outcome>, Problem> {
     let Some(key) = query.bytes("prefix") else {
         return Err(Problem::invalid(
             "a prefix is wanted",
@@ -132,7 +115,7 @@ pub async fn delete_prefix(
         ));
     };
     query.finish()?;
-    app.write_one(KeyPath { key, ..path }, Op::DeletePrefix, None, None).await.map(Json)
+    node.write_one(KeyPath { key, ..path }, Op::DeletePrefix, None, None).await.map(Json)
 }
 
 /// Lists keys in order of their bytes, a page at a time.
@@ -145,11 +128,7 @@ pub async fn delete_prefix(
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000"),
         ("values" = Option<bool>, Query, description = "also what the keys hold")),
     responses((status = 200, body = Listing), (status = "4XX", body = Error)))]
-pub async fn list(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    mut query: Query,
-) -> Result<Json<Listing>, Problem> {
+pub async fn list(node: Node, path: KeyPath, mut query: Query) -> Result<Json<Listing>, Problem> {
     let range = Range {
         prefix: query.bytes("prefix").unwrap_or_default(),
         start: query.bytes("start"),
@@ -159,13 +138,13 @@ pub async fn list(
     let (limit, values) = (query.limit()?, query.switch("values")?);
     query.finish()?;
     let fields_max = if values { LISTED_FIELDS_MAX } else { 0 };
-    let page = app.eventual(path.keyspace)?.list(&range, limit, fields_max).await?;
+    let page = node.eventual(path.keyspace)?.list(&range, limit, fields_max).await?;
     Ok(Json(view::listing(page, values)))
 }
 
 /// Lists the strong keyspaces, and the eventual ones that hold a key.
 #[utoipa::path(get, path = "/v1/keyspaces", tag = "keys",
     responses((status = 200, body = Keyspaces), (status = "4XX", body = Error)))]
-pub async fn keyspaces(State(app): State<Arc<App>>) -> Result<Json<Keyspaces>, Problem> {
-    Ok(Json(app.node.admin().keyspaces().await?))
+pub async fn keyspaces(node: Node) -> Result<Json<Keyspaces>, Problem> {
+    Ok(Json(node.admin().keyspaces().await?))
 }

@@ -26,35 +26,30 @@ use axum::routing::{delete, get, post, put};
 use starling_api::admin::Setting;
 use starling_api::{Error, ErrorCode};
 
+use guard::Node;
 pub use guard::Refusals;
 use problem::Problem;
 pub use serve::serve;
 use starling_listener::Tls;
-use starling_service::{EventualKeyspace, Handle};
+use starling_service::{Access, Handle};
 
 /// The state that all handlers share.
 pub struct App {
-    /// The node.
+    /// The node, with all rights.
     pub node: Handle,
+    /// The way in for callers.
+    pub access: Arc<Access>,
     /// The effective configuration.
     pub settings: Vec<Setting>,
-    /// The token that every request by TCP must bear, if there is one. Who has it is an administrator.
-    pub token: Option<String>,
     /// TLS of the sockets other than the unix one.
     pub tls: Option<Tls>,
     /// The unix socket of the node's own user, who is an administrator.
     pub socket: PathBuf,
-    /// Requests without the token, or without the rights.
+    /// Requests without a token that counts, or without the rights.
     pub refusals: Refusals,
 }
 
-impl App {
-    fn eventual(&self, keyspace: String) -> Result<EventualKeyspace, Problem> {
-        Ok(self.node.eventual(keyspace)?)
-    }
-}
-
-/// The routes: [`administration`] is for administrators, the rest for whoever may use the API.
+/// The routes. What a caller may do is decided by the [`Node`] that a handler is given.
 fn router(app: Arc<App>) -> Router {
     let keyspace = Router::new()
         .route("/keys", get(keys::list).delete(keys::delete_prefix))
@@ -66,13 +61,18 @@ fn router(app: Arc<App>) -> Router {
         .route("/watch", get(watch::watch))
         .route_layer(from_fn_with_state(Arc::clone(&app), write::note_new_keyspace));
     let strong = Router::new()
-        .route("/", get(strong::info))
+        .route("/", get(strong::info).delete(strong::remove))
+        .route("/voters", put(strong::set_voters))
+        .route("/leader", put(strong::set_leader))
+        .route("/recover", post(strong::recover))
+        .route("/kept", delete(strong::discard))
         .route("/replicas", get(strong::replicas))
         .route("/call", post(strong::call))
         .route("/watch", get(strong::watch));
     Router::new()
         .nest("/v1/keyspaces/{keyspace}", keyspace)
         .nest("/v1/strong/{keyspace}", strong)
+        .route("/v1/strong", post(strong::create))
         .route("/v1/keyspaces", get(keys::keyspaces))
         .route("/v1/batch", post(write::batch))
         .route("/v1/status", get(admin::status))
@@ -80,37 +80,24 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes", get(admin::nodes))
         .route("/v1/upgrade", get(admin::upgrade))
         .route("/v1/trust", get(admin::trust))
-        .route("/v1/trust/statements", get(admin::statements))
+        .route("/v1/tokens", get(admin::tokens).post(admin::add_token))
+        .route("/v1/tokens/{id}", delete(admin::revoke_token))
+        .route("/v1/ticket", get(admin::ticket))
+        .route("/v1/trust/statements", get(admin::statements).post(admin::add_statements))
+        .route("/v1/config", get(admin::config))
+        .route("/v1/doctor", get(admin::doctor))
+        .route("/v1/leave", post(admin::leave))
+        .route("/v1/upgrade/finalize", post(admin::finalize_upgrade))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(admin::healthz))
         .route("/readyz", get(admin::readyz))
         .route("/openapi.json", get(openapi::document))
-        .merge(administration(&app))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
         // Each handler that takes a body bounds it by what it is for.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
-}
-
-/// What changes the node, its network or which nodes hold a strong keyspace, what reveals the secret, and what reads the
-/// whole store.
-fn administration(app: &Arc<App>) -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/ticket", get(admin::ticket))
-        .route("/v1/trust/statements", post(admin::add_statements))
-        .route("/v1/config", get(admin::config))
-        .route("/v1/doctor", get(admin::doctor))
-        .route("/v1/leave", post(admin::leave))
-        .route("/v1/upgrade/finalize", post(admin::finalize_upgrade))
-        .route("/v1/strong", post(strong::create))
-        .route("/v1/strong/{keyspace}", delete(strong::remove))
-        .route("/v1/strong/{keyspace}/voters", put(strong::set_voters))
-        .route("/v1/strong/{keyspace}/leader", put(strong::set_leader))
-        .route("/v1/strong/{keyspace}/recover", post(strong::recover))
-        .route("/v1/strong/{keyspace}/kept", delete(strong::discard))
-        .route_layer(from_fn_with_state(Arc::clone(app), guard::administrators_only))
 }
 
 async fn no_such_path() -> Response {

@@ -31,7 +31,8 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, P
         node_s: certificate.map(|it| it.not_after_ms / 1000),
         tls_s: app.tls.as_ref().and_then(Tls::not_after_s).and_then(|at| u64::try_from(at).ok()),
     };
-    let snapshot = Snapshot { status, groups, unauthorized, forbidden, expiries };
+    let (throttled, audit_lost) = (app.access.throttled(), app.node.audit().lost());
+    let snapshot = Snapshot { status, groups, unauthorized, forbidden, throttled, audit_lost, expiries };
     Ok(([(header::CONTENT_TYPE, content_type)], render(snapshot)))
 }
 
@@ -51,10 +52,14 @@ type Directions = fn(&Flow) -> [u64; 2];
 struct Snapshot {
     status: Status,
     groups: Vec<Held>,
-    /// Requests without the token.
+    /// Requests without a token that counts.
     unauthorized: u64,
-    /// Requests for administrators from other clients.
+    /// Requests for which the caller's rights did not suffice.
     forbidden: u64,
+    /// Requests of tokens that had used up their quota.
+    throttled: u64,
+    /// Records of the audit log that could not be written.
+    audit_lost: u64,
     expiries: Expiries,
 }
 
@@ -118,8 +123,20 @@ impl Collector for Snapshot {
         counter(
             &mut encoder,
             "api_forbidden",
-            "Requests for administrators from other clients",
+            "Requests for which the caller's rights did not suffice",
             self.forbidden,
+        )?;
+        counter(
+            &mut encoder,
+            "api_throttled",
+            "Requests of tokens that had used up their quota here",
+            self.throttled,
+        )?;
+        counter(
+            &mut encoder,
+            "audit_lost",
+            "Records of the audit log that could not be written",
+            self.audit_lost,
         )?;
         strong(&mut encoder, &self.groups)
     }
@@ -226,6 +243,8 @@ mod tests {
             groups: Vec::new(),
             unauthorized: 3,
             forbidden: 0,
+            throttled: 0,
+            audit_lost: 0,
             expiries: Expiries::default(),
         });
         for line in [

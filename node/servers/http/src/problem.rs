@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use axum::Json;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use starling_api::{Error, ErrorCode, SOCKET_HEADER};
@@ -14,8 +14,6 @@ use starling_service::StrongError;
 #[derive(Debug)]
 pub struct Problem {
     error: Error,
-    /// The path of the socket on which the request is served, percent-encoded, if it is served on that alone.
-    socket: Option<String>,
 }
 
 impl Problem {
@@ -24,7 +22,7 @@ impl Problem {
         Error::invalid(message, hint).into()
     }
 
-    /// The request does not bear the token. A client of this machine learns on which unix socket the node's own user needs
+    /// The request bears no token. A client of this machine learns on which unix socket the node's own user needs
     /// none; strangers do not learn the names of directories.
     pub fn unauthorized(socket: Option<&Path>) -> Self {
         let at_socket = socket.map_or_else(String::new, |socket| {
@@ -33,20 +31,20 @@ impl Problem {
         let hint = format!(
             "send Authorization: Bearer TOKEN (the command line: --token or STARLING_API_TOKEN){at_socket}"
         );
-        Error::new(ErrorCode::Unauthorized, "the API of this node wants its token", hint).into()
+        Error::new(ErrorCode::Unauthorized, "the API of this node wants a token", hint).into()
     }
 
-    /// Only an administrator may do this, who is served on this unix socket.
-    pub fn forbidden(socket: &Path) -> Self {
-        let message =
-            "only this node's administrator may do this, and the API on TCP has no token to know one by";
-        let hint = format!(
-            "as the user that runs the node:  starling --api unix:{} ...;  or set api.token, and send it",
-            socket.display()
+    /// The kind of error.
+    pub fn code(&self) -> ErrorCode {
+        self.error.code
+    }
+
+    /// Adds to a refusal the socket on which the node's own user may do everything.
+    pub fn name_socket(headers: &mut HeaderMap, socket: &Path) {
+        let path = percent_encode(socket.as_os_str().as_bytes(), NON_ALPHANUMERIC).to_string();
+        headers.extend(
+            HeaderValue::from_str(&path).ok().map(|path| (HeaderName::from_static(SOCKET_HEADER), path)),
         );
-        let error = Error::new(ErrorCode::Forbidden, message, hint);
-        let socket = percent_encode(socket.as_os_str().as_bytes(), NON_ALPHANUMERIC).to_string();
-        Self { error, socket: Some(socket) }
     }
 
     /// There is no such key.
@@ -60,14 +58,14 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let socket = self.socket.map(|socket| (HeaderName::from_static(SOCKET_HEADER), socket));
-        (status, AppendHeaders(socket), Json(self.error)).into_response()
+        let retry = (self.error.code == ErrorCode::TooManyRequests).then_some((header::RETRY_AFTER, "1"));
+        (status, AppendHeaders(retry), Json(self.error)).into_response()
     }
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self { error, socket: None }
+        Self { error }
     }
 }
 

@@ -1,17 +1,14 @@
 //! Counters, sets, maps and flags.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use starling_api::{
     Count, Counter, Error, FlagState, Increment, MapPage, MapUpdate, Members, Outcome, Register, SetPage,
 };
 use starling_kv::{Op, Write};
 
-use super::App;
+use super::Node;
 use super::problem::Problem;
 use super::request::{KeyPath, Query, read_json};
 use super::write::{blobs, json_bytes_max};
@@ -23,13 +20,9 @@ const SMALL_BODY_BYTES_MAX: usize = 1024;
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/counters/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = Counter), (status = "4XX", body = Error)))]
-pub async fn counter(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    query: Query,
-) -> Result<Json<Counter>, Problem> {
+pub async fn counter(node: Node, path: KeyPath, query: Query) -> Result<Json<Counter>, Problem> {
     query.finish()?;
-    let sum = app.eventual(path.keyspace)?.counter(&path.key).await?.ok_or_else(Problem::no_key)?;
+    let sum = node.eventual(path.keyspace)?.counter(&path.key).await?.ok_or_else(Problem::no_key)?;
     Ok(Json(Counter { value: Count(sum) }))
 }
 
@@ -38,14 +31,14 @@ pub async fn counter(
     params(("keyspace" = String, Path), ("key" = String, Path)), request_body = Increment,
     responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn increment(
-    State(app): State<Arc<App>>,
+    node: Node,
     path: KeyPath,
     query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
     query.finish()?;
     let increment: Increment = read_json(body, SMALL_BODY_BYTES_MAX).await?;
-    app.write_one(path, Op::Incr { by: increment.by }, None, None).await.map(Json)
+    node.write_one(path, Op::Incr { by: increment.by }, None, None).await.map(Json)
 }
 
 /// Members of a set in order, a page at a time.
@@ -54,14 +47,10 @@ pub async fn increment(
         ("after" = Option<String>, Query, description = "the cursor of the page before"),
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
     responses((status = 200, body = SetPage), (status = "4XX", body = Error)))]
-pub async fn members(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    mut query: Query,
-) -> Result<Json<SetPage>, Problem> {
+pub async fn members(node: Node, path: KeyPath, mut query: Query) -> Result<Json<SetPage>, Problem> {
     let (after, limit) = (query.bytes("after"), query.limit()?);
     query.finish()?;
-    let found = app.eventual(path.keyspace)?.members(&path.key, after.as_deref(), limit).await?;
+    let found = node.eventual(path.keyspace)?.members(&path.key, after.as_deref(), limit).await?;
     Ok(Json(found.ok_or_else(Problem::no_key)?))
 }
 
@@ -72,18 +61,18 @@ pub async fn members(
     request_body = Members,
     responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn update_set(
-    State(app): State<Arc<App>>,
+    node: Node,
     path: KeyPath,
     query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.only_ttl_ms()?;
-    let members: Members = read_json(body, json_bytes_max(app.node.limits())).await?;
+    let members: Members = read_json(body, json_bytes_max(node.limits())).await?;
     let ops = [
         (!members.remove.is_empty()).then(|| Op::SetRemove { members: blobs(members.remove) }),
         (!members.add.is_empty()).then(|| Op::SetAdd { members: blobs(members.add) }),
     ];
-    app.update(&path, ops, ttl_ms).await.map(Json)
+    node.update(&path, ops, ttl_ms).await.map(Json)
 }
 
 /// Fields of a map in order, a page at a time; with `field`, that one alone.
@@ -94,19 +83,15 @@ pub async fn update_set(
         ("limit" = Option<u64>, Query, description = "1 to 10000, default 1000")),
     responses((status = 200, body = MapPage), (status = 200, body = Register, description = "with `field`"),
         (status = "4XX", body = Error)))]
-pub async fn fields(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    mut query: Query,
-) -> Result<Response, Problem> {
+pub async fn fields(node: Node, path: KeyPath, mut query: Query) -> Result<Response, Problem> {
     if let Some(name) = query.bytes("field") {
         query.finish()?;
-        let found = app.eventual(path.keyspace)?.field(&path.key, &name).await?;
+        let found = node.eventual(path.keyspace)?.field(&path.key, &name).await?;
         return Ok(Json(found.ok_or_else(Problem::no_key)?).into_response());
     }
     let (after, limit) = (query.bytes("after"), query.limit()?);
     query.finish()?;
-    let found = app.eventual(path.keyspace)?.fields(&path.key, after.as_deref(), limit).await?;
+    let found = node.eventual(path.keyspace)?.fields(&path.key, after.as_deref(), limit).await?;
     Ok(Json(found.ok_or_else(Problem::no_key)?).into_response())
 }
 
@@ -117,31 +102,27 @@ pub async fn fields(
     request_body = MapUpdate,
     responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
 pub async fn update_map(
-    State(app): State<Arc<App>>,
+    node: Node,
     path: KeyPath,
     query: Query,
     body: Body,
 ) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.only_ttl_ms()?;
-    let update: MapUpdate = read_json(body, json_bytes_max(app.node.limits())).await?;
+    let update: MapUpdate = read_json(body, json_bytes_max(node.limits())).await?;
     let ops = [
         (!update.delete.is_empty()).then(|| Op::MapDelete { names: blobs(update.delete) }),
         (!update.put.is_empty()).then_some(Op::MapPut { fields: update.put }),
     ];
-    app.update(&path, ops, ttl_ms).await.map(Json)
+    node.update(&path, ops, ttl_ms).await.map(Json)
 }
 
 /// Whether a flag is on.
 #[utoipa::path(get, path = "/v1/keyspaces/{keyspace}/flags/{key}", tag = "types",
     params(("keyspace" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = FlagState), (status = "4XX", body = Error)))]
-pub async fn flag(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    query: Query,
-) -> Result<Json<FlagState>, Problem> {
+pub async fn flag(node: Node, path: KeyPath, query: Query) -> Result<Json<FlagState>, Problem> {
     query.finish()?;
-    let enabled = app.eventual(path.keyspace)?.flag(&path.key).await?;
+    let enabled = node.eventual(path.keyspace)?.flag(&path.key).await?;
     Ok(Json(FlagState { enabled }))
 }
 
@@ -151,18 +132,13 @@ pub async fn flag(
         ("ttl_ms" = Option<u64>, Query, description = "how long it stays so")),
     request_body = FlagState,
     responses((status = 200, body = Outcome), (status = "4XX", body = Error)))]
-pub async fn set_flag(
-    State(app): State<Arc<App>>,
-    path: KeyPath,
-    query: Query,
-    body: Body,
-) -> Result<Json<Outcome>, Problem> {
+pub async fn set_flag(node: Node, path: KeyPath, query: Query, body: Body) -> Result<Json<Outcome>, Problem> {
     let ttl_ms = query.only_ttl_ms()?;
     let state: FlagState = read_json(body, SMALL_BODY_BYTES_MAX).await?;
-    app.write_one(path, Op::Flag { enabled: state.enabled }, ttl_ms, None).await.map(Json)
+    node.write_one(path, Op::Flag { enabled: state.enabled }, ttl_ms, None).await.map(Json)
 }
 
-impl App {
+impl Node {
     /// Removals, then additions, as one batch.
     async fn update(
         &self,
@@ -183,6 +159,6 @@ impl App {
             Outcome::Changed { fields } => fields,
             _ => 0,
         };
-        Ok(Outcome::Changed { fields: self.write(writes).await?.into_iter().map(changed).sum() })
+        Ok(Outcome::Changed { fields: self.write_all(writes).await?.into_iter().map(changed).sum() })
     }
 }

@@ -1,14 +1,11 @@
 //! Watches: changes of keys under a prefix, as server-sent events.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
 use starling_api::{Error, Eventual, WATCH_KEEP_ALIVE, WatchEvent};
+use std::convert::Infallible;
 
-use super::App;
+use super::Node;
 use super::problem::Problem;
 use super::request::{KeyPath, Query};
 
@@ -23,14 +20,14 @@ use super::request::{KeyPath, Query};
     responses((status = 200, body = WatchEvent, content_type = "text/event-stream"),
         (status = "4XX", body = Error)))]
 pub async fn watch(
-    State(app): State<Arc<App>>,
+    node: Node,
     path: KeyPath,
     mut query: Query,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let prefix = query.bytes("prefix").unwrap_or_default();
     query.finish()?;
     let events =
-        app.node.watch(&path.keyspace, &prefix).await?.filter_map(async |event| event.ok()).map(|event| {
+        node.watch(&path.keyspace, &prefix).await?.filter_map(async |event| event.ok()).map(|event| {
             let data = serde_json::to_string(&event).expect("the API's types serialize");
             Ok(Event::default().event(event.name()).data(data))
         });

@@ -11,9 +11,9 @@ use axum::response::Response;
 use starling_api::{Batch, BatchResponse, Blob, Check, Error, NEW_KEYSPACE_HEADER, Op, Outcome, Write};
 use starling_kv::{Limits, Range};
 
-use super::App;
 use super::problem::Problem;
 use super::request::{JSON_EXPANSION, KeyPath, read_json};
+use super::{App, Node};
 
 /// What JSON adds to one write beside its bytes: names of fields, a version, numbers.
 const JSON_WRITE_BYTES: usize = 256;
@@ -24,10 +24,10 @@ pub fn json_bytes_max(limits: &Limits) -> usize {
     limits.batch_bytes_max * (JSON_EXPANSION + per_write)
 }
 
-impl App {
+impl Node {
     /// Several writes, all or nothing.
-    pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, Problem> {
-        Ok(self.node.write(Batch { writes }).await?)
+    pub async fn write_all(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, Problem> {
+        Ok(self.write(Batch { writes }).await?)
     }
 
     /// One write.
@@ -39,7 +39,7 @@ impl App {
         check: Option<Check>,
     ) -> Result<Outcome, Problem> {
         let write = Write { keyspace: path.keyspace, key: path.key, op, ttl_ms, check };
-        Ok(self.write(vec![write]).await?.pop().expect("one outcome per write"))
+        Ok(self.write_all(vec![write]).await?.pop().expect("one outcome per write"))
     }
 }
 
@@ -75,7 +75,7 @@ pub fn blobs(blobs: Vec<Blob>) -> Vec<bytes::Bytes> {
 /// Several writes that happen together or not at all.
 #[utoipa::path(post, path = "/v1/batch", tag = "keys", request_body = Batch,
     responses((status = 200, body = BatchResponse), (status = "4XX", body = Error), (status = 503, body = Error)))]
-pub async fn batch(State(app): State<Arc<App>>, body: Body) -> Result<Json<BatchResponse>, Problem> {
-    let batch: Batch = read_json(body, json_bytes_max(app.node.limits())).await?;
-    Ok(Json(BatchResponse { results: app.write(batch.writes).await? }))
+pub async fn batch(node: Node, body: Body) -> Result<Json<BatchResponse>, Problem> {
+    let batch: Batch = read_json(body, json_bytes_max(node.limits())).await?;
+    Ok(Json(BatchResponse { results: node.write_all(batch.writes).await? }))
 }

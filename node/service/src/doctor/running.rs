@@ -36,6 +36,7 @@ impl Admin {
     /// Checks the whole store on a snapshot, on a thread of its own, and asks for the leaders of the strong keyspaces.
     /// Takes minutes on a large store, and some seconds more where it is not known since when a keyspace has no leader.
     pub async fn doctor(&self) -> Result<Doctor, Error> {
+        self.0.caller().check_administrator()?;
         let mut report = match self.0.reader() {
             Ok(reader) => on_a_thread(move || check_running(&reader)).await?.map_err(store_error)?,
             // A seed.
@@ -103,7 +104,7 @@ impl Admin {
     /// The troubles of the keyspaces but those of which this node knows itself. A keyspace without a leader is asked again
     /// where nobody knows since when: it may only be electing one, as after a start.
     async fn troubles(&self, known: &BTreeSet<&str>) -> Result<Vec<Trouble>, Error> {
-        let names: Vec<String> = self.0.0.names.all().into_keys().collect();
+        let names: Vec<String> = self.0.parts.names.all().into_keys().collect();
         let names = names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
         let is_unsure =
             |trouble: &Trouble| trouble.leaderless.as_ref().is_some_and(|leaderless| leaderless.for_ms == 0);

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use starling_api::Error;
+use futures::future::BoxFuture;
+use starling_access::Operation;
 use starling_api::strong::Staleness;
-use starling_strong::api::{Answer, Event, Failure, Options, Request, Status, Watch, WatchUpdate, Write};
+use starling_api::{Error, escaped};
+use starling_strong::api::{
+    Answer, Delete, Event, Failure, Keys, Options, Request, Status, Watch, WatchUpdate, Write,
+};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::{Caller, TOKEN_OVER};
 use crate::call::{Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};
 use crate::error::{failure_error, stopping};
 
@@ -27,6 +32,9 @@ pub enum StrongError {
     /// The node has stopped. A write may have been applied.
     #[error("the node is stopping")]
     Stopped,
+    /// The caller may not do this. Nothing was changed.
+    #[error("{}", .0.message)]
+    Forbidden(Error),
 }
 
 impl From<StrongError> for Error {
@@ -34,6 +42,7 @@ impl From<StrongError> for Error {
         match error {
             StrongError::Failed(failure) => failure_error(&failure),
             StrongError::Stopped => stopping(),
+            StrongError::Forbidden(error) => error,
         }
     }
 }
@@ -45,13 +54,29 @@ pub struct StrongKeyspace {
     node: [u8; 32],
     calls: Calls,
     answers: Option<Answers>,
+    caller: Caller,
 }
 
 impl StrongKeyspace {
     /// The keyspace behind a queue of calls of a node. Programs get one from [`Handle::strong`](crate::Handle::strong);
     /// tests of servers bring a queue of their own.
     pub fn new(keyspace: impl Into<Arc<str>>, node: [u8; 32], calls: Calls) -> Self {
-        Self { keyspace: keyspace.into(), node, calls, answers: None }
+        Self { keyspace: keyspace.into(), node, calls, answers: None, caller: Caller::program(None) }
+    }
+
+    /// The same keyspace, with the rights of a caller.
+    #[must_use]
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { caller, ..self.clone() }
+    }
+
+    /// Whose rights it has.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    fn authorize(&self, operation: &Operation) -> Result<(), StrongError> {
+        self.caller.check(operation).map_err(StrongError::Forbidden)
     }
 
     /// The public key of the node through which it is reached.
@@ -75,7 +100,23 @@ impl StrongKeyspace {
     /// queue is full.
     ///
     /// If the future is dropped, a queued write may still be applied.
-    pub async fn request(&self, request: Request, options: Options) -> Result<Answer, StrongError> {
+    pub async fn request(&self, mut request: Request, options: Options) -> Result<Answer, StrongError> {
+        self.caller.choose_lease(&mut request);
+        let fence = options.fence.as_ref();
+        self.authorize(&Operation::Request { keyspace: &self.keyspace, request: &request, fence })?;
+        let swept = swept(&request);
+        let outcome = self.carry_out(request, options).await;
+        if let Some((action, target)) = swept {
+            let target = format!("{}: {target}", self.keyspace);
+            match &outcome {
+                Ok(_) => self.caller.record(action, &target, Ok(())),
+                Err(error) => self.caller.record(action, &target, Err(&error.clone().into())),
+            }
+        }
+        outcome
+    }
+
+    async fn carry_out(&self, request: Request, options: Options) -> Result<Answer, StrongError> {
         let (reply, answer) = Reply::new(self.answers.clone());
         let keyspace = Arc::clone(&self.keyspace);
         match self.calls.try_send(Call::Request { keyspace, request, options, reply }) {
@@ -105,12 +146,18 @@ impl StrongKeyspace {
         Ok((answer, staleness))
     }
 
-    /// Queues a write without waiting for its answer. If the queue is full, the write is dropped.
+    /// Queues a write without waiting for its answer. If the queue is full, or the caller may not write so, the write is
+    /// dropped.
     pub fn order(&self, write: Write, timeout_ms: u64) {
+        let (request, fence) = (Request::Write(write), None);
+        let operation = Operation::Request { keyspace: &self.keyspace, request: &request, fence };
+        if self.authorize(&operation).is_err() {
+            return;
+        }
         let (reply, _) = Reply::new(None);
         let options = Options { timeout_ms, stale: false, id: None, fence: None };
         let keyspace = Arc::clone(&self.keyspace);
-        drop(self.calls.try_send(Call::Request { keyspace, request: Request::Write(write), options, reply }));
+        drop(self.calls.try_send(Call::Request { keyspace, request, options, reply }));
     }
 
     /// The group's status: with `of_leader` the leader's if it answers, otherwise that of any member.
@@ -133,10 +180,16 @@ impl StrongKeyspace {
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
         let id = WatchId::fresh();
         self.begin_watch(id, watch, CREDIT, sender).await?;
-        Ok(StrongWatch { keyspace: self.clone(), id, updates, taken: 0, is_due: false, ended: false })
+        let over = self.caller.over();
+        Ok(StrongWatch { keyspace: self.clone(), id, updates, taken: 0, is_due: false, over, ended: false })
     }
 
     // ---- many watches over one channel, for servers that multiplex them
+
+    /// Whether the caller may watch these keys.
+    pub fn may_watch(&self, watch: &Watch) -> Result<(), StrongError> {
+        self.authorize(&Operation::Watch { keyspace: &self.keyspace, keys: &watch.keys })
+    }
 
     /// Begins a watch whose updates go to a channel of the caller. The channel needs room for the credit and for the
     /// first and the last update; see [`Call::Watch`].
@@ -147,6 +200,7 @@ impl StrongKeyspace {
         credit: u32,
         updates: WatchUpdates,
     ) -> Result<(), StrongError> {
+        self.may_watch(&watch)?;
         let keyspace = Arc::clone(&self.keyspace);
         self.send(Call::Watch { keyspace, id, watch, credit, updates }).await
     }
@@ -183,6 +237,18 @@ impl StrongKeyspace {
     }
 }
 
+/// What a request destroys without naming each key: its name and its target for the audit log.
+fn swept(request: &Request) -> Option<(&'static str, String)> {
+    match request {
+        Request::Write(Write::Compact { revision }) => Some(("keyspace compact", revision.to_string())),
+        Request::Write(Write::Delete(Delete { keys: Keys::Range { from, to }, .. })) => {
+            let to = to.as_ref().map_or_else(|| "the last key".into(), |to| escaped(to));
+            Some(("del of a range", format!("{} to {to}", escaped(from))))
+        }
+        _ => None,
+    }
+}
+
 /// A watch of a strong keyspace: [`StrongKeyspace::watch`]. Dropping it ends it.
 pub struct StrongWatch {
     keyspace: StrongKeyspace,
@@ -192,6 +258,8 @@ pub struct StrongWatch {
     taken: u32,
     /// Whether the node is to be allowed more at once, because the last update was large.
     is_due: bool,
+    /// Completes when the caller's token counts no more.
+    over: BoxFuture<'static, ()>,
     ended: bool,
 }
 
@@ -222,7 +290,10 @@ impl StrongWatch {
     pub async fn next(&mut self) -> Option<StrongWatchEvent> {
         while !self.ended {
             self.allow_more().await;
-            let (_, update) = self.updates.recv().await?;
+            let update = tokio::select! {
+                update = self.updates.recv() => update?.1,
+                () = &mut self.over => WatchUpdate::Lost { reason: TOKEN_OVER.into() },
+            };
             let is_large = update.is_large();
             match update {
                 WatchUpdate::Created { revision } => return Some(StrongWatchEvent::Ready { revision }),

@@ -52,6 +52,21 @@ pub enum Manage {
     Discard,
 }
 
+impl Manage {
+    /// Its name in the audit log: that of the command.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "keyspace create",
+            Self::Drop => "keyspace drop",
+            Self::Voters(_) => "keyspace voters",
+            Self::Vacate => "leave",
+            Self::Transfer(_) => "keyspace leader",
+            Self::Recover { .. } => "keyspace recover",
+            Self::Discard => "keyspace discard",
+        }
+    }
+}
+
 /// Why a change of a keyspace failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageFailure {

@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let socket = Socket::bind(&address, Reach::Loopback)?;
     println!("{}", socket.address());
     runtime.block_on(async {
-        starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, backend::NODE, calls), stop).await
+        starling_etcd::serve(socket, StrongKeyspace::new(backend::KEYSPACE, backend::NODE, calls), None, stop)
+            .await
     })?;
     keeper.join().map_err(|_| "the keyspace has failed".into())
 }

@@ -86,6 +86,7 @@ pub async fn serve(
     let mut lost_leader = std::pin::pin!(async {
         if needs_leader { leader.lost_leader().await } else { std::future::pending().await }
     });
+    let mut over = keyspace.caller().over();
     let mut watches = Watches::new(keyspace, client.clone(), sender);
     let mut notified = tokio::time::interval_at(Instant::now() + NOTIFIED, NOTIFIED);
     let ended = loop {
@@ -98,6 +99,7 @@ pub async fn serve(
             () = at(watches.resume_at) => watches.resume().await,
             _ = notified.tick() => watches.notify().await,
             () = client.closed() => Err(End::Gone),
+            () = &mut over => Err(End::Failed(Status::unauthenticated(failure::INVALID_TOKEN))),
             () = &mut lost_leader => Err(End::Failed(Status::unavailable(failure::NO_LEADER))),
         };
         if let Err(ended) = step {
@@ -161,6 +163,9 @@ impl Watches {
         let Some(mut watcher) = Watcher::parse(asked) else {
             return self.refuse("mvcc: watcher range is empty").await;
         };
+        if !self.keyspace.may_watch(&watcher.watch()) {
+            return self.refuse(failure::PERMISSION_DENIED).await;
+        }
         if chosen == 0 {
             watcher.number = self.draw_number();
         }

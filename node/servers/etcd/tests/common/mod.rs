@@ -54,7 +54,7 @@ pub fn starling_with(connections_max: usize) -> Server {
             // Lives as long as the test's process.
             let (_stop, stop) = Stop::channel();
             let keyspace = StrongKeyspace::new(backend::KEYSPACE, backend::NODE, calls);
-            let server = starling_etcd::serve(socket, keyspace, stop);
+            let server = starling_etcd::serve(socket, keyspace, None, stop);
             let (ended, ()) = tokio::join!(server, backend::Backend::run(taken));
             ended.expect("serves");
         });

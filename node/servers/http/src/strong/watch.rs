@@ -1,15 +1,14 @@
 //! Watches of strong keyspaces as server-sent events: every change, in order.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
 use starling_api::strong::StrongEvent;
 use starling_api::{Error, Strong, WATCH_KEEP_ALIVE};
 
-use super::super::App;
+use super::super::Node;
 use super::super::request::Query;
 use super::Problem;
 
@@ -26,15 +25,15 @@ use super::Problem;
     responses((status = 200, body = StrongEvent, content_type = "text/event-stream"),
         (status = "4XX", body = Error)))]
 pub async fn watch(
-    State(app): State<Arc<App>>,
+    node: Node,
     Path(keyspace): Path<String>,
     mut query: Query,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let prefix = query.bytes("prefix").unwrap_or_default();
     let from_revision = query.number("from_revision")?.unwrap_or(0);
-    app.check_if_strong(&mut query, &keyspace)?;
+    node.check_if_strong(&mut query, &keyspace)?;
     query.finish()?;
-    let changes = app.node.changes(&keyspace, &prefix, from_revision).await?;
+    let changes = node.changes(&keyspace, &prefix, from_revision).await?;
     let events = changes.filter_map(async |event| event.ok()).map(|event| {
         let data = serde_json::to_string(&event).expect("the API's types serialize");
         Ok(Event::default().event(event.name()).data(data))

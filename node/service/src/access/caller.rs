@@ -1,0 +1,188 @@
+//! Callers: who sends requests, what they may do, and what is noted of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use starling_access::{Capability, Denied, Operation, Quota, Rights, authorize};
+use starling_api::{Error, ErrorCode};
+use starling_strong::api::Request;
+
+use super::{Access, Audit};
+use crate::wall_ms;
+
+/// How often a token is checked again while a watch of its bearer is open.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Why a watch ended whose caller's token counts no more.
+pub const TOKEN_OVER: &str = "the token has expired or was revoked: watch again with another one";
+
+/// Who sends requests to a node, what it may do, and where it sends them from. Cheap to clone.
+#[derive(Clone)]
+pub struct Caller(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub rights: Rights,
+    /// For the audit log.
+    pub name: String,
+    pub from: String,
+    pub is_anonymous: bool,
+    /// What to do where the rights do not suffice.
+    pub hint: String,
+    /// The bearer's token, and what checks it.
+    pub session: Option<(Arc<Session>, Arc<Access>)>,
+    pub audit: Option<Arc<Audit>>,
+}
+
+impl Inner {
+    /// One that may do everything.
+    pub fn administrator(name: &str, from: String, audit: Option<Arc<Audit>>) -> Self {
+        let (rights, name, hint) = (Rights::everything(), name.to_owned(), String::new());
+        Self { rights, name, from, is_anonymous: false, hint, session: None, audit }
+    }
+}
+
+impl From<Inner> for Caller {
+    fn from(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+}
+
+/// A token whose signature was verified, and what is left of its quotas here.
+pub(super) struct Session {
+    pub capability: Capability,
+    quotas: Mutex<Quotas>,
+}
+
+struct Quotas {
+    requests: Option<Quota>,
+    bytes: Option<Quota>,
+}
+
+impl Session {
+    pub fn new(capability: Capability, now_ms: u64) -> Self {
+        let requests = Quota::new(capability.requests_s.into(), now_ms);
+        let bytes = Quota::new(capability.bytes_s, now_ms);
+        Self { capability, quotas: Mutex::new(Quotas { requests, bytes }) }
+    }
+
+    /// Counts a request.
+    pub fn admit(&self, now_ms: u64) -> Result<(), Error> {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let Quotas { requests, bytes } = &mut *quotas;
+        for (quota, of) in [(&mut *bytes, "bytes"), (&mut *requests, "requests")] {
+            if let Some(Err(wait_ms)) = quota.as_mut().map(|quota| quota.check(now_ms)) {
+                let message = format!("the token {} has used up its {of} of a second", self.capability.name);
+                let hint = format!("send the request again after {wait_ms} ms, or use another node");
+                return Err(Error::new(ErrorCode::TooManyRequests, message, hint));
+            }
+        }
+        if let Some(quota) = requests {
+            quota.charge(1);
+        }
+        Ok(())
+    }
+
+    fn charge(&self, bytes: u64) {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(quota) = &mut quotas.bytes {
+            quota.charge(bytes);
+        }
+    }
+}
+
+impl Caller {
+    /// The program that runs the node: it may do everything.
+    pub(crate) fn program(audit: Option<Arc<Audit>>) -> Self {
+        Inner::administrator("the program that runs the node", "this process".into(), audit).into()
+    }
+
+    /// Whether the caller has shown nothing that tells who it is.
+    pub fn is_anonymous(&self) -> bool {
+        self.0.is_anonymous
+    }
+
+    /// Whether the caller may know that a keyspace exists.
+    pub(crate) fn knows(&self, keyspace: &str) -> bool {
+        self.0.rights.knows(keyspace)
+    }
+
+    /// Whether the caller may do all of an operation. A refusal is counted and recorded.
+    fn authorize(&self, operation: &Operation) -> Result<(), Denied> {
+        authorize(&self.0.rights, operation).inspect_err(|denied| {
+            if let Some(audit) = &self.0.audit {
+                audit.refused(&self.0.name, &self.0.from, "request", "", &denied.to_string());
+            }
+        })
+    }
+
+    /// The error of a refusal.
+    fn forbidden(&self, denied: &Denied) -> Error {
+        Error::new(
+            ErrorCode::Forbidden,
+            format!("{} may not do this: {denied}", self.0.name),
+            self.0.hint.clone(),
+        )
+    }
+
+    /// Fails unless the caller may do all of an operation.
+    pub(crate) fn check(&self, operation: &Operation) -> Result<(), Error> {
+        self.authorize(operation).map_err(|denied| self.forbidden(&denied))
+    }
+
+    /// Fails unless the caller administers the node.
+    pub fn check_administrator(&self) -> Result<(), Error> {
+        self.check(&Operation::Administer)
+    }
+
+    /// Fails unless the caller manages a keyspace.
+    pub fn check_manager(&self, keyspace: &str) -> Result<(), Error> {
+        self.check(&Operation::Manage { keyspace })
+    }
+
+    /// Does what the caller may do, and records it with its outcome.
+    pub(crate) async fn audited<T>(
+        &self,
+        operation: &Operation<'_>,
+        action: &str,
+        target: &str,
+        run: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.check(operation)?;
+        let outcome = run.await;
+        self.record(action, target, outcome.as_ref().map(drop));
+        outcome
+    }
+
+    /// Records an action with its outcome.
+    pub(crate) fn record(&self, action: &str, target: &str, outcome: Result<(), &Error>) {
+        if let Some(audit) = &self.0.audit {
+            audit.record(&self.0.name, &self.0.from, action, target, outcome);
+        }
+    }
+
+    /// Chooses the id of a lease, if the caller may use none but its own.
+    pub(crate) fn choose_lease(&self, request: &mut Request) {
+        if self.0.rights.owner.is_some() {
+            self.0.rights.choose_lease(request, rand::random());
+        }
+    }
+
+    /// Takes bytes of a request or an answer from the caller's quota.
+    pub fn charge(&self, bytes: usize) {
+        if let Some((session, _)) = &self.0.session {
+            session.charge(bytes as u64);
+        }
+    }
+
+    /// Completes when the caller's token has expired or was revoked, a moment later; otherwise never.
+    pub fn over(&self) -> BoxFuture<'static, ()> {
+        let Some((session, access)) = self.0.session.clone() else { return std::future::pending().boxed() };
+        let over = async move {
+            while access.check(&session.capability, wall_ms()).is_ok() {
+                tokio::time::sleep(CHECK_EVERY).await;
+            }
+        };
+        over.boxed()
+    }
+}
