@@ -1,7 +1,7 @@
-//! The choice of nodes for a new keyspace: of those that are up, those that have been up the longest, in as many address
-//! blocks as possible.
-
-use std::collections::BTreeSet;
+//! The choice of nodes for a keyspace: of those that are up, those that have been up the longest, in as many zones as
+//! possible, and then in as many address blocks.
+//!
+//! A zone is what the labels `region` and `zone` of a node name together. Operators give them to nodes that fail together.
 
 use starling_proto::view::block::Block;
 use starling_proto::{NodeRecord, Role};
@@ -23,27 +23,42 @@ impl Known {
 
     /// Chooses `count` of them: only those that are up if they are enough. Fewer if fewer are known.
     pub fn choose(&self, count: usize) -> Vec<NodeRecord> {
-        let most = |nodes: &[NodeRecord], count: usize| {
+        let most = |nodes: &[NodeRecord], count: usize, beside: &[NodeRecord]| {
             let known = nodes.iter().filter(|record| record.role == Role::Replica).count();
-            choose(nodes.to_vec(), count.min(known)).unwrap_or_default()
+            choose(nodes.to_vec(), count.min(known), beside).unwrap_or_default()
         };
-        let mut chosen = most(&self.up, count);
-        chosen.extend(most(&self.others, count - chosen.len()));
+        let mut chosen = most(&self.up, count, &[]);
+        chosen.extend(most(&self.others, count - chosen.len(), &chosen));
         chosen
     }
 }
 
-/// Chooses `count` of `nodes`; `None` if fewer of them are replicas.
-pub fn choose(mut nodes: Vec<NodeRecord>, count: usize) -> Option<Vec<NodeRecord>> {
+/// Chooses `count` of `nodes` to be beside those already chosen; `None` if fewer of them are replicas.
+pub fn choose(mut nodes: Vec<NodeRecord>, count: usize, beside: &[NodeRecord]) -> Option<Vec<NodeRecord>> {
     nodes.retain(|record| record.role == Role::Replica);
     // A record's incarnation is when its node started.
     nodes.sort_by_key(|record| (record.incarnation, record.id));
     nodes.dedup_by_key(|record| record.id);
-    let mut blocks = BTreeSet::new();
-    let (apart, together): (Vec<_>, Vec<_>) =
-        nodes.into_iter().partition(|record| Block::of(record).is_none_or(|block| blocks.insert(block)));
-    let chosen: Vec<_> = apart.into_iter().chain(together).take(count).collect();
-    (chosen.len() == count).then_some(chosen)
+    let mut chosen: Vec<NodeRecord> = Vec::new();
+    while chosen.len() < count {
+        let crowd = |record: &NodeRecord| {
+            let others = || beside.iter().chain(&chosen);
+            let (zone, block) = (zone(record), Block::of(record));
+            let in_zone = others().filter(|other| zone.is_some() && self::zone(other) == zone).count();
+            let in_block = others().filter(|other| block.is_some() && Block::of(other) == block).count();
+            (in_zone, in_block)
+        };
+        let at = (0..nodes.len()).min_by_key(|at| crowd(&nodes[*at]))?;
+        let next = nodes.remove(at);
+        chosen.push(next);
+    }
+    Some(chosen)
+}
+
+/// The zone of a node, if its labels name one.
+fn zone(record: &NodeRecord) -> Option<[Option<&str>; 2]> {
+    let [region, zone] = ["region", "zone"].map(|key| record.labels.get(key));
+    (region.is_some() || zone.is_some()).then_some([region, zone])
 }
 
 #[cfg(test)]
@@ -69,11 +84,35 @@ mod tests {
             record(4, 5, "10.0.3.1"),
         ];
         let ids = |count| {
-            choose(nodes.clone(), count).map(|chosen| chosen.iter().map(|r| r.id.0[0]).collect::<Vec<_>>())
+            choose(nodes.clone(), count, &[])
+                .map(|chosen| chosen.iter().map(|r| r.id.0[0]).collect::<Vec<_>>())
         };
         assert_eq!(ids(3), Some(vec![1, 4, 3]));
         assert_eq!(ids(4), Some(vec![1, 4, 3, 2]));
         assert_eq!(ids(5), None);
+    }
+
+    #[test]
+    fn zones_count_more_than_age_and_blocks_also_beside_voters_that_stay() {
+        let labelled = |n, started, address: &str, labels: &str| NodeRecord {
+            labels: labels.parse().expect("labels"),
+            ..record(n, started, address)
+        };
+        let nodes = vec![
+            labelled(1, 1, "10.0.1.1", "region=eu,zone=a"),
+            labelled(2, 2, "10.0.2.1", "region=eu,zone=a"),
+            labelled(3, 8, "10.0.1.2", "region=eu,zone=b"),
+            labelled(4, 9, "10.0.1.3", "region=us,zone=a"),
+        ];
+        let ids = |count, beside: &[NodeRecord]| {
+            let chosen = choose(nodes.clone(), count, beside).expect("there are enough");
+            chosen.iter().map(|record| record.id.0[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(3, &[]), [1, 3, 4]);
+        assert_eq!(ids(4, &[]), [1, 3, 4, 2]);
+        let beside =
+            [labelled(8, 0, "10.0.8.1", "region=eu,zone=a"), labelled(9, 0, "10.0.9.1", "region=eu,zone=b")];
+        assert_eq!(ids(1, &beside), [4]);
     }
 
     #[test]

@@ -165,11 +165,12 @@ impl<E: Engine> Replicas<E> {
         };
         // A learner may be left of a change that failed, and be there again.
         spares.retain(|record| !voters.contains(&record.id.0) && !declines(&record.id.0));
-        let fresh = placement::choose(spares, 1)?;
         // One without a record would lose its vote.
         let kept = voters.iter().filter(|node| **node != lost);
         let kept: Option<Vec<_>> = kept.map(|node| directory.record(node).cloned()).collect();
-        Some(kept?.into_iter().chain(fresh).collect())
+        let kept = kept?;
+        let fresh = placement::choose(spares, 1, &kept)?;
+        Some(kept.into_iter().chain(fresh).collect())
     }
 
     /// One of `spares`, and the voters of a group with that node in the place of this one.
@@ -187,8 +188,6 @@ impl<E: Engine> Replicas<E> {
         let voters = members.voters.iter().filter_map(|voter| members.nodes.get(voter));
         let kept: BTreeSet<NodeKey> = voters.filter(|node| **node != self.me).copied().collect();
         spares.retain(|record| record.id.0 != self.me && !kept.contains(&record.id.0));
-        let fresh =
-            placement::choose(spares, 1).and_then(|mut chosen| chosen.pop()).ok_or(ManageError::NoSpare)?;
         let record = |node: &NodeKey| {
             let (keyspace, missing) = (replica.keyspace.clone(), vec![directory.name(node)]);
             directory
@@ -196,7 +195,10 @@ impl<E: Engine> Replicas<E> {
                 .cloned()
                 .ok_or(ManageError::Failed(Failure::NoMajority { keyspace, missing }))
         };
-        let mut voters: Vec<_> = kept.iter().map(record).collect::<Result<_, _>>()?;
+        let voters: Result<Vec<_>, _> = kept.iter().map(record).collect();
+        let fresh = placement::choose(spares, 1, voters.as_deref().unwrap_or_default());
+        let fresh = fresh.and_then(|mut chosen| chosen.pop()).ok_or(ManageError::NoSpare)?;
+        let mut voters = voters?;
         let heir = fresh.id.0;
         voters.push(fresh);
         Ok((heir, voters))
