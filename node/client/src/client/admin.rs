@@ -1,7 +1,10 @@
 //! The node itself: its status, its peers, its network.
 
+use std::time::SystemTime;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
+use reqwest::header::DATE;
 use starling_api::admin::{Configuration, Doctor, Finalize, Nodes, Peers, Status, Ticket, Upgrade};
 use starling_api::token::{MadeToken, NewToken, TokenInfo, Tokens};
 use starling_api::trust::{Statements, TicketSpec, Trust};
@@ -101,6 +104,17 @@ impl Client {
             Err(error) if error.code == ErrorCode::NotReady => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The node's wall clock in whole seconds, as its answer states it. Behind a proxy it may be that of the proxy.
+    ///
+    /// # Errors
+    /// The node does not answer, or its answer states no time.
+    pub async fn date(&self) -> Result<SystemTime, Error> {
+        let response = self.send(self.get("/healthz")).await?;
+        let date =
+            response.headers().get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        date.ok_or_else(|| Error::not_understood(self.url(), "its answer has no date"))
     }
 
     /// The metrics in Prometheus' text format.
