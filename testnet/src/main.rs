@@ -1,17 +1,22 @@
 //! Starling networks of real processes on this machine: shown, broken on purpose, and measured.
 
 mod bench;
+mod chaos;
 mod churn;
 mod data;
 mod error;
+mod history;
+mod judge;
 mod load;
 mod network;
+mod notice;
 mod observe;
 mod policies;
 mod process;
 mod progress;
 mod relay;
 mod report;
+mod samples;
 mod show;
 mod sim;
 mod states;
@@ -19,7 +24,9 @@ mod strong;
 mod swarm;
 mod traffic;
 mod usage;
+mod views;
 mod writer;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -104,6 +111,8 @@ enum Command {
     },
     /// Run a scenario on real processes, which are killed, stopped, wiped and partitioned, and measure it
     Churn(churn::Options),
+    /// Break a network by the book (chaos monkey, gorilla, kong), and say how available it was to its users
+    Chaos(chaos::Options),
     /// Kill and stop the voters of a strong keyspace under clients of all kinds, and check every answer
     Strong(strong::Options),
     /// Show results that were written as JSON again: as tables or as a page, several side by side
@@ -123,6 +132,7 @@ impl Common {
             keep: self.keep,
             environment: self.set.iter().map(|(key, value)| (variable(key), value.clone())).collect(),
             etcd: None,
+            labels: Vec::new(),
             relay: None,
         })
     }
@@ -208,6 +218,9 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
         return bench.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Churn(options)) = &cli.command {
+        return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Chaos(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Strong(options)) = &cli.command {

@@ -38,6 +38,8 @@ pub struct Plan {
     pub environment: Vec<(String, String)>,
     /// The strong keyspace that every replica serves to etcd clients, on a port that the system chooses.
     pub etcd: Option<String>,
+    /// Labels of replicas, as the setting `labels` has them: dealt to them in turn; none: they have no labels.
+    pub labels: Vec<String>,
     /// What all connections pass through, if anything: the bootstrap node is its member 0, replicas follow.
     pub relay: Option<Arc<Relay>>,
 }
@@ -222,6 +224,11 @@ impl Factory {
         let mut environment = self.plan.environment.clone();
         if let Some(keyspace) = self.plan.etcd.as_ref().filter(|_| command == "up") {
             environment.push((variable("etcd.listen"), format!("127.0.0.1:0={keyspace}")));
+        }
+        if let Some(at) = (self.made - 1).checked_sub(1)
+            && let Some(labels) = self.plan.labels.get(at % self.plan.labels.len().max(1))
+        {
+            environment.push((variable("labels"), labels.clone()));
         }
         let mut relay = None;
         if let Some(through) = &self.plan.relay {

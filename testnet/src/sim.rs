@@ -74,6 +74,11 @@ pub fn command(subcommand: &str, common: &Common, name: &str, seed: u64) -> Stri
 }
 
 impl Options {
+    /// One run of this scenario, and the page to write.
+    pub fn of(scenario: String, html: Option<PathBuf>) -> Self {
+        Self { scenario: Some(scenario), seeds: 1, codec: false, html }
+    }
+
     /// Simulates and prints the report.
     pub fn run(&self, common: &Common) -> Result<()> {
         let Some(name) = &self.scenario else {

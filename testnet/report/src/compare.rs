@@ -115,6 +115,7 @@ fn parts(run: &Run) -> [String; 4] {
         Source::Unknown => ("unknown source", String::new()),
         Source::Simulated { seed, .. } => ("simulated", format!("seed {seed}")),
         Source::Processes => ("processes", String::new()),
+        Source::Attached { asked } => ("attached", format!("{asked} nodes asked")),
     };
     [run.scenario.clone(), kind.into(), format!("{} nodes", run.nodes), seed]
 }

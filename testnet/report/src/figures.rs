@@ -1,7 +1,8 @@
 //! The figures of a run, part by part: what every form of a report shows, in the same order and words.
 
-use crate::format::{byte_size, number, percent, seconds, thousands};
-use crate::model::{Detection, Healing, Run, Traffic, Views};
+use crate::availability::Availability;
+use crate::format::{available, byte_size, number, percent, seconds, thousands};
+use crate::model::{Clock, Detection, Healing, Roots, Run, Source, Traffic, Views};
 use crate::stats::Summary;
 
 /// A figure as it is shown and compared.
@@ -13,12 +14,16 @@ pub enum Value {
     Number(f64),
     /// A part of one, shown as per cent.
     Share(f64),
+    /// A part of one that is near one, shown as per cent with the digits that tell it from one.
+    Available(f64),
     /// Bytes.
     Bytes(f64),
     /// Milliseconds, shown with a fitting unit.
     Ms(u64),
     /// It did not happen before the end.
     Never,
+    /// Nothing was there to measure it by.
+    Unknown,
 }
 
 impl Value {
@@ -28,9 +33,11 @@ impl Value {
             Self::Count(count) => thousands(*count),
             Self::Number(value) => number(*value),
             Self::Share(share) => percent(*share),
+            Self::Available(share) => available(*share),
             Self::Bytes(count) => byte_size(*count),
             Self::Ms(ms) => seconds(*ms),
             Self::Never => "not by the end".into(),
+            Self::Unknown => "-".into(),
         }
     }
 
@@ -38,8 +45,10 @@ impl Value {
     pub fn number(&self) -> Option<f64> {
         match self {
             Self::Count(count) | Self::Ms(count) => Some(*count as f64),
-            Self::Number(value) | Self::Share(value) | Self::Bytes(value) => Some(*value),
-            Self::Never => None,
+            Self::Number(value) | Self::Share(value) | Self::Available(value) | Self::Bytes(value) => {
+                Some(*value)
+            }
+            Self::Never | Self::Unknown => None,
         }
     }
 }
@@ -75,11 +84,14 @@ pub fn sections(run: &Run) -> Vec<Section> {
     let parts = [
         Section { title: "Convergence", about: CONVERGENCE, rows: convergence(run) },
         Section { title: "Writes", about: WRITES, rows: writes(run) },
+        availability(&run.availability),
         Section { title: "Dissemination", about: DISSEMINATION, rows: dissemination(run) },
         Section { title: "Traffic", about: TRAFFIC, rows: traffic(run) },
         Section { title: "Views", about: VIEWS, rows: views(&run.views) },
         Section { title: "Failure detection", about: DETECTION, rows: detection(&run.detection) },
         Section { title: "Healing", about: HEALING, rows: run.healing.iter().map(healing).collect() },
+        Section { title: "Roots", about: ROOTS, rows: run.roots.iter().map(roots).collect() },
+        Section { title: "Clocks", about: CLOCKS, rows: clocks(&run.clocks) },
         Section { title: "Strong keyspace", about: STRONG, rows: strong(run) },
         Section { title: "Strong keyspace, counted", about: COUNTED, rows: counted(run) },
         Section { title: "Cost of the simulation", about: COST, rows: cost(run) },
@@ -91,6 +103,9 @@ const CONVERGENCE: &str = "From a write's acknowledgement until that share of th
     throughout answer a local read with it. Quantiles over the writes.";
 const WRITES: &str = "Missing: acknowledged, neither superseded nor deleted, and not on every live node at the \
     end. Lost: on no live node, although a node that held it lives. Resurrected: deleted, and readable again.";
+const AVAILABILITY: &str = "A failure is an outage of one client: from the beginning of its first failed operation \
+    to the end of its next successful one. MTBF = MTTF + MTTR; available = MTTF / MTBF, the share of the time of all clients \
+    that was in no outage. 3 nines are 99.9 %.";
 const DISSEMINATION: &str = "Residue: deliveries that no rumor made, left to anti-entropy. RMR: payload messages \
     per node beyond the one needed. Last hop: links that a rumor crossed to its last node.";
 const TRAFFIC: &str = "Sent by all nodes in the measured time. Overhead: bytes on the wire per byte of keys and \
@@ -101,6 +116,9 @@ const DETECTION: &str = "Noticed: from the death or stop of a node until its las
     positive: a live, running, reachable node given up.";
 const HEALING: &str = "From the end of a fault until the live nodes were one component, and until they were \
     equal.";
+const ROOTS: &str = "Equal roots are equal data. Of a network that clients write to they differ while writes are on their way.";
+const CLOCKS: &str = "A node's wall clock less that of the machine that measured, and how far it may be from that; the largest \
+    offsets. Round trip: the shortest to its API.";
 const STRONG: &str = "From a client's first attempt to its answer, with every attempt between. Next write: from \
     the loss of the leader until a write was acknowledged that was sent later.";
 const COUNTED: &str = "Failed attempts: most were tried again under the same name. Elections: terms that had a \
@@ -124,6 +142,9 @@ fn convergence(run: &Run) -> Vec<Row> {
 
 fn writes(run: &Run) -> Vec<Row> {
     let w = &run.writes;
+    if matches!(run.source, Source::Attached { .. }) && w.sent == 0 {
+        return Vec::new();
+    }
     let cells = [
         ("sent", w.sent),
         ("acknowledged", w.acknowledged),
@@ -135,15 +156,36 @@ fn writes(run: &Run) -> Vec<Row> {
     vec![Row::new("", cells.map(|(name, count)| (name, Value::Count(count))))]
 }
 
+/// How available each kind of operation was.
+pub fn availability(kinds: &[Availability]) -> Section {
+    let seconds = |ms: Option<f64>| ms.map_or(Value::Unknown, |ms| Value::Number(ms / 1e3));
+    let row = |it: &Availability| {
+        let cells = [
+            ("clients", Value::Count(it.clients)),
+            ("n", Value::Count(it.operations)),
+            ("failed", Value::Count(it.failed)),
+            ("failures", Value::Count(it.failures)),
+            ("available", Value::Available(it.share())),
+            ("nines", it.nines().map_or(Value::Unknown, Value::Number)),
+            ("MTTF s", seconds(it.mttf_ms())),
+            ("MTTR s", seconds(it.mttr_ms())),
+            ("MTBF s", seconds(it.mtbf_ms())),
+            ("longest s", seconds((it.failures > 0).then_some(it.longest_ms))),
+        ];
+        Row::new(&it.operation, cells)
+    };
+    Section { title: "Availability", about: AVAILABILITY, rows: kinds.iter().map(row).collect() }
+}
+
 fn dissemination(run: &Run) -> Vec<Row> {
     let d = &run.dissemination;
     if d.rumors == 0 {
         return Vec::new();
     }
     let cells = [
-        ("rumors", Value::Count(d.rumors)),
-        ("residue", Value::Share(d.residue)),
-        ("RMR", Value::Number(d.rmr)),
+        Some(("rumors", Value::Count(d.rumors))),
+        d.residue.map(|residue| ("residue", Value::Share(residue))),
+        Some(("RMR", Value::Number(d.rmr))),
     ];
     let hops = [
         ("hops, mean", Value::Number(d.hops_mean)),
@@ -152,27 +194,27 @@ fn dissemination(run: &Run) -> Vec<Row> {
     ];
     // Processes do not tell over how many links a rumor came.
     let known = hops.into_iter().filter(|_| d.hops_max > 0);
-    vec![Row::new("", cells.into_iter().chain(known))]
+    vec![Row::new("", cells.into_iter().flatten().chain(known))]
 }
 
 fn traffic(run: &Run) -> Vec<Row> {
     let Traffic { classes, overhead, .. } = &run.traffic;
     let (messages, total) = classes.iter().fold((0, 0), |(m, b), c| (m + c.messages, b + c.bytes));
-    let node_seconds = (run.nodes.max(1) as f64) * (run.measured_ms.max(1) as f64 / 1000.0);
-    let row = |name: &str, messages: u64, sent: u64, per_node_s: f64| {
+    let row = |name: &str, messages: u64, sent: u64| {
+        let share = sent as f64 / total.max(1) as f64;
         let cells = [
             ("messages", Value::Count(messages)),
             ("bytes", Value::Bytes(sent as f64)),
-            ("share", Value::Share(sent as f64 / total.max(1) as f64)),
-            ("B/s per node", Value::Number(per_node_s)),
-            ("overhead", Value::Number(overhead * sent as f64 / total.max(1) as f64)),
+            ("share", Value::Share(share)),
+            ("B/s per node", Value::Number(run.traffic.bytes_per_node_s * share)),
         ];
-        Row::new(name, cells)
+        // Without payload there is no overhead per byte of it.
+        let overhead = (*overhead > 0.0).then(|| ("overhead", Value::Number(overhead * share)));
+        Row::new(name, cells.into_iter().chain(overhead))
     };
-    let mut rows: Vec<Row> =
-        classes.iter().map(|c| row(&c.class, c.messages, c.bytes, c.bytes as f64 / node_seconds)).collect();
+    let mut rows: Vec<Row> = classes.iter().map(|c| row(&c.class, c.messages, c.bytes)).collect();
     if !rows.is_empty() {
-        rows.push(row("all together", messages, total, run.traffic.bytes_per_node_s));
+        rows.push(row("all together", messages, total));
     }
     rows
 }
@@ -181,12 +223,14 @@ fn views(views: &Views) -> Vec<Row> {
     if views.components == 0 {
         return Vec::new();
     }
+    let in_degree =
+        if views.in_degrees.is_empty() { Value::Unknown } else { Value::Number(mean(&views.in_degrees)) };
     let cells = [
         ("components", Value::Count(views.components as u64)),
         ("isolated", Value::Count(views.isolated as u64)),
         ("one-sided links", Value::Count(views.asymmetric as u64)),
         ("degree", Value::Number(mean(&views.degrees))),
-        ("in-degree", Value::Number(mean(&views.in_degrees))),
+        ("in-degree", in_degree),
         ("clustering", Value::Number(views.clustering)),
         ("path, mean", Value::Number(views.path_mean)),
         ("path, max", Value::Count(views.path_max as u64)),
@@ -218,6 +262,33 @@ fn healing(healing: &Healing) -> Row {
         ("equal after", after(healing.equal_ms)),
     ];
     Row::new(&healing.what, cells)
+}
+
+fn roots(roots: &Roots) -> Row {
+    let cells = [
+        ("asked", Value::Count(roots.samples)),
+        ("equal", Value::Share(roots.equal as f64 / roots.samples.max(1) as f64)),
+        ("equal after", roots.equal_after_ms.map_or(Value::Never, Value::Ms)),
+        ("different at the end", Value::Count(roots.different)),
+    ];
+    Row::new("", cells)
+}
+
+/// Clocks shown, at most: JSON has them all.
+const CLOCKS_MAX: usize = 20;
+
+fn clocks(clocks: &[Clock]) -> Vec<Row> {
+    let mut largest: Vec<&Clock> = clocks.iter().collect();
+    largest.sort_by(|a, b| b.offset_ms.abs().total_cmp(&a.offset_ms.abs()));
+    let row = |clock: &&Clock| {
+        let cells = [
+            ("offset ms", Value::Number(clock.offset_ms)),
+            ("within ms", Value::Number(clock.error_ms)),
+            ("round trip ms", Value::Number(clock.rtt_ms)),
+        ];
+        Row::new(&clock.node, cells)
+    };
+    largest.iter().take(CLOCKS_MAX).map(row).collect()
 }
 
 fn strong(run: &Run) -> Vec<Row> {

@@ -44,6 +44,18 @@ pub fn percent(share: f64) -> String {
     format!("{} %", number(share * 100.0))
 }
 
+/// A share near one as per cent: two digits beyond its nines, and never more than it is.
+pub fn available(share: f64) -> String {
+    let missing = (1.0 - share) * 100.0;
+    if missing <= 0.0 {
+        return "100 %".into();
+    }
+    let decimals = (1..=9).find(|decimals| missing * 10f64.powi(*decimals) >= 10.0).unwrap_or(9);
+    let scale = 10f64.powi(decimals);
+    let decimals = usize::try_from(decimals).unwrap_or_default();
+    format!("{:.decimals$} %", (share * 100.0 * scale).floor() / scale)
+}
+
 /// Seconds as people read them.
 pub fn seconds(ms: u64) -> String {
     match ms {
@@ -96,6 +108,12 @@ mod tests {
         assert_eq!([number(0.0), number(0.00041), number(0.0432)], ["0", "4.1e-4", "0.043"]);
         assert_eq!([number(812.04), number(1234.5), number(-1_234_567.0)], ["812.0", "1,234", "-1,234,567"]);
         assert_eq!([thousands(0), thousands(999), thousands(1_000_000)], ["0", "999", "1,000,000"]);
+    }
+
+    #[test]
+    fn availability_is_never_rounded_up_to_more_nines() {
+        let shown = [1.0, 0.999_996, 0.99987, 0.9994, 0.5, 0.0].map(available);
+        assert_eq!(shown, ["100 %", "99.99960 %", "99.987 %", "99.940 %", "50.0 %", "0.0 %"]);
     }
 
     #[test]

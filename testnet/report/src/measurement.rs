@@ -3,11 +3,14 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::availability::Availability;
+use crate::figures::availability;
 use crate::format::number;
 use crate::html::measurement;
 use crate::model::{Bar, Limit};
 use crate::stats::Summary;
 use crate::table::{BARS, bar_row, table};
+use crate::text::section;
 
 /// The results of one measurement, once for people and once for programs.
 #[derive(Debug)]
@@ -96,6 +99,15 @@ impl Report {
             [name.to_string(), s.count.to_string(), p50, p90, p99, max]
         });
         self.table([what, "n", "p50 ms", "p90 ms", "p99 ms", "max ms"], rows)
+    }
+
+    /// Adds a table of how available each kind of operation was, if there were any.
+    #[must_use]
+    pub fn availability(mut self, kinds: &[Availability]) -> Self {
+        if !kinds.is_empty() {
+            self.parts.push(section(&availability(kinds)));
+        }
+        self
     }
 
     /// Adds a figure with the target that it should not exceed.
@@ -200,6 +212,16 @@ mod tests {
         }
         assert!(!page.contains("<Detectors>"));
         assert!(!Report::new("no plot", &()).html().contains("<svg"));
+    }
+
+    #[test]
+    fn availability_is_a_table_unless_nothing_was_counted() {
+        let mut all = crate::Availabilities::default();
+        all.note(1, "put", [0, 1_000_000], false);
+        all.note(1, "put", [1_000_000, 4_000_000], true);
+        let text = Report::new("t", &()).availability(&all.report()).text();
+        assert!(text.contains("Availability") && text.contains("0.0 %") && text.contains("4.00"), "{text}");
+        assert!(!Report::new("t", &()).availability(&[]).text().contains("Availability"));
     }
 
     #[test]

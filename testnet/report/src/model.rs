@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::availability::Availability;
 use crate::stats::{Convergence, Summary};
 
 /// Version of this structure in JSON; a reader refuses another one.
@@ -50,6 +51,18 @@ pub struct Run {
     /// The strong keyspace, if there was one; simulator only.
     #[serde(default)]
     pub strong: Option<Strong>,
+    /// How available the network was to clients, by kind of operation.
+    #[serde(default)]
+    pub availability: Vec<Availability>,
+    /// Wall clocks of the nodes, where they are on several machines.
+    #[serde(default)]
+    pub clocks: Vec<Clock>,
+    /// Whether the nodes held the same, of a network that was only looked at.
+    #[serde(default)]
+    pub roots: Option<Roots>,
+    /// What could not be measured and why, a sentence each.
+    #[serde(default)]
+    pub limits: Vec<String>,
     /// What the run itself cost; simulator only.
     pub cost: Option<Cost>,
     /// Figures with the targets that the scenario sets for them.
@@ -110,6 +123,11 @@ pub enum Source {
     },
     /// Real processes on this machine.
     Processes,
+    /// A network that ran before, and was only looked at.
+    Attached {
+        /// Nodes whose API was asked.
+        asked: usize,
+    },
 }
 
 /// What became of the writes.
@@ -134,8 +152,9 @@ pub struct Writes {
 pub struct Dissemination {
     /// Rumors published.
     pub rumors: u64,
-    /// Live nodes that a rumor never reached before anti-entropy, as a share of all deliveries due.
-    pub residue: f64,
+    /// Live nodes that a rumor never reached before anti-entropy, as a share of all deliveries due. None: the
+    /// counters of some nodes are not known.
+    pub residue: Option<f64>,
     /// Payload messages per node beyond the one needed (relative message redundancy).
     pub rmr: f64,
     /// Links from the origin to each node, over all deliveries.
@@ -199,6 +218,32 @@ pub struct Detection {
     pub false_positives: u64,
     /// The same per node and hour.
     pub false_positives_per_node_hour: f64,
+}
+
+/// The wall clock of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// The node's name.
+    pub node: String,
+    /// Its clock less that of the machine that measured, milliseconds.
+    pub offset_ms: f64,
+    /// How far the offset may be from that, milliseconds.
+    pub error_ms: f64,
+    /// The shortest round trip from the machine that measured, milliseconds.
+    pub rtt_ms: f64,
+}
+
+/// Root fingerprints of the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roots {
+    /// How often all nodes were asked.
+    pub samples: u64,
+    /// Of these, how often all had the same root.
+    pub equal: u64,
+    /// Different roots in the whole network at the end.
+    pub different: u64,
+    /// From the end of the measured time until all nodes that were asked had the same root, milliseconds; none: not in time.
+    pub equal_after_ms: Option<u64>,
 }
 
 /// One fault and its healing.
@@ -347,6 +392,33 @@ pub(crate) mod example {
         }
     }
 
+    fn strong(scale: f64) -> Strong {
+        Strong {
+            voters: 3,
+            clients: 12,
+            revision: 4_000,
+            elections: 7,
+            next_write: summary(300.0 * scale),
+            write_member: summary(60.0 * scale),
+            write_outsider: summary(90.0 * scale),
+            ..Strong::default()
+        }
+    }
+
+    fn availability(scale: f64) -> Availability {
+        Availability {
+            operation: "put".into(),
+            clients: 4,
+            operations: 1_010,
+            failed: 10,
+            failures: 2,
+            open: 0,
+            observed_ms: 1_200_000.0,
+            down_ms: 600.0 * scale,
+            longest_ms: 400.0 * scale,
+        }
+    }
+
     fn topology(scale: usize) -> Topology {
         let region = |index: usize| ["eu", "us", "ap"][index % 3].to_string();
         let node = |index: usize| TopologyNode {
@@ -386,7 +458,7 @@ pub(crate) mod example {
             convergence: convergence(100.0 * factor),
             dissemination: Dissemination {
                 rumors: 1000,
-                residue: 0.0004,
+                residue: Some(0.0004),
                 rmr: 0.04 * factor,
                 hops_mean: 4.5,
                 last_hop_mean: 9.25,
@@ -428,16 +500,11 @@ pub(crate) mod example {
                 Distribution::of("hops", "", vec![1.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0, 5.0, 9.0]),
             ],
             topology: topology(1),
-            strong: Some(Strong {
-                voters: 3,
-                clients: 12,
-                revision: 4_000,
-                elections: 7,
-                next_write: summary(300.0 * factor),
-                write_member: summary(60.0 * factor),
-                write_outsider: summary(90.0 * factor),
-                ..Strong::default()
-            }),
+            strong: Some(strong(factor)),
+            clocks: vec![Clock { node: "n1".into(), offset_ms: -2.5 * factor, error_ms: 0.5, rtt_ms: 1.0 }],
+            roots: Some(Roots { samples: 60, equal: 59, different: 1, equal_after_ms: Some(20) }),
+            limits: vec!["the APIs of n2 were not named".into()],
+            availability: vec![availability(factor)],
             cost: Some(Cost {
                 wall_s: 0.4,
                 events: 812_000,

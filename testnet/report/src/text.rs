@@ -31,6 +31,7 @@ fn head(run: &Run) -> String {
     let mut lines = vec![format!("{}: {}", verdict.word(), verdict.text)];
     lines.push(setting(run));
     lines.extend([&run.about, &settings(run)].into_iter().filter(|line| !line.is_empty()).cloned());
+    lines.extend(run.limits.iter().map(|limit| format!("note: {limit}")));
     if !run.command.is_empty() {
         lines.push(format!("again with: {}", run.command));
     }
@@ -49,6 +50,9 @@ pub fn setting(run: &Run) -> String {
             )
         }
         Source::Processes => format!("{nodes} real processes on one machine, {measured} measured"),
+        Source::Attached { asked } => {
+            format!("{asked} of {nodes} nodes of a running network asked, {measured} measured")
+        }
     }
 }
 
@@ -58,7 +62,8 @@ pub fn settings(run: &Run) -> String {
     shown.collect::<Vec<_>>().join("; ")
 }
 
-fn section(section: &Section) -> String {
+/// A section as a table; it has at least one row.
+pub fn section(section: &Section) -> String {
     let columns = section.rows[0].cells.iter().map(|(column, _)| (*column).to_string());
     let head = std::iter::once(section.title.to_string()).chain(columns);
     let cells = |row: &Row| {

@@ -1,7 +1,7 @@
 //! What a tired person reads first.
 
 use crate::format::thousands;
-use crate::model::{Run, Writes};
+use crate::model::{Run, Source, Writes};
 
 /// One sentence on a run, and whether it is good news.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,18 @@ pub struct Verdict {
 impl Verdict {
     /// Judges a run.
     pub fn of(run: &Run) -> Self {
-        let (whole, mut clauses) = writes(&run.writes);
+        let (whole, mut clauses) = match &run.source {
+            Source::Attached { .. } if run.writes.sent == 0 => (true, vec!["nothing was written".into()]),
+            _ => writes(&run.writes),
+        };
         let mut good = whole;
         if run.views.components > 1 {
             good = false;
             clauses.push(format!("the overlay is in {} parts", thousands(run.views.components as u64)));
+        }
+        if let (Source::Attached { .. }, Some(roots)) = (&run.source, run.roots) {
+            let equal = roots.equal_after_ms.is_some() && roots.different <= 1;
+            clauses.push(if equal { "equal roots on every node" } else { "roots differ" }.into());
         }
         let unhealed = run.healing.iter().filter(|h| h.one_component_ms.is_none() || h.equal_ms.is_none());
         match unhealed.count() {
@@ -94,6 +101,21 @@ mod tests {
             "all 1,000 acknowledged writes on every live node; nothing lost; 2 of 2 targets met"
         );
         assert_eq!(verdict.word(), "GOOD");
+    }
+
+    #[test]
+    fn of_a_network_that_was_only_looked_at_the_roots_are_told() {
+        let attached = |run: &mut Run| {
+            run.source = Source::Attached { asked: 2 };
+            run.writes = Writes::default();
+        };
+        let verdict = of(attached);
+        assert_eq!(verdict.text, "nothing was written; equal roots on every node; 2 of 2 targets met");
+        let differ = of(|run| {
+            attached(run);
+            run.roots.as_mut().expect("there are some").different = 2;
+        });
+        assert!(differ.good && differ.text.contains("roots differ"), "{}", differ.text);
     }
 
     #[test]

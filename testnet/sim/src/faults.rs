@@ -2,7 +2,6 @@
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use starling_proto::Role;
 
 use crate::churn::{self, Comeback, End, Traced};
 use crate::scenario::{Action, ChurnModel, Release, STRONG_KEYSPACE, Selection, UNSYNCED_S};
@@ -33,8 +32,21 @@ impl Simulation {
             }
             Selection::Node(node) => candidates.into_iter().filter(|candidate| candidate == node).collect(),
             Selection::Region(name) => {
-                let region = self.scenario.regions.iter().position(|region| region == name);
-                candidates.retain(|&node| self.world.nodes[node].region == region);
+                candidates.retain(|&node| self.region(node) == Some(name));
+                candidates
+            }
+            Selection::AnyRegion => {
+                let drawn = self.draw_name(self.scenario.region_names());
+                candidates.retain(|&node| self.region(node) == drawn.as_ref());
+                candidates
+            }
+            Selection::Zone(name) => {
+                candidates.retain(|&node| self.zone(node).as_ref() == Some(name));
+                candidates
+            }
+            Selection::AnyZone => {
+                let drawn = self.draw_name(self.scenario.zone_names());
+                candidates.retain(|&node| self.zone(node) == drawn);
                 candidates
             }
             Selection::Leader | Selection::Voters(_) | Selection::Followers(_) => {
@@ -53,6 +65,20 @@ impl Simulation {
                 }
             }
         }
+    }
+
+    fn draw_name(&mut self, mut names: Vec<String>) -> Option<String> {
+        (!names.is_empty()).then(|| names.swap_remove(self.rng.random_range(0..names.len())))
+    }
+
+    /// The name of a node's zone.
+    pub(crate) fn zone(&self, node: usize) -> Option<String> {
+        self.scenario.zone_in(self.region(node)?, node)
+    }
+
+    /// The name of a node's region. Several nodes in turn may be in one.
+    pub(crate) fn region(&self, node: usize) -> Option<&String> {
+        self.scenario.regions.get(self.world.nodes[node].region?)
     }
 
     fn draw(&mut self, mut candidates: Vec<usize>, count: usize) -> Vec<usize> {
@@ -97,6 +123,12 @@ impl Simulation {
                     self.world.power_off(node, disk);
                     self.plan_return(node, for_s, Comeback::Restart);
                 }
+            }
+            Task::SpeedUp(nodes) => {
+                for &node in &nodes {
+                    self.world.slow_down(node, 0);
+                }
+                self.heals(format!("{} nodes with slow links", nodes.len()));
             }
             Task::StartCopy(node, for_s) => self.start_copy(node, for_s),
             Task::Roll { left, gap_s, for_s, release } => self.roll(left, gap_s, for_s, release),
@@ -167,7 +199,7 @@ impl Simulation {
             Action::Join { count } => {
                 let regions = self.scenario.regions.len();
                 for index in 0..*count {
-                    let node = self.world.add(Role::Replica, (regions > 0).then(|| index % regions));
+                    let node = self.add((regions > 0).then(|| index % regions));
                     self.world.start(node);
                 }
                 self.heals(format!("{count} nodes joined at once"));
@@ -188,6 +220,13 @@ impl Simulation {
             Action::Clone { nodes, age_s, for_s } => {
                 let nodes = self.live(nodes);
                 self.copy_nodes(&nodes, *age_s, *for_s);
+            }
+            Action::Delay { nodes, delay_ms, for_s } => {
+                let nodes = self.live(nodes);
+                for &node in &nodes {
+                    self.world.slow_down(node, us(delay_ms / 1e3));
+                }
+                self.plan_in(*for_s, Task::SpeedUp(nodes));
             }
             Action::Rivals { nodes, for_s } => {
                 let (number, sides) = self.partition(nodes, None, false, Some(*for_s));
@@ -384,10 +423,11 @@ impl Simulation {
     fn fail_region(&mut self) {
         let ChurnModel::Correlated { every_s, away_s } = self.scenario.churn.model else { return };
         self.plan_exponential(every_s, Task::RegionFails);
-        let region = self.rng.random_range(0..self.scenario.regions.len().max(1));
+        let drawn = self.rng.random_range(0..self.scenario.regions.len().max(1));
+        let region = self.scenario.regions.get(drawn);
         let nodes: Vec<usize> = (0..self.world.nodes.len())
             .filter(|&node| self.is_churning(node) && self.world.nodes[node].is_up())
-            .filter(|&node| self.world.nodes[node].region.unwrap_or(0) == region)
+            .filter(|&node| self.region(node) == region)
             .collect();
         for node in nodes {
             self.go_away(node, away_s);

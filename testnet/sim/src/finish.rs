@@ -11,7 +11,7 @@ use crate::simulation::Simulation;
 
 /// Fills in everything but the command, which whoever was given one knows.
 pub(crate) fn run(simulation: Simulation, outcome: Outcome, took: Duration) -> Run {
-    let Simulation { world, scenario, healings, timeline, strong, begin_us, .. } = simulation;
+    let Simulation { world, scenario, healings, timeline, strong, users, begin_us, .. } = simulation;
     let tracker = &world.recorder.writes;
     let (sent, acknowledged, failed) = tracker.counts();
     let node_seconds = world.recorder.node_seconds(world.now_us());
@@ -45,6 +45,11 @@ pub(crate) fn run(simulation: Simulation, outcome: Outcome, took: Duration) -> R
         series: timeline.report().into_iter().chain(strong.as_ref().map(|strong| strong.series())).collect(),
         distributions,
         topology: topology(&world, &scenario.regions),
+        availability: users
+            .iter()
+            .flat_map(|users| users.availabilities().kinds())
+            .chain(strong.iter().flat_map(|strong| strong.availability()))
+            .collect(),
         strong: strong.map(|strong| {
             let broken = judge_strong(&strong);
             strong

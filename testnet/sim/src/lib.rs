@@ -20,6 +20,7 @@ mod faults;
 mod finish;
 mod simulation;
 pub mod strong;
+mod users;
 mod varied;
 
 pub use finish::{bar, cost, settings};

@@ -12,8 +12,9 @@ use crate::churn::{self, Traced};
 use crate::clients::Clients;
 use crate::finish;
 use crate::measure::{Healings, Outcome, Timeline, are_equal};
-use crate::scenario::{ChurnModel, Error, Release, Scenario};
+use crate::scenario::{ChurnModel, Error, Release, Scenario, StrongLoad};
 use crate::strong::{Strong, Turn};
+use crate::users::Users;
 use crate::world::{Copy, HEARD, World};
 
 /// Share of the warm-up in which the nodes start, one after the other.
@@ -50,6 +51,8 @@ pub(crate) enum Task {
     Mend(u32, String),
     /// These nodes lose power, their disks fall back to this.
     PowerOff(usize, Option<f64>),
+    /// The links of these nodes are not slow any more.
+    SpeedUp(Vec<usize>),
     /// A disk is copied, for the power loss that follows; that of strong keyspaces too, if this is true.
     Sync(usize, bool),
     /// The second process of this node's identity starts on the copy of its machine, for so many seconds.
@@ -76,6 +79,23 @@ pub(crate) enum Task {
     Traced(usize, Traced),
     /// Somebody's turn of those who use the strong keyspace.
     Strong(Turn),
+    /// A user's turn.
+    User(usize),
+}
+
+/// A scenario whose users of a strong keyspace are its clients, if it has no others.
+fn with_strong_users(mut scenario: Scenario) -> Scenario {
+    if let Some(users) = scenario.users.filter(|users| users.voters > 0) {
+        scenario.strong.get_or_insert_with(|| StrongLoad {
+            voters: users.voters,
+            clients: 2 * users.count,
+            lockers: 0,
+            queuers: 0,
+            pause_ms: users.pause_ms,
+            ..StrongLoad::default()
+        });
+    }
+    scenario
 }
 
 /// How far a run is.
@@ -118,6 +138,8 @@ pub struct Simulation {
     pub(crate) traced: Vec<(u64, usize, Traced)>,
     /// Those who use the strong keyspace, if there is one.
     pub(crate) strong: Option<Box<Strong>>,
+    /// Clients whose operations are counted as availability, if there are any.
+    pub(crate) users: Option<Users>,
     phase: Phase,
     check_planned: bool,
 }
@@ -137,6 +159,7 @@ pub(crate) fn us(seconds: f64) -> u64 {
 impl Simulation {
     /// Builds the network, which has not started yet.
     pub fn new(scenario: Scenario) -> Result<Self, Error> {
+        let scenario = with_strong_users(scenario);
         let mut world = World::new(&scenario)?;
         let rng = world.fork_rng();
         let traced = match &scenario.churn.model {
@@ -144,6 +167,7 @@ impl Simulation {
             _ => Vec::new(),
         };
         let clients = Clients::new(&scenario.workload, scenario.nodes, world.fork_rng());
+        let users = Users::new(&scenario);
         let strong = Strong::new(&scenario, || world.fork_rng()).map(Box::new);
         let regions = scenario.regions.len();
         for index in 0..scenario.nodes {
@@ -166,12 +190,31 @@ impl Simulation {
             faults: BTreeMap::new(),
             traced,
             strong,
+            users,
             phase: Phase::WarmUp,
             check_planned: false,
             scenario,
         };
+        for node in 0..simulation.scenario.nodes {
+            simulation.label(node);
+        }
         simulation.plan_start();
         Ok(simulation)
+    }
+
+    /// Adds a replica in a region.
+    pub(crate) fn add(&mut self, region: Option<usize>) -> usize {
+        let node = self.world.add(Role::Replica, region);
+        self.label(node);
+        node
+    }
+
+    /// Gives a node the labels that say in which zone it is, if there are zones.
+    fn label(&mut self, node: usize) {
+        if let (Some(region), Some(zone)) = (self.region(node), self.zone(node)) {
+            let labels = format!("region={region},zone={zone}").parse();
+            self.world.nodes[node].record.labels = labels.unwrap_or_default();
+        }
     }
 
     fn plan_start(&mut self) {
@@ -277,6 +320,7 @@ impl Simulation {
             Task::Check => self.check(),
             Task::Heals(what) => self.heals(what),
             Task::Strong(turn) => self.with_strong(|strong, world| strong.turn(world, turn)),
+            Task::User(number) => self.user(number),
             Task::EndDouble(node) => self.end_double(node),
             Task::EndDoubles(since_us) => self.end_doubles(since_us),
             Task::EndRevoked => self.world.end_revoked(),
@@ -288,6 +332,14 @@ impl Simulation {
         if let Some(pause_us) = self.clients.pause_us().filter(|_| self.is_active()) {
             self.clients.write(&mut self.world);
             self.plan(self.world.now_us() + pause_us, Task::Write);
+        }
+    }
+
+    fn user(&mut self, number: usize) {
+        let is_active = self.is_active();
+        let Some(users) = &mut self.users else { return };
+        if let Some(at_us) = users.turn(&mut self.world, number, is_active) {
+            self.plan(at_us, Task::User(number));
         }
     }
 
@@ -307,6 +359,9 @@ impl Simulation {
             self.plan_in(step.at_s, Task::Step(index));
         }
         self.begin_churn();
+        for user in 0..self.users.as_ref().map_or(0, Users::count) {
+            self.plan_in(0.0, Task::User(user));
+        }
     }
 
     fn second(&mut self) {
@@ -326,11 +381,12 @@ impl Simulation {
         self.world.mend(None);
         self.world.links = self.scenario.links.clone();
         self.world.end_stalls();
+        self.world.speed_up();
         for (number, task) in std::mem::take(&mut self.tasks) {
             match task {
                 Task::Start(node) => self.world.start(node),
                 Task::Replace(node) => self.replace(node),
-                Task::Strong(turn) => drop(self.tasks.insert(number, Task::Strong(turn))),
+                task @ (Task::Strong(_) | Task::User(_)) => drop(self.tasks.insert(number, task)),
                 _ => {}
             }
         }
@@ -380,7 +436,7 @@ impl Simulation {
     /// A new node without data in the place of this one, which does not come back.
     fn replace(&mut self, node: usize) {
         let region = self.world.nodes[node].region;
-        let new = self.world.add(Role::Replica, region);
+        let new = self.add(region);
         self.world.start(new);
         self.begin_session(new);
     }

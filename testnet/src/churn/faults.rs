@@ -101,13 +101,15 @@ impl<'s> Faults<'s> {
         let steps = future::try_join_all(self.scenario.step.iter().map(|step| self.step(step)));
         let (steps, churn) = tokio::join!(steps, self.churn());
         sleep_until(self.end).await;
-        lock(&self.paths).mend_all();
+        let mut paths = lock(&self.paths);
+        paths.mend_all();
+        paths.speed_up();
         steps.and(churn)
     }
 
     /// Whether nodes that run may be out of each other's reach.
     pub fn hinders(&self) -> bool {
-        lock(&self.paths).is_cut() || !self.fleet.replicas(State::Stopped).is_empty()
+        lock(&self.paths).is_impaired() || !self.fleet.replicas(State::Stopped).is_empty()
     }
 
     /// What was healed, in order.
@@ -201,6 +203,14 @@ impl<'s> Faults<'s> {
                 if let Some(loss) = loss {
                     lock(&self.paths).lose(*loss);
                 }
+                Ok(())
+            }
+            Action::Delay { nodes, delay_ms, for_s } => {
+                let nodes = self.select(nodes, State::Up);
+                lock(&self.paths).slow_down(&nodes, Duration::from_secs_f64(delay_ms / 1e3));
+                self.pause(*for_s).await;
+                lock(&self.paths).slow_down(&nodes, Duration::ZERO);
+                self.heal(format!("{} nodes with slow links", nodes.len())).await;
                 Ok(())
             }
             Action::RollingRestart { nodes, gap_s, for_s, release: _ } => {
@@ -320,12 +330,32 @@ impl<'s> Faults<'s> {
             Selection::First(part) => (1..=share(*part)).collect(),
             // There is no strong keyspace.
             Selection::Leader | Selection::Voters(_) | Selection::Followers(_) => Vec::new(),
-            Selection::Region(name) => {
-                let region = |member: &Member| region(self.scenario, *member).as_ref() == Some(name);
-                all.retain(region);
-                all
+            Selection::Region(name) => self.in_region(Some(name), all),
+            Selection::AnyRegion => {
+                let name = self.draw_name(self.scenario.region_names());
+                self.in_region(name.as_ref(), all)
+            }
+            Selection::Zone(name) => self.in_zone(Some(name), all),
+            Selection::AnyZone => {
+                let name = self.draw_name(self.scenario.zone_names());
+                self.in_zone(name.as_ref(), all)
             }
         }
+    }
+
+    fn in_region(&self, name: Option<&String>, mut members: Vec<Member>) -> Vec<Member> {
+        members.retain(|member| self.fleet.region(*member).as_ref() == name);
+        members
+    }
+
+    fn in_zone(&self, name: Option<&String>, mut members: Vec<Member>) -> Vec<Member> {
+        members.retain(|member| self.fleet.zone(*member).as_ref() == name);
+        members
+    }
+
+    fn draw_name(&self, mut names: Vec<String>) -> Option<String> {
+        (!names.is_empty())
+            .then(|| names.swap_remove(self.draw(|random| random.random_range(0..names.len()))))
     }
 
     async fn churn(&self) -> Result<()> {
@@ -431,13 +461,6 @@ impl<'s> Faults<'s> {
             Traced::PowerOff => Err(Error::Unsupported(format!("the trace at {at_ms} ms: {NO_POWER_OFF}"))),
         }
     }
-}
-
-/// The region of a member: replicas are dealt to them in turn.
-pub fn region(scenario: &Scenario, member: Member) -> Option<String> {
-    let replica = member.checked_sub(BOOTSTRAP + 1)?;
-    let count = scenario.regions.len().max(1);
-    scenario.regions.get(replica % count).cloned()
 }
 
 /// A share of so many.

@@ -5,22 +5,22 @@ use std::time::{Duration, Instant};
 
 use starling_api::WatchEvent;
 use starling_client::Client;
+use starling_report::Availabilities;
+use starling_sim::scenario::Scenario;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 
-use super::clients::{REGISTERS, shown};
-use super::history::History;
+use super::clients::REGISTERS;
 use crate::error::{Error, Result};
+use crate::history::History;
 use crate::network::{Factory, Network, Node, Stopped};
+use crate::notice::noticed;
 use crate::relay::Member;
 use crate::states::active_ids;
+use crate::written::shown;
 
 /// The bootstrap node. Replicas follow from 1 on, as in the relay.
 pub const BOOTSTRAP: Member = 0;
-/// A neighbour of a failed node is asked for its view so often: the resolution of the result.
-const NOTICE_POLL: Duration = Duration::from_millis(20);
-/// A failure that was not noticed within this time is not counted any more.
-const NOTICE_DEADLINE: Duration = Duration::from_secs(30);
 /// A node that is asked by the way must answer within this time.
 const ASK_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -29,10 +29,13 @@ const ASK_DEADLINE: Duration = Duration::from_secs(1);
 pub struct Fleet {
     nodes: Arc<Mutex<Vec<Arc<AsyncMutex<Node>>>>>,
     seats: Arc<Mutex<Vec<Seat>>>,
+    scenario: Arc<Scenario>,
     factory: Arc<Mutex<Factory>>,
     history: Arc<Mutex<History>>,
     /// From each failure until its last neighbour noticed.
     notices: Arc<Mutex<Vec<Duration>>>,
+    /// What users saw.
+    availabilities: Arc<Mutex<Availabilities>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -43,6 +46,8 @@ pub struct Seat {
     pub state: State,
     /// Of its API, while its process runs.
     pub client: Option<Client>,
+    /// Where its API answers, or answered last.
+    pub url: String,
     /// Its public key.
     pub id: String,
     /// How often it was started.
@@ -88,14 +93,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Fleet {
     /// Takes over a network whose nodes run.
-    pub async fn of(network: Network) -> Result<Self> {
+    pub async fn of(network: Network, scenario: &Scenario) -> Result<Self> {
         let (bootstrap, nodes, factory) = network.into_parts();
         let fleet = Self {
             nodes: Arc::default(),
             seats: Arc::default(),
+            scenario: Arc::new(scenario.clone()),
             factory: Arc::new(Mutex::new(factory)),
             history: Arc::default(),
             notices: Arc::default(),
+            availabilities: Arc::default(),
             tasks: Arc::default(),
         };
         for node in std::iter::once(bootstrap).chain(nodes) {
@@ -113,6 +120,26 @@ impl Fleet {
     /// What is known of each member.
     pub fn seats(&self) -> Vec<Seat> {
         lock(&self.seats).clone()
+    }
+
+    /// What users saw so far.
+    pub fn availabilities(&self) -> MutexGuard<'_, Availabilities> {
+        lock(&self.availabilities)
+    }
+
+    /// The region of a member.
+    pub fn region(&self, member: Member) -> Option<String> {
+        self.scenario.region(member.checked_sub(BOOTSTRAP + 1)?).map(str::to_owned)
+    }
+
+    /// Where each replica of the beginning is: its zone, or its region where there are no zones.
+    pub fn places(&self) -> Vec<Option<String>> {
+        self.scenario.places()
+    }
+
+    /// The zone of a member.
+    pub fn zone(&self, member: Member) -> Option<String> {
+        self.scenario.zone(member.checked_sub(BOOTSTRAP + 1)?)
     }
 
     /// From each failure until its last neighbour noticed, so far.
@@ -238,59 +265,25 @@ impl Fleet {
         }
         self.set(member, |seat| {
             let starts = seat.starts + 1;
-            *seat = Seat { state: State::Up, client: Some(client), id, starts };
+            let url = client.url().to_owned();
+            *seat = Seat { state: State::Up, client: Some(client), url, id, starts };
         });
         Ok(())
     }
 
-    /// Notes in the background when the last of a failed node's neighbours has given it up, unless it
-    /// is back before. Neighbours that fail too notice nothing.
+    /// Notes in the background when the last of a failed node's neighbours has dropped it.
     fn watch_notice(&self, member: Member, failed: Seat, neighbours: Vec<String>, began: Instant) {
         let fleet = self.clone();
-        let noticed = async move {
+        let watched = async move {
             let watchers = fleet.seats().into_iter().filter(|seat| neighbours.contains(&seat.id));
-            let all = watchers.map(|seat| fleet.notice(member, &failed.id, seat, began));
-            let notices = futures::future::join_all(all).await;
-            let times = notices.iter().filter_map(|notice| match notice {
-                Notice::After(time) => Some(*time),
-                Notice::WatcherFailed | Notice::Never => None,
-            });
-            if !notices.contains(&Notice::Never)
-                && let Some(last) = times.max()
-            {
+            let watchers = watchers.filter_map(|seat| seat.client).collect();
+            let is_back = || fleet.seats()[member].state == State::Up;
+            if let Some(last) = noticed(&failed.id, watchers, began, is_back).await {
                 lock(&fleet.notices).push(last);
             }
         };
-        lock(&self.tasks).spawn(noticed);
+        lock(&self.tasks).spawn(watched);
     }
-
-    async fn notice(&self, member: Member, id: &str, by: Seat, began: Instant) -> Notice {
-        let Some(client) = by.client else { return Notice::WatcherFailed };
-        while began.elapsed() < NOTICE_DEADLINE {
-            let Ok(Ok(peers)) = tokio::time::timeout(ASK_DEADLINE, client.peers()).await else {
-                return Notice::WatcherFailed;
-            };
-            if !active_ids(&peers).contains(id) {
-                return Notice::After(began.elapsed());
-            }
-            if self.seats()[member].state == State::Up {
-                return Notice::Never;
-            }
-            tokio::time::sleep(NOTICE_POLL).await;
-        }
-        Notice::Never
-    }
-}
-
-/// What came of watching a neighbour of a failed node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Notice {
-    /// It gave the failed node up, so long after the failure.
-    After(Duration),
-    /// It stopped answering itself.
-    WatcherFailed,
-    /// The failed node was back before, or it took too long.
-    Never,
 }
 
 /// Ids of a node's active view.

@@ -101,9 +101,23 @@ impl Paths {
         were
     }
 
-    /// Whether anything is cut.
-    pub fn is_cut(&self) -> bool {
-        !self.cuts.is_empty()
+    /// Everything from and to these members takes this much longer from now on.
+    pub fn slow_down(&mut self, members: &[Member], by: Duration) {
+        for member in members {
+            self.delays.slow_down(*member, by.as_micros() as u64);
+        }
+        self.apply();
+    }
+
+    /// No member's links are slow any more.
+    pub fn speed_up(&mut self) {
+        self.delays.speed_up();
+        self.apply();
+    }
+
+    /// Whether anything is cut, or slow beyond the scenario's links.
+    pub fn is_impaired(&self) -> bool {
+        !self.cuts.is_empty() || self.delays.is_slow()
     }
 
     /// Tells the relay; to be called when members were added, too.
@@ -124,7 +138,9 @@ fn needs_relay(scenario: &Scenario) -> bool {
     let Links { latency, jitter_ms, loss, bandwidth_bytes_s, .. } = &scenario.links;
     let is_direct = matches!(latency, Latency::ConstantMs(ms) if *ms <= 0.0);
     let is_plain = [jitter_ms, loss, bandwidth_bytes_s].iter().all(|value| **value <= 0.0);
-    let changes = |step: &Step| matches!(step.action, Action::Partition { .. } | Action::Links { .. });
+    let changes = |step: &Step| {
+        matches!(step.action, Action::Partition { .. } | Action::Links { .. } | Action::Delay { .. })
+    };
     !is_direct || !is_plain || scenario.step.iter().any(changes)
 }
 

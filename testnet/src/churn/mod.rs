@@ -4,12 +4,11 @@
 mod clients;
 mod faults;
 mod fleet;
-mod history;
-mod judge;
 mod links;
 mod overlay;
 mod results;
 mod sample;
+mod users;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,8 +19,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Common;
 use crate::error::{Error, Result};
+use crate::judge::judge;
 use crate::network::{Network, Plan};
 use crate::progress::Phase;
+use crate::samples::Samples;
 use crate::sim::{command, load};
 use crate::states::views_whole;
 use crate::variable;
@@ -29,7 +30,6 @@ use faults::Faults;
 use fleet::{Fleet, State};
 use links::Paths;
 use results::Results;
-use sample::Samples;
 
 /// The scenario with the targets for real processes.
 const SCENARIO_DEFAULT: &str = "processes";
@@ -48,6 +48,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// This scenario, and the page to write.
+    pub fn of(scenario: String, html: Option<PathBuf>) -> Self {
+        Self { scenario, html }
+    }
+
     /// Runs the scenario and prints its report.
     pub async fn run(&self, common: &Common) -> Result<()> {
         let scenario = Scenario { seed: common.seed, ..load(common, &self.scenario)? };
@@ -57,7 +62,12 @@ impl Options {
                 "a network of processes has one bootstrap node: add  --set seeds=1".into(),
             ));
         }
-        let plan = Plan { environment: environment(&scenario), nodes: scenario.nodes, ..common.plan(0)? };
+        let plan = Plan {
+            environment: environment(&scenario),
+            nodes: scenario.nodes,
+            labels: labels(&scenario),
+            ..common.plan(0)?
+        };
         let run = run(&scenario, plan).await?;
         let run = Run { command: command("churn", common, &self.scenario, common.seed), ..run };
         common.output.print_runs(&[run], self.html.as_deref())
@@ -73,6 +83,15 @@ fn environment(scenario: &Scenario) -> Vec<(String, String)> {
     ]
 }
 
+/// The labels of replicas in turn: regions, and zones within them.
+fn labels(scenario: &Scenario) -> Vec<String> {
+    let label = |replica| {
+        let zone = scenario.zone(replica).map(|zone| format!(",zone={zone}"));
+        format!("region={}{}", scenario.region(replica).unwrap_or_default(), zone.unwrap_or_default())
+    };
+    (0..scenario.regions.len() * scenario.zones.max(1)).map(label).collect()
+}
+
 /// Runs a scenario on processes.
 async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     let paths = Paths::new(scenario)?;
@@ -82,7 +101,10 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     network.start_all(|| phase.advance(1)).await?;
     views_whole(&network).await?;
     phase.done("");
-    let fleet = Fleet::of(network).await?;
+    let fleet = Fleet::of(network, scenario).await?;
+    if let Some(users) = &scenario.users {
+        users::create(&fleet, users).await?;
+    }
     let measured = measure(scenario, &fleet, paths).await?;
 
     let phase = Phase::begin("everything mended: waiting until all nodes are equal", 0);
@@ -90,7 +112,7 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     phase.done(settled.equal_ms.map_or("never".into(), |ms| format!("after {ms} ms")));
     let phase = Phase::begin("reading every key at every node", 0);
     let replicas = clients::read_all(&fleet).await?;
-    let judgement = judge::judge(&fleet.history(), &replicas);
+    let judgement = judge(&fleet.history(), &replicas);
     phase.done(if judgement.findings.is_empty() { "nothing wrong" } else { "" });
     judgement.findings.iter().for_each(|finding| eprintln!("  {finding}"));
     let overlay = overlay::snapshot(&fleet).await;
@@ -98,7 +120,8 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     let history = fleet.history();
     let healings = measured.healings.into_iter().chain([settled]).collect();
     let results = Results { scenario, history: &history, since: measured.since, end: measured.end };
-    Ok(results.report(judgement.writes, measured.samples, &overlay, healings, &notices))
+    let run = results.report(judgement.writes, measured.samples, &overlay, healings, &notices);
+    Ok(Run { availability: fleet.availabilities().kinds(), ..run })
 }
 
 /// What was taken note of while clients wrote and faults happened.
@@ -124,15 +147,16 @@ async fn measure(scenario: &Scenario, fleet: &Fleet, paths: Paths) -> Result<Mea
         format!("running {}", scenario.name),
         Duration::from_secs_f64(scenario.measure_s).as_secs(),
     );
-    let mut samples = Samples::begin(fleet).await;
+    let mut samples = sample::begin(fleet).await;
     let since = fleet.history().now();
     let faults = Faults::begin(scenario, fleet, paths);
     tokio::select! {
         ended = &mut clients => ended?,
-        ended = samples.run(fleet, &faults, || phase.advance(1)) => ended?,
+        ended = sample::run(&mut samples, fleet, &faults, || phase.advance(1)) => ended?,
+        ended = users::run(fleet, scenario.users.as_ref()) => ended?,
         ended = faults.run() => ended?,
     }
-    samples.sample(fleet, faults.hinders()).await;
+    sample::take(&mut samples, fleet, faults.hinders()).await;
     let end = fleet.history().now();
     phase.done(format!("{} writes", fleet.history().writes.len()));
     Ok(Measured { samples, healings: faults.healings(), since, end })

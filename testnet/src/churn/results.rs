@@ -8,9 +8,9 @@ use starling_report::{
 };
 use starling_sim::scenario::Scenario;
 
-use super::history::{History, Operation, Outcome, WriteId};
-use super::overlay::Snapshot;
-use super::sample::Samples;
+use crate::history::{History, Operation, WriteId};
+use crate::samples::Samples;
+use crate::views::Snapshot;
 
 /// Bytes of a key that are payload: what stands before its number.
 const KEY_PREFIX_BYTES: u64 = 1;
@@ -41,7 +41,7 @@ impl Results<'_> {
         healings: Vec<Healing>,
         notices: &[Duration],
     ) -> Run {
-        let spreads = self.spreads();
+        let spreads = self.history.spreads(self.since, self.end);
         let all_ms: Vec<f64> = spreads.iter().filter_map(|s| s.reached(100, false)).map(millis).collect();
         let mut run = Run {
             schema: SCHEMA,
@@ -59,48 +59,13 @@ impl Results<'_> {
             detection: samples.detection(notices),
             healing: healings.into_iter().map(|healing| self.completed(healing)).collect(),
             distributions: self.distributions(&spreads, notices),
-            topology: overlay.topology(self.scenario),
+            topology: overlay.topology(),
             series: samples.series().into_iter().chain([self.write_rate()]).collect(),
             ..Run::default()
         };
         let bars = self.scenario.bar.iter();
         run.bars = bars.map(|bar| starling_sim::bar(bar.figure, bar.at_most, &run, &all_ms)).collect();
         run
-    }
-
-    /// How each acknowledged put of the measured time spread over the nodes that ran from its beginning
-    /// on.
-    fn spreads(&self) -> Vec<Spread> {
-        let puts = self.measured().filter(|id| self.history.writes[*id].operation == Operation::Put);
-        let later = self.later_at_the_same_key();
-        puts.filter_map(|id| {
-            let write = &self.history.writes[id];
-            let acknowledged = write.acknowledged()?.saturating_sub(write.sent);
-            let newer = later.get(&write.key).map_or(&[][..], Vec::as_slice);
-            let newer = &newer[newer.partition_point(|other| *other <= id)..];
-            let readable = self.history.spread(id, newer, self.since, self.history.now())?;
-            (!readable.is_empty()).then_some(Spread { acknowledged, readable })
-        })
-        .collect()
-    }
-
-    /// Writes sent in the measured time and acknowledged.
-    fn measured(&self) -> impl Iterator<Item = WriteId> {
-        let writes = self.history.writes.iter().enumerate();
-        let measured = writes.filter(|(_, write)| (self.since..self.end).contains(&write.sent));
-        measured.filter(|(_, write)| write.acknowledged().is_some()).map(|(id, _)| id)
-    }
-
-    /// Puts and deletes by register, in the order of their sending.
-    fn later_at_the_same_key(&self) -> BTreeMap<u64, Vec<WriteId>> {
-        let mut all: BTreeMap<u64, Vec<WriteId>> = BTreeMap::new();
-        for (id, write) in self.history.writes.iter().enumerate() {
-            let is_at_register = matches!(write.operation, Operation::Put | Operation::Delete);
-            if is_at_register && write.outcome != Outcome::Refused {
-                all.entry(write.key).or_default().push(id);
-            }
-        }
-        all
     }
 
     /// Bytes of keys and values that had to be delivered to other nodes.
@@ -116,7 +81,7 @@ impl Results<'_> {
             let others = self.history.running(write.sent).saturating_sub(1) as u64;
             (KEY_PREFIX_BYTES + digits(write.key) + value_bytes) * others
         };
-        self.measured().map(bytes).sum()
+        self.history.measured(self.since, self.end).map(bytes).sum()
     }
 
     /// Adds to a healing when every write acknowledged before it was on every node that ran on.
@@ -125,7 +90,7 @@ impl Results<'_> {
             return healing;
         }
         let healed = self.since + Duration::from_millis(healing.healed_at_ms);
-        let later = self.later_at_the_same_key();
+        let later = self.history.later_at_the_same_key();
         let before = self.history.writes.iter().enumerate().filter(|(_, write)| {
             write.operation == Operation::Put && write.acknowledged().is_some_and(|at| at < healed)
         });
@@ -157,7 +122,7 @@ impl Results<'_> {
         let spans = self.history.spans.iter().flat_map(|(node, spans)| spans.iter().map(|s| (*node, *s)));
         let started: Vec<_> = spans.filter(|(_, span)| span.from > self.since).collect();
         let mut times = Vec::new();
-        for write in self.measured().map(|id| &self.history.writes[id]) {
+        for write in self.history.measured(self.since, self.end).map(|id| &self.history.writes[id]) {
             let is_fresh = |from: Duration| from <= write.sent && write.sent < from + FRESH;
             for (node, span) in started.iter().filter(|(_, span)| is_fresh(span.from)) {
                 let shown = write.first_shown(*node).filter(|at| span.to.is_none_or(|to| *at < to));
@@ -171,7 +136,7 @@ impl Results<'_> {
     /// Acknowledged writes a second.
     fn write_rate(&self) -> Series {
         let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
-        for id in self.measured() {
+        for id in self.history.measured(self.since, self.end) {
             *counts.entry(self.history.writes[id].sent.saturating_sub(self.since).as_secs()).or_default() +=
                 1;
         }

@@ -1,221 +1,53 @@
-//! What the nodes' own counters say, asked of all of them once a second.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! The counters of a run's nodes, asked of all of them once a second.
 
 use futures::future;
-use starling_api::admin::Status;
-use starling_report::{ClassTraffic, Detection, Dissemination, Series, Summary, Traffic};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::faults::Faults;
 use super::fleet::{BOOTSTRAP, Fleet, State};
 use super::overlay;
 use crate::error::Result;
-use crate::relay::Member;
+use crate::samples::{ANSWER_DEADLINE, Answer, Counts, OVERLAY_EVERY, PERIOD, Samples};
 
-/// Between two samples: what a process counted after its last one is lost when it is killed.
-const PERIOD: Duration = Duration::from_secs(1);
-/// A node that does not answer within this time is left out of a sample.
-const ANSWER_DEADLINE: Duration = Duration::from_millis(900);
-/// The overlay is looked at in every so-manieth sample.
-const OVERLAY_EVERY: usize = 5;
-/// After a node stood still or a path was cut, a neighbour may rightly be given up for so long.
-const AFTERMATH: Duration = Duration::from_secs(5);
-
-/// Counters of one process, or sums of them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    /// Frames and bytes sent: control, rumor, sync.
-    classes: [(u64, u64); 3],
-    payload_new: u64,
-    payload_old: u64,
-    commits: u64,
-    suspicions: u64,
+/// The measured time begins: what was counted before does not count.
+pub async fn begin(fleet: &Fleet) -> Samples {
+    Samples::begin(ask(fleet).await)
 }
 
-/// Names of the classes, in the order of [`Counts`].
-const CLASSES: [&str; 3] = ["control", "rumor", "sync"];
-
-impl Counts {
-    fn of(status: &Status) -> Self {
-        let count = |name: &str| status.counters.get(name).copied().unwrap_or_default();
-        let flows = [status.traffic.control, status.traffic.rumor, status.traffic.sync];
-        Self {
-            classes: flows.map(|flow| (flow.frames_out, flow.bytes_out)),
-            payload_new: status.payload_new,
-            payload_old: status.payload_old,
-            commits: count("group_commits"),
-            suspicions: count("suspicions"),
+/// Samples until it is dropped, or a process has ended that nobody ended. `on_sample` is called after each sample.
+pub async fn run(
+    samples: &mut Samples,
+    fleet: &Fleet,
+    faults: &Faults<'_>,
+    on_sample: impl Fn(),
+) -> Result<()> {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for count in 0.. {
+        ticks.tick().await;
+        fleet.check()?;
+        take(samples, fleet, faults.hinders()).await;
+        if count % OVERLAY_EVERY == 0 {
+            let components = overlay::snapshot(fleet).await.views().components;
+            samples.note("components", components as f64);
         }
+        on_sample();
     }
-
-    fn plus(self, other: Self, sign: fn(u64, u64) -> u64) -> Self {
-        let class = |i: usize| {
-            let ((frames, bytes), (more_frames, more_bytes)) = (self.classes[i], other.classes[i]);
-            (sign(frames, more_frames), sign(bytes, more_bytes))
-        };
-        Self {
-            classes: [class(0), class(1), class(2)],
-            payload_new: sign(self.payload_new, other.payload_new),
-            payload_old: sign(self.payload_old, other.payload_old),
-            commits: sign(self.commits, other.commits),
-            suspicions: sign(self.suspicions, other.suspicions),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.classes.iter().map(|(_, bytes)| bytes).sum()
-    }
+    Ok(())
 }
 
-/// Samples of the measured time.
-#[derive(Debug)]
-pub struct Samples {
-    began: Instant,
-    /// The last counters of each process, by member and number of its start.
-    last: BTreeMap<Member, (u64, Counts)>,
-    sum: Counts,
-    /// Deliveries of rumors that were due, and seconds of running nodes.
-    deliveries: f64,
-    node_seconds: f64,
-    false_positives: u64,
-    hindered: Instant,
-    sampled: Instant,
-    series: BTreeMap<&'static str, Vec<(f64, f64)>>,
+/// Takes one sample.
+pub async fn take(samples: &mut Samples, fleet: &Fleet, is_hindered: bool) {
+    let answers = ask(fleet).await;
+    samples.add(answers, fleet.replicas(State::Up).len(), is_hindered);
 }
 
-impl Samples {
-    /// The measured time begins: what was counted before does not count.
-    pub async fn begin(fleet: &Fleet) -> Self {
-        let now = Instant::now();
-        let mut samples = Self {
-            began: now,
-            last: BTreeMap::new(),
-            sum: Counts::default(),
-            deliveries: 0.0,
-            node_seconds: 0.0,
-            false_positives: 0,
-            hindered: now,
-            sampled: now,
-            series: BTreeMap::new(),
-        };
-        for (member, starts, counts) in ask(fleet).await {
-            samples.last.insert(member, (starts, counts));
-        }
-        samples
-    }
-
-    /// Samples until it is dropped, or a process has ended that nobody ended. `sampled` is told of each.
-    pub async fn run(&mut self, fleet: &Fleet, faults: &Faults<'_>, sampled: impl Fn()) -> Result<()> {
-        let mut ticks = interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for count in 0.. {
-            ticks.tick().await;
-            fleet.check()?;
-            self.sample(fleet, faults.hinders()).await;
-            if count % OVERLAY_EVERY == 0 {
-                let components = overlay::snapshot(fleet).await.views().components;
-                self.note("components", components as f64);
-            }
-            sampled();
-        }
-        Ok(())
-    }
-
-    /// Takes one sample.
-    pub async fn sample(&mut self, fleet: &Fleet, is_hindered: bool) {
-        let mut new = Counts::default();
-        for (member, starts, counts) in ask(fleet).await {
-            let before = self.last.insert(member, (starts, counts)).filter(|(before, _)| *before == starts);
-            let before = before.map(|(_, counts)| counts).unwrap_or_default();
-            new = new.plus(counts.plus(before, u64::saturating_sub), u64::saturating_add);
-        }
-        let now = Instant::now();
-        let seconds = (now - self.sampled).as_secs_f64();
-        self.sampled = now;
-        if is_hindered {
-            self.hindered = now + AFTERMATH;
-        }
-        if now > self.hindered {
-            self.false_positives += new.suspicions;
-        }
-        let live = fleet.replicas(State::Up).len() as f64;
-        self.sum = self.sum.plus(new, u64::saturating_add);
-        self.deliveries += new.commits as f64 * (live - 1.0).max(0.0);
-        self.node_seconds += live * seconds;
-        self.note("live nodes", live);
-        for (class, (_, bytes)) in CLASS_SERIES.iter().zip(new.classes) {
-            self.note(class, bytes as f64 / (live * seconds).max(1e-3));
-        }
-    }
-
-    /// Notes a point of a series.
-    fn note(&mut self, name: &'static str, value: f64) {
-        let at = self.began.elapsed().as_secs_f64();
-        self.series.entry(name).or_default().push((at, value));
-    }
-
-    /// The report's part on traffic. `payload_bytes` were delivered.
-    pub fn traffic(&self, payload_bytes: u64) -> Traffic {
-        let class = |(class, (messages, bytes)): (&&str, (u64, u64))| ClassTraffic {
-            class: (*class).to_string(),
-            messages,
-            bytes,
-        };
-        Traffic {
-            classes: CLASSES.iter().zip(self.sum.classes).map(class).collect(),
-            overhead: ratio(self.sum.bytes() as f64, payload_bytes as f64),
-            bytes_per_node_s: ratio(self.sum.bytes() as f64, self.node_seconds),
-        }
-    }
-
-    /// The report's part on rumors, as far as nodes count it: not how many links one went over.
-    pub fn dissemination(&self) -> Dissemination {
-        Dissemination {
-            rumors: self.sum.commits,
-            residue: (1.0 - ratio(self.sum.payload_new as f64, self.deliveries)).max(0.0),
-            rmr: ratio(self.sum.payload_old as f64, self.sum.payload_new as f64),
-            ..Dissemination::default()
-        }
-    }
-
-    /// The report's part on failures. Neighbours given up count as wrongly given up while no node stood
-    /// still and no path was cut.
-    pub fn detection(&self, noticed: &[Duration]) -> Detection {
-        Detection {
-            noticed: Summary::of(noticed),
-            false_positives: self.false_positives,
-            false_positives_per_node_hour: ratio(self.false_positives as f64, self.node_seconds / 3600.0),
-        }
-    }
-
-    /// The report's series.
-    pub fn series(self) -> Vec<Series> {
-        let unit = |name: &str| if name.starts_with("bytes") { "B/s" } else { "" };
-        let series =
-            |(name, points): (&str, _)| Series { name: name.into(), unit: unit(name).into(), points };
-        self.series.into_iter().map(series).collect()
-    }
-}
-
-/// Names of the series of the classes' bytes.
-const CLASS_SERIES: [&str; 3] = [
-    "bytes per node and second: control",
-    "bytes per node and second: rumor",
-    "bytes per node and second: sync",
-];
-
-fn ratio(a: f64, b: f64) -> f64 {
-    if b > 0.0 { a / b } else { 0.0 }
-}
-
-/// The counters of every running replica, with the number of its start.
-async fn ask(fleet: &Fleet) -> Vec<(Member, u64, Counts)> {
+/// The counters of every running replica.
+async fn ask(fleet: &Fleet) -> Vec<Answer> {
     let seats = fleet.seats().into_iter().enumerate().skip(BOOTSTRAP + 1);
-    let asked = seats.filter(|(_, seat)| seat.state == State::Up).map(async |(member, seat)| {
+    let asked = seats.filter(|(_, seat)| seat.state == State::Up).map(async |(node, seat)| {
         let status = timeout(ANSWER_DEADLINE, seat.client?.status()).await.ok()?.ok()?;
-        Some((member, seat.starts, Counts::of(&status)))
+        Some(Answer { node, start: seat.starts, counts: Counts::of(&status) })
     });
     future::join_all(asked).await.into_iter().flatten().collect()
 }

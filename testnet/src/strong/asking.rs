@@ -23,6 +23,10 @@ const GRACE: Duration = Duration::from_millis(250);
 /// Pause before another attempt, at most.
 const PAUSE_MS: u64 = 120;
 
+/// Names of operations: attempts at one node, and requests with all their attempts; reads and writes.
+const ONE_NODE: [&str; 2] = ["strong read, one node", "strong write, one node"];
+const RETRIED: [&str; 2] = ["strong read, retried", "strong write, retried"];
+
 /// How often a request may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -69,6 +73,7 @@ pub struct Asker {
     pub tally: Tally,
     pub random: ChaCha8Rng,
     name: u128,
+    number: usize,
     /// Writes that it has named.
     named: u64,
     /// Of these, the last one that was answered; what came before it is not asked for again.
@@ -81,7 +86,8 @@ impl Asker {
     pub fn new(members: Members, tally: Tally, mut random: ChaCha8Rng) -> Self {
         let name = new_request_id();
         let node = random.random_range(0..members.count());
-        Self { members, tally, random, name, named: 0, answered: 0, node }
+        let number = tally.client();
+        Self { members, tally, random, name, number, named: 0, answered: 0, node }
     }
 
     /// Asks, and counts under `kind` what became of it.
@@ -104,6 +110,10 @@ impl Asker {
             self.answered = self.named;
         }
         let is_write = matches!(call.request, Request::Write(_));
+        if manner != Manner::Once {
+            let succeeded = matches!(fate, Fate::Done(_) | Fate::Refused(_));
+            self.tally.ended(self.number, RETRIED[usize::from(is_write)], [start, end], succeeded);
+        }
         if is_write && matches!(fate, Fate::Done(_)) {
             self.tally.wrote();
         }
@@ -145,6 +155,16 @@ impl Asker {
     }
 
     async fn attempt(&mut self, call: &mut StrongCall, deadline: Instant) -> Attempt {
+        let start = self.tally.now_us();
+        let attempt = self.ask_one(call, deadline).await;
+        let succeeded = matches!(attempt, Attempt::Done(_) | Attempt::Refused(_));
+        let name = ONE_NODE[usize::from(matches!(call.request, Request::Write(_)))];
+        self.tally.ended(self.number, name, [start, self.tally.now_us()], succeeded);
+        attempt
+    }
+
+    /// Asks one node.
+    async fn ask_one(&mut self, call: &mut StrongCall, deadline: Instant) -> Attempt {
         if self.random.random_ratio(1, 8) {
             self.node = self.random.random_range(0..self.members.count());
         }

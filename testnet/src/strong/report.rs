@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use starling_report::Report;
+use starling_report::{Availability, Report};
 
 use super::judge::{Histories, Verdicts};
 use super::members::Minority;
@@ -59,6 +59,7 @@ pub struct Outcome {
     changes_told: u64,
     watches_lost: u64,
     calls_checked: usize,
+    availability: Vec<Availability>,
     checks: Vec<Check>,
 }
 
@@ -81,6 +82,7 @@ impl Outcome {
         let operations =
             counts.operations.into_iter().map(|(operation, outcomes)| Kind { operation, outcomes }).collect();
         let faults = counts.faults.into_iter().map(|((of, what), times)| Fault { of, what, times }).collect();
+        let availability = counts.availabilities.kinds();
         let checks = verdicts
             .into_iter()
             .map(|(check, checked)| Check { check, violation: checked.err().map(|it| it.0) })
@@ -105,6 +107,7 @@ impl Outcome {
             changes_told: histories.watchers.iter().map(|watcher| watcher.told.counts().0).sum(),
             watches_lost: counts.watches_lost,
             calls_checked: histories.calls.len(),
+            availability,
             checks,
         }
     }
@@ -126,6 +129,7 @@ impl Outcome {
         Report::new(title, self)
             .table(["operation", "done", "refused", "changed nothing", "not known", "sent again"], operations)
             .table(["fault", "times"], faults)
+            .availability(&self.availability)
             .line(format!(
                 "No majority ran {} times, for {:.1} s in all; {} elections were seen. The longest time without \
                  a successful write was {:.2} s, and ended at {:.1} s. After the last fault the first node took a \

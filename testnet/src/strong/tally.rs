@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use starling_history::Checked;
+use starling_report::Availabilities;
 use tokio::time::Instant;
 
 use super::members::lock;
@@ -43,6 +44,10 @@ pub struct Counts {
     /// By whom they were for and what was done to each.
     pub faults: BTreeMap<(&'static str, &'static str), u64>,
     pub watches_lost: u64,
+    /// Requests, and their attempts at one node each.
+    pub availabilities: Availabilities,
+    /// Clients so far.
+    pub clients: usize,
     pub notes: Vec<String>,
 }
 
@@ -71,6 +76,22 @@ impl Tally {
     /// Since then, microseconds of the monotonic clock: the time of all histories.
     pub fn now_us(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
+    }
+
+    /// A number that no other client has.
+    pub fn client(&self) -> usize {
+        let mut counts = lock(&self.counts);
+        counts.clients += 1;
+        counts.clients
+    }
+
+    /// Something that a client asked for is over, unless clients are told to stop: then what fails is nobody's outage.
+    pub fn ended(&self, client: usize, operation: &'static str, span_us: [u64; 2], succeeded: bool) {
+        self.count(|counts| {
+            if !counts.is_over {
+                counts.availabilities.note(client, operation, span_us, succeeded);
+            }
+        });
     }
 
     /// Changes the counts.

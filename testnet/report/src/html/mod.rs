@@ -98,6 +98,9 @@ impl Page {
                 let _ = write!(self.body, "<p class=\"{class}\">{}</p>", Escaped(text));
             }
         }
+        for limit in &run.limits {
+            let _ = write!(self.body, "<p class=\"setting\">Note: {}</p>", Escaped(limit));
+        }
         if !run.command.is_empty() {
             let _ = write!(
                 self.body,
@@ -119,7 +122,7 @@ impl Page {
         tiles.push(("lost or missing writes", thousands(run.writes.lost + run.writes.missing)));
         if run.dissemination.rumors > 0 {
             tiles.push(("redundancy (RMR)", number(run.dissemination.rmr)));
-            tiles.push(("residue", percent(run.dissemination.residue)));
+            tiles.extend(run.dissemination.residue.map(|residue| ("residue", percent(residue))));
         }
         if !run.traffic.classes.is_empty() {
             tiles.push(("bytes per payload byte", number(run.traffic.overhead)));

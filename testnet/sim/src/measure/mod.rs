@@ -20,7 +20,7 @@ pub use overlay::{components, topology, views};
 pub use receipts::{Reason, Receipt, Receipts};
 pub use series::Timeline;
 pub use traffic::Kind;
-pub use writes::{Arrival, Sending, Tracker};
+pub use writes::{Arrival, Became, Sending, Tracker};
 
 use detection::Detections;
 use traffic::Counts;

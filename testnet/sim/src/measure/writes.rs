@@ -62,6 +62,17 @@ enum State {
     Acknowledged,
 }
 
+/// What became of a write so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It awaits its answer.
+    Open,
+    /// It failed.
+    Failed,
+    /// It was acknowledged at this time, microseconds.
+    Acknowledged(u64),
+}
+
 /// Whether a later write's node had seen this one at the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Superseded {
@@ -167,6 +178,17 @@ impl Tracker {
             last_hop: 0,
         });
         self.writes.len() as u32 - 1
+    }
+
+    /// What became of a write so far.
+    pub fn became(&self, number: u32) -> Became {
+        match &self.writes[number as usize] {
+            Write { state: State::Sent, .. } => Became::Open,
+            Write { state: State::Failed, .. } => Became::Failed,
+            Write { state: State::Acknowledged, acknowledged_us, .. } => {
+                Became::Acknowledged(*acknowledged_us)
+            }
+        }
     }
 
     /// The node of the client is down.
@@ -469,7 +491,7 @@ impl Tracker {
         Dissemination {
             rumors: self.writes.iter().filter(|write| write.is_measured && write.dots.is_some()).count()
                 as u64,
-            residue: ratio((self.by_repair + left as u64) as f64, due as f64),
+            residue: Some(ratio((self.by_repair + left as u64) as f64, due as f64)),
             rmr: (ratio(self.full_received as f64, self.by_rumor as f64) - 1.0).max(0.0),
             hops_mean: ratio(self.hops as f64, self.hops_counted as f64),
             last_hop_mean: ratio(last_hops.iter().sum(), last_hops.len() as f64),

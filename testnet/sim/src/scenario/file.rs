@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use starling_proto::view::ACTIVE_RANGE;
 use toml::{Table, Value};
 
+use super::users::ZONES_MAX;
 use super::{Action, ChurnModel, Latency, Scenario, Selection};
 
 /// Why a scenario cannot be run. Each says where and what to do.
@@ -133,6 +134,12 @@ fn check(scenario: &Scenario) -> Result<(), String> {
     scenario.links.check()?;
     scenario.workload.check()?;
     scenario.churn.check()?;
+    if scenario.zones > ZONES_MAX || (scenario.zones > 0 && scenario.regions.is_empty()) {
+        return Err(format!("zones are parts of regions: at most {ZONES_MAX}, and 0 without `regions`"));
+    }
+    if let Some(users) = &scenario.users {
+        users.check(scenario.nodes)?;
+    }
     if let Some(strong) = &scenario.strong {
         strong.check(scenario.nodes)?;
     }
@@ -142,17 +149,29 @@ fn check(scenario: &Scenario) -> Result<(), String> {
             return Err(format!("step {index}: rivals are strong keyspaces; set one under `[strong]`"));
         }
         for selection in selections(&step.action) {
-            if let Selection::Region(region) = selection
-                && !scenario.regions.contains(region)
-            {
-                return Err(format!("step {index}: there is no region {region}; name it under `regions`"));
-            }
+            check_place(scenario, selection).map_err(|reason| format!("step {index}: {reason}"))?;
             if selection.is_of_strong() && scenario.strong.is_none() {
                 return Err(format!("step {index}: there is no strong keyspace; set it under `[strong]`"));
             }
         }
     }
     Ok(())
+}
+
+fn check_place(scenario: &Scenario, selection: &Selection) -> Result<(), String> {
+    match selection {
+        Selection::Region(region) if !scenario.regions.contains(region) => {
+            Err(format!("there is no region {region}; name it under `regions`"))
+        }
+        Selection::Zone(zone) if !scenario.zone_names().contains(zone) => {
+            Err(format!("there is no zone {zone}; zones are named after `regions`: eu-a"))
+        }
+        Selection::AnyRegion if scenario.regions.is_empty() => Err("there are no regions".into()),
+        Selection::AnyZone if scenario.zones == 0 => {
+            Err("there are no zones; say how many under `zones`".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn selections(action: &Action) -> Vec<&Selection> {
@@ -170,6 +189,7 @@ fn selections(action: &Action) -> Vec<&Selection> {
         | Action::Drift { nodes, .. }
         | Action::Clone { nodes, .. }
         | Action::Rivals { nodes, .. }
+        | Action::Delay { nodes, .. }
         | Action::RollingRestart { nodes, .. } => vec![nodes],
         Action::Heal
         | Action::Join { .. }

@@ -8,6 +8,7 @@ mod release;
 mod select;
 mod step;
 mod strong;
+mod users;
 mod workload;
 
 pub use churn::{Away, Churn, ChurnModel, Return};
@@ -18,6 +19,7 @@ pub use release::Release;
 pub use select::Selection;
 pub use step::{Action, Repeat, Step, UNSYNCED_S};
 pub use strong::{GAIN_PERMILLE_MAX, KEYSPACE as STRONG_KEYSPACE, StrongLoad};
+pub use users::{Users, homes, voters};
 pub use workload::{Burst, Keys, Mix, Workload};
 
 use serde::{Deserialize, Serialize};
@@ -47,12 +49,17 @@ pub struct Scenario {
     pub settle_s: f64,
     /// Names of regions; nodes are dealt to them in turn. Empty: there are none.
     pub regions: Vec<String>,
+    /// Zones of each region, at most 26, named after it: eu-a, eu-b; its nodes are dealt to them in turn. 0: there are none.
+    pub zones: usize,
     /// Settings of every node.
     pub node: NodeSettings,
     /// What lies between the nodes.
     pub links: Links,
     /// What clients do.
     pub workload: Workload,
+    /// Clients whose operations are counted as availability, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Users>,
     /// A strong keyspace with its clients, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strong: Option<StrongLoad>,
@@ -65,6 +72,46 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// The region of a replica, by its index.
+    pub fn region(&self, replica: usize) -> Option<&str> {
+        let count = self.regions.len().max(1);
+        self.regions.get(replica % count).map(String::as_str)
+    }
+
+    /// The zone of a replica, by its index.
+    pub fn zone(&self, replica: usize) -> Option<String> {
+        self.zone_in(self.region(replica)?, replica)
+    }
+
+    /// The zone of a node in a region, by the node's index.
+    pub(crate) fn zone_in(&self, region: &str, node: usize) -> Option<String> {
+        let number = (node / self.regions.len().max(1)).checked_rem(self.zones)?;
+        Some(format!("{region}-{}", char::from(b'a' + u8::try_from(number).ok()?)))
+    }
+
+    /// Where each replica is: its zone, or its region where there are no zones.
+    pub fn places(&self) -> Vec<Option<String>> {
+        let place = |replica| self.zone(replica).or_else(|| self.region(replica).map(str::to_owned));
+        (0..self.nodes).map(place).collect()
+    }
+
+    /// Names of all zones.
+    pub fn zone_names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            (0..self.regions.len() * self.zones).filter_map(|replica| self.zone(replica)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Names of all regions, each once.
+    pub fn region_names(&self) -> Vec<String> {
+        let mut names = self.regions.clone();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Whether nodes of two releases meet.
     pub(crate) fn mixes_releases(&self) -> bool {
         let changes = |step: &Step| matches!(step.action, Action::RollingRestart { release: Some(_), .. });
@@ -84,9 +131,11 @@ impl Default for Scenario {
             measure_s: 60.0,
             settle_s: 300.0,
             regions: Vec::new(),
+            zones: 0,
             node: NodeSettings::default(),
             links: Links::default(),
             workload: Workload::default(),
+            users: None,
             strong: None,
             churn: Churn::default(),
             step: Vec::new(),

@@ -18,6 +18,12 @@ pub enum Selection {
     Count(usize),
     /// `region:eu`: the replicas of a region.
     Region(String),
+    /// `region:any`: the replicas of a region that is drawn.
+    AnyRegion,
+    /// `zone:eu-a`: the replicas of a zone.
+    Zone(String),
+    /// `zone:any`: the replicas of a zone that is drawn.
+    AnyZone,
     /// `node:3`: this replica, counted from 0.
     Node(usize),
     /// `first:10%`: so many replicas from the first on, not drawn; a share, 0 to 1.
@@ -50,8 +56,11 @@ impl TryFrom<String> for Selection {
             "seeds" => Some(Self::Seeds),
             "leader" => Some(Self::Leader),
             "voters" => Some(Self::Voters(None)),
+            "region:any" => Some(Self::AnyRegion),
+            "zone:any" => Some(Self::AnyZone),
             other => match other.split_once(':') {
                 Some(("region", name)) => Some(Self::Region(name.to_string())),
+                Some(("zone", name)) => Some(Self::Zone(name.to_string())),
                 Some(("node", index)) => index.parse().ok().map(Self::Node),
                 Some(("first", rest)) => share(rest).map(Self::First),
                 Some(("voters", count)) => count.parse().ok().map(|count| Self::Voters(Some(count))),
@@ -62,8 +71,8 @@ impl TryFrom<String> for Selection {
         };
         parsed.ok_or_else(|| {
             format!(
-                "`{text}` names no nodes: write all, seeds, 30%, 5, region:NAME, node:INDEX, first:30%, leader, \
-                 voters, voters:2 or followers:1"
+                "`{text}` names no nodes: write all, seeds, 30%, 5, region:NAME, region:any, zone:NAME, zone:any, node:INDEX, \
+                 first:30%, leader, voters, voters:2 or followers:1"
             )
         })
     }
@@ -77,6 +86,9 @@ impl fmt::Display for Selection {
             Self::Share(share) => write!(f, "{}%", 100.0 * share),
             Self::Count(count) => write!(f, "{count}"),
             Self::Region(name) => write!(f, "region:{name}"),
+            Self::AnyRegion => f.write_str("region:any"),
+            Self::Zone(name) => write!(f, "zone:{name}"),
+            Self::AnyZone => f.write_str("zone:any"),
             Self::Node(index) => write!(f, "node:{index}"),
             Self::First(share) => write!(f, "first:{}%", 100.0 * share),
             Self::Leader => f.write_str("leader"),

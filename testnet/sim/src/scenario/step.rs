@@ -145,6 +145,15 @@ pub enum Action {
         /// Seconds until one of the two ends.
         for_s: f64,
     },
+    /// Everything from and to the nodes takes longer for a while.
+    Delay {
+        /// Which nodes.
+        nodes: Selection,
+        /// By this, one way, milliseconds.
+        delay_ms: f64,
+        /// How long, seconds.
+        for_s: f64,
+    },
     /// Two sides cannot reach each other, and each creates a strong keyspace of one name, with clients.
     Rivals {
         /// One side.
@@ -191,6 +200,7 @@ impl Action {
             Self::Drift { .. } => "drift",
             Self::Links { .. } => "links",
             Self::Clone { .. } => "clone",
+            Self::Delay { .. } => "delay",
             Self::Rivals { .. } => "rivals",
             Self::ReplaceVoter => "replace_voter",
             Self::TransferLeader => "transfer_leader",
@@ -227,6 +237,8 @@ struct Table {
     drift_ppm: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     permille: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -297,6 +309,9 @@ impl From<Step> for Table {
             Action::Restart { nodes } => Self { nodes: Some(nodes), ..table },
             Action::Clone { nodes, age_s, for_s } => {
                 Self { nodes: Some(nodes), age_s: Some(age_s), for_s: one(Some(for_s)), ..table }
+            }
+            Action::Delay { nodes, delay_ms, for_s } => {
+                Self { nodes: Some(nodes), delay_ms: Some(delay_ms), for_s: one(Some(for_s)), ..table }
             }
             Action::Rivals { nodes, for_s } => Self { nodes: Some(nodes), for_s: one(Some(for_s)), ..table },
             Action::Stall { nodes, for_s } => {
@@ -376,6 +391,11 @@ impl Table {
                 let for_s = self.one_time()?.ok_or(missing("for_s"))?;
                 Action::Clone { nodes: self.nodes()?, age_s: self.age_s.take().unwrap_or(0.0), for_s }
             }
+            "delay" => {
+                let delay_ms = self.delay_ms.take().ok_or(missing("delay_ms"))?;
+                let for_s = self.one_time()?.ok_or(missing("for_s"))?;
+                Action::Delay { nodes: self.nodes()?, delay_ms, for_s }
+            }
             "rivals" => {
                 let for_s = self.one_time()?.ok_or(missing("for_s"))?;
                 Action::Rivals { nodes: self.nodes()?, for_s }
@@ -392,7 +412,7 @@ impl Table {
             other => {
                 return Err(format!(
                     "do = \"{other}\" is none of partition, heal, kill, power_off, wipe, leave, restart, \
-                     stall, exhaust, join, skew, drift, links, clone, rivals, replace_voter, transfer_leader, \
+                     stall, exhaust, join, skew, drift, links, delay, clone, rivals, replace_voter, transfer_leader, \
                      forge, rolling_restart"
                 ));
             }
@@ -424,6 +444,7 @@ impl Table {
             ("skew_ms", self.skew_ms.is_some()),
             ("drift_ppm", self.drift_ppm.is_some()),
             ("permille", self.permille.is_some()),
+            ("delay_ms", self.delay_ms.is_some()),
             ("loss", self.loss.is_some()),
             ("drop", self.drop.is_some()),
             ("duplicate", self.duplicate.is_some()),
@@ -453,6 +474,7 @@ impl Step {
             | Action::Rivals { for_s, .. } => {
                 numbers.push(*for_s);
             }
+            Action::Delay { delay_ms, for_s, .. } => numbers.extend([*delay_ms, *for_s]),
             Action::Clone { age_s, for_s, .. } => numbers.extend([*age_s, *for_s]),
             Action::Stall { for_s: [low, high], .. } => numbers.extend([*low, *high, high - low]),
             Action::Skew { skew_ms, drift_ppm, .. } => numbers.extend([*skew_ms, *drift_ppm]),

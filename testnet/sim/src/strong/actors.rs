@@ -58,6 +58,7 @@ impl Role {
 }
 
 struct Asking {
+    /// Of the attempt that awaits its answer; 0: none does.
     token: u64,
     node: Option<usize>,
     through_member: bool,
@@ -65,6 +66,8 @@ struct Asking {
     options: Options,
     once: bool,
     start_us: u64,
+    /// When its last attempt began.
+    sent_us: u64,
 }
 
 pub struct Actor {
@@ -157,8 +160,16 @@ impl Strong {
                 let id = actor.id(&request, once && !self.is_doubling);
                 let options = Options { timeout_ms: 0, stale, id, fence };
                 let (node, through_member) = (None, false);
-                actor.asking =
-                    Some(Asking { token: 0, node, through_member, request, options, once, start_us: now_us });
+                actor.asking = Some(Asking {
+                    token: 0,
+                    node,
+                    through_member,
+                    request,
+                    options,
+                    once,
+                    start_us: now_us,
+                    sent_us: now_us,
+                });
                 self.send(world, number);
             }
         }
@@ -179,6 +190,7 @@ impl Strong {
             return;
         };
         asking.token = token;
+        asking.sent_us = now_us;
         asking.node = Some(home);
         asking.through_member = world.is_member(home, STRONG_KEYSPACE);
         let options = Options { timeout_ms: left_us.div_ceil(1000), ..asking.options.clone() };
@@ -205,7 +217,20 @@ impl Strong {
             Err(Failure::Refused(refusal)) => self.end(number, now_us, Told::Refused(refusal)),
             Err(failure) => {
                 self.measured.failed(&failure);
+                self.attempt_failed(number, now_us);
                 self.after_failure(number, now_us, &failure);
+            }
+        }
+    }
+
+    /// An attempt of a client at one node has failed.
+    fn attempt_failed(&mut self, number: usize, now_us: u64) {
+        if let Some(asking) = &mut self.actors[number].asking {
+            let is_write = matches!(asking.request, Request::Write(_));
+            asking.token = 0;
+            // A replica that is none cannot serve a stale read.
+            if !asking.options.stale {
+                self.measured.attempted(number, is_write, [asking.sent_us, now_us], false);
             }
         }
     }
@@ -237,7 +262,11 @@ impl Strong {
         let now_us = world.now_us();
         for number in 0..self.actors.len() {
             let asking = self.actors[number].asking.as_ref().filter(|asking| asking.node == Some(node));
-            match asking.map(|asking| asking.once) {
+            let once = asking.map(|asking| asking.once);
+            if once.is_some() {
+                self.attempt_failed(number, now_us);
+            }
+            match once {
                 Some(true) => self.end(number, now_us, Told::Unknown),
                 Some(false) => self.again(number, now_us),
                 None => {}
@@ -254,9 +283,16 @@ impl Strong {
         if matches!(result, Told::Answer(_) | Told::Refused(_)) {
             actor.has_answer(asking.options.id);
         }
+        let is_write = matches!(asking.request, Request::Write(_));
+        let succeeded = matches!(result, Told::Answer(_) | Told::Refused(_));
+        if asking.token != 0 && !asking.options.stale {
+            self.measured.attempted(number, is_write, [asking.sent_us, now_us], succeeded);
+        }
+        if !asking.once {
+            self.measured.requested(number, is_write, [asking.start_us, now_us], succeeded);
+        }
         if matches!(result, Told::Answer(_)) {
             self.answered_in_the_end += 1;
-            let is_write = matches!(asking.request, Request::Write(_));
             self.measured.answered(asking.start_us, now_us, is_write, asking.through_member);
             if is_write {
                 self.leaders.written(asking.start_us, now_us);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use starling_report::{Distribution, Series, Summary};
+use starling_report::{Availabilities, Availability, Distribution, Series, Summary};
 use starling_strong::api::Failure;
 
 use super::Strong;
@@ -31,7 +31,12 @@ pub struct Measured {
     failures: u64,
     /// Answers by second.
     answers: BTreeMap<u64, u64>,
+    availabilities: Availabilities,
 }
+
+/// Names of operations: attempts at one node, and requests with all their attempts; reads and writes.
+const ATTEMPT: [&str; 2] = ["strong read, one node", "strong write, one node"];
+const REQUEST: [&str; 2] = ["strong read, retried", "strong write, retried"];
 
 impl Measured {
     pub fn begin(&mut self, now_us: u64) {
@@ -51,6 +56,20 @@ impl Measured {
         *self.answers.entry((now_us - began_us) / 1_000_000).or_default() += 1;
         let served = if is_write { &mut self.writes } else { &mut self.reads };
         served.add(now_us - start_us, through_member);
+    }
+
+    /// An attempt of a client at one node ended.
+    pub fn attempted(&mut self, client: usize, is_write: bool, span_us: [u64; 2], succeeded: bool) {
+        if self.began_us.is_some() {
+            self.availabilities.note(client, ATTEMPT[usize::from(is_write)], span_us, succeeded);
+        }
+    }
+
+    /// A request of a client ended, after any number of attempts.
+    pub fn requested(&mut self, client: usize, is_write: bool, span_us: [u64; 2], succeeded: bool) {
+        if self.began_us.is_some() {
+            self.availabilities.note(client, REQUEST[usize::from(is_write)], span_us, succeeded);
+        }
     }
 
     pub fn failed(&mut self, failure: &Failure) {
@@ -100,6 +119,11 @@ impl Strong {
             read_outsider: summary(&reads.outsider_us),
             violations,
         }
+    }
+
+    /// How available it was: attempts at one node beside requests that are retried.
+    pub(crate) fn availability(&self) -> Vec<Availability> {
+        self.measured.availabilities.kinds()
     }
 
     /// Its distributions, for plots.

@@ -1,5 +1,6 @@
 //! One-way delay between two nodes.
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ const DETOUR: f64 = 1.7;
 pub struct Delays {
     seed: u64,
     model: Model,
+    /// What is added at nodes whose links are slow, microseconds.
+    slow_us: BTreeMap<usize, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,11 +66,35 @@ impl Delays {
                 }
             }
         };
-        Ok(Self { seed, model })
+        Ok(Self { seed, model, slow_us: BTreeMap::new() })
+    }
+
+    /// Everything from and to a node takes this much longer from now on.
+    pub fn slow_down(&mut self, node: usize, by_us: u64) {
+        if by_us == 0 {
+            self.slow_us.remove(&node);
+        } else {
+            self.slow_us.insert(node, by_us);
+        }
+    }
+
+    /// No node's links are slow any more.
+    pub fn speed_up(&mut self) {
+        self.slow_us.clear();
+    }
+
+    /// Whether the links of a node are slow.
+    pub fn is_slow(&self) -> bool {
+        !self.slow_us.is_empty()
     }
 
     /// Microseconds from one node to the other, the same both ways.
     pub fn one_way_us(&self, a: usize, b: usize) -> u64 {
+        let slow_us = |node| self.slow_us.get(node).copied().unwrap_or_default();
+        self.drawn_us(a, b) + slow_us(&a) + slow_us(&b)
+    }
+
+    fn drawn_us(&self, a: usize, b: usize) -> u64 {
         let unit = |salt| unit(self.seed ^ salt, a.min(b) as u64, a.max(b) as u64);
         match &self.model {
             Model::Constant(us) => *us,
@@ -161,6 +188,21 @@ mod tests {
         assert!((mean(&sample) - 30_000.0).abs() < 4.0 * 82.0, "{}", mean(&sample));
         let delays = Delays::new(&Latency::UniformMs([10.0, 50.0]), 0, 7).expect("no file is read");
         assert_eq!(delays.one_way_us(3, 9), delays.one_way_us(9, 3));
+    }
+
+    #[test]
+    fn a_slow_node_delays_what_it_sends_and_receives_until_it_is_not_slow() {
+        let mut delays = Delays::new(&Latency::ConstantMs(10.0), 0, 7).expect("no file is read");
+        delays.slow_down(3, 500_000);
+        delays.slow_down(4, 1_000);
+        assert_eq!(
+            [(3, 9), (9, 3), (3, 4), (1, 2)].map(|(a, b)| delays.one_way_us(a, b)),
+            [510_000, 510_000, 511_000, 10_000]
+        );
+        delays.slow_down(3, 0);
+        assert_eq!(delays.one_way_us(3, 4), 11_000);
+        delays.speed_up();
+        assert_eq!(delays.one_way_us(3, 4), 10_000);
     }
 
     #[test]

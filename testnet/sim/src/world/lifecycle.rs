@@ -104,6 +104,11 @@ impl World {
         node.exhausted_until_us = node.exhausted_until_us.max(until_us);
     }
 
+    /// Whether a node handles nothing for a while.
+    pub fn is_stalled(&self, index: usize) -> bool {
+        self.nodes[index].stalled_until_us > self.now_us
+    }
+
     /// Every stalled node goes on now, and every node can open connections.
     pub fn end_stalls(&mut self) {
         for index in 0..self.nodes.len() {

@@ -86,6 +86,16 @@ impl World {
         }
     }
 
+    /// Everything from and to a node takes this much longer from now on.
+    pub fn slow_down(&mut self, node: usize, by_us: u64) {
+        self.delays.slow_down(node, by_us);
+    }
+
+    /// No node's links are slow any more.
+    pub fn speed_up(&mut self) {
+        self.delays.speed_up();
+    }
+
     /// Whether a cut has not been mended.
     pub fn has_cut(&self, number: u32) -> bool {
         self.cuts.iter().any(|cut| cut.number == number)

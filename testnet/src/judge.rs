@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use starling_report::Writes;
 
-use super::history::{History, Operation, Outcome, Replica, Write, WriteId};
+use crate::history::{History, Operation, Outcome, Replica, Write, WriteId};
 use crate::relay::Member;
 
 /// Of two writes by different nodes, the one sent so long after the other's acknowledgement has the

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use starling_report::Spread;
+
 use crate::relay::Member;
 
 /// A write, by the order in which it was sent.
@@ -198,5 +200,40 @@ impl History {
             }
         }
         Some(times)
+    }
+
+    /// How each acknowledged put that was sent between these times spread over the nodes that ran from the first one
+    /// on.
+    pub fn spreads(&self, since: Duration, end: Duration) -> Vec<Spread> {
+        let puts = self.measured(since, end).filter(|id| self.writes[*id].operation == Operation::Put);
+        let later = self.later_at_the_same_key();
+        puts.filter_map(|id| {
+            let write = &self.writes[id];
+            let acknowledged = write.acknowledged()?.saturating_sub(write.sent);
+            let newer = later.get(&write.key).map_or(&[][..], Vec::as_slice);
+            let newer = &newer[newer.partition_point(|other| *other <= id)..];
+            let readable = self.spread(id, newer, since, self.now())?;
+            (!readable.is_empty()).then_some(Spread { acknowledged, readable })
+        })
+        .collect()
+    }
+
+    /// Writes sent between these times and acknowledged.
+    pub fn measured(&self, since: Duration, end: Duration) -> impl Iterator<Item = WriteId> {
+        let writes = self.writes.iter().enumerate();
+        let measured = writes.filter(move |(_, write)| (since..end).contains(&write.sent));
+        measured.filter(|(_, write)| write.acknowledged().is_some()).map(|(id, _)| id)
+    }
+
+    /// Puts and deletes by register, in the order of their sending.
+    pub fn later_at_the_same_key(&self) -> BTreeMap<u64, Vec<WriteId>> {
+        let mut all: BTreeMap<u64, Vec<WriteId>> = BTreeMap::new();
+        for (id, write) in self.writes.iter().enumerate() {
+            let is_at_register = matches!(write.operation, Operation::Put | Operation::Delete);
+            if is_at_register && write.outcome != Outcome::Refused {
+                all.entry(write.key).or_default().push(id);
+            }
+        }
+        all
     }
 }
