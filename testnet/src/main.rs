@@ -1,5 +1,6 @@
 //! Starling networks of real processes on this machine: shown, broken on purpose, and measured.
 
+mod attach;
 mod bench;
 mod chaos;
 mod churn;
@@ -111,6 +112,8 @@ enum Command {
     },
     /// Run a scenario on real processes, which are killed, stopped, wiped and partitioned, and measure it
     Churn(churn::Options),
+    /// Measure a network that runs already, through the APIs of its nodes; nothing is started, stopped or broken
+    Attach(attach::Options),
     /// Break a network by the book (chaos monkey, gorilla, kong), and say how available it was to its users
     Chaos(chaos::Options),
     /// Kill and stop the voters of a strong keyspace under clients of all kinds, and check every answer
@@ -218,6 +221,9 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
         return bench.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Churn(options)) = &cli.command {
+        return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Attach(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Chaos(options)) = &cli.command {
