@@ -23,6 +23,7 @@ mod sim;
 mod states;
 mod strong;
 mod swarm;
+mod topology;
 mod traffic;
 mod usage;
 mod views;
@@ -114,6 +115,8 @@ enum Command {
     Churn(churn::Options),
     /// Measure a network that runs already, through the APIs of its nodes; nothing is started, stopped or broken
     Attach(attach::Options),
+    /// Write a scenario with the nodes, regions and delays of a running network, for `sim` and `churn`
+    Topology(topology::Options),
     /// Break a network by the book (chaos monkey, gorilla, kong), and say how available it was to its users
     Chaos(chaos::Options),
     /// Kill and stop the voters of a strong keyspace under clients of all kinds, and check every answer
@@ -225,6 +228,9 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
     }
     if let Some(Command::Attach(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Topology(options)) = &cli.command {
+        return options.run().await.map(|()| None);
     }
     if let Some(Command::Chaos(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
