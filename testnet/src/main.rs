@@ -4,6 +4,7 @@ mod attach;
 mod bench;
 mod chaos;
 mod churn;
+mod conformity;
 mod data;
 mod error;
 mod history;
@@ -119,6 +120,8 @@ enum Command {
     Topology(topology::Options),
     /// Break a network by the book (chaos monkey, gorilla, kong), and say how available it was to its users
     Chaos(chaos::Options),
+    /// Find the nodes of a running network that break rules: version, durability, clock, zones, leftovers, weak settings
+    Conformity(conformity::Options),
     /// Kill and stop the voters of a strong keyspace under clients of all kinds, and check every answer
     Strong(strong::Options),
     /// Show results that were written as JSON again: as tables or as a page, several side by side
@@ -233,6 +236,9 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
         return options.run().await.map(|()| None);
     }
     if let Some(Command::Chaos(options)) = &cli.command {
+        return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Conformity(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Strong(options)) = &cli.command {
