@@ -1,0 +1,121 @@
+//! `testnet attach`, `topology` and `conformity`: what is measured of a network that runs already, and that nothing of it stays.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use starling_tests::{Node, equal, joined, testnet};
+
+/// Three nodes in two zones of one region.
+async fn fleet() -> [Node; 3] {
+    let a = Node::up("a").set("labels", "region=eu,zone=a").started().await;
+    let ticket = a.ticket().await.to_string();
+    let b = Node::up("b").set("labels", "region=eu,zone=b").join(&ticket).started().await;
+    let c = Node::up("c").set("labels", "region=eu,zone=b").join(&ticket).started().await;
+    joined(&[&a, &b, &c]).await;
+    equal(&[&a, &b, &c]).await;
+    [a, b, c]
+}
+
+/// Runs `testnet`, without blocking the nodes' clients of this process.
+async fn run(args: Vec<String>) -> Output {
+    tokio::task::spawn_blocking(move || testnet().args(args).output().expect("it runs"))
+        .await
+        .expect("it ends")
+}
+
+fn args<'a>(command: &[&'a str], nodes: impl IntoIterator<Item = &'a Node>) -> Vec<String> {
+    let nodes = nodes.into_iter().map(Node::api);
+    command.iter().copied().chain(nodes).map(str::to_owned).collect()
+}
+
+fn json(output: &Output) -> Value {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
+}
+
+#[tokio::test]
+async fn a_running_network_is_measured_and_nothing_of_the_probes_stays() {
+    let nodes = fleet().await;
+    let key = b"own";
+    nodes[0]
+        .client()
+        .put("default", key, b"value".to_vec(), None, &starling_api::Precondition::Any)
+        .await
+        .expect("a node");
+    let before = nodes[0].client().keyspaces().await.expect("a node");
+    let command = ["attach", "--seconds", "3", "--write", "--writes-s", "20", "--output", "json"];
+    let output = run(args(&command, &nodes)).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = json(&output);
+    assert_eq!(report["source"]["kind"], "attached");
+    assert_eq!(report["nodes"], 3);
+    let writes = &report["writes"];
+    assert!(writes["acknowledged"].as_u64() > Some(20), "{writes}");
+    for count in ["lost", "missing", "resurrected"] {
+        assert_eq!(writes[count], 0, "{count}");
+    }
+    assert!(report["convergence"]["nodes_all"]["count"].as_u64() > Some(20), "{}", report["convergence"]);
+    assert_eq!(report["views"]["components"], 1);
+    assert_eq!(report["clocks"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["roots"]["different"], 1);
+    let sent: Vec<&Value> = report["availability"].as_array().expect("a list").iter().collect();
+    assert!(sent.iter().any(|kind| kind["operation"] == "put" && kind["failures"] == 0), "{sent:?}");
+
+    let after = nodes[0].client().keyspaces().await.expect("a node");
+    assert_eq!(after, before, "the keyspace of the probes is gone, and no other one is touched");
+    let value = nodes[2].client().get_raw("default", key).await.expect("a node").expect("its value");
+    assert_eq!(value.bytes, b"value");
+}
+
+#[tokio::test]
+async fn what_is_not_reached_is_named_and_a_ticket_is_refused() {
+    let nodes = fleet().await;
+    let output = run(args(&["attach", "--seconds", "1"], &nodes[..1])).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["1 of 3 nodes", "the APIs of b, c were not named", "nothing was written"] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    let ticket = nodes[0].ticket().await.to_string();
+    let output = run(vec!["attach".into(), ticket.clone()]).await;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && errors.contains("Name the API of a node"), "{errors}");
+    assert!(!errors.contains(&ticket), "a ticket is a secret");
+}
+
+#[tokio::test]
+async fn a_running_network_becomes_a_scenario_that_is_simulated() {
+    let nodes = fleet().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("own.toml");
+    let path = |file: &Path| file.to_str().expect("text").to_owned();
+    let output = run(args(&["topology", &path(&file), "--seconds", "2"], &nodes)).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let set = ["warmup_s=5", "measure_s=5"].iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
+    let command = ["sim".to_owned(), path(&file), "--output".into(), "json".into()].into_iter().chain(set);
+    let report = json(&run(command.collect()).await);
+    assert_eq!((&report["nodes"], &report["writes"]["lost"]), (&Value::from(3), &Value::from(0)));
+    assert_eq!(report["topology"]["nodes"][0]["region"], "eu");
+}
+
+#[tokio::test]
+async fn rules_that_a_network_breaks_are_named_with_the_node() {
+    let mut nodes = fleet().await;
+    nodes[2].kill();
+    let command = args(&["conformity", "--output", "json"], &nodes[..2]);
+    let output = run(command).await;
+    assert!(!output.status.success(), "a node is dead, and there is no authority");
+    let report = json(&output);
+    let rules = report["results"].as_array().expect("a list");
+    let rule = |name: &str| {
+        rules.iter().find(|rule| rule["rule"] == name).unwrap_or_else(|| panic!("{name}: {rules:?}"))
+    };
+    let stale = rule("no member is remembered that does not answer");
+    assert!(
+        stale["state"] == "broken" && stale["findings"][0].as_str().is_some_and(|it| it.starts_with("c ")),
+        "{stale}"
+    );
+    assert_eq!(rule("one version everywhere")["state"], "kept");
+    assert_eq!(rule("nodes need a certificate")["state"], "broken");
+}
