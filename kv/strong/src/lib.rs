@@ -6,6 +6,7 @@ pub mod line;
 pub mod log;
 pub mod machine;
 pub mod members;
+pub mod queue;
 pub mod registry;
 
 mod limits;

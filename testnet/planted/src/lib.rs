@@ -108,6 +108,8 @@ pub enum Bug {
     StrangersBelieved,
     /// A node that is no member ends a replica by saying that its keyspace was dropped.
     DropBelieved,
+    /// An item of a queue is acknowledged by a worker whose reservation has ended.
+    AcknowledgedWithoutClaim,
     /// A link to a node that is revoked stays, and new ones are accepted.
     RevokedAdmitted,
     /// Statements of the authority go to no other node, but in handshakes.
@@ -133,6 +135,9 @@ impl Bug {
         Self::WatchSkips,
         Self::PortionWithoutBytes,
     ];
+
+    /// Those of work queues.
+    pub const QUEUES: [Self; 1] = [Self::AcknowledgedWithoutClaim];
 
     /// Those of two processes with one identity.
     pub const DOUBLES: [Self; 2] = [Self::EarlierNotWithdrawn, Self::StartsForgotten];

@@ -6,6 +6,8 @@ pub mod codec;
 mod failure;
 #[cfg(feature = "json")]
 mod form;
+#[cfg(feature = "json")]
+pub mod queue;
 mod request;
 mod status;
 mod trouble;
