@@ -7,6 +7,7 @@ pub mod admin;
 mod data;
 mod error;
 mod node;
+pub mod queue;
 pub mod strong;
 pub mod token;
 pub mod trust;

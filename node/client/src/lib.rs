@@ -49,7 +49,7 @@ pub use expiry::{Expiry, now};
 pub use keyspace::{Keyspace, Named, WriteFailed, new_request_id};
 pub use lease::{Lease, Lost};
 pub use line::{Place, Turn, WaitFailed, in_order, line_name};
-pub use queue::{Queue, Turns};
+pub use queue::{Queue, Taker, Turns, Under};
 pub use retry::Retries;
 pub use socket_path::SocketPath;
 pub use stream::Watch;

@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::authority::args::{AuthorityCommand, IssuerCommand, MemberCommand, TicketArgs};
-use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, QueueCommand, WriteArgs, parse_lease};
+use super::coordinate::args::{ElectCommand, LeaseCommand, LockArgs, WriteArgs, parse_lease};
+use super::coordinate::queue::args::{AFTER_QUEUE, QueueCommand};
 use super::import::args::ImportArgs;
 use super::token::TokenCommand;
 use super::value::{parse_duration_ms, parse_precondition, parse_voters};
@@ -124,8 +125,8 @@ pub enum Command {
     /// Elections in a strong keyspace: one candidate leads
     #[command(subcommand)]
     Elect(ElectCommand),
-    /// Queues in a strong keyspace: each item is popped once
-    #[command(subcommand)]
+    /// Work queues in a strong keyspace: an item comes back unless it is acknowledged
+    #[command(subcommand, after_help = AFTER_QUEUE)]
     Queue(QueueCommand),
     /// Leases of a strong keyspace: their keys are deleted when they expire
     #[command(subcommand)]

@@ -30,8 +30,9 @@ use starling_client::{Client, ClientTls, MANAGE_TIMEOUT, WORK, new_request_id};
 use tokio::time::timeout;
 
 use args::{Cli, Command, Global, KeyspaceCommand, Output, PutArgs, UpgradeCommand};
-use coordinate::args::{ElectCommand, QueueCommand};
+use coordinate::args::ElectCommand;
 use coordinate::child;
+use coordinate::queue::args::QueueCommand;
 use failure::Failure;
 
 /// Runs the command line of this process.

@@ -68,6 +68,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/kept", delete(strong::discard))
         .route("/replicas", get(strong::replicas))
         .route("/call", post(strong::call))
+        .route("/queue", post(strong::queue))
         .route("/watch", get(strong::watch));
     Router::new()
         .nest("/v1/keyspaces/{keyspace}", keyspace)

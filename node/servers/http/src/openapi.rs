@@ -17,7 +17,7 @@ own user over the unix socket api.sock in the data directory, may do everything.
         types::flag, types::set_flag, watch::watch, write::batch,
         strong::create, strong::info, strong::remove, strong::set_voters, strong::set_leader, strong::recover,
         strong::replicas, strong::discard,
-        strong::call, strong::watch,
+        strong::call, strong::queue, strong::watch,
         admin::status, admin::peers, admin::nodes, admin::upgrade, admin::finalize_upgrade, admin::doctor, admin::config, admin::ticket, admin::trust, admin::statements, admin::add_statements, admin::tokens, admin::add_token, admin::revoke_token, admin::leave,
         admin::healthz, admin::readyz, metrics::metrics,
     ),

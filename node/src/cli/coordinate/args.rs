@@ -1,4 +1,4 @@
-//! Arguments of the commands on locks, elections, queues and leases.
+//! Arguments of the commands on locks, elections and leases.
 
 use std::ffi::OsString;
 
@@ -124,44 +124,6 @@ pub struct ResignArgs {
     pub lease: Option<i64>,
 }
 
-/// Commands of `queue`.
-#[derive(Debug, Subcommand)]
-pub enum QueueCommand {
-    /// Append an item; prints its key
-    Push(PushArgs),
-    /// Remove the first item and print it; each item is popped once (exit code 3: there is none)
-    Pop(PopArgs),
-    /// List the items, the next one first
-    Ls {
-        /// The queue
-        name: OsString,
-    },
-    /// Print how many items there are
-    Len {
-        /// The queue
-        name: OsString,
-    },
-}
-
-/// The priority of an item by default.
-const PRIORITY_DEFAULT: u16 = 1000;
-
-/// Arguments of `queue push`.
-#[derive(Debug, Args)]
-pub struct PushArgs {
-    /// The queue: its items' keys are NAME/PRIORITY/NUMBER. Names must not nest (a, a/1)
-    pub name: OsString,
-    /// The item; standard input if left out
-    #[arg(allow_negative_numbers = true)]
-    pub value: Option<OsString>,
-    /// Priority: 0 is popped first, 65535 last; equal ones in the order in which they were written
-    #[arg(long, value_name = "N", default_value_t = PRIORITY_DEFAULT)]
-    pub priority: u16,
-    /// Options of the write.
-    #[command(flatten)]
-    pub write: WriteArgs,
-}
-
 /// How long to wait for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -172,21 +134,7 @@ pub enum Wait {
 }
 
 /// The text for [`Wait::ForEver`].
-const FOR_EVER: &str = "for-ever";
-
-/// Arguments of `queue pop`.
-#[derive(Debug, Args)]
-pub struct PopArgs {
-    /// The queue
-    pub name: OsString,
-    /// Wait for an item if there is none, for this time or without end
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = FOR_EVER,
-        value_parser = parse_wait)]
-    pub wait: Option<Wait>,
-    /// Options of the write.
-    #[command(flatten)]
-    pub write: WriteArgs,
-}
+pub const FOR_EVER: &str = "for-ever";
 
 /// Commands of `lease`. Ids are hexadecimal, as etcd prints them.
 #[derive(Debug, Subcommand)]
@@ -241,7 +189,8 @@ impl WriteArgs {
     }
 }
 
-fn parse_wait(text: &str) -> Result<Wait, String> {
+/// A time, or [`FOR_EVER`].
+pub fn parse_wait(text: &str) -> Result<Wait, String> {
     if text == FOR_EVER { Ok(Wait::ForEver) } else { parse_duration_ms(text).map(Wait::Ms) }
 }
 

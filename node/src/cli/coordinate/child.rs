@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{
     Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal, test_kill_process_group,
 };
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -71,17 +72,27 @@ impl Ended {
 }
 
 impl Running {
-    /// Starts it. `environment`: variables that it has besides.
-    pub fn start(command: &[OsString], environment: Vec<(String, OsString)>) -> Result<Self, Failure> {
+    /// Starts it. `environment`: variables that it has besides. `input`: its standard input; `None`: that of this process.
+    pub fn start(
+        command: &[OsString],
+        environment: Vec<(String, OsString)>,
+        input: Option<Vec<u8>>,
+    ) -> Result<Self, Failure> {
         // The file of this process, even if an upgrade has replaced it since.
         let mut become_it = Command::new("/proc/self/exe");
         become_it.arg(BECOME).arg(std::process::id().to_string()).args(command);
         become_it.envs(environment).process_group(0);
-        if std::io::stdin().is_terminal() {
+        if input.is_some() {
+            become_it.stdin(Stdio::piped());
+        } else if std::io::stdin().is_terminal() {
             // A process group in the background that reads from its terminal is stopped, with the lock held.
             become_it.stdin(Stdio::null());
         }
-        let child = become_it.spawn()?;
+        let mut child = become_it.spawn()?;
+        if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
+            // A command need not read its input: then it ends the pipe, or this process does.
+            drop(tokio::spawn(async move { pipe.write_all(&input).await }));
+        }
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(Self { child, group })
     }

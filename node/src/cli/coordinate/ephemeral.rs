@@ -54,7 +54,7 @@ impl Session {
                 ("STARLING_KEY".into(), OsString::from_vec(key.0)),
                 ("STARLING_LEASE".into(), line::hex(lease.id()).into()),
             ];
-            Running::start(command, variables)?.attend(lease.lost(), signals, grace).await?
+            Running::start(command, variables, None)?.attend(lease.lost(), signals, grace).await?
         };
         ended.result("the session of the key")
     }

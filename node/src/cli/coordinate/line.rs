@@ -95,7 +95,7 @@ impl Session {
                 _ = signals.end() => Ended::Exited(0),
             }
         } else {
-            let mut running = Running::start(&wanted.hold.command, self.variables(wanted, &place))?;
+            let mut running = Running::start(&wanted.hold.command, self.variables(wanted, &place), None)?;
             let grace = Duration::from_millis(wanted.hold.grace);
             running.attend(lease.lost_with(&place.key.0, place.token), signals, grace).await?
         };

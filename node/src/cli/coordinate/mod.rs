@@ -11,5 +11,5 @@ mod held;
 mod lease;
 mod line;
 mod lock;
-mod queue;
+pub mod queue;
 mod signals;

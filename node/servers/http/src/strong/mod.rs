@@ -1,5 +1,6 @@
 //! Endpoints of strong keyspaces.
 
+mod queue;
 mod watch;
 
 use axum::Json;
@@ -13,6 +14,7 @@ use starling_strong::machine::limits::WRITE_BYTES_MAX;
 use super::Node;
 use super::problem::Problem;
 use super::request::{JSON_EXPANSION, Query, read_json};
+pub use queue::{__path_queue, queue};
 pub use watch::{__path_watch, watch};
 
 /// Largest JSON body of a request: the largest write, its keys and values in base64 or escaped.
