@@ -13,6 +13,7 @@ mod queue;
 mod search;
 mod shrink;
 mod told;
+mod work;
 
 pub use answers::{check_answers, check_stale};
 pub use calls::{Call, Op, Outcome, Register};
@@ -21,6 +22,7 @@ pub use locks::{GUARDED, LOCK, LOCK_KEYS, LockAnswer, LockAsk, LockStep, Locker,
 pub use log::{Change, Log};
 pub use queue::{QUEUE, QueueAnswer, QueueAsk, Queuer, check_queue};
 pub use told::Told;
+pub use work::{EFFECTS, Fate, WORK, Worker, check_work};
 
 /// The keyspace broke a promise, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -43,6 +43,11 @@ fn every_planted_bug_is_caught() {
 }
 
 #[test]
+fn bugs_planted_in_work_queues_are_caught() {
+    assert_caught(&Bug::QUEUES, |scenario| scenario.strong.as_ref().is_some_and(|strong| strong.workers > 1));
+}
+
+#[test]
 fn bugs_planted_in_what_second_processes_meet_are_caught() {
     assert_caught(&Bug::DOUBLES, clones_a_voter);
 }

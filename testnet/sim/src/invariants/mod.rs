@@ -9,6 +9,7 @@ mod claims;
 mod convergence;
 mod counters;
 mod dissemination;
+mod done_once;
 mod dots;
 mod exclusion;
 mod followed;

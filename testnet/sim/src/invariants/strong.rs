@@ -2,7 +2,7 @@
 
 use starling_history::Violation;
 
-use super::{exclusion, linearizable, once, watches};
+use super::{done_once, exclusion, linearizable, once, watches};
 use crate::strong::Strong;
 
 /// What does not hold, each with the invariant's name. While it went on, members may have shown that something
@@ -14,6 +14,7 @@ pub fn judge(strong: &Strong) -> Vec<(&'static str, String)> {
         ("stale", linearizable::check_stale(&strong.stale_calls(), strong.log())),
         ("exclusion", exclusion::check(strong.lockers(), strong.log())),
         ("once", once::check(strong.queuers(), strong.log())),
+        ("done once", done_once::check(strong.workers(), strong.log())),
         ("watches", watches::check(strong.watchers(), strong.log(), strong.told())),
     ];
     // Without the whole log it is not known what happened.

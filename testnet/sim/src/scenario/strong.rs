@@ -23,6 +23,8 @@ pub struct StrongLoad {
     pub lockers: usize,
     /// Clients that push to one queue and pop from it.
     pub queuers: usize,
+    /// Workers that push to one queue, reserve its items and acknowledge them.
+    pub workers: usize,
     /// Watches of everything, of one key, and of deletions.
     pub watchers: usize,
     /// Between an answer and the client's next request, milliseconds, at most.
@@ -41,6 +43,7 @@ impl Default for StrongLoad {
             keys: 5,
             lockers: 3,
             queuers: 2,
+            workers: 3,
             watchers: 4,
             pause_ms: 100.0,
             sync_ms: [0.5, 3.0],

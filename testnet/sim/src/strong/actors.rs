@@ -8,6 +8,7 @@ use starling_strong::api::{Answer, Failure, Fence, Options, Refusal, Request, Re
 use super::locker::LockHolder;
 use super::queuer::QueueClient;
 use super::register::RegisterClient;
+use super::worker::WorkClient;
 use super::{Strong, Turn};
 use crate::scenario::{STRONG_KEYSPACE, StrongLoad};
 use crate::world::World;
@@ -44,6 +45,7 @@ pub enum Role {
     Register(RegisterClient),
     Lock(LockHolder),
     Queue(QueueClient),
+    Work(WorkClient),
 }
 
 impl Role {
@@ -53,7 +55,8 @@ impl Role {
             (1..=load.clients).map(|number| Self::Register(RegisterClient::new(number, load.keys)));
         let lockers = (1..=load.lockers).map(|number| Self::Lock(LockHolder::new(number)));
         let queuers = (1..=load.queuers).map(|number| Self::Queue(QueueClient::new(number)));
-        registers.chain(lockers).chain(queuers).collect()
+        let workers = (1..=load.workers).map(|number| Self::Work(WorkClient::new(number)));
+        registers.chain(lockers).chain(queuers).chain(workers).collect()
     }
 }
 
@@ -152,6 +155,7 @@ impl Strong {
             Role::Register(client) => client.next(draw),
             Role::Lock(holder) => holder.next(now_us / 1000, draw),
             Role::Queue(client) => client.next(draw),
+            Role::Work(client) => client.next(draw),
         };
         match step {
             Step::Wait(ms) => self.plan_actor(number, now_us + ms.max(1) * 1000),
@@ -303,6 +307,7 @@ impl Strong {
             Role::Register(client) => (client.learn(outcome), "linearizable"),
             Role::Lock(holder) => (holder.learn(outcome), "exclusion"),
             Role::Queue(client) => (client.learn(outcome), "once"),
+            Role::Work(client) => (client.learn(outcome), "done once"),
         };
         self.note(invariant, checked);
         self.plan_actor(number, now_us + pause_us);

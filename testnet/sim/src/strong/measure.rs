@@ -98,6 +98,7 @@ impl Strong {
                     (held, refused_late) = (held + times, refused_late + late);
                 }
                 Role::Queue(client) => popped += client.queuer.popped(),
+                Role::Work(client) => popped += client.worker.done(),
                 Role::Register(_) => {}
             }
         }

@@ -11,6 +11,7 @@ mod register;
 mod rivals;
 mod strangers;
 mod watchers;
+mod worker;
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,7 @@ use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 use starling_core::Input;
 use starling_core::strong::{CreateError, GroupLocation, StrongInput};
-use starling_history::{Call, Checked, Locker, Log, Queuer, Violation};
+use starling_history::{Call, Checked, Locker, Log, Queuer, Violation, Worker};
 use starling_strong::group::{GroupId, Notice};
 
 use crate::scenario::{Action, STRONG_KEYSPACE, Scenario, Step, StrongLoad};
@@ -322,7 +323,7 @@ impl Strong {
     pub fn calls(&self) -> Vec<Call> {
         let clients = self.actors.iter().filter_map(|actor| match &actor.role {
             Role::Register(client) => Some(client.all_calls(actor.asking_since_us())),
-            Role::Lock(_) | Role::Queue(_) => None,
+            Role::Lock(_) | Role::Queue(_) | Role::Work(_) => None,
         });
         clients.flatten().collect()
     }
@@ -331,7 +332,7 @@ impl Strong {
     pub fn stale_calls(&self) -> Vec<Call> {
         let clients = self.actors.iter().filter_map(|actor| match &actor.role {
             Role::Register(client) => Some(client.stale_calls()),
-            Role::Lock(_) | Role::Queue(_) => None,
+            Role::Lock(_) | Role::Queue(_) | Role::Work(_) => None,
         });
         clients.flatten().cloned().collect()
     }
@@ -340,7 +341,7 @@ impl Strong {
     pub fn lockers(&self) -> impl Iterator<Item = &Locker> {
         self.actors.iter().filter_map(|actor| match &actor.role {
             Role::Lock(holder) => Some(&holder.locker),
-            Role::Register(_) | Role::Queue(_) => None,
+            Role::Register(_) | Role::Queue(_) | Role::Work(_) => None,
         })
     }
 
@@ -348,7 +349,15 @@ impl Strong {
     pub fn queuers(&self) -> impl Iterator<Item = &Queuer> {
         self.actors.iter().filter_map(|actor| match &actor.role {
             Role::Queue(client) => Some(&client.queuer),
-            Role::Register(_) | Role::Lock(_) => None,
+            Role::Register(_) | Role::Lock(_) | Role::Work(_) => None,
+        })
+    }
+
+    /// All workers of the work queue.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.actors.iter().filter_map(|actor| match &actor.role {
+            Role::Work(client) => Some(&client.worker),
+            Role::Register(_) | Role::Lock(_) | Role::Queue(_) => None,
         })
     }
 

@@ -230,6 +230,7 @@ fn with_strong(mut scenario: Scenario) -> Scenario {
         pause_ms: draw.between(20.0, 400.0),
         sync_ms: [0.5, draw.between(0.5, 40.0)],
         replace_s: draw.between(5.0, 30.0),
+        workers: draw.rng.random_range(0..=4),
     });
     for _ in 0..draw.rng.random_range(0..=6) {
         let step = draw.strong_step();

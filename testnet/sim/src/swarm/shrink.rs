@@ -49,11 +49,16 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
     }
     add(&|s| s.churn = Churn::default());
     add(&|s| s.strong = None);
-    for number in 0..4 {
+    for number in 0..5 {
         add(&|s| {
             let Some(strong) = &mut s.strong else { return };
-            let counts =
-                [&mut strong.clients, &mut strong.lockers, &mut strong.queuers, &mut strong.watchers];
+            let counts = [
+                &mut strong.clients,
+                &mut strong.lockers,
+                &mut strong.queuers,
+                &mut strong.workers,
+                &mut strong.watchers,
+            ];
             counts.into_iter().skip(number).take(1).for_each(|count| *count /= 2);
         });
     }
