@@ -1,10 +1,11 @@
-//! `testnet policies`: ways of spreading rumors, of electing a leader and of detecting failures, simulated without a
-//! store.
+//! `testnet policies`: ways of spreading rumors, of electing a leader, of detecting failures and of ordering a work queue,
+//! simulated without a store.
 
 mod compare;
 mod demers;
 mod detectors;
 mod elections;
+mod queues;
 mod starling;
 mod swim;
 
@@ -56,6 +57,13 @@ pub enum Policy {
     ///     testnet policies detectors --fault slow --loss 0.05
     #[command(verbatim_doc_comment)]
     Detectors(detectors::Options),
+    /// Orders of a work queue: arrival, shortest first with and without ageing, longest first, tenants in turn
+    ///
+    /// Makespan, mean wait and utilisation on stated distributions of arrivals and costs, beside what theory says where its
+    /// assumptions hold. For example, where stated costs are wrong:
+    ///     testnet policies queues --scenario misjudged
+    #[command(verbatim_doc_comment)]
+    Queues(queues::Options),
 }
 
 impl Policy {
@@ -71,6 +79,7 @@ impl Policy {
             Self::Starling(options) => options.run(common)?,
             Self::Elections(options) => options.run(common)?,
             Self::Detectors(options) => options.run(common)?,
+            Self::Queues(options) => options.run(common)?,
         };
         common.output.print(&report);
         Ok(())
