@@ -306,6 +306,7 @@ fn body(path: &str, method: &Method) -> &'static str {
     match path.rsplit('/').next().expect("a path") {
         "batch" => r#"{"ops":[{"key":"k","op":"put","value":"v"}]}"#,
         "call" => r#"{"op":"get","keys":{"key":"k"}}"#,
+        "queue" => r#"{"queue":"q","op":"stats"}"#,
         "strong" => r#"{"name":"jobs"}"#,
         "tokens" => r#"{"name":"x","grants":["data:*"],"expires_ms":1000}"#,
         "voters" => r#"{"nodes":["a"]}"#,

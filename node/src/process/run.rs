@@ -41,7 +41,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     let api = sockets.api();
     let access = Access::new(handle, config.api_token.clone(), config.api_anonymous);
     let app = App {
-        node: handle.clone(),
+        unrestricted: handle.clone(),
         settings,
         access: Arc::clone(&access),
         tls: sockets.tls(),

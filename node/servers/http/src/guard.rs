@@ -79,7 +79,7 @@ pub async fn guard(
     let (sender, receiver) = (caller.clone(), caller.clone());
     let mut request = request.map(|body| Body::new(body.inspect_frame(move |frame| charge(&sender, frame))));
     let is_anonymous = caller.is_anonymous();
-    request.extensions_mut().insert(app.node.for_caller(caller));
+    request.extensions_mut().insert(app.unrestricted.for_caller(caller));
     let mut answer = next.run(request).await;
     if answer.status() == StatusCode::FORBIDDEN {
         app.refusals.forbidden.fetch_add(1, Ordering::Relaxed);

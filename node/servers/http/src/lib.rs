@@ -35,8 +35,8 @@ use starling_service::{Access, Handle};
 
 /// The state that all handlers share.
 pub struct App {
-    /// The node, with all rights.
-    pub node: Handle,
+    /// The node with all rights. Handlers use the [`Node`] of their caller.
+    pub unrestricted: Handle,
     /// The way in for callers.
     pub access: Arc<Access>,
     /// The effective configuration.

@@ -22,16 +22,16 @@ use starling_service::Held;
 #[utoipa::path(get, path = "/metrics", tag = "node",
     responses((status = 200, body = str, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
-    let status = app.node.admin().status().await?;
+    let status = app.unrestricted.admin().status().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let groups = app.node.admin().groups().await?;
+    let groups = app.unrestricted.admin().groups().await?;
     let (unauthorized, forbidden) = (app.refusals.unauthorized(), app.refusals.forbidden());
-    let certificate = app.node.admin().trust().await?.certificate;
+    let certificate = app.unrestricted.admin().trust().await?.certificate;
     let expiries = Expiries {
         node_s: certificate.map(|it| it.not_after_ms / 1000),
         tls_s: app.tls.as_ref().and_then(Tls::not_after_s).and_then(|at| u64::try_from(at).ok()),
     };
-    let (throttled, audit_lost) = (app.access.throttled(), app.node.audit().lost());
+    let (throttled, audit_lost) = (app.access.throttled(), app.unrestricted.audit().lost());
     let snapshot = Snapshot { status, groups, unauthorized, forbidden, throttled, audit_lost, expiries };
     Ok(([(header::CONTENT_TYPE, content_type)], render(snapshot)))
 }

@@ -52,7 +52,7 @@ pub async fn note_new_keyspace(
     next: Next,
 ) -> Response {
     let asked = request.method() != Method::GET && request.headers().contains_key(NEW_KEYSPACE_HEADER);
-    let keyspace = path.ok().filter(|_| asked).and_then(|path| app.node.eventual(path.keyspace).ok());
+    let keyspace = path.ok().filter(|_| asked).and_then(|path| app.unrestricted.eventual(path.keyspace).ok());
     let is_new = match keyspace {
         Some(keyspace) => keyspace
             .list(&Range::default(), 1, 0)

@@ -1,11 +1,10 @@
 //! The endpoint of queues: the recipe of `starling_client`, for clients that have none.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use starling_api::Error;
 use starling_api::queue::{BATCH_MAX, QueueAnswer, QueueCall, QueueRequest};
 use starling_api::strong::{TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
@@ -14,7 +13,7 @@ use starling_service::Handle;
 use tokio::time::Instant;
 
 use super::CALL_BYTES_MAX;
-use crate::App;
+use crate::guard::Node;
 use crate::problem::Problem;
 use crate::request::read_json;
 
@@ -24,12 +23,12 @@ use crate::request::read_json;
     request_body = QueueCall,
     responses((status = 200, body = QueueAnswer), (status = "4XX", body = Error), (status = "5XX", body = Error)))]
 pub async fn queue(
-    State(app): State<Arc<App>>,
+    node: Node,
     Path(keyspace): Path<String>,
     body: Body,
 ) -> Result<Json<QueueAnswer>, Problem> {
     let QueueCall { queue, request, request_id, fence } = read_json(body, CALL_BYTES_MAX).await?;
-    let queue = Queue::new(Keyspace::new(app.node.clone(), keyspace), queue.0);
+    let queue = Queue::new(Keyspace::new(Handle::clone(&node), keyspace), queue.0);
     let patience = Duration::from_millis(TIMEOUT_MS_DEFAULT);
     let how = Named { request_id: request_id.map(|id| id.client), fence, patience };
     Ok(Json(answer(&queue, request, &how).await?))
