@@ -116,9 +116,13 @@ impl Users {
             let write = self.put(world, number, node);
             return self.look(world, number, asking, (write, until_us));
         }
-        if world.is_stalled(node) {
-            self.each[number].asking = Some(Asking { state: State::Silence, ..asking });
-            return until_us;
+        let answers_us = world.handles_us(node);
+        if answers_us > world.now_us() {
+            // It is asked again when its stall ends, if that is in time.
+            let in_time = answers_us <= until_us;
+            let state = if in_time { State::Next } else { State::Silence };
+            self.each[number].asking = Some(Asking { state, ..asking });
+            return answers_us.min(until_us);
         }
         self.end(world, number, asking, (world.now_us(), true))
     }

@@ -104,9 +104,9 @@ impl World {
         node.exhausted_until_us = node.exhausted_until_us.max(until_us);
     }
 
-    /// Whether a node handles nothing for a while.
-    pub fn is_stalled(&self, index: usize) -> bool {
-        self.nodes[index].stalled_until_us > self.now_us
+    /// When a node handles what it receives now: at once, or when its stall ends; microseconds.
+    pub fn handles_us(&self, index: usize) -> u64 {
+        self.nodes[index].stalled_until_us.max(self.now_us)
     }
 
     /// Every stalled node goes on now, and every node can open connections.
