@@ -104,6 +104,12 @@ impl Signed for Capability {
 }
 
 impl Capability {
+    /// Whether a name is 1 to [`NAME_BYTES_MAX`] of `A-Z a-z 0-9 _ . @ -`: etcd's clients end it at a colon, and people read it.
+    pub fn is_name(name: &str) -> bool {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@-".contains(&byte);
+        (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_allowed)
+    }
+
     /// Whether a text looks like a token.
     pub fn is_text(text: &str) -> bool {
         text.starts_with(PREFIX)

@@ -45,6 +45,9 @@ pub enum GrantError {
     /// The prefix is too long.
     #[error("the prefix is longer than 256 bytes")]
     Prefix,
+    /// Administration of some keys.
+    #[error("admin is of whole keyspaces: leave the prefix out")]
+    PartlyAdmin,
 }
 
 impl Grant {
@@ -66,6 +69,9 @@ impl Grant {
         }
         if prefix.len() > PREFIX_BYTES_MAX {
             return Err(GrantError::Prefix);
+        }
+        if verbs.contains(Verb::Admin) && !prefix.is_empty() {
+            return Err(GrantError::PartlyAdmin);
         }
         Ok(grant)
     }

@@ -191,7 +191,11 @@ fn models() -> impl Strategy<Value = Vec<Model>> {
         2 => Just(Verb::ALL.to_vec()),
     ];
     let grant = (verbs, keyspace, vec(select(SPAN_BYTES.to_vec()), 0..3));
-    vec(grant.prop_map(|(verbs, keyspace, prefix)| Model { verbs, keyspace, prefix }), 0..8)
+    let grant = grant.prop_map(|(verbs, keyspace, prefix)| {
+        let is_whole = verbs.contains(&Verb::Admin);
+        Model { verbs, keyspace, prefix: if is_whole { Vec::new() } else { prefix } }
+    });
+    vec(grant, 0..8)
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// Whom it is for, 1 to 64 bytes: the owner of its leases, and its name in lists and in the audit log. Tokens of one name
+    /// Whom it is for, 1 to 64 of `A-Z a-z 0-9 _ . @ -`: the owner of its leases, and its name in lists and in the audit log. Tokens of one name
     /// share their leases, so that a new one can follow an old one.
     pub name: String,
     /// What it grants, 1 to 16 times `VERBS:KEYSPACE[:PREFIX]`, as `read,watch:orders:eu/`. The verbs are read, write, delete,
@@ -62,7 +62,7 @@ pub struct TokenInfo {
 /// The tokens that the issuers of the network have recorded and that have not expired.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
-    /// In the order of their ids.
+    /// In the order of their names and of the times when they were made.
     pub tokens: Vec<TokenInfo>,
     /// Whether there are more than the 10,000 here.
     #[serde(default)]

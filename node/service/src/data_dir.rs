@@ -24,6 +24,8 @@ const STARTED: &str = "started";
 pub const TRUST: &str = "trust";
 /// The audit log.
 pub const AUDIT: &str = "audit.log";
+/// The audit log of what callers of data cause.
+pub const AUDIT_DATA: &str = "audit-data.log";
 /// The store's database.
 pub const STORE_DIR: &str = "store";
 

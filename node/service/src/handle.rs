@@ -120,6 +120,7 @@ impl Handle {
     /// The name belongs to a strong keyspace or to Starling itself.
     pub fn eventual(&self, keyspace: impl Into<String>) -> Result<EventualKeyspace, Error> {
         let mut keyspace = keyspace.into();
+        self.caller.check_known(keyspace.strip_prefix(EVENTUAL_PREFIX).unwrap_or(&keyspace))?;
         if let Some(name) = keyspace.strip_prefix(EVENTUAL_PREFIX) {
             check_reserved(name)?;
             keyspace = name.into();
@@ -154,24 +155,25 @@ impl Handle {
     /// while too many writes are in flight.
     pub async fn write(&self, mut batch: Batch) -> Result<Vec<Outcome>, Error> {
         for write in &mut batch.writes {
-            match write.keyspace.strip_prefix(EVENTUAL_PREFIX) {
-                Some(name) if matches!(write.op, Op::Delete | Op::DeletePrefix) => {
-                    check_reserved(name)?;
-                    write.keyspace = name.into();
-                }
-                Some(name) => {
+            let stripped = write.keyspace.strip_prefix(EVENTUAL_PREFIX).map(ToOwned::to_owned);
+            let is_stripped = stripped.is_some();
+            write.keyspace = stripped.unwrap_or_else(|| std::mem::take(&mut write.keyspace));
+            self.caller.check(&Operation::Write(write))?;
+            match is_stripped {
+                true if matches!(write.op, Op::Delete | Op::DeletePrefix) => check_reserved(&write.keyspace)?,
+                true => {
+                    let name = &write.keyspace;
                     let message =
                         format!("through {EVENTUAL_PREFIX}{name} keys can be read and deleted only");
                     return Err(Error::invalid(message, format!("write to {name}, or to another keyspace")));
                 }
-                None => self.check_eventual(&write.keyspace)?,
+                false => self.check_eventual(&write.keyspace)?,
             }
         }
-        batch.writes.iter().try_for_each(|write| self.caller.check(&Operation::Write(write)))?;
         let swept: Vec<String> = batch.writes.iter().filter_map(swept).collect();
         let outcome = self.parts.write_unchecked(batch).await;
         for target in swept {
-            self.caller.record("del --prefix", &target, outcome.as_ref().map(drop));
+            self.caller.record_swept("del --prefix", &target, outcome.as_ref().map(drop));
         }
         outcome
     }

@@ -237,7 +237,7 @@ async fn prepare(
     };
     let node = record.id;
     let (trust, trusted) = watch::channel(Arc::clone(core.trust()));
-    let audit_dir = info.data_dir.path().to_owned();
+    let audit = Audit::new(info.data_dir.path());
     let gossip_loop = GossipLoop {
         clock,
         core,
@@ -259,7 +259,7 @@ async fn prepare(
         asked: Asked::default(),
     };
     let stored = (reader, changes.downgrade());
-    let parts = Parts::new(node, gossip, stored, (names, limits), trusted, Audit::new(audit_dir));
+    let parts = Parts::new(node, gossip, stored, (names, limits), trusted, audit);
     let handle = Handle::new(Arc::new(parts));
     Ok((Started { handle, info }, gossip_loop, search))
 }

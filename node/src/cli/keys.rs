@@ -176,7 +176,7 @@ impl Session {
         while let Some(event) = watch.next_event().await {
             let event = event?;
             if let WatchEvent::Lagged { hint } = &event {
-                return Err(Failure::failed("the watch fell behind: changes were left out", hint));
+                return Err(Failure::failed("the watch has ended: changes may have been left out", hint));
             }
             match self.output {
                 Output::Json => print::json(&event)?,

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use starling_api::token::{NewToken, TokenInfo};
 use starling_service::{Capability, wall_ms};
@@ -54,6 +55,7 @@ pub enum TokenCommand {
     /// Revoke a token: every node refuses it once it has learned that, a few network hops later
     Revoke {
         /// Its id, or the first eight digits or more of it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
     },
     /// Show what a token on standard input grants. No node is asked

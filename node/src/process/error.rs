@@ -55,6 +55,9 @@ pub enum RunError {
         /// As configured.
         address: String,
     },
+    /// A client's token would make whoever has it an administrator.
+    #[error("api.token is a token of `starling token add`: whoever has that would administer the node")]
+    ClientToken,
 }
 
 impl RunError {
@@ -81,6 +84,11 @@ impl RunError {
                 "set tls.certificate and tls.key, or  --set api.plaintext=true  if the network between is yours".into()
             }
             Self::WeakToken { .. } => "set api.token to what  openssl rand -hex 16  prints".into(),
+            Self::ClientToken => {
+                "start the node without STARLING_API_TOKEN, which is for commands; api.token is any other text, as  \
+                 openssl rand -hex 16  prints"
+                    .into()
+            }
             Self::Unprotected { .. } => {
                 "set api.token, api.anonymous=false or tls.client_ca, or listen on loopback: --api 127.0.0.1:7401".into()
             }

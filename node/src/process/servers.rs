@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use starling_http::App;
 use starling_listener::{BindError, Listener, LocalSocket, Reach, ServerThread, Socket, Tls, TlsFiles};
-use starling_service::{Access, Handle, Role, StartError};
+use starling_service::{Access, Capability, Handle, Role, StartError};
 use tokio::task::JoinSet;
 
 use super::error::{RunError, system};
@@ -33,6 +33,9 @@ pub struct Sockets {
 impl Sockets {
     /// Binds what the configuration names.
     pub fn bind(config: &Config, role: Role) -> Result<Self, RunError> {
+        if config.api_token.as_deref().is_some_and(Capability::is_text) {
+            return Err(RunError::ClientToken);
+        }
         let tls = tls_files(config)?;
         let load = |protocol| tls.clone().map(|files| Tls::load(files, protocol)).transpose();
         let api = match config.api_listen.as_str() {

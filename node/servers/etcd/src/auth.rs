@@ -39,6 +39,9 @@ impl Auth for AuthService {
         &self,
         _: Request<pb::AuthDisableRequest>,
     ) -> Result<Response<pb::AuthDisableResponse>, Status> {
+        if self.entry.needs_token() {
+            return Err(unsupported("tokens are needed by the setting api.anonymous of each node"));
+        }
         let group = self.keyspace.status().await?;
         Ok(Response::new(pb::AuthDisableResponse { header: self.keyspace.header(group.revision) }))
     }

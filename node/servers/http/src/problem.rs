@@ -58,8 +58,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry = (self.error.code == ErrorCode::TooManyRequests).then_some((header::RETRY_AFTER, "1"));
-        (status, AppendHeaders(retry), Json(self.error)).into_response()
+        let hint = match self.error.code {
+            ErrorCode::TooManyRequests => Some((header::RETRY_AFTER, "1")),
+            ErrorCode::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        (status, AppendHeaders(hint), Json(self.error)).into_response()
     }
 }
 

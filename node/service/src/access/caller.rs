@@ -8,7 +8,9 @@ use futures::future::BoxFuture;
 use starling_access::{Capability, Denied, Operation, Quota, Rights, authorize};
 use starling_api::{Error, ErrorCode};
 use starling_strong::api::Request;
+use starling_types::eventual::KEYSPACE_BYTES_MAX;
 
+use super::audit::Record;
 use super::{Access, Audit};
 use crate::wall_ms;
 
@@ -102,6 +104,16 @@ impl Caller {
         self.0.is_anonymous
     }
 
+    /// Fails unless the caller has any grant on a keyspace, so that it may know whether it exists.
+    pub fn check_known(&self, keyspace: &str) -> Result<(), Error> {
+        if self.knows(keyspace) {
+            return Ok(());
+        }
+        let shown: String = keyspace.chars().take(KEYSPACE_BYTES_MAX).collect();
+        let message = format!("{} may not do this: it needs a grant on the keyspace {shown}", self.0.name);
+        Err(Error::new(ErrorCode::Forbidden, message, self.0.hint.clone()))
+    }
+
     /// Whether the caller may know that a keyspace exists.
     pub(crate) fn knows(&self, keyspace: &str) -> bool {
         self.0.rights.knows(keyspace)
@@ -111,7 +123,7 @@ impl Caller {
     fn authorize(&self, operation: &Operation) -> Result<(), Denied> {
         authorize(&self.0.rights, operation).inspect_err(|denied| {
             if let Some(audit) = &self.0.audit {
-                audit.refused(&self.0.name, &self.0.from, "request", "", &denied.to_string());
+                audit.data(&self.recorded("request", "", &format!("refused: {denied}")));
             }
         })
     }
@@ -150,15 +162,21 @@ impl Caller {
     ) -> Result<T, Error> {
         self.check(operation)?;
         let outcome = run.await;
-        self.record(action, target, outcome.as_ref().map(drop));
+        if let Some(audit) = &self.0.audit {
+            audit.administered(&self.recorded(action, target, shown(outcome.as_ref().map(drop))));
+        }
         outcome
     }
 
-    /// Records an action with its outcome.
-    pub(crate) fn record(&self, action: &str, target: &str, outcome: Result<(), &Error>) {
+    /// Records a deletion of a prefix or range with its outcome.
+    pub(crate) fn record_swept(&self, action: &str, target: &str, outcome: Result<(), &Error>) {
         if let Some(audit) = &self.0.audit {
-            audit.record(&self.0.name, &self.0.from, action, target, outcome);
+            audit.data(&self.recorded(action, target, shown(outcome)));
         }
+    }
+
+    fn recorded<'a>(&'a self, action: &'a str, target: &'a str, outcome: &'a str) -> Record<'a> {
+        Record { who: &self.0.name, from: &self.0.from, action, target, outcome }
     }
 
     /// Chooses the id of a lease, if the caller may use none but its own.
@@ -185,4 +203,9 @@ impl Caller {
         };
         over.boxed()
     }
+}
+
+/// An outcome in the audit log.
+fn shown(outcome: Result<(), &Error>) -> &str {
+    outcome.map_or_else(|error| error.message.as_str(), |()| "done")
 }

@@ -49,16 +49,14 @@ impl Admin {
         let NewToken { name, grants, expires_ms, requests_s, bytes_s } = new;
         let hint = "starling token add --help has examples";
         let invalid = |message: String| Error::invalid(message, hint);
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(invalid(format!(
-                "a name has 1 to {NAME_BYTES_MAX} bytes, and no control characters"
-            )));
+        if !Capability::is_name(&name) {
+            return Err(invalid(format!("a name is 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 _ . @ -")));
         }
         if grants.is_empty() || grants.len() > GRANTS_MAX {
             return Err(invalid(format!("a token has 1 to {GRANTS_MAX} grants")));
         }
         if expires_ms == 0 || expires_ms > CAPABILITY_MS_MAX {
-            return Err(invalid("a token is valid for ten years at most, and for some time".into()));
+            return Err(invalid("a token is valid for 1 ms to ten years".into()));
         }
         let read = |text: &String| {
             text.parse::<Grant>().map_err(|error| invalid(format!("{}: {error}", escaped(text.as_bytes()))))
@@ -116,6 +114,7 @@ impl Admin {
                 reader.register(wall_ms(), TOKENS, revoked.as_bytes()).map_err(store_error)?.is_some();
             tokens.push(info);
         }
+        tokens.sort_by(|a, b| (&a.name, a.issued_ms).cmp(&(&b.name, b.issued_ms)));
         Ok(Tokens { tokens, more: page.next.is_some() })
     }
 
@@ -137,11 +136,9 @@ impl Admin {
                 let not_after_ms = now_ms.saturating_add(CAPABILITY_MS_MAX);
                 TokenInfo { id: id.into(), not_after_ms, ..TokenInfo::default() }
             }
-            _ => {
-                let message = format!(
-                    "no token, or more than one, has an id that begins with {}",
-                    escaped(id.as_bytes())
-                );
+            (first, _) => {
+                let count = if first.is_some() { "more than one token" } else { "no token" };
+                let message = format!("{count} has an id that begins with {:?}", escaped(id.as_bytes()));
                 let hint = format!("starling token ls lists them; write {DIGITS_MIN} digits or more");
                 return Err(Error::new(ErrorCode::NotFound, message, hint));
             }

@@ -109,8 +109,8 @@ impl StrongKeyspace {
         if let Some((action, target)) = swept {
             let target = format!("{}: {target}", self.keyspace);
             match &outcome {
-                Ok(_) => self.caller.record(action, &target, Ok(())),
-                Err(error) => self.caller.record(action, &target, Err(&error.clone().into())),
+                Ok(_) => self.caller.record_swept(action, &target, Ok(())),
+                Err(error) => self.caller.record_swept(action, &target, Err(&error.clone().into())),
             }
         }
         outcome

@@ -129,6 +129,7 @@ pub async fn call(
 impl Node {
     /// With `if_strong`, rejects a name of which no strong keyspace is known.
     fn check_if_strong(&self, query: &mut Query, keyspace: &str) -> Result<(), Problem> {
+        self.caller().check_known(keyspace)?;
         if query.switch("if_strong")? && !self.knows_strong(keyspace) {
             let hint = "leave out if_strong to wait until the node knows a new one";
             let message = format!("this node knows no strong keyspace {keyspace:?}");
