@@ -1,10 +1,11 @@
 //! `testnet attach`, `topology` and `conformity`: what is measured of a network that runs already, and that nothing of it stays.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
-use starling_tests::{Node, equal, joined, testnet};
+use starling_tests::{Node, equal, joined, testnet, wait_until};
 
 /// Three nodes in two zones of one region.
 async fn fleet() -> [Node; 3] {
@@ -90,6 +91,16 @@ async fn a_running_network_becomes_a_scenario_that_is_simulated() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("own.toml");
     let path = |file: &Path| file.to_str().expect("text").to_owned();
+    wait_until("the delays of all links are known, at one of their ends", async || {
+        let mut known = BTreeSet::new();
+        for node in &nodes {
+            let peers = node.client().peers().await.expect("the node answers").peers;
+            let timed = peers.into_iter().filter(|peer| peer.rtt_ms.is_some());
+            known.extend(timed.map(|peer| BTreeSet::from([peer.id, node.id().to_owned()])));
+        }
+        if known.len() == 3 { Ok(()) } else { Err(format!("{known:?}")) }
+    })
+    .await;
     let output = run(args(&["topology", &path(&file), "--seconds", "2"], &nodes)).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let set = ["warmup_s=5", "measure_s=5"].iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);

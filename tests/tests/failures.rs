@@ -76,10 +76,9 @@ async fn a_node_that_is_silent_is_left_in_time() {
     for args in [&["lock", "job"][..], &["elect", "campaign", "boss", "anna"]] {
         node.run(["--timeout", "300ms", "-k", "orders"].iter().chain(args)).exits(5).says("no answer");
     }
-    for args in [&["lock", "ls"][..], &["lock", "ls", "job"], &["queue", "ls", "q"], &["queue", "len", "q"]] {
+    for args in [&["lock", "ls"][..], &["lock", "ls", "job"], &["queue", "ls", "q"], &["queue", "pop", "q"]] {
         node.run(["--timeout", "300ms", "-k", "orders"].iter().chain(args)).exits(5).says("for 300ms");
     }
-    node.run(["--timeout", "300ms", "-k", "orders", "queue", "pop", "q"]).exits(6).says(named);
     node.signal(Signal::CONT);
     assert_eq!(node.run(["get", "k"]).ok(), "v");
 }
@@ -104,22 +103,11 @@ async fn a_node_that_falls_silent_is_no_answer_to_those_that_wait() {
     places(1).await;
     let mut lock = node.begin(["-k", "orders", "--timeout", "3s", "lock", "job"]);
     places(2).await;
-    let entries = async || match node.client().strong_info("orders").await {
-        Ok(Some(info)) => info.applied_index,
-        other => panic!("no status: {other:?}"),
-    };
-    let before = entries().await;
     let mut pop = node.begin(["-k", "orders", "queue", "pop", "q", "--wait", "3s"]);
-    wait_until("the queue is found empty", async || match entries().await {
-        after if after > before => Ok(()),
-        after => Err(format!("{after} entries")),
-    })
-    .await;
     node.signal(Signal::STOP);
     lock.ended().await.exits_noted(5);
-    // 6 if the node was stopped after it had looked into the queue and before its answer was out.
-    let pop = pop.ended().await;
-    pop.exits_noted(if pop.code == 6 { 6 } else { 5 });
+    // An empty queue is only looked at, so nothing may have been taken.
+    pop.ended().await.exits_noted(5);
     node.signal(Signal::CONT);
     drop(holder);
 }

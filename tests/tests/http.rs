@@ -37,6 +37,8 @@ fn example_body(method: &str, path: &str) -> &'static str {
         ("put", "flags") => r#"{"enabled":true}"#,
         ("post", _) if path == "/v1/strong" => r#"{"name":"another","voters":1}"#,
         ("post", _) if path.ends_with("/call") => r#"{"op":"put","key":"k","value":"v"}"#,
+        ("post", _) if path.ends_with("/queue") => r#"{"queue":"q","op":"stats"}"#,
+        ("post", _) if path.ends_with("/tokens") => r#"{"name":"n","grants":["data:*"],"expires_ms":1000}"#,
         ("post", _) if path.ends_with("/finalize") => r#"{"force":false}"#,
         ("post", _) if path.ends_with("/statements") => r#"{"statements":[]}"#,
         ("put", _) if path.ends_with("/leader") => r#"{"node":"node"}"#,
@@ -87,9 +89,10 @@ async fn every_operation_of_the_description_works() {
             let response =
                 administer(&node, &method.to_uppercase(), &url, example_body(method, path).as_bytes()).await;
             let status = response.status();
-            // The only voter needs no recovery, and nothing here has the key of an authority.
+            // The only voter needs no recovery, and nothing here has the key of an authority, whose issuers make tokens.
             let is_refused = match status {
-                StatusCode::CONFLICT => path.ends_with("/recover"),
+                StatusCode::CONFLICT => path.ends_with("/recover") || path == "/v1/tokens",
+                StatusCode::NOT_FOUND => path == "/v1/tokens/{id}",
                 StatusCode::BAD_REQUEST => path == "/v1/trust/statements",
                 _ => false,
             };

@@ -66,7 +66,9 @@ async fn an_empty_queue_is_asked_without_an_entry_in_the_log() {
         node.run(queue("reserve", &[])).exits(3);
         node.run(queue("pop", &[])).exits(3);
     }
-    assert_eq!(entries().await, before);
+    // A new leader writes one of its own.
+    let after = entries().await;
+    assert!(after - before <= 1, "{before} entries before ten requests, {after} after them");
 }
 
 #[tokio::test]
@@ -130,8 +132,7 @@ async fn workers_that_are_killed_lose_no_item_and_the_others_say_when_all_is_don
     for worker in &mut workers {
         let ended = worker.ended().await;
         assert_eq!(ended.code, 0, "{ended:?}");
-        let tally: Value =
-            serde_json::from_str(ended.text().lines().next().unwrap_or_default()).expect("JSON");
+        let tally: Value = serde_json::from_str(&worker.next_line()).expect("JSON");
         done += tally["done"].as_u64().expect("a number");
         assert_eq!(tally["lost"], 0, "{tally}");
     }
@@ -192,7 +193,7 @@ async fn the_order_of_a_queue_is_that_of_its_rules() {
 #[tokio::test]
 async fn queues_are_used_over_http_with_the_same_items() {
     let node = single().await;
-    let (client, url) = (http_client(), format!("{}/v1/strong/{KEYSPACE}/queue", node.api()));
+    let (client, url) = (http_client(), format!("http://{}/v1/strong/{KEYSPACE}/queue", node.api()));
     let call = async |mut body: Value| -> (u16, Value) {
         body["queue"] = json!("jobs");
         let answer = client.post(&url).json(&body).send().await.expect("is answered");

@@ -77,7 +77,7 @@ async fn a_token_grants_its_keys_on_every_node_and_nothing_else() {
         (&["-k", "orders", "get", "us/1"], "it needs read on the key \"us/1\""),
         (&["-k", "orders", "ls"], "it needs read on all keys"),
         (&["-k", "orders", "ls", "e"], "it needs read on the keys from \"e\" to \"f\""),
-        (&["-k", "orders", "del", "--prefix", "", "--yes"], "it needs delete on all keys"),
+        (&["-k", "orders", "del", "--prefix", ""], "it needs delete on all keys"),
         (&["-k", "orders", "watch", "eu/"], "it needs watch"),
         (&["get", "k"], "it needs a grant on the keyspace default"),
         (
@@ -250,12 +250,13 @@ async fn a_quota_is_of_each_node_and_tells_when_to_come_again() {
 /// Whatever path is added: without rights it serves nothing but what every caller may know.
 #[tokio::test]
 async fn a_token_without_rights_is_refused_by_every_path_but_those_that_show_the_node() {
-    const OPEN: [&str; 10] = [
+    const OPEN: [&str; 11] = [
         "/v1/status",
         "/v1/peers",
         "/v1/nodes",
         "/v1/upgrade",
         "/v1/trust",
+        "/v1/trust/statements",
         "/v1/keyspaces",
         "/healthz",
         "/readyz",

@@ -5,7 +5,7 @@
 //! any node          checks  the signature, the expiry, the revoked ids, and then each operation by authorize()
 //! ```
 //!
-//! [`authorize`] is the one function that decides. It looks at the whole of an operation: the conditions and the nested
+//! [`authorize()`] is the one function that decides. It looks at the whole of an operation: the conditions and the nested
 //! transactions of a transaction, the values that a write returns, the lease that a key is attached to, and the end of every
 //! range. Nothing here does I/O, reads a clock or verifies a signature.
 

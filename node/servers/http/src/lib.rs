@@ -35,7 +35,7 @@ use starling_service::{Access, Handle};
 
 /// The state that all handlers share.
 pub struct App {
-    /// The node with all rights. Handlers use the [`Node`] of their caller.
+    /// The node with all rights. Handlers use the `Node` of their caller.
     pub unrestricted: Handle,
     /// The way in for callers.
     pub access: Arc<Access>,

@@ -23,9 +23,10 @@ impl Strong {
         }
         let (members, _) = world.members(STRONG_KEYSPACE);
         for to in members {
-            // The node that has created a group may end it while its creation may fail.
-            let is_stranger =
-                |from: &usize| !self.makers.contains(from) && world.is_stranger(*from, to, STRONG_KEYSPACE);
+            // The node that has created a group may end it while its creation may fail, whichever process of it.
+            let id = |node: &usize| world.nodes[*node].record.id;
+            let made = |from: &usize| self.makers.iter().any(|maker| id(maker) == id(from));
+            let is_stranger = |from: &usize| !made(from) && world.is_stranger(*from, to, STRONG_KEYSPACE);
             let Some(from) = (0..world.nodes.len()).filter(is_stranger).choose(&mut self.rng) else {
                 continue;
             };
