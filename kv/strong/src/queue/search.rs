@@ -249,7 +249,7 @@ impl Search {
 }
 
 /// What the order of an item depends on.
-fn job<'j>(keys: &QueueKeys, free: &'j Free) -> Option<Job<'j>> {
+pub(super) fn job<'j>(keys: &QueueKeys, free: &'j Free) -> Option<Job<'j>> {
     let place = keys.place(&free.key)?;
     let About { cost_ms, pushed_ms, tenant, .. } = &free.about;
     let tenant = if place.area == Area::Tenants { place.tenant } else { tenant };

@@ -2,8 +2,8 @@
 
 use starling_types::strong::queue::{Order, Receipt, Reserved, Rules};
 
-use super::keys::{Area, Part, QueueKeys};
-use super::search::Free;
+use super::keys::{Part, QueueKeys};
+use super::search::{Free, job};
 use super::{About, Unfitting, delete, found, get, is, is_absent, outcomes, put, read_rules};
 use crate::api::{Body, Compare, LeaseId, Operand, Revision, Txn, TxnOp};
 
@@ -19,19 +19,14 @@ pub fn claim(keys: &QueueKeys, rules: &Rules, items: &[Free], lease: LeaseId, ra
             put(keys.beside(Part::About, &item.key), about.write(), 0),
         ]);
     }
-    let tenant = items.last().and_then(|item| tenant(keys, item));
-    if let Some(tenant) = tenant.filter(|_| rules.order == Order::Tenants) {
-        txn.then.push(put(keys.turn(), tenant, 0));
+    let last = items.last().and_then(|item| job(keys, item));
+    if let Some(last) = last.filter(|_| rules.order == Order::Tenants) {
+        txn.then.push(put(keys.turn(), last.tenant, 0));
     }
     if let Some(rate) = rate.filter(|_| rules.order == Order::Longest) {
         txn.then.push(put(keys.rate(lease), rate.to_string(), lease));
     }
     txn
-}
-
-fn tenant<'f>(keys: &QueueKeys, item: &'f Free) -> Option<&'f str> {
-    let place = keys.place(&item.key)?;
-    Some(if place.area == Area::Tenants { place.tenant } else { &item.about.tenant })
 }
 
 /// The conditions that items are as they were found, and free.

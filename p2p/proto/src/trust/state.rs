@@ -85,7 +85,7 @@ impl Trust {
             for statement in statements {
                 if self.is_new(statement) {
                     verify(statement)?;
-                    self.learn(statement);
+                    self.add(statement);
                     // Another one may be of the key that this one is about.
                     is_again |= statement.is_about_keys();
                     new.push(statement.clone());
@@ -99,9 +99,15 @@ impl Trust {
 
     /// Adds a statement whose signature is verified. Returns whether it was new.
     pub fn learn(&mut self, statement: &Statement) -> bool {
-        if !self.is_new(statement) {
-            return false;
+        let is_new = self.is_new(statement);
+        if is_new {
+            self.add(statement);
         }
+        is_new
+    }
+
+    /// Adds a new statement, and drops those in whose place it is.
+    fn add(&mut self, statement: &Statement) {
         let (subject, key) = (statement.subject(), statement.authority);
         // One retirement is kept, and one statement about a subject of the keys in a row.
         let is_replaced = |by: &NodeId| subject == Subject::Retired || *by == key || self.descends(&key, by);
@@ -120,7 +126,6 @@ impl Trust {
                 self.remove(at);
             }
         }
-        true
     }
 
     fn remove(&mut self, at: &(Subject, NodeId)) {

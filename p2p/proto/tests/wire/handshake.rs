@@ -1,7 +1,5 @@
 //! The parts of the handshake: they keep their bytes, and are within their bounds.
 
-use starling_proto::labels::LABELS_MAX;
-use starling_proto::record::MORE_BYTES_MAX;
 use starling_proto::trust::{Certificate, Claim, Invitation, Rejection, Request};
 use starling_proto::wire::handshake::{
     Answer, Greeting, Hello, MACS_MAX, PART_BYTES_MAX, Papers, PartError, Proof, decode_statements,
@@ -10,7 +8,7 @@ use starling_proto::wire::handshake::{
 use starling_proto::wire::{Features, Protocol};
 use starling_proto::{NodeId, NodeRecord, Role};
 
-use crate::{certificate, hex, label, large_statement, record, statements};
+use crate::{certificate, hex, large_statement, largest_record, record, statements};
 
 #[test]
 fn every_part_of_the_handshake_keeps_its_bytes_and_comes_back() {
@@ -45,15 +43,7 @@ fn every_part_of_the_handshake_keeps_its_bytes_and_comes_back() {
 
 #[test]
 fn the_proof_with_the_largest_record_fits() {
-    let record = NodeRecord {
-        incarnation: u64::MAX,
-        revision: u32::MAX,
-        name: "n".repeat(64),
-        addresses: vec!["a".repeat(160); 8],
-        labels: (0..LABELS_MAX).map(label).collect::<Vec<_>>().join(",").parse().expect("labels"),
-        more: vec![255; MORE_BYTES_MAX],
-        ..record(255)
-    };
+    let record = largest_record();
     let answer = Answer::Proof(Proof { macs: vec![[255; 32]; MACS_MAX], record });
     assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
 }

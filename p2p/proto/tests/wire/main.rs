@@ -15,6 +15,19 @@ use starling_proto::wire::{
 };
 use starling_proto::{ActorGroup, ActorId, Class, DotRange, DotRanges, Message, NodeId, NodeRecord, Role};
 
+/// The largest record of a node.
+fn largest_record() -> NodeRecord {
+    NodeRecord {
+        incarnation: u64::MAX,
+        revision: u32::MAX,
+        name: "n".repeat(64),
+        addresses: vec!["a".repeat(160); 8],
+        labels: (0..LABELS_MAX).map(label).collect::<Vec<_>>().join(",").parse().expect("labels"),
+        more: vec![255; MORE_BYTES_MAX],
+        ..record(255)
+    }
+}
+
 fn record(n: u8) -> NodeRecord {
     NodeRecord {
         revision: 2,
@@ -358,15 +371,7 @@ fn the_largest_rumor_and_the_largest_description_fit() {
     let id = RumorId { actor: actor(255), first: u64::MAX, last: u64::MAX };
     let full = Message::Rumor(RumorMessage::Full { id, hops: u16::MAX, payload });
     assert_eq!(decode(Class::Rumor, &encode(&full)), Ok(full));
-    let large = NodeRecord {
-        incarnation: u64::MAX,
-        revision: u32::MAX,
-        name: "n".repeat(64),
-        addresses: vec!["a".repeat(160); 8],
-        labels: (0..LABELS_MAX).map(label).collect::<Vec<_>>().join(",").parse().expect("labels"),
-        more: vec![255; MORE_BYTES_MAX],
-        ..record(255)
-    };
+    let large = largest_record();
     let description = Message::Crawl(CrawlMessage::Description(Box::new(Description {
         record: large.clone(),
         version: "v".repeat(64),
