@@ -189,6 +189,10 @@ async fn a_token_ends_when_it_expires_or_is_revoked_also_in_an_open_watch() {
     let cut = &web[..web.len() - 4];
     network.with(cut, &["-k", "config", "get", "k"]).exits(1).says("does not count");
     network.with("starling-token1-AAAA", &["get", "k"]).exits(1).says("does not count");
+    // Also where none is needed.
+    run(["--api", network.issuer.api(), "--token", cut, "get", "k"], b"").exits(1).says("does not count");
+    let metrics = network.issuer.client().metrics().await.expect("the node answers");
+    assert!(metrics.contains("starling_api_unauthorized_total 1"), "{metrics}");
     let stranger = Node::up("stranger").set("api.anonymous", "false").started().await;
     run(["--api", stranger.api(), "--token", &web, "get", "k"], b"")
         .exits(1)

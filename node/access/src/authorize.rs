@@ -1,6 +1,7 @@
 //! The decision.
 
 use starling_types::escaped;
+use starling_types::eventual::KEYSPACE_BYTES_MAX;
 use starling_types::strong::{Keys, LeaseId};
 use thiserror::Error;
 
@@ -23,6 +24,9 @@ pub enum Denied {
         /// The keys, for people.
         keys: String,
     },
+    /// Any grant on a keyspace.
+    #[error("it needs a grant on the keyspace {0}")]
+    Keyspace(String),
     /// Administration of the node.
     #[error("it needs admin on all keyspaces")]
     Node,
@@ -45,10 +49,13 @@ pub fn authorize(rights: &Rights, operation: &Operation) -> Result<(), Denied> {
     for need in operation.needs() {
         match need {
             Need::Keys(verb, span) if !covers(&rights.grants, verb, keyspace, span) => {
-                return Err(Denied::Keys { verb, keyspace: keyspace.to_owned(), keys: shown(span) });
+                return Err(Denied::Keys { verb, keyspace: name(keyspace), keys: shown(span) });
+            }
+            Need::Grant if !rights.grants.iter().any(|grant| grant.is_on(keyspace)) => {
+                return Err(Denied::Keyspace(name(keyspace)));
             }
             Need::Lease(id) if !rights.has_lease(id) => return Err(Denied::Lease(id)),
-            Need::Keys(..) | Need::Lease(_) => {}
+            Need::Keys(..) | Need::Grant | Need::Lease(_) => {}
         }
     }
     Ok(())
@@ -85,6 +92,11 @@ fn bounds(prefix: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
         Keys::Range { from, to } => (from, to),
         Keys::One(key) => (key, None),
     }
+}
+
+/// The name of a keyspace in an error: what a caller sends for one may be of any length.
+fn name(keyspace: &str) -> String {
+    keyspace.chars().take(KEYSPACE_BYTES_MAX).collect()
 }
 
 fn shown(span: Span) -> String {

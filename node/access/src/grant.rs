@@ -91,10 +91,7 @@ impl Grant {
 
     /// Whether it permits this in every keyspace, with every key.
     pub(crate) fn is_everywhere(&self, verb: Verb) -> bool {
-        self.verbs.contains(verb)
-            && self.keyspace.len() == ANY.len_utf8()
-            && self.is_on("")
-            && self.prefix.is_empty()
+        self.verbs.contains(verb) && self.keyspace.strip_suffix(ANY) == Some("") && self.prefix.is_empty()
     }
 
     /// Whether it permits this in a keyspace, with some keys.

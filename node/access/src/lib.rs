@@ -57,16 +57,11 @@ impl Rights {
         self.owner.as_ref().is_none_or(|owner| lease::is_of(owner, id))
     }
 
-    /// Whether there is any grant on a keyspace.
-    pub fn knows(&self, keyspace: &str) -> bool {
-        self.grants.iter().any(|grant| grant.is_on(keyspace))
-    }
-
-    /// Chooses the id of a lease that the request leaves to the server, so that it is one of the caller's. `random` is drawn
-    /// for each request.
-    pub fn choose_lease(&self, request: &mut Request, random: u64) {
+    /// Chooses the id of a lease that the request leaves to the server, so that it is one of the caller's, if it may use no
+    /// others.
+    pub fn choose_lease(&self, request: &mut Request, random: impl FnOnce() -> u64) {
         if let (Some(owner), Request::Write(Write::LeaseGrant { id: id @ 0, .. })) = (&self.owner, request) {
-            *id = lease::draw(owner, random);
+            *id = lease::draw(owner, random());
         }
     }
 }

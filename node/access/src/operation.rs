@@ -33,6 +33,11 @@ pub enum Operation<'a> {
         /// The lock that has to be held.
         fence: Option<&'a Fence>,
     },
+    /// Learn whether there is a keyspace of this name.
+    Discover {
+        /// The keyspace.
+        keyspace: &'a str,
+    },
     /// Create, drop or change a keyspace itself.
     Manage {
         /// The keyspace.
@@ -74,6 +79,8 @@ impl<'a> From<&'a Keys> for Span<'a> {
 pub(crate) enum Need<'a> {
     /// A verb on all of these keys of the operation's keyspace.
     Keys(Verb, Span<'a>),
+    /// Any grant on the operation's keyspace.
+    Grant,
     /// That this lease is one of the caller's.
     Lease(LeaseId),
 }
@@ -85,6 +92,7 @@ impl<'a> Operation<'a> {
             Self::Read { keyspace, .. }
             | Self::Watch { keyspace, .. }
             | Self::Request { keyspace, .. }
+            | Self::Discover { keyspace }
             | Self::Manage { keyspace } => Some(keyspace),
             Self::Write(write) => Some(&write.keyspace),
             Self::Administer => None,
@@ -104,6 +112,7 @@ impl<'a> Operation<'a> {
                 }
                 needs.of_request(request);
             }
+            Self::Discover { .. } => needs.0.push(Need::Grant),
             Self::Manage { .. } | Self::Administer => needs.add(Verb::Admin, Span::ALL),
         }
         needs.0

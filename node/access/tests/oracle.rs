@@ -153,12 +153,9 @@ impl Touched {
     fn is_permitted(&self, grants: &[Model], keyspace: &str, mine: &[i64]) -> bool {
         let may = |verb: Verb, key: Option<&Key>| {
             grants.iter().any(|grant| {
-                let named = if let Some(stem) = grant.keyspace.strip_suffix('*') {
-                    keyspace.starts_with(stem)
-                } else {
-                    keyspace == grant.keyspace
-                };
-                named && grant.verbs.contains(&verb) && key.is_none_or(|key| key.starts_with(&grant.prefix))
+                grant.is_on(keyspace)
+                    && grant.verbs.contains(&verb)
+                    && key.is_none_or(|key| key.starts_with(&grant.prefix))
             })
         };
         self.anywhere.iter().all(|verb| may(*verb, None))
@@ -175,6 +172,13 @@ struct Model {
 }
 
 impl Model {
+    fn is_on(&self, keyspace: &str) -> bool {
+        match self.keyspace.strip_suffix('*') {
+            Some(stem) => keyspace.starts_with(stem),
+            None => keyspace == self.keyspace,
+        }
+    }
+
     fn grant(&self) -> Grant {
         let verbs: Verbs = self.verbs.iter().copied().collect();
         Grant::new(verbs, &self.keyspace, &self.prefix).expect("within bounds")
@@ -217,7 +221,7 @@ fn leases() -> [i64; 3] {
 
 fn own_lease() -> i64 {
     let mut request = Request::Write(Write::LeaseGrant { id: 0, ttl_ms: 1 });
-    Rights { grants: Vec::new(), owner: Some(OWNER.into()) }.choose_lease(&mut request, 5);
+    Rights { grants: Vec::new(), owner: Some(OWNER.into()) }.choose_lease(&mut request, || 5);
     match request {
         Request::Write(Write::LeaseGrant { id, .. }) => id,
         other => panic!("{other:?}"),
@@ -303,6 +307,7 @@ enum Asked {
     Watch(Keys),
     Write(Op, Vec<u8>, Option<Check>),
     Request(Request, Option<Fence>),
+    Discover,
     Manage,
 }
 
@@ -314,6 +319,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         keys().prop_map(Asked::Watch),
         (op(), bytes(), check).prop_map(|(op, key, check)| Asked::Write(op, key, check)),
         (request(), fence).prop_map(|(request, fence)| Asked::Request(request, fence)),
+        Just(Asked::Discover),
         Just(Asked::Manage),
     ]
 }
@@ -351,13 +357,17 @@ proptest! {
                 }
                 Operation::Request { keyspace, request, fence: fence.as_ref() }
             }
+            Asked::Discover => Operation::Discover { keyspace },
             Asked::Manage => {
                 touched.touch(Verb::Admin, |_| true);
                 Operation::Manage { keyspace }
             }
         };
         let decided = authorize(&rights, &operation);
-        let permitted = touched.is_permitted(&models, keyspace, &mine);
+        let permitted = match asked {
+            Asked::Discover => models.iter().any(|model| model.is_on(keyspace)),
+            _ => touched.is_permitted(&models, keyspace, &mine),
+        };
         prop_assert_eq!(decided.is_ok(), permitted, "{:?}", decided);
     }
 }

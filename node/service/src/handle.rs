@@ -34,15 +34,15 @@ pub struct Handle {
 /// What a handle works with.
 pub(crate) struct Parts {
     /// The node's id.
-    pub(crate) node: NodeId,
+    pub node: NodeId,
     /// The way to the gossip thread.
     pub gossip: Gossip,
     /// The store's snapshots, while the node runs: an open reader keeps the store's directory in use.
-    store: RwLock<StoreState>,
+    pub store: RwLock<StoreState>,
     /// Names of strong keyspaces.
     pub names: Names,
     /// Keys that changed, for watches. The gossip thread owns the sender: watches end with it.
-    changes: broadcast::WeakSender<Arc<ChangeSet>>,
+    pub changes: broadcast::WeakSender<Arc<ChangeSet>>,
     /// Bounds on writes.
     pub limits: Limits,
     /// The authority's statements.
@@ -52,7 +52,7 @@ pub(crate) struct Parts {
 }
 
 /// Whether there is a store to read.
-enum StoreState {
+pub(crate) enum StoreState {
     /// A seed has none.
     None,
     Open(Reader<RocksEngine>),
@@ -60,20 +60,13 @@ enum StoreState {
     Closed,
 }
 
-impl Parts {
-    /// The parts of a node that runs; a seed has no reader.
-    pub fn new(
-        node: NodeId,
-        gossip: Gossip,
-        (reader, changes): (Option<Reader<RocksEngine>>, broadcast::WeakSender<Arc<ChangeSet>>),
-        (names, limits): (Names, Limits),
-        trust: watch::Receiver<Arc<Trust>>,
-        audit: Audit,
-    ) -> Self {
-        let store = RwLock::new(reader.map_or(StoreState::None, StoreState::Open));
-        Self { node, gossip, store, names, changes, limits, trust, audit: Arc::new(audit) }
+impl From<Option<Reader<RocksEngine>>> for StoreState {
+    fn from(reader: Option<Reader<RocksEngine>>) -> Self {
+        reader.map_or(Self::None, Self::Open)
     }
+}
 
+impl Parts {
     /// Commits writes, to Starling's own keyspaces as well.
     pub async fn write_unchecked(&self, batch: Batch) -> Result<Vec<Outcome>, Error> {
         self.gossip.write(batch).await.ok_or_else(stopping)?
@@ -155,19 +148,18 @@ impl Handle {
     /// while too many writes are in flight.
     pub async fn write(&self, mut batch: Batch) -> Result<Vec<Outcome>, Error> {
         for write in &mut batch.writes {
-            let stripped = write.keyspace.strip_prefix(EVENTUAL_PREFIX).map(ToOwned::to_owned);
-            let is_stripped = stripped.is_some();
-            write.keyspace = stripped.unwrap_or_else(|| std::mem::take(&mut write.keyspace));
+            let beside = write.keyspace.strip_prefix(EVENTUAL_PREFIX).map(ToOwned::to_owned);
+            let is_beside = beside.is_some();
+            write.keyspace = beside.unwrap_or(std::mem::take(&mut write.keyspace));
             self.caller.check(&Operation::Write(write))?;
-            match is_stripped {
-                true if matches!(write.op, Op::Delete | Op::DeletePrefix) => check_reserved(&write.keyspace)?,
-                true => {
-                    let name = &write.keyspace;
-                    let message =
-                        format!("through {EVENTUAL_PREFIX}{name} keys can be read and deleted only");
-                    return Err(Error::invalid(message, format!("write to {name}, or to another keyspace")));
-                }
-                false => self.check_eventual(&write.keyspace)?,
+            if !is_beside {
+                self.check_eventual(&write.keyspace)?;
+            } else if matches!(write.op, Op::Delete | Op::DeletePrefix) {
+                check_reserved(&write.keyspace)?;
+            } else {
+                let name = &write.keyspace;
+                let message = format!("through {EVENTUAL_PREFIX}{name} keys can be read and deleted only");
+                return Err(Error::invalid(message, format!("write to {name}, or to another keyspace")));
             }
         }
         let swept: Vec<String> = batch.writes.iter().filter_map(swept).collect();

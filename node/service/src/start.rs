@@ -1,8 +1,8 @@
 //! The life of a node, from its files to its last sync.
 
 use std::net::{Ipv6Addr, UdpSocket};
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use starling_api::trust::TicketSpec;
@@ -258,8 +258,8 @@ async fn prepare(
         facts,
         asked: Asked::default(),
     };
-    let stored = (reader, changes.downgrade());
-    let parts = Parts::new(node, gossip, stored, (names, limits), trusted, audit);
+    let (store, changes) = (RwLock::new(reader.into()), changes.downgrade());
+    let parts = Parts { node, gossip, store, names, changes, limits, trust: trusted, audit: Arc::new(audit) };
     let handle = Handle::new(Arc::new(parts));
     Ok((Started { handle, info }, gossip_loop, search))
 }

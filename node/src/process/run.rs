@@ -6,7 +6,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use starling_api::admin::{RunFile, SOCKET_FILE};
 use starling_client::SocketPath;
-use starling_http::{App, Refusals};
+use starling_http::App;
 use starling_listener::{LocalSocket, ServerThread};
 use starling_service::{Access, Node, Role};
 
@@ -40,14 +40,7 @@ pub fn run(role: Role, loaded: Loaded, exit_with_parent: bool) -> Result<(), Run
     let local_api = format!("unix:{}", socket.display());
     let api = sockets.api();
     let access = Access::new(handle, config.api_token.clone(), config.api_anonymous);
-    let app = App {
-        unrestricted: handle.clone(),
-        settings,
-        access: Arc::clone(&access),
-        tls: sockets.tls(),
-        socket,
-        refusals: Refusals::default(),
-    };
+    let app = App::new(handle.clone(), Arc::clone(&access), settings, sockets.tls(), socket);
     let servers = sockets.serve(local, handle, &access, app)?;
     runtime.block_on(async {
         // A reader of the announcement may stop the node at once.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use starling_etcd::Admission;
 use starling_http::App;
 use starling_listener::{BindError, Listener, LocalSocket, Reach, ServerThread, Socket, Tls, TlsFiles};
 use starling_service::{Access, Capability, Handle, Role, StartError};
@@ -122,13 +123,14 @@ impl Sockets {
     ) -> Result<Vec<ServerThread>, RunError> {
         let mut threads = Vec::new();
         if !self.etcd.is_empty() {
-            let (node, access) = (node.clone(), Arc::clone(access));
+            let (node, refusals) = (node.clone(), Arc::clone(&app.refusals));
+            let admission = Admission { access: Arc::clone(access), refusals };
             let serve = |stop| async move {
                 let mut servers = JoinSet::new();
                 for (socket, keyspace) in self.etcd {
                     let keyspace = node.strong(keyspace).map_err(std::io::Error::other)?;
-                    let access = Some(Arc::clone(&access));
-                    servers.spawn(starling_etcd::serve(socket, keyspace, access, Clone::clone(&stop)));
+                    let admission = Some(admission.clone());
+                    servers.spawn(starling_etcd::serve(socket, keyspace, admission, Clone::clone(&stop)));
                 }
                 while let Some(ended) = servers.join_next().await {
                     ended.map_err(std::io::Error::other)??;

@@ -23,6 +23,7 @@ mod serve;
 mod watch;
 mod watching;
 
+pub use entry::Admission;
 pub use failure::DETAIL;
 pub use maintenance::API_VERSION;
 pub use serve::serve;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use starling_etcd_proto::etcdserverpb::watch_server::WatchServer;
 use starling_etcd_proto::v3electionpb::election_server::ElectionServer;
 use starling_etcd_proto::v3lockpb::lock_server::LockServer;
 use starling_listener::{Activity, Connections, Listener, Socket, Stop, Stream};
-use starling_service::{Access, StrongKeyspace};
+use starling_service::StrongKeyspace;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -33,7 +32,7 @@ use crate::auth::AuthService;
 use crate::authority::AnyAuthority;
 use crate::cluster::ClusterService;
 use crate::election::ElectionService;
-use crate::entry::Entry;
+use crate::entry::{Admission, Entry};
 use crate::keyspace::{Keyspace, pass_on};
 use crate::kv::KvService;
 use crate::lease::LeaseService;
@@ -65,16 +64,16 @@ const PING_WAIT: Duration = Duration::from_secs(10);
 /// How long calls may take to finish when the server stops. A guess: longer than a write takes.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Serves a strong keyspace to etcd clients until `stop`. Without `access` there are no tokens, and every caller may do what the
+/// Serves a strong keyspace to etcd clients until `stop`. Without `admission` there are no tokens, and every caller may do what the
 /// handle may.
 pub async fn serve(
     socket: Socket,
     keyspace: StrongKeyspace,
-    access: Option<Arc<Access>>,
+    admission: Option<Admission>,
     stop: Stop,
 ) -> io::Result<()> {
     let (keyspace, mut answering) = Keyspace::new(keyspace);
-    let entry = Entry::new(keyspace.clone(), access);
+    let entry = Entry::new(keyspace.clone(), admission);
     // The task that accepts connections also passes on answers: several at one instant wake it once.
     let beside = async {
         tokio::join!(pass_on(&mut answering), keyspace.keep_identity());

@@ -12,8 +12,9 @@ use etcd_client::{
 use starling_api::strong::CreateKeyspace;
 use starling_api::token::NewToken;
 use starling_api::trust::Statements;
-use starling_listener::{Reach, Socket, Stop};
-use starling_service::{Access, AuthorityKey, Config, Node, wall_ms};
+use starling_etcd::Admission;
+use starling_listener::{Reach, Refusals, Socket, Stop};
+use starling_service::{Access, AuthorityKey, Config, Node, StrongKeyspace, wall_ms};
 use tempfile::TempDir;
 
 const KEYSPACE: &str = "jobs";
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Guarded {
     node: Node,
     address: SocketAddr,
+    refusals: Arc<Refusals>,
     _dir: TempDir,
 }
 
@@ -40,10 +42,12 @@ impl Guarded {
         let create = CreateKeyspace { name: KEYSPACE.into(), voters: 1, on: Vec::new(), manual: false };
         admin.create_keyspace(create).await.expect("is created");
         let (bound, address) = mpsc::channel();
-        let (access, keyspace) =
-            (Access::new(node.handle(), None, false), node.handle().strong(KEYSPACE).expect("a replica"));
-        std::thread::spawn(move || serve(keyspace, &access, &bound));
-        Self { node, address: address.recv().expect("it listens"), _dir: dir }
+        let refusals = Arc::default();
+        let access = Access::new(node.handle(), None, false);
+        let admission = Admission { access, refusals: Arc::clone(&refusals) };
+        let keyspace = node.handle().strong(KEYSPACE).expect("a replica");
+        std::thread::spawn(move || serve(keyspace, admission, &bound));
+        Self { node, address: address.recv().expect("it listens"), refusals, _dir: dir }
     }
 
     async fn token(&self, name: &str, grant: &str) -> String {
@@ -67,13 +71,13 @@ impl Guarded {
     }
 }
 
-fn serve(keyspace: starling_service::StrongKeyspace, access: &Arc<Access>, bound: &mpsc::Sender<SocketAddr>) {
+fn serve(keyspace: StrongKeyspace, admission: Admission, bound: &mpsc::Sender<SocketAddr>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let socket = Socket::bind("127.0.0.1:0", Reach::Loopback).expect("a port");
         bound.send(socket.address()).expect("the test waits");
         let (_stop, stop) = Stop::channel();
-        starling_etcd::serve(socket, keyspace, Some(Arc::clone(access)), stop).await.expect("serves");
+        starling_etcd::serve(socket, keyspace, Some(admission), stop).await.expect("serves");
     });
 }
 
@@ -157,9 +161,11 @@ async fn a_token_is_the_password_of_its_name_until_it_is_revoked() {
     }
     let mut nobody = Client::connect([server.address.to_string()], None).await.expect("connects");
     assert_eq!(refused(nobody.get("k", None).await), "etcdserver: user name is empty");
+    assert_eq!(server.refusals.count(), 3, "guesses are counted");
 
     let mut worker = server.log_in("worker", &token).await.expect("the token counts");
     worker.put("k", "v", None).await.expect("may");
+    refused(worker.auth_disable().await);
     let mut stream = worker.watch("k", None).await.expect("may");
     assert!(stream.message().await.expect("stands").expect("goes on").created());
     let admin = server.node.handle().admin();

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Extension;
 use axum::body::Body;
@@ -17,17 +16,14 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use starling_api::{Error, ErrorCode};
-use starling_listener::{Activity, Origin, Seldom};
-use starling_service::{Caller, Capability, Handle, Rights};
+use starling_listener::{Activity, Origin};
+use starling_service::{Caller, Capability, Handle};
 
 use super::App;
 use super::problem::Problem;
 
 /// Paths that are served on spare connections, while all others have requests in progress.
 pub const WHILE_FULL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-/// How long a request without a token that counts waits for its answer: bounds how many can be tried. An estimate.
-const REFUSAL: Duration = Duration::from_secs(1);
-
 /// The node, with the rights of the caller of a request.
 pub struct Node(Handle);
 
@@ -65,9 +61,9 @@ pub async fn guard(
     let caller = match app.caller(connection.origin(), &request) {
         Ok(caller) => caller,
         Err(problem) => {
-            if problem.code() == ErrorCode::Unauthorized && !app.access.is_anonymous() {
-                app.refusals.note(connection.origin());
-                tokio::time::sleep(REFUSAL).await;
+            let is_asked = app.access.needs_token_for_api() || bearer(request.headers()).is_some();
+            if problem.code() == ErrorCode::Unauthorized && is_asked {
+                app.refusals.refuse(connection.origin()).await;
             }
             return problem.into_response();
         }
@@ -82,7 +78,7 @@ pub async fn guard(
     request.extensions_mut().insert(app.unrestricted.for_caller(caller));
     let mut answer = next.run(request).await;
     if answer.status() == StatusCode::FORBIDDEN {
-        app.refusals.forbidden.fetch_add(1, Ordering::Relaxed);
+        app.forbidden.fetch_add(1, Ordering::Relaxed);
         if is_anonymous {
             Problem::name_socket(answer.headers_mut(), &app.socket);
         }
@@ -102,26 +98,18 @@ fn charge(caller: &Caller, frame: &Frame<Bytes>) {
 impl App {
     /// Who sends a request.
     fn caller(&self, origin: Origin, request: &Request) -> Result<Caller, Problem> {
-        let token = bearer(request.headers());
-        match token {
+        let is_needed = self.access.needs_token_for_api();
+        match bearer(request.headers()) {
             _ if origin == Origin::OwnUser => Ok(self.access.own_user()),
-            _ if request.uri().path() == "/healthz" => {
-                Ok(self.access.anonymous(Rights::default(), origin, ""))
-            }
+            _ if request.uri().path() == "/healthz" => Ok(self.anonymous.caller(origin)),
             // Where none is needed, one of another node does no harm.
-            Some(token) if !self.access.is_anonymous() || Capability::is_text(token) => {
+            Some(token) if is_needed || Capability::is_text(token) => {
                 Ok(self.access.bearer(token, origin)?)
             }
-            None if !self.access.is_anonymous() => {
-                Err(Problem::unauthorized(origin.is_local().then_some(&*self.socket)))
-            }
+            None if is_needed => Err(Problem::unauthorized(origin.is_local().then_some(&*self.socket))),
             _ => {
                 is_of_no_page(request.headers(), self.tls.is_some())?;
-                let hint = format!(
-                    "as the user that runs the node:  starling --api unix:{} ...;  or send a token that grants it",
-                    self.socket.display()
-                );
-                Ok(self.access.anonymous(Rights::data(), origin, &hint))
+                Ok(self.anonymous.caller(origin))
             }
         }
     }
@@ -139,35 +127,6 @@ fn too_busy() -> Response {
     let hint = "try again later, use another node, or end watches that nobody reads";
     let problem = Problem::from(Error::new(ErrorCode::NotReady, message, hint));
     ([(header::CONNECTION, "close")], problem).into_response()
-}
-
-/// Counts rejected requests, and logs those without a token that counts once a minute.
-#[derive(Debug, Default)]
-pub struct Refusals {
-    /// Without a token that counts.
-    unauthorized: AtomicU64,
-    /// For what the caller has no right to.
-    forbidden: AtomicU64,
-    unlogged: Mutex<Seldom>,
-}
-
-impl Refusals {
-    /// Requests without a token that counts, since the start.
-    pub fn unauthorized(&self) -> u64 {
-        self.unauthorized.load(Ordering::Relaxed)
-    }
-
-    /// Requests for which the caller's rights did not suffice, since the start.
-    pub fn forbidden(&self) -> u64 {
-        self.forbidden.load(Ordering::Relaxed)
-    }
-
-    fn note(&self, origin: Origin) {
-        self.unauthorized.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner).note() {
-            tracing::warn!(%origin, count, "requests to the API without a valid token, the last one from here");
-        }
-    }
 }
 
 /// Rejects requests of foreign web pages. A browser sends the page's origin with every request that changes something,

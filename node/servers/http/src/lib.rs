@@ -17,6 +17,7 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -27,26 +28,48 @@ use starling_api::admin::Setting;
 use starling_api::{Error, ErrorCode};
 
 use guard::Node;
-pub use guard::Refusals;
 use problem::Problem;
 pub use serve::serve;
-use starling_listener::Tls;
-use starling_service::{Access, Handle};
+use starling_listener::{Refusals, Tls};
+use starling_service::{Access, Anonymous, Handle, Rights};
 
 /// The state that all handlers share.
 pub struct App {
     /// The node with all rights. Handlers use the `Node` of their caller.
-    pub unrestricted: Handle,
+    unrestricted: Handle,
     /// The way in for callers.
-    pub access: Arc<Access>,
+    access: Arc<Access>,
     /// The effective configuration.
-    pub settings: Vec<Setting>,
+    settings: Vec<Setting>,
     /// TLS of the sockets other than the unix one.
-    pub tls: Option<Tls>,
+    tls: Option<Tls>,
     /// The unix socket of the node's own user, who is an administrator.
-    pub socket: PathBuf,
-    /// Requests without a token that counts, or without the rights.
-    pub refusals: Refusals,
+    socket: PathBuf,
+    /// Callers without a token, where they need none.
+    anonymous: Anonymous,
+    /// Requests without a token that counts.
+    pub refusals: Arc<Refusals>,
+    /// Requests for which the caller's rights did not suffice.
+    forbidden: AtomicU64,
+}
+
+impl App {
+    /// The state of a server that has answered nothing yet.
+    pub fn new(
+        unrestricted: Handle,
+        access: Arc<Access>,
+        settings: Vec<Setting>,
+        tls: Option<Tls>,
+        socket: PathBuf,
+    ) -> Self {
+        let hint = format!(
+            "as the user that runs the node:  starling --api unix:{} ...;  or send a token that grants it",
+            socket.display()
+        );
+        let anonymous = access.anonymous(Rights::data(), hint);
+        let (refusals, forbidden) = (Arc::default(), AtomicU64::new(0));
+        Self { unrestricted, access, settings, tls, socket, anonymous, refusals, forbidden }
+    }
 }
 
 /// The routes. What a caller may do is decided by the [`Node`] that a handler is given.

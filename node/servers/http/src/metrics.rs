@@ -1,6 +1,7 @@
 //! `/metrics` in Prometheus' text format.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::header;
@@ -25,7 +26,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, P
     let status = app.unrestricted.admin().status().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let groups = app.unrestricted.admin().groups().await?;
-    let (unauthorized, forbidden) = (app.refusals.unauthorized(), app.refusals.forbidden());
+    let (unauthorized, forbidden) = (app.refusals.count(), app.forbidden.load(Ordering::Relaxed));
     let certificate = app.unrestricted.admin().trust().await?.certificate;
     let expiries = Expiries {
         node_s: certificate.map(|it| it.not_after_ms / 1000),
@@ -117,7 +118,7 @@ impl Collector for Snapshot {
         counter(
             &mut encoder,
             "api_unauthorized",
-            "Requests to the API without a valid token",
+            "Requests to the API and the etcd server without a valid token",
             self.unauthorized,
         )?;
         counter(

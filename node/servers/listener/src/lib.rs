@@ -4,6 +4,7 @@
 mod connections;
 mod local;
 mod places;
+mod refusals;
 mod seldom;
 mod socket;
 mod thread;
@@ -12,7 +13,7 @@ mod tls;
 pub use connections::{Connections, Listener, Stop, Stream};
 pub use local::LocalSocket;
 pub use places::{Activity, InProgress, Origin};
-pub use seldom::Seldom;
+pub use refusals::Refusals;
 pub use socket::{BindError, Reach, Socket};
 pub use thread::ServerThread;
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -1,14 +1,14 @@
 //! Callers: who sends requests, what they may do, and what is noted of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use starling_access::{Capability, Denied, Operation, Quota, Rights, authorize};
+use starling_access::{Capability, Operation, Quota, Rights, authorize};
 use starling_api::{Error, ErrorCode};
 use starling_strong::api::Request;
-use starling_types::eventual::KEYSPACE_BYTES_MAX;
 
 use super::audit::Record;
 use super::{Access, Audit};
@@ -21,32 +21,29 @@ pub const TOKEN_OVER: &str = "the token has expired or was revoked: watch again 
 
 /// Who sends requests to a node, what it may do, and where it sends them from. Cheap to clone.
 #[derive(Clone)]
-pub struct Caller(Arc<Inner>);
+pub struct Caller {
+    who: Arc<Who>,
+    from: Arc<str>,
+}
 
-pub(super) struct Inner {
+/// What a caller has shown, and what follows from it: one for all requests of a token.
+pub(super) struct Who {
     pub rights: Rights,
-    /// For the audit log.
+    /// For errors and the audit log.
     pub name: String,
-    pub from: String,
     pub is_anonymous: bool,
     /// What to do where the rights do not suffice.
     pub hint: String,
-    /// The bearer's token, and what checks it.
-    pub session: Option<(Arc<Session>, Arc<Access>)>,
+    /// The token, and what checks it.
+    pub session: Option<(Session, Weak<Access>)>,
     pub audit: Option<Arc<Audit>>,
 }
 
-impl Inner {
+impl Who {
     /// One that may do everything.
-    pub fn administrator(name: &str, from: String, audit: Option<Arc<Audit>>) -> Self {
+    pub fn administrator(name: &str, audit: Option<Arc<Audit>>) -> Self {
         let (rights, name, hint) = (Rights::everything(), name.to_owned(), String::new());
-        Self { rights, name, from, is_anonymous: false, hint, session: None, audit }
-    }
-}
-
-impl From<Inner> for Caller {
-    fn from(inner: Inner) -> Self {
-        Self(Arc::new(inner))
+        Self { rights, name, is_anonymous: false, hint, session: None, audit }
     }
 }
 
@@ -94,52 +91,33 @@ impl Session {
 }
 
 impl Caller {
+    pub(super) fn new(who: Arc<Who>, from: impl Display) -> Self {
+        Self { who, from: from.to_string().into() }
+    }
+
     /// The program that runs the node: it may do everything.
     pub(crate) fn program(audit: Option<Arc<Audit>>) -> Self {
-        Inner::administrator("the program that runs the node", "this process".into(), audit).into()
+        Self::new(Arc::new(Who::administrator("the program that runs the node", audit)), "this process")
     }
 
     /// Whether the caller has shown nothing that tells who it is.
     pub fn is_anonymous(&self) -> bool {
-        self.0.is_anonymous
-    }
-
-    /// Fails unless the caller has any grant on a keyspace, so that it may know whether it exists.
-    pub fn check_known(&self, keyspace: &str) -> Result<(), Error> {
-        if self.knows(keyspace) {
-            return Ok(());
-        }
-        let shown: String = keyspace.chars().take(KEYSPACE_BYTES_MAX).collect();
-        let message = format!("{} may not do this: it needs a grant on the keyspace {shown}", self.0.name);
-        Err(Error::new(ErrorCode::Forbidden, message, self.0.hint.clone()))
+        self.who.is_anonymous
     }
 
     /// Whether the caller may know that a keyspace exists.
     pub(crate) fn knows(&self, keyspace: &str) -> bool {
-        self.0.rights.knows(keyspace)
+        authorize(&self.who.rights, &Operation::Discover { keyspace }).is_ok()
     }
 
-    /// Whether the caller may do all of an operation. A refusal is counted and recorded.
-    fn authorize(&self, operation: &Operation) -> Result<(), Denied> {
-        authorize(&self.0.rights, operation).inspect_err(|denied| {
-            if let Some(audit) = &self.0.audit {
-                audit.data(&self.recorded("request", "", &format!("refused: {denied}")));
-            }
-        })
-    }
-
-    /// The error of a refusal.
-    fn forbidden(&self, denied: &Denied) -> Error {
-        Error::new(
-            ErrorCode::Forbidden,
-            format!("{} may not do this: {denied}", self.0.name),
-            self.0.hint.clone(),
-        )
-    }
-
-    /// Fails unless the caller may do all of an operation.
+    /// Fails unless the caller may do all of an operation, and records that.
     pub(crate) fn check(&self, operation: &Operation) -> Result<(), Error> {
-        self.authorize(operation).map_err(|denied| self.forbidden(&denied))
+        let Err(denied) = authorize(&self.who.rights, operation) else { return Ok(()) };
+        if let Some(audit) = &self.who.audit {
+            audit.data(&self.recorded("request", "", &format!("refused: {denied}")));
+        }
+        let message = format!("{} may not do this: {denied}", self.who.name);
+        Err(Error::new(ErrorCode::Forbidden, message, self.who.hint.clone()))
     }
 
     /// Fails unless the caller administers the node.
@@ -152,6 +130,11 @@ impl Caller {
         self.check(&Operation::Manage { keyspace })
     }
 
+    /// Fails unless the caller may know whether a keyspace exists.
+    pub fn check_known(&self, keyspace: &str) -> Result<(), Error> {
+        self.check(&Operation::Discover { keyspace })
+    }
+
     /// Does what the caller may do, and records it with its outcome.
     pub(crate) async fn audited<T>(
         &self,
@@ -162,7 +145,7 @@ impl Caller {
     ) -> Result<T, Error> {
         self.check(operation)?;
         let outcome = run.await;
-        if let Some(audit) = &self.0.audit {
+        if let Some(audit) = &self.who.audit {
             audit.administered(&self.recorded(action, target, shown(outcome.as_ref().map(drop))));
         }
         outcome
@@ -170,38 +153,48 @@ impl Caller {
 
     /// Records a deletion of a prefix or range with its outcome.
     pub(crate) fn record_swept(&self, action: &str, target: &str, outcome: Result<(), &Error>) {
-        if let Some(audit) = &self.0.audit {
+        if let Some(audit) = &self.who.audit {
             audit.data(&self.recorded(action, target, shown(outcome)));
         }
     }
 
     fn recorded<'a>(&'a self, action: &'a str, target: &'a str, outcome: &'a str) -> Record<'a> {
-        Record { who: &self.0.name, from: &self.0.from, action, target, outcome }
+        Record { who: &self.who.name, from: &self.from, action, target, outcome }
     }
 
     /// Chooses the id of a lease, if the caller may use none but its own.
     pub(crate) fn choose_lease(&self, request: &mut Request) {
-        if self.0.rights.owner.is_some() {
-            self.0.rights.choose_lease(request, rand::random());
-        }
+        self.who.rights.choose_lease(request, rand::random);
     }
 
     /// Takes bytes of a request or an answer from the caller's quota.
     pub fn charge(&self, bytes: usize) {
-        if let Some((session, _)) = &self.0.session {
+        if let Some((session, _)) = &self.who.session {
             session.charge(bytes as u64);
         }
     }
 
     /// Completes when the caller's token has expired or was revoked, a moment later; otherwise never.
     pub fn over(&self) -> BoxFuture<'static, ()> {
-        let Some((session, access)) = self.0.session.clone() else { return std::future::pending().boxed() };
+        if self.who.session.is_none() {
+            return std::future::pending().boxed();
+        }
+        let who = Arc::clone(&self.who);
         let over = async move {
-            while access.check(&session.capability, wall_ms()).is_ok() {
+            while who.counts() {
                 tokio::time::sleep(CHECK_EVERY).await;
             }
         };
         over.boxed()
+    }
+}
+
+impl Who {
+    /// Whether the token counts now, if there is one.
+    fn counts(&self) -> bool {
+        self.session.as_ref().is_none_or(|(session, access)| {
+            access.upgrade().is_some_and(|access| access.check(&session.capability, wall_ms()).is_ok())
+        })
     }
 }
 

@@ -15,14 +15,14 @@ use starling_p2p::verify_signed;
 
 pub use audit::Audit;
 pub use caller::{Caller, TOKEN_OVER};
-use caller::{Inner, Session};
+use caller::{Session, Who};
 pub use tokens::info as token_info;
 
 use crate::handle::Handle;
 use crate::wall_ms;
 
 /// Tokens whose signatures are remembered as verified, at most. A guess: each takes less than a kilobyte.
-const SESSIONS_MAX: usize = 4_096;
+const BEARERS_MAX: usize = 4_096;
 
 /// What to do where a token does not suffice.
 const TOKEN_HINT: &str =
@@ -34,26 +34,36 @@ pub struct Access {
     /// The token of an administrator.
     token: Option<String>,
     anonymous: bool,
-    /// By the hash of their text.
-    sessions: Mutex<HashMap<[u8; 32], Arc<Session>>>,
+    /// Bearers of tokens, by the hash of their text.
+    bearers: Mutex<HashMap<[u8; 32], Arc<Who>>>,
+    own_user: Arc<Who>,
+    administrator: Arc<Who>,
     throttled: AtomicU64,
 }
 
 impl Access {
     /// The way in to a node: with `token` a caller is an administrator, and `anonymous` are callers without one.
     pub fn new(node: &Handle, token: Option<String>, anonymous: bool) -> Arc<Self> {
-        let (sessions, throttled) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { node: node.clone(), token, anonymous, sessions, throttled })
+        let administrator = |name| Arc::new(Who::administrator(name, Some(Arc::clone(node.audit()))));
+        Arc::new(Self {
+            node: node.clone(),
+            token,
+            anonymous,
+            bearers: Mutex::default(),
+            own_user: administrator("the user that runs the node"),
+            administrator: administrator("the bearer of api.token"),
+            throttled: AtomicU64::new(0),
+        })
     }
 
-    /// Whether callers of the etcd server need no token.
-    pub fn needs_no_token(&self) -> bool {
-        self.anonymous
+    /// Whether callers of the etcd server need a token.
+    pub fn needs_token(&self) -> bool {
+        !self.anonymous
     }
 
-    /// Whether callers of the API need no token for data: where there is an administrator's, they do.
-    pub fn is_anonymous(&self) -> bool {
-        self.anonymous && self.token.is_none()
+    /// Whether callers of the API need a token: also where there is an administrator's.
+    pub fn needs_token_for_api(&self) -> bool {
+        self.needs_token() || self.token.is_some()
     }
 
     /// Requests that were refused because a token had used up its quota, since the start.
@@ -61,28 +71,15 @@ impl Access {
         self.throttled.load(Ordering::Relaxed)
     }
 
-    fn administrator(&self, name: &str, from: impl Display) -> Caller {
-        Inner::administrator(name, from.to_string(), Some(Arc::clone(self.node.audit()))).into()
-    }
-
     /// The user that runs the node, on this machine.
     pub fn own_user(&self) -> Caller {
-        self.administrator("the user that runs the node", "the unix socket")
+        Caller::new(Arc::clone(&self.own_user), "the unix socket")
     }
 
-    /// A caller without a token. `hint` says what to do where these rights do not suffice.
-    pub fn anonymous(&self, rights: Rights, from: impl Display, hint: &str) -> Caller {
-        let (name, from, hint) = ("a caller without a token".into(), from.to_string(), hint.to_owned());
-        Inner {
-            rights,
-            name,
-            from,
-            is_anonymous: true,
-            hint,
-            session: None,
-            audit: Some(Arc::clone(self.node.audit())),
-        }
-        .into()
+    /// Callers without a token. `hint` says what to do where these rights do not suffice.
+    pub fn anonymous(&self, rights: Rights, hint: String) -> Anonymous {
+        let (name, audit) = ("a caller without a token".into(), Some(Arc::clone(self.node.audit())));
+        Anonymous(Arc::new(Who { rights, name, is_anonymous: true, hint, session: None, audit }))
     }
 
     /// The bearer of a token.
@@ -90,45 +87,40 @@ impl Access {
     /// # Errors
     /// `unauthorized`: the token does not count; `too_many_requests`: it has used up its quota.
     pub fn bearer(self: &Arc<Self>, token: &str, from: impl Display) -> Result<Caller, Error> {
-        if self.token.as_ref().is_some_and(|known| equal(known.as_bytes(), token.as_bytes())) {
-            return Ok(self.administrator("the bearer of api.token", from));
+        let who = self.counting(token)?;
+        if let Some((session, _)) = &who.session {
+            session.admit(wall_ms()).inspect_err(|_| _ = self.throttled.fetch_add(1, Ordering::Relaxed))?;
         }
-        let session = self.counting(token)?;
-        session.admit(wall_ms()).inspect_err(|_| _ = self.throttled.fetch_add(1, Ordering::Relaxed))?;
-        let Capability { name, .. } = &session.capability;
-        Ok(Inner {
-            rights: session.capability.rights(),
-            name: format!("token {name}"),
-            from: from.to_string(),
-            is_anonymous: false,
-            hint: TOKEN_HINT.into(),
-            session: Some((session, Arc::clone(self))),
-            audit: Some(Arc::clone(self.node.audit())),
-        }
-        .into())
+        Ok(Caller::new(who, from))
     }
 
     /// Whether a token counts, and whether it is an administrator's or one with this name.
     pub fn is_named(self: &Arc<Self>, token: &str, name: &str) -> bool {
-        self.token.as_ref().is_some_and(|known| equal(known.as_bytes(), token.as_bytes()))
-            || self.counting(token).is_ok_and(|session| session.capability.name == name)
+        let is_named =
+            |who: Arc<Who>| who.session.as_ref().is_none_or(|(session, _)| session.capability.name == name);
+        self.counting(token).is_ok_and(is_named)
     }
 
-    /// The session of a token that counts now.
-    fn counting(&self, token: &str) -> Result<Arc<Session>, Error> {
+    /// The bearer of a token that counts now.
+    fn counting(self: &Arc<Self>, token: &str) -> Result<Arc<Who>, Error> {
+        if self.token.as_ref().is_some_and(|known| equal(known.as_bytes(), token.as_bytes())) {
+            return Ok(Arc::clone(&self.administrator));
+        }
         let now_ms = wall_ms();
-        let session = self.session(token, now_ms);
-        let checked = session.and_then(|session| self.check(&session.capability, now_ms).map(|()| session));
+        let checked = self.verified(token, now_ms).and_then(|who| {
+            who.session.iter().try_for_each(|(session, _)| self.check(&session.capability, now_ms))?;
+            Ok(who)
+        });
         checked.map_err(|error| {
             let hint = "starling token add makes a token, on an issuer of the network; starling token show reads one";
             Error::new(ErrorCode::Unauthorized, format!("the token does not count: {error}"), hint)
         })
     }
 
-    /// The session of a token with a valid signature.
-    fn session(&self, token: &str, now_ms: u64) -> Result<Arc<Session>, CapabilityError> {
+    /// The bearer of a token with a valid signature.
+    fn verified(self: &Arc<Self>, token: &str, now_ms: u64) -> Result<Arc<Who>, CapabilityError> {
         let hash = *blake3::hash(token.as_bytes()).as_bytes();
-        let lock = || self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.bearers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().get(&hash) {
             return Ok(Arc::clone(known));
         }
@@ -136,24 +128,42 @@ impl Access {
         if !verify_signed(&capability) {
             return Err(CapabilityError::Forged);
         }
-        let session = Arc::new(Session::new(capability, now_ms));
-        let mut sessions = lock();
+        let who = Arc::new(Who {
+            rights: capability.rights(),
+            name: format!("token {}", capability.name),
+            is_anonymous: false,
+            hint: TOKEN_HINT.into(),
+            session: Some((Session::new(capability, now_ms), Arc::downgrade(self))),
+            audit: Some(Arc::clone(self.node.audit())),
+        });
+        let mut bearers = lock();
         // Signatures are verified again, and quotas are full again.
-        if sessions.len() >= SESSIONS_MAX {
-            sessions.clear();
+        if bearers.len() >= BEARERS_MAX {
+            bearers.clear();
         }
-        sessions.insert(hash, Arc::clone(&session));
-        Ok(session)
+        bearers.insert(hash, Arc::clone(&who));
+        Ok(who)
     }
 
     /// Whether a token with a valid signature counts now.
     fn check(&self, capability: &Capability, now_ms: u64) -> Result<(), CapabilityError> {
         capability.check(&self.node.trusted(), now_ms)?;
-        match tokens::is_revoked(&self.node, &capability.id) {
+        match tokens::is_revoked(&self.node, &tokens::digits(capability)) {
             Ok(false) => Ok(()),
             Ok(true) => Err(CapabilityError::Revoked),
             Err(_) => Err(CapabilityError::Unchecked),
         }
+    }
+}
+
+/// Callers without a token of one server, who all may do the same.
+#[derive(Clone)]
+pub struct Anonymous(Arc<Who>);
+
+impl Anonymous {
+    /// One of them.
+    pub fn caller(&self, from: impl Display) -> Caller {
+        Caller::new(Arc::clone(&self.0), from)
     }
 }
 

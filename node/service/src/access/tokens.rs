@@ -27,9 +27,14 @@ const REVOKED_LONGER_MS: u64 = 24 * 60 * 60 * 1000;
 /// Digits of an id that may stand for it, at least.
 const DIGITS_MIN: usize = 8;
 
-/// Whether a token was revoked, as far as this node knows.
-pub fn is_revoked(node: &Handle, id: &[u8; 16]) -> Result<bool, Error> {
-    let key = format!("{REVOKED}{}", HEXLOWER.encode(id));
+/// The id of a token in hexadecimal.
+pub fn digits(token: &Capability) -> String {
+    HEXLOWER.encode(&token.id)
+}
+
+/// Whether the token with this id in hexadecimal was revoked, as far as this node knows.
+pub fn is_revoked(node: &Handle, id: &str) -> Result<bool, Error> {
+    let key = format!("{REVOKED}{id}");
     let found = node.reader()?.register(wall_ms(), TOKENS, key.as_bytes()).map_err(store_error)?;
     Ok(found.is_some())
 }
@@ -88,16 +93,12 @@ impl Admin {
 
     /// The tokens that the issuers of the network have recorded and that have not expired.
     pub async fn tokens(&self) -> Result<Tokens, Error> {
-        self.administer("token ls", "", std::future::ready(self.list_tokens())).await
+        self.administer("token ls", "", async { self.list_tokens() }).await
     }
 
     fn list_tokens(&self) -> Result<Tokens, Error> {
-        let reader = self.0.reader()?;
-        let list = |prefix: &str| {
-            let range = Range { prefix: prefix.into(), ..Range::default() };
-            reader.list(wall_ms(), TOKENS, &range, PAGE_KEYS_MAX, 0).map_err(store_error)
-        };
-        let page = list(MADE)?;
+        let range = Range { prefix: MADE.into(), ..Range::default() };
+        let page = self.0.reader()?.list(wall_ms(), TOKENS, &range, PAGE_KEYS_MAX, 0).map_err(store_error)?;
         let mut tokens = Vec::with_capacity(page.items.len());
         for (key, contents) in &page.items {
             let value = contents.data.first().and_then(starling_api::Data::raw);
@@ -109,9 +110,7 @@ impl Admin {
             if format!("{MADE}{}", info.id).as_bytes() != key {
                 continue;
             }
-            let revoked = format!("{REVOKED}{}", info.id);
-            info.revoked =
-                reader.register(wall_ms(), TOKENS, revoked.as_bytes()).map_err(store_error)?.is_some();
+            info.revoked = is_revoked(&self.0, &info.id)?;
             tokens.push(info);
         }
         tokens.sort_by(|a, b| (&a.name, a.issued_ms).cmp(&(&b.name, b.issued_ms)));
@@ -163,7 +162,7 @@ impl Admin {
 /// What is recorded of a token.
 pub fn info(token: &Capability) -> TokenInfo {
     TokenInfo {
-        id: HEXLOWER.encode(&token.id),
+        id: digits(token),
         name: token.name.clone(),
         grants: token.grants.iter().map(ToString::to_string).collect(),
         issued_ms: token.issued_ms,
