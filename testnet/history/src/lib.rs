@@ -6,6 +6,7 @@
 
 mod answers;
 mod calls;
+mod fate;
 mod linear;
 mod locks;
 mod log;
@@ -17,12 +18,13 @@ mod work;
 
 pub use answers::{check_answers, check_stale};
 pub use calls::{Call, Op, Outcome, Register};
+pub use fate::Fate;
 pub use linear::{Verdict, check_linearizable};
 pub use locks::{GUARDED, LOCK, LOCK_KEYS, LockAnswer, LockAsk, LockStep, Locker, check_locks};
 pub use log::{Change, Log};
 pub use queue::{QUEUE, QueueAnswer, QueueAsk, Queuer, check_queue};
 pub use told::Told;
-pub use work::{EFFECTS, Fate, WORK, Worker, check_work};
+pub use work::{EFFECTS, WORK, Worker, check_work};
 
 /// The keyspace broke a promise, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fate::Fate;
 use crate::log::Log;
 use crate::{Checked, Violation, ensure, shown};
 
@@ -32,14 +33,6 @@ pub enum QueueAnswer {
     Failed,
 }
 
-/// What became of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Push {
-    Acknowledged,
-    Unknown,
-    Failed,
-}
-
 /// A client that pushes and pops.
 #[derive(Clone, Debug)]
 pub struct Queuer {
@@ -47,7 +40,7 @@ pub struct Queuer {
     count: u64,
     /// What it pushes at the moment; none: it pops.
     pushing: Option<String>,
-    pushed: BTreeMap<String, Push>,
+    pushed: BTreeMap<String, Fate>,
     popped: Vec<String>,
     unknown_pops: usize,
 }
@@ -70,7 +63,7 @@ impl Queuer {
         }
         self.count += 1;
         let name = format!("{}-{}", self.number, self.count);
-        self.pushed.insert(name.clone(), Push::Unknown);
+        self.pushed.insert(name.clone(), Fate::Unknown);
         self.pushing = Some(name.clone());
         let mut value = name.into_bytes();
         if (draw / 5).is_multiple_of(4) {
@@ -82,8 +75,8 @@ impl Queuer {
     /// What came of it.
     pub fn learn(&mut self, answer: QueueAnswer) -> Checked {
         match (self.pushing.take(), answer) {
-            (Some(name), QueueAnswer::Pushed) => drop(self.pushed.insert(name, Push::Acknowledged)),
-            (Some(name), QueueAnswer::Failed) => drop(self.pushed.insert(name, Push::Failed)),
+            (Some(name), QueueAnswer::Pushed) => drop(self.pushed.insert(name, Fate::Done)),
+            (Some(name), QueueAnswer::Failed) => drop(self.pushed.insert(name, Fate::Failed)),
             (None, QueueAnswer::Popped(Some(value))) => self.popped.push(item(&value)),
             (Some(_), QueueAnswer::Unknown) | (None, QueueAnswer::Popped(None) | QueueAnswer::Failed) => {}
             (None, QueueAnswer::Unknown) => self.unknown_pops += 1,
@@ -129,12 +122,9 @@ pub fn check_queue<'q>(log: &Log, queuers: impl IntoIterator<Item = &'q Queuer>)
     for queuer in queuers {
         for (item, push) in &queuer.pushed {
             let count = there.remove(item).unwrap_or_default();
-            let holds = match push {
-                Push::Acknowledged => count == 1,
-                Push::Unknown => count <= 1,
-                Push::Failed => count == 0,
-            };
-            ensure(holds, || format!("item {item} is in the queue's log {count} times, its push: {push:?}"))?;
+            ensure(push.allows(count), || {
+                format!("item {item} is in the queue's log {count} times, its push: {push:?}")
+            })?;
         }
         for item in &queuer.popped {
             let count = left.remove(item);

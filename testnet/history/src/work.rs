@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::fate::Fate;
 use crate::log::Log;
 use crate::{Checked, Violation, ensure, shown};
 
@@ -12,17 +13,6 @@ pub const EFFECTS: &[u8] = b"effect/";
 /// What the keys of items and of claims on them begin with.
 const ITEMS: &[u8] = b"work/0";
 const CLAIMS: &[u8] = b"work/claim/";
-
-/// The outcome of a write, as its client knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It was applied.
-    Done,
-    /// It was not applied.
-    Failed,
-    /// It may have been applied, or be applied later.
-    Unknown,
-}
 
 /// What a client has pushed and acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -126,12 +116,9 @@ pub fn check_work<'w>(log: &Log, workers: impl IntoIterator<Item = &'w Worker>) 
     for worker in workers {
         for (item, push) in &worker.pushed {
             let count = came.remove(item).unwrap_or_default();
-            let holds = match push {
-                Fate::Done => count == 1,
-                Fate::Unknown => count <= 1,
-                Fate::Failed => count == 0,
-            };
-            ensure(holds, || format!("item {item} came into the queue {count} times, its push: {push:?}"))?;
+            ensure(push.allows(count), || {
+                format!("item {item} came into the queue {count} times, its push: {push:?}")
+            })?;
         }
         let mut told = BTreeSet::new();
         for item in &worker.done {
