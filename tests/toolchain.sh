@@ -212,10 +212,20 @@ has_memory_for_groups() {
     [ "${free:-0}" -ge $(($(getconf _NPROCESSORS_ONLN) * 1250000)) ]
 }
 
+# Cargo knows a workspace's crates by their paths within it and by the times of their files: what another clone, or this
+# one at another place, has built from older or newer sources would count as built from these.
+touch_sources() {
+    local owner="$CARGO_TARGET_DIR/workspace"
+    [ "$(cat "$owner" 2>/dev/null)" != "$WORKSPACE" ] || return 0
+    find "$WORKSPACE" -name target -prune -o -name '*.rs' -exec touch {} +
+    printf '%s\n' "$WORKSPACE" >"$owner"
+}
+
 choose_target_dir() {
     require_rust
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/starling/target}"
     mkdir -p "$CARGO_TARGET_DIR"
+    touch_sources
     # Compilers come through the search path: another CC or CXX would make cargo compile RocksDB again for a
     # command that was started without this script.
     [ -z "${CC:-}${CXX:-}" ] || return 0

@@ -12,12 +12,13 @@ machine() {
     rm -rf "$work/root" "$work/bin"
     mkdir -p "$work/root/usr/lib/x86_64-linux-gnu" "$work/bin"
     local tool
-    for tool in bash basename cut dirname getconf grep head mkdir od readlink sed sort tr uname; do
+    for tool in bash basename cat cut dirname getconf grep head mkdir od readlink sed sort tr uname; do
         ln -s "$(command -v "$tool")" "$work/bin/$tool"
     done
     fake cargo
     fake cc
     fake make
+    fake find
     fake rustc 'echo "rustc 1.95.0 (59807616e 2026-04-14)"'
     compiler '__GNUC__ 12'
     fake id 'echo 1000'
@@ -126,6 +127,11 @@ fake cc 'exit 1'
 expect "no C compiler, for the simulator" 1 "the build needs cc" prepare_pure
 fake cc
 expect "the simulator needs neither C++ nor libclang" 0 "" prepare_pure
+rm "$work/target/workspace"
+fake find 'echo "touched: $*"'
+expect "sources are newer than what another clone has built" 0 "touched: $(cd .. && pwd)" prepare_pure
+fake find 'exit 3'
+expect "and are not touched again" 0 "" prepare_pure
 fake rustc 'echo "rustc 1.70.0 (90c541806 2023-05-31)"'
 expect "rustc 1.70" 1 "rustc is 1.70.0, and Starling needs 1.88 or later: run  rustup update stable" prepare_pure
 fake rustc 'echo "rustc 1.100.0-nightly"'
