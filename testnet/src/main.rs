@@ -31,10 +31,12 @@ mod views;
 mod writer;
 mod written;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use starling_sim::Threads;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::data::DataSet;
@@ -69,6 +71,9 @@ struct Common {
     /// Seed of every random choice, such as the nodes that are written to and killed
     #[arg(long, global = true, default_value_t = 1)]
     seed: u64,
+    /// Threads that simulate seeds and runs of `sim`, `swarm` and `policies`; results do not depend on it [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Folder of the data directories [default: a temporary folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -129,6 +134,11 @@ enum Command {
 }
 
 impl Common {
+    /// Threads for simulations.
+    fn threads(&self) -> Threads {
+        Threads::new(self.threads.and_then(|threads| NonZeroUsize::new(threads.into())))
+    }
+
     /// The network to start, with so many nodes unless the person said otherwise.
     fn plan(&self, nodes: usize) -> Result<Plan> {
         let own = std::env::current_exe().map_err(Error::io(Path::new("/proc/self/exe")))?;

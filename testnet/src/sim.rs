@@ -22,7 +22,7 @@ pub struct Options {
     /// A scenario of Starling, or a file; without one the scenarios are listed
     #[arg(value_name = "SCENARIO")]
     scenario: Option<String>,
-    /// Number of seeds to run, from --seed on, one after the other on each processor
+    /// Number of seeds to run, from --seed on, one after the other on each thread
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     seeds: u64,
     /// Encode and decode every message, as between processes (slower)
@@ -89,27 +89,14 @@ impl Options {
             return Ok(());
         };
         let scenario = load(common, name)?;
-        let seeds: Vec<u64> = (common.seed..common.seed.saturating_add(self.seeds)).collect();
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
-        let next = std::sync::Mutex::new(seeds.into_iter());
-        let work = || {
-            let mut runs = Vec::new();
-            loop {
-                let seed = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-                let Some(seed) = seed else { return Ok(runs) };
-                runs.push(self.simulate(Scenario { seed, ..scenario.clone() }, common, name)?);
-            }
-        };
-        let results: Vec<Result<Vec<Run>>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().map(|worker| worker.join().expect("a simulation does not panic")).collect()
-        });
-        let mut runs: Vec<Run> =
-            results.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        runs.sort_by_key(|run| match run.source {
-            starling_report::Source::Simulated { seed, .. } => seed,
-            _ => 0,
-        });
+        let threads = common.threads();
+        let seeds = common.seed..common.seed.saturating_add(self.seeds);
+        let runs =
+            threads.map(seeds, |seed| self.simulate(Scenario { seed, ..scenario.clone() }, common, name));
+        let runs: Vec<Run> = runs.into_iter().collect::<Result<_>>()?;
+        if self.seeds > 1 {
+            eprintln!("{}", threads.effort().line());
+        }
         common.output.print_runs(&runs, self.html.as_deref())
     }
 

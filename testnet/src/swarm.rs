@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use starling_sim::Threads;
 use starling_sim::scenario::{self, Scenario};
 use starling_sim::swarm::{self, Finding};
 
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 /// Runs that a failing scenario is made smaller in, at most.
 const SHRINKING_RUNS_MAX: usize = 400;
+/// Seeds unless the person said otherwise.
+const SEEDS_DEFAULT: u64 = 100;
 
 /// Which seeds, and for how long.
 #[derive(Debug, clap::Args)]
@@ -61,7 +63,7 @@ impl Total {
 impl Options {
     /// Runs the seeds and says what was found; an error if any invariant did not hold.
     pub fn run(&self, common: &Common) -> Result<()> {
-        let began = Instant::now();
+        let threads = common.threads();
         let total = match &self.scenario {
             Some(path) => {
                 let mut set = common.set.clone();
@@ -73,15 +75,16 @@ impl Options {
                 total.add(scenario, finding);
                 total
             }
-            None => self.run_seeds(common.seed, began)?,
+            None => self.run_seeds(common.seed, &threads)?,
         };
-        print!("{}", summary(&total, began.elapsed()));
+        print!("{}", summary(&total));
         for (scenario, finding) in &total.failures {
             println!("\n{}", self.failure(scenario, finding));
         }
         if let Some((scenario, _)) = total.failures.first().filter(|_| self.shrink) {
             println!("\n{}", shrunk(scenario));
         }
+        eprintln!("{}", threads.effort().line());
         match total.failures.len() {
             0 => Ok(()),
             count => {
@@ -90,59 +93,53 @@ impl Options {
         }
     }
 
-    /// Seeds one after the other on every processor.
-    fn run_seeds(&self, first: u64, began: Instant) -> Result<Total> {
-        let deadline = self.seconds.map(|seconds| began + Duration::from_secs(seconds));
-        let count = self.seeds.unwrap_or(if deadline.is_some() { u64::MAX - first } else { 100 });
+    /// Seeds one after the other on each thread. The total does not depend on the number of threads.
+    fn run_seeds(&self, first: u64, threads: &Threads) -> Result<Total> {
+        let deadline = self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let count = self.seeds.unwrap_or(if deadline.is_some() { u64::MAX } else { SEEDS_DEFAULT });
         let bar = progress(self.seeds);
-        let seeds = Mutex::new(first..first + count);
-        let next = || {
-            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            seeds.lock().ok()?.next().filter(|_| !is_over)
+        let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let seeds = (first..first.saturating_add(count)).take_while(|_| !is_over());
+        let run = |seed| {
+            let _named = Named(seed);
+            let scenario = swarm::draw(seed);
+            let finding = swarm::run(&scenario);
+            bar.inc(1);
+            finding.map(|finding| (scenario, finding))
         };
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let totals: Vec<Result<Total>> = std::thread::scope(|scope| {
-            let work = || {
-                let mut total = Total::default();
-                while let Some(seed) = next() {
-                    let scenario = swarm::draw(seed);
-                    let finding = swarm::run(&scenario).map_err(Error::Scenario)?;
-                    total.add(scenario, finding);
-                    bar.inc(1);
-                }
-                Ok(total)
-            };
-            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().map(|worker| worker.join().expect("a run does not panic")).collect()
+        let (mut total, mut refused) = (Total::default(), None);
+        threads.each(seeds, run, |ran| match ran {
+            Ok((scenario, finding)) => total.add(scenario, finding),
+            Err(error) => refused = Some(error),
         });
         bar.finish_and_clear();
-        let mut all = Total::default();
-        for total in totals {
-            let total = total?;
-            all.seeds += total.seeds;
-            all.virtual_s += total.virtual_s;
-            all.events += total.events;
-            total
-                .faults
-                .into_iter()
-                .for_each(|(fault, count)| *all.faults.entry(fault).or_default() += count);
-            all.failures.extend(total.failures);
-        }
-        all.failures.sort_by_key(|(scenario, _)| scenario.seed);
-        Ok(all)
+        refused.map_or(Ok(total), |error| Err(Error::Scenario(error)))
     }
 
     fn failure(&self, scenario: &Scenario, finding: &Finding) -> String {
         let violation = finding.violation.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Scenario { seed, nodes, .. } = scenario;
         let again = match &self.scenario {
-            Some(path) => format!("--scenario {} --seed {}", path.display(), scenario.seed),
-            None => format!("--seeds 1 --seed {}", scenario.seed),
+            Some(path) => format!("./testnet/run swarm --scenario {} --seed {seed}", path.display()),
+            None => again(*seed),
         };
-        let nodes = scenario.nodes;
-        format!(
-            "seed {} ({nodes} nodes) violates {violation}\n  again: ./testnet/run swarm {again}",
-            scenario.seed
-        )
+        format!("seed {seed} ({nodes} nodes) violates {violation}\n  again: {again}")
+    }
+}
+
+/// The command that runs one seed again.
+fn again(seed: u64) -> String {
+    format!("./testnet/run swarm --seeds 1 --seed {seed}")
+}
+
+/// The seed of the run on this thread, which a panic of the run would otherwise not name.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {} panicked\n  again: {}", self.0, again(self.0));
+        }
     }
 }
 
@@ -158,17 +155,16 @@ fn progress(seeds: Option<u64>) -> ProgressBar {
     bar
 }
 
-fn summary(total: &Total, took: Duration) -> String {
+fn summary(total: &Total) -> String {
     let faults = total.faults.iter().fold(String::new(), |mut text, (fault, count)| {
         let _ = write!(text, "{}{count} {fault}", if text.is_empty() { "" } else { ", " });
         text
     });
     format!(
-        "{} seeds, {:.0} virtual seconds, {} events in {:.1} s\nfaults: {}\nfailures: {}\n",
+        "{} seeds, {:.0} virtual seconds, {} events\nfaults: {}\nfailures: {}\n",
         total.seeds,
         total.virtual_s,
         total.events,
-        took.as_secs_f64(),
         if faults.is_empty() { "none" } else { &faults },
         total.failures.len(),
     )
@@ -183,4 +179,43 @@ fn shrunk(scenario: &Scenario) -> String {
         scenario.seed,
         swarm::text(&small),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use starling_sim::invariants::Violation;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command_that_runs_it_again() {
+        let mut options = Options { seeds: Some(1), seconds: None, scenario: None, shrink: false };
+        let scenario = Scenario { seed: 5, ..Scenario::default() };
+        let violation = Violation { invariant: "dots", node: None, at_us: 0, what: "one is missing".into() };
+        let finding = Finding {
+            violation: Some(violation),
+            trace: String::new(),
+            virtual_s: 0.0,
+            events: 0,
+            faults: BTreeMap::new(),
+        };
+        let text = options.failure(&scenario, &finding);
+        assert!(text.ends_with("again: ./testnet/run swarm --seeds 1 --seed 5"), "{text}");
+        options.scenario = Some("small.toml".into());
+        let text = options.failure(&scenario, &finding);
+        assert!(text.ends_with("again: ./testnet/run swarm --scenario small.toml --seed 5"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_is_the_same_whatever_the_number_of_threads() {
+        let options = Options { seeds: Some(3), seconds: None, scenario: None, shrink: false };
+        let of = |threads| {
+            summary(&options.run_seeds(1, &Threads::new(NonZeroUsize::new(threads))).expect("seeds run"))
+        };
+        let one = of(1);
+        assert!(one.starts_with("3 seeds"), "{one}");
+        assert_eq!(one, of(3));
+    }
 }

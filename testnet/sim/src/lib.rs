@@ -12,6 +12,7 @@ pub mod measure;
 pub mod policies;
 pub mod scenario;
 pub mod swarm;
+mod threads;
 pub mod world;
 
 mod clients;
@@ -25,4 +26,5 @@ mod varied;
 
 pub use finish::{bar, cost, settings};
 pub use simulation::{Progress, Simulation};
+pub use threads::{Effort, Threads};
 pub use world::Delays;

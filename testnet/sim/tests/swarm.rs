@@ -4,10 +4,9 @@
 //! long to look, and each failure prints the command that runs it again.
 
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use starling_sim::swarm;
+use starling_sim::{Threads, swarm};
 
 /// Where seeds begin unless the environment says otherwise.
 const BASE: u64 = 20_000;
@@ -28,30 +27,19 @@ fn no_seed_violates_an_invariant() {
     }
     let base = from_environment("STARLING_SWARM_SEED").unwrap_or(BASE);
     let seconds = from_environment("STARLING_SWARM_SECONDS");
-    let seeds_max = if seconds.is_some() { u64::MAX - base } else { SEEDS_MAX };
+    let seeds_max = if seconds.is_some() { u64::MAX } else { SEEDS_MAX };
     let deadline = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
-    let seeds = Mutex::new(base..base + seeds_max);
-    let next = || seeds.lock().expect("no run panics").next().filter(|_| Instant::now() < deadline);
-    let failures = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(seed) = next() {
-                    let finding = swarm::run(&swarm::draw(seed)).expect("a drawn scenario runs");
-                    if let Some(violation) = finding.violation {
-                        let again = format!("./testnet/run swarm --seeds 1 --seed {seed}");
-                        failures
-                            .lock()
-                            .expect("no run panics")
-                            .push(format!("{violation}\n  again: {again}"));
-                    }
-                }
-            });
-        }
+    let seeds = (base..base.saturating_add(seeds_max)).take_while(|_| Instant::now() < deadline);
+    let run = |seed| (seed, swarm::run(&swarm::draw(seed)).expect("a drawn scenario runs").violation);
+    let (mut done, mut failures) = (0, Vec::new());
+    Threads::new(None).each(seeds, run, |(seed, violation)| {
+        done += 1;
+        failures.extend(
+            violation.map(|violation| {
+                format!("{violation}\n  again: ./testnet/run swarm --seeds 1 --seed {seed}")
+            }),
+        );
     });
-    let failures = failures.into_inner().expect("no run panics");
-    let done = seeds.into_inner().expect("no run panics").start - base;
     println!("{done} seeds from {base} on");
     assert!(
         failures.is_empty(),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use starling_report::Report;
+use starling_sim::Threads;
 use starling_sim::policies::Links;
 use starling_sim::policies::mongering::{Direction, Interest, Variant};
 use starling_sim::policies::starling::{self, Plan, Senders};
@@ -16,6 +17,23 @@ use crate::error::{Error, Result};
 const CYCLE_MS: f64 = 200.0;
 /// Latencies of links and datagrams.
 const LATENCY_MS: (u64, u64) = (10, 50);
+
+/// A row of the table, and one job.
+enum Policy {
+    Epidemic(&'static str, Direction, u32),
+    FullView(&'static str, fn() -> Protocol),
+    Starling,
+}
+
+/// The rows, in the order of the table.
+const POLICIES: [Policy; 6] = [
+    Policy::Epidemic("push, feedback, counter 4", Direction::Push, 4),
+    Policy::Epidemic("pull, feedback, counter 2", Direction::Pull, 2),
+    Policy::Epidemic("push-pull, feedback, counter 2", Direction::PushPull, 2),
+    Policy::FullView("SWIM", Protocol::paper),
+    Policy::FullView("Serf", Protocol::serf),
+    Policy::Starling,
+];
 
 /// What to simulate.
 #[derive(Debug, clap::Args)]
@@ -41,22 +59,19 @@ struct Row {
 
 impl Options {
     /// The table.
-    pub fn run(&self, common: &Common) -> Result<Report> {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Result<Report> {
         let nodes = nodes(common);
         if nodes < 6 {
             return Err(Error::Unsupported("the overlay needs --nodes 6 or more".into()));
         }
-        let rows: Vec<Row> = [
-            epidemic("push, feedback, counter 4", Direction::Push, 4),
-            epidemic("pull, feedback, counter 2", Direction::Pull, 2),
-            epidemic("push-pull, feedback, counter 2", Direction::PushPull, 2),
-        ]
-        .into_iter()
-        .map(|(name, variant)| self.epidemic(name, nodes, &variant, common.seed))
-        .chain([self.full_view("SWIM", &Protocol::paper(), nodes, common.seed)])
-        .chain([self.full_view("Serf", &Protocol::serf(), nodes, common.seed)])
-        .chain([self.starling(nodes, common.seed)])
-        .collect();
+        let rows = threads.map(POLICIES, |policy| match policy {
+            Policy::Epidemic(name, direction, k) => {
+                let variant = Variant::new(direction, Interest::Counter(k));
+                self.epidemic(name, nodes, &variant, common.seed)
+            }
+            Policy::FullView(name, protocol) => self.full_view(name, &protocol(), nodes, common.seed),
+            Policy::Starling => self.starling(nodes, common.seed),
+        });
         let table = rows.iter().map(|row| {
             let residue = if row.residue == 0.0 { "0".into() } else { format!("{:.1e}", row.residue) };
             let [rmr, node, all] =
@@ -122,8 +137,4 @@ impl Options {
             all_ms: settled.all_mean_ms,
         }
     }
-}
-
-fn epidemic(name: &str, direction: Direction, k: u32) -> (&str, Variant) {
-    (name, Variant::new(direction, Interest::Counter(k)))
 }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 use starling_report::Report;
+use starling_sim::Threads;
 use starling_sim::policies::mongering::{Direction, Interest, Judgement, Variant};
 use starling_sim::policies::tables::{Measured, OTHER_READINGS, Published, SITES, TABLES, Table, measure};
 
@@ -97,18 +98,16 @@ struct Row {
 
 impl TablesOptions {
     /// The three tables, at the paper's size.
-    pub fn run(&self, common: &Common) -> Report {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Report {
         let trials = self.trials.trials;
-        let tables: Vec<(&str, Vec<Row>)> = TABLES
-            .iter()
-            .map(|table| {
-                let rows = table.rows.iter().zip(1..).map(|(published, k)| {
-                    let measured = measure(SITES, &(table.variant)(k), trials, common.seed);
-                    Row { k, published: *published, measured, agrees: measured.agrees(published, trials) }
-                });
-                (table.title, rows.collect())
-            })
-            .collect();
+        let rows = TABLES.iter().flat_map(|table| table.rows.iter().zip(1..).map(move |row| (table, row)));
+        let rows = threads.map(rows, |(table, (published, k))| {
+            let measured = measure(SITES, &(table.variant)(k), trials, common.seed);
+            Row { k, published: *published, measured, agrees: measured.agrees(published, trials) }
+        });
+        let mut rows = rows.into_iter();
+        let mut of = |table: &Table| (table.title, rows.by_ref().take(table.rows.len()).collect());
+        let tables: Vec<(&str, Vec<Row>)> = TABLES.iter().map(&mut of).collect();
         let title = format!("Demers et al. 1987: {SITES} sites, {trials} trials");
         let mut report =
             Report::new(title, &json!({ "trials": trials, "seed": common.seed, "tables": tables }));
@@ -121,13 +120,13 @@ impl TablesOptions {
                  of these epidemics. s: share of sites left out; m: rumors sent per site; delays in cycles.",
             )
             .line("Other readings of the paper")
-            .table(["", "row", "s", "with this reading"], self.other_readings(common.seed))
+            .table(["", "row", "s", "with this reading"], self.other_readings(common.seed, threads))
     }
 
     /// What the paper's figures would be if its open points were read in other ways.
-    fn other_readings(&self, seed: u64) -> impl Iterator<Item = [String; 4]> {
+    fn other_readings(&self, seed: u64, threads: &Threads) -> Vec<[String; 4]> {
         let trials = self.trials.trials;
-        OTHER_READINGS.into_iter().map(move |(reading, table, k, what)| {
+        threads.map(OTHER_READINGS, |(reading, table, k, what)| {
             let Table { title, variant, rows } = TABLES[table];
             let measured = measure(SITES, &Variant { reading, ..variant(k) }, trials, seed);
             let published = rows[k as usize - 1].residue;
@@ -183,12 +182,12 @@ impl RumorOptions {
     }
 
     /// A table over k.
-    pub fn run(&self, common: &Common) -> Report {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Report {
         let nodes = nodes(common);
-        let rows: Vec<(Variant, Measured)> = (1..=self.k_max)
-            .map(|k| self.variant(k))
-            .map(|variant| (variant, measure(nodes, &variant, self.trials.trials, common.seed)))
-            .collect();
+        let rows = threads.map(1..=self.k_max, |k| {
+            let variant = self.variant(k);
+            (variant, measure(nodes, &variant, self.trials.trials, common.seed))
+        });
         let table = rows.iter().zip(1..).map(|((_, measured), k)| cells(format!("k = {k}"), measured));
         let kind =
             [if self.blind { "blind" } else { "feedback" }, if self.coin { "coin" } else { "counter" }];
@@ -199,18 +198,17 @@ impl RumorOptions {
 
 impl LimitsOptions {
     /// Push and pull with feedback and counters, with and without limits.
-    pub fn run(&self, common: &Common) -> Report {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Report {
         let nodes = nodes(common);
         let limits = [(None, 0), (Some(1), 0), (Some(1), 1), (Some(1), 4), (Some(1), 100), (Some(2), 0)];
-        let mut rows = Vec::new();
-        for direction in [Direction::Push, Direction::Pull] {
-            for (connections_max, hunts_max) in limits {
-                let variant =
-                    Variant { connections_max, hunts_max, ..Variant::new(direction, Interest::Counter(2)) };
-                let measured = measure(nodes, &variant, self.trials.trials, common.seed);
-                rows.push((variant, measured));
-            }
-        }
+        let rows = [Direction::Push, Direction::Pull]
+            .into_iter()
+            .flat_map(|direction| limits.map(|(connections, hunts)| (direction, connections, hunts)));
+        let rows = threads.map(rows, |(direction, connections_max, hunts_max)| {
+            let variant =
+                Variant { connections_max, hunts_max, ..Variant::new(direction, Interest::Counter(2)) };
+            (variant, measure(nodes, &variant, self.trials.trials, common.seed))
+        });
         let name = |variant: &Variant| {
             let limit = variant.connections_max.map_or("no limit".into(), |max| format!("limit {max}"));
             let hunts = match variant.hunts_max {
@@ -232,7 +230,7 @@ impl LimitsOptions {
 
 impl AntiEntropyOptions {
     /// Cycles until everybody knows.
-    pub fn run(&self, common: &Common) -> Report {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Report {
         let nodes = nodes(common);
         let log = (nodes as f64).ln();
         let ways = [
@@ -243,13 +241,10 @@ impl AntiEntropyOptions {
             // Karp et al., "Randomized rumor spreading" (FOCS 2000): log3 n + O(log log n).
             (Direction::PushPull, "log3 n + log2 ln n", log / 3_f64.ln() + log.ln() / 2_f64.ln()),
         ];
-        let rows: Vec<(Direction, &str, f64, Measured)> = ways
-            .into_iter()
-            .map(|(direction, formula, theory)| {
-                let variant = Variant::new(direction, Interest::Forever);
-                (direction, formula, theory, measure(nodes, &variant, self.trials.trials, common.seed))
-            })
-            .collect();
+        let rows = threads.map(ways, |(direction, formula, theory)| {
+            let variant = Variant::new(direction, Interest::Forever);
+            (direction, formula, theory, measure(nodes, &variant, self.trials.trials, common.seed))
+        });
         let table = rows.iter().map(|(direction, formula, theory, measured)| {
             [
                 format!("{direction:?}"),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use starling_report::{Curve, Curves, Report};
+use starling_sim::Threads;
 use starling_sim::policies::detectors::{DOWN_US, Detector, Fault, LATE_US, Plan, STALL_EVERY_US, STALL_US};
 use starling_sim::policies::detectors::{Summary, measure};
 
@@ -104,29 +105,28 @@ fn about(fault: Fault) -> String {
 
 impl Options {
     /// Measures all detectors.
-    pub fn run(&self, common: &Common) -> Result<Report> {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Result<Report> {
         let links = self.links.checked()?;
         let nodes = common.nodes.map_or(NODES_DEFAULT, |nodes| nodes as usize);
         if !(8..=10_000).contains(&nodes) {
             return Err(Error::Unsupported("the detectors need --nodes from 8 to 10,000".into()));
         }
         let plan = |nodes, fault| Plan { nodes, links, fault, warmup_ms: WARMUP_MS, measure_ms: MEASURE_MS };
-        let all = |plan: &Plan, runs| -> Vec<Summary> {
-            Detector::ALL.iter().map(|detector| measure(*detector, plan, runs, common.seed)).collect()
-        };
         let one = self.fault.map(Which::fault);
         let faults = Fault::ALL.into_iter().filter(|fault| one.is_none_or(|one| one == *fault));
-        let by_fault: Vec<(Fault, Vec<Summary>)> =
-            faults.map(|fault| (fault, all(&plan(nodes, fault), self.runs))).collect();
-        let by_size: Vec<(u32, Vec<Summary>)> = self
-            .sizes
-            .iter()
-            .filter(|_| one.is_none())
-            .map(|size| {
-                let runs = if *size < LARGE { self.runs } else { self.runs.min(RUNS_LARGE) };
-                (*size, all(&plan(*size as usize, Fault::Crash), runs))
-            })
-            .collect();
+        let faults: Vec<Fault> = faults.collect();
+        let sizes: &[u32] = if one.is_none() { &self.sizes } else { &[] };
+        let of_faults = faults.iter().map(|fault| (plan(nodes, *fault), self.runs));
+        let of_sizes = sizes.iter().map(|size| {
+            let runs = if *size < LARGE { self.runs } else { self.runs.min(RUNS_LARGE) };
+            (plan(*size as usize, Fault::Crash), runs)
+        });
+        let all = |(plan, runs)| Detector::ALL.map(|detector| (detector, plan, runs));
+        let cases: Vec<(Detector, Plan, u32)> = of_faults.chain(of_sizes).flat_map(all).collect();
+        let measured = measure(threads, &cases, common.seed);
+        let mut measured = measured.chunks(Detector::ALL.len()).map(<[Summary]>::to_vec);
+        let by_fault: Vec<(Fault, Vec<Summary>)> = faults.into_iter().zip(measured.by_ref()).collect();
+        let by_size: Vec<(u32, Vec<Summary>)> = sizes.iter().copied().zip(measured).collect();
         let values =
             serde_json::json!({ "nodes": nodes, "links": links, "faults": by_fault, "sizes": by_size });
         let title = format!("Failure detectors: {nodes} nodes, one with a fault, loss {}", links.loss);

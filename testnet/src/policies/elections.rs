@@ -1,6 +1,7 @@
 //! Elections of a leader, counted and broken.
 
 use starling_report::Report;
+use starling_sim::Threads;
 use starling_sim::policies::elections::{
     Count, FAILURES, Failure, Protocol, Scenario, Summary, counts, find, measure,
 };
@@ -94,7 +95,7 @@ impl Options {
     }
 
     /// Counts, measures and breaks the protocols, or prints one run.
-    pub fn run(&self, common: &Common) -> Result<Report> {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Result<Report> {
         let nodes = common.nodes.map_or(NODES_DEFAULT, |nodes| nodes as usize);
         let scenarios = self.scenarios(common, nodes)?;
         if let (true, Some(which), [named]) = (self.transcript, self.protocol, &scenarios[..]) {
@@ -106,10 +107,10 @@ impl Options {
         let counted: Vec<Count> = counts(nodes).into_iter().filter(|c| chosen(&c.protocol)).collect();
         let measured: Vec<(&Named, Vec<Summary>)> = scenarios
             .iter()
-            .map(|named| (named, measure_all(&protocols, &named.scenario, self.runs, common.seed)))
+            .map(|named| (named, measure_all(threads, &protocols, &named.scenario, self.runs, common.seed)))
             .collect();
         let failures: Vec<(Failure, Option<u64>)> =
-            if self.scenario.is_none() { search(common, nodes, &chosen)? } else { Vec::new() };
+            if self.scenario.is_none() { search(common, threads, nodes, &chosen)? } else { Vec::new() };
         let values = serde_json::json!({
             "counts": counted,
             "scenarios": measured.iter().map(|(named, summaries)| serde_json::json!({
@@ -135,23 +136,30 @@ impl Options {
     }
 }
 
-fn measure_all(protocols: &[Protocol], scenario: &Scenario, runs: u32, seed: u64) -> Vec<Summary> {
+fn measure_all(
+    threads: &Threads,
+    protocols: &[Protocol],
+    scenario: &Scenario,
+    runs: u32,
+    seed: u64,
+) -> Vec<Summary> {
     let fit = protocols.iter().filter(|protocol| protocol.takes(scenario.nodes));
-    fit.map(|protocol| measure(*protocol, scenario, runs, seed)).collect()
+    fit.map(|protocol| measure(threads, *protocol, scenario, runs, seed)).collect()
 }
 
 fn search(
     common: &Common,
+    threads: &Threads,
     nodes: usize,
     chosen: &impl Fn(&Protocol) -> bool,
 ) -> Result<Vec<(Failure, Option<u64>)>> {
     let wanted = FAILURES.into_iter().filter(|failure| chosen(&failure.protocol));
-    wanted
-        .map(|failure| {
-            let scenario = Scenario::load(failure.scenario, nodes, &common.set).map_err(Error::Scenario)?;
-            Ok((failure, find(&failure, &scenario, common.seed, TRIES)))
-        })
-        .collect()
+    let load = |failure: Failure| {
+        let scenario = Scenario::load(failure.scenario, nodes, &common.set).map_err(Error::Scenario)?;
+        Ok((failure, scenario))
+    };
+    let wanted: Vec<(Failure, Scenario)> = wanted.map(load).collect::<Result<_>>()?;
+    Ok(threads.map(wanted, |(failure, scenario)| (failure, find(&failure, &scenario, common.seed, TRIES))))
 }
 
 const COUNTED: &str = "Without faults, links of constant latency: the texts' counts, and what the machines did. n counts a dead\n\

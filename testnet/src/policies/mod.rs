@@ -10,6 +10,8 @@ mod starling;
 mod swim;
 
 use clap::builder::RangedU64ValueParser;
+use starling_report::Report;
+use starling_sim::Threads;
 use starling_sim::policies::Estimate;
 
 use crate::Common;
@@ -69,20 +71,26 @@ pub enum Policy {
 impl Policy {
     /// Runs it and prints its tables.
     pub fn run(&self, common: &Common) -> Result<()> {
-        let report = match self {
-            Self::Compare(options) => options.run(common)?,
-            Self::Tables(options) => options.run(common),
-            Self::Rumor(options) => options.run(common),
-            Self::Limits(options) => options.run(common),
-            Self::AntiEntropy(options) => options.run(common),
-            Self::Swim(options) => options.run(common)?,
-            Self::Starling(options) => options.run(common)?,
-            Self::Elections(options) => options.run(common)?,
-            Self::Detectors(options) => options.run(common)?,
-            Self::Queues(options) => options.run(common)?,
-        };
-        common.output.print(&report);
+        let threads = common.threads();
+        common.output.print(&self.report(common, &threads)?);
+        eprintln!("{}", threads.effort().line());
         Ok(())
+    }
+
+    /// Its tables, which do not depend on the number of threads.
+    fn report(&self, common: &Common, threads: &Threads) -> Result<Report> {
+        match self {
+            Self::Compare(options) => options.run(common, threads),
+            Self::Tables(options) => Ok(options.run(common, threads)),
+            Self::Rumor(options) => Ok(options.run(common, threads)),
+            Self::Limits(options) => Ok(options.run(common, threads)),
+            Self::AntiEntropy(options) => Ok(options.run(common, threads)),
+            Self::Swim(options) => options.run(common, threads),
+            Self::Starling(options) => options.run(common),
+            Self::Elections(options) => options.run(common, threads),
+            Self::Detectors(options) => options.run(common, threads),
+            Self::Queues(options) => options.run(common, threads),
+        }
     }
 }
 
@@ -138,4 +146,43 @@ fn show(estimate: Estimate) -> String {
     let digits = (0..5_usize).find(|digits| error * 10_f64.powf(*digits as f64) >= 10.0);
     let digits = if error > 0.0 { digits.unwrap_or(5) } else { 2 };
     format!("{mean:.digits$} ±{error:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Cli, Command};
+
+    /// The text and the JSON of a command.
+    fn printed(arguments: &str, threads: usize) -> String {
+        let cli = Cli::try_parse_from(["testnet", "policies"].into_iter().chain(arguments.split(' ')));
+        let cli = cli.expect("a command");
+        let Some(Command::Policies { policy }) = &cli.command else { panic!("{arguments} is a policy") };
+        let report = policy.report(&cli.common, &Threads::new(NonZeroUsize::new(threads))).expect("it runs");
+        report.text() + &report.json()
+    }
+
+    #[test]
+    fn what_is_printed_is_the_same_whatever_the_number_of_threads() {
+        let commands = [
+            "compare --nodes 100 --rumors 3",
+            "tables --trials 2",
+            "rumor --nodes 100 --trials 5",
+            "limits --nodes 100 --trials 5",
+            "anti-entropy --nodes 100 --trials 5",
+            "swim --nodes 100 --trials 3",
+            "elections --runs 6",
+            "detectors --nodes 10 --runs 3 --sizes 8,12",
+            "queues --runs 5",
+        ];
+        for command in commands {
+            let one = printed(command, 1);
+            assert_eq!(one, printed(command, 3), "{command}");
+            assert_ne!(one, printed(&format!("{command} --seed 2"), 3), "{command}");
+        }
+    }
 }

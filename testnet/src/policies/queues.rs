@@ -1,6 +1,7 @@
 //! Orders of a work queue, beside theory.
 
 use starling_report::Report;
+use starling_sim::Threads;
 use starling_sim::policies::Estimate;
 use starling_sim::policies::queues::{RULES, Scenario, Summary, measure};
 
@@ -21,7 +22,7 @@ pub struct Options {
 
 impl Options {
     /// Measures the orders.
-    pub fn run(&self, common: &Common) -> Result<Report> {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Result<Report> {
         let all = Scenario::named();
         let names: Vec<&str> = all.iter().map(|scenario| scenario.name).collect();
         let names = names.join(", ");
@@ -33,8 +34,8 @@ impl Options {
         let measured: Vec<(Scenario, Vec<(&str, Summary)>)> = chosen
             .into_iter()
             .map(|scenario| {
-                let summaries =
-                    RULES.map(|(name, rules)| (name, measure(&scenario, &rules, self.runs, common.seed)));
+                let summaries = RULES
+                    .map(|(name, rules)| (name, measure(threads, &scenario, &rules, self.runs, common.seed)));
                 (scenario, summaries.to_vec())
             })
             .collect();

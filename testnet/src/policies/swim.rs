@@ -4,6 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use starling_report::{Report, millis};
+use starling_sim::Threads;
 use starling_sim::policies::Estimate;
 use starling_sim::policies::swim::{Network, Protocol, Spread, detect, false_suspicion, refute, spread};
 
@@ -95,10 +96,11 @@ fn measure(protocol: Protocol, network: &Network, trials: u32, seed: u64) -> Out
 
 impl Options {
     /// The paper's protocol and Serf's, side by side.
-    pub fn run(&self, common: &Common) -> Result<Report> {
+    pub fn run(&self, common: &Common, threads: &Threads) -> Result<Report> {
         let network = Network { members: nodes(common).max(3), links: self.links.checked()? };
-        let outcomes = [Protocol::paper(), Protocol::serf()]
-            .map(|protocol| measure(protocol, &network, self.trials, common.seed));
+        let protocols = [Protocol::paper(), Protocol::serf()];
+        let outcomes =
+            threads.map(protocols, |protocol| measure(protocol, &network, self.trials, common.seed));
         let row = |name: &str, of: &dyn Fn(&Outcome) -> String| {
             [name.to_string(), of(&outcomes[0]), of(&outcomes[1])]
         };

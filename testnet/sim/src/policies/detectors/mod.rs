@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::Estimate;
 use super::overlay::random_regular;
+use crate::Threads;
 use heartbeat::{Config, Heartbeats, Shape};
 use network::Network;
 pub use network::{DOWN_US, Fault, LATE_US, Outcome, Plan, STALL_EVERY_US, STALL_US};
@@ -179,10 +180,18 @@ pub struct Summary {
     pub busiest_s: f64,
 }
 
-/// Runs a plan with `runs` seeds from `seed` on.
-pub fn measure(detector: Detector, plan: &Plan, runs: u32, seed: u64) -> Summary {
-    let run = |run| detector.run(plan, seed.wrapping_add(u64::from(run)));
-    let outcomes: Vec<Outcome> = (0..runs).map(run).collect();
+/// Runs each detector's plan with as many seeds from `seed` on as stand beside it: every run is a job of its own.
+pub fn measure(threads: &Threads, cases: &[(Detector, Plan, u32)], seed: u64) -> Vec<Summary> {
+    let jobs = cases.iter().flat_map(|case| (0..case.2).map(move |run| (case, run)));
+    let outcomes =
+        threads.map(jobs, |((detector, plan, _), run)| detector.run(plan, seed.wrapping_add(u64::from(run))));
+    let mut outcomes = outcomes.into_iter();
+    let mut of = |runs| outcomes.by_ref().take(runs as usize).collect::<Vec<_>>();
+    cases.iter().map(|(detector, plan, runs)| summarize(*detector, plan, &of(*runs))).collect()
+}
+
+fn summarize(detector: Detector, plan: &Plan, outcomes: &[Outcome]) -> Summary {
+    let runs = outcomes.len() as u32;
     let node_seconds = plan.nodes as f64 * plan.measure_ms as f64 / 1000.0 * f64::from(runs);
     let total = |of: &dyn Fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>() as f64;
     let noticed = outcomes.iter().filter_map(|outcome| outcome.first_ms);

@@ -8,6 +8,10 @@ fn plan(fault: Fault, loss: f64) -> Plan {
     Plan { nodes: 40, links, fault, warmup_ms: 20_000, measure_ms: 60_000 }
 }
 
+fn measure(detector: Detector, plan: &Plan, runs: u32, seed: u64) -> Summary {
+    super::measure(&Threads::new(None), &[(detector, *plan, runs)], seed).swap_remove(0)
+}
+
 /// Detectors whose verdicts do not depend on updates that ride on probes.
 const HEARTBEATS: [Detector; 5] =
     [Detector::Central, Detector::Ring, Detector::All, Detector::AllJacobson, Detector::AllPhi];

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Broken, Ending, Outcome, Protocol, Scenario};
+use crate::Threads;
 use crate::policies::Estimate;
 
 /// Many runs of a protocol in one scenario.
@@ -46,9 +47,8 @@ pub struct Endings {
 }
 
 /// Runs a scenario with `runs` seeds from `seed` on.
-pub fn measure(protocol: Protocol, scenario: &Scenario, runs: u32, seed: u64) -> Summary {
-    let outcomes: Vec<Outcome> =
-        (0..u64::from(runs)).map(|run| protocol.run(scenario, seed.wrapping_add(run))).collect();
+pub fn measure(threads: &Threads, protocol: Protocol, scenario: &Scenario, runs: u32, seed: u64) -> Summary {
+    let outcomes = threads.map(0..runs, |run| protocol.run(scenario, seed.wrapping_add(run.into())));
     let over = |of: &dyn Fn(&Outcome) -> u64| Estimate::of(outcomes.iter().map(|o| of(o) as f64));
     let count = |of: &dyn Fn(&Outcome) -> bool| outcomes.iter().filter(|o| of(o)).count() as u32;
     let ended = |ending| count(&|outcome| outcome.ending == ending);

@@ -15,6 +15,7 @@ use starling_strong::api::queue::{Order, Rules};
 use starling_strong::queue::{Asker, Job, WINDOW, rank};
 
 use super::Estimate;
+use crate::Threads;
 
 /// The mean cost of an item, milliseconds.
 const MEAN_MS: f64 = 1000.0;
@@ -274,13 +275,13 @@ pub struct Summary {
 }
 
 /// Runs a scenario with seeds from `seed` on.
-pub fn measure(scenario: &Scenario, rules: &Rules, runs: u32, seed: u64) -> Summary {
+pub fn measure(threads: &Threads, scenario: &Scenario, rules: &Rules, runs: u32, seed: u64) -> Summary {
     let run = |at: u32| {
         let items = scenario.draw(seed.wrapping_add(u64::from(at)));
         let theory = theory::wait_s(scenario, rules, &items);
         (Figures::of(&simulate(items, &scenario.speeds, rules), &scenario.speeds), theory)
     };
-    let runs: Vec<(Figures, Option<f64>)> = (0..runs).map(run).collect();
+    let runs: Vec<(Figures, Option<f64>)> = threads.map(0..runs, run);
     let of = |figure: fn(&Figures) -> f64| Estimate::of(runs.iter().map(|(figures, _)| figure(figures)));
     let theory: Option<Vec<f64>> = runs.iter().map(|(_, theory)| *theory).collect();
     Summary {

@@ -4,6 +4,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use starling_strong::api::queue::{Order, Rules};
 
+use crate::Threads;
+
 use super::{BEGIN_MS, Done, Item, RULES, Scenario, measure, simulate};
 
 fn rules(order: Order, ageing: f64) -> Rules {
@@ -95,7 +97,7 @@ fn means_agree_with_theory_where_it_holds() {
     let mut compared = 0;
     for scenario in Scenario::named() {
         for (name, rules) in RULES {
-            let summary = measure(&scenario, &rules, 60, 1);
+            let summary = measure(&Threads::new(None), &scenario, &rules, 60, 1);
             let Some(theory) = summary.theory_s else { continue };
             let off = (summary.wait_s.mean - theory.mean).abs();
             // Exact where all items are there at once; otherwise four standard errors.
