@@ -17,6 +17,9 @@ pub struct Options {
     /// In virtual time instead of on processes
     #[arg(long)]
     simulated: bool,
+    /// Run the nodes on the machines that this file names, as `churn` does
+    #[arg(long, value_name = "FILE", conflicts_with = "simulated")]
+    hosts: Option<PathBuf>,
     /// Write one page with tables and plots that opens without a network
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -53,7 +56,7 @@ impl Options {
         if self.simulated {
             return sim::Options::of(scenario, self.html.clone()).run(common);
         }
-        churn::Options::of(scenario, self.html.clone()).run(common).await
+        churn::Options::of(scenario, self.hosts.clone(), self.html.clone()).run(common).await
     }
 }
 

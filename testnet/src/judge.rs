@@ -13,7 +13,8 @@ use crate::history::{History, Operation, Outcome, Replica, Write, WriteId};
 use crate::relay::Member;
 
 /// Of two writes by different nodes, the one sent so long after the other's acknowledgement has the
-/// later timestamp: the nodes share a clock, whose milliseconds a hybrid logical clock counts up from.
+/// later timestamp: the nodes share a clock, whose milliseconds a hybrid logical clock counts up from. Clocks of several machines
+/// are further apart.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 /// Findings described one by one; the others are only counted.
 const FINDINGS_MAX: usize = 20;
@@ -27,9 +28,15 @@ pub struct Judgement {
     pub findings: Vec<String>,
 }
 
-/// Judges a run by what the live replicas hold at its end.
-pub fn judge(history: &History, replicas: &BTreeMap<Member, Replica>) -> Judgement {
-    let mut court = Court { history, replicas, places: places(history), judgement: Judgement::default() };
+/// Judges a run by what the live replicas hold at its end. `apart`: how far the clocks of the nodes are apart.
+pub fn judge(history: &History, replicas: &BTreeMap<Member, Replica>, apart: Duration) -> Judgement {
+    let mut court = Court {
+        history,
+        replicas,
+        grain: CLOCK_GRAIN + apart,
+        places: places(history),
+        judgement: Judgement::default(),
+    };
     court.count();
     court.registers();
     court.sets();
@@ -66,6 +73,8 @@ fn kind(operation: Operation) -> Kind {
 struct Court<'h> {
     history: &'h History,
     replicas: &'h BTreeMap<Member, Replica>,
+    /// Two writes of different nodes within this time may have any order.
+    grain: Duration,
     places: BTreeMap<(Kind, u64), Vec<WriteId>>,
     judgement: Judgement,
 }
@@ -133,7 +142,7 @@ impl Court<'_> {
                     |replica: &Replica| replica.registers.get(&key).is_some_and(|all| all.contains(id));
                 if others().any(|other| self.removes(other, *id, ids.len())) {
                     self.forbid(*id, shows);
-                } else if others().all(|other| is_before(other, write)) && self.is_held(write) {
+                } else if others().all(|other| is_before(other, write, self.grain)) && self.is_held(write) {
                     self.demand(*id, shows);
                 }
             }
@@ -211,8 +220,8 @@ impl Court<'_> {
 }
 
 /// Whether a write was over before another one began, so that the other's timestamp is the later one.
-fn is_before(write: &Write, other: &Write) -> bool {
-    write.acknowledged().is_some_and(|at| at + CLOCK_GRAIN < other.sent)
+fn is_before(write: &Write, other: &Write, grain: Duration) -> bool {
+    write.acknowledged().is_some_and(|at| at + grain < other.sent)
 }
 
 #[cfg(test)]
@@ -258,7 +267,7 @@ mod tests {
                 }
             };
             let replicas = BTreeMap::from([(1, replica(shown[0])), (2, replica(shown[1]))]);
-            let Writes { lost, missing, resurrected, .. } = judge(&self.0, &replicas).writes;
+            let Writes { lost, missing, resurrected, .. } = judge(&self.0, &replicas, Duration::ZERO).writes;
             [lost, missing, resurrected]
         }
     }
@@ -355,7 +364,7 @@ mod tests {
         let verdict = |values: [i128; 2]| {
             let replica = |value| Replica { counters: BTreeMap::from([(0, value)]), ..Replica::default() };
             let replicas = BTreeMap::from([(1, replica(values[0])), (2, replica(values[1]))]);
-            let Writes { lost, missing, resurrected, .. } = judge(&story.0, &replicas).writes;
+            let Writes { lost, missing, resurrected, .. } = judge(&story.0, &replicas, Duration::ZERO).writes;
             [lost, missing, resurrected]
         };
         assert_eq!(verdict([2, 3]), [0, 0, 0]);

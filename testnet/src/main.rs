@@ -8,6 +8,7 @@ mod conformity;
 mod data;
 mod error;
 mod history;
+mod hosts;
 mod judge;
 mod load;
 mod network;
@@ -129,6 +130,8 @@ enum Command {
     Conformity(conformity::Options),
     /// Kill and stop the voters of a strong keyspace under clients of all kinds, and check every answer
     Strong(strong::Options),
+    /// Start and end nodes on this machine for `churn --hosts` of another one, by requests on the standard input
+    Agent(hosts::AgentOptions),
     /// Show results that were written as JSON again: as tables or as a page, several side by side
     Report(report::Options),
 }
@@ -153,6 +156,7 @@ impl Common {
             etcd: None,
             labels: Vec::new(),
             relay: None,
+            hosts: None,
         })
     }
 }
@@ -252,6 +256,9 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Strong(options)) = &cli.command {
+        return options.run(&cli.common).await.map(|()| None);
+    }
+    if let Some(Command::Agent(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Report(options)) = &cli.command {

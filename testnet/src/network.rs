@@ -1,6 +1,6 @@
 //! A network of node processes on this machine, to be written to, broken and repaired.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +10,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use starling_api::Error as ApiError;
 use starling_api::trust::TicketSpec;
-use starling_client::Client;
+use starling_client::{Client, Retries};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
+use crate::hosts::{Access, Act, Hosts};
 use crate::process::{Exhausted, Launch, Process};
 use crate::relay::{Member, Relay};
 use crate::variable;
@@ -42,11 +43,13 @@ pub struct Plan {
     pub labels: Vec<String>,
     /// What all connections pass through, if anything: the bootstrap node is its member 0, replicas follow.
     pub relay: Option<Arc<Relay>>,
+    /// The machines that the nodes run on, in turn; none: this one alone.
+    pub hosts: Option<Arc<Hosts>>,
 }
 
 /// A folder of data directories, and whether it goes with the network.
 #[derive(Debug)]
-struct Root {
+pub struct Root {
     path: PathBuf,
     /// Removed when dropped.
     _temporary: Option<TempDir>,
@@ -59,6 +62,7 @@ pub struct Node {
     running: Option<Running>,
     /// What its connections pass through, and who it is there.
     relay: Option<(Arc<Relay>, Member)>,
+    access: Access,
     /// Removed after the last process that writes there has ended.
     _root: Arc<Root>,
 }
@@ -103,7 +107,7 @@ impl Network {
     /// Starts the bootstrap node and no replica yet.
     pub async fn begin(plan: &Plan) -> Result<Self> {
         let mut factory =
-            Factory { plan: plan.clone(), root: Arc::new(folder(plan)?), ticket: None, made: 0 };
+            Factory { plan: plan.clone(), root: Arc::new(Root::new(plan)?), ticket: None, made: 0 };
         let mut bootstrap = factory.make()?;
         bootstrap.start().await?;
         factory.ticket =
@@ -214,6 +218,11 @@ impl Drop for Node {
 }
 
 impl Factory {
+    /// The machines that the nodes run on, if they are others.
+    pub fn hosts(&self) -> Option<&Arc<Hosts>> {
+        self.plan.hosts.as_ref()
+    }
+
     /// Makes the next node: the bootstrap node, then replicas. It does not run yet.
     pub fn make(&mut self) -> Result<Node> {
         let (command, name) = match self.made {
@@ -230,6 +239,10 @@ impl Factory {
         {
             environment.push((variable("labels"), labels.clone()));
         }
+        let hosts = self.plan.hosts.as_ref();
+        let host = hosts.map(|hosts| Arc::clone(&hosts.all()[hosts.index_of(self.made - 1)]));
+        let access = hosts.map(|hosts| hosts.access().clone()).unwrap_or_default();
+        environment.extend(access.token.clone().map(|token| (variable("api.token"), token)));
         let mut relay = None;
         if let Some(through) = &self.plan.relay {
             let (member, at) = through.add()?;
@@ -238,8 +251,9 @@ impl Factory {
         }
         let (binary, data_dir, join) =
             (self.plan.binary.clone(), self.root.path.join(&name), self.ticket.clone());
-        let launch = Launch { binary, command, name, data_dir, join, environment };
-        Ok(Node { launch, running: None, relay, _root: Arc::clone(&self.root) })
+        let address = host.as_ref().map_or(Ipv4Addr::LOCALHOST, |host| host.address);
+        let launch = Launch { binary, command, name, data_dir, address, host, join, environment };
+        Ok(Node { launch, running: None, relay, access, _root: Arc::clone(&self.root) })
     }
 }
 
@@ -247,7 +261,8 @@ impl Node {
     /// Starts it with what its data directory holds, if anything, and waits until it listens.
     pub async fn start(&mut self) -> Result<()> {
         let process = Process::start(&self.launch).await?;
-        let client = Client::new(&process.api, None).map_err(self.failed())?;
+        let client = self.access.client([process.api.as_str()]).map_err(self.failed())?;
+        let client = client.with_retries(Retries::NONE);
         if let Some((relay, member)) = &self.relay {
             relay.runs(*member, process.pid(), process.listens);
         }
@@ -306,25 +321,34 @@ impl Node {
     }
 
     /// Lets it open no further file; `None`: it does not run. What is returned ends that, in the same process.
-    pub fn exhaust(&self) -> Result<Option<Exhausted>> {
-        self.running.as_ref().map(|running| running.process.exhaust()).transpose()
+    pub async fn exhaust(&self) -> Result<Option<Exhausted>> {
+        match &self.running {
+            Some(running) => running.process.exhaust().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Lets it open files again, if the same process still runs.
-    pub fn replenish(&self, exhausted: Exhausted) -> Result<()> {
-        self.running.as_ref().map_or(Ok(()), |running| running.process.replenish(exhausted))
+    pub async fn replenish(&self, exhausted: Exhausted) -> Result<()> {
+        match &self.running {
+            Some(running) => running.process.replenish(exhausted).await,
+            None => Ok(()),
+        }
     }
 
     /// SIGSTOP. Until it is resumed it counts as not running: it answers nothing.
-    pub fn stop(&mut self) -> Result<Stopped> {
+    pub async fn stop(&mut self) -> Result<Stopped> {
         let running = self.running.take().ok_or_else(|| self.down())?;
-        running.process.stop()?;
+        running.process.stop().await?;
         Ok(Stopped(running))
     }
 
     /// Removes everything it has stored, its identity too: started again it is a new node.
-    pub fn wipe(&mut self) -> Result<()> {
-        std::fs::remove_dir_all(self.data_dir()).map_err(Error::io(self.data_dir()))
+    pub async fn wipe(&mut self) -> Result<()> {
+        match &self.launch.host {
+            Some(host) => host.act(&self.launch.name, Act::Wipe).await,
+            None => std::fs::remove_dir_all(self.data_dir()).map_err(Error::io(self.data_dir())),
+        }
     }
 
     /// An error if its process has ended by itself.
@@ -333,8 +357,8 @@ impl Node {
     }
 
     /// SIGCONT.
-    pub fn resume(&mut self, Stopped(running): Stopped) -> Result<()> {
-        running.process.resume()?;
+    pub async fn resume(&mut self, Stopped(running): Stopped) -> Result<()> {
+        running.process.resume().await?;
         self.running = Some(running);
         Ok(())
     }
@@ -350,19 +374,29 @@ impl Node {
     }
 }
 
-/// Where the data directories go, and what removes it at the end.
-fn folder(plan: &Plan) -> Result<Root> {
-    if let Some(dir) = &plan.dir {
-        if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::Unsupported(format!("{} is not empty: name another folder", dir.display())));
+impl Root {
+    /// The folder that a plan asks for, which must be empty.
+    pub fn new(plan: &Plan) -> Result<Self> {
+        if let Some(dir) = &plan.dir {
+            if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+                return Err(Error::Unsupported(format!(
+                    "{} is not empty: name another folder",
+                    dir.display()
+                )));
+            }
+            return Ok(Self { path: dir.clone(), _temporary: None });
         }
-        return Ok(Root { path: dir.clone(), _temporary: None });
+        let created = TempDir::with_prefix("starling-testnet-").map_err(Error::io(&std::env::temp_dir()))?;
+        if plan.keep {
+            return Ok(Self { path: created.keep(), _temporary: None });
+        }
+        Ok(Self { path: created.path().to_path_buf(), _temporary: Some(created) })
     }
-    let created = TempDir::with_prefix("starling-testnet-").map_err(Error::io(&std::env::temp_dir()))?;
-    if plan.keep {
-        return Ok(Root { path: created.keep(), _temporary: None });
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
-    Ok(Root { path: created.path().to_path_buf(), _temporary: Some(created) })
 }
 
 /// Polls until nothing is missing, and says how long that took. `missing` returns what is still

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
@@ -13,6 +14,7 @@ use starling_api::admin::{RUN_FILE, RunFile};
 use tokio::process::{Child, Command};
 
 use crate::error::{Error, Result};
+use crate::hosts::{Act, Host};
 
 /// A node must have written its `run.json` within this time. A guess with room for 64 processes
 /// that start at once on two cores, one of them rebuilding a large store.
@@ -35,28 +37,38 @@ pub struct Launch {
     pub command: &'static str,
     /// The node's name, for people.
     pub name: String,
-    /// Its data directory.
+    /// Its data directory, if it runs on this machine.
     pub data_dir: PathBuf,
+    /// Where it listens.
+    pub address: Ipv4Addr,
+    /// The machine that it runs on; none: this one.
+    pub host: Option<Arc<Host>>,
     /// Whom to join.
     pub join: Option<String>,
     /// Configuration by environment variables (`STARLING_*`).
     pub environment: Vec<(String, String)>,
 }
 
-/// A process that can open no further file, and the limits that it had.
+/// A process that can open no further file, and the limits that it had, if it is one of this machine.
 #[derive(Debug)]
 pub struct Exhausted {
     pid: Pid,
-    limits: Rlimit,
+    limits: Option<Rlimit>,
+}
+
+/// What ends and signals a process.
+#[derive(Debug)]
+enum Control {
+    Here { child: Child, log: PathBuf },
+    There(Arc<Host>),
 }
 
 /// A running node. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    control: Control,
     pid: Pid,
-    log: PathBuf,
     /// Where its API answers, `host:port`.
     pub api: String,
     /// Where it listens for peers, over TCP.
@@ -70,6 +82,26 @@ pub struct Process {
 impl Process {
     /// Starts a node and waits until it listens.
     pub async fn start(launch: &Launch) -> Result<Self> {
+        match &launch.host {
+            Some(host) => Self::start_there(launch, host).await,
+            None => Self::start_here(launch).await,
+        }
+    }
+
+    async fn start_there(launch: &Launch, host: &Arc<Host>) -> Result<Self> {
+        let started = host.start(launch).await?;
+        Ok(Self {
+            name: launch.name.clone(),
+            control: Control::There(Arc::clone(host)),
+            pid: numbered(started.pid)?,
+            api: started.api,
+            listens: started.listens,
+            etcd: None,
+            started_in: Duration::from_millis(started.took_ms),
+        })
+    }
+
+    async fn start_here(launch: &Launch) -> Result<Self> {
         let began = Instant::now();
         std::fs::create_dir_all(&launch.data_dir).map_err(Error::io(&launch.data_dir))?;
         let log = launch.data_dir.with_extension("log");
@@ -83,8 +115,6 @@ impl Process {
                 return Err(ended(&launch.name, status, &log));
             }
             if let Some(run) = read_run_file(&run_file).filter(|run| run.pid == number) {
-                let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
-                let pid = pid.ok_or_else(|| Error::Broken(format!("process number {number} is not one")))?;
                 let listens = run.listen.iter().find_map(|address| tcp(address));
                 let listens = listens.ok_or_else(|| {
                     Error::Broken(format!(
@@ -94,9 +124,8 @@ impl Process {
                 })?;
                 return Ok(Self {
                     name: launch.name.clone(),
-                    child,
-                    pid,
-                    log,
+                    control: Control::Here { child, log },
+                    pid: numbered(number)?,
                     etcd: run.etcd.iter().find_map(|served| served.split_once('=')?.0.parse().ok()),
                     api: run.api,
                     listens,
@@ -121,68 +150,106 @@ impl Process {
 
     /// An error with the end of the log if the node has ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait() {
-            Ok(Some(status)) => Err(ended(&self.name, status, &self.log)),
-            _ => Ok(()),
+        match &mut self.control {
+            Control::Here { child, log } => match child.try_wait() {
+                Ok(Some(status)) => Err(ended(&self.name, status, log)),
+                _ => Ok(()),
+            },
+            Control::There(host) => host.check(&self.name),
         }
     }
 
     /// kill -9, and waits until the process is gone.
-    pub async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.map_err(Error::io(&self.log))
+    pub async fn kill(self) -> Result<()> {
+        match self.control {
+            Control::Here { mut child, log } => child.kill().await.map_err(Error::io(&log)),
+            Control::There(host) => host.act(&self.name, Act::Kill).await,
+        }
     }
 
-    /// kill -9 from where nothing can be awaited. Waits for the end, within bounds, so that its files
-    /// can be removed.
-    pub fn kill_now(mut self) {
-        let _ = self.child.start_kill();
-        let began = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && began.elapsed() < END_DEADLINE {
-            std::thread::sleep(START_POLL);
+    /// kill -9 from where nothing can be awaited. Waits for the end of a process of this machine, within bounds, so that its
+    /// files can be removed.
+    pub fn kill_now(self) {
+        match self.control {
+            Control::Here { mut child, .. } => {
+                let _ = child.start_kill();
+                let began = Instant::now();
+                while matches!(child.try_wait(), Ok(None)) && began.elapsed() < END_DEADLINE {
+                    std::thread::sleep(START_POLL);
+                }
+            }
+            Control::There(host) => host.kill_now(&self.name),
         }
     }
 
     /// Asks it to leave (SIGTERM), and kills it if it does not in time.
     pub async fn leave(mut self) -> Result<()> {
-        self.signal(Signal::TERM)?;
-        match tokio::time::timeout(LEAVE_DEADLINE, self.child.wait()).await {
+        let child = match &mut self.control {
+            Control::There(host) => return host.act(&self.name, Act::Leave).await,
+            Control::Here { child, .. } => child,
+        };
+        kill_process(self.pid, Signal::TERM).map_err(|e| cannot("signal", &self.name, e))?;
+        match tokio::time::timeout(LEAVE_DEADLINE, child.wait()).await {
             Ok(_) => Ok(()),
             Err(_) => self.kill().await,
         }
     }
 
     /// SIGSTOP: it keeps its connections and does nothing.
-    pub fn stop(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+    pub async fn stop(&self) -> Result<()> {
+        self.signal(Signal::STOP, Act::Stop).await
     }
 
     /// SIGCONT.
-    pub fn resume(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+    pub async fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT, Act::Resume).await
+    }
+
+    async fn signal(&self, signal: Signal, act: Act) -> Result<()> {
+        match &self.control {
+            Control::Here { .. } => {
+                kill_process(self.pid, signal).map_err(|e| cannot("signal", &self.name, e))
+            }
+            Control::There(host) => host.act(&self.name, act).await,
+        }
     }
 
     /// Lets it open no further file: the limit is less than it has.
-    pub fn exhaust(&self) -> Result<Exhausted> {
-        let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum };
-        let limits = prlimit(Some(self.pid), Resource::Nofile, none).map_err(|e| self.cannot("limit", e))?;
+    pub async fn exhaust(&self) -> Result<Exhausted> {
+        let limits = match &self.control {
+            Control::Here { .. } => {
+                let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum };
+                Some(self.limit(none)?)
+            }
+            Control::There(host) => {
+                host.act(&self.name, Act::Exhaust).await?;
+                None
+            }
+        };
         Ok(Exhausted { pid: self.pid, limits })
     }
 
     /// Lets it open as many as before. Another process than that was not limited.
-    pub fn replenish(&self, Exhausted { pid, limits }: Exhausted) -> Result<()> {
-        if pid != self.pid {
-            return Ok(());
+    pub async fn replenish(&self, Exhausted { pid, limits }: Exhausted) -> Result<()> {
+        match (&self.control, limits) {
+            _ if pid != self.pid => Ok(()),
+            (Control::There(host), _) => host.act(&self.name, Act::Replenish).await,
+            (Control::Here { .. }, limits) => limits.map_or(Ok(()), |limits| self.limit(limits).map(drop)),
         }
-        prlimit(Some(pid), Resource::Nofile, limits).map(drop).map_err(|e| self.cannot("limit", e))
     }
 
-    fn cannot(&self, what: &str, error: rustix::io::Errno) -> Error {
-        Error::Broken(format!("cannot {what} node {}: {error}", self.name))
+    fn limit(&self, limits: Rlimit) -> Result<Rlimit> {
+        prlimit(Some(self.pid), Resource::Nofile, limits).map_err(|e| cannot("limit", &self.name, e))
     }
+}
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.pid, signal).map_err(|e| self.cannot("signal", e))
-    }
+fn numbered(pid: u32) -> Result<Pid> {
+    let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    known.ok_or_else(|| Error::Broken(format!("process number {pid} is not one")))
+}
+
+fn cannot(what: &str, name: &str, error: rustix::io::Errno) -> Error {
+    Error::Broken(format!("cannot {what} node {name}: {error}"))
 }
 
 fn command(launch: &Launch, log: &Path) -> Result<Command> {
@@ -190,7 +257,8 @@ fn command(launch: &Launch, log: &Path) -> Result<Command> {
     let errors = output.try_clone().map_err(Error::io(log))?;
     let mut command = Command::new(&launch.binary);
     command.arg(launch.command).arg("--data-dir").arg(&launch.data_dir);
-    command.args(["--name", &launch.name, "--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0"]);
+    let (listen, api) = (format!("/ip4/{}/tcp/0", launch.address), format!("{}:0", launch.address));
+    command.args(["--name", &launch.name, "--listen", &listen, "--api", &api]);
     command.arg("--exit-with-parent");
     if let Some(join) = &launch.join {
         command.args(["--join", join]);
@@ -245,8 +313,16 @@ mod tests {
         fs::write(&binary, format!("#!/bin/sh\n{script}\n")).expect("writable");
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("ours");
         let data_dir = folder.path().join("n1");
-        let launch =
-            Launch { binary, command: "up", name: "n1".into(), data_dir, join: None, environment: vec![] };
+        let launch = Launch {
+            binary,
+            command: "up",
+            name: "n1".into(),
+            data_dir,
+            address: Ipv4Addr::LOCALHOST,
+            host: None,
+            join: None,
+            environment: vec![],
+        };
         (folder, launch)
     }
 
@@ -299,7 +375,7 @@ mod tests {
         assert!(!is_running(pid));
         let stopped = Process::start(&launch).await.expect("it starts again");
         let pid = stopped.pid();
-        stopped.stop().expect("ours");
+        stopped.stop().await.expect("ours");
         stopped.kill_now();
         assert!(!is_running(pid));
         let left = Process::start(&launch).await.expect("it starts again");
@@ -312,8 +388,9 @@ mod tests {
     async fn a_node_sees_its_standard_input_close() {
         let (_folder, launch) = launch(&format!("{LISTENS}; cat; echo closed >\"$3/closed\""));
         let mut process = Process::start(&launch).await.expect("it starts");
-        drop(process.child.stdin.take());
-        process.child.wait().await.expect("ours");
+        let Control::Here { child, .. } = &mut process.control else { panic!("it runs here") };
+        drop(child.stdin.take());
+        child.wait().await.expect("ours");
         assert!(launch.data_dir.join("closed").exists());
     }
 }

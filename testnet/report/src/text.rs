@@ -49,7 +49,14 @@ pub fn setting(run: &Run) -> String {
                 "{nodes} nodes simulated, {measured} of virtual time measured, seed {seed}, trace {trace}"
             )
         }
-        Source::Processes => format!("{nodes} real processes on one machine, {measured} measured"),
+        Source::Processes => {
+            // A run on other machines has the clock of each.
+            let machines = match run.clocks.len() {
+                0 => "one machine".into(),
+                count => format!("{count} machines"),
+            };
+            format!("{nodes} real processes on {machines}, {measured} measured")
+        }
         Source::Attached { asked } => {
             format!("{asked} of {nodes} nodes of a running network asked, {measured} measured")
         }
@@ -98,6 +105,7 @@ fn several(runs: &[Run]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Clock;
     use crate::model::example::example;
 
     #[test]
@@ -128,6 +136,13 @@ mod tests {
             !text.contains("Convergence") && !text.contains("Dissemination") && !text.contains("Healing")
         );
         assert!(text.contains("no write was acknowledged"), "{text}");
+    }
+
+    #[test]
+    fn a_run_on_other_machines_says_how_many_they_are() {
+        let run = |clocks| Run { source: Source::Processes, nodes: 5, clocks, ..Run::default() };
+        assert!(setting(&run(Vec::new())).starts_with("5 real processes on one machine,"));
+        assert!(setting(&run(vec![Clock::default(); 2])).starts_with("5 real processes on 2 machines,"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! It reads counters, views and roots, and opens a watch of a keyspace that does not exist on each node. Only with `--write`
 //! it writes: into that keyspace, with a time to live, and deletes what it wrote.
 
-mod clock;
+pub mod clock;
 mod fleet;
 mod probes;
 mod results;
@@ -143,7 +143,7 @@ impl Options {
         let writes = match probes {
             Some(probes) => {
                 let replicas = probes.read(fleet, SETTLED).await;
-                judge(&fleet.learned().history, &replicas)
+                judge(&fleet.learned().history, &replicas, Duration::ZERO)
             }
             None => crate::judge::Judgement::default(),
         };

@@ -151,14 +151,14 @@ async fn fail(network: &mut Network, victim: usize, failure: Failure) -> Result<
             None
         }
         // Out of the list of running nodes while it does not answer.
-        Failure::Stop => Some(network.node_mut(victim).stop()?),
+        Failure::Stop => Some(network.node_mut(victim).stop().await?),
     };
     let watched = neighbours.iter().map(|index| noticed(network.node(*index), &id, began));
     let noticed = future::try_join_all(watched).await?;
     views_whole(network).await?;
     let whole = began.elapsed();
     match stopped {
-        Some(stopped) => network.node_mut(victim).resume(stopped)?,
+        Some(stopped) => network.node_mut(victim).resume(stopped).await?,
         None => network.node_mut(victim).start().await?,
     }
     views_whole(network).await?;

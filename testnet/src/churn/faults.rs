@@ -62,7 +62,7 @@ pub fn check(scenario: &Scenario) -> Result<()> {
         Action::Clone { .. } => Some((index, "second processes of an identity are simulated only")),
         Action::Revoke { .. } => Some((index, "the networks of processes have no authority")),
         Action::Skew { .. } | Action::Drift { .. } => {
-            Some((index, "all processes share this machine's clock"))
+            Some((index, "the clocks of processes are those of their machines"))
         }
         Action::Links { drop: Some(share), .. } | Action::Links { duplicate: Some(share), .. }
             if *share > 0.0 =>

@@ -1,5 +1,6 @@
 //! The processes of a run: which of them run, and how each is ended and brought back.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,13 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 
 use super::clients::REGISTERS;
+use super::clocks::Clocks;
 use crate::error::{Error, Result};
 use crate::history::History;
+use crate::hosts::{Access, Hosts};
 use crate::network::{Factory, Network, Node, Stopped};
 use crate::notice::noticed;
+use crate::progress::Phase;
 use crate::relay::Member;
 use crate::states::active_ids;
 use crate::written::shown;
@@ -32,6 +36,8 @@ pub struct Fleet {
     scenario: Arc<Scenario>,
     factory: Arc<Mutex<Factory>>,
     history: Arc<Mutex<History>>,
+    hosts: Option<Arc<Hosts>>,
+    clocks: Arc<Mutex<Clocks>>,
     /// From each failure until its last neighbour noticed.
     notices: Arc<Mutex<Vec<Duration>>>,
     /// What users saw.
@@ -95,12 +101,15 @@ impl Fleet {
     /// Takes over a network whose nodes run.
     pub async fn of(network: Network, scenario: &Scenario) -> Result<Self> {
         let (bootstrap, nodes, factory) = network.into_parts();
+        let hosts = factory.hosts().cloned();
         let fleet = Self {
             nodes: Arc::default(),
             seats: Arc::default(),
             scenario: Arc::new(scenario.clone()),
             factory: Arc::new(Mutex::new(factory)),
             history: Arc::default(),
+            hosts,
+            clocks: Arc::default(),
             notices: Arc::default(),
             availabilities: Arc::default(),
             tasks: Arc::default(),
@@ -110,6 +119,28 @@ impl Fleet {
             fleet.seated(member).await?;
         }
         Ok(fleet)
+    }
+
+    /// Estimates the clocks of the machines that the nodes run on, if they are others.
+    pub async fn estimate_clocks(&self) {
+        let Some(hosts) = &self.hosts else { return };
+        let phase = Phase::begin("estimating the clocks of the hosts", 0);
+        // The first nodes are on different machines.
+        let nodes = hosts.all().iter().zip(self.seats());
+        let nodes = nodes.filter_map(|(host, seat)| Some((host.address, seat.client?)));
+        let estimated = Clocks::estimate(nodes).await;
+        phase.done(format!("at most {} ms apart", estimated.apart().as_millis()));
+        *lock(&self.clocks) = estimated;
+    }
+
+    /// The clocks of the machines that the nodes run on.
+    pub fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        lock(&self.clocks)
+    }
+
+    /// How clients reach the nodes.
+    pub fn access(&self) -> Access {
+        self.hosts.as_ref().map(|hosts| hosts.access().clone()).unwrap_or_default()
     }
 
     /// The history so far.
@@ -186,7 +217,7 @@ impl Fleet {
         let node = self.node(member);
         let mut node = node.lock().await;
         if disk == Disk::Wiped {
-            node.wipe()?;
+            node.wipe().await?;
             self.history().wipe(member);
         }
         node.start().await?;
@@ -201,11 +232,11 @@ impl Fleet {
         let node = self.node(member);
         let mut node = node.lock().await;
         self.history().end_span(member);
-        let (began, stopped): (_, Stopped) = (Instant::now(), node.stop()?);
+        let (began, stopped): (_, Stopped) = (Instant::now(), node.stop().await?);
         self.set(member, |seat| seat.state = State::Stopped);
         self.watch_notice(member, seat, neighbours, began);
         tokio::time::sleep_until(until).await;
-        node.resume(stopped)?;
+        node.resume(stopped).await?;
         self.set(member, |seat| seat.state = State::Up);
         self.history().begin_span(member);
         Ok(())
@@ -214,9 +245,9 @@ impl Fleet {
     /// Takes a node's file descriptors until then: those that are open stay.
     pub async fn exhaust(&self, member: Member, until: tokio::time::Instant) -> Result<()> {
         let node = self.node(member);
-        let Some(taken) = node.lock().await.exhaust()? else { return Ok(()) };
+        let Some(taken) = node.lock().await.exhaust().await? else { return Ok(()) };
         tokio::time::sleep_until(until).await;
-        node.lock().await.replenish(taken)
+        node.lock().await.replenish(taken).await
     }
 
     /// Adds a node, which does not run yet.
@@ -261,7 +292,14 @@ impl Fleet {
                 other => return Err(Error::Broken(format!("{}: a watch began with {other:?}", node.name()))),
             }
             self.history().begin_span(member);
-            lock(&self.tasks).spawn(forward(watch, member, Arc::clone(&self.history)));
+            let host = self.hosts.as_ref().map(|hosts| hosts.all()[hosts.index_of(member)].address);
+            lock(&self.tasks).spawn(forward(
+                watch,
+                member,
+                host,
+                Arc::clone(&self.clocks),
+                Arc::clone(&self.history),
+            ));
         }
         self.set(member, |seat| {
             let starts = seat.starts + 1;
@@ -296,10 +334,17 @@ async fn neighbours(seat: &Seat) -> Vec<String> {
 }
 
 /// Notes what a node shows until the watch ends.
-async fn forward(mut watch: starling_client::Watch, node: Member, history: Arc<Mutex<History>>) {
+async fn forward(
+    mut watch: starling_client::Watch,
+    node: Member,
+    host: Option<Ipv4Addr>,
+    clocks: Arc<Mutex<Clocks>>,
+    history: Arc<Mutex<History>>,
+) {
     while let Some(Ok(event)) = watch.next_event().await {
+        let one_way = lock(&clocks).one_way(host);
         let mut history = lock(&history);
-        let at = history.now();
+        let at = history.now().saturating_sub(one_way);
         match event {
             WatchEvent::Put(entry) => {
                 for id in shown(&entry) {

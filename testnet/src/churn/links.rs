@@ -8,6 +8,7 @@ use starling_sim::Delays;
 use starling_sim::scenario::{Action, Latency, Links, Scenario, Step};
 
 use crate::error::{Error, Result};
+use crate::hosts::Hosts;
 use crate::relay::{Member, Relay};
 
 /// The links of one run.
@@ -45,7 +46,7 @@ impl Cut {
 
 impl Paths {
     /// The links of a scenario, none of them cut. An error if the relay cannot do what it asks for.
-    pub fn new(scenario: &Scenario) -> Result<Self> {
+    pub fn new(scenario: &Scenario, hosts: Option<&Arc<Hosts>>) -> Result<Self> {
         let Links { drop, duplicate, reorder, clog, .. } = &scenario.links;
         let unsuitable = [
             ("drop", *drop > 0.0),
@@ -61,7 +62,9 @@ impl Paths {
         let delays = Delays::new(&scenario.links.latency, scenario.regions.len(), scenario.seed)
             .map_err(|e| Error::Unsupported(e.to_string()))?;
         Ok(Self {
-            relay: needs_relay(scenario).then(|| Relay::start(scenario.seed).map(Arc::new)).transpose()?,
+            relay: needs_relay(scenario)
+                .then(|| Relay::start(scenario.seed, hosts).map(Arc::new))
+                .transpose()?,
             delays,
             jitter: Duration::from_secs_f64(scenario.links.jitter_ms / 1000.0),
             bytes_per_s: Some(scenario.links.bandwidth_bytes_s).filter(|rate| *rate > 0.0),

@@ -2,6 +2,7 @@
 //! measures it.
 
 mod clients;
+mod clocks;
 mod faults;
 mod fleet;
 mod links;
@@ -10,7 +11,8 @@ mod results;
 mod sample;
 mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use starling_report::{Healing, Run};
@@ -19,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Common;
 use crate::error::{Error, Result};
+use crate::hosts::Hosts;
 use crate::judge::judge;
 use crate::network::{Network, Plan};
 use crate::progress::Phase;
@@ -42,15 +45,18 @@ pub struct Options {
     /// A scenario of Starling, or a file
     #[arg(value_name = "SCENARIO", default_value = SCENARIO_DEFAULT)]
     scenario: String,
+    /// Run the nodes on the machines that this file names, in turn, each by an agent there
+    #[arg(long, value_name = "FILE")]
+    hosts: Option<PathBuf>,
     /// Write one page with tables and plots that opens without a network
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
 impl Options {
-    /// This scenario, and the page to write.
-    pub fn of(scenario: String, html: Option<PathBuf>) -> Self {
-        Self { scenario, html }
+    /// This scenario, the machines that it runs on, if they are others, and the page to write.
+    pub fn of(scenario: String, hosts: Option<PathBuf>, html: Option<PathBuf>) -> Self {
+        Self { scenario, hosts, html }
     }
 
     /// Runs the scenario and prints its report.
@@ -62,16 +68,31 @@ impl Options {
                 "a network of processes has one bootstrap node: add  --set seeds=1".into(),
             ));
         }
+        let hosts = match &self.hosts {
+            Some(file) => Some(Arc::new(connect(file).await?)),
+            None => None,
+        };
         let plan = Plan {
+            hosts,
             environment: environment(&scenario),
             nodes: scenario.nodes,
             labels: labels(&scenario),
             ..common.plan(0)?
         };
         let run = run(&scenario, plan).await?;
-        let run = Run { command: command("churn", common, &self.scenario, common.seed), ..run };
+        let hosts = self.hosts.as_ref().map(|file| format!(" --hosts '{}'", file.display()));
+        let command = command("churn", common, &self.scenario, common.seed) + &hosts.unwrap_or_default();
+        let run = Run { command, ..run };
         common.output.print_runs(&[run], self.html.as_deref())
     }
+}
+
+/// Starts the agents of other machines.
+async fn connect(file: &Path) -> Result<Hosts> {
+    let phase = Phase::begin("starting the agents of the hosts", 0);
+    let hosts = Hosts::connect(file).await?;
+    phase.done(format!("{} are ready", hosts.all().len()));
+    Ok(hosts)
 }
 
 /// The scenario's settings of every node.
@@ -94,7 +115,7 @@ fn labels(scenario: &Scenario) -> Vec<String> {
 
 /// Runs a scenario on processes.
 async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
-    let paths = Paths::new(scenario)?;
+    let paths = Paths::new(scenario, plan.hosts.as_ref())?;
     let mut network = Network::begin(&Plan { relay: paths.relay(), ..plan }).await?;
     paths.apply();
     let phase = Phase::begin(format!("starting {} nodes", scenario.nodes), scenario.nodes as u64);
@@ -102,6 +123,7 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     views_whole(&network).await?;
     phase.done("");
     let fleet = Fleet::of(network, scenario).await?;
+    fleet.estimate_clocks().await;
     if let Some(users) = &scenario.users {
         users::create(&fleet, users).await?;
     }
@@ -112,7 +134,7 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     phase.done(settled.equal_ms.map_or("never".into(), |ms| format!("after {ms} ms")));
     let phase = Phase::begin("reading every key at every node", 0);
     let replicas = clients::read_all(&fleet).await?;
-    let judgement = judge(&fleet.history(), &replicas);
+    let judgement = judge(&fleet.history(), &replicas, fleet.clocks().apart());
     phase.done(if judgement.findings.is_empty() { "nothing wrong" } else { "" });
     judgement.findings.iter().for_each(|finding| eprintln!("  {finding}"));
     let overlay = overlay::snapshot(&fleet).await;
@@ -121,7 +143,7 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     let healings = measured.healings.into_iter().chain([settled]).collect();
     let results = Results { scenario, history: &history, since: measured.since, end: measured.end };
     let run = results.report(judgement.writes, measured.samples, &overlay, healings, &notices);
-    Ok(Run { availability: fleet.availabilities().kinds(), ..run })
+    Ok(Run { availability: fleet.availabilities().kinds(), clocks: fleet.clocks().report(), ..run })
 }
 
 /// What was taken note of while clients wrote and faults happened.

@@ -133,10 +133,10 @@ impl User {
         }
         let client = if self.kind.falls_back {
             let retries = Retries { deadline: patience, ..Retries::default() };
-            let client = Client::of_nodes(urls.iter().map(String::as_str), None)?;
+            let client = fleet.access().client(urls.iter().map(String::as_str))?;
             client.with_retries(retries).with_timeout(patience / KNOWN as u32)
         } else {
-            Client::new(&urls[0], None)?.with_timeout(patience)
+            fleet.access().client([urls[0].as_str()])?.with_retries(Retries::NONE).with_timeout(patience)
         };
         self.client = Some((urls, client.clone()));
         Ok(client)

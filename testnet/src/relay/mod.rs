@@ -1,8 +1,8 @@
 //! A network between processes that can be slowed, made lossy and cut, without the kernel's help.
 //!
 //! Every process has an address of the relay, which it tells its peers instead of its own; so every
-//! connection passes through here. The relay learns from the kernel which process dialed, and treats
-//! each direction between two processes by rules of their own, which may change while bytes flow.
+//! connection passes through here. The relay learns from the kernel which process dialed, of another machine by
+//! the agent there, and treats each direction between two processes by rules of their own, which may change while bytes flow.
 //!
 //! What is emulated is a TCP connection as its two ends see it over such a path: bytes come late, in
 //! order and complete; a lost packet is a retransmission, during which everything behind it waits; a cut
@@ -10,14 +10,14 @@
 //! pauses between a kernel's retransmissions, so that traffic goes on at once when a cut is healed.
 //! Datagrams (QUIC) are not relayed.
 
-mod dialer;
+pub mod dialer;
 mod pump;
 mod shape;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use shape::Conditions;
 
 use crate::error::{Error, Result};
+use crate::hosts::Hosts;
 
 /// A connection whose far end is out of reach is given up after this time, as the nodes themselves do
 /// (`p2p`, `CONNECT_TIMEOUT`).
@@ -37,6 +38,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// A process that dials before the relay was told of it is looked for so often, and for so long.
 const DIALER_POLL: Duration = Duration::from_millis(10);
 const DIALER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why there is no relay between machines.
+const NO_ADDRESS: &str = "the scenario's links need the relay: write where the hosts reach this machine into the file of \
+                          hosts, as  relay = \"ADDRESS\"";
 
 /// A process of the network, by the order in which it was added.
 pub type Member = usize;
@@ -46,6 +51,8 @@ pub type Member = usize;
 #[derive(Debug)]
 pub struct Relay {
     shared: Arc<Shared>,
+    /// Where it listens.
+    address: Ipv4Addr,
     runtime: Option<Runtime>,
 }
 
@@ -54,6 +61,8 @@ struct Shared {
     table: watch::Sender<Table>,
     seed: u64,
     connections: AtomicU64,
+    /// The machines of the processes. Not held: their agents end with the network, whatever is still connected here.
+    hosts: Weak<Hosts>,
 }
 
 /// Who is where, and how each direction is.
@@ -72,24 +81,32 @@ struct Place {
 }
 
 impl Relay {
-    /// A relay without members. `seed` is of every delay it draws.
-    pub fn start(seed: u64) -> Result<Self> {
+    /// A relay without members, on this machine or between machines. `seed` is of every delay it draws.
+    pub fn start(seed: u64, hosts: Option<&Arc<Hosts>>) -> Result<Self> {
+        let address = match hosts {
+            Some(hosts) => hosts.relay().ok_or_else(|| Error::Unsupported(NO_ADDRESS.into()))?,
+            None => Ipv4Addr::LOCALHOST,
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("relay")
             .enable_all()
             .build()
             .map_err(|e| Error::Unsupported(format!("cannot start the relay's thread: {e}")))?;
-        let shared =
-            Shared { table: watch::Sender::new(Table::default()), seed, connections: AtomicU64::new(0) };
-        Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
+        let shared = Shared {
+            table: watch::Sender::new(Table::default()),
+            seed,
+            connections: AtomicU64::new(0),
+            hosts: hosts.map(Arc::downgrade).unwrap_or_default(),
+        };
+        Ok(Self { shared: Arc::new(shared), address, runtime: Some(runtime) })
     }
 
     /// Adds a member, with perfect links to all others, and returns it with the address where its peers
     /// reach it.
     pub fn add(&self) -> Result<(Member, SocketAddr)> {
         let failed = |e| Error::Unsupported(format!("cannot open a port for the relay: {e}"));
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+        let listener = StdListener::bind((self.address, 0)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let runtime = self.runtime.as_ref().expect("it lives until the relay is dropped");
@@ -142,6 +159,12 @@ impl Table {
         member
     }
 
+    /// The member that is this process of the machine at this address.
+    fn member_at(&self, address: IpAddr, pid: u32) -> Option<Member> {
+        let is_it = |place: &Place| place.pid == pid && place.listens.ip() == address;
+        self.members.iter().position(|place| place.as_ref().is_some_and(is_it))
+    }
+
     fn processes(&self) -> Vec<(Member, u32)> {
         let places = self.members.iter().enumerate();
         places.filter_map(|(member, place)| Some((member, place.as_ref()?.pid))).collect()
@@ -169,11 +192,17 @@ async fn dialer_of(shared: &Shared, stream: &TcpStream) -> Option<Member> {
     let (dialer, own) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
     let deadline = Instant::now() + DIALER_DEADLINE;
     while Instant::now() < deadline {
-        let processes = shared.table.borrow().processes();
-        let found =
-            tokio::task::spawn_blocking(move || dialer::find(Path::new("/proc"), dialer, own, &processes));
-        if let Some(member) = found.await.ok()? {
-            return Some(member);
+        let host = shared.hosts.upgrade().and_then(|hosts| hosts.at(dialer.ip()).cloned());
+        let found = if let Some(host) = host {
+            let pid = host.dialer(dialer, own).await;
+            pid.and_then(|pid| shared.table.borrow().member_at(dialer.ip(), pid))
+        } else {
+            let processes = shared.table.borrow().processes();
+            let find = move || dialer::find(Path::new("/proc"), dialer, own, &processes);
+            tokio::task::spawn_blocking(find).await.ok()?
+        };
+        if found.is_some() {
+            return found;
         }
         sleep(DIALER_POLL).await;
     }

@@ -150,10 +150,10 @@ impl Members {
         }
         let mut node = self.nodes[voter].lock().await;
         let client = node.client()?.clone();
-        let stopped = node.stop()?;
+        let stopped = node.stop().await?;
         self.set(voter, State::Stopped, Some(client.clone()));
         sleep_until(until).await;
-        node.resume(stopped)?;
+        node.resume(stopped).await?;
         self.set(voter, State::Up, Some(client));
         Ok(())
     }

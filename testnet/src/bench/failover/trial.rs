@@ -91,7 +91,7 @@ pub async fn run(
     };
     let (stopped, recovery) = tokio::try_join!(fail, writer.recover(LEAD_WRITES, ready, &failed))?;
     match stopped {
-        Some(stopped) => network.node_mut(victim).resume(stopped)?,
+        Some(stopped) => network.node_mut(victim).resume(stopped).await?,
         None => network.node_mut(victim).start().await?,
     }
     network.check()?;
@@ -112,7 +112,7 @@ async fn fail(
     // Set once: nobody else does.
     let _ = failed.set(Instant::now());
     match fault {
-        Fault::StoppedLeader => network.node_mut(victim).stop().map(Some),
+        Fault::StoppedLeader => network.node_mut(victim).stop().await.map(Some),
         Fault::KilledLeader | Fault::KilledFollower => {
             network.node_mut(victim).kill().await?;
             Ok(None)
