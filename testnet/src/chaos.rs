@@ -36,6 +36,10 @@ enum Name {
     Kong,
     /// The links of some nodes become slow
     Latency,
+    /// Regions are killed and stopped in turn under an application whose instances all serve; processes only
+    ActiveActive,
+    /// Regions are killed and stopped in turn under an application of which one instance serves; processes only
+    ActivePassive,
 }
 
 impl Name {
@@ -45,6 +49,8 @@ impl Name {
             Self::Gorilla => "chaos-gorilla",
             Self::Kong => "chaos-kong",
             Self::Latency => "chaos-latency",
+            Self::ActiveActive => "chaos-active-active",
+            Self::ActivePassive => "chaos-active-passive",
         }
     }
 }
@@ -63,12 +69,12 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum;
-    use starling_sim::scenario::{Action, Scenario};
+    use starling_sim::scenario::Scenario;
 
     use super::*;
 
     #[test]
-    fn every_name_is_a_scenario_with_users_that_both_runners_take() {
+    fn every_name_is_a_scenario_with_users_whose_voters_survive_a_region() {
         for name in Name::value_variants() {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join(format!("scenarios/{}.toml", name.scenario()));
@@ -79,8 +85,13 @@ mod tests {
             let regions: std::collections::BTreeSet<_> =
                 voters.iter().map(|voter| scenario.region(*voter)).collect();
             assert_eq!(regions.len(), 3, "the loss of a region leaves a majority of the voters");
-            let kills = |action: &Action| matches!(action, Action::Kill { .. } | Action::Delay { .. });
-            assert!(scenario.step.iter().all(|step| kills(&step.action)), "{name:?}");
+            assert!(!scenario.step.is_empty() && churn::check(&scenario).is_ok(), "{name:?}");
+            let is_failover = matches!(name, Name::ActiveActive | Name::ActivePassive);
+            assert_eq!(
+                scenario.app.is_some(),
+                is_failover,
+                "{name:?}: an application runs on processes only"
+            );
         }
     }
 }

@@ -89,6 +89,11 @@ impl Options {
             return Ok(());
         };
         let scenario = load(common, name)?;
+        if scenario.app.is_some() {
+            return Err(Error::Unsupported(
+                "an application runs on processes only: run it with  testnet churn".into(),
+            ));
+        }
         let threads = common.threads();
         let seeds = common.seed..common.seed.saturating_add(self.seeds);
         let runs =

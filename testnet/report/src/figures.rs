@@ -2,7 +2,7 @@
 
 use crate::availability::Availability;
 use crate::format::{available, byte_size, number, percent, seconds, thousands};
-use crate::model::{Clock, Detection, Healing, Roots, Run, Source, Traffic, Views};
+use crate::model::{Clock, Detection, Healing, Roots, Run, Source, Takeover, Traffic, Views};
 use crate::stats::Summary;
 
 /// A figure as it is shown and compared.
@@ -90,6 +90,7 @@ pub fn sections(run: &Run) -> Vec<Section> {
         Section { title: "Views", about: VIEWS, rows: views(&run.views) },
         Section { title: "Failure detection", about: DETECTION, rows: detection(&run.detection) },
         Section { title: "Healing", about: HEALING, rows: run.healing.iter().map(healing).collect() },
+        Section { title: "Takeover", about: TAKEOVER, rows: run.takeovers.iter().map(takeover).collect() },
         Section { title: "Roots", about: ROOTS, rows: run.roots.iter().map(roots).collect() },
         Section { title: "Clocks", about: CLOCKS, rows: clocks(&run.clocks) },
         Section { title: "Strong keyspace", about: STRONG, rows: strong(run) },
@@ -116,6 +117,8 @@ const DETECTION: &str = "Noticed: from the death or stop of a node until its las
     positive: a live, running, reachable node given up.";
 const HEALING: &str = "From the end of a fault until the live nodes were one component, and until they were \
     equal.";
+const TAKEOVER: &str = "From the last answer of an application's instance that failed to the first one of another instance. Lease: \
+    what has to expire before another instance may serve.";
 const ROOTS: &str = "Equal roots are equal data. Of a network that clients write to they differ while writes are on their way.";
 const CLOCKS: &str = "A node's wall clock less that of the machine that measured, and how far it may be from that; the largest \
     offsets. Round trip: the shortest to its API.";
@@ -262,6 +265,11 @@ fn healing(healing: &Healing) -> Row {
         ("equal after", after(healing.equal_ms)),
     ];
     Row::new(&healing.what, cells)
+}
+
+fn takeover(takeover: &Takeover) -> Row {
+    let lease = ("lease ms", takeover.ttl_ms.map_or(Value::Unknown, Value::Count));
+    Row::new(&takeover.what, std::iter::once(lease).chain(quantiles(takeover.took)))
 }
 
 fn roots(roots: &Roots) -> Row {

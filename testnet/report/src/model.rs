@@ -54,6 +54,9 @@ pub struct Run {
     /// How available the network was to clients, by kind of operation.
     #[serde(default)]
     pub availability: Vec<Availability>,
+    /// How long instances of an application took to take over, where there was one.
+    #[serde(default)]
+    pub takeovers: Vec<Takeover>,
     /// Wall clocks of the nodes, where they are on several machines.
     #[serde(default)]
     pub clocks: Vec<Clock>,
@@ -218,6 +221,17 @@ pub struct Detection {
     pub false_positives: u64,
     /// The same per node and hour.
     pub false_positives_per_node_hour: f64,
+}
+
+/// How long another instance of an application took to take over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// The kind of application, and how its instance failed: "active-passive, its node ended".
+    pub what: String,
+    /// Time to live of the lease under which an instance serves, milliseconds; none: it needs no lease.
+    pub ttl_ms: Option<u64>,
+    /// From the last answer of the instance that failed to the first one of another instance.
+    pub took: Summary,
 }
 
 /// The wall clock of a node.
@@ -501,6 +515,11 @@ pub(crate) mod example {
             ],
             topology: topology(1),
             strong: Some(strong(factor)),
+            takeovers: vec![Takeover {
+                what: "active-passive, its node ended".into(),
+                ttl_ms: Some(2_000),
+                took: summary(2_000.0 * factor),
+            }],
             clocks: vec![Clock { node: "n1".into(), offset_ms: -2.5 * factor, error_ms: 0.5, rtt_ms: 1.0 }],
             roots: Some(Roots { samples: 60, equal: 59, different: 1, equal_after_ms: Some(20) }),
             limits: vec!["the APIs of n2 were not named".into()],

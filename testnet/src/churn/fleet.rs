@@ -25,6 +25,8 @@ use crate::written::shown;
 
 /// The bootstrap node. Replicas follow from 1 on, as in the relay.
 pub const BOOTSTRAP: Member = 0;
+/// An answer is noted within this time after it was sent.
+const ANSWER_NOTED: Duration = Duration::from_millis(500);
 /// A node that is asked by the way must answer within this time.
 const ASK_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,8 @@ pub struct Fleet {
     clocks: Arc<Mutex<Clocks>>,
     /// From each failure until its last neighbour noticed.
     notices: Arc<Mutex<Vec<Duration>>>,
+    /// How the application's instances failed, and after which time another one served.
+    takeovers: Arc<Mutex<Vec<(Failed, Duration)>>>,
     /// What users saw.
     availabilities: Arc<Mutex<Availabilities>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -58,6 +62,8 @@ pub struct Seat {
     pub id: String,
     /// How often it was started.
     pub starts: u64,
+    /// How its process failed last, and when.
+    failed: Option<(Failed, Instant)>,
 }
 
 /// What a member is doing.
@@ -72,6 +78,31 @@ pub enum State {
     Up,
     /// Its process is stopped.
     Stopped,
+}
+
+/// How an instance of the application failed: with the process of its node, or although that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The process ended.
+    Ended,
+    /// The process was stopped.
+    Stopped,
+    /// The process ran, and the instance did not answer or had lost its turn.
+    Ran,
+}
+
+impl Failed {
+    /// All ways, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Ended, Self::Stopped, Self::Ran];
+
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "its node ended",
+            Self::Stopped => "its node stood still",
+            Self::Ran => "its node ran",
+        }
+    }
 }
 
 /// How a node goes away.
@@ -111,6 +142,7 @@ impl Fleet {
             hosts,
             clocks: Arc::default(),
             notices: Arc::default(),
+            takeovers: Arc::default(),
             availabilities: Arc::default(),
             tasks: Arc::default(),
         };
@@ -151,6 +183,20 @@ impl Fleet {
     /// What is known of each member.
     pub fn seats(&self) -> Vec<Seat> {
         lock(&self.seats).clone()
+    }
+
+    /// How the application's instances failed so far, and after which time another one served.
+    pub fn takeovers(&self) -> Vec<(Failed, Duration)> {
+        lock(&self.takeovers).clone()
+    }
+
+    /// Another instance of the application has taken over from this one, which served at this time for the last time.
+    pub fn note_takeover(&self, from: Member, last: Instant) {
+        let failed = lock(&self.seats)[from].failed;
+        // An answer may be noted after the failure that followed it.
+        let is_since = |at: &Instant| *at + ANSWER_NOTED >= last;
+        let failed = failed.filter(|(_, at)| is_since(at)).map_or(Failed::Ran, |(failed, _)| failed);
+        lock(&self.takeovers).push((failed, last.elapsed()));
     }
 
     /// What users saw so far.
@@ -204,7 +250,9 @@ impl Fleet {
             Away::Kill => node.kill().await?,
             Away::Leave => node.leave().await?,
         }
-        self.set(member, |seat| (seat.state, seat.client) = (State::Down, None));
+        self.set(member, |seat| {
+            (seat.state, seat.client, seat.failed) = (State::Down, None, Some((Failed::Ended, began)));
+        });
         self.watch_notice(member, seat, neighbours, began);
         Ok(())
     }
@@ -233,7 +281,7 @@ impl Fleet {
         let mut node = node.lock().await;
         self.history().end_span(member);
         let (began, stopped): (_, Stopped) = (Instant::now(), node.stop().await?);
-        self.set(member, |seat| seat.state = State::Stopped);
+        self.set(member, |seat| (seat.state, seat.failed) = (State::Stopped, Some((Failed::Stopped, began))));
         self.watch_notice(member, seat, neighbours, began);
         tokio::time::sleep_until(until).await;
         node.resume(stopped).await?;
@@ -304,7 +352,7 @@ impl Fleet {
         self.set(member, |seat| {
             let starts = seat.starts + 1;
             let url = client.url().to_owned();
-            *seat = Seat { state: State::Up, client: Some(client), url, id, starts };
+            *seat = Seat { state: State::Up, client: Some(client), url, id, starts, failed: seat.failed };
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `testnet churn`: a scenario on real processes, over the relay's links, measured as the simulator
 //! measures it.
 
+mod apps;
 mod clients;
 mod clocks;
 mod faults;
@@ -30,6 +31,7 @@ use crate::sim::{command, load};
 use crate::states::views_whole;
 use crate::variable;
 use faults::Faults;
+pub use faults::check;
 use fleet::{Fleet, State};
 use links::Paths;
 use results::Results;
@@ -62,7 +64,7 @@ impl Options {
     /// Runs the scenario and prints its report.
     pub async fn run(&self, common: &Common) -> Result<()> {
         let scenario = Scenario { seed: common.seed, ..load(common, &self.scenario)? };
-        faults::check(&scenario)?;
+        check(&scenario)?;
         if scenario.seeds != 1 {
             return Err(Error::Unsupported(
                 "a network of processes has one bootstrap node: add  --set seeds=1".into(),
@@ -143,7 +145,9 @@ async fn run(scenario: &Scenario, plan: Plan) -> Result<Run> {
     let healings = measured.healings.into_iter().chain([settled]).collect();
     let results = Results { scenario, history: &history, since: measured.since, end: measured.end };
     let run = results.report(judgement.writes, measured.samples, &overlay, healings, &notices);
-    Ok(Run { availability: fleet.availabilities().kinds(), clocks: fleet.clocks().report(), ..run })
+    let takeovers = apps::report(&fleet, scenario.app.as_ref());
+    let (availability, clocks) = (fleet.availabilities().kinds(), fleet.clocks().report());
+    Ok(Run { availability, takeovers, clocks, ..run })
 }
 
 /// What was taken note of while clients wrote and faults happened.
@@ -176,6 +180,7 @@ async fn measure(scenario: &Scenario, fleet: &Fleet, paths: Paths) -> Result<Mea
         ended = &mut clients => ended?,
         ended = sample::run(&mut samples, fleet, &faults, || phase.advance(1)) => ended?,
         ended = users::run(fleet, scenario.users.as_ref()) => ended?,
+        ended = apps::run(fleet, scenario.app.as_ref()) => ended?,
         ended = faults.run() => ended?,
     }
     sample::take(&mut samples, fleet, faults.hinders()).await;

@@ -15,9 +15,10 @@ use crate::error::{Error, Result};
 use crate::network::wait_until;
 use crate::relay::Member;
 
-/// The keyspaces of users.
+/// The eventual keyspace of users.
 const EVENTUAL: &str = "users";
-const STRONG: &str = "strong-users";
+/// The strong keyspace of users, and of an application.
+pub const STRONG: &str = "strong-users";
 /// Nodes that a user with fallback knows, its home among them.
 const KNOWN: usize = 3;
 /// The strong keyspace has to serve within this time.

@@ -140,6 +140,9 @@ fn check(scenario: &Scenario) -> Result<(), String> {
     if let Some(users) = &scenario.users {
         users.check(scenario.nodes)?;
     }
+    if let Some(app) = &scenario.app {
+        app.check(scenario.nodes, scenario.users.is_some_and(|users| users.voters > 0))?;
+    }
     if let Some(strong) = &scenario.strong {
         strong.check(scenario.nodes)?;
     }

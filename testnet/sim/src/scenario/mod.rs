@@ -1,6 +1,7 @@
 //! Scenarios: what a network is, what is done to it, and what is measured, as a TOML file. The
 //! simulator and the network of real processes read the same files.
 
+mod app;
 mod churn;
 mod file;
 mod links;
@@ -11,6 +12,7 @@ mod strong;
 mod users;
 mod workload;
 
+pub use app::{App, AppKind};
 pub use churn::{Away, Churn, ChurnModel, Return};
 pub(crate) use file::read_with;
 pub use file::{Error, load, parse};
@@ -60,6 +62,9 @@ pub struct Scenario {
     /// Clients whose operations are counted as availability, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users: Option<Users>,
+    /// An application whose takeovers are measured, if there is one; processes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<App>,
     /// A strong keyspace with its clients, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strong: Option<StrongLoad>,
@@ -136,6 +141,7 @@ impl Default for Scenario {
             links: Links::default(),
             workload: Workload::default(),
             users: None,
+            app: None,
             strong: None,
             churn: Churn::default(),
             step: Vec::new(),
