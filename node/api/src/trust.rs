@@ -84,6 +84,14 @@ pub struct Certificate {
     pub not_after_ms: u64,
 }
 
+impl Certificate {
+    /// Whether it should have been renewed for a while: nodes ask for that from two thirds of its life on.
+    pub fn is_late(&self, wall_ms: u64) -> bool {
+        let life_ms = self.not_after_ms.saturating_sub(self.issued_ms);
+        self.not_after_ms.saturating_sub(wall_ms) < life_ms / 4
+    }
+}
+
 /// Statements of an authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Statements {

@@ -1,7 +1,7 @@
 //! What the doctor finds about this node's certificate and its network's issuers.
 
 use starling_api::admin::Doctor;
-use starling_api::trust::{Certificate, Trust};
+use starling_api::trust::Trust;
 
 use super::add;
 
@@ -34,7 +34,7 @@ pub fn check(doctor: &mut Doctor, trust: &Trust, me: &str, wall_ms: u64) {
         Some(it) if it.not_after_ms < wall_ms => {
             add(doctor, "this node's certificate has expired: it reaches issuers only".to_owned(), renews);
         }
-        Some(it) if is_late(it, wall_ms) => {
+        Some(it) if it.is_late(wall_ms) => {
             let days = (it.not_after_ms - wall_ms) / 86_400_000;
             let what =
                 format!("this node's certificate expires in {days} days, and no issuer has renewed it");
@@ -44,15 +44,9 @@ pub fn check(doctor: &mut Doctor, trust: &Trust, me: &str, wall_ms: u64) {
     }
 }
 
-/// Whether it should have been renewed for a while: nodes ask from two thirds of its life on.
-fn is_late(certificate: &Certificate, wall_ms: u64) -> bool {
-    let life_ms = certificate.not_after_ms.saturating_sub(certificate.issued_ms);
-    certificate.not_after_ms.saturating_sub(wall_ms) < life_ms / 4
-}
-
 #[cfg(test)]
 mod tests {
-    use starling_api::trust::Issuer;
+    use starling_api::trust::{Certificate, Issuer};
 
     use super::*;
 
