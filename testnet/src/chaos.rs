@@ -1,19 +1,25 @@
-//! `testnet chaos`: faults by the names that they are known by, on processes or in virtual time, and how available the network
-//! was to its users meanwhile.
+//! `testnet chaos`: a network broken by the names that faults are known by, on processes or in virtual time, and how available it
+//! was to its users meanwhile; and a running network examined, by the names of those who look after it.
 //!
-//! The names are those of Netflix's Simian Army (2011). Each is a scenario in testnet/scenarios.
+//! The names are those of Netflix's Simian Army (2011). Each fault is a scenario in testnet/scenarios, each examination a set of
+//! the rules of `testnet conformity`.
 
 use std::path::PathBuf;
 
+use crate::conformity::{self, Set};
 use crate::error::Result;
-use crate::{Common, churn, sim};
+use crate::{Common, churn, doctor, sim};
 
-/// What to break.
+/// What to do.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Which scenario
-    #[arg(value_enum, default_value_t = Name::Monkey)]
-    name: Name,
+    #[command(subcommand)]
+    name: Option<Name>,
+}
+
+/// How to run a scenario.
+#[derive(Debug, Default, clap::Args)]
+struct Run {
     /// In virtual time instead of on processes
     #[arg(long)]
     simulated: bool,
@@ -25,73 +31,76 @@ pub struct Options {
     html: Option<PathBuf>,
 }
 
-/// What is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// What is broken, or examined.
+#[derive(Debug, clap::Subcommand)]
 enum Name {
-    /// Random nodes are killed, and come back
-    Monkey,
-    /// A zone is killed
-    Gorilla,
+    /// Random nodes are killed, and come back: what runs without a name
+    Monkey(Run),
+    /// A zone is killed, then another one
+    Gorilla(Run),
     /// A region is killed
-    Kong,
+    Kong(Run),
     /// The links of some nodes become slow
-    Latency,
+    Latency(Run),
     /// Regions are killed and stopped in turn under an application whose instances all serve; processes only
-    ActiveActive,
+    ActiveActive(Run),
     /// Regions are killed and stopped in turn under an application of which one instance serves; processes only
-    ActivePassive,
-}
-
-impl Name {
-    fn scenario(self) -> &'static str {
-        match self {
-            Self::Monkey => "chaos-monkey",
-            Self::Gorilla => "chaos-gorilla",
-            Self::Kong => "chaos-kong",
-            Self::Latency => "chaos-latency",
-            Self::ActiveActive => "chaos-active-active",
-            Self::ActivePassive => "chaos-active-passive",
-        }
-    }
+    ActivePassive(Run),
+    /// Find the unhealthy nodes of a running network, and retire them if asked to
+    Doctor(doctor::Options),
+    /// Find what is left over in a running network: members that do not answer, orphaned groups, certificates near their end
+    Janitor(conformity::Options),
+    /// Find the nodes of a running network that differ: version, durability, clock, voters and neighbours in one zone
+    Conformity(conformity::Options),
+    /// Find weak settings of a running network
+    Security(conformity::Options),
 }
 
 impl Options {
-    /// Runs the scenario and prints its report.
+    /// Runs the scenario or the examination, and prints its report.
     pub async fn run(&self, common: &Common) -> Result<()> {
-        let scenario = self.name.scenario().to_owned();
-        if self.simulated {
-            return sim::Options::of(scenario, self.html.clone()).run(common);
+        let (scenario, run) = match &self.name {
+            None => ("chaos-monkey", &Run::default()),
+            Some(Name::Monkey(run)) => ("chaos-monkey", run),
+            Some(Name::Gorilla(run)) => ("chaos-gorilla", run),
+            Some(Name::Kong(run)) => ("chaos-kong", run),
+            Some(Name::Latency(run)) => ("chaos-latency", run),
+            Some(Name::ActiveActive(run)) => ("chaos-active-active", run),
+            Some(Name::ActivePassive(run)) => ("chaos-active-passive", run),
+            Some(Name::Doctor(options)) => return options.run(common).await,
+            Some(Name::Janitor(options)) => return options.run(common, Some(Set::Janitor)).await,
+            Some(Name::Conformity(options)) => return options.run(common, Some(Set::Conformity)).await,
+            Some(Name::Security(options)) => return options.run(common, Some(Set::Security)).await,
+        };
+        let (scenario, html) = (scenario.to_owned(), run.html.clone());
+        if run.simulated {
+            return sim::Options::of(scenario, html).run(common);
         }
-        churn::Options::of(scenario, self.hosts.clone(), self.html.clone()).run(common).await
+        churn::Options::of(scenario, run.hosts.clone(), html).run(common).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum;
-    use starling_sim::scenario::Scenario;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use starling_sim::scenario::{load, voters};
 
     use super::*;
 
     #[test]
-    fn every_name_is_a_scenario_with_users_whose_voters_survive_a_region() {
-        for name in Name::value_variants() {
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join(format!("scenarios/{}.toml", name.scenario()));
-            let scenario: Scenario = starling_sim::scenario::load(&path, &[]).expect("a scenario");
-            assert!(scenario.users.is_some_and(|users| users.voters == 3), "{name:?}");
+    fn every_scenario_has_users_whose_voters_survive_a_region() {
+        for name in ["monkey", "gorilla", "kong", "latency", "active-active", "active-passive"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+            let scenario = load(&folder.join(format!("chaos-{name}.toml")), &[]).expect("a scenario");
+            assert!(scenario.users.is_some_and(|users| users.voters == 3), "{name}");
             let places: Vec<_> = (0..scenario.nodes).map(|replica| scenario.zone(replica)).collect();
-            let voters = starling_sim::scenario::voters(&places, 3);
-            let regions: std::collections::BTreeSet<_> =
-                voters.iter().map(|voter| scenario.region(*voter)).collect();
+            let voters = voters(&places, 3);
+            let regions: BTreeSet<_> = voters.iter().map(|voter| scenario.region(*voter)).collect();
             assert_eq!(regions.len(), 3, "the loss of a region leaves a majority of the voters");
-            assert!(!scenario.step.is_empty() && churn::check(&scenario).is_ok(), "{name:?}");
-            let is_failover = matches!(name, Name::ActiveActive | Name::ActivePassive);
-            assert_eq!(
-                scenario.app.is_some(),
-                is_failover,
-                "{name:?}: an application runs on processes only"
-            );
+            assert!(!scenario.step.is_empty() && churn::check(&scenario).is_ok(), "{name}");
+            assert_eq!(scenario.app.is_some(), name.contains("active"), "{name}");
         }
     }
 }

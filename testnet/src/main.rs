@@ -6,6 +6,7 @@ mod chaos;
 mod churn;
 mod conformity;
 mod data;
+mod doctor;
 mod error;
 mod history;
 mod hosts;
@@ -124,7 +125,8 @@ enum Command {
     Attach(attach::Options),
     /// Write a scenario with the nodes, regions and delays of a running network, for `sim` and `churn`
     Topology(topology::Options),
-    /// Break a network by the book (chaos monkey, gorilla, kong), and say how available it was to its users
+    /// Break a network by the book (chaos monkey, gorilla, kong), and say how available it was; or look after a running one (doctor,
+    /// janitor)
     Chaos(chaos::Options),
     /// Find the nodes of a running network that break rules: version, durability, clock, zones, leftovers, weak settings
     Conformity(conformity::Options),
@@ -142,12 +144,16 @@ impl Common {
         Threads::new(self.threads.and_then(|threads| NonZeroUsize::new(threads.into())))
     }
 
+    /// The node's binary.
+    fn binary(&self) -> Result<PathBuf> {
+        let own = std::env::current_exe().map_err(Error::io(Path::new("/proc/self/exe")))?;
+        Ok(self.binary.clone().unwrap_or_else(|| own.with_file_name("starling")))
+    }
+
     /// The network to start, with so many nodes unless the person said otherwise.
     fn plan(&self, nodes: usize) -> Result<Plan> {
-        let own = std::env::current_exe().map_err(Error::io(Path::new("/proc/self/exe")))?;
-        let binary = self.binary.clone().unwrap_or_else(|| own.with_file_name("starling"));
         Ok(Plan {
-            binary,
+            binary: self.binary()?,
             nodes: self.nodes.map_or(nodes, |n| n as usize),
             seed: self.seed,
             dir: self.dir.clone(),
@@ -253,7 +259,7 @@ async fn run(cli: Cli) -> Result<Option<(Network, bool)>> {
         return options.run(&cli.common).await.map(|()| None);
     }
     if let Some(Command::Conformity(options)) = &cli.command {
-        return options.run(&cli.common).await.map(|()| None);
+        return options.run(&cli.common, None).await.map(|()| None);
     }
     if let Some(Command::Strong(options)) = &cli.command {
         return options.run(&cli.common).await.map(|()| None);

@@ -12,6 +12,7 @@ mod node;
 mod release;
 mod requests;
 mod running;
+mod small_disk;
 mod wait;
 
 pub use command::{Answer, command, run, testnet, without_settings};
@@ -21,4 +22,5 @@ pub use network::{equal, joined, meet, pair, strangers};
 pub use node::{Node, Release};
 pub use requests::Requests;
 pub use running::Running;
+pub use small_disk::{SmallDisk, noise, put_noise};
 pub use wait::{DEADLINE, wait_until};

@@ -1,11 +1,15 @@
-//! `testnet attach`, `topology` and `conformity`: what is measured of a network that runs already, and that nothing of it stays.
+//! `testnet attach`, `topology`, `conformity` and `chaos doctor`: what is measured of a network that runs already, that nothing of it
+//! stays, and that only unhealthy nodes are retired.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
+use rustix::process::Signal;
 use serde_json::Value;
-use starling_tests::{Node, equal, joined, testnet, wait_until};
+use starling_tests::{
+    KEYSPACE, Node, SmallDisk, equal, flock, heard_of, joined, led, put_noise, testnet, wait_until,
+};
 
 /// Three nodes in two zones of one region.
 async fn fleet() -> [Node; 3] {
@@ -114,7 +118,7 @@ async fn a_running_network_becomes_a_scenario_that_is_simulated() {
 async fn rules_that_a_network_breaks_are_named_with_the_node() {
     let mut nodes = fleet().await;
     nodes[2].kill();
-    let command = args(&["conformity", "--output", "json"], &nodes[..2]);
+    let command = args(&["conformity", "--seconds", "1", "--output", "json"], &nodes[..2]);
     let output = run(command).await;
     assert!(!output.status.success(), "a node is dead, and there is no authority");
     let report = json(&output);
@@ -129,4 +133,69 @@ async fn rules_that_a_network_breaks_are_named_with_the_node() {
     );
     assert_eq!(rule("one version everywhere")["state"], "kept");
     assert_eq!(rule("nodes need a certificate")["state"], "broken");
+}
+
+/// What `testnet chaos doctor` finds and does about unhealthy nodes, asked through these nodes.
+async fn doctor<'a>(options: &[&'a str], nodes: impl IntoIterator<Item = &'a Node>) -> (bool, Value) {
+    let command = [&["chaos", "doctor", "--seconds", "3", "--output", "json"], options].concat();
+    let output = run(args(&command, nodes)).await;
+    let report = json(&output);
+    (output.status.success(), report["results"].clone())
+}
+
+/// Names of the voters of the flock's keyspace, in order.
+async fn voters(node: &Node) -> Vec<String> {
+    let members = led(node).await.members;
+    let mut names: Vec<_> =
+        members.into_iter().filter(|member| member.role == "voter").map(|member| member.name).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_voter_that_stands_still_is_found_and_retired_only_when_asked_to() {
+    let nodes = flock().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let key = folder.path().join("authority.key");
+    let key = key.to_str().expect("text");
+    nodes[0].run(["authority", "init", "--key", key]).ok();
+    nodes[2].signal(Signal::STOP);
+    let up = || [&nodes[0], &nodes[1], &nodes[3]];
+
+    let (is_healthy, found) = doctor(&[], up()).await;
+    assert!(!is_healthy, "a voter is silent");
+    let unhealthy = &found["unhealthy"];
+    assert_eq!((&unhealthy[0]["name"], unhealthy.as_array().map(Vec::len)), (&Value::from("c"), Some(1)));
+    let step = &unhealthy[0]["steps"][0];
+    assert_eq!(step["step"], "starling keyspace voters replace orders c d", "{unhealthy}");
+    assert!(step["outcome"].as_str().is_some_and(|it| it.starts_with("to do")), "{unhealthy}");
+    assert_eq!(voters(&nodes[0]).await, ["a", "b", "c"], "it was not asked to retire anything");
+
+    let (is_done, retired) = doctor(&["--retire", "--key", key], up()).await;
+    assert!(is_done, "{retired}");
+    assert_eq!(voters(&nodes[0]).await, ["a", "b", "d"]);
+    let trust = nodes[1].client().trust().await.expect("it answers");
+    assert_eq!(trust.revoked, [nodes[2].id()]);
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_is_full_hands_its_vote_over_and_leaves() {
+    let disk = SmallDisk::mount();
+    let nodes = flock().await;
+    let ticket = nodes[0].ticket().await.to_string();
+    let mut full = disk.node("e").join(&ticket).started().await;
+    heard_of(&full, KEYSPACE).await;
+    nodes[0].run(["keyspace", "voters", "replace", KEYSPACE, "c", "e"]).ok();
+    assert_eq!(voters(&nodes[0]).await, ["a", "b", "e"]);
+    let mut n = 0;
+    while put_noise(&full, n).await.is_ok() {
+        n += 1;
+        assert!(n < 1000, "the disk is never full");
+    }
+    let (is_done, retired) = doctor(&["--retire"], nodes.iter().chain([&full])).await;
+    assert!(is_done, "{retired}");
+    assert_eq!(retired["unhealthy"][0]["steps"][0]["step"], "starling leave (on e)", "{retired}");
+    assert!(full.ended().await.success());
+    let voters = voters(&nodes[0]).await;
+    assert!(voters.len() == 3 && !voters.contains(&"e".to_owned()), "{voters:?}");
 }

@@ -4,14 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use starling_api::admin::Doctor;
-use starling_api::{Error, ErrorCode, Precondition, Range};
-use starling_tests::{Answer, Node, http_client, joined, run, wait_until};
-use tempfile::TempDir;
+use starling_api::{ErrorCode, Precondition, Range};
+use starling_tests::{Answer, Node, SmallDisk, http_client, joined, noise, put_noise, run, wait_until};
 use tokio::task::JoinSet;
 
 #[tokio::test]
@@ -237,83 +235,6 @@ async fn a_file_that_was_lost_beside_the_store_is_not_made_anew() {
     assert_eq!(node.run(["get", "k"]).ok(), "v");
 }
 
-/// A directory on a file system of its own that is soon full, where this process may mount one;
-/// elsewhere a limit on the size of files stands in, which fails in another way.
-struct SmallDisk {
-    dir: TempDir,
-    is_mounted: bool,
-}
-
-impl SmallDisk {
-    const SIZE_BYTES: u64 = 72 << 20;
-    /// Taken by a file that can be removed. The store's engine writes again once its largest write
-    /// buffer (16 MiB) fits.
-    const BALLAST_BYTES: usize = 40 << 20;
-    /// Of 512 or 1024 bytes.
-    const FILE_BLOCKS_MAX: u64 = 2048;
-
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={}", Self::SIZE_BYTES), "none"]).arg(dir.path());
-        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
-        if is_mounted {
-            fs::write(dir.path().join("ballast"), vec![0; Self::BALLAST_BYTES]).expect("it fits");
-        } else {
-            eprintln!(
-                "no file system can be mounted here: a limit on the size of files stands in for a full disk"
-            );
-        }
-        Self { dir, is_mounted }
-    }
-
-    fn node(&self) -> Node {
-        let node = Node::up("node").data_in(self.dir.path().join("data"));
-        if self.is_mounted { node } else { node.file_blocks_max(Self::FILE_BLOCKS_MAX) }
-    }
-
-    fn is_full(&self) -> ErrorCode {
-        if self.is_mounted { ErrorCode::StorageFull } else { ErrorCode::Storage }
-    }
-
-    /// The store's engine goes on by itself after a full disk, and after no other failure.
-    async fn make_room(&self, node: &mut Node) {
-        if self.is_mounted {
-            fs::remove_file(self.dir.path().join("ballast")).expect("it is there");
-        } else {
-            node.kill();
-            node.lift_file_limit();
-            node.start().await;
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        if self.is_mounted {
-            // Lazily: a node that is about to end may hold it a moment longer.
-            let _ = Command::new("umount").arg("-l").arg(self.dir.path()).output();
-        }
-    }
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
-}
-
-async fn put_noise(node: &Node, n: u64) -> Result<String, Error> {
-    let key = format!("k{n}");
-    node.client().put("default", key.as_bytes(), noise(n, 200_000), None, &Precondition::Any).await
-}
-
 async fn assert_noise(node: &Node, written: &[u64]) {
     for n in written {
         let found = node.client().get_raw("default", format!("k{n}").as_bytes()).await.expect("reads go on");
@@ -323,8 +244,8 @@ async fn assert_noise(node: &Node, written: &[u64]) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_until_there_is_space_again() {
-    let disk = SmallDisk::new();
-    let mut node = disk.node().started().await;
+    let disk = SmallDisk::mount();
+    let mut node = disk.node("node").started().await;
     let mut written = Vec::new();
     let refusal = loop {
         let n = written.len() as u64;

@@ -1,6 +1,7 @@
 //! The nodes of a running network whose API is reached, and how they are named.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,6 +74,18 @@ impl Targets {
         let paths = paths.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)));
         let paths = paths.map(|(name, path)| format!("{name} '{}'", path.display()));
         self.addresses.iter().cloned().chain(file).chain(paths).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The environment in which `starling` has the same credentials. A token on a command line would be shown to all users.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let token = self.token.iter().map(|token| ("STARLING_API_TOKEN", OsString::from(token)));
+        let paths = [
+            ("STARLING_CACERT", &self.cacert),
+            ("STARLING_CERT", &self.cert),
+            ("STARLING_CERT_KEY", &self.cert_key),
+        ];
+        let paths = paths.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?.into())));
+        token.chain(paths).collect()
     }
 
     /// Asks every address for the status of its node.

@@ -97,10 +97,18 @@ impl Client {
         self.send(self.long_request(Method::POST, path)).await.map(drop)
     }
 
+    /// Succeeds if the node is ready to serve.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotReady`] with the reason; or the node does not answer.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.send(self.get("/readyz")).await.map(drop)
+    }
+
     /// Whether the node is ready to serve.
     pub async fn is_ready(&self) -> Result<bool, Error> {
-        match self.send(self.get("/readyz")).await {
-            Ok(_) => Ok(true),
+        match self.ready().await {
+            Ok(()) => Ok(true),
             Err(error) if error.code == ErrorCode::NotReady => Ok(false),
             Err(error) => Err(error),
         }
