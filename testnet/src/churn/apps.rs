@@ -123,14 +123,14 @@ async fn serve(
 /// A client of an active-active application. It keeps to one instance while that answers.
 async fn use_one(fleet: &Fleet, order: Vec<Member>) -> Error {
     let mut served = Served::default();
-    let mut used = Client::new(&fleet.seats()[order[0]].url, None);
+    let mut used = fleet.access().client([fleet.seats()[order[0]].url.as_str()]);
     for request in order.iter().cycle() {
         let instance = *request;
         loop {
             // An instance that does not run is asked where it ran last, as by a client that cannot know.
             let url = fleet.seats().swap_remove(instance).url;
             if used.as_ref().is_ok_and(|client| client.url() != url) {
-                used = Client::new(&url, None);
+                used = fleet.access().client([url.as_str()]);
             }
             let client = match &used {
                 Ok(client) => client,
