@@ -13,12 +13,20 @@ impl Blob {
     }
 }
 
-/// Bytes as text for people: UTF-8 as it is but control characters escaped, other bytes as `\xNN`.
+/// Whether a terminal obeys a character instead of showing it: control characters, line and paragraph separators, and the characters
+/// that change the direction of the text behind them (Unicode Standard Annex 9, section 2), with which a name could
+/// make the rest of a line read as something else.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Bytes as text for people: UTF-8 as it is but for what a terminal obeys ([`is_obeyed`]), which is escaped; other bytes as
+/// `\xNN`.
 pub fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' { text.extend(c.escape_default()) } else { text.push(c) }
+            if is_obeyed(c) || c == '\\' { text.extend(c.escape_default()) } else { text.push(c) }
         }
         for byte in chunk.invalid() {
             write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
@@ -81,8 +89,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn escaped_text_holds_no_control_character(bytes: Vec<u8>) {
-            prop_assert!(!Blob(bytes).escaped().chars().any(char::is_control));
+        fn escaped_text_holds_nothing_that_a_terminal_obeys(bytes: Vec<u8>, text: String) {
+            for bytes in [bytes, text.into_bytes()] {
+                prop_assert!(!Blob(bytes).escaped().chars().any(is_obeyed));
+            }
         }
+    }
+
+    #[test]
+    fn scripts_of_both_directions_are_shown_and_overrides_of_the_direction_are_escaped() {
+        for text in ["مفتاح", "מפתח", "鍵🗝️", "कुंजी", "İıß", "a\u{200f}b"] {
+            assert_eq!(escaped(text.as_bytes()), text);
+        }
+        assert_eq!(escaped("a\u{202e}b\u{2066}\u{2028}".as_bytes()), "a\\u{202e}b\\u{2066}\\u{2028}");
     }
 }

@@ -18,7 +18,7 @@ mod json;
 pub mod strong;
 
 pub use actor::{ActorGroup, ActorId};
-pub use blob::{Blob, Count, escaped};
+pub use blob::{Blob, Count, escaped, is_obeyed};
 pub use dot::{Dot, DotRange};
 pub use dots::DotRanges;
 pub use fingerprint::{Root, SPAN_FANOUT, SPAN_LEAF};

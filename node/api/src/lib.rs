@@ -21,7 +21,7 @@ pub use error::{Error, ErrorCode, Retry};
 pub use node::{Events, Eventual, Precondition, Range, Strong};
 pub use starling_types::eventual::data::*;
 pub use starling_types::eventual::{Batch, Check, Write};
-pub use starling_types::{Blob, Count, DEFAULT_KEYSPACE, escaped};
+pub use starling_types::{Blob, Count, DEFAULT_KEYSPACE, escaped, is_obeyed};
 pub use watch::WatchEvent;
 pub use write::{BatchResponse, Increment, MapUpdate, Members};
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use starling_api::{Blob, Data, escaped};
+use starling_api::{Blob, Data, escaped, is_obeyed};
 
 use super::args::Output;
 use super::failure::Failure;
@@ -21,22 +21,22 @@ pub fn line(text: impl AsRef<str>) -> Result {
     raw_line(shown(text.as_ref()).as_bytes())
 }
 
-/// A text without control characters but line feeds and tabs. Names, labels and messages come from other machines, and a
-/// terminal would obey them. The rest is written as JSON writes it, so that JSON stays valid.
+/// A text without what a terminal obeys, but with line feeds and tabs: names, labels and messages come from other machines.
+/// What is left out is written as JSON writes it, so that JSON stays valid.
 fn shown(text: &str) -> Cow<'_, str> {
-    escaped_where(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
+    escaped_where(text, |c| is_obeyed(c) && !matches!(c, '\n' | '\t'))
 }
 
 /// A cell of a table, which is one line.
 fn cell(text: &str) -> Cow<'_, str> {
-    escaped_where(text, char::is_control)
+    escaped_where(text, is_obeyed)
 }
 
-fn escaped_where(text: &str, is_obeyed: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
-    if !text.contains(is_obeyed) {
+fn escaped_where(text: &str, is_escaped: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
+    if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
     }
-    let escape = |c: char| if is_obeyed(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+    let escape = |c: char| if is_escaped(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
     Cow::Owned(text.chars().map(escape).collect())
 }
 
@@ -194,6 +194,7 @@ mod tests {
         let name = "anna\u{1b}[2J\u{9b}1A\r";
         assert_eq!(shown(name), r"anna\u001b[2J\u009b1A\u000d");
         assert_eq!(shown("two\n\tlines é"), "two\n\tlines é");
+        assert_eq!(shown("مفتاح a\u{202e}b"), r"مفتاح a\u202eb", "what turns the line around");
         let json = serde_json::to_string(name).expect("serializes");
         assert_eq!(serde_json::from_str::<String>(&shown(&json)).expect("still JSON"), name);
         assert_eq!(cell("carl\nmallory  up"), r"carl\u000amallory  up", "a cell has one line");
