@@ -18,7 +18,7 @@ mod wait;
 pub use command::{Answer, command, run, testnet, without_settings};
 pub use flock::{KEYSPACE, etcdctl, flock, heard_of, leader, led};
 pub use http::{http_client, http_client_builder};
-pub use network::{equal, joined, meet, pair, strangers};
+pub use network::{equal, joined, linked, meet, pair, strangers};
 pub use node::{Node, Release};
 pub use requests::Requests;
 pub use running::Running;

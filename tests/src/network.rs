@@ -14,6 +14,20 @@ pub async fn joined(nodes: &[&Node]) {
     }
 }
 
+/// Waits until each of these nodes is a neighbour of all others, by what the others report: a node that was stopped reports
+/// the neighbours that it had, until it notices that they have closed its links.
+pub async fn linked(nodes: &[&Node]) {
+    for node in nodes {
+        let others: Vec<&str> = nodes.iter().map(|other| other.id()).filter(|id| *id != node.id()).collect();
+        wait_until(&format!("{} is linked with the others", node.name()), async || {
+            let peers = node.client().peers().await.expect("the node answers").peers;
+            let is_linked = |id: &&str| peers.iter().any(|peer| peer.id == *id && peer.view == "active");
+            if others.iter().all(is_linked) { Ok(()) } else { Err(format!("{peers:?}")) }
+        })
+        .await;
+    }
+}
+
 /// Waits until these nodes hold the same.
 pub async fn equal(nodes: &[&Node]) {
     wait_until("all replicas are equal", async || {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use starling_api::admin::Nodes;
 use starling_api::trust::Trust;
-use starling_tests::{Node, Release, equal, joined, run, wait_until};
+use starling_tests::{Node, Release, equal, joined, linked, run, wait_until};
 use tempfile::TempDir;
 
 /// A network with an authority, in which every node has a certificate.
@@ -369,7 +369,7 @@ async fn a_second_key_of_the_authority_takes_over_and_the_first_one_is_retired()
     c.signal(Signal::STOP);
     a.run(retire).exits(4).says("do not answer: c");
     c.signal(Signal::CONT);
-    joined(&[a, b, c]).await;
+    linked(&[a, b, c]).await;
     // One node is away while the first key is retired.
     c.stop().await;
     a.run(retire).says("2 of the 2 nodes that answer have it");
