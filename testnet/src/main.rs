@@ -36,6 +36,7 @@ mod written;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::{Args, Parser, Subcommand};
 use starling_sim::Threads;
@@ -45,6 +46,11 @@ use crate::data::DataSet;
 use crate::error::{Error, Result};
 use crate::network::{Network, Plan};
 use crate::report::Output;
+
+/// Locks what is never left half changed, also where a thread has panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Nodes of the show, beside the bootstrap node.
 const NODES_DEFAULT: usize = 16;

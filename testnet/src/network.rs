@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use starling_api::Error as ApiError;
 use starling_api::trust::TicketSpec;
-use starling_client::{Client, Retries};
+use starling_client::Client;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
@@ -261,8 +261,7 @@ impl Node {
     /// Starts it with what its data directory holds, if anything, and waits until it listens.
     pub async fn start(&mut self) -> Result<()> {
         let process = Process::start(&self.launch).await?;
-        let client = self.access.client([process.api.as_str()]).map_err(self.failed())?;
-        let client = client.with_retries(Retries::NONE);
+        let client = self.access.client_of_one(&process.api).map_err(self.failed())?;
         if let Some((relay, member)) = &self.relay {
             relay.runs(*member, process.pid(), process.listens);
         }

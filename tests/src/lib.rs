@@ -4,6 +4,7 @@
 //! Nothing a test starts outlives it: a node holds the reading end of a pipe whose other end is the
 //! test's, and is killed when its [`Node`] is dropped. Ports are chosen by the system.
 
+pub mod churn;
 mod command;
 mod flock;
 mod http;

@@ -2,13 +2,13 @@
 //! network namespaces, and where these are not permitted, addresses of the loopback interface.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use starling_tests::churn::{FAULTS, SLOW_AND_CUT, begun, is_healed, sound_report};
 use starling_tests::{testnet, wait_until, without_settings};
 use tempfile::TempDir;
 
@@ -18,61 +18,12 @@ const HOSTS: usize = 3;
 const NOT_PERMITTED: i32 = 77;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testnet/namespaces.sh");
 
-/// One node of each machine: one is killed, one stands still, one loses its disk; one joins.
-const SCENARIO: &str = r#"
-about = "A bit of everything, on several machines."
-nodes = 5
-warmup_s = 1
-measure_s = 8
-
-[workload]
-writes_s = 40
-keys = 200
-mix = { put = 6, delete = 2, put_ttl = 1, incr = 2, set_add = 2, set_remove = 1 }
-
-[[step]]
-at_s = 1
-do = "kill"
-nodes = "node:1"
-for_s = 1
-
-[[step]]
-at_s = 2
-do = "stall"
-nodes = "node:2"
-for_s = 1
-
-[[step]]
-at_s = 3
-do = "wipe"
-nodes = "node:3"
-for_s = 0.5
-
-[[step]]
-at_s = 4
-do = "join"
-count = 1
-"#;
-
-/// What needs no relay.
+/// Links of the machines alone, which need no relay.
 const DIRECT: &str = r"
 [links]
 latency = { constant_ms = 0 }
 jitter_ms = 0
 ";
-
-/// Delays and a cut, which are the relay's.
-const RELAYED: &str = r#"
-[links]
-latency = { uniform_ms = [1, 5] }
-jitter_ms = 1
-
-[[step]]
-at_s = 4
-do = "partition"
-nodes = "node:4"
-for_s = 2
-"#;
 
 /// Files of one run, its temporary ones among them.
 struct Folder(TempDir);
@@ -111,7 +62,7 @@ impl Folder {
 
 /// The scenario over links of the machines alone.
 fn direct() -> String {
-    SCENARIO.to_owned() + DIRECT
+    FAULTS.to_owned() + DIRECT
 }
 
 /// The words that start an agent.
@@ -175,18 +126,9 @@ impl Drop for Namespaces {
     }
 }
 
-/// The report of a run in which nothing was lost.
-fn report(run: &Output) -> Value {
-    let errors = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{errors}");
-    let report: Value = serde_json::from_slice(&run.stdout).expect("JSON on standard output");
-    let writes = &report["writes"];
-    for count in ["lost", "missing", "resurrected"] {
-        assert_eq!(writes[count], 0, "{count}: {errors}");
-    }
-    assert!(writes["acknowledged"].as_u64() > Some(100), "{writes}");
-    assert_eq!(report["views"]["components"], 1, "{errors}");
-    assert_eq!(report["topology"]["nodes"].as_array().map(Vec::len), Some(6), "one has joined");
+/// The report of a run on all machines.
+fn report(mut churn: Command) -> Value {
+    let report = sound_report(&churn.args(["--output", "json"]).output().expect("it runs"));
     assert_eq!(report["clocks"].as_array().map(Vec::len), Some(HOSTS), "{}", report["clocks"]);
     report
 }
@@ -200,8 +142,7 @@ fn errors_of(mut command: Command) -> String {
 #[test]
 fn nothing_is_lost_on_machines_of_which_each_has_its_agent() {
     let folder = Folder::new();
-    let mut churn = folder.churn(&[], &direct(), &loopback(&[]));
-    report(&churn.args(["--output", "json"]).output().expect("it runs"));
+    report(folder.churn(&[], &direct(), &loopback(&[])));
     assert!(folder.left().is_empty(), "left behind: {:?}", folder.left());
 }
 
@@ -211,23 +152,10 @@ fn nothing_is_lost_over_links_between_machines_that_are_slow_and_cut() {
     let folder = Folder::new();
     let within = namespaces.within();
     let within: Vec<&str> = within.iter().map(String::as_str).collect();
-    let mut churn = folder.churn(&within, &(SCENARIO.to_owned() + RELAYED), &namespaces.hosts);
-    let report = report(&churn.args(["--output", "json"]).output().expect("it runs"));
-    let healing = report["healing"].as_array().expect("a list");
-    let partition = healing.iter().find(|h| h["what"].as_str().is_some_and(|what| what.contains("cut off")));
-    assert!(partition.is_some_and(|h| h["one_component_ms"].is_u64()), "{healing:?}");
+    let report = report(folder.churn(&within, &(FAULTS.to_owned() + SLOW_AND_CUT), &namespaces.hosts));
+    assert!(is_healed(&report), "{}", report["healing"]);
     assert_eq!(namespaces.pids(), "", "left behind");
     assert!(folder.left().is_empty(), "left behind: {:?}", folder.left());
-}
-
-/// Starts a run, and waits until clients write.
-fn begun(mut command: Command) -> Child {
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("warming up")), "it ended before its nodes were started");
-    // What it still writes has to go somewhere.
-    std::thread::spawn(move || lines.for_each(drop));
-    child
 }
 
 /// Processes whose command line names this folder.
@@ -278,6 +206,6 @@ fn a_command_that_starts_no_agent_is_shown_with_what_it_said() {
 
 #[test]
 fn slow_links_between_machines_need_the_address_of_the_relay() {
-    let errors = errors_of(Folder::new().churn(&[], &(SCENARIO.to_owned() + RELAYED), &loopback(&[])));
+    let errors = errors_of(Folder::new().churn(&[], &(FAULTS.to_owned() + SLOW_AND_CUT), &loopback(&[])));
     assert!(errors.contains("relay = \"ADDRESS\""), "{errors}");
 }

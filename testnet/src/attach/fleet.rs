@@ -1,7 +1,7 @@
 //! The nodes of the network while they are measured: what they count, what they show, and when they go away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::future;
@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::clock::{Estimate, Wall, estimate};
 use super::targets::Node;
 use crate::history::History;
+use crate::lock;
 use crate::notice::noticed;
 use crate::samples::{ANSWER_DEADLINE, Answer, Counts, PERIOD};
 use crate::states::active_ids;
@@ -67,8 +68,7 @@ impl Fleet {
 
     /// What was learned so far.
     pub fn learned(&self) -> MutexGuard<'_, Learned> {
-        // What is guarded is never left half changed.
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.learned)
     }
 
     /// Half of the round trip to a node; zero while it is not known.

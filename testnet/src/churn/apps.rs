@@ -123,14 +123,14 @@ async fn serve(
 /// A client of an active-active application. It keeps to one instance while that answers.
 async fn use_one(fleet: &Fleet, order: Vec<Member>) -> Error {
     let mut served = Served::default();
-    let mut used = fleet.access().client([fleet.seats()[order[0]].url.as_str()]);
+    let mut used = fleet.access().client_of_one(&fleet.seat(order[0]).url);
     for request in order.iter().cycle() {
         let instance = *request;
         loop {
             // An instance that does not run is asked where it ran last, as by a client that cannot know.
-            let url = fleet.seats().swap_remove(instance).url;
+            let url = fleet.seat(instance).url;
             if used.as_ref().is_ok_and(|client| client.url() != url) {
-                used = fleet.access().client([url.as_str()]);
+                used = fleet.access().client_of_one(&url);
             }
             let client = match &used {
                 Ok(client) => client,
@@ -153,7 +153,7 @@ async fn use_one(fleet: &Fleet, order: Vec<Member>) -> Error {
 /// A client of a node, as soon as it runs.
 async fn running(fleet: &Fleet, member: Member) -> Client {
     loop {
-        let seat = fleet.seats().swap_remove(member);
+        let seat = fleet.seat(member);
         if let (State::Up, Some(client)) = (seat.state, seat.client) {
             return client;
         }
@@ -163,7 +163,7 @@ async fn running(fleet: &Fleet, member: Member) -> Client {
 
 /// Waits until a node does not run any more.
 async fn fails(fleet: &Fleet, member: Member) {
-    while fleet.seats()[member].state == State::Up {
+    while fleet.seat(member).state == State::Up {
         sleep(POLL).await;
     }
 }

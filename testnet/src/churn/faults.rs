@@ -1,7 +1,7 @@
 //! What is done to the network: the scenario's steps and its churn, in real time.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -20,6 +20,7 @@ use super::fleet::{Away, BOOTSTRAP, Disk, Fleet, State};
 use super::links::{Cut, Paths};
 use super::overlay::one_component;
 use crate::error::{Error, Result};
+use crate::lock;
 use crate::network::generator;
 use crate::relay::Member;
 
@@ -37,11 +38,6 @@ pub struct Faults<'s> {
     began: Instant,
     end: Instant,
     healings: Mutex<Vec<Healing>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is guarded is never left half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error if real processes cannot do what the scenario asks for.

@@ -1,7 +1,7 @@
 //! The processes of a run: which of them run, and how each is ended and brought back.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use starling_api::WatchEvent;
@@ -16,6 +16,7 @@ use super::clocks::Clocks;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::hosts::{Access, Hosts};
+use crate::lock;
 use crate::network::{Factory, Network, Node, Stopped};
 use crate::notice::noticed;
 use crate::progress::Phase;
@@ -123,11 +124,6 @@ pub enum Disk {
     Wiped,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is guarded is never left half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Fleet {
     /// Takes over a network whose nodes run.
     pub async fn of(network: Network, scenario: &Scenario) -> Result<Self> {
@@ -147,7 +143,7 @@ impl Fleet {
             tasks: Arc::default(),
         };
         for node in std::iter::once(bootstrap).chain(nodes) {
-            let member = fleet.seat(node);
+            let member = fleet.take_in(node);
             fleet.seated(member).await?;
         }
         Ok(fleet)
@@ -183,6 +179,11 @@ impl Fleet {
     /// What is known of each member.
     pub fn seats(&self) -> Vec<Seat> {
         lock(&self.seats).clone()
+    }
+
+    /// What is known of one member.
+    pub fn seat(&self, member: Member) -> Seat {
+        lock(&self.seats)[member].clone()
     }
 
     /// How the application's instances failed so far, and after which time another one served.
@@ -301,10 +302,10 @@ impl Fleet {
     /// Adds a node, which does not run yet.
     pub fn add(&self) -> Result<Member> {
         let node = lock(&self.factory).make()?;
-        Ok(self.seat(node))
+        Ok(self.take_in(node))
     }
 
-    fn seat(&self, node: Node) -> Member {
+    fn take_in(&self, node: Node) -> Member {
         let mut nodes = lock(&self.nodes);
         nodes.push(Arc::new(AsyncMutex::new(node)));
         lock(&self.seats).push(Seat::default());

@@ -137,7 +137,7 @@ impl User {
             let client = fleet.access().client(urls.iter().map(String::as_str))?;
             client.with_retries(retries).with_timeout(patience / KNOWN as u32)
         } else {
-            fleet.access().client([urls[0].as_str()])?.with_retries(Retries::NONE).with_timeout(patience)
+            fleet.access().client_of_one(&urls[0])?.with_timeout(patience)
         };
         self.client = Some((urls, client.clone()));
         Ok(client)

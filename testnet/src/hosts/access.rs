@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use starling_api::Error as ApiError;
-use starling_client::{Client, ClientTls};
+use starling_client::{Client, ClientTls, Retries};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
@@ -23,6 +23,11 @@ impl Access {
     /// A client of these nodes, by the addresses of their APIs.
     pub fn client<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) -> Result<Client, ApiError> {
         Client::of_nodes(nodes, self.token.clone())?.with_tls(&self.tls)
+    }
+
+    /// A client of one node that sends each request once, so that the node's failures are seen.
+    pub fn client_of_one(&self, node: &str) -> Result<Client, ApiError> {
+        Ok(self.client([node])?.with_retries(Retries::NONE))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write, stdin, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::wire::{self, Act, Answer, Ask, Report, Request, Start, Started};
-use crate::Common;
 use crate::error::{Error, Result};
 use crate::network::Root;
 use crate::process::{Exhausted, Launch, Process};
 use crate::relay::dialer;
 use crate::usage::disk_bytes;
 use crate::variable;
+use crate::{Common, lock};
 
 /// How often it is looked whether a node has ended, and how much its folder holds.
 const LOOK: Duration = Duration::from_millis(500);
@@ -140,11 +140,6 @@ impl Slot {
 
 fn not_running() -> Error {
     Error::Broken("this node is not running".into())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is guarded is never left half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Agent {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::access::Authority;
 use super::wire::{self, Act, Answer, Ask, Outcome, Report, Request, Start, Started};
 use crate::error::{Error, Result};
+use crate::lock;
 use crate::process::Launch;
 
 /// An agent must be ready within this time: a guess with room for a slow login.
@@ -44,11 +45,6 @@ struct Shared {
     waiting: Mutex<Option<BTreeMap<u64, oneshot::Sender<Outcome>>>>,
     /// Nodes that ended without a request, with how.
     ended: Mutex<BTreeMap<String, String>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is guarded is never left half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Host {

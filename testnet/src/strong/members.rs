@@ -1,6 +1,6 @@
 //! The nodes of a run: those that vote, and those outside of the group, through which clients come too.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use starling_api::strong::StrongInfo;
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::KEYSPACE;
 use crate::error::{Error, Result};
+use crate::lock;
 use crate::network::{Network, Node};
 
 /// A node that is asked how the keyspace stands has to answer within this time.
@@ -51,11 +52,6 @@ pub struct Members {
     voters: usize,
     /// Runs as long as the others; nobody asks it anything.
     _bootstrap: Arc<Node>,
-}
-
-/// What is guarded is never left half changed.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Members {

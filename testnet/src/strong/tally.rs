@@ -8,7 +8,7 @@ use starling_history::Checked;
 use starling_report::Availabilities;
 use tokio::time::Instant;
 
-use super::members::lock;
+use crate::lock;
 
 /// Unexpected answers that are kept, at most: one is enough.
 const NOTES_MAX: usize = 20;
