@@ -73,7 +73,7 @@ settings! {
     name: String = "name", "", host_name(), shown "the machine's host name";
         "Name of the node for display; at most 64 bytes; not an identity."
     labels: Vec<String> = "labels", "key=value", Vec::new();
-        "Labels of the node, as zone=a: at most 8, displayed, and signed with its addresses. New voters of strong keyspaces are in as many zones (region and zone) as possible."
+        "Labels of the node, as zone=a: at most 8, displayed, and signed with its addresses. New voters of strong keyspaces are in as many zones (region and zone) as possible, and each node keeps peers of other zones."
     listen: Vec<String> = "listen", "multiaddresses", node().listen;
         "Where peers connect. Port 0 lets the system choose."
     external: Vec<String> = "external", "multiaddresses", Vec::new();

@@ -18,6 +18,13 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Labels(BTreeMap<String, String>);
 
+/// A zone: a part of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Zone<'a> {
+    region: Option<&'a str>,
+    zone: Option<&'a str>,
+}
+
 /// Why a text is not a label, or not one more label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LabelError {
@@ -46,6 +53,13 @@ impl Labels {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
+    }
+
+    /// The zone that `region` and `zone` name together, if there is one of them. Operators give one zone to nodes that fail
+    /// together.
+    pub fn zone(&self) -> Option<Zone<'_>> {
+        let [region, zone] = ["region", "zone"].map(|key| self.get(key));
+        (region.is_some() || zone.is_some()).then_some(Zone { region, zone })
     }
 
     /// Whether there are no labels.

@@ -209,12 +209,12 @@ impl Simulation {
         node
     }
 
-    /// Gives a node the labels that say in which zone it is, if there are zones.
+    /// Gives a node the labels that say where it is, as processes have them.
     fn label(&mut self, node: usize) {
-        if let (Some(region), Some(zone)) = (self.region(node), self.zone(node)) {
-            let labels = format!("region={region},zone={zone}").parse();
-            self.world.nodes[node].record.labels = labels.unwrap_or_default();
-        }
+        let Some(region) = self.region(node) else { return };
+        let zone = self.zone(node).map(|zone| format!(",zone={zone}"));
+        let labels = format!("region={region}{}", zone.unwrap_or_default()).parse();
+        self.world.nodes[node].record.labels = labels.unwrap_or_default();
     }
 
     fn plan_start(&mut self) {

@@ -1,7 +1,5 @@
-//! The choice of nodes for a keyspace: of those that are up, those that have been up the longest, in as many zones as
-//! possible, and then in as many address blocks.
-//!
-//! A zone is what the labels `region` and `zone` of a node name together. Operators give them to nodes that fail together.
+//! The choice of nodes for a keyspace: of those that are up, those that have been up the longest, in as many zones
+//! ([`starling_proto::Labels::zone`]) as possible, and then in as many address blocks.
 
 use starling_proto::view::block::Block;
 use starling_proto::{NodeRecord, Role};
@@ -43,8 +41,8 @@ pub fn choose(mut nodes: Vec<NodeRecord>, count: usize, beside: &[NodeRecord]) -
     while chosen.len() < count {
         let crowd = |record: &NodeRecord| {
             let others = || beside.iter().chain(&chosen);
-            let (zone, block) = (zone(record), Block::of(record));
-            let in_zone = others().filter(|other| zone.is_some() && self::zone(other) == zone).count();
+            let (zone, block) = (record.labels.zone(), Block::of(record));
+            let in_zone = others().filter(|other| zone.is_some() && other.labels.zone() == zone).count();
             let in_block = others().filter(|other| block.is_some() && Block::of(other) == block).count();
             (in_zone, in_block)
         };
@@ -53,12 +51,6 @@ pub fn choose(mut nodes: Vec<NodeRecord>, count: usize, beside: &[NodeRecord]) -
         chosen.push(next);
     }
     Some(chosen)
-}
-
-/// The zone of a node, if its labels name one.
-fn zone(record: &NodeRecord) -> Option<[Option<&str>; 2]> {
-    let [region, zone] = ["region", "zone"].map(|key| record.labels.get(key));
-    (region.is_some() || zone.is_some()).then_some([region, zone])
 }
 
 #[cfg(test)]

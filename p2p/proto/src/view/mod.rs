@@ -10,6 +10,7 @@
 //! - A join is answered with a sample, so that a joiner has alternatives at once.
 //! - Seeds answer with live nodes, and are never neighbours (`seed`).
 //! - No more neighbours of one address block than necessary (`block`).
+//! - Peers of other zones, by the labels of the operator, in both views (`zone`).
 
 pub mod block;
 mod config;
@@ -19,6 +20,7 @@ mod passive;
 mod repair;
 mod seed;
 mod walks;
+mod zone;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

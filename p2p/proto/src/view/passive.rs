@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::Blocks;
 use super::repair::backoff_ms;
+use super::{Blocks, zone};
 use crate::{Millis, NodeId, NodeRecord};
 
 /// Peers whose failures are remembered, at most; the one whose rest ends first is evicted.
@@ -28,9 +28,13 @@ struct Rest {
     unreachable: bool,
 }
 
+/// Of the passive view, a fraction of 1/this holds the last peers of their zones, at most: labels are claims, and a member
+/// could name a zone for each of its identities. A guess.
+const ZONES_SHARE: usize = 4;
+
 /// The passive view, bounded by the `passive_max` of the configuration. A full view evicts first what it sent in the
 /// last shuffle (paper, section 4.4), then a peer of an address block with more than half of the view, then a random
-/// one.
+/// one; but not the last peer of a zone, unless there are too many zones ([`ZONES_SHARE`]).
 #[derive(Debug)]
 pub(super) struct Passive {
     capacity: usize,
@@ -68,15 +72,19 @@ impl Passive {
     }
 
     fn make_room(&mut self, blocks: &Blocks, rng: &mut ChaCha8Rng) {
-        while let Some(sent) = self.shuffled.pop() {
-            if self.records.remove(&sent).is_some() {
-                return;
-            }
-        }
-        let crowded = |p: &&NodeRecord| blocks.count(p, self.records.values()) > self.capacity / 2;
-        let victim = self.records.values().filter(crowded).choose(rng);
-        if let Some(id) = victim.or_else(|| self.records.values().choose(rng)).map(|p| p.id) {
-            self.records.remove(&id);
+        let Self { capacity, records, shuffled, .. } = self;
+        let zones = zone::count(records.values());
+        let is_spared = |peer: &NodeRecord| {
+            let is_last = peer.labels.zone().is_some_and(|zone| zones.get(&zone) == Some(&1));
+            is_last && zones.len() <= *capacity / ZONES_SHARE
+        };
+        let free = || records.values().filter(|peer| !is_spared(peer));
+        let is_crowded = |p: &&NodeRecord| blocks.count(p, records.values()) > *capacity / 2;
+        let mut sent = std::iter::from_fn(|| shuffled.pop()).filter_map(|sent| records.get(&sent));
+        let victim = sent.find(|peer| !is_spared(peer));
+        let victim = victim.or_else(|| free().filter(is_crowded).choose(rng)).or_else(|| free().choose(rng));
+        if let Some(id) = victim.map(|peer| peer.id) {
+            records.remove(&id);
         }
     }
 

@@ -99,32 +99,37 @@ impl Views {
         }
     }
 
-    /// A passive peer that is neither asked nor resting after a refusal, of an uncrowded block if
-    /// there is one.
+    /// A passive peer that is neither asked nor resting after a refusal: of another zone if there is no such neighbour, of
+    /// an uncrowded block if there is one.
     fn pick_candidate(&mut self, now: Millis) -> Option<NodeRecord> {
-        if let Some(record) = self.pick_uncrowded(now) {
-            return Some(record);
-        }
-        let Self { passive, asked, rng, .. } = self;
-        let free = |p: &&NodeRecord| !asked.contains_key(&p.id) && !passive.is_resting(&p.id, now);
-        passive.iter().filter(free).choose(rng).cloned()
+        let elsewhere = if self.elsewhere() == 0 { self.pick_elsewhere(now) } else { None };
+        let uncrowded = |views: &Self, peer: &NodeRecord| !views.is_crowded(peer);
+        elsewhere.or_else(|| self.pick(now, uncrowded)).or_else(|| self.pick(now, |_, _| true))
     }
 
-    fn pick_uncrowded(&mut self, now: Millis) -> Option<NodeRecord> {
-        let Self { passive, asked, active, blocks, config, rng, .. } = self;
-        let free = |p: &&NodeRecord| !asked.contains_key(&p.id) && !passive.is_resting(&p.id, now);
-        let uncrowded = |p: &&NodeRecord| blocks.count(p, active.values()) < config.block_enough;
-        passive.iter().filter(free).filter(uncrowded).choose(rng).cloned()
+    fn pick_elsewhere(&mut self, now: Millis) -> Option<NodeRecord> {
+        self.pick(now, |views, peer| views.is_elsewhere(peer) && !views.is_crowded(peer))
     }
 
-    /// Replaces a neighbour of a block that has too many by one of another block, if one is known. This terminates:
-    /// each time, the view comes closer to what the known blocks allow.
+    /// A random passive peer that may be asked now, of those that are wanted.
+    fn pick(&mut self, now: Millis, is_wanted: impl Fn(&Self, &NodeRecord) -> bool) -> Option<NodeRecord> {
+        let free = |p: &&NodeRecord| !self.asked.contains_key(&p.id) && !self.passive.is_resting(&p.id, now);
+        let wanted: Vec<_> = self.passive.iter().filter(free).filter(|p| is_wanted(self, p)).collect();
+        wanted.into_iter().choose(&mut self.rng).cloned()
+    }
+
+    /// Replaces a neighbour of a block that has too many by one of another block, and without a neighbour of another zone
+    /// any by one, if such a peer is known. This terminates: each time, the view comes closer to what the known peers allow.
     pub(super) fn diversify(&mut self, now: Millis) {
         let enough = self.config.block_enough;
         let too_many =
             self.active.values().any(|peer| self.blocks.count(peer, self.active.values()) > enough);
-        if too_many && let Some(record) = self.pick_uncrowded(now) {
+        if too_many && let Some(record) = self.pick(now, |views, peer| !views.is_crowded(peer)) {
             self.ask(now, record, AskKind::High);
+        } else if self.elsewhere() == 0
+            && let Some(record) = self.pick_elsewhere(now)
+        {
+            self.ask(now, record, AskKind::Swap);
         }
     }
 

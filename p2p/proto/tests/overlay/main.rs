@@ -6,3 +6,4 @@ mod invariants;
 mod joins;
 mod network;
 mod random;
+mod zones;
