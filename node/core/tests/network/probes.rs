@@ -41,14 +41,16 @@ fn a_read_from_outside_sees_what_was_written_at_the_leader_before() {
 
 #[test]
 fn a_read_from_outside_does_without_a_member_that_is_gone() {
-    let (mut world, members, outside) = from_outside(6);
-    answer(&mut world, outside, "orders", put("k", "v")).0.expect("written");
-    let leads = leader(&mut world, "orders", &members);
-    let gone = members.iter().find(|node| **node != leads).expect("a follower");
-    world.kill(*gone);
-    for _ in 0..10 {
-        let (read, took) = answer(&mut world, outside, "orders", get("k"));
-        assert_eq!(value(read).as_deref(), Some("v"));
-        assert!(took <= 50, "{took} ms: nobody waits for the one that is gone");
+    for seed in 0..20 {
+        let (mut world, members, outside) = from_outside(seed);
+        answer(&mut world, outside, "orders", put("k", "v")).0.expect("written");
+        let leads = leader(&mut world, "orders", &members);
+        let gone = members.iter().find(|node| **node != leads).expect("a follower");
+        world.kill(*gone);
+        for _ in 0..10 {
+            let (read, took) = answer(&mut world, outside, "orders", get("k"));
+            assert_eq!(value(read).as_deref(), Some("v"));
+            assert!(took <= 150, "seed {seed}: {took} ms, no read waits for the member that is gone");
+        }
     }
 }

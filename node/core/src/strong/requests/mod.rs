@@ -45,6 +45,9 @@ const PENDING_MAX: usize = 16_384;
 /// How long a node may take to reply to a request that may be repeated, milliseconds. A guess: longer than an
 /// election and a sync on a busy disk.
 const REPLY_MS: u64 = 1_500;
+/// How long other members may take to confirm what a leader has found, milliseconds; then the leader confirms it. A guess: less
+/// than a person notices, and longer than most round trips.
+const CONFIRM_MS: u64 = 50;
 /// First pause before another attempt, milliseconds; doubled each time, with jitter, up to the last.
 const PAUSE_MS: u64 = 20;
 const PAUSE_MS_MAX: u64 = 320;
@@ -342,9 +345,11 @@ impl<E: Engine> Handler<'_, E> {
         match self.state.probes.on_reply(self.cx.now_ms, from, id, probed) {
             Verdict::Waiting => {}
             Verdict::Confirmed(result) => self.finish(id, result),
-            Verdict::LeaderReplied => {
+            Verdict::LeaderReplied { leader } => {
                 if let Some(pending) = self.state.pending.get_mut(&id) {
                     pending.awaiting = None;
+                    pending.next = Some(leader);
+                    self.cx.set_timer(Timer::Request(id), CONFIRM_MS);
                 }
             }
             Verdict::Inconclusive { leader } => {

@@ -41,7 +41,10 @@ pub enum Verdict {
     /// More replies are needed.
     Waiting,
     /// The leader has replied, and another member may still confirm what it found.
-    LeaderReplied,
+    LeaderReplied {
+        /// The leader's node.
+        leader: NodeKey,
+    },
     /// What the leader found is confirmed.
     Confirmed(Result<Answer, Failure>),
     /// The leader has to be asked.
@@ -113,7 +116,7 @@ impl Probes {
             return Verdict::Waiting;
         }
         if !awaiting.is_empty() && found.as_ref().is_some_and(|found| last_indexes.may_confirm(found)) {
-            return Verdict::LeaderReplied;
+            return Verdict::LeaderReplied { leader: *leader };
         }
         self.resting.insert(*group, Millis(now_ms + REST_MS));
         Verdict::Inconclusive { leader: *leader }

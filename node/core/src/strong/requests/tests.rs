@@ -250,6 +250,19 @@ fn a_read_from_outside_needs_the_leader_and_one_more_member() {
 }
 
 #[test]
+fn a_read_that_no_other_member_confirms_in_time_goes_to_the_leader() {
+    let mut node = Fixture::new();
+    node.read();
+    let StrongMessage::Probe { id, .. } = node.node.sent()[0].1 else { panic!("a probe") };
+    let began_ms = node.node.cx.now_ms;
+    node.handler().on_probed(key(2), id, Some(probed(1, 7, true)));
+    node.handler().on_probed(key(3), id, Some(probed(2, 8, false)));
+    assert_eq!(node.answer(), None, "a longer log does not confirm it, and the third member is silent");
+    node.pass();
+    assert_eq!((node.asked(), node.node.cx.now_ms - began_ms), ((2, id), CONFIRM_MS));
+}
+
+#[test]
 fn a_read_while_others_write_goes_to_the_leader() {
     let mut node = Fixture::new();
     node.read();
