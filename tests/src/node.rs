@@ -300,6 +300,11 @@ impl Node {
         &self.data_dir
     }
 
+    /// The key of the network's authority, which the node has made if it is the network's first one.
+    pub fn authority_key(&self) -> PathBuf {
+        self.data_dir.join("authority.key")
+    }
+
     /// A client of its API.
     pub fn client(&self) -> &Client {
         &self.process().client

@@ -8,12 +8,10 @@ use rustix::process::Signal;
 use starling_api::admin::Nodes;
 use starling_api::trust::Trust;
 use starling_tests::{Node, Release, equal, joined, linked, run, wait_until};
-use tempfile::TempDir;
 
-/// A network with an authority, in which every node has a certificate.
+/// A network in which every node has a certificate.
 struct Certified {
     nodes: Vec<Node>,
-    _dir: TempDir,
     key: PathBuf,
 }
 
@@ -31,11 +29,9 @@ impl Certified {
         }
         nodes.iter_mut().for_each(Node::keep_address);
         joined(&nodes.iter().collect::<Vec<_>>()).await;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let key = dir.path().join("authority.key");
-        nodes[0].run(["authority", "init", "--key", path(&key)]).ok();
         wait_until("every node has a certificate", async || certificates(&nodes[0], count)).await;
-        Self { nodes, _dir: dir, key }
+        let key = nodes[0].authority_key();
+        Self { nodes, key }
     }
 
     /// In which certificates are required.
@@ -75,18 +71,51 @@ async fn is_alone(node: &Node) -> Result<(), String> {
     if linked == 0 { Ok(()) } else { Err(format!("{peers:?}")) }
 }
 
+/// The first node of a network makes its authority, and any node makes tickets until certificates are required.
+#[tokio::test]
+async fn a_network_has_an_authority_from_its_first_node_on() {
+    let a = Node::up("a").started().await;
+    assert!(a.log().contains(&format!("key     {}", path(&a.authority_key()))), "{}", a.log());
+    let mode = fs::metadata(a.authority_key()).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let b = Node::up("b").join(&a.ticket().await.to_string()).started().await;
+    assert!(!b.log().contains("key     ") && !b.authority_key().exists(), "{}", b.log());
+    wait_until("b has a certificate", async || certificates(&a, 2)).await;
+    let ticket = b.ticket().await;
+    let named = ticket.authority.as_ref().expect("it names the authority");
+    assert!(named.invitation.is_empty(), "b is no issuer");
+    b.run(["ticket", "--uses", "1"]).exits(4).says("no issuer");
+    let c = Node::up("c").join(&ticket.to_string()).started().await;
+    wait_until("c has a certificate", async || certificates(&a, 3)).await;
+    a.run(["authority", "require", "--key", path(&a.authority_key())]).says("3 of the 3 nodes");
+    b.run(["ticket"]).exits(4).says("no issuer");
+    let shown = c.run(["authority", "show"]).ok();
+    assert!(shown.contains("required") && shown.contains("by "), "{shown}");
+}
+
+/// A network that a seed or an earlier release has begun.
+#[tokio::test]
+async fn a_network_without_an_authority_is_given_one() {
+    let seed = Node::bootstrap("seed").started().await;
+    let ticket = seed.ticket().await.to_string();
+    let a = Node::up("a").join(&ticket).started().await;
+    let b = Node::up("b").join(&ticket).started().await;
+    joined(&[&a, &b]).await;
+    let shown = a.run(["authority", "show"]).ok();
+    assert!(shown.contains("no authority"), "{shown}");
+    a.run(["ticket", "--uses", "1"]).exits(4);
+    a.run(["member", "revoke", "a", "--yes", "--key", "/nonexistent"]).exits(1);
+    a.run(["authority", "init", "--key", path(&a.authority_key())]).says("3 of the 3 nodes");
+    let mode = fs::metadata(a.authority_key()).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let shown = b.run(["authority", "show"]).ok();
+    assert!(shown.contains(&a.id()[..8]), "a is the issuer: {shown}");
+}
+
 #[tokio::test]
 async fn a_network_requires_certificates_and_new_nodes_join_with_tickets_of_an_issuer() {
-    let plain = Node::up("plain").started().await;
-    let shown = plain.run(["authority", "show"]).ok();
-    assert!(shown.contains("no authority"), "{shown}");
-    plain.run(["ticket", "--uses", "1"]).exits(4);
-    plain.run(["member", "revoke", "plain", "--yes", "--key", "/nonexistent"]).exits(1);
-
     let network = Certified::new().await;
     let [a, b, c] = &network.nodes[..] else { panic!("three nodes") };
-    let mode = fs::metadata(&network.key).expect("is there").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
     a.run(["authority", "init", "--key", network.key()]).exits(4);
     let old_ticket = {
         let mut ticket = a.ticket().await;
@@ -217,11 +246,8 @@ async fn certificates_are_renewed_while_nodes_run() {
     let a = Node::up("a").set("trust.certificate_ms", "6000").started().await;
     let b = Node::up("b").join(&a.ticket().await.to_string()).started().await;
     joined(&[&a, &b]).await;
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let key = dir.path().join("key");
-    a.run(["authority", "init", "--key", path(&key)]).ok();
     wait_until("b has a certificate", async || certificates(&a, 2)).await;
-    a.run(["authority", "require", "--key", path(&key)]).ok();
+    a.run(["authority", "require", "--key", path(&a.authority_key())]).ok();
     let until =
         async || b.client().trust().await.expect("the node answers").certificate.map(|it| it.not_after_ms);
     let first = until().await.expect("a certificate");
@@ -242,9 +268,7 @@ async fn nodes_of_the_release_before_stay_members_until_certificates_are_require
     old.set_release(&Release::HeldBack);
     let mut old = old.started().await;
     joined(&[&a, &old]).await;
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let key = dir.path().join("key");
-    a.run(["authority", "init", "--key", path(&key)]).ok();
+    let key = a.authority_key();
     old.run(["put", "k", "v"]).ok();
     equal(&[&a, &old]).await;
     let refused = a.run(["authority", "require", "--key", path(&key)]);

@@ -44,7 +44,8 @@ impl Admin {
     /// A join ticket: any node that has it can join the network, within its limits if the network has an authority.
     ///
     /// # Errors
-    /// The network has an authority, and this node is no issuer; or it has none, and limits were asked for.
+    /// This node is no issuer, and certificates are required or limits were asked for; or limits were asked for in a network
+    /// without an authority.
     pub async fn ticket(&self, spec: TicketSpec) -> Result<String, Error> {
         let ticket = async { self.0.parts.gossip.ticket(spec).await.ok_or_else(stopping)? };
         self.administer("ticket", "", ticket).await

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use starling_p2p::{Identity, IdentityError, verify_signed};
-use starling_proto::NodeId;
 use starling_proto::trust::{Claim, Signed, Statement, Trust, endorsement_bytes};
+use starling_proto::{NodeId, NodeRecord};
+
+use crate::wall_ms;
 
 /// A key of an authority.
 pub struct AuthorityKey(Identity);
@@ -17,6 +19,11 @@ impl AuthorityKey {
         let key = Identity::generate();
         key.save_new(path)?;
         Ok(Self(key))
+    }
+
+    /// Reads the file, or makes it with a new key if there is none.
+    pub(crate) fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
+        Identity::load_or_create(path).map(Self)
     }
 
     /// Reads the file.
@@ -39,6 +46,12 @@ impl AuthorityKey {
     pub fn issuer(&self, node: &str, addresses: &[String], is_granted: bool, serial: u64) -> Option<String> {
         let addresses = addresses.to_vec();
         Some(self.sign(Claim::Issuer { node: parse(node)?, addresses, is_granted }, serial))
+    }
+
+    /// The first statement of a network's authority: that the node of this record is an issuer.
+    pub(crate) fn first_issuer(&self, record: &NodeRecord) -> Statement {
+        let (node, addresses) = (record.id, record.addresses.clone());
+        self.statement(Claim::Issuer { node, addresses, is_granted: true }, wall_ms())
     }
 
     /// The statement that a node is revoked; `None` if `node` is no id.
@@ -71,10 +84,14 @@ impl AuthorityKey {
     }
 
     fn sign(&self, claim: Claim, serial: u64) -> String {
+        HEXLOWER.encode(&self.statement(claim, serial).encoded())
+    }
+
+    fn statement(&self, claim: Claim, serial: u64) -> Statement {
         let authority = self.0.node_id();
         let mut statement = Statement { authority, serial, claim, signature: Vec::new() };
         statement.signature = self.0.sign_bytes(&statement.signing_bytes());
-        HEXLOWER.encode(&statement.encoded())
+        statement
     }
 }
 

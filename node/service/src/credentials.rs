@@ -82,7 +82,7 @@ impl Credentials {
         dir.replace(TRUST, text.as_bytes())
     }
 
-    /// Takes over what a ticket says, and keeps it if it is new.
+    /// Takes over what a ticket says, and keeps it if it is new: of several tickets the last invitation counts.
     ///
     /// # Errors
     /// The ticket names another authority than the one that this node follows, or a key of it that this node does not know.
@@ -194,7 +194,8 @@ fn check_issuer(trust: &Trust, me: NodeId, what: &str) -> Result<(), Error> {
     Err(Error::new(ErrorCode::Conflict, message, hint))
 }
 
-/// The part of a ticket about certificates: `None` in a network without an authority.
+/// The part of a ticket about certificates: `None` in a network without an authority, and no invitation if this node is no
+/// issuer and none is necessary.
 ///
 /// # Errors
 /// A limit is out of its bounds, this node is no issuer, or something was asked for that needs an authority.
@@ -220,11 +221,16 @@ pub fn invite(
         let message = "this network has no authority: its tickets have no limits";
         return Err(Error::new(ErrorCode::Conflict, message, "make one: starling authority init"));
     };
+    let mut ticket = TicketAuthority { key: authority.0, invitation: Vec::new().into() };
+    if !trust.is_required() && spec == TicketSpec::default() && !trust.is_issuer(&me) {
+        // Issuers give every node with the secret a certificate.
+        return Ok(Some(ticket));
+    }
     check_issuer(trust, me, "invite other nodes")?;
     let role = if spec.seed { Role::Seed } else { Role::Replica };
     let not_after_ms = wall_ms.saturating_add(spec.expires_ms.unwrap_or(INVITED_MS));
-    let invitation = issuer.invite(role, uses, not_after_ms).encoded();
-    Ok(Some(TicketAuthority { key: authority.0, invitation: invitation.into() }))
+    ticket.invitation = issuer.invite(role, uses, not_after_ms).encoded().into();
+    Ok(Some(ticket))
 }
 
 fn out_of_bounds(limit: &str, bounds: &str, default: &str) -> Error {

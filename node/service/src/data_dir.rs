@@ -79,6 +79,11 @@ impl DataDir {
         self.path.join("identity")
     }
 
+    /// The key of the network's authority, on the node that made the network. No node reads it.
+    pub fn authority_key(&self) -> PathBuf {
+        self.path.join("authority.key")
+    }
+
     /// The network's id and secrets.
     pub fn network(&self) -> PathBuf {
         self.path.join("network")

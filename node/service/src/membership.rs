@@ -26,8 +26,8 @@ pub struct Membership {
     pub is_first_run: bool,
     /// Whether this run has made the network.
     pub is_new_network: bool,
-    /// The authority that a ticket names.
-    pub authority: Option<TicketAuthority>,
+    /// The authorities that tickets name, in the order of the tickets.
+    pub authorities: Vec<TicketAuthority>,
 }
 
 impl Membership {
@@ -59,10 +59,10 @@ impl Membership {
         for ticket in &tickets {
             is_saved &= !adopt_secret(&mut file, &ticket.secret);
         }
-        let authority = tickets.iter().find_map(|ticket| ticket.authority.clone());
+        let authorities = tickets.iter().filter_map(|ticket| ticket.authority.clone()).collect();
         addresses.extend(tickets.into_iter().flat_map(|ticket| ticket.addresses));
         let mut membership =
-            Self { file, is_saved, addresses, names, is_first_run, is_new_network, authority };
+            Self { file, is_saved, addresses, names, is_first_run, is_new_network, authorities };
         if remains.is_none() {
             membership.save(dir)?;
         }

@@ -1,13 +1,14 @@
 //! The life of a node, from its files to its last sync.
 
 use std::net::{Ipv6Addr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use starling_api::trust::TicketSpec;
 use starling_bootstrap::{Finder, FinderConfig, Mdns};
-use starling_core::Core;
+use starling_core::{Core, Input};
 use starling_kv::{Limits, Options, Store};
 use starling_p2p::{Driver, DriverConfig, Identity, Issuer, TrustConfig};
 use starling_proto::{NodeRecord, Role};
@@ -17,11 +18,12 @@ use tokio::sync::{broadcast, watch};
 use tracing::error;
 
 use super::access::Audit;
+use super::authority::AuthorityKey;
 use super::clock::{Clock, wall_ms};
 use super::command::channel;
 use super::config::{Config, Durability, LISTEN_DEFAULT};
 use super::contacts::{Contacts, Search};
-use super::credentials::{Credentials, invite};
+use super::credentials::Credentials;
 use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::gossip::{Asked, Facts, GossipLoop, is_local, public_addresses};
@@ -52,6 +54,8 @@ pub struct NodeInfo {
     pub ticket: Option<String>,
     /// Whether the data directory is new.
     pub is_first_run: bool,
+    /// The key of the network's authority, if this run has made it with the network. No node needs the file.
+    pub authority_key: Option<PathBuf>,
     /// Whether the node looks for peers that it was configured with or remembers.
     pub seeks_peers: bool,
     /// Whether other machines cannot join with the ticket: it holds only addresses that mean this machine.
@@ -187,7 +191,7 @@ async fn prepare(
     membership.save(&dir)?;
     let (engine, store) = store.unzip();
     let mut credentials = Credentials::load(&dir)?;
-    if let Some(authority) = &membership.authority {
+    for authority in &membership.authorities {
         credentials.adopt(authority, &dir)?;
     }
     let issuer = Arc::new(issuer(&identity, &dir, setup::certificate_ms(config)?)?);
@@ -221,24 +225,9 @@ async fn prepare(
         core.open_strong(engine, setup::strong_config(config)?, rand::random(), clock.now())?;
     }
     let disk = Disk::start(config.durability, engine, dir.clone()).map_err(StartError::System)?;
-    let info = NodeInfo {
-        id: report::hex(&record.id.0),
-        short_id: record.id.short(),
-        name: record.name.clone(),
-        role,
-        listen: driver.listen_addresses(),
-        ticket: invite(core.trust(), record.id, &facts.issuer, TicketSpec::default(), clock.now().wall_ms)
-            .ok()
-            .map(|authority| (facts.ticket)(&record, authority)),
-        is_local: record.addresses.iter().all(|address| is_local(address)),
-        is_first_run: membership.is_first_run,
-        seeks_peers: role == Role::Replica && facts.has_contacts,
-        data_dir: dir,
-    };
-    let node = record.id;
     let (trust, trusted) = watch::channel(Arc::clone(core.trust()));
-    let audit = Audit::new(info.data_dir.path());
-    let gossip_loop = GossipLoop {
+    let audit = Audit::new(dir.path());
+    let mut gossip_loop = GossipLoop {
         clock,
         core,
         driver,
@@ -257,6 +246,23 @@ async fn prepare(
         trust,
         facts,
         asked: Asked::default(),
+    };
+    let makes_authority = membership.is_new_network && role == Role::Replica;
+    let authority_key = makes_authority.then(|| make_authority(&mut gossip_loop, &dir)).transpose()?;
+    let record = &gossip_loop.record;
+    let node = record.id;
+    let info = NodeInfo {
+        id: report::hex(&node.0),
+        short_id: node.short(),
+        name: record.name.clone(),
+        role,
+        listen: gossip_loop.driver.listen_addresses(),
+        ticket: gossip_loop.ticket(TicketSpec::default()).ok(),
+        authority_key,
+        is_local: record.addresses.iter().all(|address| is_local(address)),
+        is_first_run: membership.is_first_run,
+        seeks_peers: role == Role::Replica && gossip_loop.facts.has_contacts,
+        data_dir: dir,
     };
     let (store, changes) = (RwLock::new(reader.into()), changes.downgrade());
     let parts = Parts { node, gossip, store, names, changes, limits, trust: trusted, audit: Arc::new(audit) };
@@ -292,6 +298,15 @@ fn open_store(
     let options = Options { limits, network: Some(membership.network_id()), ..Options::default() };
     let store = Store::open(engine.clone(), options, rand::random())?;
     Ok((engine, store))
+}
+
+/// Makes the authority of a new network, and this node its first issuer. Returns where the authority's key is.
+fn make_authority(gossip_loop: &mut GossipLoop, dir: &DataDir) -> Result<PathBuf, StartError> {
+    let path = dir.authority_key();
+    let statement = AuthorityKey::load_or_create(&path)?.first_issuer(&gossip_loop.record);
+    let (authority, statements) = (statement.authority, vec![statement]);
+    gossip_loop.feed(Input::Statements { from: None, authority, statements });
+    Ok(path)
 }
 
 fn issuer(identity: &Identity, dir: &DataDir, certificate_ms: u64) -> Result<Issuer, StartError> {

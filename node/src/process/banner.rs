@@ -26,6 +26,8 @@ pub struct Banner<'a> {
     pub is_local: bool,
     /// Its data directory.
     pub data_dir: &'a str,
+    /// The key of the network's authority, on the run that made it.
+    pub authority_key: Option<&'a str>,
     /// A join ticket; `None` on a node that cannot invite others.
     pub ticket: Option<&'a str>,
 }
@@ -51,6 +53,12 @@ impl Banner<'_> {
         }
         if self.is_first_run {
             lines.push(format!("  data    {}", self.data_dir));
+        }
+        if let Some(key) = self.authority_key {
+            lines.push(format!("  key     {key}"));
+            lines.push(
+                "          of the network's authority, which can cut nodes off: keep it and a copy of it on other machines".into(),
+            );
         }
         if let Some(ticket) = self.ticket.filter(|_| self.is_first_run) {
             let who = if self.is_local {
@@ -88,11 +96,13 @@ mod tests {
             seeks_peers: true,
             is_local: false,
             data_dir: "/data",
+            authority_key: Some("/data/authority.key"),
             ticket: Some("starling1xyz"),
         };
         assert!(banner.text(true).contains("starling up --join starling1xyz"));
         assert!(banner.text(true).contains("Another machine joins"));
         assert!(banner.text(false).contains("--join starling1***  "), "it would end in a log");
+        assert!(banner.text(true).contains("key     /data/authority.key\n"));
         assert!(banner.text(true).contains("joining its network"), "no peer has been found yet");
         banner.seeks_peers = false;
         assert!(!banner.text(true).contains("joining its network"));

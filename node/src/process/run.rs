@@ -87,6 +87,7 @@ fn announce(node: &Node, api: &str, etcd: &[(String, String)]) {
         seeks_peers: info.seeks_peers,
         is_local: info.is_local,
         data_dir: &info.data_dir.path().display().to_string(),
+        authority_key: info.authority_key.as_ref().map(|path| path.display().to_string()).as_deref(),
         ticket: info.ticket.as_deref(),
     }
     .print();

@@ -11,10 +11,9 @@ use etcd_client::{
 };
 use starling_api::strong::CreateKeyspace;
 use starling_api::token::NewToken;
-use starling_api::trust::Statements;
 use starling_etcd::Admission;
 use starling_listener::{Reach, Refusals, Socket, Stop};
-use starling_service::{Access, AuthorityKey, Config, Node, StrongKeyspace, wall_ms};
+use starling_service::{Access, Config, Node, StrongKeyspace};
 use tempfile::TempDir;
 
 const KEYSPACE: &str = "jobs";
@@ -36,9 +35,6 @@ impl Guarded {
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
         let node = Node::start(config).expect("starts");
         let admin = node.handle().admin();
-        let key = AuthorityKey::create(&dir.path().join("key")).expect("is written");
-        let issuer = key.issuer(&node.info().id, &node.info().listen, true, wall_ms()).expect("an id");
-        admin.add_statements(&Statements { statements: vec![issuer] }).await.expect("is taken");
         let create = CreateKeyspace { name: KEYSPACE.into(), voters: 1, on: Vec::new(), manual: false };
         admin.create_keyspace(create).await.expect("is created");
         let (bound, address) = mpsc::channel();
