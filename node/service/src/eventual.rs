@@ -193,7 +193,8 @@ impl EventualKeyspace {
         let operation = Operation::Watch { keyspace: &self.keyspace, keys: &keys };
         self.node.caller().check(&operation)?;
         self.node.reader()?;
-        Ok(EventualWatch::new(self.clone(), self.node.changes()?, prefix))
+        let place = self.node.caller().watch_place()?;
+        Ok(EventualWatch::new(self.clone(), self.node.changes()?, prefix, place))
     }
 
     /// Nothing of the wanted type was found: an error if the key holds other types only.

@@ -36,7 +36,7 @@ mod upgrade;
 pub mod view;
 mod watch;
 
-pub use access::{Access, Anonymous, Audit, Caller, token_info};
+pub use access::{Access, Anonymous, Audit, Caller, TOKEN_WATCHES_MAX, WatchPlace, token_info};
 pub use admin::Admin;
 pub use authority::AuthorityKey;
 pub use call::{Answered, Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};

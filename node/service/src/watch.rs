@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use starling_kv::Contents;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::access::TOKEN_OVER;
+use crate::access::{TOKEN_OVER, WatchPlace};
 use crate::command::ChangeSet;
 use crate::eventual::EventualKeyspace;
 
@@ -47,6 +47,7 @@ pub struct EventualWatch {
     keys: VecDeque<Vec<u8>>,
     /// Completes when the caller's token counts no more.
     over: BoxFuture<'static, ()>,
+    _place: WatchPlace,
     ended: bool,
 }
 
@@ -55,9 +56,10 @@ impl EventualWatch {
         keyspace: EventualKeyspace,
         changes: broadcast::Receiver<Arc<ChangeSet>>,
         prefix: Vec<u8>,
+        place: WatchPlace,
     ) -> Self {
         let over = keyspace.node.caller().over();
-        Self { keyspace, changes, prefix, keys: VecDeque::new(), over, ended: false }
+        Self { keyspace, changes, prefix, keys: VecDeque::new(), over, _place: place, ended: false }
     }
 
     /// The keyspace that is watched.

@@ -13,7 +13,7 @@ use starling_api::strong::CreateKeyspace;
 use starling_api::token::NewToken;
 use starling_etcd::Admission;
 use starling_listener::{Reach, Refusals, Socket, Stop};
-use starling_service::{Access, Config, Node, StrongKeyspace};
+use starling_service::{Access, Config, Node, StrongKeyspace, TOKEN_WATCHES_MAX};
 use tempfile::TempDir;
 
 const KEYSPACE: &str = "jobs";
@@ -143,6 +143,28 @@ async fn a_token_grants_its_keys_and_no_way_around_leads_to_others() {
     assert_eq!(answer.cancel_reason(), DENIED);
     assert_eq!(root.get("other/secret", None).await.expect("may").kvs()[0].value(), b"s");
     assert_eq!(root.get("tasks/b", None).await.expect("may").count(), 1);
+}
+
+#[tokio::test]
+async fn the_bearers_of_a_token_have_a_bounded_number_of_watches() {
+    let server = Guarded::new().await;
+    let token = server.token("worker", "data:jobs").await;
+    let mut first = server.log_in("worker", &token).await.expect("the token counts");
+    let mut stream = first.watch("k", None).await.expect("may");
+    let begun = stream.message().await.expect("stands").expect("goes on").watch_id();
+    for _ in 1..TOKEN_WATCHES_MAX {
+        stream.watch("k", None).await.expect("is sent");
+        assert!(!stream.message().await.expect("stands").expect("goes on").canceled());
+    }
+    let mut second = server.log_in("worker", &token).await.expect("the token counts");
+    let mut other = second.watch("k", None).await.expect("is sent");
+    let answer = other.message().await.expect("stands").expect("goes on");
+    assert!(answer.canceled() && answer.cancel_reason().contains("has 1024 watches"), "{answer:?}");
+    stream.cancel(begun).await.expect("is sent");
+    assert!(stream.message().await.expect("stands").expect("goes on").canceled());
+    other.watch("k", None).await.expect("is sent");
+    assert!(!other.message().await.expect("stands").expect("goes on").canceled());
+    server.client("another", "data:jobs").await.watch("k", None).await.expect("has places of its own");
 }
 
 #[tokio::test]

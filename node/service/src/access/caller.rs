@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use starling_access::{Capability, Operation, Quota, Rights, authorize};
 use starling_api::{Error, ErrorCode};
 use starling_strong::api::Request;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::Record;
 use super::{Access, Audit};
@@ -16,6 +17,8 @@ use crate::wall_ms;
 
 /// How often a token is checked again while a watch of its bearer is open.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Watches that the bearers of one token may have at a node at a time. A guess: 64 tokens exhaust the node's 65,536.
+pub const TOKEN_WATCHES_MAX: usize = 1_024;
 /// Why a watch ended whose caller's token counts no more.
 pub const TOKEN_OVER: &str = "the token has expired or was revoked: watch again with another one";
 
@@ -51,6 +54,14 @@ impl Who {
 pub(super) struct Session {
     pub capability: Capability,
     quotas: Mutex<Quotas>,
+    /// Places of watches that are free.
+    watches: Arc<Semaphore>,
+}
+
+/// The place of a watch among those of its caller's token, which is free again when it is dropped.
+#[derive(Debug, Default)]
+pub struct WatchPlace {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 struct Quotas {
@@ -62,7 +73,8 @@ impl Session {
     pub fn new(capability: Capability, now_ms: u64) -> Self {
         let requests = Quota::new(capability.requests_s.into(), now_ms);
         let bytes = Quota::new(capability.bytes_s, now_ms);
-        Self { capability, quotas: Mutex::new(Quotas { requests, bytes }) }
+        let watches = Arc::new(Semaphore::new(TOKEN_WATCHES_MAX));
+        Self { capability, quotas: Mutex::new(Quotas { requests, bytes }), watches }
     }
 
     /// Counts a request.
@@ -165,6 +177,23 @@ impl Caller {
     /// Chooses the id of a lease, if the caller may use none but its own.
     pub(crate) fn choose_lease(&self, request: &mut Request) {
         self.who.rights.choose_lease(request, rand::random);
+    }
+
+    /// Takes a place for a watch.
+    ///
+    /// # Errors
+    /// `too_many_requests`: the bearers of the caller's token have [`TOKEN_WATCHES_MAX`] watches at this node.
+    pub fn watch_place(&self) -> Result<WatchPlace, Error> {
+        let Some((session, _)) = &self.who.session else { return Ok(WatchPlace::default()) };
+        let permit = Arc::clone(&session.watches).try_acquire_owned().map_err(|_| {
+            let message = format!("{} has {TOKEN_WATCHES_MAX} watches at this node", self.who.name);
+            Error::new(
+                ErrorCode::TooManyRequests,
+                message,
+                "end some, or watch one prefix instead of its keys",
+            )
+        })?;
+        Ok(WatchPlace { _permit: Some(permit) })
     }
 
     /// Takes bytes of a request or an answer from the caller's quota.

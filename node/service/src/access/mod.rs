@@ -14,7 +14,7 @@ use starling_api::{Error, ErrorCode};
 use starling_p2p::verify_signed;
 
 pub use audit::Audit;
-pub use caller::{Caller, TOKEN_OVER};
+pub use caller::{Caller, TOKEN_OVER, TOKEN_WATCHES_MAX, WatchPlace};
 use caller::{Session, Who};
 pub use tokens::info as token_info;
 

@@ -13,7 +13,7 @@ use starling_strong::api::{
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access::{Caller, TOKEN_OVER};
+use crate::access::{Caller, TOKEN_OVER, WatchPlace};
 use crate::call::{Answers, Call, Calls, EtcdServer, Reply, WatchId, WatchUpdates};
 use crate::error::{failure_error, stopping};
 
@@ -179,9 +179,10 @@ impl StrongKeyspace {
     pub async fn watch(&self, watch: Watch) -> Result<StrongWatch, StrongError> {
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
         let id = WatchId::fresh();
+        let place = self.caller.watch_place().map_err(StrongError::Forbidden)?;
         self.begin_watch(id, watch, CREDIT, sender).await?;
-        let over = self.caller.over();
-        Ok(StrongWatch { keyspace: self.clone(), id, updates, taken: 0, is_due: false, over, ended: false })
+        let (keyspace, over) = (self.clone(), self.caller.over());
+        Ok(StrongWatch { keyspace, id, updates, taken: 0, is_due: false, over, _place: place, ended: false })
     }
 
     // ---- many watches over one channel, for servers that multiplex them
@@ -260,6 +261,7 @@ pub struct StrongWatch {
     is_due: bool,
     /// Completes when the caller's token counts no more.
     over: BoxFuture<'static, ()>,
+    _place: WatchPlace,
     ended: bool,
 }
 

@@ -166,6 +166,10 @@ impl Watches {
         if !self.keyspace.may_watch(&watcher.watch()) {
             return self.refuse(failure::PERMISSION_DENIED).await;
         }
+        match self.keyspace.caller().watch_place() {
+            Ok(place) => watcher.place = place,
+            Err(error) => return self.refuse(&format!("starling: {}", error.message)).await,
+        }
         if chosen == 0 {
             watcher.number = self.draw_number();
         }

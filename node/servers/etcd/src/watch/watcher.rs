@@ -1,10 +1,10 @@
 //! One watch of a stream.
 
 use starling_etcd_proto::etcdserverpb as pb;
+use starling_service::{WatchId, WatchPlace};
 use starling_strong::api::{EventKind, Keys, Revision, Watch};
 
 use crate::convert::{unsigned, watch_keys};
-use starling_service::WatchId;
 
 /// The kinds of events that a client asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Watcher {
     pub taken: u32,
     /// How often in a row it was lost before it had begun.
     pub lost: u32,
+    /// Among the watches of the client's token.
+    pub place: WatchPlace,
 }
 
 impl Watcher {
@@ -59,6 +61,7 @@ impl Watcher {
             named: unsigned(asked.start_revision),
             taken: 0,
             lost: 0,
+            place: WatchPlace::default(),
         })
     }
 
