@@ -12,13 +12,17 @@ use crate::{Common, churn, doctor, sim};
 
 /// What to do.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
     #[command(subcommand)]
     name: Option<Name>,
+    /// Without a name.
+    #[command(flatten)]
+    run: Run,
 }
 
 /// How to run a scenario.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 struct Run {
     /// In virtual time instead of on processes
     #[arg(long)]
@@ -60,7 +64,7 @@ impl Options {
     /// Runs the scenario or the examination, and prints its report.
     pub async fn run(&self, common: &Common) -> Result<()> {
         let (scenario, run) = match &self.name {
-            None => ("chaos-monkey", &Run::default()),
+            None => ("chaos-monkey", &self.run),
             Some(Name::Monkey(run)) => ("chaos-monkey", run),
             Some(Name::Gorilla(run)) => ("chaos-gorilla", run),
             Some(Name::Kong(run)) => ("chaos-kong", run),
@@ -85,9 +89,27 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use clap::Parser;
     use starling_sim::scenario::{load, voters};
 
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn options_of_a_run_stand_behind_its_name_or_without_one() {
+        let parse =
+            |words: &[&str]| Line::try_parse_from([&["chaos"], words].concat()).map(|line| line.options);
+        let nameless = parse(&["--simulated", "--html", "page"]).expect("monkey").run;
+        assert!(nameless.simulated && nameless.html.is_some());
+        let named = parse(&["kong", "--simulated"]).expect("kong").name;
+        assert!(matches!(named, Some(Name::Kong(Run { simulated: true, .. }))), "{named:?}");
+        assert!(parse(&["--simulated", "kong"]).is_err(), "it would run processes");
+    }
 
     #[test]
     fn every_scenario_has_users_whose_voters_survive_a_region() {
